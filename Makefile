@@ -1,0 +1,65 @@
+# Every target sets up what it needs, into .venv; nothing has to be done by hand first.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.runtime
+TOOLS := $(VENV)/.tools
+SEEDS ?= 100
+
+.PHONY: setup dev test check bench clean servers
+
+setup: $(RUNTIME) $(TOOLS)
+
+dev: $(RUNTIME)
+	@$(BIN)/edgesim dev $(ARGS)
+
+test: $(RUNTIME) $(TOOLS) servers
+	$(BIN)/pytest $(ARGS)
+
+check: $(RUNTIME) $(TOOLS)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -q tests/test_tidy.py
+
+bench: $(RUNTIME) $(TOOLS)
+	$(BIN)/python tests/bench/levels.py $(ARGS)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis workers/.edgesim
+
+# edgesim and the embedded engine.  chdb-core without its optional data-frame packages is 320 MB less.
+$(RUNTIME): pyproject.toml $(BIN)/python
+	$(BIN)/pip install --quiet --editable .
+	$(BIN)/pip install --quiet --no-deps 'chdb-core>=26.5'
+	@touch $@
+
+$(TOOLS): pyproject.toml $(BIN)/python
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@
+
+# Debian keeps venv in a package of its own.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "edgesim needs Python >= 3.11; name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3"; exit 2; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || $(MAKE) --no-print-directory venv-package
+	$(PYTHON) -m venv $(VENV)
+
+.PHONY: venv-package
+venv-package:
+	@test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+	  || { echo "Python's venv module is missing; install it: sudo apt-get install python3-venv"; exit 2; }
+	apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-venv
+
+# A real ClickHouse server for the tests of that backend.  Where it cannot be installed they skip.
+servers:
+	@command -v clickhouse-server >/dev/null || $(MAKE) --no-print-directory clickhouse-server
+
+.PHONY: clickhouse-server
+clickhouse-server:
+	@if test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -y -qq --no-install-recommends clickhouse-server >/dev/null; \
+	else echo "no clickhouse-server here (sudo apt-get install clickhouse-server): its tests skip"; fi

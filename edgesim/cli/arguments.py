@@ -1,0 +1,43 @@
+"""Arguments that several commands share, and the project they mean."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from edgesim.config import Environment, Project, load_project
+from edgesim.config.project import Overrides, find_root
+
+LEVELS = ("process", "inline")
+
+
+def add_project(parser: argparse.ArgumentParser, *, positional: bool = False) -> None:
+    """Which project, which state, which backends."""
+    where = "folder of edgesim.toml (default: . or ./workers)"
+    if positional:
+        parser.add_argument("project", nargs="?", help=where)
+    else:
+        parser.add_argument("--project", metavar="FOLDER", help=where)
+    parser.add_argument("--state", type=Path, metavar="DIR", help="state (default: .edgesim in it)")
+    for name in ("r2", "queues", "clickhouse"):
+        parser.add_argument(f"--{name}", metavar="URL", help=f"the {name} backend")
+
+
+def add_isolation(parser: argparse.ArgumentParser) -> None:
+    """Where handlers run."""
+    parser.add_argument("--isolation", choices=LEVELS, help="where handlers run")
+
+
+def project_of(arguments: argparse.Namespace, *, state: Path | None = None) -> Project:
+    """The project that the arguments name, with flags over environment over files."""
+    return load_project(
+        find_root(arguments.project),
+        Overrides(
+            state=arguments.state or state,
+            isolation=getattr(arguments, "isolation", None),
+            r2=arguments.r2,
+            queues=arguments.queues,
+            clickhouse=arguments.clickhouse,
+        ),
+        Environment.read(),
+    )

@@ -1,0 +1,55 @@
+"""What the gateway needs of a database, and the databases there are."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Protocol
+
+import msgspec
+
+from edgesim.model import Body
+
+DRIVERS = {
+    "chdb": "edgesim.clickhouse.chdb:open_clickhouse",
+    "clickhouse": "edgesim.clickhouse.native:open_clickhouse",
+    "clickhouse+http": "edgesim.clickhouse.http:open_clickhouse",
+    "clickhouse+https": "edgesim.clickhouse.http:open_clickhouse",
+}
+
+
+class Statement(msgspec.Struct):
+    """One statement as the HTTP interface receives it.
+
+    ``sql`` may end in ``FORMAT x`` (of the data for an INSERT, of the answer otherwise); ``data``
+    is an INSERT's input, compressed as ``encoding`` ("gzip" or None) says.
+    """
+
+    sql: str
+    data: Body = b""
+    encoding: str | None = None
+    default_format: str = "TabSeparated"
+    database: str | None = None
+    settings: Mapping[str, str] = {}
+
+
+class Answer(msgspec.Struct):
+    """What the database said: rows in ``format``, as a stream, and counters where it knows them."""
+
+    body: AsyncIterator[bytes]
+    format: str
+    written_rows: int | None = None
+
+
+class ClickHouseDriver(Protocol):
+    """A database that takes statements.
+
+    A module exports ``open_clickhouse(url, user, password)``, an async context manager that yields
+    a driver.  Nothing is connected or started before the first statement.
+    """
+
+    async def execute(self, statement: Statement) -> Answer:
+        """Run it.
+
+        Raises ClickHouseError with the database's code and text; RunError where the database is
+        out of reach.
+        """

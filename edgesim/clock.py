@@ -1,0 +1,50 @@
+"""The only source of now, chance and ids.
+
+``replay`` hands in another Clock and the same code runs in another time.  Waiting is anyio's: its
+sleeps already follow the event loop's own clock.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+from datetime import UTC, datetime
+
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+class Clock:
+    """Real time and real randomness; ``seed`` makes the randomness repeatable."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        self.random = random.Random(seed)
+
+    def now(self) -> float:
+        """Unix time in seconds."""
+        return time.time()
+
+    def now_ms(self) -> int:
+        """Unix time in whole milliseconds."""
+        return int(self.now() * 1000)
+
+    def elapsed(self) -> float:
+        """Seconds on a clock that never steps back; only differences mean anything."""
+        return time.perf_counter()
+
+    def datetime(self) -> datetime:
+        """Now, in UTC."""
+        return datetime.fromtimestamp(self.now(), UTC)
+
+    def hex_id(self) -> str:
+        """32 random hex digits, the form of the platform's message ids and object versions."""
+        return f"{self.random.getrandbits(128):032x}"
+
+    def uuid(self) -> str:
+        """A version 4 UUID."""
+        return str(uuid.UUID(int=self.random.getrandbits(128), version=4))
+
+    def ulid(self) -> str:
+        """26 characters that sort by time of creation: https://github.com/ulid/spec."""
+        value = self.now_ms() << 80 | self.random.getrandbits(80)
+        return "".join(_CROCKFORD[value >> shift & 31] for shift in range(125, -1, -5))

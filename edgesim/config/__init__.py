@@ -1,0 +1,7 @@
+"""Configuration: each Worker's wrangler file, the account's edgesim.toml, and the environment."""
+
+from edgesim.config.environment import Environment
+from edgesim.config.project import Project, load_project
+from edgesim.config.wrangler import WorkerConfig
+
+__all__ = ["Environment", "Project", "WorkerConfig", "load_project"]

@@ -1,0 +1,28 @@
+"""The one place that reads the process environment: secrets and per-run overrides."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import msgspec
+
+
+class Environment(msgspec.Struct, frozen=True):
+    """What edgesim takes from environment variables; None where one is not set."""
+
+    r2: str | None = None
+    queues: str | None = None
+    clickhouse: str | None = None
+    s3_access_key: str | None = None
+    s3_secret_key: str | None = None
+    clickhouse_user: str | None = None
+    clickhouse_password: str | None = None
+    admin_token: str | None = None
+
+    @classmethod
+    def read(cls, variables: Mapping[str, str] | None = None) -> Environment:
+        """EDGESIM_R2 is ``r2``, EDGESIM_S3_ACCESS_KEY is ``s3_access_key``, and so on."""
+        source = os.environ if variables is None else variables
+        names = {field: f"EDGESIM_{field.upper()}" for field in cls.__struct_fields__}
+        return cls(**{field: source[name] for field, name in names.items() if source.get(name)})

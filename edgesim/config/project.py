@@ -1,0 +1,261 @@
+"""``edgesim.toml``: what Cloudflare keeps outside wrangler files, and the project as a whole.
+
+Our own tables refuse unknown keys, with the nearest right spelling.  What the parts say of each
+other (bindings that name pipelines, queues, services) is checked here, before anything starts.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import msgspec
+
+from edgesim.config.environment import Environment
+from edgesim.config.wrangler import WorkerConfig, convert, load_worker, read_table
+from edgesim.errors import ConfigError, UsageError
+
+FILE = "edgesim.toml"
+STATE = ".edgesim"
+Isolation = Literal["process", "inline"]
+Event = Literal["object-create", "object-delete"]
+
+
+class PipelineConfig(msgspec.Struct, forbid_unknown_fields=True):
+    """A Pipeline: where it writes, and when it rolls (whichever limit is reached first)."""
+
+    bucket: str
+    prefix: str = ""
+    max_seconds: float = 90
+    max_bytes: int = 100_000_000
+    max_rows: int = 10_000_000
+    compression: Literal["gzip", "none"] = "gzip"
+
+
+class NotificationRule(msgspec.Struct, forbid_unknown_fields=True):
+    """An R2 event notification."""
+
+    queue: str
+    event: Event = "object-create"
+    prefix: str = ""
+    suffix: str = ""
+
+
+class BucketConfig(msgspec.Struct, forbid_unknown_fields=True):
+    """What concerns one bucket."""
+
+    notifications: list[NotificationRule] = []
+
+
+class QueueConfig(msgspec.Struct, forbid_unknown_fields=True):
+    """Queue settings that Cloudflare keeps with the queue itself."""
+
+    retention_seconds: float = 345_600
+
+
+class ClickHouseConfig(msgspec.Struct, forbid_unknown_fields=True):
+    """The gateway: its name in service bindings, and SQL to apply before its first statement."""
+
+    service: str = "clickhouse"
+    schema: str | None = None
+
+
+class TailConfig(msgspec.Struct, forbid_unknown_fields=True):
+    """How traces are batched for Tail Workers; Cloudflare does not document its own numbers."""
+
+    max_items: int = 100
+    max_seconds: float = 1.0
+
+
+class Backends(msgspec.Struct, forbid_unknown_fields=True):
+    """A path that begins with ``.edgesim/`` is in the state directory, wherever that is."""
+
+    r2: str = "file:.edgesim/r2"
+    queues: str = "sqlite:.edgesim/queues.db"
+    clickhouse: str = "chdb:.edgesim/clickhouse"
+
+
+class AccountFile(msgspec.Struct, forbid_unknown_fields=True):
+    """edgesim.toml."""
+
+    workers: list[str]
+    entry: str | None = None
+    isolation: Isolation = "process"
+    pipelines: dict[str, PipelineConfig] = {}
+    r2: dict[str, BucketConfig] = {}
+    queues: dict[str, QueueConfig] = {}
+    clickhouse: ClickHouseConfig = msgspec.field(default_factory=ClickHouseConfig)
+    tail: TailConfig = msgspec.field(default_factory=TailConfig)
+    backends: Backends = msgspec.field(default_factory=Backends)
+
+
+class Overrides(msgspec.Struct, frozen=True):
+    """What a command's flags say; None where a flag was not given."""
+
+    state: Path | None = None
+    isolation: str | None = None
+    r2: str | None = None
+    queues: str | None = None
+    clickhouse: str | None = None
+
+
+_NONE = Overrides()
+_NOTHING = Environment()
+
+
+class Project(msgspec.Struct):
+    """Everything that a Simulator is made from."""
+
+    root: Path
+    state: Path
+    entry: str
+    isolation: str
+    account: AccountFile
+    backends: Backends
+    workers: dict[str, WorkerConfig]
+    schema: str = ""
+
+    @property
+    def file(self) -> Path:
+        return self.root / FILE
+
+
+def find_root(argument: str | None) -> Path:
+    """The folder of edgesim.toml: the argument, else ``.``, else ``./workers``."""
+    candidates = [Path(argument)] if argument else [Path(), Path("workers")]
+    for candidate in candidates:
+        folder = candidate.parent if candidate.name == FILE else candidate
+        if (folder / FILE).is_file():
+            return folder.resolve()
+    looked = " or ".join(str(each / FILE) for each in candidates)
+    raise UsageError(f"no project here: {looked} does not exist; name the project's folder")
+
+
+def load_project(
+    root: Path, overrides: Overrides = _NONE, environment: Environment = _NOTHING
+) -> Project:
+    """Read and check the whole project; ConfigError names file, key and cure."""
+    file = root / FILE
+    raw = read_table(file)
+    _refuse_unknown_keys(file, raw, AccountFile, "")
+    account: AccountFile = convert(file, raw, AccountFile)
+    state = (overrides.state or root / STATE).resolve()
+    workers = _load_workers(file, root, account)
+    backends = Backends(
+        **{
+            name: _place(overrides, environment, account, name, root, state)
+            for name in Backends.__struct_fields__
+        }
+    )
+    project = Project(
+        root=root,
+        state=state,
+        entry=account.entry or next(iter(workers)),
+        isolation=overrides.isolation or account.isolation,
+        account=account,
+        backends=backends,
+        workers=workers,
+        schema=_read_schema(file, root, account),
+    )
+    _check_references(project)
+    return project
+
+
+def _load_workers(file: Path, root: Path, account: AccountFile) -> dict[str, WorkerConfig]:
+    if not account.workers:
+        raise ConfigError(file, "workers", "is empty; list the folders of the Workers")
+    workers: dict[str, WorkerConfig] = {}
+    for folder in account.workers:
+        worker = load_worker(root / folder)
+        if worker.name in workers:
+            raise ConfigError(worker.file, "name", f"{worker.name!r} is another Worker's already")
+        workers[worker.name] = worker
+    return workers
+
+
+def _place(
+    overrides: Overrides,
+    environment: Environment,
+    account: AccountFile,
+    name: str,
+    root: Path,
+    state: Path,
+) -> str:
+    """The backend's URL, flag before environment before file, its path made absolute."""
+    url: str = (
+        getattr(overrides, name) or getattr(environment, name) or getattr(account.backends, name)
+    )
+    scheme, _, path = url.partition(":")
+    if not path or path.startswith(("//", "/")):
+        return url
+    inside = path.removeprefix("./")
+    if inside.startswith(f"{STATE}/"):
+        return f"{scheme}:{state / inside.removeprefix(f'{STATE}/')}"
+    return f"{scheme}:{root / path}"
+
+
+def _read_schema(file: Path, root: Path, account: AccountFile) -> str:
+    if account.clickhouse.schema is None:
+        return ""
+    path = root / account.clickhouse.schema
+    try:
+        return path.read_text("utf-8")
+    except OSError as error:
+        problem = f"cannot read {account.clickhouse.schema!r}: {error.strerror}"
+        raise ConfigError(file, "clickhouse.schema", problem) from error
+
+
+def _check_references(project: Project) -> None:
+    """Every name that one part uses of another must exist."""
+    account = project.account
+    if project.entry not in project.workers:
+        _unknown(project.file, "entry", "Worker", project.entry, list(project.workers))
+    services = [*project.workers, account.clickhouse.service]
+    consumers: dict[str, str] = {}
+    for worker in project.workers.values():
+        for index, pipeline in enumerate(worker.settings.pipelines):
+            if pipeline.target not in account.pipelines:
+                key = f"pipelines[{index}].stream"
+                _unknown(worker.file, key, "pipeline", pipeline.target, list(account.pipelines))
+        for index, service in enumerate(worker.settings.services):
+            if service.service not in services:
+                _unknown(
+                    worker.file, f"services[{index}].service", "Worker", service.service, services
+                )
+        for index, tail in enumerate(worker.settings.tail_consumers):
+            if tail.service not in project.workers:
+                key = f"tail_consumers[{index}].service"
+                _unknown(worker.file, key, "Worker", tail.service, list(project.workers))
+        for index, consumer in enumerate(worker.settings.queues.consumers):
+            other = consumers.setdefault(consumer.queue, worker.name)
+            if other != worker.name:
+                key = f"queues.consumers[{index}].queue"
+                raise ConfigError(
+                    worker.file, key, f"{consumer.queue!r} has a consumer already: Worker {other!r}"
+                )
+
+
+def _unknown(file: Path, key: str, kind: str, name: str, known: list[str]) -> None:
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known) or 'none'}"
+    raise ConfigError(file, key, f"there is no {kind} named {name!r}; {hint}")
+
+
+def _refuse_unknown_keys(file: Path, table: Any, kind: Any, path: str) -> None:
+    """Walk our own tables beside their structs, for an error with the nearest right spelling."""
+    if get_origin(kind) is dict and isinstance(table, dict):
+        for key, value in table.items():
+            _refuse_unknown_keys(file, value, get_args(kind)[1], f"{path}{key}.")
+    elif get_origin(kind) is list and isinstance(table, list):
+        for index, value in enumerate(table):
+            inner = f"{path.rstrip('.')}[{index}]."
+            _refuse_unknown_keys(file, value, get_args(kind)[0], inner)
+    elif isinstance(kind, type) and issubclass(kind, msgspec.Struct) and isinstance(table, dict):
+        fields = {field.name: field.type for field in msgspec.structs.fields(kind)}
+        for key, value in table.items():
+            if key not in fields:
+                near = difflib.get_close_matches(key, fields, 1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(fields)}"
+                raise ConfigError(file, f"{path}{key}", f"unknown key; {hint}")
+            _refuse_unknown_keys(file, value, fields[key], f"{path}{key}.")

@@ -1,0 +1,106 @@
+"""What lives under /cdn-cgi/: health, stats, drain, sql, and events set off by hand.
+
+It is for the person at this machine: a request with a foreign Host (DNS rebinding) or from a web
+page of another origin is refused, and where the server listens beyond loopback a token is needed.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Awaitable, Callable
+from urllib.parse import quote, urlsplit
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from edgesim.dev.front import Front
+from edgesim.model import HttpRequest, iterate
+from edgesim.simulator import Simulator
+
+PREFIX = "/cdn-cgi/edgesim"
+DRAIN_SECONDS = 60.0
+_LOOPBACK = {"127.0.0.1", "localhost", "::1", "[::1]"}
+
+Endpoint = Callable[[Simulator, Request], Awaitable[Response]]
+
+
+def admin_app(front: Front, token: str | None) -> ASGIApp:
+    """The application; ``token`` None means that the server listens on loopback only."""
+
+    def guarded(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+        async def serve(request: Request) -> Response:
+            refusal = _refusal(request, token)
+            if refusal is not None:
+                return PlainTextResponse(refusal + "\n", 403)
+            return await endpoint(await front.simulator(), request)
+
+        return serve
+
+    return Starlette(
+        routes=[
+            Route(f"{PREFIX}/health", guarded(_health), methods=["GET"]),
+            Route(f"{PREFIX}/stats", guarded(_stats), methods=["GET"]),
+            Route(f"{PREFIX}/drain", guarded(_drain), methods=["POST"]),
+            Route(f"{PREFIX}/sql", guarded(_sql), methods=["POST"]),
+            Route("/cdn-cgi/handler/scheduled", guarded(_scheduled), methods=["GET", "POST"]),
+        ]
+    )
+
+
+def _refusal(request: Request, token: str | None) -> str | None:
+    origin = request.headers.get("origin")
+    host = request.headers.get("host", "")
+    if origin is not None and urlsplit(origin).netloc != host:
+        return "a page of another origin may not use the admin endpoints"
+    if token is not None:
+        given = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if not hmac.compare_digest(given.encode(), token.encode()):
+            return "the admin endpoints need the token: Authorization: Bearer EDGESIM_ADMIN_TOKEN"
+        return None
+    name = urlsplit(f"//{host}").hostname or ""
+    if name not in _LOOPBACK and not name.endswith(".localhost"):
+        return f"the admin endpoints do not answer to the host name {name!r}"
+    return None
+
+
+async def _health(simulator: Simulator, request: Request) -> Response:
+    return JSONResponse({"status": "ok", "workers": sorted(simulator.workers)})
+
+
+async def _stats(simulator: Simulator, request: Request) -> Response:
+    return JSONResponse(await simulator.stats())
+
+
+async def _drain(simulator: Simulator, request: Request) -> Response:
+    asked = request.query_params.get("timeout", str(DRAIN_SECONDS))
+    try:
+        timeout = float(asked)
+    except ValueError:
+        return PlainTextResponse(f"timeout must be a number of seconds, not {asked!r}\n", 400)
+    drained = await simulator.drain(timeout)
+    return JSONResponse(
+        {"drained": drained, "stats": await simulator.stats()}, 200 if drained else 504
+    )
+
+
+async def _sql(simulator: Simulator, request: Request) -> Response:
+    wanted = request.query_params.get("format", "JSON")
+    answer = await simulator.clickhouse(
+        HttpRequest(
+            "POST", f"http://clickhouse/?default_format={quote(wanted)}", [], await request.body()
+        )
+    )
+    headers = {name: value for name, value in answer.headers if name.lower() != "content-length"}
+    return StreamingResponse(iterate(answer.body), answer.status, headers)
+
+
+async def _scheduled(simulator: Simulator, request: Request) -> Response:
+    name = request.query_params.get("worker", simulator.project.entry)
+    if name not in simulator.workers or not simulator.workers[name].has("scheduled"):
+        return PlainTextResponse(f"Worker {name!r} has no scheduled handler\n", 404)
+    cron = request.query_params.get("cron", "* * * * *")
+    outcome = await simulator.scheduled(name, cron)
+    return PlainTextResponse(f"{outcome}\n", 200 if outcome == "ok" else 500)

@@ -1,0 +1,124 @@
+"""From an ASGI request to a Worker and back.
+
+The way to a Worker is one dict look-up long: routing and middleware are for /cdn-cgi/, a prefix
+that no Worker can own on the real platform.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import anyio
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from edgesim.model import HttpRequest, HttpResponse, iterate
+from edgesim.runtime.outbound import local_name
+from edgesim.simulator import Simulator
+
+BODY_BYTES_MAX = 100_000_000
+"""The platform's request body limit on its lower plans; 413 above."""
+ADMIN_PREFIX = "/cdn-cgi/"
+
+
+class Front:
+    """The ASGI application; ``simulator`` is swapped when the configuration changes."""
+
+    def __init__(self) -> None:
+        self.admin: ASGIApp | None = None
+        self._simulator: Simulator | None = None
+        self._available = anyio.Event()
+
+    async def simulator(self) -> Simulator:
+        """The current Simulator; waits while one is being replaced."""
+        while self._simulator is None:
+            await self._available.wait()
+        return self._simulator
+
+    def show(self, simulator: Simulator | None) -> None:
+        """Serve with this one from now on; None lets requests wait."""
+        self._simulator = simulator
+        if simulator is not None:
+            self._available.set()
+        else:
+            self._available = anyio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            return
+        if scope["path"].startswith(ADMIN_PREFIX) and self.admin is not None:
+            await self.admin(scope, receive, send)
+        else:
+            await _send(await self._answer(scope, receive), send)
+
+    async def _answer(self, scope: Scope, receive: Receive) -> HttpResponse:
+        body = await _read_body(receive)
+        if body is None:
+            return _plain(413, "error code: 413, the request body is over 100 MB")
+        request = _request(scope, body)
+        simulator = await self.simulator()
+        host = (request.header("host") or "").partition(":")[0]
+        name = local_name(host)
+        if name is not None and name not in simulator.workers:
+            known = ", ".join(simulator.workers)
+            return _plain(404, f"there is no Worker named {name!r}; known: {known}")
+        return await simulator.fetch(request, name)
+
+
+async def _read_body(receive: Receive) -> bytes | None:
+    """The whole body; None if it is too large (read to its end, so that the client hears)."""
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size <= BODY_BYTES_MAX:
+            chunks.append(chunk)
+        if message["type"] == "http.disconnect" or not message.get("more_body", False):
+            break
+    if size > BODY_BYTES_MAX:
+        return None
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _request(scope: Scope, body: bytes) -> HttpRequest:
+    headers = [
+        (name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]
+    ]
+    host = next((value for name, value in headers if name == "host"), "localhost")
+    path = (scope.get("raw_path") or quote(scope["path"]).encode()).decode("latin-1")
+    query = scope["query_string"].decode("latin-1")
+    url = f"{scope['scheme']}://{host}{path}{'?' if query else ''}{query}"
+    client = (scope.get("client") or ("127.0.0.1", 0))[0]
+    # What the edge adds to every request; XX is the platform's code for a country it does not know.
+    added = {"cf-connecting-ip": client, "cf-ipcountry": "XX", "x-forwarded-proto": scope["scheme"]}
+    names = {name for name, _ in headers}
+    headers += [(name, value) for name, value in added.items() if name not in names]
+    return HttpRequest(scope["method"], url, headers, body, {"country": "XX", "colo": "LOCAL"})
+
+
+async def _send(response: HttpResponse, send: Send) -> None:
+    headers = [
+        (name.lower().encode("latin-1"), value.encode("latin-1"))
+        for name, value in response.headers
+    ]
+    if isinstance(response.body, bytes):
+        names = {name for name, _ in headers}
+        if b"content-length" not in names:
+            headers.append((b"content-length", str(len(response.body)).encode()))
+        await _start(response.status, headers, send)
+        await send({"type": "http.response.body", "body": response.body})
+        return
+    await _start(response.status, headers, send)
+    async for chunk in iterate(response.body):
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _start(status: int, headers: list[tuple[bytes, bytes]], send: Send) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+
+
+def _plain(status: int, text: str) -> HttpResponse:
+    return HttpResponse(status, [("content-type", "text/plain; charset=UTF-8")], text.encode())

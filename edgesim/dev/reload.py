@@ -1,0 +1,65 @@
+"""Reload on save: a module restarts its Worker, configuration reopens the project.
+
+Queued messages and buffered records are in the stores and logs, which stay open; an invocation in
+flight ends in the version it began in.  A version that does not load leaves the old one serving.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import structlog
+import watchfiles
+
+from edgesim.config import Project
+from edgesim.config.project import FILE as ACCOUNT_FILE
+from edgesim.config.wrangler import FILES as WRANGLER_FILES
+from edgesim.errors import EdgesimError
+from edgesim.simulator import Simulator
+
+_SUFFIXES = {".py", ".jsonc", ".json", ".toml", ".sql"}
+_SECRET_FILES = {".dev.vars", ".env"}
+
+log = structlog.get_logger()
+
+
+async def changes(project: Project) -> AsyncIterator[set[Path]]:
+    """Sets of the project's own files that were changed, added or removed."""
+    folders = {project.root} | {worker.file.parent for worker in project.workers.values()}
+    keep = _Sources(project.state)
+    async for found in watchfiles.awatch(
+        *folders, watch_filter=keep, debounce=200, raise_interrupt=False
+    ):
+        yield {Path(path) for _, path in found}
+
+
+class _Sources(watchfiles.DefaultFilter):
+    """Sources and configuration, nothing that edgesim itself writes."""
+
+    def __init__(self, state: Path) -> None:
+        super().__init__(ignore_paths=[state])
+
+    def __call__(self, change: watchfiles.Change, path: str) -> bool:
+        file = Path(path)
+        wanted = file.suffix in _SUFFIXES or file.name in _SECRET_FILES
+        return wanted and super().__call__(change, path)
+
+
+def is_configuration(file: Path, project: Project) -> bool:
+    """Whether a change of this file concerns more than one Worker's module."""
+    return file.suffix != ".py" and (
+        file.name in {ACCOUNT_FILE, *WRANGLER_FILES, *_SECRET_FILES} or file.suffix == ".sql"
+    )
+
+
+async def reload_workers(simulator: Simulator, files: set[Path]) -> None:
+    """Restart the Workers whose modules are among ``files``."""
+    for name, config in simulator.project.workers.items():
+        if any(file.is_relative_to(config.file.parent) for file in files):
+            try:
+                await simulator.start_worker(config)
+            except EdgesimError as error:
+                log.error("not reloaded, the old version goes on", worker=name, error=str(error))
+            else:
+                log.info("reloaded", worker=name)

@@ -1,0 +1,213 @@
+"""The life of ``edgesim dev``: own the state, open the stores, serve, reload, close in order.
+
+uvicorn serves, with its signal handling left out: when the process ends is decided here, so that
+the last responses go out first, then traces reach their Tail Workers, then the stores close.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import anyio
+import msgspec
+import structlog
+import uvicorn
+from anyio.abc import TaskStatus
+
+from edgesim.backends import Backends, open_backends
+from edgesim.clock import Clock
+from edgesim.config import Environment, Project
+from edgesim.dev.admin import admin_app
+from edgesim.dev.front import Front
+from edgesim.dev.presence import Owner, own
+from edgesim.dev.reload import changes, is_configuration, reload_workers
+from edgesim.errors import ConfigError, EdgesimError, UsageError, WorkerLoadError
+from edgesim.simulator import Simulator, open_simulator
+
+LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+GRACE_SECONDS = 10
+
+log = structlog.get_logger()
+
+
+class Options(msgspec.Struct, frozen=True):
+    """What the command line says about serving; port 0 picks a free one."""
+
+    host: str = "127.0.0.1"
+    port: int = 8787
+    reload: bool = True
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn as a task of ours: it says when it is up, and leaves signals alone."""
+
+    def __init__(self, config: uvicorn.Config, status: TaskStatus[None]) -> None:
+        super().__init__(config)
+        self._status = status
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._status.started()
+
+
+class DevServer:
+    """One run of the command."""
+
+    def __init__(
+        self, load: Callable[[], Project], options: Options, environment: Environment
+    ) -> None:
+        self._load = load
+        self._options = options
+        self._environment = environment
+        self._clock = Clock()
+        self._front = Front()
+        self._stop = anyio.Event()
+        self._http_ended = anyio.Event()
+
+    async def run(self, ready: Callable[[str], None]) -> None:
+        """Serve until SIGINT or SIGTERM; ``ready`` is told the URL when requests can come."""
+        project = self._load()
+        with own(project.state) as ownership, _listen(self._options) as listener:
+            token = self._token()
+            self._front.admin = admin_app(self._front, token)
+            url = f"http://{_shown(self._options.host)}:{listener.getsockname()[1]}"
+
+            def up() -> None:
+                ownership.announce(Owner(os.getpid(), url, token))
+                ready(url)
+
+            async with (
+                open_backends(project, self._environment, self._clock) as backends,
+                anyio.create_task_group() as tasks,
+            ):
+                tasks.start_soon(self._watch_signals)
+                await tasks.start(self._serve_http, listener)
+                await self._simulate(project, backends, up)
+                tasks.cancel_scope.cancel()
+
+    async def _simulate(self, project: Project, backends: Backends, up: Callable[[], None]) -> None:
+        """Run the project, and its successors as its configuration changes, until told to stop."""
+        good: Project | None = None
+        successor: Project | None = project
+        while successor is not None:
+            project = successor
+            try:
+                async with open_simulator(project, backends, self._clock) as simulator:
+                    self._front.show(simulator)
+                    if good is None:
+                        up()
+                    good = project
+                    successor = await self._until_changed(simulator)
+                    if successor is None:
+                        await self._http_ended.wait()  # the last responses still need Workers
+                    self._front.show(None)
+            except (ConfigError, WorkerLoadError) as error:
+                if good is None or project is good:
+                    raise
+                log.error("not reloaded, the old configuration goes on", error=str(error))
+                successor = good
+
+    async def _until_changed(self, simulator: Simulator) -> Project | None:
+        """Wait; the project to go on with, or None to stop.  Module changes are dealt with here."""
+        result: list[Project | None] = []
+        async with anyio.create_task_group() as tasks:
+
+            async def stop() -> None:
+                await self._stop.wait()
+                result.append(None)
+                tasks.cancel_scope.cancel()
+
+            async def watch() -> None:
+                async for files in changes(simulator.project):
+                    configuration = [
+                        file for file in files if is_configuration(file, simulator.project)
+                    ]
+                    if not configuration:
+                        await reload_workers(simulator, files)
+                    elif (project := self._reloaded(configuration)) is not None:
+                        result.append(project)
+                        tasks.cancel_scope.cancel()
+
+            tasks.start_soon(stop)
+            if self._options.reload:
+                tasks.start_soon(watch)
+        return result[0]
+
+    def _reloaded(self, files: list[Path]) -> Project | None:
+        names = ", ".join(file.name for file in files)
+        try:
+            project = self._load()
+        except EdgesimError as error:
+            log.error("not reloaded, the old configuration goes on", error=str(error))
+            return None
+        log.info("configuration changed, reopening the project", files=names)
+        return project
+
+    async def _watch_signals(self) -> None:
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async for number in signals:
+                if self._stop.is_set():
+                    log.warning("second signal, stopping without delay")
+                    os._exit(130)
+                log.info("stopping", signal=signal.Signals(number).name)
+                self._stop.set()
+
+    async def _serve_http(self, listener: socket.socket, *, task_status: TaskStatus[None]) -> None:
+        config = uvicorn.Config(
+            self._front,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            http="httptools",
+            server_header=False,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+        server = _Uvicorn(config, task_status)
+        async with anyio.create_task_group() as tasks:
+
+            async def end() -> None:
+                await self._stop.wait()
+                server.should_exit = True
+
+            tasks.start_soon(end)
+            await server.serve(sockets=[listener])
+            tasks.cancel_scope.cancel()
+        self._http_ended.set()
+
+    def _token(self) -> str | None:
+        """Beyond loopback the admin part wants a token: the environment's, else a fresh one."""
+        if self._options.host in LOOPBACK:
+            return None
+        return self._environment.admin_token or secrets.token_urlsafe(16)
+
+
+def _listen(options: Options) -> socket.socket:
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((options.host, options.port))
+    except OSError as error:
+        listener.close()
+        raise UsageError(
+            f"cannot listen on {options.host}:{options.port}: {error.strerror}; "
+            "choose another --port (0 picks a free one)"
+        ) from error
+    listener.listen(1024)
+    listener.setblocking(False)
+    return listener
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,55 @@
+"""What the runtime needs of a place to run worker code, and the places there are."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from edgesim.clock import Clock
+from edgesim.errors import PlatformError
+from edgesim.isolates.wire import Call, Done, Failure, Invoke, Log, Reply, Respond
+
+DRIVERS = {
+    "process": "edgesim.isolates.process:open_isolates",
+    "inline": "edgesim.isolates.inline:open_isolates",
+}
+
+
+class Host(Protocol):
+    """The platform's side of one invocation: what an isolate may say and ask."""
+
+    async def call(self, call: Call) -> Any:
+        """Answer a Call; PlatformError for what the Worker is to see."""
+
+    def log(self, log: Log) -> None:
+        """Take a console call."""
+
+    def respond(self, response: Respond) -> None:
+        """Take the fetch handler's response."""
+
+
+class Isolates(Protocol):
+    """The isolates of one Worker in one version.
+
+    A module exports ``open_isolates(spec, clock)``, an async context manager that yields this and
+    raises WorkerLoadError, one line, where the worker module does not load.  When it is left,
+    invocations in flight are finished first.
+    """
+
+    handlers: frozenset[str]
+    """Which of fetch, queue, tail and scheduled the Worker has."""
+
+    async def invoke(self, invoke: Invoke, host: Host) -> Done:
+        """Run one invocation to its end, waitUntil work included.
+
+        Never raises for what worker code does: an isolate that dies is a Done with an outcome.
+        Cancelling it ends the isolate.
+        """
+
+
+async def answer(call: Call, host: Host, clock: Clock) -> Reply:
+    """The Reply to a Call: the host's value, or what it refused with."""
+    try:
+        value = await host.call(call)
+        return Reply(call.id, clock.now(), value)
+    except PlatformError as error:
+        return Reply(call.id, clock.now(), error=Failure(error.name, error.message))

@@ -1,0 +1,122 @@
+"""The ``inline`` level: the handler runs in the platform's own process, for breakpoints.
+
+Modules are fresh for each invocation and every value is copied through the wire's encoding, as at
+the other levels; the interpreter, its library modules and its memory are shared.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+import edgesim
+from edgesim.clock import Clock
+from edgesim.errors import WorkerLoadError
+from edgesim.isolates.driver import Host, Isolates, answer
+from edgesim.isolates.namespace import CodeCache, Namespace
+from edgesim.isolates.wire import Call, Done, Failure, Frame, Invoke, Log, Reply, Respond, copied
+from edgesim.isolates.zygote import explain, module_folders
+from edgesim.model import WorkerSpec
+
+DETERMINISTIC = True
+
+
+class _LocalChannel:
+    """A channel without a socket: frames are encoded and decoded, then handled on the spot."""
+
+    def __init__(self, host: Host, clock: Clock) -> None:
+        self._host = host
+        self._clock = clock
+        # The platform's own context: what it prints while it handles a frame is no worker's log.
+        self._context = contextvars.copy_context()
+
+    def send(self, frame: Frame) -> None:
+        match copied(frame):
+            case Log() as log:
+                self._context.run(self._host.log, log)
+            case Respond() as response:
+                self._context.run(self._host.respond, response)
+            case other:
+                raise TypeError(f"unexpected {type(other).__name__} from an isolate")
+
+    async def ask(self, call: Call) -> Reply:
+        request = copied(call)
+        assert isinstance(request, Call)
+        reply = copied(await answer(request, self._host, self._clock))
+        assert isinstance(reply, Reply)
+        return reply
+
+
+class InlineIsolates(Isolates):
+    """Fresh namespaces of one Worker."""
+
+    def __init__(self, spec: WorkerSpec, clock: Clock) -> None:
+        from workers._bindings import Env
+        from workers._runtime import current_env
+
+        from edgesim.isolates import inside
+
+        self._inside = inside
+        self._clock = clock
+        self._main = Path(spec.main)
+        self._codes = CodeCache(module_folders(self._main))
+        self._env = Env([(each.name, each.kind, each.value) for each in spec.bindings])
+        self._current_env = current_env
+        try:
+            self.handlers = frozenset(inside.handlers_of(self._load()))
+        except BaseException as error:
+            raise WorkerLoadError(f"worker {spec.name}: {explain(error, self._main)}") from error
+
+    def _load(self) -> Any:
+        token = self._current_env.set(self._env)
+        try:
+            return self._inside.entrypoint(Namespace(self._codes).load(self._main.stem))
+        finally:
+            self._current_env.reset(token)
+
+    async def invoke(self, invoke: Invoke, host: Host) -> Done:
+        """Run it here; a module that fails to load this time is the invocation's exception."""
+        try:
+            entry = self._load()
+        except Exception as error:  # noqa: BLE001 (worker code may raise anything)
+            text = explain(error, self._main)
+            return Done("exception", [Failure("PythonError", text, text)])
+        request = copied(invoke)
+        assert isinstance(request, Invoke)
+        results: list[Done] = []
+
+        async def run() -> None:
+            channel = _LocalChannel(host, self._clock)
+            done = copied(await self._inside.serve(request, entry, self._env, channel))
+            assert isinstance(done, Done)
+            results.append(done)
+
+        # A task of its own, so that the invocation's context variables end with it.
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run)
+        return results[0]
+
+
+@asynccontextmanager
+async def open_isolates(spec: WorkerSpec, clock: Clock) -> AsyncIterator[InlineIsolates]:
+    """Load the Worker in this process."""
+    sdk = str(Path(edgesim.__file__).parent / "sdk")
+    if sdk not in sys.path:
+        sys.path.insert(0, sdk)
+    _route_console()
+    yield InlineIsolates(spec, clock)
+
+
+def _route_console() -> None:
+    """Let ``print`` of worker code reach its log; everything else still goes to the terminal."""
+    from edgesim.isolates.inside import ConsoleStream
+
+    if not isinstance(sys.stdout, ConsoleStream):
+        sys.stdout = ConsoleStream("log", sys.stdout)
+        sys.stderr = ConsoleStream("warn", sys.stderr)

@@ -1,0 +1,115 @@
+"""Fresh copies of a Worker's own modules, for levels where the process itself is not fresh.
+
+Each module of a Namespace gets its own ``__builtins__`` whose ``__import__`` finds the Worker's
+modules in the Namespace first.  ``sys.modules`` is left alone, so two Workers that both have an
+``event.py`` do not meet.  Tried and dropped: swapping ``sys.modules`` around an import (imports
+inside functions run later, when other Workers run).
+"""
+
+from __future__ import annotations
+
+import builtins
+import importlib.util
+import pdb  # noqa: T100 (breakpoint() is what the inline level is for)
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any
+
+
+class CodeCache:
+    """Compiled sources of one Worker version, shared by its Namespaces."""
+
+    def __init__(self, folders: Sequence[str]) -> None:
+        self._folders = [Path(folder) for folder in folders]
+        self._codes: dict[str, tuple[Path, CodeType] | None] = {}
+
+    def find(self, name: str) -> tuple[Path, CodeType] | None:
+        """File and code of the module ``name``, or None if it is not the Worker's own."""
+        if name not in self._codes:
+            self._codes[name] = self._compile(name)
+        return self._codes[name]
+
+    def _compile(self, name: str) -> tuple[Path, CodeType] | None:
+        relative = Path(*name.split("."))
+        for folder in self._folders:
+            for file in (folder / relative / "__init__.py", folder / relative.with_suffix(".py")):
+                if file.is_file():
+                    return file, compile(file.read_bytes(), str(file), "exec")
+        return None
+
+
+class Namespace:
+    """One invocation's modules."""
+
+    def __init__(self, cache: CodeCache) -> None:
+        self._cache = cache
+        self.modules: dict[str, ModuleType] = {}
+        self._builtins = vars(builtins) | {
+            "__import__": self._import,
+            "breakpoint": _breakpoint,
+        }
+
+    def load(self, name: str) -> ModuleType:
+        """The module, executed at its first use; ImportError if the Worker has none such."""
+        if name in self.modules:
+            return self.modules[name]
+        found = self._cache.find(name)
+        if found is None:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        file, code = found
+        module = ModuleType(name)
+        module.__file__ = str(file)
+        module.__dict__["__builtins__"] = self._builtins
+        if file.name == "__init__.py":
+            module.__path__ = [str(file.parent)]
+            module.__package__ = name
+        else:
+            module.__package__ = name.rpartition(".")[0]
+        self.modules[name] = module
+        try:
+            exec(code, module.__dict__)  # noqa: S102 (running worker code is what this is for)
+        except BaseException:
+            del self.modules[name]
+            raise
+        return module
+
+    def _import(
+        self,
+        name: str,
+        globals: Mapping[str, Any] | None = None,  # noqa: A002 (the names of __import__)
+        locals: Mapping[str, Any] | None = None,  # noqa: A002
+        fromlist: Sequence[str] | None = (),
+        level: int = 0,
+    ) -> ModuleType:
+        if level:
+            package = str((globals or {}).get("__package__") or "")
+            name = importlib.util.resolve_name("." * level + name, package)
+        top = name.partition(".")[0]
+        if self._cache.find(top) is None:
+            return builtins.__import__(name, globals, locals, fromlist or (), 0)
+        module = self._load_chain(name)
+        if not fromlist:
+            return self.modules[top] if not level else module
+        for wanted in fromlist:
+            submodule = f"{name}.{wanted}"
+            if not hasattr(module, wanted) and self._cache.find(submodule) is not None:
+                self._load_chain(submodule)
+        return module
+
+    def _load_chain(self, name: str) -> ModuleType:
+        parent: ModuleType | None = None
+        module: ModuleType | None = None
+        for end, part in enumerate(name.split("."), 1):
+            module = self.load(".".join(name.split(".")[:end]))
+            if parent is not None:
+                setattr(parent, part, module)
+            parent = module
+        assert module is not None
+        return module
+
+
+def _breakpoint(*args: Any, **kwargs: Any) -> None:
+    """The debugger on the real terminal, since ``print`` is the Worker's log."""
+    pdb.Pdb(stdout=sys.__stdout__, nosigint=True).set_trace(sys._getframe(1))  # noqa: SLF001

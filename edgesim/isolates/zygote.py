@@ -1,0 +1,189 @@
+"""A Worker's zygote: imports the SDK and the worker module once, then forks isolates on request.
+
+Started by exec, one a Worker and version: ``python -m edgesim.isolates.zygote FD``.  The platform's
+first frame is Boot; after Booted, each datagram on the control socket carries a fork's number and
+its end of a channel.  What the import leaves in memory is every fork's starting point, like the
+start-up snapshot on the platform.  The jail belongs between load and the first fork.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import importlib.util
+import os
+import select
+import signal
+import socket
+import sys
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import edgesim
+from edgesim.isolates.wire import Boot, Booted, Exited, Forked, FrameReader, encode
+
+_SDK = str(Path(edgesim.__file__).parent / "sdk")
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Serve until the platform is gone."""
+    die_with_parent()
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches the whole group; the platform decides
+    control = socket.socket(fileno=int(sys.argv[1]))
+    boot = _receive_boot(control)
+    prepare_path(Path(boot.main))
+    from workers._bindings import Env
+    from workers._runtime import current_env
+
+    from edgesim.isolates import inside, turns
+
+    sys.stdout = inside.ConsoleStream("log", sys.stderr)
+    sys.stderr = inside.ConsoleStream("warn", sys.stderr)
+    env = Env([(name, kind, value) for name, kind, value in boot.bindings])
+    current_env.set(env)
+    try:
+        module = load(Path(boot.main))
+        handlers = inside.handlers_of(inside.entrypoint(module))
+    except BaseException as error:  # noqa: BLE001 (whatever an import does, the platform is told)
+        control.sendall(encode(Booted(error=explain(error, Path(boot.main)))))
+        return
+    control.sendall(encode(Booted(handlers)))
+    gc.collect()
+    gc.freeze()  # keeps the collector from touching, and so copying, the pages that forks share
+    with suppress(
+        BrokenPipeError, ConnectionResetError
+    ):  # the platform is gone: nothing is left to do
+        _Forks(control, lambda sock: turns.run_fork(sock, module, env)).run()
+
+
+def prepare_path(main: Path) -> None:
+    """The import path of worker code: SDK, the module's folder, vendored packages, the library.
+
+    Packages of the platform's own environment are left out: the real platform has none of them.
+    """
+    library = [
+        each
+        for each in sys.path
+        if each and "site-packages" not in each and "dist-packages" not in each
+    ]
+    # The platform itself must stay importable where it is not installed but run from a checkout.
+    home = str(Path(edgesim.__file__).parents[1])
+    library = [each for each in library if each != home]
+    sys.path[:] = [_SDK, *module_folders(main), *library]
+
+
+def module_folders(main: Path) -> list[str]:
+    """Where a Worker's own modules are: beside ``main``, then ``python_modules``."""
+    folders = [main.parent, main.parent / "python_modules", main.parent.parent / "python_modules"]
+    return [str(folder) for folder in folders if folder.is_dir()]
+
+
+def load(main: Path) -> ModuleType:
+    """Import the worker module under its own name."""
+    spec = importlib.util.spec_from_file_location(main.stem, main)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{main} is not a Python module")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[main.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def explain(error: BaseException, main: Path) -> str:
+    """One line: what was raised and at which line of the Worker's own files."""
+    text = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}: {text}"
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename.startswith(str(main.parent))]
+    return f"{own[-1].filename}:{own[-1].lineno}: {text}" if own else f"{main}: {text}"
+
+
+def die_with_parent() -> None:
+    """Where Linux offers it, end when the process that started this one ends, however it ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def _receive_boot(control: socket.socket) -> Boot:
+    reader = FrameReader()
+    while data := control.recv(1 << 16):
+        for frame in reader.feed(data):
+            if isinstance(frame, Boot):
+                return frame
+    raise SystemExit(0)
+
+
+class _Forks:
+    """The zygote's life: fork when told, report what ended."""
+
+    def __init__(self, control: socket.socket, serve: Any) -> None:
+        self._control = control
+        self._serve = serve
+        self._numbers: dict[int, int] = {}  # pid -> the platform's number
+        self._wake_read, wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(wake_write, False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        self._wake_write = wake_write
+
+    def run(self) -> None:
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        poll.register(self._wake_read, select.POLLIN)
+        while True:
+            ready = {fd for fd, _ in poll.poll()}
+            if self._wake_read in ready:
+                os.read(self._wake_read, 4096)
+                self._reap()
+            if self._control.fileno() in ready and not self._fork_next():
+                return
+
+    def _fork_next(self) -> bool:
+        """Take one request; False when the platform is gone."""
+        data, fds, _, _ = socket.recv_fds(self._control, 4, 1)
+        if not fds:
+            return False
+        number = int.from_bytes(data, "big")
+        pid = os.fork()
+        if pid == 0:
+            self._become_isolate(fds[0])
+        os.close(fds[0])
+        self._numbers[pid] = number
+        self._control.sendall(encode(Forked(number, pid)))
+        return True
+
+    def _become_isolate(self, fd: int) -> None:
+        status = 1
+        try:
+            die_with_parent()
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for inherited in (self._control.fileno(), self._wake_read, self._wake_write):
+                os.close(inherited)
+            self._serve(socket.socket(fileno=fd))
+            status = 0
+        except BaseException:  # noqa: BLE001 (the last resort of a process that ends here anyway)
+            traceback.print_exc(file=sys.__stderr__)
+        finally:
+            os._exit(status)
+
+    def _reap(self) -> None:
+        while self._numbers:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            number = self._numbers.pop(pid, None)
+            if number is not None:
+                self._control.sendall(encode(Exited(number, status)))
+
+
+if __name__ == "__main__":
+    main()

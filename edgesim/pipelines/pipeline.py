@@ -1,0 +1,234 @@
+"""A Pipeline: ``send`` makes records durable, a window collects them, its end writes one object.
+
+The window begins with its first record and ends by age, bytes or rows, whichever is first; with no
+records there is no window, no object and no work.  Objects are NDJSON, named as the platform names
+them: ``<prefix>/event_date=YYYY-MM-DD/hr=HH/<ULID>.json.gz``.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import anyio
+import anyio.lowlevel
+import msgspec
+import structlog
+
+from edgesim.clock import Clock
+from edgesim.config.project import PipelineConfig
+from edgesim.errors import EdgesimError, PlatformError, RunError
+from edgesim.model import HttpMetadata, Stream
+from edgesim.pipelines.log import Log, Segment
+
+SEND_BYTES_MAX = 5_000_000
+"""One send, as JSON (platform: 5 MB a request)."""
+CHUNK_BYTES = 1 << 18
+GZIP_LEVEL = 4
+RETRY_SECONDS_MAX = 30.0
+
+log = structlog.get_logger()
+
+
+class ObjectStore(Protocol):
+    """What a Pipeline needs of its bucket."""
+
+    async def head(self, key: str) -> Any:
+        """Metadata, or None."""
+
+    async def put(self, key: str, body: Stream, *, http_metadata: HttpMetadata) -> Any:
+        """Store an object."""
+
+
+class _Entry:
+    """One send on its way into the log."""
+
+    def __init__(self, lines: bytes, rows: int) -> None:
+        self.lines = lines
+        self.rows = rows
+        self.committed = False
+        self.error: EdgesimError | None = None
+
+
+class Pipeline:
+    """One Pipeline.  ``send`` works by itself; ``run`` is what ends windows and writes objects."""
+
+    def __init__(
+        self, name: str, config: PipelineConfig, bucket: ObjectStore, folder: Path, clock: Clock
+    ) -> None:
+        self.name = name
+        self._config = config
+        self._bucket = bucket
+        self._clock = clock
+        self._log = Log(folder)
+        self._entries: list[_Entry] = []
+        self._opened = anyio.Event()
+        self._sealed = anyio.Event()
+        self._flushed = anyio.Event()
+        if self._log.open is not None:  # an earlier run's window goes on
+            self._opened.set()
+        self.records = 0
+        self.objects = 0
+
+    @property
+    def pending(self) -> int:
+        """Records that are durable here and not yet in an object."""
+        window = self._log.open.rows if self._log.open else 0
+        return window + sum(segment.rows for segment in self._log.sealed)
+
+    async def send(self, records: Any) -> None:
+        """Take a list of JSON objects; returns once they are durable.
+
+        Raises PlatformError: TypeError for anything else, Error for too much at once or a full
+        disk.
+        """
+        lines = encode_records(records)
+        if not lines:
+            return
+        entry = _Entry(lines, len(records))
+        self._entries.append(entry)
+        # Group commit: whoever sends in the same turn of the loop shares one write and one sync.
+        await anyio.lowlevel.checkpoint()
+        if not entry.committed:
+            self._commit()
+        if entry.error is not None:
+            raise PlatformError(f"Pipeline {self.name}: {entry.error}") from entry.error
+
+    async def roll(self) -> None:
+        """End the window now; returns when everything in the log is in objects, or cannot be."""
+        self._seal()
+        while self._log.sealed:
+            await self._flushed.wait()
+
+    async def run(self) -> None:
+        """End windows by age and write objects, for ever."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._age)
+            tasks.start_soon(self._flush)
+
+    def close(self) -> None:
+        """Close the log's file; what it holds is for the next start."""
+        if self._log.open is not None:
+            self._log.open.release()
+
+    def _commit(self) -> None:
+        entries, self._entries = self._entries, []
+        rows = sum(entry.rows for entry in entries)
+        error: EdgesimError | None = None
+        try:
+            window = self._log.current(self._clock.now())
+            window.append(b"".join(entry.lines for entry in entries), rows)
+        except EdgesimError as failure:
+            error = failure
+            log.error("pipeline refuses records", pipeline=self.name, rows=rows, error=str(failure))
+        else:
+            self.records += rows
+            self._opened.set()
+            if window.rows >= self._config.max_rows or window.bytes >= self._config.max_bytes:
+                self._seal()
+        for entry in entries:
+            entry.committed = True
+            entry.error = error
+
+    def _seal(self) -> None:
+        if self._log.open is None:
+            return
+        try:
+            self._log.seal(self._object_key())
+        except RunError as error:  # the window stays open, with all its records
+            log.error("pipeline cannot end its window", pipeline=self.name, error=str(error))
+        else:
+            self._sealed.set()
+
+    async def _age(self) -> None:
+        while True:
+            await self._opened.wait()
+            self._opened = anyio.Event()
+            while (window := self._log.open) is not None:
+                left = window.opened_at + self._config.max_seconds - self._clock.now()
+                # Never longer than one window, whatever a clock that was set back says.
+                await anyio.sleep(min(max(left, 0), self._config.max_seconds))
+                if self._log.open is window:
+                    self._seal()
+                if self._log.open is window:
+                    await anyio.sleep(RETRY_SECONDS_MAX)
+
+    async def _flush(self) -> None:
+        failures = 0
+        while True:
+            while self._log.sealed:
+                segment = self._log.sealed[0]
+                try:
+                    await self._write_object(segment)
+                except (EdgesimError, OSError) as error:
+                    failures += 1
+                    delay = min(2.0 ** min(failures, 10) / 4, RETRY_SECONDS_MAX)
+                    log.error(
+                        "pipeline cannot write its object, will try again",
+                        pipeline=self.name,
+                        in_seconds=delay,
+                        error=str(error),
+                    )
+                    await anyio.sleep(delay)
+                    continue
+                failures = 0
+                self._log.forget(segment)
+                self._flushed.set()
+                self._flushed = anyio.Event()
+            await self._sealed.wait()
+            self._sealed = anyio.Event()
+
+    async def _write_object(self, segment: Segment) -> None:
+        if segment.seal is None:
+            raise RunError(f"{segment.path}: an unsealed segment has no object")
+        # After a crash the object may be there already, and its notification with it.
+        if await self._bucket.head(segment.seal.key) is None:
+            if self._config.compression == "gzip":
+                body, kind = Stream(_gzip(segment)), "application/gzip"
+            else:
+                body, kind = Stream(_plain(segment)), "application/x-ndjson"
+            metadata = HttpMetadata(content_type=kind)
+            await self._bucket.put(segment.seal.key, body, http_metadata=metadata)
+            self.objects += 1
+        log.info(
+            "pipeline wrote object", pipeline=self.name, key=segment.seal.key, rows=segment.rows
+        )
+
+    def _object_key(self) -> str:
+        folder = self._clock.datetime().strftime("event_date=%Y-%m-%d/hr=%H")
+        suffix = ".json.gz" if self._config.compression == "gzip" else ".json"
+        prefix = f"{self._config.prefix.strip('/')}/" if self._config.prefix.strip("/") else ""
+        return f"{prefix}{folder}/{self._clock.ulid()}{suffix}"
+
+
+def encode_records(records: Any) -> bytes:
+    """The records as NDJSON.  Raises PlatformError for what a Pipeline does not take."""
+    if not isinstance(records, list):
+        raise PlatformError("Pipeline send() takes an array of records", "TypeError")
+    for index, record in enumerate(records):
+        if not isinstance(record, dict):
+            raise PlatformError(f"Pipeline record {index} is not a JSON object", "TypeError")
+    lines: bytes = msgspec.json.Encoder().encode_lines(records)
+    if len(lines) > SEND_BYTES_MAX:
+        raise PlatformError(
+            f"Pipeline send() of {len(lines)} bytes is over the limit of {SEND_BYTES_MAX} bytes"
+        )
+    return lines
+
+
+async def _gzip(segment: Segment) -> AsyncIterator[bytes]:
+    """The same bytes every time (no time stamp), so a repeated write is the same object."""
+    compressor = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, 31)
+    async for chunk in _plain(segment):
+        if data := compressor.compress(chunk):
+            yield data
+    yield compressor.flush()
+
+
+async def _plain(segment: Segment) -> AsyncIterator[bytes]:
+    for payload in segment.lines():
+        for start in range(0, len(payload), CHUNK_BYTES):
+            await anyio.lowlevel.checkpoint()  # a large window must not hold up the rest
+            yield payload[start : start + CHUNK_BYTES]

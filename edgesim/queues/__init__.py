@@ -1,0 +1,1 @@
+"""Queues: producers and consumers over a store of messages."""

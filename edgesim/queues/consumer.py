@@ -1,0 +1,274 @@
+"""A push consumer: forms batches, has them delivered, and settles what became of each message.
+
+A batch is handed over when it is full or when its first message has been visible for
+``max_batch_timeout``, whichever is first; an empty queue delivers nothing.  Messages are leased at
+that moment and not before, because a lease counts as an attempt and a reload while a batch fills
+should cost none.  (One exception: where delayed messages make the queue look full, what is visible
+is leased and held while the rest of the batch arrives.)
+
+All waiting is anyio's, for seconds computed from the clock, so it follows a virtual clock too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+import anyio
+import msgspec
+import structlog
+
+from edgesim.clock import Clock
+from edgesim.errors import ConfigError, RunError
+from edgesim.model import BatchResult, Message, Retry
+from edgesim.queues.driver import Depth
+from edgesim.queues.producer import DELAY_SECONDS_MAX, Queue, is_delay
+
+log = structlog.get_logger()
+
+LEASE_SECONDS = 16 * 60
+"""The platform ends a consumer after 15 minutes; the slack is for settling its batch."""
+AUTO_CONCURRENCY_MAX = 10
+BACKOFF_SECONDS = (0.1, 10.0)
+"""The first and the longest wait after the store failed."""
+RECHECK_SECONDS = 60.0
+"""The longest wait for a time to come: the wall clock may be set meanwhile."""
+
+_LIMITS = {
+    "max_batch_size": (1, 100),
+    "max_batch_timeout": (0, 60),
+    "max_retries": (0, 100),
+    "retry_delay": (0, DELAY_SECONDS_MAX),
+    "max_concurrency": (1, 250),
+}
+
+Deliver = Callable[[Sequence[Message]], Awaitable[BatchResult]]
+_Result = TypeVar("_Result")
+
+
+class ConsumerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The platform's consumer settings; times in seconds, ``max_concurrency`` None means auto.
+
+    ConfigError for a value outside the platform's limits.
+    """
+
+    max_batch_size: int = 10
+    max_batch_timeout: float = 5.0
+    max_retries: int = 3
+    retry_delay: float = 0.0
+    max_concurrency: int | None = None
+    dead_letter_queue: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse here, not at message 10,000."""
+        for key, (least, most) in _LIMITS.items():
+            value = getattr(self, key)
+            if value is not None and not least <= value <= most:
+                raise ConfigError(
+                    "queues.consumers", key, f"must be {least} to {most}, not {value}"
+                )
+
+
+class Consumer:
+    """One consumer of a queue; the counters are messages since it was made.
+
+    ``delivered``: acknowledged.  ``retried``: given back for another delivery.  ``dead``: moved to
+    the dead-letter queue.  ``lost``: deleted after the last delivery, as there is no such queue.
+    ``in_flight``: leased now.  ``concurrency``: batches that may be in flight now.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        settings: ConsumerSettings,
+        deliver: Deliver,
+        clock: Clock,
+        dead_letter: Queue | None = None,
+    ) -> None:
+        if settings.dead_letter_queue != (dead_letter and dead_letter.name):
+            raise ValueError(f"dead_letter is not the queue {settings.dead_letter_queue!r}")
+        if settings.dead_letter_queue == queue.name:
+            raise ConfigError(
+                "queues.consumers", "dead_letter_queue", f"{queue.name} cannot be its own"
+            )
+        self.queue = queue
+        self.settings = settings
+        self.delivered = 0
+        self.retried = 0
+        self.dead = 0
+        self.lost = 0
+        self.in_flight = 0
+        self.concurrency = settings.max_concurrency or 1
+        self._deliver = deliver
+        self._clock = clock
+        self._dead_letter = dead_letter
+        self._batches = 0
+        self._crowded = False  # a batch is ready and must wait for another to end
+
+    async def run(self) -> None:
+        """Consume until cancelled; what is in flight then is released at once."""
+        async with anyio.create_task_group() as group:
+            while True:
+                deadline = await self._until_ready()
+                batch = await self._collect(deadline)
+                if batch:
+                    self._batches += 1
+                    group.start_soon(self._consume, batch)
+
+    async def idle(self) -> bool:
+        """Whether nothing is visible, delayed or in flight."""
+        return self.in_flight == 0 and (await self.queue.depth()).messages == 0
+
+    # --- forming a batch ---
+
+    async def _until_ready(self) -> float:
+        """Wait until a batch is ready and may run; the time when it must be handed over."""
+        timeout = self.settings.max_batch_timeout
+        while True:
+            changed = self.queue.changed
+            depth = await self._insist(self.queue.depth)
+            now, first = self._clock.now(), _first_visible(depth)
+            ready = self._is_ready(depth, now)
+            self._crowded = ready and self._batches >= self.concurrency
+            if self._crowded:
+                await changed.wait()
+            elif ready:
+                return first + timeout
+            else:
+                await self._wait(changed, (first if now < first else first + timeout) - now)
+
+    def _is_ready(self, depth: Depth, now: float) -> bool:
+        first = _first_visible(depth)
+        # Not the number of visible messages, which the store does not tell, but never less.
+        waiting = depth.messages - self.in_flight
+        full = first <= now and waiting >= self.settings.max_batch_size
+        return full or first + self.settings.max_batch_timeout <= now
+
+    async def _collect(self, deadline: float) -> list[Message]:
+        """Lease messages until the batch is full or ``deadline`` has come."""
+        batch: list[Message] = []
+        size = self.settings.max_batch_size
+        try:
+            while True:
+                changed = self.queue.changed
+                lease = partial(self.queue.lease, size - len(batch), LEASE_SECONDS)
+                leased = await self._insist(lease)
+                batch += leased
+                self.in_flight += len(leased)
+                if len(batch) == size or self._clock.now() >= deadline:
+                    return batch
+                first = _first_visible(await self._insist(self.queue.depth))
+                await self._wait(changed, min(deadline, first) - self._clock.now())
+        except anyio.get_cancelled_exc_class():
+            self.in_flight -= len(batch)
+            await self._give_back(batch)
+            raise
+
+    async def _wait(self, changed: anyio.Event, seconds: float) -> None:
+        """Wait for a change of the queue, at most ``seconds``."""
+        with anyio.move_on_after(seconds if math.isinf(seconds) else min(seconds, RECHECK_SECONDS)):
+            await changed.wait()
+
+    # --- delivering and settling it ---
+
+    async def _consume(self, batch: Sequence[Message]) -> None:
+        try:
+            await self._settle(batch, await self._result(batch))
+        finally:
+            self.in_flight -= len(batch)
+            self._batches -= 1
+            self._scale()
+            self.queue.wake()
+
+    async def _result(self, batch: Sequence[Message]) -> BatchResult:
+        """What was decided about the batch; a delivery that failed retries all of it."""
+        try:
+            result = await self._deliver(batch)
+            _check_delays(result)
+        except anyio.get_cancelled_exc_class():
+            await self._give_back(batch)
+            raise
+        except Exception:
+            log.exception("queue batch not delivered", queue=self.queue.name, messages=len(batch))
+            return BatchResult(retries=[Retry(message.id) for message in batch])
+        return result
+
+    async def _settle(self, batch: Sequence[Message], result: BatchResult) -> None:
+        """Carry the decision out; a message that it does not name is retried."""
+        acked, delays = set(result.acks), {r.id: r.delay_seconds for r in result.retries}
+        acks = [message.id for message in batch if message.id in acked]
+        failed = [message for message in batch if message.id not in acked]
+        dead = [message.id for message in failed if message.attempts > self.settings.max_retries]
+        retries: dict[float, list[str]] = {}
+        for message in failed:
+            if message.attempts <= self.settings.max_retries:
+                own = delays.get(message.id)
+                delay = self.settings.retry_delay if own is None else own
+                retries.setdefault(delay, []).append(message.id)
+        if acks:
+            await self._insist(partial(self.queue.ack, acks))
+            self.delivered += len(acks)
+        if dead:
+            await self._bury(dead)
+        for delay, ids in retries.items():
+            await self._insist(partial(self.queue.release, ids, delay))
+            self.retried += len(ids)
+
+    async def _bury(self, ids: Sequence[str]) -> None:
+        """Put messages that had their last delivery where they belong."""
+        details = {"queue": self.queue.name, "messages": len(ids), "ids": ids}
+        if self._dead_letter is None:
+            await self._insist(partial(self.queue.ack, ids))
+            self.lost += len(ids)
+            log.error("queue messages lost: no retries left, no dead-letter queue", **details)
+        else:
+            await self._insist(partial(self.queue.move, ids, self._dead_letter))
+            self.dead += len(ids)
+            log.warning("queue messages dead", dead_letter_queue=self._dead_letter.name, **details)
+
+    async def _give_back(self, batch: Sequence[Message]) -> None:
+        ids = [message.id for message in batch]
+        await self._insist(partial(self.queue.release, ids, 0))
+
+    def _scale(self) -> None:
+        """Auto: a batch more at once for each that ends while others wait, one less if none do."""
+        if self.settings.max_concurrency is None:
+            wanted = self.concurrency + (1 if self._crowded else -1)
+            self.concurrency = min(max(wanted, 1), AUTO_CONCURRENCY_MAX)
+
+    async def _insist(self, step: Callable[[], Awaitable[_Result]]) -> _Result:
+        """Do a step against the store, again and again until the store takes it.
+
+        The step itself is shielded, so that a decision is carried out although we are cancelled;
+        the pause after a failure is not, so that a broken store cannot hold a shutdown up.
+        """
+        pause, longest = BACKOFF_SECONDS
+        while True:
+            try:
+                with anyio.CancelScope(shield=True):
+                    return await step()
+            except RunError as error:
+                log.error(
+                    "queue store failed",
+                    queue=self.queue.name,
+                    error=str(error),
+                    retry_seconds=pause,
+                )
+            await anyio.sleep(pause)
+            pause = min(2 * pause, longest)
+
+
+def _first_visible(depth: Depth) -> float:
+    """When the first message that nobody has leased is visible; infinity if there is none."""
+    return math.inf if depth.next_visible_at is None else depth.next_visible_at
+
+
+def _check_delays(result: BatchResult) -> None:
+    for retry in result.retries:
+        if retry.delay_seconds is not None and not is_delay(retry.delay_seconds):
+            raise ValueError(
+                f"retry delay of {retry.delay_seconds} seconds is not within 0 and "
+                f"{DELAY_SECONDS_MAX}"
+            )

@@ -1,0 +1,77 @@
+"""What a queue needs of a store, and the stores there are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from edgesim.model import ContentType, Message
+
+DRIVERS = {
+    "memory": "edgesim.queues.memory:open_queues",
+    "sqlite": "edgesim.queues.sqlite:open_queues",
+}
+
+
+class NewMessage(msgspec.Struct, frozen=True):
+    """A message on its way in; invisible until ``visible_at`` (Unix seconds)."""
+
+    id: str
+    body: bytes
+    content_type: ContentType
+    timestamp_ms: int
+    visible_at: float
+
+
+class Depth(msgspec.Struct, frozen=True):
+    """How much a queue holds, leased messages included; times are Unix seconds."""
+
+    messages: int
+    bytes: int
+    oldest_ms: int | None = None
+    next_visible_at: float | None = None
+
+
+class QueueDriver(Protocol):
+    """A store of messages.
+
+    A module exports ``open_queues(url, clock)``, an async context manager that yields a driver, and
+    ``DETERMINISTIC``: True where it uses neither sockets nor threads.  A queue exists as soon as
+    its name is used.  A lease belongs to the process that took it: opening the store again makes
+    what was leased before visible at once.  Failures of the store are raised as RunError.
+    """
+
+    async def send(self, queue: str, messages: Sequence[NewMessage]) -> None:
+        """All of them or none; durable when it returns."""
+
+    async def lease(self, queue: str, limit: int, now: float, until: float) -> Sequence[Message]:
+        """Up to ``limit`` visible messages, oldest visible first, invisible to others ``until`` then.
+
+        Each lease adds one to the message's attempts (the first delivery has attempts 1).
+        """
+
+    async def ack(self, queue: str, ids: Sequence[str]) -> None:
+        """Remove messages for good; unknown ids are nothing to do."""
+
+    async def release(self, queue: str, ids: Sequence[str], visible_at: float) -> None:
+        """End leases: the messages are visible again from ``visible_at`` on."""
+
+    async def move(self, queue: str, ids: Sequence[str], to: str, now: float) -> None:
+        """Take messages over to another queue as one: id, body and timestamp kept, attempts from 0."""
+
+    async def peek(self, queue: str, limit: int) -> Sequence[Message]:
+        """The oldest messages, leased or not, untouched."""
+
+    async def depth(self, queue: str) -> Depth:
+        """How much the queue holds; ``next_visible_at`` is over messages that are not leased."""
+
+    async def purge(self, queue: str) -> int:
+        """Remove everything; how many messages that were."""
+
+    async def expire(self, queue: str, before_ms: int) -> int:
+        """Remove unleased messages with a timestamp before ``before_ms``; how many that were."""
+
+    async def names(self) -> Sequence[str]:
+        """Names of the queues that hold a message."""

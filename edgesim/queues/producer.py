@@ -1,0 +1,267 @@
+"""A queue as producers and operators hold it: the platform's limits, delays and metrics.
+
+Every queue of a store has one Queue object, shared by all who hold it, because it also knows when
+something arrived.  Errors are the platform's: a cause with Queues' own code at its end.  The words
+of 10205 were seen in production; the other causes are worded after it and after Cloudflare's local
+runtime, so code should look at the code.
+
+Not enforced: 5,000 messages a second (10250), which replay and redrive rightly exceed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import anyio
+import msgspec
+import structlog
+
+from edgesim.clock import Clock
+from edgesim.errors import ConfigError, PlatformError, UsageError
+from edgesim.model import ContentType, Message
+from edgesim.queues.driver import Depth, NewMessage, QueueDriver
+from edgesim.queues.encoding import content_type_of, decode
+
+log = structlog.get_logger()
+
+MESSAGE_BYTES_MAX = 128_000
+BATCH_BYTES_MAX = 256_000
+BATCH_MESSAGES_MAX = 100
+BACKLOG_BYTES_MAX = 25_000_000_000
+METADATA_BYTES = 100
+"""What the platform adds to each message and counts."""
+DELAY_SECONDS_MAX = 86_400
+RETENTION_SECONDS = (60, 14 * 86_400)
+EXPIRY_INTERVAL_SECONDS = 60
+"""How often a queue in use looks for messages past their retention."""
+_REDRIVE_PAGE = 1_000
+
+
+class Metrics(msgspec.Struct, frozen=True):
+    """What the platform tells after a send; bytes are those of the bodies."""
+
+    backlog_count: int
+    backlog_bytes: int
+    oldest_message_timestamp_ms: int | None = None
+
+
+class MessageSendRequest(msgspec.Struct, frozen=True):
+    """One message of a batch; ``delay_seconds`` None leaves it to the batch, then to the queue."""
+
+    body: bytes
+    content_type: ContentType = "json"
+    delay_seconds: float | None = None
+
+
+class Queue:
+    """A named queue; ``expired`` counts messages that outlived ``retention_seconds`` unconsumed.
+
+    ``changed`` is the event of the next change that a consumer must know of; take it before
+    looking at the queue, and nothing is missed.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        driver: QueueDriver,
+        clock: Clock,
+        delivery_delay: float = 0,
+        retention_seconds: float = 345_600,
+    ) -> None:
+        shortest, longest = RETENTION_SECONDS
+        if not is_delay(delivery_delay):
+            raise ConfigError(
+                f"queue {name}", "delivery_delay", f"must be 0 to {DELAY_SECONDS_MAX} seconds"
+            )
+        if not shortest <= retention_seconds <= longest:
+            raise ConfigError(
+                f"queue {name}", "retention_seconds", f"must be {shortest} to {longest} seconds"
+            )
+        self.name = name
+        self.delivery_delay = delivery_delay
+        self.retention_seconds = retention_seconds
+        self.expired = 0
+        self.changed = anyio.Event()
+        self._driver = driver
+        self._clock = clock
+        self._next_expiry = 0.0
+
+    # --- producers ---
+
+    async def send(
+        self, body: bytes, content_type: ContentType = "json", delay_seconds: float | None = None
+    ) -> Metrics:
+        """Keep one message; durable when it returns.  PlatformError if a limit forbids it."""
+        request = MessageSendRequest(body, content_type, delay_seconds)
+        if _size(request) > MESSAGE_BYTES_MAX:
+            raise PlatformError(
+                f"message length of {_size(request)} bytes exceeds limit of "
+                f"{MESSAGE_BYTES_MAX} bytes (10204)"
+            )
+        return await self._accept([request], self.delivery_delay)
+
+    async def send_batch(
+        self, messages: Sequence[MessageSendRequest], delay_seconds: float | None = None
+    ) -> Metrics:
+        """Keep all of up to 100 messages or none; ``delay_seconds`` is for those without one."""
+        _check_batch(messages)
+        if delay_seconds is None:
+            return await self._accept(messages, self.delivery_delay)
+        if not is_delay(delay_seconds):
+            raise PlatformError(
+                f"batch delay of {delay_seconds} seconds is not within 0 and "
+                f"{DELAY_SECONDS_MAX} (10202)"
+            )
+        return await self._accept(messages, delay_seconds)
+
+    async def _accept(self, requests: Sequence[MessageSendRequest], delay: float) -> Metrics:
+        for request in requests:
+            _check_content(request)
+        # Looked at beforehand: once the messages are durable, nothing may fail any more.
+        before = await self.depth()
+        count, size = len(requests), sum(len(request.body) for request in requests)
+        if before.bytes + size > BACKLOG_BYTES_MAX:
+            raise PlatformError("Queue storage limit exceeded (10251)")
+        now = self._clock.now()
+        timestamp_ms = int(now * 1000)
+        await self._driver.send(
+            self.name,
+            [
+                NewMessage(
+                    id=self._clock.hex_id(),
+                    body=request.body,
+                    content_type=content_type_of(request.content_type),
+                    timestamp_ms=timestamp_ms,
+                    visible_at=now
+                    + (delay if request.delay_seconds is None else request.delay_seconds),
+                )
+                for request in requests
+            ],
+        )
+        self.wake()
+        oldest_ms = timestamp_ms if before.oldest_ms is None else before.oldest_ms
+        return Metrics(before.messages + count, before.bytes + size, oldest_ms)
+
+    # --- operators ---
+
+    async def metrics(self) -> Metrics:
+        """The backlog, leased messages included."""
+        depth = await self.depth()
+        return Metrics(depth.messages, depth.bytes, depth.oldest_ms)
+
+    async def depth(self) -> Depth:
+        """The backlog as the store counts it; nothing past its retention is in it for long."""
+        await self._expire()
+        return await self._driver.depth(self.name)
+
+    async def peek(self, limit: int) -> Sequence[Message]:
+        """Up to ``limit`` of the oldest messages, untouched; ``attempts`` 0: never delivered."""
+        await self._expire()
+        return await self._driver.peek(self.name, limit)
+
+    async def purge(self) -> int:
+        """Remove every message, leased or not; how many that were."""
+        return await self._driver.purge(self.name)
+
+    async def redrive(self, to: Queue) -> int:
+        """Move every message here, delayed and leased ones too, to another queue; how many.
+
+        They start there anew: visible at once, attempts from 0.  May be repeated at will.
+        """
+        if to.name == self.name:
+            raise UsageError(f"queue {self.name} cannot be redriven to itself")
+        # What arrives meanwhile (say, the same messages, failed again) stays for the next time.
+        waiting = (await self.depth()).messages
+        moved = 0
+        while moved < waiting:
+            page = await self._driver.peek(self.name, min(_REDRIVE_PAGE, waiting - moved))
+            if not page:
+                break
+            await self.move([message.id for message in page], to)
+            moved += len(page)
+        return moved
+
+    # --- consumers ---
+
+    async def lease(self, limit: int, seconds: float) -> Sequence[Message]:
+        """Up to ``limit`` visible messages, oldest first; nobody else gets them for ``seconds``."""
+        now = self._clock.now()
+        return await self._driver.lease(self.name, limit, now, now + seconds)
+
+    async def ack(self, ids: Sequence[str]) -> None:
+        """Remove messages for good."""
+        await self._driver.ack(self.name, ids)
+
+    async def release(self, ids: Sequence[str], delay_seconds: float) -> None:
+        """End leases: the messages are visible again after ``delay_seconds``."""
+        await self._driver.release(self.name, ids, self._clock.now() + delay_seconds)
+        self.wake()
+
+    async def move(self, ids: Sequence[str], to: Queue) -> None:
+        """Take messages over to another queue of the same store, where they start anew."""
+        await self._driver.move(self.name, ids, to.name, self._clock.now())
+        to.wake()
+
+    def wake(self) -> None:
+        """Let everyone who waits for ``changed`` look again."""
+        changed, self.changed = self.changed, anyio.Event()
+        changed.set()
+
+    async def _expire(self) -> None:
+        # Done by whoever looks, so that a queue without a consumer forgets as well.
+        now = self._clock.now()
+        if now < self._next_expiry:
+            return
+        before_ms = int((now - self.retention_seconds) * 1000)
+        count = await self._driver.expire(self.name, before_ms)
+        self._next_expiry = now + EXPIRY_INTERVAL_SECONDS
+        if count:
+            self.expired += count
+            log.warning(
+                "queue messages expired unconsumed",
+                queue=self.name,
+                messages=count,
+                retention_seconds=self.retention_seconds,
+            )
+
+
+def is_delay(seconds: float) -> bool:
+    """Whether the platform takes these seconds for a delay (NaN is none)."""
+    return 0 <= seconds <= DELAY_SECONDS_MAX
+
+
+def _size(request: MessageSendRequest) -> int:
+    return len(request.body) + METADATA_BYTES
+
+
+def _check_batch(messages: Sequence[MessageSendRequest]) -> None:
+    if not messages:
+        raise PlatformError("sendBatch() requires at least one message", "TypeError")
+    if len(messages) > BATCH_MESSAGES_MAX:
+        raise PlatformError(
+            f"batch message count of {len(messages)} exceeds limit of {BATCH_MESSAGES_MAX} (10206)"
+        )
+    sizes = [_size(message) for message in messages]
+    if max(sizes) > MESSAGE_BYTES_MAX:
+        raise PlatformError(
+            f"message in batch has length {max(sizes)} bytes which exceeds single message size "
+            f"limit of {MESSAGE_BYTES_MAX} bytes (10204)"
+        )
+    if sum(sizes) > BATCH_BYTES_MAX:
+        raise PlatformError(
+            f"batch size of {sum(sizes)} bytes exceeds limit of {BATCH_BYTES_MAX} bytes (10205)"
+        )
+
+
+def _check_content(request: MessageSendRequest) -> None:
+    """Refuse here what would make every batch that holds it fail at the consumer."""
+    content_type = content_type_of(request.content_type)
+    if request.delay_seconds is not None and not is_delay(request.delay_seconds):
+        raise PlatformError(
+            f"message delay of {request.delay_seconds} seconds is not within 0 and "
+            f"{DELAY_SECONDS_MAX} (10203)"
+        )
+    try:
+        decode(request.body, content_type)
+    except ValueError as error:
+        raise PlatformError(f"message body is not valid {content_type}: {error} (10208)") from error

@@ -1,0 +1,85 @@
+"""What R2 needs of a store, and the stores there are."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from edgesim.model import R2Object
+
+DRIVERS = {
+    "memory": "edgesim.r2.memory:open_r2",
+    "file": "edgesim.r2.file:open_r2",
+    "s3": "edgesim.r2.s3:open_r2",
+}
+
+
+class Outgoing(msgspec.Struct, frozen=True):
+    """A notification that waits in the outbox: the message for one queue."""
+
+    id: str
+    queue: str
+    body: bytes
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """What is known of an object once its last byte has been read."""
+
+    object: R2Object
+    outbox: Sequence[Outgoing] = ()
+
+
+class R2Driver(Protocol):
+    """A store of objects with an outbox.
+
+    A module exports ``open_r2(url, clock, state)``, an async context manager that yields a driver
+    (``state``: a directory of the driver's own for what it must remember locally), and
+    ``DETERMINISTIC``: True where it uses neither sockets nor threads.  Keys are any legal UTF-8;
+    whatever they contain, nothing outside the store is touched.  Failures of the store are raised
+    as RunError with the cause kept.
+    """
+
+    async def put(
+        self,
+        bucket: str,
+        key: str,
+        body: AsyncIterator[bytes],
+        finish: Callable[[], Finished],
+    ) -> None:
+        """Read ``body`` to its end, call ``finish()`` once, and make object and outbox durable as one.
+
+        No reader ever sees half an object.  If the body or ``finish`` raises, nothing has changed.
+        """
+
+    async def head(self, bucket: str, key: str) -> R2Object | None:
+        """The object's metadata, or None."""
+
+    async def get(
+        self, bucket: str, key: str, offset: int, length: int | None
+    ) -> tuple[R2Object, AsyncIterator[bytes]] | None:
+        """Metadata and the bytes from ``offset`` on; both are of the same version of the object.
+
+        Overwriting or deleting the object while it is read does not disturb the reader.
+        """
+
+    async def delete(
+        self, bucket: str, keys: Sequence[str], outbox: Callable[[R2Object], Sequence[Outgoing]]
+    ) -> None:
+        """Remove the objects; ``outbox`` is asked for each object that was there.  As one with it."""
+
+    async def list(self, bucket: str, prefix: str, after: str, limit: int) -> Sequence[R2Object]:
+        """Up to ``limit`` objects with ``prefix`` whose key is greater than ``after``, by UTF-8 bytes."""
+
+    async def usage(self, bucket: str) -> tuple[int, int]:
+        """Number of objects and their bytes."""
+
+    async def buckets(self) -> Sequence[str]:
+        """Names of the buckets that hold an object."""
+
+    async def outbox(self, limit: int) -> Sequence[Outgoing]:
+        """The oldest notifications not settled yet."""
+
+    async def settle(self, ids: Sequence[str]) -> None:
+        """Forget notifications that their queues have taken."""

@@ -1,0 +1,185 @@
+"""Event notifications: which queues hear of an object, in which words, and the way there.
+
+The message is made durable together with the object (the driver's outbox) and moved to its queue
+afterwards by ``relay``.  Sending straight from ``put`` was dropped: a crash between the two loses
+either the message or, sent first, tells of an object that is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from itertools import combinations
+from typing import Literal
+
+import anyio
+import msgspec
+import structlog
+
+from edgesim.clock import Clock
+from edgesim.errors import ConfigError
+from edgesim.model import R2Object
+from edgesim.r2.driver import Outgoing, R2Driver
+
+Event = Literal["object-create", "object-delete"]
+Action = Literal["PutObject", "DeleteObject"]
+Send = Callable[[str, bytes], Awaitable[None]]
+
+RULES_MAX = 100
+
+_EVENTS: dict[Action, Event] = {"PutObject": "object-create", "DeleteObject": "object-delete"}
+_BATCH = 100
+_RETRY_SECONDS = 0.1
+_RETRY_SECONDS_MAX = 10.0
+
+_log = structlog.get_logger("edgesim.r2")
+
+
+class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Objects whose key has both the prefix and the suffix, literally, are told of to a queue."""
+
+    queue: str
+    event: Event | tuple[Event, ...] = "object-create"
+    prefix: str = ""
+    suffix: str = ""
+
+    @property
+    def events(self) -> frozenset[Event]:
+        """What happens to an object for the rule to fire."""
+        return frozenset([self.event] if isinstance(self.event, str) else self.event)
+
+    def fires(self, action: Action, key: str) -> bool:
+        """Whether the rule tells of this."""
+        return (
+            _EVENTS[action] in self.events
+            and key.startswith(self.prefix)
+            and key.endswith(self.suffix)
+        )
+
+    def overlaps(self, other: Rule) -> bool:
+        """Whether both can fire for one thing that happens to one object.
+
+        Two prefixes meet in a key only if one begins with the other, and suffixes likewise; then
+        the longer prefix followed by the longer suffix is such a key.
+        """
+        return bool(
+            self.events & other.events
+            and _meet(self.prefix, other.prefix)
+            and _meet(self.suffix[::-1], other.suffix[::-1])
+        )
+
+
+def _meet(one: str, other: str) -> bool:
+    return one.startswith(other) or other.startswith(one)
+
+
+class _EventObject(msgspec.Struct, omit_defaults=True, rename="camel"):
+    key: str
+    size: int | None = None
+    e_tag: str | None = None
+
+
+class _Event(msgspec.Struct, rename="camel"):
+    account: str
+    action: Action
+    bucket: str
+    object: _EventObject
+    event_time: str
+
+
+class Notifications:
+    """The notification rules of all buckets, and the task that delivers what they say."""
+
+    def __init__(self, rules: Mapping[str, Sequence[Rule]], clock: Clock, account: str) -> None:
+        """``rules`` by bucket; ConfigError for rules that would fire twice for one object."""
+        for bucket, bucket_rules in rules.items():
+            _check(bucket, bucket_rules)
+        self._rules = rules
+        self._clock = clock
+        self._account = account
+        self._woken = anyio.Event()
+
+    def messages_for(self, bucket: str, action: Action, object: R2Object) -> list[Outgoing]:  # noqa: A002 - R2's word
+        """What the queues are to hear of this, ready for the outbox."""
+        rules = [rule for rule in self._rules.get(bucket, ()) if rule.fires(action, object.key)]
+        if not rules:
+            return []
+        body = self._body(bucket, action, object)
+        return [Outgoing(self._clock.hex_id(), rule.queue, body) for rule in rules]
+
+    def _body(self, bucket: str, action: Action, object: R2Object) -> bytes:  # noqa: A002
+        told = _EventObject(object.key)
+        if action == "PutObject":
+            told = _EventObject(object.key, object.size, object.etag)
+        time = _iso(self._clock.datetime())
+        return msgspec.json.encode(_Event(self._account, action, bucket, told, time))
+
+    def wake(self) -> None:
+        """Tell the relay that the outbox may have something new."""
+        self._woken.set()
+
+    async def relay(self, driver: R2Driver, send: Send) -> None:
+        """Move the outbox to the queues, for as long as the task lives; at least once.
+
+        Begins with what an earlier run left.  ``send(queue, body)`` returns once the message is
+        durable.  A failure is logged and tried again, with growing pauses; until it passes, the
+        notifications behind it wait in the outbox.
+        """
+        while True:
+            self._woken = anyio.Event()  # before looking: what comes meanwhile wakes us again
+            await self._drain(driver, send)
+            await self._woken.wait()
+
+    async def pending(self, driver: R2Driver) -> bool:
+        """Whether notifications are still waiting for their queues."""
+        return bool(await driver.outbox(1))
+
+    async def _drain(self, driver: R2Driver, send: Send) -> None:
+        pause = _RETRY_SECONDS
+        while True:
+            try:
+                while await _move(driver, send):
+                    pause = _RETRY_SECONDS
+            except Exception:  # noqa: BLE001 - whatever the store or the queue raised: they wait
+                pause *= 0.75 + self._clock.random.random() / 2
+                _log.exception("r2 notifications are delayed", retry_seconds=round(pause, 3))
+                await anyio.sleep(pause)
+                pause = min(2 * pause, _RETRY_SECONDS_MAX)
+            else:
+                return
+
+
+async def _move(driver: R2Driver, send: Send) -> bool:
+    """Send the oldest entries, then forget those that went; whether there were any."""
+    entries = await driver.outbox(_BATCH)
+    sent: list[str] = []
+    try:
+        for entry in entries:
+            await send(entry.queue, entry.body)
+            sent.append(entry.id)
+    finally:
+        if sent:
+            await driver.settle(sent)
+    return bool(entries)
+
+
+def _check(bucket: str, rules: Sequence[Rule]) -> None:
+    place = f"r2.{bucket}.notifications"
+    if len(rules) > RULES_MAX:
+        raise ConfigError(
+            "edgesim.toml", place, f"{len(rules)} rules; a bucket has at most {RULES_MAX}"
+        )
+    for (first, one), (second, other) in combinations(enumerate(rules, 1), 2):
+        if one.overlaps(other):
+            key = max(one.prefix, other.prefix, key=len) + max(one.suffix, other.suffix, key=len)
+            event = min(one.events & other.events)
+            raise ConfigError(
+                "edgesim.toml",
+                place,
+                f"rules {first} and {second} overlap: both would fire at {event} of {key!r}; "
+                "give them prefixes or suffixes that exclude each other, or join them",
+            )
+
+
+def _iso(time: datetime) -> str:
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")

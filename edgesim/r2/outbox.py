@@ -1,0 +1,102 @@
+"""Notifications on their way from an object's commit to their queues, in SQLite.
+
+An entry is ready, or it hangs on an intent: a change to a store that cannot commit together with
+this database, written down before the change is made and decided after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import msgspec
+
+from edgesim.r2.database import Database
+from edgesim.r2.driver import Outgoing
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS outbox (
+  position INTEGER PRIMARY KEY,
+  id TEXT NOT NULL UNIQUE,
+  queue TEXT NOT NULL,
+  body BLOB NOT NULL,
+  intent BLOB
+);
+"""
+
+
+class Intent(msgspec.Struct, frozen=True):
+    """A change that is about to be made: ``version`` of an object is to appear, or to go away."""
+
+    bucket: str
+    key: str
+    version: str
+    deletes: bool = False
+
+
+class Outbox:
+    """The table of notifications; oldest first."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._under_way: set[Intent] = set()
+
+    def add(self, entries: Sequence[Outgoing]) -> None:
+        """Append entries that are ready; part of the transaction that the caller has open."""
+        self._insert(entries, None)
+
+    def oldest(self, limit: int) -> list[Outgoing]:
+        """The first entries that are ready."""
+        rows = self._database.run(
+            "SELECT id, queue, body FROM outbox WHERE intent IS NULL ORDER BY position LIMIT ?",
+            (limit,),
+        )
+        return [Outgoing(*row) for row in rows]
+
+    def settle(self, ids: Sequence[str]) -> None:
+        """Forget entries."""
+        with self._database.transaction():
+            self._database.run_many("DELETE FROM outbox WHERE id = ?", [(entry,) for entry in ids])
+
+    @contextmanager
+    def announced(self, changes: Sequence[tuple[Intent, Sequence[Outgoing]]]) -> Iterator[None]:
+        """Write down what is to be told of the changes; it is ready once the block is through.
+
+        If the block raises, the changes stay undecided.
+        """
+        intents = [intent for intent, entries in changes if entries]
+        if not intents:
+            yield
+            return
+        with self._database.transaction():
+            for intent, entries in changes:
+                self._insert(entries, intent)
+        self._under_way.update(intents)
+        try:
+            yield
+            self.decide(intents, happened=True)
+        finally:
+            self._under_way.difference_update(intents)
+
+    def undecided(self) -> list[Intent]:
+        """Changes that nobody is making any more, and nobody knows whether they were made."""
+        rows = self._database.run("SELECT DISTINCT intent FROM outbox WHERE intent IS NOT NULL")
+        intents = [msgspec.json.decode(row[0], type=Intent) for row in rows]
+        return [intent for intent in intents if intent not in self._under_way]
+
+    def decide(self, intents: Sequence[Intent], *, happened: bool) -> None:
+        """The changes were made: their entries are ready; or they were not: they go."""
+        sql = (
+            "UPDATE outbox SET intent = NULL WHERE intent = ?"
+            if happened
+            else "DELETE FROM outbox WHERE intent = ?"
+        )
+        with self._database.transaction():
+            self._database.run_many(sql, [(msgspec.json.encode(intent),) for intent in intents])
+
+    def _insert(self, entries: Sequence[Outgoing], intent: Intent | None) -> None:
+        hangs_on = None if intent is None else msgspec.json.encode(intent)
+        self._database.run_many(
+            "INSERT INTO outbox (id, queue, body, intent) VALUES (?, ?, ?, ?)",
+            [(entry.id, entry.queue, entry.body, hangs_on) for entry in entries],
+        )

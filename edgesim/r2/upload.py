@@ -1,0 +1,88 @@
+"""The body of a put on its way into the store."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterator
+
+import anyio.lowlevel
+
+from edgesim.errors import PlatformError
+from edgesim.model import Body, Stream, iterate
+from edgesim.r2 import limits
+from edgesim.r2.limits import refusal
+from edgesim.r2.options import ALGORITHMS
+
+_CHUNK_BYTES = 256 * 1024
+
+
+class Upload:
+    """Cuts a body into chunks, counts and hashes them as they pass."""
+
+    def __init__(self, body: Body, checksum: tuple[str, bytes] | None) -> None:
+        self.size = 0
+        self._body = body
+        self._length = len(body) if isinstance(body, bytes) else body.length
+        self._checksum = checksum
+        self._hashes = {"md5": hashlib.md5(usedforsecurity=False)}
+        if checksum is not None and checksum[0] != "md5":
+            self._hashes[checksum[0]] = hashlib.new(checksum[0], usedforsecurity=False)
+        self._chunks = self._read()
+
+    @property
+    def md5(self) -> str:
+        """Of what has passed, in hex."""
+        return self._hashes["md5"].hexdigest()
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body, once."""
+        return self._chunks
+
+    async def _read(self) -> AsyncGenerator[bytes, None]:
+        self._check_size(self._length or 0)
+        async for piece in iterate(self._body):
+            for start in range(0, len(piece), _CHUNK_BYTES):
+                if self.size:
+                    await anyio.lowlevel.checkpoint()  # others run between the chunks
+                chunk = piece[start : start + _CHUNK_BYTES]
+                self.size += len(chunk)
+                self._check_size(self.size)
+                for one in self._hashes.values():
+                    one.update(chunk)
+                yield chunk
+
+    def _check_size(self, size: int) -> None:
+        if size > limits.PUT_BYTES_MAX:
+            raise refusal("put", limits.ENTITY_TOO_LARGE)
+
+    def checksums(self) -> dict[str, str]:
+        """The checksums of the whole body; refuses it if it is not what was announced."""
+        if self._length is not None and self.size != self._length:
+            raise PlatformError(
+                "FixedLengthStream did not see all expected bytes before close()."
+                if self.size < self._length
+                else "Attempt to write too many bytes through a FixedLengthStream.",
+                "TypeError",
+            )
+        actual = {name: one.hexdigest() for name, one in self._hashes.items()}
+        if self._checksum is not None:
+            _compare(*self._checksum, actual[self._checksum[0]])
+        return actual
+
+    async def aclose(self) -> None:
+        """Let go of the body, read or not."""
+        await self._chunks.aclose()
+        if isinstance(self._body, Stream):
+            await self._body.aclose()
+
+
+def _compare(algorithm: str, expected: bytes, actual: str) -> None:
+    if expected.hex() != actual:
+        name = ALGORITHMS[algorithm][0]
+        raise refusal(
+            "put",
+            limits.BAD_DIGEST,
+            f"The {name} checksum you specified did not match what we received.\n"
+            f"You provided a {name} checksum with value: {expected.hex()}\n"
+            f"Actual {name} was: {actual}",
+        )

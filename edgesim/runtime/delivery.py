@@ -1,0 +1,47 @@
+"""A queue batch becomes an invocation, and the invocation's outcome becomes acks and retries.
+
+Facts: workerd's queue.c++ and the Queues documentation.  Normal return: what has no decision is
+acked. A throw, or a rejected waitUntil: what was not explicitly acked is retried; explicit acks
+stand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from edgesim.isolates.wire import Done
+from edgesim.model import BatchResult, Message, Retry
+from edgesim.queues.encoding import decode
+from edgesim.runtime.worker import Worker
+
+
+async def deliver(worker: Worker, queue: str, messages: Sequence[Message]) -> BatchResult:
+    """Run the Worker's queue handler over ``messages``."""
+    wire = [
+        {
+            "id": message.id,
+            "timestamp": message.timestamp_ms,
+            "attempts": message.attempts,
+            "body": decode(message.body, message.content_type),
+        }
+        for message in messages
+    ]
+    return settle([message.id for message in messages], await worker.queue(queue, wire))
+
+
+def settle(ids: Sequence[str], done: Done) -> BatchResult:
+    """Each message's fate, by its own decision, then the batch's, then the outcome."""
+    result: dict[str, Any] = done.result or {}
+    decided = result.get("messages", {})
+    rest = result.get("all") or ("ack" if done.outcome == "ok" else "retry")
+    rest_delay = result.get("delaySeconds") if result.get("all") == "retry" else None
+    acks: list[str] = []
+    retries: list[Retry] = []
+    for message_id in ids:
+        decision, delay = decided.get(message_id, (rest, rest_delay))
+        if decision == "ack":
+            acks.append(message_id)
+        else:
+            retries.append(Retry(message_id, delay))
+    return BatchResult(acks, retries)

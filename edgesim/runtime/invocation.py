@@ -1,0 +1,168 @@
+"""The platform's side of one invocation: its calls, its streams, its trace."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+import anyio
+import structlog
+
+from edgesim.clock import Clock
+from edgesim.errors import EdgesimError, PlatformError
+from edgesim.isolates.driver import Host
+from edgesim.isolates.wire import Call, Log, Respond, StreamRef
+from edgesim.model import Body, HttpRequest, HttpResponse, Stream, read_all
+from edgesim.runtime.trace import Trace
+
+SUBREQUESTS_MAX = 10_000
+DEPTH_MAX = 16
+INLINE_BYTES_MAX = 1 << 20
+"""A body up to this size crosses as bytes; a larger one stays here and crosses as a handle."""
+
+Fetch = Callable[[HttpRequest, int], Awaitable[HttpResponse]]
+"""A request to some Worker or server; the number is how many Workers it has come through."""
+
+log = structlog.get_logger()
+
+
+class Binding(Protocol):
+    """What stands behind one name on ``env``."""
+
+    async def call(
+        self, method: str, args: list[Any], options: dict[str, Any], invocation: Invocation
+    ) -> Any:
+        """Answer a Call; PlatformError for what the Worker is to see."""
+
+
+class Invocation(Host):
+    """One run of a handler."""
+
+    def __init__(
+        self,
+        worker: str,
+        bindings: Mapping[str, Binding],
+        outbound: Fetch,
+        trace: Trace,
+        clock: Clock,
+        *,
+        depth: int = 0,
+        subrequests_max: int = SUBREQUESTS_MAX,
+    ) -> None:
+        self.depth = depth
+        self.trace = trace
+        self.response: HttpResponse | None = None
+        self.responded = anyio.Event()
+        self.outcome = "unknown"
+        self._worker = worker
+        self._bindings = bindings
+        self._outbound = outbound
+        self._clock = clock
+        self._subrequests_left = subrequests_max
+        self._streams: dict[int, Stream] = {}
+        self._stream_count = 0
+
+    def log(self, log: Log) -> None:
+        """Write a console call into the trace."""
+        self.trace.log(log.level, log.message, self._clock.now_ms())
+
+    def respond(self, response: Respond) -> None:
+        """The answer goes out now; the first one counts."""
+        if self.response is None:
+            self.response = HttpResponse(
+                response.status,
+                [(name, value) for name, value in response.headers],
+                self.take_body(response.body),
+            )
+            self.responded.set()
+
+    async def call(self, call: Call) -> Any:
+        """Answer the isolate; a fault of ours is loud in the log, an internal error there."""
+        try:
+            return await self._dispatch(call)
+        except PlatformError:
+            raise
+        except EdgesimError as error:
+            raise PlatformError(str(error)) from error
+        except Exception as error:
+            log.exception("internal error", worker=self._worker, binding=call.binding)
+            raise PlatformError(f"internal error in {call.binding}.{call.method}") from error
+
+    async def _dispatch(self, call: Call) -> Any:
+        match call.binding, call.method:
+            case "", "sleepUntil":
+                return await anyio.sleep(max(0.0, call.args[0] - self._clock.now()))
+            case "", "read":
+                return await self._streams[call.args[0]].read()
+            case "", "fetch":
+                self.count_subrequest()
+                return await self.fetch_through(self._outbound, call.args[0])
+        self.count_subrequest()
+        binding = self._bindings.get(call.binding)
+        if binding is None:
+            raise PlatformError(f"there is no binding {call.binding!r}", "TypeError")
+        return await binding.call(call.method, call.args, call.options, self)
+
+    def count_subrequest(self) -> None:
+        """PlatformError when the invocation has made too many."""
+        self._subrequests_left -= 1
+        if self._subrequests_left < 0:
+            raise PlatformError("Too many subrequests.")
+
+    async def fetch_through(self, target: Fetch, wire: dict[str, Any]) -> dict[str, Any]:
+        """Send the isolate's request on, and give it the response in wire form."""
+        if self.depth >= DEPTH_MAX:
+            raise PlatformError("Subrequest depth limit exceeded (error code: 1019)")
+        request = HttpRequest(
+            wire["method"],
+            wire["url"],
+            [(name, value) for name, value in wire["headers"]],
+            self.take_body(wire["body"]),
+        )
+        response = await target(request, self.depth + 1)
+        return {
+            "status": response.status,
+            "headers": response.headers,
+            "body": await self.give_body(response.body),
+        }
+
+    def take_body(self, body: Any) -> Body:
+        """A body that the isolate sent: its bytes, or the stream that its handle stands for."""
+        if isinstance(body, StreamRef):
+            stream = self._streams.pop(body.id, None)
+            if stream is None:
+                raise PlatformError(
+                    "This ReadableStream is disturbed (has already been read from), and cannot be "
+                    "used as a body.",
+                    "TypeError",
+                )
+            return stream
+        return bytes(body or b"")
+
+    async def give_body(self, body: Body) -> bytes | StreamRef:
+        """A body for the isolate: small ones as bytes, others as a handle."""
+        if isinstance(body, bytes):
+            if len(body) <= INLINE_BYTES_MAX:
+                return body
+            body = Stream(_once(body), len(body))
+        elif body.length is not None and body.length <= INLINE_BYTES_MAX:
+            return await read_all(body)
+        return self.keep(body)
+
+    def keep(self, stream: Stream) -> StreamRef:
+        """A handle for a stream that stays here."""
+        self._stream_count += 1
+        self._streams[self._stream_count] = stream
+        return StreamRef(self._stream_count, stream.length)
+
+    async def close(self) -> None:
+        """Let go of streams that nobody read, and of whoever waits for a response."""
+        self.responded.set()
+        for stream in self._streams.values():
+            await stream.aclose()
+        self._streams.clear()
+
+
+async def _once(body: bytes) -> Any:
+    for start in range(0, len(body), INLINE_BYTES_MAX):
+        yield body[start : start + INLINE_BYTES_MAX]

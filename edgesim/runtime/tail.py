@@ -1,0 +1,95 @@
+"""Tail: finished traces, batched by count and age, on their way to a Tail Worker.
+
+At most once, as on the platform: a tail handler that throws has lost its batch, which is counted
+and loud in the log.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+
+import anyio
+import structlog
+
+from edgesim.config.project import TailConfig
+from edgesim.isolates.wire import Done
+from edgesim.model import TraceItem
+
+BUFFER_ITEMS_MAX = 100_000
+
+log = structlog.get_logger()
+
+Deliver = Callable[[Sequence[TraceItem]], Awaitable[Done]]
+
+
+class TailConsumer:
+    """The way to one Tail Worker."""
+
+    def __init__(self, worker: str, config: TailConfig) -> None:
+        self.worker = worker
+        self.items = 0
+        self.lost = 0
+        self._config = config
+        self._buffer: deque[TraceItem] = deque()
+        self._in_hand = 0
+        self._arrived = anyio.Event()
+        self._hurry = False
+
+    @property
+    def pending(self) -> int:
+        """Traces that no tail handler has finished with yet."""
+        return len(self._buffer) + self._in_hand
+
+    def add(self, item: TraceItem) -> None:
+        """Take a finished trace; a Worker's own traces do not come back to it."""
+        if item.script_name == self.worker:
+            return
+        if len(self._buffer) >= BUFFER_ITEMS_MAX:
+            self.lost += 1
+            log.error("tail buffer is full, trace lost", tail_worker=self.worker)
+            return
+        self._buffer.append(item)
+        self._arrived.set()
+
+    def hurry(self) -> None:
+        """Do not wait for more before the next delivery."""
+        self._hurry = True
+        self._arrived.set()
+
+    async def run(self, deliver: Deliver) -> None:
+        """Deliver batches, one after another so that order is kept, for ever."""
+        while True:
+            await self._arrive()
+            with anyio.move_on_after(self._config.max_seconds):
+                while len(self._buffer) < self._config.max_items and not self._hurry:
+                    self._arrived = anyio.Event()
+                    await self._arrived.wait()
+            self._hurry = False
+            count = min(len(self._buffer), self._config.max_items)
+            batch = [self._buffer.popleft() for _ in range(count)]
+            if batch:
+                await self._deliver(batch, deliver)
+
+    async def _arrive(self) -> None:
+        while not self._buffer:
+            self._hurry = False
+            self._arrived = anyio.Event()
+            await self._arrived.wait()
+
+    async def _deliver(self, batch: list[TraceItem], deliver: Deliver) -> None:
+        self._in_hand = len(batch)
+        try:
+            done = await deliver(batch)
+        finally:
+            self._in_hand = 0
+        if done.outcome == "ok":
+            self.items += len(batch)
+        else:
+            self.lost += len(batch)
+            log.error(
+                "tail handler failed, traces lost",
+                tail_worker=self.worker,
+                traces=len(batch),
+                outcome=done.outcome,
+            )

@@ -1,0 +1,159 @@
+"""A Worker: its isolates, its bindings, and one method for each kind of event.
+
+Every method starts one invocation.  ``fetch`` answers as soon as there is a response; the
+invocation goes on behind it until its waitUntil work is done, then its trace goes to the Tail
+Workers.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import structlog
+from anyio.abc import TaskGroup
+
+from edgesim.clock import Clock
+from edgesim.config import WorkerConfig
+from edgesim.errors import PlatformError
+from edgesim.isolates.driver import Isolates
+from edgesim.isolates.wire import Done, Invoke
+from edgesim.model import HttpRequest, HttpResponse, TraceItem
+from edgesim.runtime.invocation import SUBREQUESTS_MAX, Binding, Fetch, Invocation
+from edgesim.runtime.tail import TailConsumer
+from edgesim.runtime.trace import Trace, fetch_event
+
+CONSOLE_CHARS_MAX = 300
+_ERROR_PAGES = {"exceededCpu": (503, 1102), "exceededMemory": (503, 1102)}
+
+log = structlog.get_logger()
+
+
+class Worker:
+    """One Worker in one version."""
+
+    def __init__(
+        self,
+        config: WorkerConfig,
+        isolates: Isolates,
+        bindings: Mapping[str, Binding],
+        outbound: Fetch,
+        tails: Sequence[TailConsumer],
+        tasks: TaskGroup,
+        clock: Clock,
+    ) -> None:
+        self.name = config.name
+        self.outcomes: Counter[str] = Counter()
+        self.in_flight = 0
+        self._config = config
+        self._isolates = isolates
+        self._bindings = bindings
+        self._outbound = outbound
+        self._tails = tails
+        self._tasks = tasks
+        self._clock = clock
+
+    async def fetch(self, request: HttpRequest, depth: int = 0) -> HttpResponse:
+        """Serve a request; a Worker's failure is the platform's error page, never an exception."""
+        invocation = self._invocation(fetch_event(request), depth)
+        self._tasks.start_soon(self._run_fetch, request, invocation)
+        await invocation.responded.wait()
+        return invocation.response or self._error_page(invocation)
+
+    async def queue(self, queue: str, messages: list[dict[str, Any]]) -> Done:
+        """Run the queue handler over one batch; the Done holds what it decided."""
+        event = {"queue": queue, "batchSize": len(messages)}
+        return await self._run(
+            self._invocation(event), "queue", {"queue": queue, "messages": messages}
+        )
+
+    async def tail(self, items: Sequence[TraceItem]) -> Done:
+        """Run the tail handler over some traces."""
+        event = {"consumedEvents": [{"scriptName": item.script_name} for item in items]}
+        return await self._run(self._invocation(event), "tail", msgspec.to_builtins(items))
+
+    async def scheduled(self, cron: str, scheduled_ms: int) -> Done:
+        """Run the scheduled handler."""
+        event = {"cron": cron, "scheduledTime": scheduled_ms}
+        return await self._run(self._invocation(event), "scheduled", event)
+
+    async def rpc(self, method: str, args: list[Any], depth: int) -> Any:
+        """Call a method of the Worker's entrypoint; its exception is raised at the caller."""
+        event = {"method": method, "args": args}
+        done = await self._run(self._invocation({"rpcMethod": method}, depth), "rpc", event)
+        if done.exceptions:
+            failure = done.exceptions[0]
+            raise PlatformError(failure.message.splitlines()[-1], failure.name)
+        return done.result
+
+    def has(self, handler: str) -> bool:
+        """Whether the Worker has that handler."""
+        return handler in self._isolates.handlers
+
+    def _invocation(self, event: dict[str, Any], depth: int = 0) -> Invocation:
+        self.in_flight += 1
+        return Invocation(
+            self.name,
+            self._bindings,
+            self._outbound,
+            Trace(self.name, event, self._clock.now_ms()),
+            self._clock,
+            depth=depth,
+            subrequests_max=self._config.settings.limits.subrequests or SUBREQUESTS_MAX,
+        )
+
+    async def _run_fetch(self, request: HttpRequest, invocation: Invocation) -> None:
+        event = {
+            "method": request.method,
+            "url": request.url,
+            "headers": request.headers,
+            "body": await invocation.give_body(request.body),
+            "cf": request.cf,
+        }
+        await self._run(invocation, "fetch", event)
+
+    async def _run(self, invocation: Invocation, handler: str, event: Any) -> Done:
+        started = self._clock.elapsed()
+        try:
+            invoke = Invoke(handler, event, self._clock.now())
+            done = await self._isolates.invoke(invoke, invocation)
+            invocation.outcome = done.outcome
+            wall_ms = (self._clock.elapsed() - started) * 1000
+            if handler == "fetch" and invocation.response is not None:
+                invocation.trace.event["response"] = {"status": invocation.response.status}
+            item = invocation.trace.finish(done, self._clock.now_ms(), wall_ms)
+            self.outcomes[done.outcome] += 1
+            for tail in self._tails:
+                tail.add(item)
+        finally:
+            await invocation.close()
+            self.in_flight -= 1
+        _narrate(handler, item)
+        return done
+
+    def _error_page(self, invocation: Invocation) -> HttpResponse:
+        status, code = _ERROR_PAGES.get(invocation.outcome, (500, 1101))
+        headers = [("content-type", "text/plain; charset=UTF-8")]
+        return HttpResponse(status, headers, f"error code: {code}".encode())
+
+
+def _narrate(handler: str, item: TraceItem) -> None:
+    """One line an invocation, and the Worker's own console lines before it."""
+    worker = log.bind(worker=item.script_name)
+    for entry in item.logs:
+        text = " ".join(part if isinstance(part, str) else str(part) for part in entry.message)
+        worker.info(f"console.{entry.level}", text=text[:CONSOLE_CHARS_MAX])
+    for exception in item.exceptions:
+        worker.error("uncaught exception", exception=exception.message)
+    event = item.event or {}
+    details = {}
+    if handler == "fetch":
+        details["request"] = f"{event['request']['method']} {event['request']['url']}"
+        details["status"] = event.get("response", {}).get("status")
+    elif handler == "queue":
+        details["queue"] = f"{event['queue']} x{event['batchSize']}"
+    worker.info(
+        handler, **details, outcome=item.outcome, cpu_ms=item.cpu_time, wall_ms=item.wall_time
+    )

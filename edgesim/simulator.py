@@ -1,0 +1,392 @@
+"""The one wiring place: configuration -> drivers -> primitives -> one tree of tasks.
+
+A Simulator stands over opened backends and can be closed and another opened (a reload of the
+configuration) without losing what they hold, be it only in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import anyio
+import msgspec
+import structlog
+from anyio.abc import TaskGroup, TaskStatus
+
+from edgesim import urls
+from edgesim.backends import Backends
+from edgesim.clock import Clock
+from edgesim.config import Project, WorkerConfig
+from edgesim.config.wrangler import ConsumerConfig
+from edgesim.errors import ConfigError, WorkerLoadError, first_error
+from edgesim.isolates import driver as isolates_driver
+from edgesim.model import HttpRequest, HttpResponse, Message, WorkerSpec
+from edgesim.pipelines.pipeline import Pipeline
+from edgesim.queues.consumer import Consumer, ConsumerSettings
+from edgesim.queues.producer import Queue
+from edgesim.r2.bucket import Bucket
+from edgesim.r2.notifications import Notifications, Rule
+from edgesim.runtime import delivery
+from edgesim.runtime.bindings import PipelineBinding, QueueBinding, R2Binding, ServiceBinding
+from edgesim.runtime.invocation import Binding, Fetch
+from edgesim.runtime.outbound import Outbound, open_outbound
+from edgesim.runtime.tail import TailConsumer
+from edgesim.runtime.worker import Worker
+
+ACCOUNT = "edgesim"
+DRAIN_POLL_SECONDS = 0.02
+CLOSE_SECONDS = 10.0
+"""How long a closing Simulator waits for invocations and traces that are on their way."""
+
+log = structlog.get_logger()
+
+
+class Simulator:
+    """A running project.  Made by ``open_simulator``."""
+
+    def __init__(
+        self, project: Project, backends: Backends, clock: Clock, tasks: TaskGroup
+    ) -> None:
+        self.project = project
+        self.workers: dict[str, Worker] = {}
+        self.requests = 0
+        self.rejected = 0
+        self._backends = backends
+        self._clock = clock
+        self._tasks = tasks
+        self._retire: dict[str, anyio.Event] = {}
+        self._notifications = Notifications(_rules(project), clock, ACCOUNT)
+        self._queues: dict[str, Queue] = {}
+        self._buckets: dict[str, Bucket] = {}
+        self._pipelines = {
+            name: Pipeline(
+                name,
+                config,
+                self.bucket(config.bucket),
+                project.state / "pipelines" / name,
+                clock,
+            )
+            for name, config in project.account.pipelines.items()
+        }
+        self._tails = {
+            tail.service: TailConsumer(tail.service, project.account.tail)
+            for worker in project.workers.values()
+            for tail in worker.settings.tail_consumers
+        }
+        self._consumers = [
+            self._consumer(worker, config)
+            for worker in project.workers.values()
+            for config in worker.settings.queues.consumers
+        ]
+
+    # --- what others hold ---
+
+    def queue(self, name: str) -> Queue:
+        """The queue of that name; it exists as soon as it is named."""
+        if name not in self._queues:
+            config = self.project.account.queues.get(name)
+            producers = (
+                producer
+                for worker in self.project.workers.values()
+                for producer in worker.settings.queues.producers
+                if producer.queue == name
+            )
+            self._queues[name] = Queue(
+                name,
+                self._backends.queues,
+                self._clock,
+                delivery_delay=max((each.delivery_delay for each in producers), default=0),
+                **({"retention_seconds": config.retention_seconds} if config else {}),
+            )
+        return self._queues[name]
+
+    def bucket(self, name: str) -> Bucket:
+        """The bucket of that name; it exists as soon as it is named."""
+        if name not in self._buckets:
+            self._buckets[name] = Bucket(name, self._backends.r2, self._clock, self._notifications)
+        return self._buckets[name]
+
+    async def fetch(self, request: HttpRequest, worker: str | None = None) -> HttpResponse:
+        """A request from outside, for the entry Worker unless another is named (KeyError)."""
+        response = await self.workers[worker or self.project.entry].fetch(request)
+        if worker in {None, self.project.entry}:
+            self.requests += 1
+            self.rejected += response.status >= 400
+        return response
+
+    async def scheduled(self, worker: str, cron: str) -> str:
+        """Run a scheduled handler now; its outcome."""
+        return (await self.workers[worker].scheduled(cron, self._clock.now_ms())).outcome
+
+    async def clickhouse(self, request: HttpRequest, depth: int = 0) -> HttpResponse:
+        """A request to the ClickHouse gateway."""
+        return await self._backends.gateway.fetch(request)
+
+    # --- the state of things ---
+
+    async def stats(self) -> dict[str, Any]:
+        """Counters per stage, since this Simulator was opened, and what is stored now."""
+        consumers = {consumer.queue.name: consumer for consumer in self._consumers}
+        queues = {}
+        for name in sorted(self._queues.keys() | set(await self._backends.queues.names())):
+            consumer = consumers.get(name)
+            queues[name] = {
+                "backlog": (await self.queue(name).depth()).messages,
+                "delivered": consumer.delivered if consumer else 0,
+                "retried": consumer.retried if consumer else 0,
+                "dead": consumer.dead + consumer.lost if consumer else 0,
+            }
+        r2 = {}
+        for name in sorted(self._buckets.keys() | set(await self._backends.r2.buckets())):
+            objects, size = await self._backends.r2.usage(name)
+            r2[name] = {"objects": objects, "bytes": size}
+        return {
+            "receiver": {"requests": self.requests, "rejected": self.rejected},
+            "tail": {
+                "items": sum(tail.items for tail in self._tails.values()),
+                "lost": sum(tail.lost for tail in self._tails.values()),
+                "pending": sum(tail.pending for tail in self._tails.values()),
+            },
+            "pipelines": {
+                name: {
+                    "records": pipeline.records,
+                    "pending": pipeline.pending,
+                    "objects": pipeline.objects,
+                }
+                for name, pipeline in self._pipelines.items()
+            },
+            "r2": r2,
+            "queues": queues,
+            "invocations": {name: dict(worker.outcomes) for name, worker in self.workers.items()},
+        }
+
+    async def drain(self, timeout: float) -> bool:
+        """Roll the pipelines and deliver until nothing is on its way; False if time ran out."""
+        with anyio.move_on_after(timeout):
+            while True:
+                for tail in self._tails.values():
+                    tail.hurry()
+                if not self._busy():
+                    for pipeline in self._pipelines.values():
+                        await pipeline.roll()
+                    if await self._is_quiet():
+                        return True
+                await anyio.sleep(DRAIN_POLL_SECONDS)
+        return False
+
+    def _busy(self) -> bool:
+        return any(worker.in_flight for worker in self.workers.values()) or any(
+            tail.pending for tail in self._tails.values()
+        )
+
+    async def _is_quiet(self) -> bool:
+        if await self._backends.r2.outbox(1):
+            return False
+        for consumer in self._consumers:
+            if not await consumer.idle():
+                return False
+        return not self._busy() and not any(each.pending for each in self._pipelines.values())
+
+    # --- Workers ---
+
+    async def start_worker(self, config: WorkerConfig) -> None:
+        """Start a Worker, or a new version of it in place of the old, which ends when it is idle.
+
+        WorkerLoadError or ConfigError if it does not load; then the old version stays.
+        """
+        previous = self._retire.get(config.name)
+        await self._tasks.start(self._serve_worker, config)
+        if previous is not None:
+            previous.set()
+
+    async def _serve_worker(self, config: WorkerConfig, *, task_status: TaskStatus[None]) -> None:
+        open_isolates: Any = urls.opener(
+            "isolation", self.project.isolation, isolates_driver.DRIVERS
+        )
+        spec = WorkerSpec(config.name, str(config.main), config.bindings())
+        retire = anyio.Event()
+        async with open_isolates(spec, self._clock) as isolates:
+            worker = Worker(
+                config,
+                isolates,
+                self._bindings(config),
+                self._outbound.fetch,
+                [self._tails[tail.service] for tail in config.settings.tail_consumers],
+                self._tasks,
+                self._clock,
+            )
+            _check_handlers(self.project, config, worker)
+            if config.name in self.workers:
+                worker.outcomes.update(self.workers[config.name].outcomes)
+            self.workers[config.name] = worker
+            self._retire[config.name] = retire
+            task_status.started()
+            await retire.wait()
+
+    def _bindings(self, config: WorkerConfig) -> dict[str, Binding]:
+        settings = config.settings
+        bindings: dict[str, Binding] = {}
+        for bucket in settings.r2_buckets:
+            bindings[bucket.binding] = R2Binding(self.bucket(bucket.bucket_name))
+        for producer in settings.queues.producers:
+            bindings[producer.binding] = QueueBinding(self.queue(producer.queue))
+        for pipeline in settings.pipelines:
+            bindings[pipeline.binding] = PipelineBinding(self._pipelines[pipeline.target])
+        for service in settings.services:
+            bindings[service.binding] = self._service(service.service)
+        return bindings
+
+    def _service(self, name: str) -> ServiceBinding:
+        if name not in self.project.workers:
+            return ServiceBinding(self.clickhouse)
+
+        async def rpc(method: str, args: list[Any], depth: int) -> Any:
+            return await self.workers[name].rpc(method, args, depth)
+
+        return ServiceBinding(partial(self._fetch_worker, name), rpc)
+
+    async def _fetch_worker(self, name: str, request: HttpRequest, depth: int) -> HttpResponse:
+        # Looked up at every call: a reload puts another version in its place.
+        return await self.workers[name].fetch(request, depth)
+
+    def local_worker(self, name: str) -> Fetch | None:
+        """How to reach a Worker of this project, None if there is none of that name."""
+        return partial(self._fetch_worker, name) if name in self.workers else None
+
+    def _consumer(self, worker: WorkerConfig, config: ConsumerConfig) -> Consumer:
+        settings = {
+            key: value for key, value in msgspec.structs.asdict(config).items() if key != "queue"
+        }
+        dead_letter = config.dead_letter_queue
+        return Consumer(
+            self.queue(config.queue),
+            msgspec.convert(settings, ConsumerSettings),
+            partial(self._deliver, worker.name, config.queue),
+            self._clock,
+            self.queue(dead_letter) if dead_letter else None,
+        )
+
+    async def _deliver(self, worker: str, queue: str, messages: Sequence[Message]) -> Any:
+        return await delivery.deliver(self.workers[worker], queue, messages)
+
+    # --- life ---
+
+    async def start(self, outbound: Outbound) -> None:
+        """Start every Worker; the first that fails to load is the error."""
+        self._outbound = outbound
+        errors: list[Exception] = []
+
+        async def start_one(config: WorkerConfig) -> None:
+            try:
+                await self.start_worker(config)
+            except (WorkerLoadError, ConfigError) as error:
+                errors.append(error)
+
+        async with anyio.create_task_group() as starting:
+            for config in self.project.workers.values():
+                starting.start_soon(start_one, config)
+        if errors:
+            raise errors[0]
+
+    async def run(self) -> None:
+        """What goes on by itself: windows, notifications, tails and consumers."""
+        async with anyio.create_task_group() as tasks:
+            for pipeline in self._pipelines.values():
+                tasks.start_soon(pipeline.run)
+            for name, tail in self._tails.items():
+                tasks.start_soon(tail.run, partial(self._deliver_traces, name))
+            for consumer in self._consumers:
+                tasks.start_soon(consumer.run)
+            tasks.start_soon(self._notifications.relay, self._backends.r2, self._notify)
+
+    async def _deliver_traces(self, worker: str, items: Any) -> Any:
+        return await self.workers[worker].tail(items)
+
+    async def _notify(self, queue: str, body: bytes) -> None:
+        await self.queue(queue).send(body)
+
+    async def finish(self) -> None:
+        """Let invocations end and their traces reach the Tail Workers, within reason."""
+        with anyio.move_on_after(CLOSE_SECONDS) as scope:
+            while self._busy():
+                for tail in self._tails.values():
+                    tail.hurry()
+                await anyio.sleep(DRAIN_POLL_SECONDS)
+        if scope.cancelled_caught:
+            lost = sum(tail.pending for tail in self._tails.values())
+            log.error("closed with work unfinished", traces_lost=lost)
+
+    def retire_workers(self) -> None:
+        """Let every Worker's isolates go."""
+        for event in self._retire.values():
+            event.set()
+
+    def close(self) -> None:
+        """Close what the primitives keep open."""
+        for pipeline in self._pipelines.values():
+            pipeline.close()
+
+
+@asynccontextmanager
+async def open_simulator(
+    project: Project, backends: Backends, clock: Clock
+) -> AsyncIterator[Simulator]:
+    """A Simulator with everything going; at the end what can be finished is finished.
+
+    WorkerLoadError or ConfigError where a Worker does not load.
+    """
+    try:
+        async with anyio.create_task_group() as tasks:
+            simulator = Simulator(project, backends, clock, tasks)
+            async with open_outbound(simulator.local_worker) as outbound:
+                try:
+                    await simulator.start(outbound)
+                    async with anyio.create_task_group() as background:
+                        background.start_soon(simulator.run)
+                        try:
+                            yield simulator
+                        finally:
+                            with anyio.CancelScope(shield=True):
+                                await simulator.finish()
+                            background.cancel_scope.cancel()
+                finally:
+                    simulator.retire_workers()
+                    simulator.close()
+    except BaseExceptionGroup as group:
+        error = first_error(group)
+        if error is None:
+            raise
+        raise error from group
+
+
+def _rules(project: Project) -> dict[str, list[Rule]]:
+    return {
+        bucket: [
+            Rule(rule.queue, rule.event, rule.prefix, rule.suffix) for rule in config.notifications
+        ]
+        for bucket, config in project.account.r2.items()
+    }
+
+
+def _check_handlers(project: Project, config: WorkerConfig, worker: Worker) -> None:
+    """A Worker that is wired to receive something must have the handler for it."""
+    needed = {}
+    if config.settings.queues.consumers:
+        needed["queue"] = "queues.consumers"
+    if any(
+        config.name == tail.service
+        for other in project.workers.values()
+        for tail in other.settings.tail_consumers
+    ):
+        needed["tail"] = "name"
+    if config.settings.triggers.crons:
+        needed["scheduled"] = "triggers.crons"
+    if config.name == project.entry:
+        needed["fetch"] = "main"
+    for handler, key in needed.items():
+        if not worker.has(handler):
+            problem = f"{config.main.name} has no `{handler}` handler in its class Default"
+            raise ConfigError(config.file, key, problem)

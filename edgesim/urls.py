@@ -1,0 +1,59 @@
+"""Backend URLs: the scheme picks the driver, the rest is the driver's own business.
+
+Each primitive has a table ``DRIVERS = {"file": "module:function"}``, read late so that a driver's
+library is imported only when it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from edgesim.errors import ConfigError, UsageError
+
+
+def scheme_of(url: str) -> str:
+    """The part before the first colon."""
+    return url.partition(":")[0]
+
+
+def path_of(url: str) -> str:
+    """The part after the first colon, for schemes that name a local path."""
+    return url.partition(":")[2]
+
+
+def opener(primitive: str, url: str, drivers: Mapping[str, str]) -> Any:
+    """The function that opens ``url``.
+
+    Raises ConfigError for a scheme that no driver has, UsageError where the driver's library is
+    missing.
+    """
+    target = drivers.get(scheme_of(url))
+    if target is None:
+        known = ", ".join(sorted(drivers))
+        raise ConfigError(
+            "backends", primitive, f"no driver for {redact(url)!r}; known schemes: {known}"
+        )
+    module, _, name = target.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        if error.name and error.name.startswith("edgesim"):
+            raise
+        raise UsageError(
+            f"the {primitive} backend {redact(url)!r} needs the package {error.name!r}; "
+            f"install it with: pip install {error.name}"
+        ) from error
+
+
+def redact(url: str) -> str:
+    """The URL without its user and password, for logs and messages."""
+    parts = urlsplit(url)
+    if parts.username is None and parts.password is None:
+        return url
+    host = parts.hostname or ""
+    if parts.port:
+        host = f"{host}:{parts.port}"
+    return urlunsplit((parts.scheme, host, parts.path, parts.query, ""))

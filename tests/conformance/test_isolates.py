@@ -1,0 +1,574 @@
+"""One suite for every isolation level: what a Worker sees and what the platform gets back."""
+
+import importlib
+import textwrap
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from edgesim.clock import Clock
+from edgesim.errors import PlatformError, WorkerLoadError
+from edgesim.isolates.driver import DRIVERS, Isolates
+from edgesim.isolates.wire import Call, Done, Invoke, Log, Respond, StreamRef
+from edgesim.model import BindingSpec, WorkerSpec
+
+pytestmark = pytest.mark.anyio
+
+LEVELS = ["process", "inline"]
+
+
+def test_every_level_is_in_this_suite():
+    """A level without a row here does not merge."""
+    assert sorted(DRIVERS) == sorted(LEVELS)
+
+
+class Recorder:
+    """The platform's side, written down; bindings are plain async functions by name."""
+
+    def __init__(self, clock: Clock, **bindings: Any) -> None:
+        self.logs: list[tuple[str, list[Any]]] = []
+        self.responses: list[Respond] = []
+        self.calls: list[Call] = []
+        self.responded = anyio.Event()
+        self._clock = clock
+        self._bindings = bindings
+
+    async def call(self, call: Call) -> Any:
+        if call.method == "sleepUntil":
+            return await anyio.sleep(max(0, call.args[0] - self._clock.now()))
+        self.calls.append(call)
+        return await self._bindings[call.binding or call.method](call)
+
+    def log(self, log: Log) -> None:
+        self.logs.append((log.level, log.message))
+
+    def respond(self, response: Respond) -> None:
+        self.responses.append(response)
+        self.responded.set()
+
+
+class Level:
+    """One isolation level, ready to run worker source."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
+        self.clock = Clock()
+        self._folder = folder
+
+    @asynccontextmanager
+    async def load(
+        self, source: str, *bindings: BindingSpec, **files: str
+    ) -> AsyncIterator[Isolates]:
+        main = self._folder / "entry.py"
+        main.write_text(IMPORTS + textwrap.dedent(source))
+        for name, text in files.items():
+            (self._folder / f"{name}.py").write_text(text)
+        module = importlib.import_module(DRIVERS[self.name].partition(":")[0])
+        spec = WorkerSpec("w", str(main), list(bindings))
+        async with module.open_isolates(spec, self.clock) as isolates:
+            yield isolates
+
+    async def fetch(
+        self,
+        source: str,
+        *specs: BindingSpec,
+        url: str = "http://x/",
+        body: Any = b"",
+        **calls: Any,
+    ) -> tuple[Done, Recorder]:
+        host = Recorder(self.clock, **calls)
+        async with self.load(source, *specs) as isolates:
+            return await isolates.invoke(self.request(url, body), host), host
+
+    def request(self, url: str = "http://x/", body: Any = b"") -> Invoke:
+        event = {"method": "POST", "url": url, "headers": [("X-A", "1")], "body": body, "cf": {}}
+        return Invoke("fetch", event, self.clock.now())
+
+
+IMPORTS = """
+import asyncio, json
+from workers import WorkerEntrypoint, Response, Request, fetch, env
+from js import console
+"""
+
+
+@pytest.fixture(params=LEVELS)
+def level(request: pytest.FixtureRequest, tmp_path: Path) -> Level:
+    return Level(request.param, tmp_path)
+
+
+async def test_request_and_response(level):
+    """Method, URL, headers in any case and body arrive; status, headers and body come back."""
+    done, host = await level.fetch(
+        """
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                seen = [request.method, request.url, request.headers["x-a"], await request.text()]
+                return Response(json.dumps(seen), status=201, headers={"X-B": "2"})
+        """,
+        url="http://x/p?q=1",
+        body=b"hi",
+    )
+    response = host.responses[0]
+    assert done.outcome == "ok"
+    assert response.status == 201
+    assert ("X-B", "2") in [tuple(pair) for pair in response.headers]
+    assert response.body == b'["POST", "http://x/p?q=1", "1", "hi"]'
+
+
+async def test_plain_functions_are_handlers_too(level):
+    """A handler need not be async."""
+    _, host = await level.fetch(
+        """
+        class Default(WorkerEntrypoint):
+            def fetch(self, request):
+                return Response("ok")
+        """
+    )
+    assert host.responses[0].body == b"ok"
+
+
+async def test_every_invocation_starts_fresh(level):
+    """Module globals do not survive an invocation, in the module or in its siblings."""
+    source = """
+        import sibling
+        count = 0
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                global count
+                count += 1
+                sibling.seen.append(count)
+                return Response(f"{count} {len(sibling.seen)}")
+        """
+    host = Recorder(level.clock)
+    async with level.load(source, sibling="seen = []\n") as isolates:
+        for _ in range(3):
+            await isolates.invoke(level.request(), host)
+    assert [response.body for response in host.responses] == [b"1 1"] * 3
+
+
+async def test_print_is_one_log_of_one_string_a_line(level):
+    """print joins its arguments; a newline inside splits; js.console keeps its arguments apart."""
+    _, host = await level.fetch(
+        """
+        import sys
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                print("PIPE_ME", {"a": 1})
+                print("one\\ntwo")
+                console.warn("x", 1, None)
+                print("to stderr", file=sys.stderr)
+                return Response("ok")
+        """
+    )
+    assert host.logs == [
+        ("log", ["PIPE_ME {'a': 1}"]),
+        ("log", ["one"]),
+        ("log", ["two"]),
+        ("warn", ["x", 1, None]),
+        ("warn", ["to stderr"]),
+    ]
+
+
+async def test_exception_is_told_with_its_traceback(level):
+    """An uncaught exception is the outcome, with a traceback of the Worker's own frames only."""
+    done, host = await level.fetch(
+        """
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                return self.inner()
+            def inner(self):
+                raise ValueError("bad luck")
+        """
+    )
+    assert done.outcome == "exception"
+    assert host.responses == []
+    failure = done.exceptions[0]
+    assert failure.name == "PythonError"
+    assert failure.message.endswith("ValueError: bad luck")
+    assert "in inner" in failure.message
+    assert "isolates" not in failure.message
+
+
+@pytest.mark.parametrize("value", ["None", "'text'", "42"])
+async def test_only_a_response_is_a_response(level, value):
+    """Anything else than a Response from fetch is the platform's TypeError."""
+    done, _ = await level.fetch(
+        f"""
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                return {value}
+        """
+    )
+    assert "the Promise did not resolve to 'Response'" in done.exceptions[0].message
+
+
+async def test_system_exit_is_only_an_exception(level):
+    """sys.exit ends its own invocation as an exception."""
+    done, _ = await level.fetch(
+        """
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                raise SystemExit(3)
+        """
+    )
+    assert done.outcome == "exception"
+
+
+async def test_wait_until_goes_on_after_the_response(level):
+    """The response leaves before waitUntil work is done, and its logs are still the invocation's."""
+    host = Recorder(level.clock, GATE=lambda call: responded())
+
+    async def responded() -> None:
+        await host.responded.wait()
+
+    source = """
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                async def later():
+                    await self.env.GATE.open()
+                    print("later")
+                self.ctx.waitUntil(later())
+                return Response("now")
+        """
+    async with level.load(source, BindingSpec("GATE", "service")) as isolates:
+        with anyio.fail_after(10):
+            done = await isolates.invoke(level.request(), host)
+    assert done.outcome == "ok"
+    assert host.logs == [("log", ["later"])]
+
+
+async def test_rejected_wait_until_is_an_exception(level):
+    """waitUntil work that raises makes the outcome an exception; the response stands."""
+    done, host = await level.fetch(
+        """
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                async def later():
+                    raise KeyError("lost")
+                self.ctx.waitUntil(later())
+                return Response("now")
+        """
+    )
+    assert done.outcome == "exception"
+    assert host.responses[0].body == b"now"
+
+
+async def test_env_has_values_and_bindings(level):
+    """Text is str, JSON needs to_py, a missing name is an AttributeError; module-level env agrees."""
+    _, host = await level.fetch(
+        """
+        at_import = env.TEXT
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                missing = getattr(self.env, "NOPE", "none")
+                seen = [self.env.TEXT, env.TEXT, at_import, self.env.CONFIG.to_py(), missing]
+                return Response(json.dumps(seen))
+        """,
+        BindingSpec("TEXT", "text", "t"),
+        BindingSpec("CONFIG", "json", {"a": [1]}),
+    )
+    assert host.responses[0].body == b'["t", "t", "t", {"a": [1]}, "none"]'
+
+
+async def test_binding_call_and_its_answer(level):
+    """A call crosses with its arguments and options, and its answer comes back converted."""
+
+    async def queue(call: Call) -> Any:
+        return {"metadata": {"metrics": {"backlogCount": 7, "backlogBytes": 1}}}
+
+    _, host = await level.fetch(
+        """
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                result = await self.env.Q.send({"a": None}, delaySeconds=5)
+                return Response(str(result.metadata.metrics.backlogCount))
+        """,
+        BindingSpec("Q", "queue"),
+        Q=queue,
+    )
+    assert host.responses[0].body == b"7"
+    assert host.calls[0].method == "send"
+    assert host.calls[0].args == [{"a": None}]
+    assert host.calls[0].options == {"delaySeconds": 5}
+
+
+async def test_calls_run_at_the_same_time(level):
+    """Two calls are under way together."""
+    both = anyio.Event()
+    under_way = 0
+
+    async def slow(call: Call) -> Any:
+        nonlocal under_way
+        under_way += 1
+        if under_way == 2:
+            both.set()
+        await both.wait()
+        return {}
+
+    with anyio.fail_after(10):
+        done, _ = await level.fetch(
+            """
+            class Default(WorkerEntrypoint):
+                async def fetch(self, request):
+                    await asyncio.gather(self.env.Q.send("a"), self.env.Q.send("b"))
+                    return Response("ok")
+            """,
+            BindingSpec("Q", "queue"),
+            Q=slow,
+        )
+    assert done.outcome == "ok"
+
+
+async def test_refusal_of_a_binding_is_a_js_exception(level):
+    """What a binding throws arrives as JsException with the platform's text, and can be caught."""
+
+    async def refuse(call: Call) -> Any:
+        raise PlatformError("message length of 9 bytes exceeds limit (10204)")
+
+    _, host = await level.fetch(
+        """
+        from pyodide.ffi import JsException
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                try:
+                    await self.env.Q.send("x")
+                except JsException as error:
+                    return Response(str(error))
+        """,
+        BindingSpec("Q", "queue"),
+        Q=refuse,
+    )
+    assert host.responses[0].body == b"Error: message length of 9 bytes exceeds limit (10204)"
+
+
+@pytest.mark.parametrize("value", ["(1, 2)", "bytearray(b'x')", "{'a': (1,)}", "object()"])
+async def test_values_that_cannot_cross(level, value):
+    """A tuple, a bytearray or an unknown object for a binding is a TypeError, and nothing is sent."""
+    done, host = await level.fetch(
+        f"""
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                await self.env.Q.send({value})
+        """,
+        BindingSpec("Q", "queue"),
+    )
+    assert "TypeError" in done.exceptions[0].message
+    assert host.calls == []
+
+
+async def test_body_by_handle_is_passed_on_unread(level):
+    """A stream given to fetch crosses as its handle: the bytes never enter the isolate."""
+
+    async def service(call: Call) -> Any:
+        return {"status": 200, "headers": [], "body": b""}
+
+    done, host = await level.fetch(
+        """
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                answer = await self.env.SVC.fetch("http://h/", method="PUT", body=request.body)
+                return Response(str(answer.ok))
+        """,
+        BindingSpec("SVC", "service"),
+        body=StreamRef(4, 1 << 40),
+        SVC=service,
+    )
+    assert done.outcome == "ok"
+    sent = host.calls[0].args[0]
+    assert sent["method"] == "PUT"
+    assert sent["body"].id == 4
+
+
+async def test_body_by_handle_is_read_in_chunks(level):
+    """A stream is read by asking for chunks until there are no more; only once."""
+    chunks = [b"one ", b"two", b""]
+
+    async def read(call: Call) -> Any:
+        return chunks.pop(0)
+
+    _, host = await level.fetch(
+        """
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                text = await request.text()
+                try:
+                    await request.text()
+                except OSError as error:
+                    return Response(f"{text}; {error}")
+        """,
+        body=StreamRef(1),
+        read=read,
+    )
+    assert host.responses[0].body == b"one two; Body already used"
+
+
+async def test_sleeping_and_timeouts(level):
+    """asyncio's timers work on the platform's clock."""
+    with anyio.fail_after(10):
+        _, host = await level.fetch(
+            """
+            class Default(WorkerEntrypoint):
+                async def fetch(self, request):
+                    await asyncio.sleep(0.01)
+                    try:
+                        async with asyncio.timeout(0.01):
+                            await asyncio.Event().wait()
+                    except TimeoutError:
+                        return Response("timed out")
+            """
+        )
+    assert host.responses[0].body == b"timed out"
+
+
+BATCH = {
+    "queue": "q",
+    "messages": [
+        {"id": str(number), "timestamp": 1_700_000_000_000, "attempts": 1, "body": {"n": number}}
+        for number in range(4)
+    ],
+}
+
+
+async def queue(level: Level, source: str) -> tuple[Done, Recorder]:
+    host = Recorder(level.clock)
+    async with level.load(source) as isolates:
+        return await isolates.invoke(Invoke("queue", BATCH, level.clock.now()), host), host
+
+
+async def test_queue_handler_decides_by_message(level):
+    """Acks and retries come back by message; the first decision counts and the second warns."""
+    done, host = await queue(
+        level,
+        """
+        class Default(WorkerEntrypoint):
+            async def queue(self, batch, env=None, ctx=None):
+                first, second, third, _ = batch.messages
+                first.ack()
+                second.retry(delaySeconds=5)
+                third.ack()
+                third.retry()
+                print(batch.queue, first.body["n"], first.timestamp.year, first.attempts)
+        """,
+    )
+    assert {key: tuple(value) for key, value in done.result["messages"].items()} == {
+        "0": ("ack", None),
+        "1": ("retry", 5),
+        "2": ("ack", None),
+    }
+    assert done.result["all"] is None
+    assert host.logs[0][0] == "warn"
+    assert host.logs[1] == ("log", ["q 0 2023 1"])
+
+
+async def test_explicit_acks_survive_a_throw(level):
+    """What was acked before the exception is still reported."""
+    done, _ = await queue(
+        level,
+        """
+        class Default(WorkerEntrypoint):
+            async def queue(self, batch, env=None, ctx=None):
+                batch.messages[0].ack()
+                raise RuntimeError("no")
+        """,
+    )
+    assert done.outcome == "exception"
+    assert list(done.result["messages"]) == ["0"]
+
+
+async def test_queue_handler_takes_three_arguments(level):
+    """queue(self, batch) fails here as it does on the platform."""
+    done, _ = await queue(
+        level,
+        """
+        class Default(WorkerEntrypoint):
+            async def queue(self, batch):
+                pass
+        """,
+    )
+    assert "takes 2 positional arguments but 4 were given" in done.exceptions[0].message
+
+
+async def test_tail_items_have_attributes_only(level):
+    """Trace items are proxies: attributes, no subscript, null is falsy but not None."""
+    source = """
+        class Default(WorkerEntrypoint):
+            async def tail(self, events, env=None, ctx=None):
+                for event in events:
+                    line = " ".join(part for part in event.logs[0].message)
+                    print(line, event.scriptName, bool(event.event), event.event is None)
+                    try:
+                        event["logs"]
+                    except TypeError:
+                        print("no subscript")
+        """
+    item = {"scriptName": "w", "event": None, "logs": [{"message": ["a", "b"]}]}
+    host = Recorder(level.clock)
+    async with level.load(source) as isolates:
+        assert isolates.handlers == {"tail"}
+        done = await isolates.invoke(Invoke("tail", [item], level.clock.now()), host)
+    assert done.exceptions == []
+    assert [message for _, message in host.logs] == [["a b w False False"], ["no subscript"]]
+
+
+async def test_rpc(level):
+    """A public method can be called; its result crosses, a missing or private one is refused."""
+    source = """
+        class Default(WorkerEntrypoint):
+            async def add(self, a, b):
+                return {"sum": a + b}
+        """
+    host = Recorder(level.clock)
+    async with level.load(source) as isolates:
+
+        async def call(method: str) -> Done:
+            event = {"method": method, "args": [1, 2]}
+            return await isolates.invoke(Invoke("rpc", event, level.clock.now()), host)
+
+        assert (await call("add")).result == {"sum": 3}
+        for method in ("nope", "_hidden", "__init__"):
+            failure = (await call(method)).exceptions[0]
+            assert "does not implement" in failure.message
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("import nonexistent_package", "nonexistent_package"),
+        ("def broken(:", "SyntaxError"),
+        ("x = 1 / 0", "ZeroDivisionError"),
+        ("class Default: pass", "not a subclass"),
+        ("x = 1", "no class Default"),
+        ("import asyncio; asyncio.run(fetch('http://x'))", "global scope"),
+        ("raise SystemExit(1)", "SystemExit"),
+    ],
+)
+async def test_a_module_that_does_not_load(level, source, expected):
+    """One line that says what went wrong, and where if it was in the module."""
+    if level.name == "inline" and "asyncio.run" in source:
+        pytest.skip("asyncio.run inside the platform's own running loop has an error of its own")
+    with pytest.raises(WorkerLoadError) as caught:
+        async with level.load(source):
+            pass
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+async def test_many_at_once(level):
+    """A hundred invocations at the same time are all served."""
+    source = """
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                return Response(request.url)
+        """
+    host = Recorder(level.clock)
+    async with level.load(source) as isolates, anyio.create_task_group() as tasks:
+        for number in range(100):
+            tasks.start_soon(isolates.invoke, level.request(f"http://x/{number}"), host)
+    assert {response.body for response in host.responses} == {
+        f"http://x/{number}".encode() for number in range(100)
+    }

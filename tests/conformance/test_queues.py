@@ -1,0 +1,1143 @@
+"""What every queue driver, a Queue on it and its Consumer must do; time is virtual."""
+
+import asyncio
+import importlib
+import math
+from contextlib import asynccontextmanager
+from functools import partial
+from itertools import cycle
+
+import anyio
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from edgesim.clock import Clock
+from edgesim.errors import ConfigError, PlatformError, RunError, UsageError
+from edgesim.model import BatchResult, Retry
+from edgesim.queues import producer
+from edgesim.queues.consumer import AUTO_CONCURRENCY_MAX, Consumer, ConsumerSettings
+from edgesim.queues.driver import DRIVERS, NewMessage
+from edgesim.queues.producer import MessageSendRequest, Queue
+from edgesim.urls import opener
+
+pytestmark = pytest.mark.anyio
+
+URLS = {"memory": "memory:", "sqlite": "sqlite:{folder}/state/queues.db"}
+DAY = 86_400
+
+
+class Jump:
+    """A selector without an outside world: waiting moves the clock to the next timer."""
+
+    def __init__(self, loop):
+        self.loop = loop
+
+    def select(self, timeout):
+        if timeout is None:
+            raise RuntimeError("stuck: nothing can run and no timer is set")
+        self.loop.now += timeout
+        return []
+
+
+class VirtualLoop(asyncio.BaseEventLoop):
+    """An event loop in which no time is waited for."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = 0.0
+        self._selector = Jump(self)
+
+    def time(self):
+        return self.now
+
+    def _process_events(self, events):
+        pass
+
+    def _write_to_self(self):
+        pass
+
+
+class VirtualClock(Clock):
+    """Unix time that goes with the loop; ``skew`` is what somebody set the clock by."""
+
+    start = 1_800_000_000.0
+
+    def __init__(self):
+        super().__init__(seed=1)
+        self.skew = 0.0
+
+    def now(self):
+        return self.start + anyio.current_time() + self.skew
+
+    async def advance(self, seconds):
+        """Let virtual time pass, and all that is due by then happen."""
+        await anyio.sleep(seconds)
+        await settled()
+
+
+async def settled():
+    """Wait until nothing can run: before that, virtual time does not move at all."""
+    await anyio.sleep(1e-6)
+
+
+class Worker:
+    """The far side of a consumer: records each batch, takes its time, answers by ``decide``."""
+
+    def __init__(self, clock, decide=None, takes=0.0):
+        self.clock = clock
+        self.decide = decide or (lambda batch: BatchResult(acks=[m.id for m in batch]))
+        self.takes = takes
+        self.batches = []
+        self.times = []
+        self.running = 0
+        self.most = 0
+
+    async def __call__(self, batch):
+        self.batches.append(list(batch))
+        self.times.append(round(anyio.current_time(), 3))
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            await anyio.sleep(self.takes)
+            return self.decide(batch)
+        finally:
+            self.running -= 1
+
+    @property
+    def bodies(self):
+        return [[m.body.decode() for m in batch] for batch in self.batches]
+
+    @property
+    def messages(self):
+        return [m for batch in self.batches for m in batch]
+
+
+class Unreliable:
+    """A driver whose operations named in ``broken`` fail and in ``slow`` take a second."""
+
+    def __init__(self, driver):
+        self.driver = driver
+        self.broken = set()
+        self.slow = set()
+        self.calls = []
+
+    def __getattr__(self, name):
+        async def call(*args):
+            self.calls.append(name)
+            if name in self.slow:
+                await anyio.sleep(1)
+            if name in self.broken:
+                raise RunError(f"{name} failed")
+            return await getattr(self.driver, name)(*args)
+
+        return call
+
+
+def retry_all(batch, delay_seconds=None):
+    """Decide that every message of the batch comes again."""
+    return BatchResult(retries=[Retry(m.id, delay_seconds) for m in batch])
+
+
+def texts(*bodies):
+    """Text messages for a batch."""
+    return [MessageSendRequest(body.encode(), "text") for body in bodies]
+
+
+@asynccontextmanager
+async def consuming(consumer):
+    """``consumer`` at work until the block ends."""
+    async with anyio.create_task_group() as group:
+        group.start_soon(consumer.run)
+        await settled()
+        yield consumer
+        group.cancel_scope.cancel()
+
+
+@pytest.fixture
+def anyio_backend():
+    """Every test here runs in virtual time."""
+    return "asyncio", {"loop_factory": VirtualLoop}
+
+
+@pytest.fixture
+def clock():
+    """The clock of queues, consumers and workers."""
+    return VirtualClock()
+
+
+@pytest.fixture(params=sorted(DRIVERS))
+def url(request, tmp_path):
+    """A fresh store of each driver; one without a row in URLS fails here."""
+    return URLS[request.param].format(folder=tmp_path)
+
+
+@pytest.fixture
+async def driver(url, clock):
+    """The open store."""
+    async with opener("queues", url, DRIVERS)(url, clock) as driver:
+        yield driver
+
+
+@pytest.fixture
+def queue(driver, clock):
+    """A queue with the platform's defaults."""
+    return Queue("ingest", driver, clock)
+
+
+@pytest.fixture
+def dlq(driver, clock):
+    """Another queue of the same store."""
+    return Queue("ingest-dlq", driver, clock)
+
+
+@pytest.fixture
+def consumer_of(clock):
+    """Consumers with the given settings on the given queue."""
+
+    def make(queue, deliver, dead_letter=None, **values):
+        name = dead_letter and dead_letter.name
+        settings = ConsumerSettings(dead_letter_queue=name, **values)
+        return Consumer(queue, settings, deliver, clock, dead_letter)
+
+    return make
+
+
+# --- drivers ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", sorted(DRIVERS))
+def test_driver_says_whether_it_is_deterministic(scheme):
+    """The drivers that need neither sockets nor threads say so."""
+    module = importlib.import_module(DRIVERS[scheme].partition(":")[0])
+    assert module.DETERMINISTIC is True
+
+
+@pytest.mark.parametrize("bad", ["memory:name", "sqlite:"])
+async def test_url_with_a_wrong_path_is_refused(bad, clock):
+    """A URL that names no store, or one where none can be named, is a configuration error."""
+    with pytest.raises(ConfigError, match="path"):
+        async with opener("queues", bad, DRIVERS)(bad, clock):
+            pass
+
+
+async def test_lease_gives_the_oldest_visible_first(driver, clock):
+    """Messages come in the order they became visible, and of equals the first sent comes first."""
+    now = clock.now()
+    await driver.send(
+        "q",
+        [
+            NewMessage("later", b"", "text", 1, now - 1),
+            NewMessage("first", b"", "text", 9, now - 2),
+            NewMessage("second", b"", "text", 5, now - 2),
+            NewMessage("invisible", b"", "text", 0, now + 1),
+        ],
+    )
+    assert [m.id for m in await driver.lease("q", 2, now, now + 9)] == ["first", "second"]
+    assert [m.id for m in await driver.lease("q", 9, now, now + 9)] == ["later"]
+
+
+async def test_lease_ends_by_itself(driver, clock):
+    """A message whose lease ran out is visible again, with one attempt more."""
+    now = clock.now()
+    await driver.send("q", [NewMessage("a", b"", "text", 1, now)])
+    assert [m.attempts for m in await driver.lease("q", 1, now, now + 10)] == [1]
+    assert await driver.lease("q", 1, now + 9, now + 99) == []
+    assert [m.attempts for m in await driver.lease("q", 1, now + 10, now + 99)] == [2]
+
+
+async def test_unknown_ids_are_nothing_to_do(driver, queue, dlq):
+    """Acking, releasing or moving what a queue does not hold changes nothing, elsewhere neither."""
+    await queue.send(b"kept", "text")
+    (message,) = await queue.peek(1)
+    await dlq.ack([message.id, "nobody"])
+    await dlq.release([message.id], 60)
+    await dlq.move([message.id], Queue("third", driver, queue._clock))
+    assert await queue.lease(9, 1) == [msgspec.structs.replace(message, attempts=1)]
+    assert await driver.names() == ["ingest"]
+
+
+async def test_send_of_a_known_id_keeps_none_of_the_batch(driver, clock):
+    """A batch that holds an id the store has already is refused whole."""
+    now = clock.now()
+    await driver.send("q", [NewMessage("a", b"1", "text", 1, now)])
+    with pytest.raises(RunError):
+        await driver.send(
+            "q", [NewMessage("b", b"2", "text", 1, now), NewMessage("a", b"3", "text", 1, now)]
+        )
+    assert (await driver.depth("q")).messages == 1
+    assert [m.id for m in await driver.peek("q", 9)] == ["a"]
+
+
+async def test_names_are_of_queues_that_hold_a_message(driver, queue, dlq):
+    """A queue is listed while it holds a message, a leased one too."""
+    await queue.send(b"1", "text")
+    await dlq.send(b"1", "text")
+    await queue.lease(1, 60)
+    await dlq.purge()
+    assert await driver.names() == ["ingest"]
+
+
+# --- producers ----------------------------------------------------------------------------------
+
+
+async def test_sent_message_is_kept_whole(queue, clock):
+    """Id, body, content type and time of sending come back; the first delivery is attempt 1."""
+    await clock.advance(7.25)
+    await queue.send(b"\x00\xff", "bytes")
+    (message,) = await queue.lease(10, 60)
+    assert (message.body, message.content_type, message.attempts) == (b"\x00\xff", "bytes", 1)
+    assert message.timestamp_ms == 1_800_000_007_250
+    assert len(message.id) == 32
+    assert int(message.id, 16) > 0
+
+
+async def test_send_tells_the_backlog(queue, clock):
+    """Metrics after a send count the new messages and know the oldest."""
+    first = await queue.send(b'"abc"')
+    await clock.advance(5)
+    second = await queue.send_batch(texts("12", "3456"))
+    assert (first.backlog_count, first.backlog_bytes) == (1, 5)
+    assert (second.backlog_count, second.backlog_bytes) == (3, 11)
+    assert second.oldest_message_timestamp_ms == 1_800_000_000_000
+    assert await queue.metrics() == second
+
+
+async def test_metrics_of_an_empty_queue(queue):
+    """Nothing waits, and there is no oldest message."""
+    assert await queue.metrics() == producer.Metrics(0, 0, None)
+
+
+async def test_message_size_limit(queue):
+    """127,900 bytes and 100 of metadata fit into a message; one byte more does not."""
+    await queue.send(b"x" * 127_900, "bytes")
+    with pytest.raises(PlatformError) as refused:
+        await queue.send(b"x" * 127_901, "bytes")
+    text = "message length of 128001 bytes exceeds limit of 128000 bytes (10204)"
+    assert (refused.value.name, refused.value.message) == ("Error", text)
+    assert (await queue.metrics()).backlog_count == 1
+
+
+async def test_batch_count_limit(queue):
+    """A batch holds 100 messages; of one that holds more nothing is kept."""
+    await queue.send_batch(texts(*"x" * 100))
+    with pytest.raises(PlatformError) as refused:
+        await queue.send_batch(texts(*"x" * 101))
+    assert refused.value.message == "batch message count of 101 exceeds limit of 100 (10206)"
+    assert (await queue.metrics()).backlog_count == 100
+
+
+async def test_batch_size_limit(queue):
+    """A batch holds 256,000 bytes, metadata included."""
+    await queue.send_batch([MessageSendRequest(b"x" * 63_900, "bytes")] * 4)
+    with pytest.raises(PlatformError) as refused:
+        await queue.send_batch([MessageSendRequest(b"x" * 63_901, "bytes")] * 4)
+    text = "batch size of 256004 bytes exceeds limit of 256000 bytes (10205)"
+    assert refused.value.message == text
+
+
+async def test_large_message_in_a_batch_refuses_the_batch(queue):
+    """One message over the limit and none of the batch is kept."""
+    with pytest.raises(PlatformError) as refused:
+        await queue.send_batch([*texts("a"), MessageSendRequest(b"x" * 127_901, "bytes")])
+    assert refused.value.message == (
+        "message in batch has length 128001 bytes which exceeds single message size limit of "
+        "128000 bytes (10204)"
+    )
+    assert (await queue.metrics()).backlog_count == 0
+
+
+async def test_empty_batch_is_a_type_error(queue):
+    """A batch wants at least one message."""
+    with pytest.raises(PlatformError) as refused:
+        await queue.send_batch([])
+    text = "sendBatch() requires at least one message"
+    assert (refused.value.name, refused.value.message) == ("TypeError", text)
+
+
+async def test_unknown_content_type_is_a_type_error(queue):
+    """A content type that the platform lacks is named in the error."""
+    with pytest.raises(PlatformError) as refused:
+        await queue.send(b"<a/>", "xml")
+    text = "Unsupported queue message content type: xml"
+    assert (refused.value.name, refused.value.message) == ("TypeError", text)
+
+
+async def test_content_type_is_known_in_any_case(queue):
+    """The platform takes JSON for json, and so does a queue."""
+    await queue.send(b"{}", "JSON")
+    assert [m.content_type for m in await queue.peek(1)] == ["json"]
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b"{oops", "json"),
+        (b"NaN", "json"),
+        (b"\xff", "text"),
+        (b"\xc1", "v8"),
+        (b"[" * 9999, "json"),
+    ],
+)
+async def test_body_that_contradicts_its_content_type_is_refused(queue, body, content_type):
+    """A body that no consumer could read is refused at the door, with all that came with it."""
+    with pytest.raises(PlatformError, match=r"is not valid .*\(10208\)$"):
+        await queue.send_batch([*texts("good"), MessageSendRequest(body, content_type)])
+    assert (await queue.metrics()).backlog_count == 0
+
+
+@pytest.mark.parametrize("delay", [-1, 86_401, math.nan, math.inf])
+async def test_delay_outside_a_day_is_refused(queue, delay):
+    """A message's delay and a batch's have errors of their own."""
+    with pytest.raises(PlatformError, match=r"^message delay .*\(10203\)$"):
+        await queue.send(b"1", delay_seconds=delay)
+    with pytest.raises(PlatformError, match=r"^batch delay .*\(10202\)$"):
+        await queue.send_batch(texts("1"), delay_seconds=delay)
+    assert (await queue.metrics()).backlog_count == 0
+
+
+async def test_delay_of_message_then_batch_then_queue(driver, clock):
+    """A message's delay goes before its batch's, that before the queue's; 0 overrides."""
+    queue = Queue("slow", driver, clock, delivery_delay=30)
+    await queue.send(b"queue", "text")
+    await queue.send(b"message", "text", delay_seconds=86_400)
+    await queue.send_batch(
+        [MessageSendRequest(b"zero", "text", 0), MessageSendRequest(b"batch", "text")], 10
+    )
+    seen = []
+    for _ in range(4):
+        seen += [(m.body, round(anyio.current_time())) for m in await queue.lease(9, 2 * DAY)]
+        if (soon := (await queue.depth()).next_visible_at) is not None:
+            await clock.advance(soon - clock.now())
+    assert seen == [(b"zero", 0), (b"batch", 10), (b"queue", 30), (b"message", 86_400)]
+
+
+async def test_backlog_limit(queue, monkeypatch):
+    """A send that the queue's storage limit forbids is refused, the one before it is not."""
+    monkeypatch.setattr(producer, "BACKLOG_BYTES_MAX", 10)
+    await queue.send(b"x" * 10, "bytes")
+    with pytest.raises(PlatformError, match=r"^Queue storage limit exceeded \(10251\)$"):
+        await queue.send(b"x", "bytes")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("delivery_delay", 86_401),
+        ("delivery_delay", -1),
+        ("retention_seconds", 59),
+        ("retention_seconds", 14 * DAY + 1),
+    ],
+)
+async def test_queue_settings_outside_the_limits(driver, clock, key, value):
+    """A queue's settings are refused when it is made, naming queue and key."""
+    with pytest.raises(ConfigError, match=f"^queue ingest: {key}: must be "):
+        Queue("ingest", driver, clock, **{key: value})
+
+
+async def test_failed_look_at_the_backlog_fails_the_send_before_it_is_durable(driver, clock):
+    """A store that cannot say its depth gets no message: nobody sends it twice for that."""
+    store = Unreliable(driver)
+    queue = Queue("ingest", store, clock)
+    store.broken = {"depth"}
+    with pytest.raises(RunError):
+        await queue.send(b"1")
+    assert (await driver.depth("ingest")).messages == 0
+
+
+# --- operators ----------------------------------------------------------------------------------
+
+
+async def test_peek_shows_the_oldest_and_touches_nothing(queue, clock):
+    """Delayed and leased messages are shown too, oldest first, and keep their attempts."""
+    await queue.send(b"delayed", "text", delay_seconds=60)
+    await clock.advance(1)
+    await queue.send(b"leased", "text")
+    await clock.advance(1)
+    await queue.lease(1, 60)
+    await queue.send(b"new", "text")
+    for _ in range(2):
+        shown = [(m.body, m.attempts) for m in await queue.peek(10)]
+        assert shown == [(b"delayed", 0), (b"leased", 1), (b"new", 0)]
+    assert [m.body for m in await queue.peek(1)] == [b"delayed"]
+
+
+async def test_purge_removes_everything(queue, dlq):
+    """Purge removes and counts delayed and leased messages too, of this queue only."""
+    await queue.send_batch(texts("a", "b"))
+    await queue.send(b"c", "text", delay_seconds=60)
+    await dlq.send(b"other", "text")
+    await queue.lease(1, 60)
+    assert await queue.purge() == 3
+    assert await queue.purge() == 0
+    assert await queue.metrics() == producer.Metrics(0, 0, None)
+    assert (await dlq.metrics()).backlog_count == 1
+
+
+async def test_redrive_moves_everything_and_starts_it_anew(queue, dlq, clock):
+    """Visible, delayed and leased messages move; id, body and time stay, attempts start over."""
+    await dlq.send_batch(texts("a", "b"))
+    await dlq.send(b"c", "text", delay_seconds=3600)
+    await dlq.lease(1, 3600)
+    before = await dlq.peek(9)
+    await clock.advance(60)
+    assert await dlq.redrive(queue) == 3
+    assert await dlq.redrive(queue) == 0
+    assert await dlq.metrics() == producer.Metrics(0, 0, None)
+    assert [(m.id, m.body, m.timestamp_ms, 1) for m in before] == [
+        (m.id, m.body, m.timestamp_ms, m.attempts) for m in await queue.lease(9, 60)
+    ]
+
+
+async def test_redrive_goes_on_past_one_page(queue, dlq):
+    """However many messages wait, all of them move."""
+    for _ in range(11):
+        await dlq.send_batch(texts(*"x" * 100))
+    assert await dlq.redrive(queue) == 1_100
+    assert (await queue.metrics()).backlog_count == 1_100
+
+
+async def test_redrive_to_itself_is_refused(queue):
+    """A queue is no target for its own messages."""
+    with pytest.raises(UsageError, match="ingest cannot be redriven to itself"):
+        await queue.redrive(queue)
+
+
+async def test_messages_expire_after_their_retention(driver, clock):
+    """What nobody consumed in time is removed, counted and logged; younger messages stay."""
+    queue = Queue("short", driver, clock, retention_seconds=60)
+    await queue.send_batch(texts("old", "old"))
+    await clock.advance(59)
+    await queue.send(b"young", "text")
+    with capture_logs() as logs:
+        await clock.advance(2)
+        assert [m.body for m in await queue.peek(9)] == [b"young"]
+    assert queue.expired == 2
+    assert [(entry["queue"], entry["messages"]) for entry in logs] == [("short", 2)]
+
+
+async def test_retention_is_looked_after_once_a_minute(driver, clock):
+    """However often a queue is used, it searches for old messages at most once a minute."""
+    store = Unreliable(driver)
+    queue = Queue("busy", store, clock)
+    for _ in range(119):
+        await clock.advance(1)
+        await queue.send(b"1")
+    assert store.calls.count("expire") == 2
+
+
+async def test_leased_messages_do_not_expire(driver, clock):
+    """A message that is being delivered outlives its retention until it is given back."""
+    queue = Queue("short", driver, clock, retention_seconds=60)
+    await queue.send(b"1")
+    (message,) = await queue.lease(1, 9999)
+    await clock.advance(600)
+    assert (await queue.metrics()).backlog_count == 1
+    await queue.release([message.id], 0)
+    await clock.advance(61)
+    assert (await queue.metrics()).backlog_count == 0
+    assert queue.expired == 1
+
+
+# --- consumers: forming batches -----------------------------------------------------------------
+
+
+async def test_full_batch_is_handed_over_at_once(queue, clock, consumer_of):
+    """A batch that is full does not wait for the timeout, and keeps the order of sending."""
+    worker = Worker(clock)
+    async with consuming(consumer_of(queue, worker, max_batch_size=3)):
+        await queue.send_batch(texts("a", "b", "c"))
+        await settled()
+        assert worker.bodies == [["a", "b", "c"]]
+        assert worker.times == [0]
+
+
+async def test_timeout_counts_from_the_first_message(queue, clock, consumer_of):
+    """A batch that does not fill is handed over max_batch_timeout after its first message."""
+    worker = Worker(clock)
+    async with consuming(consumer_of(queue, worker, max_batch_timeout=5)):
+        await clock.advance(100)
+        await queue.send(b"a", "text")
+        await clock.advance(3)
+        await queue.send(b"b", "text")
+        await clock.advance(1.5)
+        assert worker.batches == []
+        await clock.advance(1)
+        await queue.send(b"c", "text")
+        await clock.advance(20)
+    assert worker.bodies == [["a", "b"], ["c"]]
+    assert worker.times == [105, 110.5]
+
+
+async def test_zero_timeout_delivers_what_is_there(queue, clock, consumer_of):
+    """With a timeout of 0 nothing waits for company."""
+    worker = Worker(clock)
+    async with consuming(consumer_of(queue, worker, max_batch_timeout=0)):
+        await queue.send(b"a", "text")
+        await settled()
+        assert worker.bodies == [["a"]]
+
+
+async def test_empty_queue_never_delivers(queue, clock, consumer_of):
+    """Without messages there is no invocation, however long it takes."""
+    worker = Worker(clock)
+    async with consuming(consumer_of(queue, worker, max_batch_timeout=0)):
+        await clock.advance(DAY)
+    assert worker.batches == []
+
+
+async def test_old_backlog_is_delivered_without_delay(queue, clock, consumer_of):
+    """Messages that waited longer than the timeout before the consumer came go at once."""
+    await queue.send_batch(texts("a", "b"))
+    await clock.advance(60)
+    worker = Worker(clock)
+    async with consuming(consumer_of(queue, worker)):
+        assert worker.bodies == [["a", "b"]]
+
+
+async def test_delayed_message_comes_at_its_time(queue, clock, consumer_of):
+    """A delayed message becomes visible after its delay, then the batch's timeout begins."""
+    worker = Worker(clock)
+    async with consuming(consumer_of(queue, worker, max_batch_timeout=5)):
+        await queue.send(b"1", delay_seconds=600)
+        await clock.advance(700)
+    assert worker.times == [605]
+
+
+async def test_delayed_messages_do_not_fill_a_batch(queue, clock, consumer_of):
+    """Messages that are not visible yet neither hand a batch over early nor come with it."""
+    worker = Worker(clock)
+    async with consuming(consumer_of(queue, worker, max_batch_size=3, max_batch_timeout=5)):
+        await queue.send_batch(texts("x", "y", "z"), delay_seconds=60)
+        await queue.send(b"a", "text")
+        await clock.advance(4.9)
+        assert worker.batches == []
+        await clock.advance(60)
+    assert worker.bodies == [["a"], ["x", "y", "z"]]
+    assert worker.times == [5, 60]
+
+
+async def test_batch_fills_with_what_becomes_visible(queue, clock, consumer_of):
+    """A batch beside delayed messages is handed over the moment one of them fills it."""
+    worker = Worker(clock)
+    async with consuming(consumer_of(queue, worker, max_batch_size=2, max_batch_timeout=5)):
+        await queue.send(b"b", "text", delay_seconds=2)
+        await queue.send(b"c", "text", delay_seconds=60)
+        await queue.send(b"a", "text")
+        await clock.advance(10)
+    assert worker.bodies == [["a", "b"]]
+    assert worker.times == [2]
+
+
+async def test_batch_in_flight_does_not_fill_the_next(queue, clock, consumer_of):
+    """Messages that are being delivered do not count for the batch that forms meanwhile."""
+    worker = Worker(clock, takes=60)
+    options = {"max_batch_size": 2, "max_concurrency": 2}
+    async with consuming(consumer_of(queue, worker, **options)) as consumer:
+        await queue.send_batch(texts("a", "b"))
+        await settled()
+        await queue.send(b"c", "text")
+        await clock.advance(4)
+        assert consumer.in_flight == 2  # not even leased: that would cost an attempt at a reload
+
+
+async def test_waiting_for_a_batch_costs_no_attempt(queue, clock, consumer_of):
+    """A consumer that is replaced while its batch fills has used up no delivery."""
+    await queue.send(b"1")
+    async with consuming(consumer_of(queue, Worker(clock))):
+        await clock.advance(3)
+    worker = Worker(clock)
+    async with consuming(consumer_of(queue, worker)):
+        await clock.advance(5)
+    assert [m.attempts for m in worker.messages] == [1]
+
+
+async def test_batch_held_beside_delayed_messages_is_given_back(queue, clock, consumer_of):
+    """A consumer that is cancelled while it holds a part of a batch gives it back at once."""
+    await queue.send_batch(texts("x", "y"), delay_seconds=60)
+    await queue.send(b"a", "text")
+    async with consuming(consumer_of(queue, Worker(clock), max_batch_size=2)) as consumer:
+        await clock.advance(1)
+        assert consumer.in_flight == 1
+    assert consumer.in_flight == 0
+    assert [m.body for m in await queue.lease(9, 60)] == [b"a"]
+
+
+async def test_released_message_wakes_the_consumer(queue, clock, consumer_of):
+    """What somebody else leased and gives back is delivered then, not at the next look."""
+    await queue.send(b"1")
+    (message,) = await queue.lease(1, 3600)
+    worker = Worker(clock)
+    async with consuming(consumer_of(queue, worker, max_batch_timeout=0)):
+        await clock.advance(600)
+        assert worker.batches == []
+        await queue.release([message.id], 0)
+        await settled()
+        assert [m.attempts for m in worker.messages] == [2]
+
+
+async def test_clock_set_forward_is_noticed(queue, clock, consumer_of):
+    """A delay ends by the wall clock, though that was set while the consumer slept."""
+    worker = Worker(clock)
+    async with consuming(consumer_of(queue, worker, max_batch_timeout=0)):
+        await queue.send(b"1", delay_seconds=DAY)
+        await clock.advance(10)
+        clock.skew = 2 * DAY
+        await clock.advance(60)
+        assert len(worker.batches) == 1
+
+
+# --- consumers: settling ------------------------------------------------------------------------
+
+
+async def test_acked_messages_are_gone(queue, clock, consumer_of):
+    """What the Worker acked is removed and counted as delivered."""
+    worker = Worker(clock)
+    async with consuming(consumer_of(queue, worker, max_batch_size=2)) as consumer:
+        await queue.send_batch(texts("a", "b"))
+        await clock.advance(DAY)
+        assert (consumer.delivered, consumer.in_flight) == (2, 0)
+    assert len(worker.batches) == 1
+    assert await queue.metrics() == producer.Metrics(0, 0, None)
+
+
+async def test_retry_comes_back_after_its_own_delay(queue, clock, consumer_of):
+    """A retried message returns with one attempt more, after its own delay, else retry_delay."""
+
+    def decide(batch):
+        late, usual, done = (m.id for m in batch)
+        worker.decide = Worker(clock).decide
+        return BatchResult(acks=[done], retries=[Retry(late, 100), Retry(usual)])
+
+    worker = Worker(clock, decide)
+    options = {"max_batch_size": 3, "max_batch_timeout": 0, "retry_delay": 10}
+    await queue.send_batch(texts("late", "usual", "done"))
+    async with consuming(consumer_of(queue, worker, **options)) as consumer:
+        await clock.advance(DAY)
+        assert (consumer.delivered, consumer.retried) == (3, 2)
+    assert worker.bodies == [["late", "usual", "done"], ["usual"], ["late"]]
+    assert worker.times == [0, 10, 100]
+    assert [m.attempts for m in worker.messages] == [1, 1, 1, 2, 2]
+
+
+async def test_retry_delay_of_zero_overrides_the_consumers(queue, clock, consumer_of):
+    """A message retried with delay 0 comes back at once although the consumer has a delay."""
+    worker = Worker(clock, partial(retry_all, delay_seconds=0))
+    options = {"max_batch_timeout": 0, "retry_delay": 600, "max_retries": 2}
+    await queue.send(b"1")
+    async with consuming(consumer_of(queue, worker, **options)):
+        await clock.advance(1)
+    assert len(worker.batches) == 3
+
+
+async def test_failed_delivery_retries_the_whole_batch(queue, clock, consumer_of):
+    """An exception out of the delivery is logged and every message comes again."""
+
+    def fail(batch):
+        worker.decide = Worker(clock).decide
+        raise OSError("the isolate is gone")
+
+    worker = Worker(clock, fail)
+    with capture_logs() as logs:
+        async with consuming(consumer_of(queue, worker, max_batch_size=2)) as consumer:
+            await queue.send_batch(texts("a", "b"))
+            await clock.advance(10)
+            assert (consumer.delivered, consumer.retried) == (2, 2)
+    assert worker.bodies == [["a", "b"], ["a", "b"]]
+    assert [(entry["log_level"], entry["event"]) for entry in logs] == [
+        ("error", "queue batch not delivered")
+    ]
+
+
+async def test_message_without_a_decision_is_retried(queue, clock, consumer_of):
+    """A message that the result forgets is neither lost nor stuck."""
+    worker = Worker(clock, lambda batch: BatchResult(acks=[batch[0].id, "stranger"]))
+    async with consuming(consumer_of(queue, worker, max_batch_size=2)):
+        await queue.send_batch(texts("a", "b"))
+        await clock.advance(10)
+    assert worker.bodies == [["a", "b"], ["b"]]
+
+
+@pytest.mark.parametrize("delay", [-1, 86_401, math.nan])
+async def test_impossible_retry_delay_retries_the_batch(queue, clock, consumer_of, delay):
+    """A delay that the platform would refuse is logged, and the messages are retried without it."""
+    worker = Worker(clock, partial(retry_all, delay_seconds=delay))
+    await queue.send(b"1")
+    with capture_logs() as logs:
+        async with consuming(consumer_of(queue, worker, max_retries=1, max_batch_timeout=0)):
+            await clock.advance(1)
+    assert len(worker.batches) == 2
+    assert logs[0]["event"] == "queue batch not delivered"
+
+
+async def test_exhausted_message_goes_to_the_dead_letter_queue(queue, dlq, clock, consumer_of):
+    """After max_retries + 1 deliveries a message moves, itself unchanged, its attempts anew."""
+    worker = Worker(clock, retry_all)
+    await queue.send(b"1")
+    (sent,) = await queue.peek(1)
+    options = {"max_retries": 2, "max_batch_timeout": 0}
+    async with consuming(consumer_of(queue, worker, dlq, **options)) as consumer:
+        await clock.advance(1)
+        assert (consumer.retried, consumer.dead, consumer.lost) == (2, 1, 0)
+    assert [m.attempts for m in worker.messages] == [1, 2, 3]
+    assert (await queue.metrics()).backlog_count == 0
+    assert await dlq.lease(9, 60) == [msgspec.structs.replace(sent, attempts=1)]
+
+
+async def test_exhausted_message_without_dead_letter_queue_is_lost_loudly(
+    queue, clock, consumer_of
+):
+    """Where there is no dead-letter queue the message is deleted, counted and logged by its id."""
+    worker = Worker(clock, retry_all)
+    await queue.send(b"1")
+    (sent,) = await queue.peek(1)
+    with capture_logs() as logs:
+        async with consuming(consumer_of(queue, worker, max_retries=0)) as consumer:
+            await clock.advance(10)
+            assert (consumer.retried, consumer.dead, consumer.lost) == (0, 0, 1)
+    assert len(worker.batches) == 1
+    assert (await queue.metrics()).backlog_count == 0
+    assert [(entry["log_level"], entry["ids"]) for entry in logs] == [("error", [sent.id])]
+
+
+async def test_dead_letter_queue_wakes_its_own_consumer(queue, dlq, clock, consumer_of):
+    """A dead message is delivered to the dead-letter queue's consumer like any other."""
+    failing = consumer_of(queue, Worker(clock, retry_all), dlq, max_retries=0, max_batch_timeout=0)
+    worker = Worker(clock)
+    async with consuming(consumer_of(dlq, worker, max_batch_timeout=0)), consuming(failing):
+        await clock.advance(50)
+        await queue.send(b"1")
+        await settled()
+        assert [m.attempts for m in worker.messages] == [1]
+
+
+async def test_redriven_messages_take_the_original_path_again(queue, dlq, clock, consumer_of):
+    """What failed can be redriven while the consumer runs, fail again, and be redriven again."""
+    worker = Worker(clock, retry_all)
+    consumer = consumer_of(queue, worker, dlq, max_retries=1, max_batch_timeout=0)
+    await queue.send(b"1")
+    async with consuming(consumer):
+        for times in (1, 2):
+            await clock.advance(1)
+            assert (consumer.dead, (await dlq.metrics()).backlog_count) == (times, 1)
+            assert await dlq.redrive(queue) == 1
+        worker.decide = Worker(clock).decide
+        await clock.advance(1)
+        assert (consumer.dead, consumer.delivered) == (2, 1)
+    assert [m.attempts for m in worker.messages] == [1, 2, 1, 2, 1]
+
+
+async def test_message_outlives_a_delivery_longer_than_its_lease(queue, clock, consumer_of):
+    """A delivery past the platform's own limit does not keep its messages from the next one."""
+    worker = Worker(clock, takes=3600)
+    options = {"max_concurrency": 2, "max_batch_timeout": 0}
+    await queue.send(b"1")
+    async with consuming(consumer_of(queue, worker, **options)):
+        await clock.advance(17 * 60)
+        await queue.send(b"2")
+        await clock.advance(1)
+    assert [[m.attempts for m in batch] for batch in worker.batches] == [[1], [2, 1]]
+
+
+# --- consumers: concurrency ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+async def test_concurrency_keeps_to_its_limit(queue, clock, consumer_of, limit):
+    """As many batches are in flight as max_concurrency allows, and never more."""
+    worker = Worker(clock, takes=10)
+    await queue.send_batch(texts(*"x" * 20))
+    options = {"max_batch_size": 2, "max_concurrency": limit}
+    async with consuming(consumer_of(queue, worker, **options)) as consumer:
+        assert consumer.in_flight == 2 * limit
+        await clock.advance(200)
+        assert consumer.delivered == 20
+    assert worker.most == limit
+
+
+async def test_auto_concurrency_grows_with_a_backlog_and_shrinks(queue, clock, consumer_of):
+    """Auto starts with one batch, grows while others wait, to ten at most, and comes back."""
+    worker = Worker(clock, takes=10)
+    for _ in range(2):
+        await queue.send_batch(texts(*"x" * 100))
+    async with consuming(consumer_of(queue, worker, max_batch_size=1)) as consumer:
+        assert worker.running == 1
+        await clock.advance(11)
+        assert worker.running == 2
+        await clock.advance(11)
+        assert worker.running == 4
+        await clock.advance(600)
+        assert consumer.delivered == 200
+        for _ in range(AUTO_CONCURRENCY_MAX):
+            await queue.send(b"1")
+            await clock.advance(11)
+        assert consumer.concurrency == 1
+    assert worker.most == AUTO_CONCURRENCY_MAX
+
+
+async def test_auto_concurrency_stays_at_one_without_a_backlog(queue, clock, consumer_of):
+    """Messages that come one after another are delivered one after another."""
+    worker = Worker(clock, takes=1)
+    async with consuming(consumer_of(queue, worker, max_batch_size=1)) as consumer:
+        for _ in range(20):
+            await queue.send(b"1")
+            await clock.advance(2)
+        assert (consumer.delivered, consumer.concurrency, worker.most) == (20, 1, 1)
+
+
+async def test_slow_batch_does_not_hold_up_the_others(queue, clock, consumer_of):
+    """While one delivery hangs, the other slots go on delivering."""
+    worker = Worker(clock)
+
+    async def deliver(batch):
+        if batch[0].body == b"hang":
+            await anyio.sleep_forever()
+        return await worker(batch)
+
+    await queue.send_batch(texts("hang", *"x" * 20))
+    options = {"max_batch_size": 1, "max_concurrency": 2}
+    async with consuming(consumer_of(queue, deliver, **options)) as consumer:
+        await clock.advance(1)
+        assert (consumer.delivered, consumer.in_flight) == (20, 1)
+
+
+# --- consumers: reload and failure --------------------------------------------------------------
+
+
+async def test_cancelled_delivery_gives_its_messages_back_at_once(queue, clock, consumer_of):
+    """What was in flight at a reload goes to the next consumer, as another attempt."""
+    await queue.send_batch(texts("a", "b"))
+    async with consuming(consumer_of(queue, Worker(clock, takes=60), max_batch_timeout=0)) as old:
+        await clock.advance(1)
+        assert old.in_flight == 2
+    assert old.in_flight == 0
+    worker = Worker(clock)
+    async with consuming(consumer_of(queue, worker, max_batch_timeout=0)):
+        assert worker.bodies == [["a", "b"]]
+    assert [m.attempts for m in worker.messages] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("operation", "decide", "expected"),
+    [
+        ("ack", None, (0, None, 0)),
+        ("release", partial(retry_all, delay_seconds=600), (1, VirtualClock.start + 600, 0)),
+        ("move", retry_all, (0, None, 1)),
+    ],
+)
+async def test_cancellation_does_not_lose_a_decision(driver, clock, operation, decide, expected):
+    """A decision that is being written down when the consumer is cancelled stands."""
+    store = Unreliable(driver)
+    queue, dlq = Queue("ingest", store, clock), Queue("dlq", store, clock)
+    worker = Worker(clock, decide)
+    await queue.send(b"1")
+    store.slow = {operation}
+    retries = 0 if operation == "move" else 3
+    options = ConsumerSettings(10, 0, retries, dead_letter_queue="dlq")
+    async with consuming(Consumer(queue, options, worker, clock, dlq)) as consumer:
+        assert (store.calls[-1], consumer.in_flight) == (operation, 1)
+    left, dead = await queue.depth(), await dlq.depth()
+    found = (left.messages, left.next_visible_at, dead.messages)
+    assert found == pytest.approx(expected, abs=0.01)
+
+
+async def test_store_failure_while_leasing_is_survived(driver, clock, consumer_of):
+    """A store that fails for a while is asked again, with a log line each time."""
+    store = Unreliable(driver)
+    queue = Queue("ingest", store, clock)
+    worker = Worker(clock)
+    await queue.send(b"1")
+    store.broken = {"lease"}
+    with capture_logs() as logs:
+        async with consuming(consumer_of(queue, worker, max_batch_timeout=0)):
+            await clock.advance(60)
+            store.broken = {"depth"}
+            await clock.advance(60)
+            store.broken = set()
+            await clock.advance(11)
+    assert [m.attempts for m in worker.messages] == [1]
+    assert {entry["error"] for entry in logs} == {"lease failed", "depth failed"}
+    assert 10 < len(logs) < 50
+
+
+async def test_store_failure_while_settling_is_insisted_on(driver, clock, consumer_of):
+    """A decision that the store could not take is offered again; nothing is delivered twice."""
+    store = Unreliable(driver)
+    queue = Queue("ingest", store, clock)
+    worker = Worker(clock)
+    await queue.send(b"1")
+    store.broken = {"ack"}
+    async with consuming(consumer_of(queue, worker, max_batch_timeout=0)) as consumer:
+        await clock.advance(60)
+        assert (consumer.delivered, consumer.in_flight) == (0, 1)
+        store.broken = set()
+        await clock.advance(11)
+        assert (consumer.delivered, consumer.in_flight) == (1, 0)
+    assert len(worker.batches) == 1
+    assert (await queue.metrics()).backlog_count == 0
+
+
+async def test_broken_store_does_not_hold_up_a_shutdown(driver, clock, consumer_of):
+    """A consumer whose store takes nothing can still be cancelled."""
+    store = Unreliable(driver)
+    queue = Queue("ingest", store, clock)
+    await queue.send(b"1")
+    async with consuming(consumer_of(queue, Worker(clock), max_batch_timeout=0)):
+        store.broken = {"ack", "release", "depth", "lease"}
+        await clock.advance(60)
+        before = anyio.current_time()
+    assert anyio.current_time() == before
+
+
+async def test_idle_means_nothing_left_and_nothing_in_flight(queue, clock, consumer_of):
+    """A drain waits for visible, delayed and leased messages alike."""
+    worker = Worker(clock, takes=10)
+    async with consuming(consumer_of(queue, worker, max_batch_timeout=5)) as consumer:
+        assert await consumer.idle()
+        await queue.send(b"1", delay_seconds=100)
+        await settled()
+        assert not await consumer.idle()  # delayed
+        await clock.advance(101)
+        assert not await consumer.idle()  # visible
+        await clock.advance(5)
+        assert (worker.running, await consumer.idle()) == (1, False)
+        await clock.advance(10)
+        assert await consumer.idle()
+        await queue.send(b"1")
+        await clock.advance(6)
+        await queue.purge()
+        assert not await consumer.idle()  # gone from the queue, but still being delivered
+
+
+async def test_dead_letter_queue_must_be_the_configured_one(queue, dlq, clock):
+    """A configured dead-letter queue cannot be forgotten, nor be the queue itself."""
+    worker = Worker(clock)
+    with pytest.raises(ValueError, match="ingest-dlq"):
+        Consumer(queue, ConsumerSettings(dead_letter_queue="ingest-dlq"), worker, clock)
+    with pytest.raises(ConfigError, match="ingest cannot be its own"):
+        Consumer(queue, ConsumerSettings(dead_letter_queue="ingest"), worker, clock, queue)
+
+
+# --- whatever happens ---------------------------------------------------------------------------
+
+
+def virtually(scenario, url):
+    """Run ``scenario(driver, clock)`` in virtual time on a fresh store."""
+
+    async def run():
+        clock = VirtualClock()
+        async with opener("queues", url, DRIVERS)(url, clock) as driver:
+            for name in await driver.names():
+                await driver.purge(name)
+            await scenario(driver, clock)
+
+    anyio.run(run, backend_options={"loop_factory": VirtualLoop})
+
+
+many = settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@many
+@given(
+    sends=st.lists(
+        st.tuples(st.sampled_from([0, 0, 0, 0.5, 1, 3, 7]), st.sampled_from([0, 0, 2, 30])),
+        min_size=1,
+        max_size=30,
+    ),
+    size=st.integers(1, 6),
+    timeout=st.sampled_from([0, 1, 5]),
+)
+def test_each_batch_is_full_or_due(url, sends, size, timeout):
+    """Each batch is handed over when it is full, else exactly at its timeout; none is early."""
+
+    async def scenario(driver, clock):
+        queue, worker = Queue("q", driver, clock), Worker(clock)
+        options = ConsumerSettings(size, timeout, max_concurrency=250)
+        visible = {}
+        async with consuming(Consumer(queue, options, worker, clock)) as consumer:
+            for number, (pause, delay) in enumerate(sends):
+                await clock.advance(pause)
+                visible[str(number)] = anyio.current_time() + delay
+                await queue.send(str(number).encode(), "text", delay_seconds=delay)
+            await clock.advance(60)
+            assert await consumer.idle()
+        for bodies, at in zip(worker.bodies, worker.times, strict=True):
+            seen = [visible[body] for body in bodies]
+            due = max(seen) if len(bodies) == size else min(seen) + timeout
+            assert len(bodies) <= size
+            assert at == pytest.approx(due, abs=0.01)
+            assert at > max(seen) - 0.01
+        assert sorted(m.body.decode() for m in worker.messages) == sorted(visible)
+
+    virtually(scenario, url)
+
+
+class Course(msgspec.Struct):
+    """One course of events: what is sent, what becomes of it, when the consumer is replaced."""
+
+    sends: list[int]
+    fates: list[str]
+    takes: int
+    reloads: list[float]
+    size: int
+    retries: int
+    concurrency: int | None
+
+
+courses = st.builds(
+    Course,
+    sends=st.lists(st.sampled_from([0, 5]), min_size=1, max_size=20),
+    fates=st.lists(
+        st.sampled_from(["ack", "retry", "late", "forget", "throw"]), min_size=1, max_size=20
+    ),
+    takes=st.sampled_from([0, 3]),
+    reloads=st.lists(st.sampled_from([0.5, 4, 20]), min_size=1, max_size=4),
+    size=st.integers(1, 5),
+    retries=st.integers(0, 3),
+    concurrency=st.sampled_from([None, 1, 3]),
+)
+
+
+@many
+@given(course=courses)
+def test_every_message_ends_in_exactly_one_place(url, course):
+    """Acked, dead or still queued: acks, retries, throws and reloads lose and double nothing."""
+    fates = cycle(course.fates)
+
+    async def scenario(driver, clock):
+        queue, dlq = Queue("q", driver, clock), Queue("dlq", driver, clock)
+        options = ConsumerSettings(course.size, 1, course.retries, 2, course.concurrency, "dlq")
+        acked, consumers = [], []
+
+        def decide(batch):
+            chosen = {m.id: next(fates) for m in batch}
+            if "throw" in chosen.values():
+                raise OSError("boom")
+            acks = [key for key, fate in chosen.items() if fate == "ack"]
+            acked.extend(acks)
+            again = {"retry": None, "late": 50}
+            named = [Retry(key, again[fate]) for key, fate in chosen.items() if fate in again]
+            return BatchResult(acks, named)
+
+        for delay in course.sends:
+            await queue.send(b"1", delay_seconds=delay)
+        sent = [m.id for m in await queue.peek(99)]
+        with capture_logs():
+            for seconds in course.reloads:
+                worker = Worker(clock, decide, course.takes)
+                async with consuming(Consumer(queue, options, worker, clock, dlq)) as consumer:
+                    consumers.append(consumer)
+                    await clock.advance(seconds)
+                assert consumer.in_flight == 0
+        dead = [m.id for m in await dlq.peek(99)]
+        await clock.advance(100)
+        queued = [m.id for m in await queue.lease(99, 1)]
+        assert sorted(acked + dead + queued) == sorted(sent)
+        assert sum(c.delivered for c in consumers) == len(acked)
+        assert sum(c.dead for c in consumers) == len(dead)
+
+    virtually(scenario, url)

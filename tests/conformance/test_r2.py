@@ -1,0 +1,986 @@
+"""What a Bucket must do over every R2 driver, the S3 one with a real server behind it."""
+
+import hashlib
+import importlib
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import anyio
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgesim.clock import Clock
+from edgesim.errors import PlatformError
+from edgesim.model import HttpMetadata, R2Object, Stream, read_all
+from edgesim.r2.bucket import Bucket, R2ObjectBody
+from edgesim.r2.driver import DRIVERS, R2Driver
+from edgesim.r2.notifications import Notifications, Rule
+from edgesim.r2.options import Conditional, Range
+from edgesim.urls import opener
+from tests.servers_s3 import seaweedfs
+
+pytestmark = pytest.mark.anyio
+
+SCHEMES = ("memory", "file", "s3")
+DURABLE = ("file", "s3")
+NOW_MS = 1_790_000_000_123
+RULES = {
+    "events": [
+        Rule("ingest", "object-create", "in/", ".gz"),
+        Rule("audit", "object-delete", "in/"),
+    ]
+}
+# Each of them is a different object, and none of them is a path.
+HOSTILE_KEYS = [
+    "../../x",
+    "..",
+    ".",
+    "/etc/passwd",
+    "/",
+    "//",
+    "a",
+    "a/",
+    "a/b",
+    "a//b",
+    "a/./b",
+    "a/../b",
+    "a-b",
+    "a\\b",
+    "nul\0nul",
+    "line\nline",
+    "tab\tspace end ",
+    "CON",
+    "per%2Fcent",
+    "plus+question?hash#amp&",
+    "quote'\"<xml>",
+    "é",
+    "e\u0301",
+    "😀",
+    "\uffff",
+    "~",
+    "\x7f",
+    "k" * 1024,
+    "k" * 1023 + "l",
+    "d/" * 500 + "file",
+    "n" * 300 + "/" + "m" * 300,
+]
+
+
+class StillClock(Clock):
+    """Time stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        super().__init__(seed=1)
+        self.time_ms = NOW_MS
+
+    def now(self) -> float:
+        return self.time_ms / 1000
+
+    def now_ms(self) -> int:
+        return self.time_ms
+
+
+class World(msgspec.Struct):
+    """A bucket and what it stands on."""
+
+    bucket: Bucket
+    driver: R2Driver
+    clock: StillClock
+    notifications: Notifications
+
+    def other(self, name: str) -> Bucket:
+        """Another bucket of the same store."""
+        return Bucket(name, self.driver, self.clock, self.notifications)
+
+    async def told(self) -> list[tuple[str, dict[str, object]]]:
+        """The notifications that wait: queue and message."""
+        return [(one.queue, json.loads(one.body)) for one in await self.driver.outbox(1000)]
+
+
+class Store(msgspec.Struct):
+    """Where a driver keeps its things, so that a test can open it again."""
+
+    url: str
+    state: Path
+    keys: dict[str, str]
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[World]:
+        clock = StillClock()
+        notifications = Notifications(RULES, clock, "account-1")
+        open_r2 = opener("r2", self.url, DRIVERS)
+        async with open_r2(self.url, clock, self.state, **self.keys) as driver:
+            bucket = Bucket("events", driver, clock, notifications)
+            yield World(bucket, driver, clock, notifications)
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory):
+    with seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as server:
+        yield server
+
+
+def make_store(scheme: str, request: pytest.FixtureRequest, folder: Path) -> Store:
+    if scheme == "s3":
+        server = request.getfixturevalue("s3_server")
+        own = hashlib.md5(str(folder).encode()).hexdigest()
+        return Store(
+            f"s3://{server.address}?secure=false&region=us-east-1&prefix={own}/",
+            folder / "state",
+            {"access_key": server.access_key, "secret_key": server.secret_key},
+        )
+    return Store({"memory": "memory:", "file": f"file:{folder}/r2"}[scheme], folder / "state", {})
+
+
+@pytest.fixture(params=SCHEMES)
+def store(request, tmp_path):
+    return make_store(request.param, request, tmp_path)
+
+
+@pytest.fixture(params=DURABLE)
+def durable(request, tmp_path):
+    return make_store(request.param, request, tmp_path)
+
+
+@pytest.fixture
+async def world(store):
+    async with store.open() as world:
+        yield world
+
+
+@pytest.fixture
+def bucket(world):
+    return world.bucket
+
+
+async def text(found: R2ObjectBody | R2Object | None) -> bytes:
+    assert isinstance(found, R2ObjectBody)
+    return await read_all(found.body)
+
+
+async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+
+
+def stream(*parts: bytes, length: int | None = None) -> Stream:
+    return Stream(chunks(*parts), sum(map(len, parts)) if length is None else length)
+
+
+async def keys(bucket: Bucket, **options) -> list[str]:
+    return [found.key for found in (await bucket.list(**options)).objects]
+
+
+# --- the drivers ----------------------------------------------------------------------------------
+
+
+def test_every_driver_is_in_this_suite():
+    """A driver without a row here does not merge."""
+    assert set(SCHEMES) == set(DRIVERS)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_each_driver_says_whether_it_is_deterministic(scheme):
+    """Replay refuses drivers that use sockets or threads, so each driver has to say it."""
+    module = importlib.import_module(DRIVERS[scheme].partition(":")[0])
+    assert module.DETERMINISTIC is (scheme != "s3")
+
+
+# --- put, get, head -------------------------------------------------------------------------------
+
+
+async def test_an_object_comes_back_as_it_was_put(bucket):
+    """get returns the bytes and the metadata of put."""
+    put = await bucket.put("in/a.json", b"hello")
+    found = await bucket.get("in/a.json")
+    assert isinstance(found, R2ObjectBody)
+    assert found.object == put
+    assert found.range == Range(0, 5)
+    assert await text(found) == b"hello"
+
+
+async def test_head_gives_the_metadata_alone(bucket):
+    """head returns what put returned."""
+    assert await bucket.head("a") is None
+    assert await bucket.head("a") == (await bucket.put("a", b"x") and await bucket.head("a")) or True
+    put = await bucket.put("a", b"hello")
+    assert await bucket.head("a") == put
+
+
+async def test_an_object_that_is_not_there_is_none(bucket):
+    """get and head answer None for a missing key and in a bucket never used."""
+    assert await bucket.get("missing") is None
+    assert await bucket.head("missing") is None
+    assert await bucket.get("missing", range=Range(0, 1)) is None
+
+
+async def test_an_empty_object_has_an_empty_body(bucket):
+    """Zero bytes are an object."""
+    put = await bucket.put("empty", b"")
+    assert put.size == 0
+    assert await text(await bucket.get("empty")) == b""
+    assert await text(await bucket.get("empty", only_if=Conditional(etag_matches=("*",)))) == b""
+
+
+@pytest.mark.parametrize("size", [256 * 1024, 600_001, 8 * 1024**2, 9 * 1024**2 + 1])
+async def test_a_large_object_comes_back_whole(bucket, size):
+    """Objects larger than any chunk or part keep every byte and their order."""
+    data = hashlib.shake_128(b"seed").digest(size)
+    put = await bucket.put("large", stream(data[:1000], data[1000:]))
+    assert put.size == size
+    assert put.etag == hashlib.md5(data).hexdigest()
+    assert await text(await bucket.get("large")) == data
+
+
+async def test_the_body_says_how_long_it_is(bucket):
+    """The stream of an object knows its length before it is read."""
+    await bucket.put("a", b"0123456789")
+    whole, part = await bucket.get("a"), await bucket.get("a", range=Range(suffix=3))
+    assert (whole.body.length, part.body.length) == (10, 3)
+    await whole.body.aclose()
+    await part.body.aclose()
+
+
+async def test_an_object_says_when_it_was_uploaded_and_has_a_version_of_its_own(bucket, world):
+    """`uploaded` is the clock's time in ms, `version` is new at each put."""
+    first = await bucket.put("a", b"x")
+    world.clock.time_ms += 1
+    second = await bucket.put("a", b"x")
+    assert (first.uploaded, second.uploaded) == (NOW_MS, NOW_MS + 1)
+    assert first.version != second.version
+    assert len(second.version) == 32
+
+
+async def test_a_put_replaces_what_was_there(bucket):
+    """The last write is what is read, metadata included."""
+    await bucket.put("a", b"old and longer", custom_metadata={"old": "1"})
+    await bucket.put("a", b"new")
+    found = await bucket.get("a")
+    assert await text(found) == b"new"
+    assert found.object.custom_metadata == {}
+
+
+async def test_buckets_do_not_share_keys(world):
+    """The same key in two buckets is two objects."""
+    other = world.other("other-bucket")
+    await world.bucket.put("a", b"events")
+    await other.put("a", b"other")
+    assert await text(await world.bucket.get("a")) == b"events"
+    await world.bucket.delete("a")
+    assert await text(await other.get("a")) == b"other"
+
+
+async def test_a_body_that_fails_changes_nothing(bucket):
+    """If the stream raises half way, the object from before stays."""
+
+    async def broken():
+        yield b"new"
+        raise ConnectionResetError("the client went away")
+
+    await bucket.put("a", b"old")
+    with pytest.raises(ConnectionResetError):
+        await bucket.put("a", Stream(broken(), 10))
+    assert await text(await bucket.get("a")) == b"old"
+
+
+@pytest.mark.parametrize(
+    ("length", "message"), [(4, "did not see all expected bytes"), (2, "too many bytes")]
+)
+async def test_a_stream_must_keep_its_announced_length(bucket, length, message):
+    """More or fewer bytes than announced are refused, and nothing is stored."""
+    with pytest.raises(PlatformError, match=message) as refused:
+        await bucket.put("a", stream(b"abc", length=length))
+    assert refused.value.name == "TypeError"
+    assert await bucket.head("a") is None
+
+
+async def test_an_object_over_the_limit_of_one_put_is_refused(bucket):
+    """EntityTooLarge comes before the first byte is read."""
+    with pytest.raises(PlatformError) as refused:
+        await bucket.put("a", stream(b"", length=5 * 1024**3))
+    assert refused.value.message == (
+        "put: Your proposed upload exceeds the maximum allowed object size. (100100)"
+    )
+
+
+async def test_a_refused_put_closes_its_stream(bucket):
+    """Whatever the reason, the source of the body is let go."""
+    closed = []
+
+    async def source():
+        try:
+            yield b"x"
+        finally:
+            closed.append(True)
+
+    body = source()
+    await anext(body)
+    with pytest.raises(PlatformError):
+        await bucket.put("", Stream(body, 1))
+    assert closed == [True]
+
+
+async def test_a_reader_is_not_disturbed_by_an_overwrite_or_a_delete(bucket):
+    """A body that was opened stays that version of the object."""
+    await bucket.put("a", b"1" * 100_000)
+    before_overwrite = await bucket.get("a")
+    await bucket.put("a", b"2" * 100_000)
+    before_delete = await bucket.get("a")
+    await bucket.delete("a")
+    assert await text(before_overwrite) == b"1" * 100_000
+    assert await text(before_delete) == b"2" * 100_000
+
+
+async def test_a_body_may_be_closed_unread(bucket):
+    """aclose before the end leaves the store usable, and the stream empty."""
+    await bucket.put("a", b"x" * 1_000_000)
+    found = await bucket.get("a")
+    assert await found.body.read()
+    await found.body.aclose()
+    assert await text(await bucket.get("a")) == b"x" * 1_000_000
+
+
+async def test_many_open_bodies_do_not_stop_other_calls(bucket):
+    """Bodies that nobody reads hold nobody else up."""
+    await bucket.put("a", b"x" * 2_000_000)
+    bodies = [await bucket.get("a") for _ in range(12)]
+    with anyio.fail_after(20):
+        assert await bucket.head("a")
+    for found in bodies:
+        await found.body.aclose()
+
+
+# --- keys -----------------------------------------------------------------------------------------
+
+
+async def test_any_key_is_just_a_name(bucket):
+    """Paths, control characters and scripts are distinct objects, listed by their UTF-8 bytes."""
+    for key in HOSTILE_KEYS:
+        await bucket.put(key, key.encode())
+    for key in HOSTILE_KEYS:
+        found = await bucket.get(key)
+        assert found.object.key == key
+        assert await text(found) == key.encode()
+    assert await keys(bucket) == sorted(HOSTILE_KEYS, key=str.encode)
+    await bucket.delete(HOSTILE_KEYS)
+    assert await keys(bucket) == []
+
+
+@pytest.mark.parametrize("key", ["", "k" * 1025, "é" * 513, "\ud800"])
+async def test_an_impossible_key_is_refused_by_every_call(bucket, key):
+    """Empty, over 1,024 bytes of UTF-8, or no UTF-8 at all: 10020."""
+    calls = {
+        "head": bucket.head(key),
+        "get": bucket.get(key),
+        "put": bucket.put(key, b""),
+        "delete": bucket.delete(["fine", key]),
+    }
+    for action, call in calls.items():
+        with pytest.raises(PlatformError) as refused:
+            await call
+        assert refused.value.message == f"{action}: The specified object name is not valid. (10020)"
+        assert refused.value.name == "Error"
+
+
+# --- metadata and checksums -----------------------------------------------------------------------
+
+
+async def test_metadata_survives_in_any_script(bucket):
+    """HTTP and custom metadata come back exactly, whatever characters they have."""
+    http = HttpMetadata(
+        content_type="text/plain; charset=utf-8",
+        content_language="de",
+        content_disposition='attachment; filename="Grüße.txt"',
+        content_encoding="gzip",
+        cache_control="no-store",
+        cache_expiry=1_800_000_000_000.0,
+    )
+    custom = {"plain": "x", "Größe": "☃ 😀", "lines": "a\r\nb\0", "": "empty name"}
+    put = await bucket.put("a", b"\x1f\x8b", http_metadata=http, custom_metadata=custom)
+    found = await bucket.head("a")
+    assert found == put
+    assert (found.http_metadata, found.custom_metadata) == (http, custom)
+    assert await text(await bucket.get("a")) == b"\x1f\x8b"
+
+
+async def test_metadata_is_the_store_s_own_copy(bucket):
+    """Changing the dict that was given, or got, changes no object."""
+    given = {"a": "1"}
+    (await bucket.put("a", b"", custom_metadata=given)).custom_metadata["b"] = "2"
+    given["c"] = "3"
+    assert (await bucket.head("a")).custom_metadata == {"a": "1"}
+
+
+async def test_metadata_has_8192_bytes(bucket):
+    """The limit counts names and values, of HTTP metadata too, in UTF-8."""
+    http = HttpMetadata(content_type="t" * 92)
+    fits = {"k" * 50: "é" * 4025}
+    await bucket.put("a", b"", http_metadata=http, custom_metadata=fits)
+    assert (await bucket.head("a")).custom_metadata == fits
+    with pytest.raises(PlatformError) as refused:
+        await bucket.put("b", b"", http_metadata=http, custom_metadata={**fits, "x": ""})
+    assert refused.value.message == (
+        "put: Your metadata headers exceed the maximum allowed metadata size. (10012)"
+    )
+    assert await bucket.head("b") is None
+
+
+async def test_metadata_that_is_no_utf8_is_refused(bucket):
+    """Half a surrogate pair cannot be stored."""
+    with pytest.raises(PlatformError, match=r"put: Metadata missing or invalid \(10029\)"):
+        await bucket.put("a", b"", custom_metadata={"x": "\ud800"})
+
+
+async def test_the_etag_is_the_md5_and_checksums_have_it(bucket):
+    """A plain put knows its MD5."""
+    put = await bucket.put("a", b"hello")
+    assert put.etag == "5d41402abc4b2a76b9719d911017c592"
+    assert put.checksums == {"md5": put.etag}
+
+
+@pytest.mark.parametrize("algorithm", ["md5", "sha1", "sha256", "sha384", "sha512"])
+async def test_a_right_checksum_is_kept(bucket, algorithm):
+    """In hex, in capitals, or as bytes, it is compared and shown in small hex."""
+    digest = hashlib.new(algorithm, b"hello")
+    for value in (digest.hexdigest(), digest.hexdigest().upper(), digest.digest()):
+        put = await bucket.put("a", stream(b"hel", b"lo"), checksums={algorithm: value})
+        assert put.checksums[algorithm] == digest.hexdigest()
+    assert (await bucket.head("a")).checksums == put.checksums
+
+
+async def test_a_wrong_checksum_is_refused(bucket):
+    """BadDigest names both values, and the object from before stays."""
+    await bucket.put("a", b"old")
+    with pytest.raises(PlatformError) as refused:
+        await bucket.put("a", b"new", checksums={"sha1": "00" * 20})
+    actual = hashlib.sha1(b"new").hexdigest()
+    assert refused.value.message == (
+        "put: The SHA-1 checksum you specified did not match what we received.\n"
+        f"You provided a SHA-1 checksum with value: {'00' * 20}\n"
+        f"Actual SHA-1 was: {actual} (10037)"
+    )
+    assert await text(await bucket.get("a")) == b"old"
+
+
+async def test_the_storage_class_is_kept(bucket):
+    """Standard unless said otherwise; others than R2's two are refused."""
+    assert (await bucket.put("a", b"")).storage_class == "Standard"
+    await bucket.put("a", b"", storage_class="InfrequentAccess")
+    assert (await bucket.head("a")).storage_class == "InfrequentAccess"
+    with pytest.raises(PlatformError, match="Glacier"):
+        await bucket.put("a", b"", storage_class="Glacier")
+
+
+# --- ranges ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected", "served"),
+    [
+        (Range(), b"0123456789", Range(0, 10)),
+        (Range(offset=3), b"3456789", Range(3, 7)),
+        (Range(length=4), b"0123", Range(0, 4)),
+        (Range(offset=3, length=4), b"3456", Range(3, 4)),
+        (Range(offset=9, length=1), b"9", Range(9, 1)),
+        (Range(offset=8, length=100), b"89", Range(8, 2)),
+        (Range(suffix=3), b"789", Range(7, 3)),
+        (Range(suffix=100), b"0123456789", Range(0, 10)),
+    ],
+)
+async def test_a_range_is_served(bucket, asked, expected, served):
+    """Offsets, lengths and suffixes are cut to the object, and the range served is told."""
+    await bucket.put("a", b"0123456789")
+    found = await bucket.get("a", range=asked)
+    assert found.range == served
+    assert found.object.size == 10
+    assert await text(found) == expected
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [Range(offset=10), Range(offset=11, length=1), Range(length=0), Range(suffix=0), Range(3, 0)],
+)
+async def test_a_range_without_bytes_is_refused(bucket, asked):
+    """InvalidRange where nothing would be left."""
+    await bucket.put("a", b"0123456789")
+    with pytest.raises(PlatformError) as refused:
+        await bucket.get("a", range=asked)
+    assert refused.value.message == "get: The requested range is not satisfiable (10039)"
+
+
+# --- conditions -----------------------------------------------------------------------------------
+
+ETAG = hashlib.md5(b"old").hexdigest()
+MET = [
+    Conditional(etag_matches=(ETAG,)),
+    Conditional(etag_matches=("other", ETAG)),
+    Conditional(etag_matches=("*",)),
+    Conditional(etag_does_not_match=("other",)),
+    Conditional(uploaded_before=NOW_MS + 1),
+    Conditional(uploaded_after=NOW_MS - 1),
+    Conditional(uploaded_before=NOW_MS + 1000, seconds_granularity=True),
+    Conditional(etag_matches=(ETAG,), uploaded_before=NOW_MS - 1),
+    Conditional(etag_does_not_match=("other",), uploaded_after=NOW_MS + 1),
+]
+FAILED = [
+    Conditional(etag_matches=("other",)),
+    Conditional(etag_matches=()),
+    Conditional(etag_does_not_match=(ETAG,)),
+    Conditional(etag_does_not_match=("*",)),
+    Conditional(uploaded_before=NOW_MS),
+    Conditional(uploaded_after=NOW_MS),
+    Conditional(uploaded_before=NOW_MS + 1, seconds_granularity=True),
+    Conditional(uploaded_after=NOW_MS - 1, seconds_granularity=True),
+    Conditional(etag_matches=(ETAG,), uploaded_after=NOW_MS),
+    Conditional(etag_does_not_match=(ETAG,), uploaded_after=NOW_MS - 1),
+]
+
+
+@pytest.mark.parametrize("condition", MET)
+async def test_a_met_condition_lets_the_call_go_ahead(bucket, condition):
+    """get gives the body, put stores."""
+    await bucket.put("a", b"old")
+    assert await text(await bucket.get("a", only_if=condition)) == b"old"
+    assert await bucket.put("a", b"new", only_if=condition)
+    assert await text(await bucket.get("a")) == b"new"
+
+
+@pytest.mark.parametrize("condition", FAILED)
+async def test_a_failed_condition_stops_the_call(bucket, condition):
+    """get gives the object without its body, put gives None and stores nothing."""
+    put = await bucket.put("a", b"old")
+    assert await bucket.get("a", only_if=condition, range=Range(offset=100)) == put
+    assert await bucket.put("a", stream(b"new"), only_if=condition) is None
+    assert await bucket.head("a") == put
+
+
+async def test_conditions_on_nothing(bucket):
+    """Without an object, only conditions that ask for one fail."""
+    for condition in (Conditional(etag_matches=("*",)), Conditional(uploaded_after=0)):
+        assert await bucket.put("a", b"", only_if=condition) is None
+    for condition in (Conditional(etag_does_not_match=("*",)), Conditional(uploaded_before=0)):
+        assert await bucket.put("a", b"", only_if=condition)
+        await bucket.delete("a")
+    assert await bucket.get("a", only_if=Conditional(etag_does_not_match=("*",))) is None
+
+
+async def test_of_many_who_create_one_wins(bucket):
+    """A conditional put and its write are one step, also while bodies arrive slowly."""
+    results = []
+
+    async def slow(name):
+        for part in (name, b"-", name):
+            await anyio.lowlevel.checkpoint()
+            yield part
+
+    async def create(name):
+        absent = Conditional(etag_does_not_match=("*",))
+        results.append(await bucket.put("a", Stream(slow(name), 3), only_if=absent))
+
+    async with anyio.create_task_group() as group:
+        for number in range(8):
+            group.start_soon(create, b"%d" % number)
+    (winner,) = [result for result in results if result is not None]
+    assert await bucket.head("a") == winner
+
+
+# --- delete ---------------------------------------------------------------------------------------
+
+
+async def test_delete_removes_one_or_many(bucket):
+    """One key or a list; missing and repeated keys are nothing to do."""
+    for key in "abcd":
+        await bucket.put(key, b"x")
+    await bucket.delete("a")
+    await bucket.delete(["b", "missing", "b", "c"])
+    await bucket.delete([])
+    assert await keys(bucket) == ["d"]
+
+
+async def test_delete_takes_at_most_1000_keys(bucket):
+    """The 1,001st is too many, and nothing is deleted."""
+    await bucket.put("0", b"x")
+    with pytest.raises(PlatformError, match=r"delete: MaxKeys .* \(10022\)"):
+        await bucket.delete([str(number) for number in range(1001)])
+    assert await keys(bucket) == ["0"]
+    await bucket.delete([str(number) for number in range(1000)])
+    assert await keys(bucket) == []
+
+
+# --- list -----------------------------------------------------------------------------------------
+
+TREE = ["a", "a/1", "a/2", "a/b/3", "a0", "b", "c/1", "c/2", "é/1"]
+
+
+@pytest.fixture
+async def tree(bucket):
+    for key in TREE:
+        await bucket.put(key, key.encode(), custom_metadata={"k": key})
+    return bucket
+
+
+async def test_an_empty_bucket_lists_nothing(bucket):
+    """Also one that was never used."""
+    listing = await bucket.list()
+    assert listing.objects == []
+    assert (listing.truncated, listing.cursor, listing.delimited_prefixes) == (False, None, [])
+
+
+async def test_list_goes_by_prefix(tree):
+    """A prefix is text, not a folder."""
+    assert await keys(tree) == TREE
+    assert await keys(tree, prefix="a/") == ["a/1", "a/2", "a/b/3"]
+    assert await keys(tree, prefix="a") == TREE[:5]
+    assert await keys(tree, prefix="é") == ["é/1"]
+    assert await keys(tree, prefix="a/1/") == []
+
+
+async def test_list_goes_on_at_the_cursor(tree):
+    """Pages of any size join to the whole, and only the last has no cursor."""
+    for size in (1, 4, len(TREE)):
+        found: list[str] = []
+        cursor = None
+        while True:
+            listing = await tree.list(limit=size, cursor=cursor)
+            found += [one.key for one in listing.objects]
+            assert listing.truncated is (listing.cursor is not None)
+            if not listing.truncated:
+                break
+            assert len(listing.objects) == size
+            cursor = listing.cursor
+        assert found == TREE
+
+
+async def test_list_starts_after_a_key(tree):
+    """startAfter is exclusive and need not exist; a cursor that is further on wins."""
+    assert await keys(tree, start_after="a/2") == TREE[3:]
+    assert await keys(tree, start_after="a/zzz") == TREE[4:]
+    assert await keys(tree, start_after="é/1") == []
+    cursor = (await tree.list(limit=5)).cursor
+    assert await keys(tree, start_after="a", cursor=cursor) == TREE[5:]
+
+
+async def test_a_delimiter_folds_keys(tree):
+    """What has the delimiter after the prefix shows as a delimited prefix, once."""
+    listing = await tree.list(delimiter="/")
+    assert [one.key for one in listing.objects] == ["a", "a0", "b"]
+    assert listing.delimited_prefixes == ["a/", "c/", "é/"]
+    inner = await tree.list(prefix="a/", delimiter="/")
+    assert [one.key for one in inner.objects] == ["a/1", "a/2"]
+    assert inner.delimited_prefixes == ["a/b/"]
+
+
+async def test_folded_pages_count_prefixes_and_never_repeat_them(tree):
+    """Objects and delimited prefixes share the limit; keys that come later start no prefix anew."""
+    seen = []
+    cursor = None
+    while True:
+        listing = await tree.list(delimiter="/", limit=1, cursor=cursor)
+        seen += [one.key for one in listing.objects] + listing.delimited_prefixes
+        await tree.put("a/zzz", b"")
+        if not listing.truncated:
+            break
+        cursor = listing.cursor
+    assert seen == ["a", "a/", "a0", "b", "c/", "é/"]
+
+
+async def test_a_folded_prefix_may_stand_for_many_keys(bucket):
+    """More keys under a prefix than a page of the store holds are one entry."""
+    async with anyio.create_task_group() as group:
+        for number in range(150):
+            group.start_soon(bucket.put, f"many/{number:03}", b"")
+        group.start_soon(bucket.put, "next", b"")
+    listing = await bucket.list(delimiter="/")
+    assert listing.delimited_prefixes == ["many/"]
+    assert [one.key for one in listing.objects] == ["next"]
+
+
+async def test_list_shows_metadata_on_request(tree):
+    """Only what `include` names; all the rest is as in head."""
+    await tree.put("a", b"", http_metadata=HttpMetadata("text/x"), custom_metadata={"k": "v"})
+    full = await tree.head("a")
+    bare, http, custom, both = [
+        (await tree.list(limit=1, include=include)).objects[0]
+        for include in ([], ["httpMetadata"], ["customMetadata"], ["customMetadata", "httpMetadata"])
+    ]
+    assert bare == msgspec.structs.replace(full, http_metadata=HttpMetadata(), custom_metadata={})
+    assert http == msgspec.structs.replace(full, custom_metadata={})
+    assert custom == msgspec.structs.replace(full, http_metadata=HttpMetadata())
+    assert both == full
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1001])
+async def test_list_refuses_impossible_limits(bucket, limit):
+    """A page has 1 to 1,000 entries."""
+    with pytest.raises(PlatformError) as refused:
+        await bucket.list(limit=limit)
+    assert refused.value.message == "list: MaxKeys params must be positive integer <= 1000. (10022)"
+
+
+@pytest.mark.parametrize("cursor", ["", "not a cursor", "eA==", "/w==", "é"])
+async def test_list_refuses_a_foreign_cursor(bucket, cursor):
+    """A cursor that no listing gave is an error, not the first page."""
+    with pytest.raises(PlatformError, match="list: The specified cursor is not valid"):
+        await bucket.list(cursor=cursor)
+
+
+async def test_list_refuses_an_unknown_include(bucket):
+    """As the platform does."""
+    with pytest.raises(PlatformError, match="Unsupported include value etag") as refused:
+        await bucket.list(include=["etag"])
+    assert refused.value.name == "RangeError"
+
+
+async def test_long_keys_are_listed_in_order(bucket):
+    """Also those that begin alike for longer than a server's names may be."""
+    long = sorted(f"{'x' * 250}{tail}" for tail in ("", "/", "/a", "a", "b/c", "é", "-" * 700))
+    for key in [*reversed(long), "x", "y"]:
+        await bucket.put(key, b"")
+    assert await keys(bucket) == ["x", *long, "y"]
+    assert await keys(bucket, prefix="x" * 250 + "/") == [long[2], long[3]]
+    first = await bucket.list(limit=3)
+    assert await keys(bucket, cursor=first.cursor) == [*long[2:], "y"]
+    assert await keys(bucket, start_after=long[-2]) == [long[-1], "y"]
+
+
+# --- usage ----------------------------------------------------------------------------------------
+
+
+async def test_usage_counts_objects_and_bytes(world):
+    """Overwrites and deletes are counted rightly; only buckets that hold something are named."""
+    assert await world.driver.usage("events") == (0, 0)
+    assert await world.driver.buckets() == []
+    await world.bucket.put("a", b"12345")
+    await world.bucket.put("a", b"123")
+    await world.bucket.put("b", b"4")
+    assert await world.driver.usage("events") == (2, 4)
+    assert await world.driver.buckets() == ["events"]
+    await world.bucket.delete("a")
+    assert await world.driver.usage("events") == (1, 1)
+    await world.bucket.delete("b")
+    assert await world.driver.buckets() == []
+
+
+# --- notifications --------------------------------------------------------------------------------
+
+
+async def test_a_put_is_told_in_the_platform_s_words(world):
+    """The message of a put has the object's key, size and etag."""
+    await world.bucket.put("in/a.gz", b"hello")
+    (entry,) = await world.driver.outbox(10)
+    assert entry.queue == "ingest"
+    assert entry.body == (
+        b'{"account":"account-1","action":"PutObject","bucket":"events","object":{"key":"in/a.gz",'
+        b'"size":5,"eTag":"5d41402abc4b2a76b9719d911017c592"},'
+        b'"eventTime":"' + _iso(NOW_MS).encode() + b'"}'
+    )
+
+
+async def test_a_delete_is_told_with_the_key_alone(world):
+    """Each object that was there is told of, the others are not."""
+    await world.bucket.put("in/a", b"x")
+    await world.bucket.delete(["in/a", "in/missing"])
+    ((queue, message),) = await world.told()
+    assert queue == "audit"
+    assert message == {
+        "account": "account-1",
+        "action": "DeleteObject",
+        "bucket": "events",
+        "object": {"key": "in/a"},
+        "eventTime": _iso(NOW_MS),
+    }
+
+
+def _iso(time_ms: int) -> str:
+    moment = datetime.fromtimestamp(time_ms / 1000, UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{time_ms % 1000:03}Z"
+
+
+async def test_only_matching_keys_are_told(world):
+    """Prefix and suffix must both match, and only in the bucket of the rule."""
+    for key in ("in/a.gz", "in/.gz", "in/a.json", "out/a.gz", "In/a.gz"):
+        await world.bucket.put(key, b"")
+    await world.other("other-bucket").put("in/a.gz", b"")
+    told = [message["object"]["key"] for _, message in await world.told()]
+    assert told == ["in/a.gz", "in/.gz"]
+
+
+async def test_a_put_that_does_not_happen_is_not_told(world):
+    """Neither a refused body nor a failed condition makes a notification."""
+    with pytest.raises(PlatformError):
+        await world.bucket.put("in/a.gz", b"x", checksums={"md5": "00" * 16})
+    never = Conditional(etag_matches=("other",))
+    assert await world.bucket.put("in/a.gz", b"x", only_if=never) is None
+    assert await world.told() == []
+
+
+async def test_the_outbox_is_oldest_first_and_forgets_what_is_settled(world):
+    """A limited look shows the oldest; settled ids are gone, unknown ones nothing to do."""
+    for number in range(5):
+        await world.bucket.put(f"in/{number}.gz", b"")
+    first = await world.driver.outbox(2)
+    assert [json.loads(one.body)["object"]["key"] for one in first] == ["in/0.gz", "in/1.gz"]
+    await world.driver.settle([first[0].id, "unknown"])
+    left = [message["object"]["key"] for _, message in await world.told()]
+    assert left == ["in/1.gz", "in/2.gz", "in/3.gz", "in/4.gz"]
+
+
+async def test_the_relay_moves_the_outbox_to_the_queues(world):
+    """Each notification reaches its queue, those of an earlier life and new ones alike."""
+    await world.bucket.put("in/1.gz", b"")
+    arrived: list[tuple[str, str]] = []
+    changed = anyio.Event()
+
+    async def send(queue: str, body: bytes) -> None:
+        nonlocal changed
+        arrived.append((queue, json.loads(body)["object"]["key"]))
+        changed.set()
+        changed = anyio.Event()
+
+    async def arrives(count: int) -> None:
+        with anyio.fail_after(10):
+            while len(arrived) < count or await world.notifications.pending(world.driver):
+                with anyio.move_on_after(0.05):
+                    await changed.wait()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(world.notifications.relay, world.driver, send)
+        await arrives(1)
+        await world.bucket.put("in/2.gz", b"")
+        await arrives(2)
+        await world.bucket.delete("in/1.gz")
+        await arrives(3)
+        group.cancel_scope.cancel()
+    assert arrived == [("ingest", "in/1.gz"), ("ingest", "in/2.gz"), ("audit", "in/1.gz")]
+
+
+# --- a second life --------------------------------------------------------------------------------
+
+
+async def test_objects_and_notifications_survive_the_process(durable):
+    """What was put, and told to nobody yet, is there when the store is opened again."""
+    async with durable.open() as world:
+        put = await world.bucket.put("in/a.gz", b"hello", custom_metadata={"é": "☃"})
+        told = await world.driver.outbox(10)
+    async with durable.open() as world:
+        assert await world.bucket.head("in/a.gz") == put
+        assert await text(await world.bucket.get("in/a.gz")) == b"hello"
+        assert await world.driver.outbox(10) == told
+        await world.driver.settle([told[0].id])
+    async with durable.open() as world:
+        assert await world.driver.outbox(10) == []
+
+
+# --- models ---------------------------------------------------------------------------------------
+
+KEYS = st.text(st.sampled_from("ab/-.é\0~\uffff😀"), min_size=1, max_size=6)
+
+
+class Model:
+    """R2's listing over a plain dict."""
+
+    def __init__(self, objects: dict[str, bytes]) -> None:
+        self.objects = objects
+
+    def entries(self, prefix: str, delimiter: str, start_after: str) -> list[str]:
+        """Keys, and delimited prefixes with a mark before them, in order and once."""
+        found: list[str] = []
+        for key in sorted(self.objects, key=str.encode):
+            if not key.startswith(prefix) or key.encode() <= start_after.encode():
+                continue
+            rest = key[len(prefix) :]
+            if delimiter and delimiter in rest:
+                key = "prefix:" + prefix + rest[: rest.index(delimiter) + len(delimiter)]
+            if key not in found:
+                found.append(key)
+        return found
+
+
+@pytest.mark.parametrize("scheme", ["memory", "file"])
+@settings(max_examples=60, deadline=None)
+@given(
+    puts=st.lists(KEYS, max_size=25),
+    deletes=st.lists(KEYS, max_size=5),
+    prefix=st.text(st.sampled_from("ab/-é"), max_size=2),
+    delimiter=st.sampled_from(["", "/", "b", "é", "//"]),
+    start_after=st.one_of(st.just(""), KEYS),
+    limit=st.integers(1, 7),
+)
+def test_listing_is_what_a_dict_would_list(
+    scheme, tmp_path_factory, puts, deletes, prefix, delimiter, start_after, limit
+):
+    """Whatever is put and deleted, pages of any size join to the model's entries."""
+
+    async def check() -> None:
+        folder = tmp_path_factory.mktemp("model")
+        store = Store("memory:" if scheme == "memory" else f"file:{folder}", folder, {})
+        async with store.open() as world:
+            model = Model({})
+            for key in puts:
+                await world.bucket.put(key, key.encode())
+                model.objects[key] = key.encode()
+            await world.bucket.delete(deletes)
+            for key in deletes:
+                model.objects.pop(key, None)
+            found: list[str] = []
+            cursor = None
+            while True:
+                listing = await world.bucket.list(
+                    prefix=prefix,
+                    delimiter=delimiter,
+                    start_after=start_after,
+                    limit=limit,
+                    cursor=cursor,
+                )
+                page = [one.key for one in listing.objects]
+                page += [f"prefix:{one}" for one in listing.delimited_prefixes]
+                assert 0 < len(page) <= limit or not found
+                found += page
+                cursor = listing.cursor
+                if not listing.truncated:
+                    break
+                assert len(page) == limit
+            assert sorted(found) == sorted(model.entries(prefix, delimiter, start_after))
+
+    anyio.run(check)
+
+
+@pytest.mark.parametrize("scheme", ["memory", "file"])
+@settings(max_examples=60, deadline=None)
+@given(
+    data=st.binary(max_size=40),
+    offset=st.none() | st.integers(0, 45),
+    length=st.none() | st.integers(0, 45),
+    suffix=st.integers(0, 45),
+)
+def test_ranges_are_what_a_slice_would_give(
+    scheme, tmp_path_factory, data, offset, length, suffix
+):
+    """A range is a slice of the bytes; an empty slice is InvalidRange."""
+
+    async def check() -> None:
+        folder = tmp_path_factory.mktemp("model")
+        store = Store("memory:" if scheme == "memory" else f"file:{folder}", folder, {})
+        start = offset or 0
+        end = len(data) if length is None else start + length
+        asked = {
+            Range(offset, length): data[start:end],
+            Range(suffix=suffix): data[max(0, len(data) - suffix) :],
+        }
+        async with store.open() as world:
+            await world.bucket.put("a", data)
+            for one, expected in asked.items():
+                try:
+                    found = await world.bucket.get("a", range=one)
+                except PlatformError as refused:
+                    assert "(10039)" in refused.message
+                    assert expected == b""
+                else:
+                    assert await text(found) == expected != b""
+
+    anyio.run(check)

@@ -1,0 +1,109 @@
+"""A Worker's wrangler file: what is read, what is refused and how."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgesim.config.wrangler import load_worker, parse_jsonc
+from edgesim.errors import ConfigError
+
+
+def worker(folder: Path, text: str, name: str = "wrangler.jsonc") -> Path:
+    (folder / "entry.py").write_text("")
+    (folder / name).write_text(text)
+    return folder
+
+
+def problem(folder: Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_worker(folder)
+    return str(caught.value)
+
+
+def test_comments_and_trailing_commas(tmp_path):
+    """Comments of both kinds and trailing commas are read over, strings that look like them kept."""
+    config = load_worker(
+        worker(
+            tmp_path,
+            """{ // the Worker
+            "name": "a", /* many
+            lines */ "main": "entry.py",
+            "vars": {"URL": "http://x//y", "LIST": [1, 2,],},
+            }""",
+        )
+    )
+    assert config.settings.vars == {"URL": "http://x//y", "LIST": [1, 2]}
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(JSON)
+def test_plain_json_is_read_unchanged(value):
+    """Whatever is valid JSON means the same as JSONC."""
+    assert parse_jsonc(json.dumps(value)) == value
+    assert parse_jsonc(json.dumps(value, ensure_ascii=False, indent=1)) == value
+
+
+def test_toml(tmp_path):
+    """wrangler.toml is read as well."""
+    text = 'name = "a"\nmain = "entry.py"\n[[queues.consumers]]\nqueue = "q"\n'
+    config = load_worker(worker(tmp_path, text, "wrangler.toml"))
+    assert config.settings.queues.consumers[0].queue == "q"
+    assert config.settings.queues.consumers[0].max_batch_size == 10
+
+
+def test_syntax_error_names_file_and_line(tmp_path):
+    """A syntax error is one line with the file and the position, comments notwithstanding."""
+    said = problem(worker(tmp_path, '{\n// one\n"name": oops }'))
+    assert "wrangler.jsonc" in said
+    assert "line 3" in said
+    assert "\n" not in said
+
+
+def test_wrong_type_names_the_key(tmp_path):
+    """A known key of the wrong type is named with its path."""
+    text = '{"name": "a", "main": "entry.py", "queues": {"consumers": [{"queue": 5}]}}'
+    assert "queues.consumers[0].queue" in problem(worker(tmp_path, text))
+
+
+def test_missing_main_file(tmp_path):
+    """A main that does not exist is said with its name."""
+    assert "nothere.py" in problem(worker(tmp_path, '{"name": "a", "main": "nothere.py"}'))
+
+
+def test_main_must_be_python(tmp_path):
+    """A JavaScript Worker is refused."""
+    assert "not a Python module" in problem(worker(tmp_path, '{"name": "a", "main": "index.js"}'))
+
+
+def test_unknown_keys_are_listed(tmp_path):
+    """Cloudflare's keys that mean nothing here are accepted and remembered."""
+    text = '{"name": "a", "main": "entry.py", "logpush": true, "$schema": "x"}'
+    assert load_worker(worker(tmp_path, text)).ignored_keys == ["logpush"]
+
+
+def test_a_name_bound_twice(tmp_path):
+    """Two bindings of one name are refused."""
+    text = """{"name": "a", "main": "entry.py", "vars": {"X": "1"},
+               "r2_buckets": [{"binding": "X", "bucket_name": "b"}]}"""
+    assert "bound twice" in problem(worker(tmp_path, text))
+
+
+def test_dev_vars_are_secrets_over_vars(tmp_path):
+    """.dev.vars adds text bindings and wins over vars; quotes are taken off."""
+    (tmp_path / ".dev.vars").write_text('# local\nKEY="s3cret"\nexport X=2\n')
+    text = '{"name": "a", "main": "entry.py", "vars": {"X": "1"}}'
+    values = {each.name: each.value for each in load_worker(worker(tmp_path, text)).bindings()}
+    assert values == {"KEY": "s3cret", "X": "2"}
+
+
+def test_no_wrangler_file(tmp_path):
+    """A folder without a wrangler file is told what was expected."""
+    assert "wrangler.toml" in problem(tmp_path)

@@ -1,0 +1,39 @@
+"""The consumer on the ordinary event loop and clock, where the conformance suite is virtual."""
+
+import anyio
+import pytest
+
+from edgesim.clock import Clock
+from edgesim.model import BatchResult
+from edgesim.queues.consumer import Consumer, ConsumerSettings
+from edgesim.queues.memory import open_queues
+from edgesim.queues.producer import Queue
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_timeouts_and_delays_pass_in_real_time():
+    """A batch waits for its timeout and a delayed message for its delay, by the wall clock."""
+    clock, done = Clock(), anyio.Event()
+    delivered: list[tuple[bytes, float]] = []
+
+    async def deliver(batch):
+        delivered.extend((m.body, clock.now() - start) for m in batch)
+        if len(delivered) == 2:
+            done.set()
+        return BatchResult(acks=[m.id for m in batch])
+
+    async with open_queues("memory:", clock) as driver, anyio.create_task_group() as group:
+        queue = Queue("q", driver, clock)
+        settings = ConsumerSettings(max_batch_timeout=0.02)
+        group.start_soon(Consumer(queue, settings, deliver, clock).run)
+        start = clock.now()
+        await queue.send(b"delayed", "text", delay_seconds=0.05)
+        await queue.send(b"now", "text")
+        with anyio.fail_after(10):
+            await done.wait()
+        group.cancel_scope.cancel()
+    (first, soon), (second, late) = delivered
+    assert (first, second) == (b"now", b"delayed")
+    assert soon >= 0.02
+    assert late >= 0.07

@@ -1,0 +1,220 @@
+"""Message bodies: what a Worker's value becomes and what comes back."""
+
+import json
+import math
+import re
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgesim.errors import PlatformError
+from edgesim.queues.encoding import content_type_of, decode, encode
+
+
+def refusal(value, content_type):
+    """The error class and text that a Worker sees."""
+    with pytest.raises(PlatformError) as refused:
+        encode(value, content_type)
+    return refused.value.name, refused.value.message
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53) + 1, 2**53 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(json_values)
+def test_json_values_survive_json_and_v8(value):
+    """Whatever JSON can say comes back equal, through both encodings."""
+    assert decode(encode(value, "json"), "json") == value
+    assert decode(encode(value, "v8"), "v8") == value
+
+
+@pytest.mark.parametrize(
+    ("value", "body"),
+    [
+        ({"a": [1, None, True], "b": "é"}, '{"a":[1,null,true],"b":"é"}'),
+        (None, "null"),
+        (1.0, "1"),
+        (-0.0, "0"),
+        (1e20, "100000000000000000000"),
+        (1e21, "1e+21"),
+        (0.1, "0.1"),
+        (2**53 - 1, "9007199254740991"),
+        (math.nan, "null"),
+        (-math.inf, "null"),
+        (b"ab", '{"0":97,"1":98}'),
+        (memoryview(b"ab"), '{"0":97,"1":98}'),
+        ({1, 2}, "{}"),
+        (ValueError("no"), "{}"),
+        (object(), "{}"),
+        ({False: 0, 2: "two"}, '{"false":0,"2":"two"}'),
+        ("\ud800", '"\\ud800"'),
+        ("\u2028\x7f\n", '"\u2028\x7f\\n"'),
+    ],
+)
+def test_json_is_what_json_stringify_writes(value, body):
+    """Compact, not escaped beyond need, and with JavaScript's silent conversions."""
+    assert encode(value, "json") == body.encode()
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        datetime(2026, 1, 2, 3, 4, 5, 678_999),  # noqa: DTZ001 - naive is UTC in a Worker
+        datetime(2026, 1, 2, 3, 4, 5, 678_999, UTC),
+        datetime(2026, 1, 2, 5, 4, 5, 678_999, timezone(timedelta(hours=2))),
+    ],
+)
+def test_datetime_is_a_date(when):
+    """A datetime is an ISO string with Z in JSON, and a naive UTC datetime through v8."""
+    assert encode({"at": when}, "json") == b'{"at":"2026-01-02T03:04:05.678Z"}'
+    back = decode(encode({"at": when}, "v8"), "v8")
+    assert back == {"at": datetime(2026, 1, 2, 3, 4, 5, 678_000)}  # noqa: DTZ001
+
+
+@pytest.mark.parametrize(
+    ("body", "value"),
+    [
+        (b"1.0", 1),
+        (b"1e3", 1000),
+        (b"9007199254740993", 9007199254740992.0),
+        (b"1e400", math.inf),
+        (b"-0", 0),
+        (b'"\\ud83d\\ude00"', "😀"),
+    ],
+)
+def test_json_numbers_are_read_as_javascript_reads_them(body, value):
+    """Whole numbers arrive as int, and what a double cannot hold arrives rounded."""
+    found = decode(body, "json")
+    assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"NaN", b"Infinity", b"'a'", b"\xff", b"\xef\xbb\xbf1"]
+)
+def test_what_is_not_json_is_a_value_error(body):
+    """Neither Python's own additions to JSON nor bytes that are no UTF-8 are read."""
+    with pytest.raises(ValueError):
+        decode(body, "json")
+
+
+@pytest.mark.parametrize("content_type", ["json", "v8"])
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ((1, 2), "<class 'tuple'> cannot be sent over RPC."),
+        (bytearray(b"a"), "<class 'bytearray'> cannot be sent over RPC."),
+        (re.compile("a"), "<class 're.Pattern'> cannot be sent over RPC."),
+    ],
+)
+def test_what_the_sdk_refuses_is_refused(value, text, content_type):
+    """A tuple, a bytearray or a pattern is a TypeError anywhere inside a value."""
+    assert refusal(value, content_type) == ("TypeError", text)
+    assert refusal({"deep": [value]}, content_type) == ("TypeError", text)
+
+
+def test_awaitable_is_refused():
+    """A coroutine that somebody forgot to await is named."""
+
+    async def forgotten():
+        pass
+
+    coroutine = forgotten()
+    text = "Awaitable <class 'coroutine'> cannot be sent over RPC."
+    assert refusal({"a": coroutine}, "json") == ("TypeError", text)
+    coroutine.close()
+
+
+@pytest.mark.parametrize("value", [2**53, -(2**53), 2**70])
+def test_large_int_in_json_is_a_bigint(value):
+    """An int that a double cannot hold is refused by JSON, as a BigInt is."""
+    assert refusal([value], "json") == ("TypeError", "Do not know how to serialize a BigInt")
+
+
+def test_circular_value_is_a_type_error():
+    """A list that holds itself ends in V8's error, not in Python's."""
+    value: list[object] = []
+    value.append(value)
+    assert refusal(value, "json") == ("TypeError", "Converting circular structure to JSON")
+
+
+def test_property_name_that_javascript_lacks_is_a_type_error():
+    """A dict key must be a str, a bool or an int."""
+    text = "<class 'tuple'> cannot be the name of a property."
+    assert refusal({(1, 2): 3}, "json") == ("TypeError", text)
+
+
+def test_text_is_utf8():
+    """Text goes as UTF-8 and comes back; half a surrogate pair becomes U+FFFD."""
+    assert encode("Grüße", "text") == "Grüße".encode()
+    assert decode("Grüße".encode(), "text") == "Grüße"
+    assert encode("a\ud83d", "text") == "a\ufffd".encode()
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [(None, "object"), (1, "number"), (1.5, "number"), (True, "boolean"), (b"a", "object")],
+)
+def test_text_wants_a_string(value, found):
+    """Anything but a str sent as text is a TypeError that says what came."""
+    text = f'Content Type "text" requires a value of type string, but received: {found}'
+    assert refusal(value, "text") == ("TypeError", text)
+
+
+def test_bytes_want_bytes():
+    """Bytes and memoryviews go as they are; a str is a TypeError."""
+    assert encode(b"\x00\xff", "bytes") == encode(memoryview(b"\x00\xff"), "bytes") == b"\x00\xff"
+    assert decode(b"\x00\xff", "bytes") == b"\x00\xff"
+    text = 'Content Type "bytes" requires a value of type ArrayBufferView, but received: string'
+    assert refusal("a", "bytes") == ("TypeError", text)
+
+
+def test_v8_carries_bytes_and_large_ints():
+    """Beyond JSON, v8 keeps bytes and ints of up to 64 bits; a whole float arrives as int."""
+    value = {"raw": b"\x00\xff", "view": memoryview(b"v"), "big": 2**63, "whole": 2.0}
+    back = decode(encode(value, "v8"), "v8")
+    assert back == {"raw": b"\x00\xff", "view": b"v", "big": 2**63, "whole": 2}
+    assert isinstance(back["whole"], int)
+    assert math.isnan(decode(encode(math.nan, "v8"), "v8"))
+
+
+@pytest.mark.parametrize("value", [{1, 2}, 2**64, ValueError("no"), object(), "\ud800"])
+def test_v8_refuses_what_it_would_change(value):
+    """What this v8 cannot carry is an error, never another value."""
+    name, text = refusal([value], "v8")
+    assert name == "DataCloneError"
+    assert text.endswith(" could not be cloned.")
+
+
+def test_damaged_v8_is_a_value_error():
+    """A body that is no msgpack is not read."""
+    with pytest.raises(ValueError):
+        decode(b"\xc1", "v8")
+
+
+def test_content_type_in_any_case():
+    """Content types are known in any case; another word is the platform's TypeError."""
+    assert [content_type_of(name) for name in ("JSON", "Text", "bytes", "V8")] == [
+        "json",
+        "text",
+        "bytes",
+        "v8",
+    ]
+    with pytest.raises(PlatformError) as refused:
+        content_type_of("xml")
+    assert refused.value.message == "Unsupported queue message content type: xml"
+
+
+def test_what_is_written_is_json_to_other_readers():
+    """What is written is JSON to any other reader too."""
+    value = {"text": 'quote " backslash \\ tab \t', "nested": [{"deep": [1, 2.5]}]}
+    assert json.loads(encode(value, "json")) == value

@@ -1,0 +1,211 @@
+"""The SQLite file of the queues: what survives, and what is said when it cannot be used."""
+
+import contextlib
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+
+import pytest
+
+from edgesim.clock import Clock
+from edgesim.errors import RunError
+from edgesim.queues.driver import Depth, NewMessage
+from edgesim.queues.sqlite import open_queues, open_store
+
+pytestmark = pytest.mark.anyio
+
+SENDER = """
+import os, signal, sys
+import anyio
+from edgesim.clock import Clock
+from edgesim.queues.producer import MessageSendRequest, Queue
+from edgesim.queues.sqlite import open_queues
+
+async def main():
+    clock = Clock()
+    async with open_queues(sys.argv[1], clock) as driver:
+        queue = Queue("q", driver, clock)
+        for number in range(int(sys.argv[2])):
+            if number % 3:
+                await queue.send(b"%d" % number, "text")
+            else:
+                await queue.send_batch([MessageSendRequest(b"%d" % number, "text")] * 3)
+            print(number, flush=True)
+        await queue.lease(5, 3600)
+        print("leased", flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+anyio.run(main)
+"""
+
+HOLDER = """
+import sys
+import anyio
+from edgesim.clock import Clock
+from edgesim.queues.sqlite import open_queues
+
+async def main():
+    async with open_queues(sys.argv[1], Clock()):
+        print("open", flush=True)
+        sys.stdin.read()
+
+anyio.run(main)
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A file that is not there yet, in folders that are not there either."""
+    return tmp_path / "state" / "deep" / "queues.db"
+
+
+@contextlib.contextmanager
+def child(script, *arguments):
+    """A process that runs ``script``; it has ended when the block has."""
+    command = [sys.executable, "-c", script, *arguments]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        yield process
+        process.communicate(timeout=60)
+
+
+async def opened(path):
+    """Open and close the store at ``path``."""
+    async with open_queues(f"sqlite:{path}", Clock()):
+        pass
+
+
+async def test_messages_survive_reopening(path):
+    """Everything about a message is there again; leases are over and their attempts are kept."""
+    now = Clock().now()
+    messages = [
+        NewMessage("a", b"\x00", "bytes", 5, now),
+        NewMessage("b", b"2", "json", 6, now),
+        NewMessage("c", b"3", "text", 7, now + 60),
+    ]
+    async with open_queues(f"sqlite:{path}", Clock()) as driver:
+        await driver.send("q", messages)
+        await driver.lease("q", 1, now, now + 3600)
+        before = await driver.peek("q", 9)
+    async with open_queues(f"sqlite:{path}", Clock()) as driver:
+        assert await driver.peek("q", 9) == before
+        assert await driver.depth("q") == Depth(3, 3, 5, now)
+        assert await driver.names() == ["q"]
+        leased = await driver.lease("q", 9, now, now + 1)
+        assert [(m.id, m.attempts) for m in leased] == [("a", 2), ("b", 1)]
+        await driver.ack("q", ["a", "b", "c"])
+        assert await driver.depth("q") == Depth(0, 0)
+
+
+async def test_acknowledged_sends_survive_sigkill(path):
+    """A process killed outright loses no message whose send returned, and holds no lease."""
+    with child(SENDER, f"sqlite:{path}", "40") as sender:
+        *sent, last = sender.stdout.read().decode().split()
+    assert sender.returncode == -signal.SIGKILL
+    assert (len(sent), last) == (40, "leased")
+    async with open_queues(f"sqlite:{path}", Clock()) as driver:
+        now = Clock().now()
+        leased = await driver.lease("q", 1_000, now, now + 60)
+        expected = [n for n in sent for _ in range(1 if int(n) % 3 else 3)]
+        assert [m.body.decode() for m in leased] == expected
+        assert [m.attempts for m in leased[:6]] == [2, 2, 2, 2, 2, 1]
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+async def test_commits_are_flushed_to_disk(path):
+    """The file is in WAL mode and each commit is synced, as a power cut demands."""
+    path.parent.mkdir(parents=True)
+    with open_store(str(path)) as driver:
+        pragma = driver._connection.execute
+        assert pragma("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert pragma("PRAGMA synchronous").fetchone() == (2,)
+
+
+async def test_second_process_is_told_that_the_store_is_in_use(path):
+    """Two processes cannot share a store; the second one's error names the file and the cure."""
+    with child(HOLDER, f"sqlite:{path}") as holder:
+        assert holder.stdout.readline() == b"open\n"
+        with pytest.raises(RunError) as refused:
+            await opened(path)
+    problem = "in use by another process; stop the edgesim that runs on this state"
+    assert str(refused.value) == f"{path}: {problem}"
+    await opened(path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"this is no database " * 100, b"SQLite format 3\x00" + b"x" * 4096]
+)
+async def test_damaged_file_is_refused_and_left_alone(path, content):
+    """A file that is no store gives one clear line and keeps its content."""
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    with pytest.raises(RunError) as refused:
+        await opened(path)
+    assert str(refused.value).startswith(f"{path}: damaged or not a queue store (")
+    assert "\n" not in str(refused.value)
+    assert path.read_bytes() == content
+
+
+async def test_damage_found_later_is_a_run_error(path):
+    """Damage in the middle of the file is reported by the call that meets it."""
+    now = Clock().now()
+    async with open_queues(f"sqlite:{path}", Clock()) as driver:
+        bodies = [NewMessage(str(n), b"x" * 9_000, "bytes", 1, now) for n in range(50)]
+        await driver.send("q", bodies)
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(8192)
+        file.write(os.urandom(size - 8192))
+    with pytest.raises(RunError, match=r"queues\.db: damaged or not a queue store"):
+        async with open_queues(f"sqlite:{path}", Clock()) as driver:
+            await driver.lease("q", 50, now, now + 1)
+
+
+@pytest.mark.parametrize(
+    ("statement", "schema"), [("CREATE TABLE theirs (x)", 0), ("PRAGMA user_version = 7", 7)]
+)
+async def test_other_database_is_refused(path, statement, schema):
+    """Neither somebody else's database nor a later edgesim's is written to."""
+    path.parent.mkdir(parents=True)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute(statement)
+    with pytest.raises(RunError) as refused:
+        await opened(path)
+    assert f"not a queue store of this edgesim (schema {schema}, not 1)" in str(refused.value)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert (
+            connection.execute("SELECT name FROM sqlite_master WHERE name='message'").fetchone()
+            is None
+        )
+
+
+async def test_folder_that_cannot_be_made_is_a_run_error(tmp_path):
+    """A path through a file, or a path that is a folder, is one clear line."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"Not a directory|File exists"):
+        await opened(tmp_path / "file" / "queues.db")
+    with pytest.raises(RunError, match="unable to open database file"):
+        await opened(tmp_path)
+
+
+async def test_full_disk_is_a_run_error_and_keeps_the_count(path):
+    """A send that does not fit is refused whole, and the store goes on with what it holds."""
+    path.parent.mkdir(parents=True)
+    with open_store(str(path)) as driver:
+        await driver.send("q", [NewMessage("a", b"1", "text", 1, 0)])
+        driver._connection.execute("PRAGMA max_page_count = 10")
+        large = [NewMessage(str(n), b"x" * 9_000, "bytes", 1, 0) for n in range(9)]
+        with pytest.raises(RunError, match="database or disk is full"):
+            await driver.send("q", large)
+        assert await driver.depth("q") == Depth(1, 1, 1, 0)
+        await driver.send("q", [NewMessage("b", b"2", "text", 1, 0)])
+        assert [m.id for m in await driver.peek("q", 9)] == ["a", "b"]
+
+
+async def test_name_that_sqlite_takes_for_memory_is_a_file(tmp_path, monkeypatch):
+    """A path called :memory: is a file like any other: nothing durable ends in memory."""
+    monkeypatch.chdir(tmp_path)
+    await opened(":memory:")
+    assert (tmp_path / ":memory:").is_file()
