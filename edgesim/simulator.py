@@ -20,6 +20,7 @@ from edgesim import urls
 from edgesim.backends import Backends
 from edgesim.clock import Clock
 from edgesim.config import Project, WorkerConfig
+from edgesim.config.project import QueueConfig
 from edgesim.config.wrangler import ConsumerConfig
 from edgesim.errors import ConfigError, WorkerLoadError, first_error
 from edgesim.isolates import driver as isolates_driver
@@ -88,18 +89,11 @@ class Simulator:
         """The queue of that name; it exists as soon as it is named."""
         if name not in self._queues:
             config = self.project.account.queues.get(name)
-            producers = (
-                producer
-                for worker in self.project.workers.values()
-                for producer in worker.settings.queues.producers
-                if producer.queue == name
-            )
             self._queues[name] = Queue(
                 name,
                 self._backends.queues,
                 self._clock,
-                delivery_delay=max((each.delivery_delay for each in producers), default=0),
-                **({"retention_seconds": config.retention_seconds} if config else {}),
+                retention_seconds=(config or QueueConfig()).retention_seconds,
             )
         return self._queues[name]
 
@@ -165,6 +159,7 @@ class Simulator:
 
     async def drain(self, timeout: float) -> bool:
         """Roll the pipelines and deliver until nothing is on its way; False if time ran out."""
+        deadline = self._clock.now() + timeout
         with anyio.move_on_after(timeout):
             while True:
                 for tail in self._tails.values():
@@ -172,7 +167,7 @@ class Simulator:
                 if not self._busy():
                     for pipeline in self._pipelines.values():
                         await pipeline.roll()
-                    if await self._is_quiet():
+                    if await self._is_quiet(deadline):
                         return True
                 await anyio.sleep(DRAIN_POLL_SECONDS)
         return False
@@ -182,11 +177,13 @@ class Simulator:
             tail.pending for tail in self._tails.values()
         )
 
-    async def _is_quiet(self) -> bool:
+    async def _is_quiet(self, deadline: float) -> bool:
         if await self._backends.r2.outbox(1):
             return False
         for consumer in self._consumers:
-            if not await consumer.idle():
+            depth = await consumer.queue.depth()
+            # What is delayed past the deadline is parked (a dead letter, say), not on its way.
+            if consumer.in_flight or (depth.next_visible_at or deadline) < deadline:
                 return False
         return not self._busy() and not any(each.pending for each in self._pipelines.values())
 
@@ -232,7 +229,9 @@ class Simulator:
         for bucket in settings.r2_buckets:
             bindings[bucket.binding] = R2Binding(self.bucket(bucket.bucket_name))
         for producer in settings.queues.producers:
-            bindings[producer.binding] = QueueBinding(self.queue(producer.queue))
+            bindings[producer.binding] = QueueBinding(
+                self.queue(producer.queue), producer.delivery_delay
+            )
         for pipeline in settings.pipelines:
             bindings[pipeline.binding] = PipelineBinding(self._pipelines[pipeline.target])
         for service in settings.services:

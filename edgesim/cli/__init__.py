@@ -33,10 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except EdgesimError as error:
         return _fail(error, debug=arguments.debug)
     except BaseExceptionGroup as group:
-        error = first_error(group)
-        if error is None or arguments.debug:
+        cause = first_error(group)
+        if cause is None or arguments.debug:
             raise
-        return _fail(error, debug=False)
+        return _fail(cause, debug=False)
     except KeyboardInterrupt:
         return 130
     return code

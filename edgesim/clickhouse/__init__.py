@@ -2,5 +2,6 @@
 
 ``gateway`` speaks ClickHouse's HTTP interface, ``statements`` reads just enough SQL for that,
 ``driver`` is the seam; ``chdb`` is the embedded engine (in ``chdb_process``, a process of its own),
-``native`` and ``http`` are a real server by its two protocols, ``formats`` writes native rows as text.
+``native`` and ``http`` are a real server by its two protocols, ``formats`` writes native rows as
+text.
 """

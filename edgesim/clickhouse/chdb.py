@@ -49,7 +49,8 @@ class ChdbClickHouse:
         except _GONE as error:
             await channel.aclose()
             raise RunError(
-                "the embedded ClickHouse engine ended during a statement; the next one starts it anew"
+                "the embedded ClickHouse engine ended during a statement; "
+                "the next one starts it anew"
             ) from error
         except BaseException:
             await channel.aclose()

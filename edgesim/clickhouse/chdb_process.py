@@ -59,7 +59,7 @@ def main() -> None:
     path = Path(sys.argv[2])
     engine = _Engine(path)
     slots = threading.Semaphore(THREADS)
-    threads = []
+    threads: list[threading.Thread] = []
     while True:
         _, fds, _, _ = socket.recv_fds(control, 1, 1)
         if not fds:
@@ -117,12 +117,14 @@ class _Engine:
     def __init__(self, path: Path) -> None:
         from chdb import session
 
+        self._session: Any
+
         path.mkdir(parents=True, exist_ok=True)
         self._spool = path.parent
         deadline = time.monotonic() + LOCK_SECONDS
         while True:
             try:
-                self._session = session.Session(str(path))
+                self._session = session.Session(str(path))  # type: ignore[no-untyped-call]
                 self._session.query("SELECT 1")
             except Exception:
                 # A predecessor that was killed may still be on its way out.
@@ -155,8 +157,8 @@ class _Engine:
         return Reply(insert.format, written_rows=result.rows_written)
 
     def _insert_select(self, request: Request, insert: statements.Insert, reader: Any) -> Reply:
-        # chdb takes `SELECT ... FROM input()` with data and inserts nothing, without an error.  From
-        # a file it works, and the engine unpacks gzip faster than Python could.
+        # chdb takes `SELECT ... FROM input()` with data and inserts nothing, without an error.
+        # From a file it works, and the engine unpacks gzip faster than Python could.
         with tempfile.NamedTemporaryFile(dir=self._spool, prefix="insert-") as spool:
             while chunk := reader.read(CHUNK_BYTES):
                 spool.write(chunk)

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-import anyio.to_thread  # noqa: TID251 (a blocking client; this driver is not deterministic)
+from anyio.to_thread import run_sync  # noqa: TID251 (a blocking client, not deterministic)
 from clickhouse_driver import Client
 from clickhouse_driver.errors import Error, ServerException
 
@@ -54,7 +54,7 @@ class NativeClickHouse:
         sql, own_format = statements.cut_format(statement.sql)
         wanted = own_format or statement.default_format
         write = formats.writer(wanted)
-        rows, columns = await anyio.to_thread.run_sync(self._ask, sql, statement)
+        rows, columns = await run_sync(self._ask, sql, statement)
         return Answer(_once(write(rows, columns)), wanted)
 
     def _ask(self, sql: str, statement: Statement) -> tuple[list[Any], list[tuple[str, str]]]:

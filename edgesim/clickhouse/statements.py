@@ -1,7 +1,7 @@
 """Just enough SQL: where statements end, what kind one is, where its FORMAT and its data are.
 
-Everything is looked for in a masked copy in which quoted text and comments are blanks, so a ``;`` or
-a FORMAT inside a string is never taken for one.  The database parses; this only cuts.
+Everything is looked for in a masked copy in which quoted text and comments are blanks, so a ``;``
+or a FORMAT inside a string is never taken for one.  The database parses; this only cuts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ BAD_ARGUMENTS = 36
 READ_KINDS = {"SELECT", "WITH", "SHOW", "DESCRIBE", "DESC", "EXISTS", "EXPLAIN"}
 
 _OPAQUE = re.compile(
-    r"'(?:\\.|''|[^'\\])*'|\"(?:\\.|\"\"|[^\"\\])*\"|`(?:\\.|``|[^`\\])*`|--[^\n]*|#[ !][^\n]*|/\*.*?\*/",
+    r"'(?:\\.|''|[^'\\])*'|\"(?:\\.|\"\"|[^\"\\])*\"|`(?:\\.|``|[^`\\])*`"
+    r"|--[^\n]*|#[ !][^\n]*|/\*.*?\*/",
     re.DOTALL,
 )
 _FORMAT = re.compile(r"\bFORMAT\s+(\w+)\s*;?\s*$", re.IGNORECASE)
@@ -29,7 +30,7 @@ _SETTING_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class Insert(msgspec.Struct, frozen=True):
-    """An INSERT with data: the statement up to FORMAT, the format, and data that came in the SQL."""
+    """An INSERT with data: the statement up to FORMAT, the format, data that came in the SQL."""
 
     head: str
     format: str
@@ -57,7 +58,7 @@ def kind(sql: str) -> str:
 
 
 def as_insert(sql: str) -> Insert | None:
-    """The parts of an INSERT whose rows come as data in some FORMAT; None for any other statement."""
+    """The parts of an INSERT whose rows come as data in some FORMAT; None for all else."""
     if kind(sql) != "INSERT":
         return None
     found = _INSERT_FORMAT.search(masked(sql))
@@ -77,8 +78,8 @@ def cut_format(sql: str) -> tuple[str, str | None]:
 def with_settings(sql: str, settings: Mapping[str, str]) -> str:
     """The statement (no FORMAT) with a SETTINGS clause where its kind has one.
 
-    Statements that only read and know no such clause go without.  ClickHouseError for a setting that
-    is no setting, or a statement that could not honour it.
+    Statements that only read and know no such clause go without.  ClickHouseError for a setting
+    that is no setting, or a statement that could not honour it.
     """
     if not settings:
         return sql
@@ -104,7 +105,7 @@ def with_settings(sql: str, settings: Mapping[str, str]) -> str:
 
 
 def replace_input(head: str, source: str) -> str | None:
-    """``input('structure')`` replaced by ``source`` with {structure} filled in; None without input."""
+    """input(structure) replaced by ``source`` with {structure} filled in; None without input."""
     found = _INPUT.search(masked(head))
     if found is None:
         return None

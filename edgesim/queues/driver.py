@@ -47,7 +47,7 @@ class QueueDriver(Protocol):
         """All of them or none; durable when it returns."""
 
     async def lease(self, queue: str, limit: int, now: float, until: float) -> Sequence[Message]:
-        """Up to ``limit`` visible messages, oldest visible first, invisible to others ``until`` then.
+        """Up to ``limit`` visible messages, oldest first, invisible to others ``until`` then.
 
         Each lease adds one to the message's attempts (the first delivery has attempts 1).
         """
@@ -59,7 +59,7 @@ class QueueDriver(Protocol):
         """End leases: the messages are visible again from ``visible_at`` on."""
 
     async def move(self, queue: str, ids: Sequence[str], to: str, now: float) -> None:
-        """Take messages over to another queue as one: id, body and timestamp kept, attempts from 0."""
+        """Take messages to another queue as one: id, body, timestamp kept, attempts from 0."""
 
     async def peek(self, queue: str, limit: int) -> Sequence[Message]:
         """The oldest messages, leased or not, untouched."""

@@ -48,7 +48,7 @@ class R2Driver(Protocol):
         body: AsyncIterator[bytes],
         finish: Callable[[], Finished],
     ) -> None:
-        """Read ``body`` to its end, call ``finish()`` once, and make object and outbox durable as one.
+        """Read ``body`` to its end, call ``finish()`` once, make object and outbox durable as one.
 
         No reader ever sees half an object.  If the body or ``finish`` raises, nothing has changed.
         """
@@ -67,10 +67,10 @@ class R2Driver(Protocol):
     async def delete(
         self, bucket: str, keys: Sequence[str], outbox: Callable[[R2Object], Sequence[Outgoing]]
     ) -> None:
-        """Remove the objects; ``outbox`` is asked for each object that was there.  As one with it."""
+        """Remove the objects, as one with what ``outbox`` says for each that was there."""
 
     async def list(self, bucket: str, prefix: str, after: str, limit: int) -> Sequence[R2Object]:
-        """Up to ``limit`` objects with ``prefix`` whose key is greater than ``after``, by UTF-8 bytes."""
+        """Up to ``limit`` objects with ``prefix``, keys past ``after``, in order of UTF-8 bytes."""
 
     async def usage(self, bucket: str) -> tuple[int, int]:
         """Number of objects and their bytes."""

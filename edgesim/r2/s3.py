@@ -26,7 +26,6 @@ import aiohttp
 import anyio
 import msgspec
 import structlog
-from aiohttp_retry import ExponentialRetry, RetryClient
 from miniopy_async.api import Minio
 from miniopy_async.datatypes import Object
 from miniopy_async.deleteobjects import DeleteObject
@@ -40,12 +39,12 @@ from edgesim.r2.database import Database
 from edgesim.r2.driver import Finished, Outgoing, R2Driver
 from edgesim.r2.object_names import HEAD_CHARACTERS
 from edgesim.r2.outbox import SCHEMA, Intent, Outbox
+from edgesim.r2.s3_session import Session
 from edgesim.urls import redact
 
 DETERMINISTIC = False
 
 _HEADER = "edgesim"
-_HEADER_BYTES_MAX = 128 * 1024
 _PART_BYTES = 8 * 1024 * 1024
 _STATS_AT_ONCE = 16
 _MISSING = frozenset({"NoSuchKey", "NoSuchBucket"})
@@ -200,7 +199,7 @@ class S3R2:
             stored.size,
             content_type=content_type if _fits_header(content_type) else "",
             metadata={_HEADER: base64.urlsafe_b64encode(msgspec.json.encode(stored)).decode()},
-            # An object of exactly one part would go by a way of the client that cannot retry.
+            # An object of exactly one part would go by a way of the client that sends it only once.
             part_size=_PART_BYTES + (stored.size == _PART_BYTES),
             num_parallel_uploads=1,  # with more, the client holds the whole object in memory
         )
@@ -341,25 +340,10 @@ def _settings(url: str) -> Settings:
     try:
         if not parts.hostname or parts.path.strip("/") or parts.username or parts.password:
             raise ValueError("write s3://HOST:PORT?options; keys and paths do not belong there")
-        options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True))
+        options = dict(parse_qsl(parts.query, keep_blank_values=True))
         return msgspec.convert(options, Settings, strict=False)
     except (ValueError, msgspec.ValidationError) as error:
         raise ConfigError("backends", "r2", f"{redact(url)}: {error}") from None
-
-
-def _session() -> RetryClient:
-    return RetryClient(
-        aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),  # an unread body must not stop other calls
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60),
-            max_field_size=_HEADER_BYTES_MAX,
-            auto_decompress=False,  # bytes as they were stored
-            headers={"Accept-Encoding": "identity"},
-        ),
-        retry_options=ExponentialRetry(
-            attempts=4, start_timeout=0.05, statuses={500, 502, 503, 504}
-        ),
-    )
 
 
 @asynccontextmanager
@@ -387,7 +371,7 @@ async def open_r2(
             secret_key,
             secure=settings.secure,
             region=settings.region,
-            session=_session(),
+            session=cast("aiohttp.ClientSession", Session()),
         ) as client:
             store = S3R2(client, settings, database, state)
             await store.check()

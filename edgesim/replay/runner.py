@@ -85,7 +85,7 @@ async def _feed(
     responses: Counter[int],
     progress: Callable[[int], None],
 ) -> None:
-    limit = anyio.CapacityLimiter(IN_FLIGHT_MAX)
+    slots = anyio.Semaphore(IN_FLIGHT_MAX)
 
     async def send(arrival: Arrival) -> None:
         try:
@@ -93,14 +93,14 @@ async def _feed(
             await read_all(response.body)
             responses[response.status] += 1
         finally:
-            limit.release_on_behalf_of(arrival)
+            slots.release()
 
     async with anyio.create_task_group() as tasks:
         for arrival in arrivals:
             if arrival.worker is not None and arrival.worker not in simulator.workers:
                 known = ", ".join(simulator.workers)
                 raise UsageError(f"the fixture names Worker {arrival.worker!r}; known: {known}")
-            await limit.acquire_on_behalf_of(arrival)
+            await slots.acquire()
             tasks.start_soon(send, arrival)
             progress(responses.total())
 

@@ -18,10 +18,11 @@ from edgesim.runtime.invocation import Fetch, Invocation
 
 
 class QueueBinding:
-    """A producer of one queue."""
+    """A producer of one queue; its delay (seconds) is for messages that name none."""
 
-    def __init__(self, queue: Queue) -> None:
+    def __init__(self, queue: Queue, delivery_delay: float) -> None:
         self._queue = queue
+        self._delay = delivery_delay
 
     async def call(
         self, method: str, args: list[Any], options: dict[str, Any], invocation: Invocation
@@ -30,12 +31,14 @@ class QueueBinding:
         match method:
             case "send":
                 message = _message({**options, "body": args[0]})
-                metrics = await self._queue.send(
-                    message.body, message.content_type, message.delay_seconds
-                )
+                delay = self._delay if message.delay_seconds is None else message.delay_seconds
+                metrics = await self._queue.send(message.body, message.content_type, delay)
             case "sendBatch":
                 messages = [_message(each) for each in args[0]]
-                metrics = await self._queue.send_batch(messages, options.get("delaySeconds"))
+                given = options.get("delaySeconds")
+                metrics = await self._queue.send_batch(
+                    messages, self._delay if given is None else given
+                )
             case "metrics":
                 return _metrics(await self._queue.metrics())
             case _:

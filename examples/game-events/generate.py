@@ -1,379 +1,222 @@
-"""Write game events as a replay fixture: the same bytes for the same arguments, on every machine.
+"""Realistic game events, the same every time for the same seed.
 
-A small model of a live game makes them: players come (a few of them all the time, most of them
-rarely), open a session, join a match, fight, buy, talk, level up, and leave.  So the fields depend
-on each other as they do in real telemetry, which is what makes compression figures mean something.
+    python generate.py --count 1000 --seed 1 --malformed 0.03 --oversized 0.002 --out
+    events.ndjson.gz
 
-Every line is an event, or an envelope {"request": ...} where the request must be exactly as given:
-a malformed body, or one that is too large for the log of a Worker.
+Players live in sessions and matches; few players and maps are very busy, most are not.  Each line
+is a fixture line: a bare event, or an envelope for what is malformed.  What was made is summed up
+on stderr.
 """
-
-from __future__ import annotations
 
 import argparse
 import gzip
 import json
 import random
 import sys
-import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
-from breakage import BREAKAGES
-
-PLAYERS = 50_000
-SKEW = 3.0
-"""Player number int(PLAYERS * u**SKEW): the busiest 1% of the players make a fifth of the events."""
-SECONDS_BETWEEN_EVENTS = 6.0
-"""Of one session; the number of sessions at one time follows from it and from the rate."""
-MATCH_SIZE = 12
-
-PLATFORMS = ("windows", "ps5", "xbox", "android", "ios", "switch", "linux")
-REGIONS = ("eu-west", "us-east", "us-west", "ap-south", "ap-northeast", "sa-east", "eu-north")
-BUILDS = ("1.42.3-release", "1.42.2-release", "1.41.9-release", "1.43.0-beta.2")
-MAPS = ("harbor", "citadel", "dustbowl", "skyline", "catacombs", "glacier", "orchard", "foundry")
-MODES = ("ranked_5v5", "casual_5v5", "battle_royale", "deathmatch")
-WEAPONS = (
-    "rifle_ak", "rifle_m4", "smg_vector", "sniper_awp", "pistol_g18", "shotgun_nova", "knife",
-    "grenade_frag", "bow_compound", "lmg_negev", "launcher_rpg", "turret",
-)  # fmt: skip
-ITEMS = (
-    ("skin_rifle_ember", 1250), ("battle_pass_s9", 950), ("crate_bronze", 150),
-    ("emote_wave", 300), ("skin_knife_ruby", 4200), ("xp_boost_2h", 200), ("name_change", 500),
-    ("crate_gold", 600), ("banner_founder", 80), ("charm_duck", 120),
-)  # fmt: skip
-CHANNELS = ("team", "all", "party", "whisper")
+PLATFORMS = ["pc", "ps5", "xbox", "switch", "ios", "android"]
+REGIONS = ["eu-west", "eu-central", "us-east", "us-west", "ap-south", "ap-northeast", "sa-east"]
+BUILDS = ["2.14.0", "2.14.1", "2.15.0-rc1"]
+MAPS = ["harbor", "dustbowl", "citadel", "frostline", "jungle", "metro", "oasis", "quarry"]
+WEAPONS = ["rifle", "shotgun", "bow", "sword", "pistol", "sniper", "grenade", "launcher"]
+ITEMS = ["skin_dragon", "xp_boost", "emote_wave", "battle_pass", "crate_gold", "banner_wolf"]
 WORDS = (
-    "gg", "go", "push", "mid", "need", "heal", "rush", "wait", "enemy", "behind", "nice", "shot",
-    "lol", "drop", "ammo", "please", "one", "left", "cover", "me", "b", "long", "save", "next",
-    "round", "who", "has", "bomb", "well", "played", "again", "bien joué", "schön", "давай",
-    "がんばれ", "加油", "😂", "🔥",
-)  # fmt: skip
+    ["gg", "wp", "nice", "shot", "push", "mid", "need", "heal", "going", "left", "enemy", "ahead", "wait", "regroup", "save", "ult", "lol"]
+)
+KINDS = {
+    "kill": 40,
+    "move": 22,
+    "chat": 12,
+    "purchase": 6,
+    "level_up": 4,
+    "match_start": 6,
+    "match_end": 6,
+    "heartbeat": 4,
+}
+
+MALFORMED = [
+    lambda event: json.dumps(event)[: len(event) * 5],
+    lambda event: json.dumps({key: event[key] for key in event if key != "player_id"}),
+    lambda event: json.dumps(event | {"ts": str(event["ts"])}),
+    lambda event: json.dumps(event | {"event": "kill player!"}),
+    lambda event: json.dumps(event | {"props": [1, 2, 3]}),
+    lambda event: json.dumps(event | {"ts": event["ts"] + 10**13}),
+    lambda event: json.dumps(event | {"player_id": "p" * 200}),
+    lambda event: "[]",
+    lambda event: json.dumps(event)[:-1] + ', "score": NaN}',
+    lambda event: "just text",
+]
 
 
-def ranked(rng: random.Random, values: Sequence[Any], skew: float = 2.0) -> Any:
-    """One of the values, the early ones much more often."""
-    return values[int(len(values) * rng.random() ** skew)]
+class World:
+    """Players, their sessions and matches, and the clock."""
 
+    def __init__(self, seed, start_ms):
+        self.random = random.Random(seed)
+        self.now_ms = start_ms
+        self.sessions = {}
 
-def player_name(number: int) -> str:
-    """The id of a player, always the same for the number."""
-    return f"plr_{(number * 2_654_435_761 + 97) % (1 << 40):010x}"
+    def skewed(self, size):
+        """An index below ``size``; small ones far more often."""
+        return min(int(self.random.paretovariate(0.9)) - 1, size - 1)
 
+    def identifier(self, prefix):
+        return f"{prefix}_{self.random.getrandbits(64):016x}"
 
-def coordinate(rng: random.Random) -> dict[str, float]:
-    """A place on the map, in meters."""
-    spread = ((rng.random() * 512, 1), (rng.random() * 512, 1), (rng.random() * 24, 2))
-    return {axis: round(value, digits) for axis, (value, digits) in zip("xyz", spread, strict=True)}
+    def event(self):
+        """The next event."""
+        self.now_ms += int(self.random.expovariate(1 / 40))
+        number = self.skewed(50_000)
+        session = self.sessions.get(number)
+        if session is None or self.random.random() < 0.002:
+            session = self.sessions[number] = self._session(number)
+            return self._wrap("session_start", session, {"device": session["device"], "cold": True})
+        kind = self.random.choices(list(KINDS), KINDS.values())[0]
+        if kind == "match_start":
+            session["match"] = self.identifier("m")
+            session["map"] = MAPS[self.skewed(len(MAPS))]
+        return self._wrap(kind, session, getattr(self, f"_{kind}")(session))
 
-
-class Match:
-    """One round of the game, as its players see it."""
-
-    def __init__(self, rng: random.Random, region: str) -> None:
-        self.id = str(uuid.UUID(int=rng.getrandbits(128), version=4))
-        self.region = region
-        self.map: str = ranked(rng, MAPS)
-        self.mode: str = ranked(rng, MODES)
-        self.seats = MATCH_SIZE
-        self.roster: list[str] = []
-
-
-class Session:
-    """One player at the game, from start to end."""
-
-    def __init__(self, rng: random.Random) -> None:
-        number = int(PLAYERS * rng.random() ** SKEW)
-        self.player_id = player_name(number)
-        self.id = str(uuid.UUID(int=rng.getrandbits(128), version=4))
-        home = random.Random(number)  # what a player keeps from one session to the next
-        self.platform: str = ranked(home, PLATFORMS)
-        self.region: str = ranked(home, REGIONS)
-        self.level = 1 + int(99 * home.random() ** 2)
-        self.build: str = ranked(rng, BUILDS, 4.0)
-        self.gold = rng.randrange(200, 8000)
-        self.match: Match | None = None
-        self.started = False
-        self.kills = 0
-        self.deaths = 0
-
-
-class Game:
-    """Everybody who plays at the moment; ``event`` is the next thing that happens."""
-
-    def __init__(self, rng: random.Random, rate: float) -> None:
-        self.rng = rng
-        self.lobbies: dict[str, Match] = {}
-        self.sessions = [Session(rng) for _ in range(max(2, int(rate * SECONDS_BETWEEN_EVENTS)))]
-
-    def event(self, ts: int) -> dict[str, Any]:
-        """One event of somebody at ``ts``, Unix time in ms."""
-        seat = self.rng.randrange(len(self.sessions))
-        session = self.sessions[seat]
-        match = session.match
-        name, props = self._act(session)
-        if name == "session_end":
-            self.sessions[seat] = Session(self.rng)
-        shown = session.match or match
-        event = {"event": name, "player_id": session.player_id, "ts": ts}
-        event |= {"match_id": shown.id} if shown else {}
-        event |= {"session_id": session.id, "platform": session.platform}
-        event |= {"region": session.region, "build": session.build, "props": props}
-        if self.rng.random() < 0.004:  # an old client: a field that the schema has no column for
-            event["client_tz"] = self.rng.choice(("UTC+1", "UTC-5", "UTC+9"))
-        return event
-
-    def _act(self, session: Session) -> tuple[str, dict[str, Any]]:
-        if not session.started:
-            session.started = True
-            return "session_start", self._session_start(session)
-        if session.match is None:
-            if self.rng.random() < 0.15:
-                return "session_end", self._session_end(session)
-            session.match = self._join(session)
-            return "match_start", self._match_start(session, session.match)
-        chance = self.rng.random()
-        if chance < 0.58:
-            return "kill", self._kill(session, session.match)
-        if chance < 0.74:
-            return "chat", self._chat(session.match)
-        if chance < 0.87:
-            return "purchase", self._purchase(session)
-        if chance < 0.94:
-            return "level_up", self._level_up(session)
-        match, session.match = session.match, None
-        return "match_end", self._match_end(session, match)
-
-    def _join(self, session: Session) -> Match:
-        match = self.lobbies.get(session.region)
-        if match is None or match.seats == 0:
-            match = self.lobbies[session.region] = Match(self.rng, session.region)
-        match.seats -= 1
-        match.roster.append(session.player_id)
-        return match
-
-    def _session_start(self, session: Session) -> dict[str, Any]:
+    def _session(self, number):
         return {
-            "device": {
-                "model": f"{session.platform}-{self.rng.randrange(12)}",
-                "memory_mb": 1024 * self.rng.choice((4, 6, 8, 16, 32)),
-                "resolution": self.rng.choice(("1920x1080", "2560x1440", "1280x720")),
+            "player": f"player_{number:06d}",
+            "session": self.identifier("s"),
+            "match": self.identifier("m"),
+            "map": MAPS[self.skewed(len(MAPS))],
+            "platform": PLATFORMS[number % len(PLATFORMS)],
+            "region": REGIONS[number % len(REGIONS)],
+            "build": BUILDS[self.skewed(len(BUILDS))],
+            "device": f"{PLATFORMS[number % len(PLATFORMS)]}-gen{number % 4}",
+            "level": 1 + number % 60,
+        }
+
+    def _wrap(self, kind, session, props):
+        return {
+            "event": kind,
+            "player_id": session["player"],
+            "ts": self.now_ms,
+            "match_id": session["match"],
+            "session_id": session["session"],
+            "platform": session["platform"],
+            "region": session["region"],
+            "build": session["build"],
+            "props": {
+                "map": session["map"],
+                "level": session["level"],
+                "fps": self.random.randint(28, 144),
+                "ping_ms": 12 + self.skewed(400),
+                **props,
             },
-            "locale": self.rng.choice(("en-US", "de-DE", "pt-BR", "ja-JP", "ru-RU", "zh-CN")),
-            "level": session.level,
-            "referrer": self.rng.choice(("launcher", "store", "invite", "notification")),
-            "vsync": self.rng.random() < 0.4,
         }
 
-    def _session_end(self, session: Session) -> dict[str, Any]:
+    def _place(self):
+        return {axis: round(self.random.uniform(-500, 500), 1) for axis in "xyz"}
+
+    def _kill(self, session):
         return {
-            "reason": self.rng.choice(("quit", "timeout", "crash", "kicked")),
-            "kills": session.kills,
-            "deaths": session.deaths,
-            "gold": session.gold,
-            "level": session.level,
-            "fps_average": round(30 + self.rng.random() * 110, 1),
-            "crash_free": self.rng.random() < 0.98,
+            "weapon": WEAPONS[self.skewed(len(WEAPONS))],
+            "victim_id": f"player_{self.skewed(50_000):06d}",
+            "headshot": self.random.random() < 0.2,
+            "distance_m": round(self.random.expovariate(1 / 25), 1),
+            "killer": self._place(),
+            "victim": self._place(),
+            "damage": self.random.randint(1, 150),
         }
 
-    def _match_start(self, session: Session, match: Match) -> dict[str, Any]:
+    def _move(self, session):
         return {
-            "map": match.map,
-            "mode": match.mode,
-            "server": f"{match.region}-{int(match.id[:2], 16) % 40:02d}.game.example.net",
-            "queue_ms": int(400 + 30_000 * self.rng.random() ** 3),
-            "team": self.rng.choice(("red", "blue")),
-            "party_size": ranked(self.rng, (1, 2, 3, 5)),
-            "loadout": [ranked(self.rng, WEAPONS) for _ in range(3)],
-            "rating": 800 + session.level * 12 + self.rng.randrange(60),
+            "path": [self._place() for _ in range(3)],
+            "speed": round(self.random.random() * 9, 2),
         }
 
-    def _match_end(self, session: Session, match: Match) -> dict[str, Any]:
+    def _chat(self, session):
+        words = [self.random.choice(WORDS) for _ in range(self.random.randint(2, 14))]
+        return {"channel": self.random.choice(["team", "all"]), "text": " ".join(words)}
+
+    def _purchase(self, session):
         return {
-            "map": match.map,
-            "mode": match.mode,
-            "result": self.rng.choice(("win", "loss", "loss", "draw", "abandoned")),
-            "duration_s": 120 + self.rng.randrange(1500),
-            "kills": session.kills,
-            "deaths": session.deaths,
-            "accuracy": round(self.rng.random() * 0.6, 3),
-            "rating_change": self.rng.randrange(-25, 26),
-            "rewards": {"gold": 10 * self.rng.randrange(30), "xp": 50 * self.rng.randrange(40)},
+            "item": ITEMS[self.skewed(len(ITEMS))],
+            "price_cents": self.random.choice([99, 199, 499, 999, 1999]),
+            "currency": self.random.choice(["USD", "EUR", "BRL", "JPY"]),
+            "order_id": self.identifier("o"),
         }
 
-    def _kill(self, session: Session, match: Match) -> dict[str, Any]:
-        session.kills += 1
-        session.deaths += self.rng.random() < 0.8
-        session.gold += 25
-        roster = match.roster
+    def _level_up(self, session):
+        session["level"] += 1
+        return {"xp": self.random.randint(1_000, 90_000), "reward": ITEMS[self.skewed(len(ITEMS))]}
+
+    def _match_start(self, session):
+        return {"mode": self.random.choice(["ranked", "casual", "arcade"]), "players": 10}
+
+    def _match_end(self, session):
         return {
-            "map": match.map,
-            "mode": match.mode,
-            "weapon": ranked(self.rng, WEAPONS),
-            "victim_id": roster[self.rng.randrange(len(roster))],
-            "assist_ids": [] if self.rng.random() < 0.7 else [self.rng.choice(roster)],
-            "headshot": self.rng.random() < 0.23,
-            "distance_m": round(120 * self.rng.random() ** 2, 1),
-            "damage": 20 + self.rng.randrange(100),
-            "attacker": coordinate(self.rng),
-            "victim": coordinate(self.rng),
-            "ping_ms": int(12 + 180 * self.rng.random() ** 3),
-            "streak": ranked(self.rng, (1, 2, 3, 4, 5, 8), 3.0),
+            "won": self.random.random() < 0.5,
+            "kills": self.random.randint(0, 30),
+            "deaths": self.random.randint(0, 30),
+            "duration_s": self.random.randint(300, 2_400),
         }
 
-    def _chat(self, match: Match) -> dict[str, Any]:
-        text = " ".join(ranked(self.rng, WORDS) for _ in range(1 + self.rng.randrange(9)))
-        if self.rng.random() < 0.02:
-            text += "\n\u0007"  # what a chat box lets through and a log must not
+    def _heartbeat(self, session):
         return {
-            "channel": ranked(self.rng, CHANNELS),
-            "map": match.map,
-            "text": text,
-            "length": len(text),
-            "muted": self.rng.random() < 0.03,
-            "toxicity": round(self.rng.random() ** 4, 3),
-            "client": {"font": "default", "scale": 1, "push_to_talk": self.rng.random() < 0.5},
-        }
-
-    def _purchase(self, session: Session) -> dict[str, Any]:
-        sku, price = ranked(self.rng, ITEMS)
-        session.gold = max(0, session.gold - price)
-        return {
-            "sku": sku,
-            "price": price,
-            "currency": self.rng.choice(("gold", "gold", "EUR", "USD", "BRL")),
-            "quantity": ranked(self.rng, (1, 2, 5), 3.0),
-            "order_id": f"ord_{self.rng.getrandbits(48):012x}",
-            "balance": session.gold,
-            "store": {"page": self.rng.choice(("featured", "daily", "search")), "version": 7},
-            "discount": self.rng.choice((0, 0, 0, 10, 25)),
-            "gift": self.rng.random() < 0.05,
-        }
-
-    def _level_up(self, session: Session) -> dict[str, Any]:
-        session.level += 1
-        return {
-            "level": session.level,
-            "previous": session.level - 1,
-            "xp_total": session.level * session.level * 140 + self.rng.randrange(140),
-            "source": self.rng.choice(("kill", "match_end", "quest", "boost")),
-            "unlocked": [ranked(self.rng, ITEMS)[0] for _ in range(self.rng.randrange(3))],
-            "minutes_played": session.level * 55 + self.rng.randrange(55),
+            "memory_mb": self.random.randint(900, 7_000),
+            "battery": self.random.randint(1, 100),
         }
 
 
-def replay_upload(rng: random.Random, event: dict[str, Any]) -> dict[str, Any]:
-    """The event with a recording in its props that no log has room for: 300 to 600 KB."""
-    frames = [
-        [tick, rng.randrange(512), rng.randrange(512), rng.randrange(8) * 45]
-        for tick in range(18_000 + rng.randrange(14_000))
-    ]
-    return event | {"event": "replay_upload", "props": {"format": "frames/2", "frames": frames}}
-
-
-def dumps(value: Any) -> str:
-    """One line of JSON, as a game client sends it."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def envelope(body: str) -> str:
-    """A fixture line for a request whose body must arrive exactly so."""
-    headers = {"content-type": "application/json", "user-agent": "GameClient/1.42 (fixture)"}
-    # ASCII, since a body may hold halves of characters that UTF-8 cannot write.
-    request = {"method": "POST", "path": "/", "headers": headers, "body": body}
-    return json.dumps({"request": request}, separators=(",", ":"))
-
-
-def lines(
-    count: int, seed: int, start_ms: int, rate: float, malformed: float, oversized: float
-) -> Iterator[str]:
-    """``count`` lines in the order of time, the first at ``start_ms``, ``rate`` a second.
-
-    ``malformed`` and ``oversized`` are shares of the lines, 0 to 1.
-    """
-    rng = random.Random(seed)
-    game = Game(rng, rate)
-    clock = float(start_ms)
-    breakages = 0
-    for _ in range(count):
-        event = game.event(int(clock))
-        clock += rng.expovariate(rate) * 1000
-        chance = rng.random()
+def generate(count, seed, malformed, oversized, start_ms):
+    """(kind, fixture line) of each request."""
+    world = World(seed, start_ms)
+    for number in range(count):
+        event = world.event()
+        chance = world.random.random()
         if chance < malformed:
-            breakage = BREAKAGES[breakages % len(BREAKAGES)]  # in turn: every kind comes early
-            breakages += 1
-            yield envelope(breakage(event))
+            body = MALFORMED[number % len(MALFORMED)](event)
+            yield "malformed", {"request": {"headers": {"user-agent": "game/2.14"}, "body": body}}
         elif chance < malformed + oversized:
-            yield envelope(dumps(replay_upload(rng, event)))
+            event["event"] = "replay_upload"
+            event["props"]["frames"] = [world._place() for _ in range(8_000)]
+            yield "oversized", event
         else:
-            yield dumps(event)
+            yield event["event"], event
 
 
-def write(texts: Iterable[str], out: Path | None) -> None:
-    """To a file, gzip where its name ends in .gz, or to standard output."""
-    if out is None:
-        sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
-        sys.stdout.writelines(f"{text}\n" for text in texts)
-        return
-    with out.open("wb") as file:
-        if out.suffix != ".gz":
-            file.writelines(f"{text}\n".encode() for text in texts)
-            return
-        # No name and no time in the header: the same events are the same bytes.
-        with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
-            packed.writelines(f"{text}\n".encode() for text in texts)
-
-
-def timestamp(text: str) -> int:
-    """Unix time in ms, from such a number or from an ISO date (UTC where it names no zone)."""
-    if text.isdigit():
-        return int(text)
-    moment = datetime.fromisoformat(text)
-    zoned = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return int(zoned.timestamp() * 1000)
-
-
-def share(text: str) -> float:
-    """A number from 0 to 1."""
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise ValueError(text)
-    return value
-
-
-def positive(text: str) -> float:
-    """A number above 0."""
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise ValueError(text)
-    return value
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--count", type=int, default=1000, help="lines (default: 1000)")
-    parser.add_argument("--seed", type=int, default=1, help="same seed, same lines (default: 1)")
-    parser.add_argument("--start", type=timestamp, default=timestamp("2026-01-01"),
-                        help="time of the first event, ISO or Unix ms (default: 2026-01-01)")  # fmt: skip
-    parser.add_argument("--rate", type=positive, default=20.0, help="a second (default: 20)")
-    parser.add_argument("--malformed", type=share, default=0.0, help="share of lines, 0 to 1")
-    parser.add_argument("--oversized", type=share, default=0.0, help="share of lines, 0 to 1")
-    parser.add_argument("--out", type=Path, help="file, .gz too (default: standard output)")
-    wanted = parser.parse_args(argv)
-    if wanted.count < 0:
-        parser.error("argument --count: must not be negative")
-    if wanted.malformed + wanted.oversized > 1:
-        parser.error("--malformed and --oversized together are more than 1")
-    made = lines(
-        wanted.count, wanted.seed, wanted.start, wanted.rate, wanted.malformed, wanted.oversized
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--count", type=int, default=1_000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--malformed", type=float, default=0.0, help="share of the requests, 0 to 1"
     )
-    try:
-        write(made, wanted.out)
-    except OSError as error:
-        parser.error(f"cannot write {wanted.out}: {error.strerror}")
+    parser.add_argument(
+        "--oversized", type=float, default=0.0, help="share of the requests, 0 to 1"
+    )
+    parser.add_argument("--start", default="2026-01-01", help="ISO date of the first event, UTC")
+    parser.add_argument("--out", default="-", help="file, .gz too (default: standard output)")
+    options = parser.parse_args()
+    start = datetime.fromisoformat(options.start).replace(tzinfo=UTC)
+    made, kinds = [], Counter()
+    for kind, line in generate(
+        options.count,
+        options.seed,
+        options.malformed,
+        options.oversized,
+        int(start.timestamp() * 1000),
+    ):
+        kinds[kind] += 1
+        made.append(json.dumps(line, separators=(",", ":")) + "\n")
+    content = "".join(made).encode()
+    if options.out == "-":
+        sys.stdout.buffer.write(content)
+    else:
+        with open(options.out, "wb") as file:
+            # No time in the header: the same events are the same bytes.
+            file.write(
+                gzip.compress(content, 9, mtime=0) if options.out.endswith(".gz") else content
+            )
+    for kind, number in sorted(kinds.items()):
+        print(f"{kind:>16} {number:>8}", file=sys.stderr)
 
 
 if __name__ == "__main__":

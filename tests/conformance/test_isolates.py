@@ -527,7 +527,8 @@ async def test_rpc(level):
 
         async def call(method: str) -> Done:
             event = {"method": method, "args": [1, 2]}
-            return await isolates.invoke(Invoke("rpc", event, level.clock.now()), host)
+            done: Done = await isolates.invoke(Invoke("rpc", event, level.clock.now()), host)
+            return done
 
         assert (await call("add")).result == {"sum": 3}
         for method in ("nope", "_hidden", "__init__"):

@@ -66,7 +66,8 @@ def test_a_sealed_segment_keeps_its_key_and_takes_no_more(tmp_path):
     log.current(2.0).append(b"{}\n{}\n", 2)
     log.current(2.0).release()
     recovered = Log(tmp_path)
-    assert [segment.seal.key for segment in recovered.sealed] == ["k"]
+    assert [segment.seal and segment.seal.key for segment in recovered.sealed] == ["k"]
+    assert recovered.open is not None
     assert recovered.open.rows == 2
     assert recovered.open.opened_at == 2.0
 

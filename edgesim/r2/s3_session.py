@@ -1,0 +1,58 @@
+"""The HTTP session that the S3 client sends with.
+
+The client's own one has too little in it: ten connections, which unread bodies use up; answers'
+headers of at most 8 KB; retries that are over within 50 ms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from io import BytesIO
+from typing import Any
+
+import aiohttp
+import anyio
+
+_PAUSES = (0.1, 0.2, 0.4, 0.8)
+_PASSING = frozenset({500, 502, 503, 504})
+_HEADER_BYTES_MAX = 128 * 1024
+
+
+class Session:
+    """Sends each request again, a few times, while the server is away or says that it is ill."""
+
+    def __init__(self) -> None:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60),
+            max_field_size=_HEADER_BYTES_MAX,
+            auto_decompress=False,  # bytes as they were stored
+            headers={"Accept-Encoding": "identity"},
+        )
+
+    async def request(
+        self, method: str, url: Any, *, data: bytes | None, headers: Mapping[str, str]
+    ) -> aiohttp.ClientResponse:
+        """The answer, whatever its status; aiohttp.ClientError if there was none."""
+        for pause in _PAUSES:
+            try:
+                response = await self._send(method, url, data, headers)
+            except aiohttp.ClientConnectionError:
+                pass
+            else:
+                if response.status not in _PASSING:
+                    return response
+                response.close()
+            await anyio.sleep(pause)
+        return await self._send(method, url, data, headers)
+
+    async def _send(
+        self, method: str, url: Any, data: bytes | None, headers: Mapping[str, str]
+    ) -> aiohttp.ClientResponse:
+        # Given as a file, a large body goes out in pieces between which others run.
+        body = BytesIO(data) if data else None
+        return await self._session.request(method, url, data=body, headers=headers)
+
+    async def close(self) -> None:
+        """Let go of all connections."""
+        await self._session.close()

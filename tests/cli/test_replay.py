@@ -1,0 +1,106 @@
+"""`edgesim replay` as CI runs it, and every example."""
+
+import json
+import tomllib
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from tests.processes import ROOT, WORKERS, edgesim
+
+EXAMPLES = sorted((ROOT / "examples").glob("*/expected.toml"))
+EVENT = '{"event": "kill", "player_id": "p1", "ts": 1767225600000}'
+
+
+@pytest.mark.parametrize("level", ["process", "inline"])
+@pytest.mark.parametrize("expected", EXAMPLES, ids=[path.parent.name for path in EXAMPLES])
+def test_examples_come_to_what_they_say(expected, level):
+    """Each example's fixture, replayed, is as its expected.toml has it."""
+    fixture = next(expected.parent.glob("*.ndjson*"))
+    project = expected.parent if (expected.parent / "edgesim.toml").exists() else WORKERS
+    done = edgesim(
+        *("replay", fixture, "--project", project, "--expect", expected, "--isolation", level)
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_wrong_expectation_fails(tmp_path):
+    """A mismatch is shown with both sides, exit 1; JUnit counts it."""
+    fixture = tmp_path / "one.ndjson"
+    fixture.write_text(EVENT + "\n")
+    expect = tmp_path / "expected.toml"
+    expect.write_text('[responses]\n200 = 1\n[sql]\n"SELECT count() FROM events" = 2\n')
+    command = ("replay", fixture, "--project", WORKERS, "--expect", expect, "--isolation", "inline")
+    failed = edgesim(*command)
+    assert failed.returncode == 1, failed.stderr
+    assert "expected 2" in failed.stdout
+    assert "got      1" in failed.stdout
+    report = ET.fromstring(edgesim(*command, "--report", "junit").stdout)
+    assert report.get("failures") == "1"
+
+
+def test_json_report(tmp_path):
+    """The JSON report has responses and the stats of every stage."""
+    fixture = tmp_path / "mixed.ndjson"
+    fixture.write_text(
+        EVENT + "\n" + '{"request": {"body": "broken"}}\n{"request": {"method": "GET", "path": "/health"}}\n'
+    )
+    done = edgesim(
+        *("replay", fixture, "--project", WORKERS, "--isolation", "inline", "--report", "json")
+    )
+    report = json.loads(done.stdout)
+    assert report["responses"] == {"200": 2, "400": 1}
+    assert report["stats"]["pipelines"]["events"]["records"] == 1
+    assert report["stats"]["r2"]["errors"]["objects"] == 1
+    assert report["stats"]["receiver"] == {"requests": 3, "rejected": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("bad.ndjson", EVENT + "\nnot json\n", "bad.ndjson: line 2"),
+        ("odd.ndjson", '{"request": {"metod": "GET"}}\n', "odd.ndjson: line 1"),
+        ("torn.ndjson.gz", "not gzip", "torn.ndjson.gz: cannot read"),
+        ("who.ndjson", '{"request": {}, "worker": "nobody"}\n', "'nobody'; known: receiver"),
+    ],
+)
+def test_a_bad_fixture_is_one_line(tmp_path, name, content, expected):
+    """File and line of what is wrong with a fixture, exit 2."""
+    (tmp_path / name).write_text(content)
+    failed = edgesim("replay", tmp_path / name, "--project", WORKERS, "--isolation", "inline")
+    assert failed.returncode == 2, failed.stderr
+    assert expected in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_a_missing_fixture_is_one_line():
+    """A fixture that is not there is said by name."""
+    failed = edgesim("replay", "nowhere.ndjson", "--project", WORKERS, "--isolation", "inline")
+    assert failed.returncode == 2
+    assert "nowhere.ndjson" in failed.stderr
+
+
+def test_the_generator_makes_the_committed_fixture(tmp_path):
+    """The committed fixture is what its README's command makes, byte for byte."""
+    import subprocess
+    import sys
+
+    out = tmp_path / "events.ndjson.gz"
+    arguments = "--count 1000 --seed 1 --malformed 0.03 --oversized 0.002 --out"
+    folder = ROOT / "examples" / "game-events"
+    subprocess.run(
+        [sys.executable, str(folder / "generate.py"), *arguments.split(), str(out)],
+        check=True,
+        capture_output=True,
+    )
+    import gzip
+
+    committed = (folder / "events.ndjson.gz").read_bytes()
+    assert gzip.decompress(out.read_bytes()) == gzip.decompress(committed)
+    assert tomllib.loads((folder / "expected.toml").read_text())["responses"]["200"] == 972
+
+
+def test_examples_are_found():
+    """There is at least one example, so that the tests above test something."""
+    assert Path(EXAMPLES[0]).is_file()

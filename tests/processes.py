@@ -1,0 +1,118 @@
+"""The command line as its users run it: real processes, free ports, states of their own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+WORKERS = ROOT / "workers"
+READY_SECONDS = 60.0
+
+
+def edgesim(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """One command, run to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "edgesim.cli", *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+class Dev:
+    """A running ``edgesim dev``."""
+
+    def __init__(self, process: subprocess.Popen[str], url: str, log: list[str]) -> None:
+        self.process = process
+        self.url = url
+        self.log = log
+
+    def request(
+        self,
+        path: str = "/",
+        body: bytes | None = None,
+        *,
+        method: str = "POST",
+        headers: dict[str, str] | None = None,
+    ) -> tuple[int, bytes]:
+        """Status and body."""
+        request = urllib.request.Request(self.url + path, body, headers or {}, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
+
+    def post(self, value: Any) -> int:
+        return self.request(body=json.dumps(value).encode())[0]
+
+    def stats(self) -> Any:
+        return json.loads(self.request("/cdn-cgi/edgesim/stats", method="GET")[1])
+
+    def drain(self) -> Any:
+        status, body = self.request("/cdn-cgi/edgesim/drain?timeout=60", b"")
+        assert status == 200, body
+        return json.loads(body)["stats"]
+
+    def sql(self, query: str) -> Any:
+        status, body = self.request("/cdn-cgi/edgesim/sql", query.encode())
+        assert status == 200, body
+        return json.loads(body)["data"]
+
+    def wait_log(self, text: str) -> None:
+        """Until a log line has ``text``."""
+        deadline = time.monotonic() + 30
+        while not any(text in line for line in self.log):
+            assert time.monotonic() < deadline, f"no {text!r} in:\n" + "".join(self.log)
+            assert self.process.poll() is None, "".join(self.log)
+            time.sleep(0.01)
+
+    def stop(self) -> int:
+        """SIGTERM, and the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+
+@contextmanager
+def dev(project: Path, state: Path, *arguments: object) -> Iterator[Dev]:
+    """``edgesim dev`` on a free port, ready; killed at the end if it still runs."""
+    command = [sys.executable, "-m", "edgesim.cli", "dev", project, "--port", "0", "--state", state]
+    process = subprocess.Popen(
+        [*map(str, command), *map(str, arguments)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    log: list[str] = []
+    reader = threading.Thread(target=lambda: log.extend(process.stderr or ()), daemon=True)
+    reader.start()
+    try:
+        line = process.stdout.readline()
+        if not line.startswith("Ready on "):
+            process.kill()
+            reader.join(5)
+            raise AssertionError(f"not ready: {line!r}\n" + "".join(log))
+        yield Dev(process, line.removeprefix("Ready on ").strip(), log)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        reader.join(5)
+        process.stdout.close()
+        process.stderr.close()

@@ -1,0 +1,112 @@
+"""A bucket with all that it stands on, for R2's tests."""
+
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+
+from edgesim.clock import Clock
+from edgesim.model import R2Object, Stream, read_all
+from edgesim.r2.bucket import Bucket, R2ObjectBody
+from edgesim.r2.driver import DRIVERS, R2Driver
+from edgesim.r2.notifications import Notifications, Rule
+from edgesim.urls import opener
+from tests.servers_s3 import S3Server
+
+NOW_MS = 1_790_000_000_123
+RULES = {
+    "events": [
+        Rule("ingest", "object-create", "in/", ".gz"),
+        Rule("audit", "object-delete", "in/"),
+    ]
+}
+
+class StillClock(Clock):
+    """Time stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        super().__init__(seed=1)
+        self.time_ms = NOW_MS
+
+    def now(self) -> float:
+        return self.time_ms / 1000
+
+    def now_ms(self) -> int:
+        return self.time_ms
+
+
+class World(msgspec.Struct):
+    """A bucket and what it stands on."""
+
+    bucket: Bucket
+    driver: R2Driver
+    clock: StillClock
+    notifications: Notifications
+
+    def other(self, name: str) -> Bucket:
+        """Another bucket of the same store."""
+        return Bucket(name, self.driver, self.clock, self.notifications)
+
+    async def told(self) -> list[tuple[str, dict[str, object]]]:
+        """The notifications that wait: queue and message."""
+        return [(one.queue, json.loads(one.body)) for one in await self.driver.outbox(1000)]
+
+
+class Store(msgspec.Struct):
+    """Where a driver keeps its things, so that a test can open it again."""
+
+    url: str
+    state: Path
+    keys: dict[str, str]
+
+    @classmethod
+    def memory(cls) -> "Store":
+        """A store that is forgotten when it is closed."""
+        return cls("memory:", Path(), {})
+
+    @classmethod
+    def file(cls, folder: Path) -> "Store":
+        """A store under a directory."""
+        return cls(f"file:{folder / 'r2'}", folder, {})
+
+    @classmethod
+    def s3(cls, server: S3Server, folder: Path, options: str = "") -> "Store":
+        """A corner of the server that belongs to ``folder`` alone."""
+        own = hashlib.md5(str(folder).encode()).hexdigest()
+        return cls(
+            f"s3://{server.address}?secure=false&region=us-east-1&prefix={own}/{options}",
+            folder / "state",
+            {"access_key": server.access_key, "secret_key": server.secret_key},
+        )
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[World]:
+        """A new life of the store."""
+        clock = StillClock()
+        notifications = Notifications(RULES, clock, "account-1")
+        open_r2 = opener("r2", self.url, DRIVERS)
+        async with open_r2(self.url, clock, self.state, **self.keys) as driver:
+            bucket = Bucket("events", driver, clock, notifications)
+            yield World(bucket, driver, clock, notifications)
+
+
+async def text(found: R2ObjectBody | R2Object | None) -> bytes:
+    """The body of what ``get`` gave."""
+    assert isinstance(found, R2ObjectBody)
+    return await read_all(found.body)
+
+
+async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
+    """Each part as it is."""
+    for part in parts:
+        yield part
+
+
+def stream(*parts: bytes, length: int | None = None) -> Stream:
+    """The parts as a body that announces ``length`` bytes, by default rightly."""
+    return Stream(chunks(*parts), sum(map(len, parts)) if length is None else length)
+
+

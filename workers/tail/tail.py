@@ -1,0 +1,24 @@
+"""The Tail Worker: PIPE_ME lines to the events Pipeline, PIPE_ERR lines to the errors Pipeline.
+
+One parse a line, order kept, one send for each pipeline and call unless it would be too large.  A
+receiver that threw, was killed or logged too much is a record of the errors stream.
+"""
+
+from rpc import call
+from traces import read_trace, split
+
+from workers import WorkerEntrypoint
+
+
+class Default(WorkerEntrypoint):
+    """Takes traces, sends records."""
+
+    async def tail(self, events, env=None, ctx=None):
+        records, errors = [], []
+        for trace in events:
+            found, wrong = read_trace(trace)
+            records += found
+            errors += wrong
+        for binding, stream in ((self.env.PIPELINE, records), (self.env.ERROR_PIPELINE, errors)):
+            for chunk in split(stream):
+                await call(binding, "send", chunk)

@@ -1,0 +1,89 @@
+"""From traces to records: pure functions over one trace at a time."""
+
+import json
+
+EVENT_MARK = "PIPE_ME "
+ERROR_MARK = "PIPE_ERR "
+RAW_CHARS_MAX = 8192
+SEND_BYTES_MAX = 4_000_000
+_FINE = ("ok", "canceled")
+
+
+def line_of(message):
+    """A console call's arguments as one line: one string from print, several from console.log."""
+    parts = message.to_py() if hasattr(message, "to_py") else message
+    return " ".join(part if isinstance(part, str) else json.dumps(part) for part in parts)
+
+
+def read_line(line):
+    """(events or errors, record, size) of a marked line; None for any other.
+
+    A marked line that does not parse is an error record: it never costs its neighbours.
+    """
+    if line.startswith(EVENT_MARK):
+        stream, text = "events", line[len(EVENT_MARK) :]
+    elif line.startswith(ERROR_MARK):
+        stream, text = "errors", line[len(ERROR_MARK) :]
+    else:
+        return None
+    try:
+        record = json.loads(text)
+    except ValueError as error:
+        return "errors", ("unparsable_log", str(error), line), len(text)
+    if not isinstance(record, dict):
+        return "errors", ("unparsable_log", "not a JSON object", line), len(text)
+    return stream, record, len(text)
+
+
+def error_record(received_at, worker, reason, detail, raw=""):
+    """A row of the errors stream, in the shape of all of them."""
+    return {
+        "received_at": int(received_at),
+        "worker": worker,
+        "reason": reason,
+        "detail": detail[:RAW_CHARS_MAX],
+        "raw": raw[:RAW_CHARS_MAX],
+        "ip": "",
+        "user_agent": "",
+        "country": "",
+    }
+
+
+def read_trace(trace):
+    """Two lists of (record, size) of one trace: events, errors."""
+    worker = trace.scriptName or ""
+    when = trace.eventTimestamp or 0
+    streams = {"events": [], "errors": []}
+    for log in trace.logs:
+        found = read_line(line_of(log.message))
+        if found is None:
+            continue
+        stream, record, size = found
+        if isinstance(record, tuple):
+            record = error_record(log.timestamp, worker, *record)
+        streams[stream].append((record, size))
+    for reason, detail in _troubles(trace):
+        streams["errors"].append((error_record(when, worker, reason, detail), len(detail)))
+    return streams["events"], streams["errors"]
+
+
+def _troubles(trace):
+    """What went wrong with the invocation itself."""
+    troubles = [(trace.outcome, str(exception.message)) for exception in trace.exceptions]
+    if not troubles and trace.outcome not in _FINE:
+        troubles.append((trace.outcome, f"the invocation ended as {trace.outcome}"))
+    if getattr(trace, "truncated", False):
+        troubles.append(("truncated", "the trace was over its budget; some of its logs are lost"))
+    return troubles
+
+
+def split(records, limit=SEND_BYTES_MAX):
+    """Lists of records, each list's sizes within ``limit`` as far as single records allow."""
+    chunks, size = [], limit + 1
+    for record, record_size in records:
+        if size + record_size > limit:
+            chunks.append([])
+            size = 0
+        chunks[-1].append(record)
+        size += record_size
+    return chunks
