@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -23,6 +24,7 @@ RULES = {
         Rule("audit", "object-delete", "in/"),
     ]
 }
+
 
 class StillClock(Clock):
     """Time stands still until a test moves it."""
@@ -50,7 +52,7 @@ class World(msgspec.Struct):
         """Another bucket of the same store."""
         return Bucket(name, self.driver, self.clock, self.notifications)
 
-    async def told(self) -> list[tuple[str, dict[str, object]]]:
+    async def told(self) -> list[tuple[str, dict[str, Any]]]:
         """The notifications that wait: queue and message."""
         return [(one.queue, json.loads(one.body)) for one in await self.driver.outbox(1000)]
 
@@ -108,5 +110,3 @@ async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
 def stream(*parts: bytes, length: int | None = None) -> Stream:
     """The parts as a body that announces ``length`` bytes, by default rightly."""
     return Stream(chunks(*parts), sum(map(len, parts)) if length is None else length)
-
-

@@ -53,7 +53,9 @@ class HttpClickHouse:
             response = await self._post(parameters, headers, statement.sql.encode())
         if response.status != 200:
             raise await _failure(response)
-        wanted = response.headers.get("X-ClickHouse-Format", statement.default_format)
+        # Old servers do not say which format they wrote: it is what they were asked for.
+        asked = statements.cut_format(statement.sql)[1] or statement.default_format
+        wanted = response.headers.get("X-ClickHouse-Format", asked)
         return Answer(_chunks(response), wanted)
 
     async def _post(

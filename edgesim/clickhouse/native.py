@@ -1,8 +1,8 @@
 """``clickhouse://host:9000/db``: a real server by its native protocol, through clickhouse-driver.
 
 The client is synchronous and not safe to share, so each statement has a client and a thread of its
-own.  Inserts of text formats are refused here, with the cure: the server parses them itself over
-HTTP, several times faster than Python could (clickhouse+http://).
+own.  Inserts of rows as text are refused here, with the cure: over HTTP (clickhouse+http://) the server
+parses them itself, several times faster than Python could.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from anyio.to_thread import run_sync  # noqa: TID251 (a blocking client, not deterministic)
 from clickhouse_driver import Client
 from clickhouse_driver.errors import Error, ServerException
+from clickhouse_driver.settings.available import settings as known_settings
 
 from edgesim.clickhouse import formats, statements
 from edgesim.clickhouse.driver import Answer, ClickHouseDriver, Statement
@@ -25,6 +26,9 @@ DETERMINISTIC = False
 CONNECT_SECONDS = 10
 ANSWER_SECONDS = 300
 NOT_IMPLEMENTED = 48
+UNKNOWN_SETTING = 115
+SETTINGS_AS_STRINGS = 54429
+"""The protocol revision from which the server itself checks the names of settings."""
 
 
 class NativeClickHouse:
@@ -45,10 +49,10 @@ class NativeClickHouse:
 
     async def execute(self, statement: Statement) -> Answer:
         """Run it in a thread and write its rows in the format asked for."""
-        if statements.as_insert(statement.sql) is not None:
+        if statements.brings_rows(statement.sql) or statements.as_insert(statement.sql):
             raise ClickHouseError(
                 NOT_IMPLEMENTED,
-                "inserting formatted data over the native protocol is not supported; name the "
+                "inserting rows as text over the native protocol is not supported; name the "
                 "server as clickhouse+http://host:8123",
             )
         sql, own_format = statements.cut_format(statement.sql)
@@ -61,6 +65,8 @@ class NativeClickHouse:
         options = self._options | ({"database": statement.database} if statement.database else {})
         client = Client(**options)
         try:
+            client.connection.connect()
+            _check_settings(client, statement)
             result = client.execute(sql, with_column_types=True, settings=dict(statement.settings))
         except ServerException as error:
             text = f"Code: {error.code}. {error.message.partition(' Stack trace:')[0].strip()}"
@@ -70,6 +76,15 @@ class NativeClickHouse:
         finally:
             client.disconnect()
         return result if isinstance(result, tuple) else ([], [])
+
+
+def _check_settings(client: Client, statement: Statement) -> None:
+    """Old servers take settings in a binary form, and the client leaves out what it does not know."""
+    if client.connection.server_info.used_revision >= SETTINGS_AS_STRINGS:
+        return
+    unknown = sorted(set(statement.settings) - set(known_settings))
+    if unknown:
+        raise ClickHouseError(UNKNOWN_SETTING, f"Unknown setting {unknown[0]}")
 
 
 async def _once(body: bytes) -> AsyncIterator[bytes]:

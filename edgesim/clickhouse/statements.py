@@ -24,6 +24,7 @@ _OPAQUE = re.compile(
 _FORMAT = re.compile(r"\bFORMAT\s+(\w+)\s*;?\s*$", re.IGNORECASE)
 _INSERT_FORMAT = re.compile(r"\bFORMAT\s+(\w+)[ \t]*(?:\r?\n|\s|;|$)", re.IGNORECASE)
 _INSERT_BODY = re.compile(r"\b(?:SELECT|WITH|VALUES|FORMAT)\b", re.IGNORECASE)
+_SELECT = re.compile(r"\b(?:SELECT|WITH)\b", re.IGNORECASE)
 _SETTINGS = re.compile(r"\bSETTINGS\b", re.IGNORECASE)
 _INPUT = re.compile(r"\binput\s*\(", re.IGNORECASE)
 _SETTING_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -65,6 +66,11 @@ def as_insert(sql: str) -> Insert | None:
     if found is None:
         return None
     return Insert(sql[: found.start()].rstrip(), found[1], sql[found.end() :])
+
+
+def brings_rows(sql: str) -> bool:
+    """Whether it is an INSERT whose rows come with it (VALUES, FORMAT), not from a SELECT."""
+    return kind(sql) == "INSERT" and _SELECT.search(masked(sql)) is None
 
 
 def cut_format(sql: str) -> tuple[str, str | None]:

@@ -92,11 +92,19 @@ class _Reader:
         if self._started:
             await anyio.lowlevel.checkpoint()  # others run between the chunks of a large object
         self._started = True
+        try:
+            chunk = self._read()
+        except RunError:
+            await self.aclose()
+            raise
+        self._left -= len(chunk)
+        return chunk
+
+    def _read(self) -> bytes:
         with _explained(self._path):
             chunk = self._file.read(min(_CHUNK_BYTES, self._left))
         if not chunk:
             raise RunError(f"r2 store {self._path}: cut short, {self._left} bytes are missing")
-        self._left -= len(chunk)
         return chunk
 
     async def aclose(self) -> None:

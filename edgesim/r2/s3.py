@@ -121,11 +121,16 @@ class S3R2:
                 if error.code == "InvalidRange":
                     return await self._get_nothing(bucket, key)
                 raise
-        found = self._read_headers(name, response.headers)
+        reader = _Reader(response, f"{bucket}/{key}")
+        try:
+            found = self._read_headers(name, response.headers)
+        except RunError:
+            await reader.aclose()
+            raise
         if found is None:
-            response.close()
+            await reader.aclose()
             return None
-        return found, _Reader(response, f"{bucket}/{key}")
+        return found, reader
 
     async def delete(
         self, bucket: str, keys: Sequence[str], outbox: Callable[[R2Object], Sequence[Outgoing]]
@@ -198,7 +203,7 @@ class S3R2:
             cast("BinaryIO", spool),
             stored.size,
             content_type=content_type if _fits_header(content_type) else "",
-            metadata={_HEADER: base64.urlsafe_b64encode(msgspec.json.encode(stored)).decode()},
+            metadata={_HEADER: _encode(stored)},
             # An object of exactly one part would go by a way of the client that sends it only once.
             part_size=_PART_BYTES + (stored.size == _PART_BYTES),
             num_parallel_uploads=1,  # with more, the client holds the whole object in memory
@@ -228,7 +233,8 @@ class S3R2:
                 for name in names:
                     group.start_soon(stat, name)
         except ExceptionGroup as errors:
-            raise errors.exceptions[0] from None
+            first = errors.exceptions[0]
+            raise first from first.__cause__
         return [stored for name in names if (stored := found[name]) is not None]
 
     async def _get_nothing(
@@ -238,10 +244,11 @@ class S3R2:
         return None if found is None else (found, iterate(b""))
 
     def _read_headers(self, name: str, headers: Mapping[str, str]) -> R2Object | None:
-        """What R2 knows of an object; None for one of somebody else's whose key cannot be known."""
-        ours = headers.get(f"x-amz-meta-{_HEADER}")
-        if ours is not None:
-            return msgspec.json.decode(base64.urlsafe_b64decode(ours), type=R2Object)
+        """What R2 knows of an object; None for one of others' whose key cannot be known."""
+        header = headers.get(f"x-amz-meta-{_HEADER}")
+        ours = None if header is None else _decode(name, header)
+        if ours is not None and self._name(ours.key) == name:  # else a copy, made by others
+            return ours
         if self._settings.keys == "encoded":
             return None
         etag = headers["etag"].strip('"')
@@ -260,12 +267,13 @@ class S3R2:
         """Names in batches of at least ``size``, in the order of their keys from batch to batch."""
         head = len(self._settings.prefix) + HEAD_CHARACTERS
         batch: list[str] = []
-        async for item in self._listed(bucket, prefix, after):
-            name = str(item.object_name)
-            if len(batch) >= size and name[:head] != batch[-1][:head]:
-                yield batch
-                batch = []
-            batch.append(name)
+        async with aclosing(self._listed(bucket, prefix, after)) as listed:
+            async for item in listed:
+                name = str(item.object_name)
+                if len(batch) >= size and name[:head] != batch[-1][:head]:
+                    yield batch
+                    batch = []
+                batch.append(name)
         if batch:
             yield batch
 
@@ -307,10 +315,13 @@ class _Reader:
         return self
 
     async def __anext__(self) -> bytes:
-        with _explained(self._place):
-            chunk = await self._response.content.readany()
+        try:
+            with _explained(self._place):
+                chunk = await self._response.content.readany()
+        except BaseException:
+            await self.aclose()
+            raise
         if not chunk:
-            self._response.release()
             raise StopAsyncIteration
         return chunk
 
@@ -324,6 +335,17 @@ def _explained(place: object) -> Iterator[None]:
         yield
     except (MinioException, aiohttp.ClientError, OSError, ValueError) as error:
         raise RunError(f"r2 store {place}: {error}") from error
+
+
+def _encode(stored: R2Object) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode(stored)).decode()
+
+
+def _decode(name: str, header: str) -> R2Object:
+    try:
+        return msgspec.json.decode(base64.urlsafe_b64decode(header), type=R2Object)
+    except (ValueError, msgspec.MsgspecError) as error:
+        raise RunError(f"r2 store {name}: its {_HEADER} header is damaged: {error}") from error
 
 
 def _fits_header(text: str) -> bool:

@@ -6,12 +6,13 @@ headers of at most 8 KB; retries that are over within 50 ms.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
-from io import BytesIO
 from typing import Any
 
 import aiohttp
 import anyio
+from aiohttp.payload import BytesPayload
 
 _PAUSES = (0.1, 0.2, 0.4, 0.8)
 _PASSING = frozenset({500, 502, 503, 504})
@@ -49,10 +50,21 @@ class Session:
     async def _send(
         self, method: str, url: Any, data: bytes | None, headers: Mapping[str, str]
     ) -> aiohttp.ClientResponse:
-        # Given as a file, a large body goes out in pieces between which others run.
-        body = BytesIO(data) if data else None
-        return await self._session.request(method, url, data=body, headers=headers)
+        return await self._session.request(method, url, data=_payload(data), headers=headers)
 
     async def close(self) -> None:
         """Let go of all connections."""
         await self._session.close()
+
+
+def _payload(data: bytes | None) -> BytesPayload | None:
+    """A body that can be sent again.
+
+    aiohttp warns of large bytes and wants a file instead, but sends a file's rest, nothing, when
+    it repeats a request by itself on a connection that was found closed.
+    """
+    if not data:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        return BytesPayload(data)

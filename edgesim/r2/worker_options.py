@@ -115,16 +115,19 @@ def _range(value: Any) -> Range | None:
         for other in ("offset", "length"):
             if other in given:
                 raise PlatformError(f"Suffix is incompatible with {other}.", "TypeError")
-        return Range(suffix=_whole(given["suffix"], "Suffix", "suffix"))
+        return Range(suffix=_whole(given, "suffix", "Suffix"))
     return Range(
-        offset=_whole(given["offset"], "Starting offset") if "offset" in given else None,
-        length=_whole(given["length"], "Length") if "length" in given else None,
+        offset=_whole(given, "offset", "Starting offset"),
+        length=_whole(given, "length", "Length"),
     )
 
 
-def _whole(value: Any, name: str, subject: str = "range") -> int:
-    number = _number(value, name, "R2Range")
+def _whole(given: Mapping[str, Any], field: str, name: str) -> int | None:
+    if field not in given:
+        return None
+    number = _number(given[field], field, "R2Range")
     if number < 0:
+        subject = "suffix" if field == "suffix" else "range"
         raise PlatformError(
             f"Invalid {subject}. {name} ({number:g}) must be greater than or equal to 0.",
             "RangeError",

@@ -33,9 +33,14 @@ def test_posted_events_are_rows(server):
     """Events posted over HTTP, one or many a request, are rows of the table, field by field."""
     for number in range(20):
         assert server.post(EVENT | {"player_id": f"single-{number}"}) == 200
-    assert server.post([EVENT | {"player_id": "array", "extra": number} for number in range(30)]) == 200
+    assert (
+        server.post([EVENT | {"player_id": "array", "extra": number} for number in range(30)])
+        == 200
+    )
     server.drain()
-    assert server.sql("SELECT count() AS n FROM events WHERE player_id LIKE 'single-%'") == [{"n": 20}]
+    assert server.sql("SELECT count() AS n FROM events WHERE player_id LIKE 'single-%'") == [
+        {"n": 20}
+    ]
     rows = server.sql(
         "SELECT toUnixTimestamp64Milli(ts) AS ts, event, props FROM events "
         "WHERE player_id = 'array' ORDER BY JSONExtractInt(props, 'extra')"
@@ -117,7 +122,9 @@ def test_sql_command_asks_the_running_server(tmp_path):
     with dev(WORKERS, tmp_path, "--no-reload") as running:
         running.post(EVENT)
         running.drain()
-        asked = edgesim("sql", "SELECT count() FROM events", "--project", WORKERS, "--state", tmp_path)
+        asked = edgesim(
+            "sql", "SELECT count() FROM events", "--project", WORKERS, "--state", tmp_path
+        )
         assert (asked.returncode, asked.stdout) == (0, "1\n")
         second = edgesim("dev", WORKERS, "--port", "0", "--state", tmp_path)
         assert second.returncode == 2

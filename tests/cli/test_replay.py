@@ -44,7 +44,9 @@ def test_json_report(tmp_path):
     """The JSON report has responses and the stats of every stage."""
     fixture = tmp_path / "mixed.ndjson"
     fixture.write_text(
-        EVENT + "\n" + '{"request": {"body": "broken"}}\n{"request": {"method": "GET", "path": "/health"}}\n'
+        EVENT
+        + "\n"
+        + '{"request": {"body": "broken"}}\n{"request": {"method": "GET", "path": "/health"}}\n'
     )
     done = edgesim(
         *("replay", fixture, "--project", WORKERS, "--isolation", "inline", "--report", "json")

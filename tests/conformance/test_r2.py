@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import msgspec
 import pytest
 
@@ -210,6 +211,23 @@ async def test_a_body_that_fails_changes_nothing(bucket):
     with pytest.raises(ConnectionResetError):
         await bucket.put("a", Stream(broken(), 10))
     assert await text(await bucket.get("a")) == b"old"
+
+
+async def test_a_cancelled_put_changes_nothing(bucket):
+    """A caller that goes away amid its body leaves the object from before, and no lock behind."""
+
+    async def endless():
+        while True:
+            yield b"new" * 10_000
+            await anyio.lowlevel.checkpoint()
+            group.cancel_scope.cancel()
+
+    await bucket.put("in/a.gz", b"old")
+    async with anyio.create_task_group() as group:
+        group.start_soon(bucket.put, "in/a.gz", Stream(endless(), 10**9))
+    assert await text(await bucket.get("in/a.gz")) == b"old"
+    with anyio.fail_after(5):
+        assert await bucket.put("in/a.gz", b"newer")
 
 
 @pytest.mark.parametrize(

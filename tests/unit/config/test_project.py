@@ -97,7 +97,9 @@ def test_state_directory_moves_what_is_in_it(tmp_path):
 
 def test_environment_variables():
     """EDGESIM_X is the field x; an empty variable is none."""
-    read = Environment.read({"EDGESIM_R2": "memory:", "EDGESIM_S3_ACCESS_KEY": "k", "EDGESIM_QUEUES": ""})
+    read = Environment.read(
+        {"EDGESIM_R2": "memory:", "EDGESIM_S3_ACCESS_KEY": "k", "EDGESIM_QUEUES": ""}
+    )
     assert (read.r2, read.s3_access_key, read.queues) == ("memory:", "k", None)
 
 

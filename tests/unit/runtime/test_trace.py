@@ -59,7 +59,9 @@ def test_logs_never_exceed_the_budget(sizes):
     assert written.truncated == (len(kept) < len(sizes))
 
 
-@pytest.mark.parametrize("name", ["Cookie", "set-cookie", "Authorization", "X-Api-Key", "x-keyboard"])
+@pytest.mark.parametrize(
+    "name", ["Cookie", "set-cookie", "Authorization", "X-Api-Key", "x-keyboard"]
+)
 def test_secret_headers_are_redacted(name):
     """Cookies, and names that contain auth, jwt, key, secret or token, are hidden."""
     event = fetch_event(HttpRequest("GET", "http://x/", [(name, "v"), ("Accept", "a")]))

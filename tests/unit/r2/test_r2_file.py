@@ -1,0 +1,226 @@
+"""The file driver: what is on the disk, and what crashes and full disks do to it."""
+
+import resource
+import sqlite3
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from edgesim.clock import Clock
+from edgesim.errors import ConfigError, RunError, UsageError
+from edgesim.model import Stream
+from edgesim.r2.bucket import R2ObjectBody
+from edgesim.r2.file import open_r2
+from tests.r2_world import Store, World, text
+
+pytestmark = pytest.mark.anyio
+
+HOSTILE_KEYS = ["../../x", "/etc/passwd", "..", "nul\0nul", "k" * 1024, "😀", "a\nb", "../r2x"]
+
+
+def blobs(folder: Path) -> list[Path]:
+    """The files that hold objects' bytes."""
+    return sorted((folder / "r2" / "blobs").iterdir())
+
+
+async def test_hostile_keys_touch_nothing_outside_the_root(tmp_path):
+    """Whatever a key says, files are made under the root only, and never called by the key."""
+    (tmp_path / "x").write_text("precious")
+    async with Store.file(tmp_path).open() as world:
+        for key in HOSTILE_KEYS:
+            await world.bucket.put(key, b"evil")
+            assert await text(await world.bucket.get(key)) == b"evil"
+        names = [path.name for path in blobs(tmp_path)]
+        await world.bucket.delete(HOSTILE_KEYS)
+    assert len(names) == len(HOSTILE_KEYS)
+    assert all(len(name) == 32 and name.isalnum() for name in names)
+    assert (tmp_path / "x").read_text() == "precious"
+    assert {path.name for path in tmp_path.iterdir()} == {"r2", "x"}
+    assert {path.name for path in (tmp_path / "r2").iterdir()} == {"blobs", "index.db", "lock"}
+
+
+async def test_replaced_and_deleted_objects_leave_no_files(tmp_path):
+    """The old version's file goes when the new one is durable."""
+    async with Store.file(tmp_path).open() as world:
+        await world.bucket.put("a", b"1")
+        await world.bucket.put("a", b"2")
+        assert len(blobs(tmp_path)) == 1
+        await world.bucket.delete("a")
+        assert blobs(tmp_path) == []
+
+
+async def test_a_failed_put_leaves_no_file(tmp_path):
+    """Neither a broken body nor a refused one."""
+
+    async def broken():
+        yield b"x" * 1000
+        raise ConnectionResetError
+
+    async with Store.file(tmp_path).open() as world:
+        with pytest.raises(ConnectionResetError):
+            await world.bucket.put("a", Stream(broken(), 2000))
+        assert blobs(tmp_path) == []
+
+
+async def test_a_large_reader_outlives_its_object(tmp_path):
+    """A reader in the middle of an object goes on though the object is overwritten and deleted."""
+    data = bytes(range(256)) * 20_000
+    async with Store.file(tmp_path).open() as world:
+        await world.bucket.put("a", data)
+        found = await world.bucket.get("a")
+        assert isinstance(found, R2ObjectBody)
+        head = await found.body.read()
+        await world.bucket.put("a", b"new")
+        await world.bucket.delete("a")
+        assert 0 < len(head) < len(data)
+        assert head + await text(found) == data
+
+
+async def test_what_a_crash_left_behind_is_removed(tmp_path):
+    """A blob that no object names is gone after the next start; the others stay."""
+    async with Store.file(tmp_path).open() as world:
+        await world.bucket.put("a", b"x")
+    (tmp_path / "r2" / "blobs" / "half").write_bytes(b"half an object")
+    async with Store.file(tmp_path).open() as world:
+        assert await text(await world.bucket.get("a")) == b"x"
+        assert len(blobs(tmp_path)) == 1
+
+
+PUT_FOREVER = """
+import anyio, itertools, sys
+from pathlib import Path
+from tests.r2_world import Store
+
+async def main():
+    async with Store.file(Path(sys.argv[1])).open() as world:
+        for number in itertools.count():
+            await world.bucket.put(f"in/{number}.gz", b"x" * 50_000)
+            await world.bucket.put("again", str(number).encode())
+            print(number, flush=True)
+
+anyio.run(main)
+"""
+
+
+def killed_amid_puts(folder: Path) -> int:
+    """Put objects in another process until it is killed; the last number that it acknowledged."""
+    command = [sys.executable, "-c", PUT_FOREVER, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        for _ in range(40):
+            last = int(process.stdout.readline())
+        process.kill()
+    return last
+
+
+async def test_nothing_that_was_acknowledged_dies_with_the_process(tmp_path):
+    """After kill -9 amid puts, every object that was put is whole, told of, and nothing is over."""
+    last = killed_amid_puts(tmp_path)
+    async with Store.file(tmp_path).open() as world:
+        for number in range(last + 1):
+            assert await text(await world.bucket.get(f"in/{number}.gz")) == b"x" * 50_000
+        assert int(await text(await world.bucket.get("again"))) >= last
+        objects, _ = await world.driver.usage("events")
+        told = [message["object"]["key"] for _, message in await world.told()]
+        assert told == [f"in/{number}.gz" for number in range(objects - 1)]
+        assert len(blobs(tmp_path)) == objects
+
+
+async def test_the_store_belongs_to_one_process(tmp_path):
+    """A second one is refused in one line; the first is not disturbed."""
+    async with Store.file(tmp_path).open() as world:
+        with pytest.raises(UsageError, match="is in use by another edgesim process"):
+            async with Store.file(tmp_path).open():
+                pass
+        await world.bucket.put("a", b"x")
+    async with Store.file(tmp_path).open() as world:
+        assert await world.bucket.head("a")
+
+
+@contextmanager
+def files_of_at_most(size: int):
+    """The kernel refuses to let a file grow beyond ``size`` bytes: a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+async def test_a_full_disk_is_a_run_error_and_loses_nothing(tmp_path):
+    """The error has its cause, the object from before stays, and nothing is left over."""
+    async with Store.file(tmp_path).open() as world:
+        await world.bucket.put("a", b"old")
+        with files_of_at_most(1_000_000), pytest.raises(RunError, match="File too large") as failed:
+            await world.bucket.put("a", b"x" * 5_000_000)
+        assert isinstance(failed.value.__cause__, OSError)
+        assert len(blobs(tmp_path)) == 1
+        assert await text(await world.bucket.get("a")) == b"old"
+        await world.bucket.put("a", b"x" * 5_000_000)
+
+
+async def test_a_full_index_is_a_run_error_and_loses_nothing(tmp_path):
+    """If the commit fails, neither the object nor its notification is there."""
+    async with Store.file(tmp_path).open() as world:
+        with files_of_at_most(4096), pytest.raises(RunError) as failed:
+            await world.bucket.put("in/a.gz", b"x", custom_metadata={"k": "v" * 8000})
+        assert isinstance(failed.value.__cause__, sqlite3.Error)
+        assert await world.bucket.head("in/a.gz") is None
+        assert await world.told() == []
+        assert blobs(tmp_path) == []
+        await world.bucket.put("in/a.gz", b"x")
+        assert len(await world.told()) == 1
+
+
+async def test_damage_is_told_and_not_served(tmp_path):
+    """A blob that is gone or too short is an error, never a short object."""
+    async with Store.file(tmp_path).open() as world:
+        await world.bucket.put("a", b"0123456789")
+        (blob,) = blobs(tmp_path)
+        blob.write_bytes(b"0123")
+        with pytest.raises(RunError, match="cut short, 6 bytes are missing"):
+            await text(await world.bucket.get("a"))
+        blob.unlink()
+        with pytest.raises(RunError, match="No such file"):
+            await world.bucket.get("a")
+
+
+async def test_a_state_that_is_no_database_is_a_run_error(tmp_path):
+    """The message names the file."""
+    (tmp_path / "r2").mkdir()
+    (tmp_path / "r2" / "index.db").write_bytes(b"not a database" * 1000)
+    with pytest.raises(RunError, match=r"index\.db: file is not a database"):
+        async with Store.file(tmp_path).open():
+            pass
+
+
+async def test_a_root_that_cannot_be_made_is_a_run_error(tmp_path):
+    """So is a path through a file."""
+    (tmp_path / "r2").write_text("a file")
+    with pytest.raises(RunError, match="Not a directory"):
+        async with Store.file(tmp_path).open():
+            pass
+
+
+async def test_a_url_without_a_path_is_refused(tmp_path):
+    """Rather than to fill the working directory."""
+    with pytest.raises(ConfigError, match="write file:PATH"):
+        async with open_r2("file:", Clock(), tmp_path):
+            pass
+
+
+async def test_an_idle_bucket_keeps_no_locks():
+    """Keys that were written once cost nothing afterwards."""
+
+    def locks(world: World) -> int:
+        return len(world.bucket._locks)
+
+    async with Store.memory().open() as world:
+        for number in range(20):
+            await world.bucket.put(str(number), b"")
+        await world.bucket.delete([str(number) for number in range(20)])
+        assert locks(world) == 0

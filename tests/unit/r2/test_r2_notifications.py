@@ -1,0 +1,198 @@
+"""Notification rules and the relay that delivers what they say."""
+
+import json
+from itertools import pairwise
+
+import anyio
+import anyio.lowlevel
+import pytest
+from structlog.testing import capture_logs
+
+from edgesim.errors import ConfigError, RunError
+from edgesim.model import R2Object
+from edgesim.r2.notifications import Notifications, Rule
+from tests.r2_world import StillClock, Store
+
+pytestmark = pytest.mark.anyio
+
+
+def notifications(*rules: Rule) -> Notifications:
+    """The rules, all for one bucket."""
+    return Notifications({"events": rules}, StillClock(), "account-1")
+
+
+def fired(rules: Notifications, action, key: str) -> list[str]:
+    """The queues that would hear of it."""
+    thing = R2Object(key=key, version="v", size=1, etag="e", uploaded=0)
+    return [entry.queue for entry in rules.messages_for("events", action, thing)]
+
+
+# --- rules ----------------------------------------------------------------------------------------
+
+
+def test_prefix_and_suffix_are_literal_and_both_must_match():
+    """No patterns; they may share characters of the key."""
+    rules = notifications(Rule("q", prefix="a.*", suffix="*b"))
+    assert fired(rules, "PutObject", "a.*b") == ["q"]
+    assert fired(rules, "PutObject", "a.x*b") == []
+    assert fired(rules, "PutObject", "a.*x") == []
+
+
+def test_a_rule_fires_for_its_events_only():
+    """object-create is the default; both can be named."""
+    rules = notifications(
+        Rule("puts", prefix="1"),
+        Rule("deletes", "object-delete", "1"),
+        Rule("both", ("object-create", "object-delete"), "2"),
+    )
+    assert fired(rules, "PutObject", "1") == ["puts"]
+    assert fired(rules, "DeleteObject", "1") == ["deletes"]
+    assert fired(rules, "PutObject", "2") == fired(rules, "DeleteObject", "2") == ["both"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Rule("a"), Rule("a")),
+        (Rule("a"), Rule("b")),
+        (Rule("a", prefix="logs/"), Rule("b", prefix="logs/2026/")),
+        (Rule("a", suffix=".gz"), Rule("b", suffix=".json.gz")),
+        (Rule("a", prefix="logs/"), Rule("b", suffix=".gz")),
+        (Rule("a", prefix="x", suffix=".gz"), Rule("b", prefix="x/y", suffix="z")),
+        (Rule("a"), Rule("b", ("object-delete", "object-create"))),
+    ],
+)
+def test_rules_that_would_fire_twice_are_refused(one, other):
+    """The error names the place, the rules and a key that both would tell of."""
+    with pytest.raises(ConfigError, match=r"r2\.events\.notifications: rules 1 and 2") as refused:
+        notifications(one, other)
+    assert repr(
+        max(one.prefix, other.prefix, key=len) + max(one.suffix, other.suffix, key=len)
+    ) in (str(refused.value))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Rule("a", prefix="a/"), Rule("b", prefix="b/")),
+        (Rule("a", suffix=".gz"), Rule("b", suffix=".json")),
+        (Rule("a", prefix="logs/", suffix=".gz"), Rule("b", prefix="logs/", suffix=".json")),
+        (Rule("a", "object-create"), Rule("b", "object-delete")),
+    ],
+)
+def test_rules_that_exclude_each_other_are_fine(one, other):
+    """Different prefixes, suffixes or events."""
+    notifications(one, other)
+
+
+def test_rules_of_different_buckets_never_overlap():
+    """Each bucket has its own."""
+    Notifications({"a": [Rule("q")], "b": [Rule("q")]}, StillClock(), "account-1")
+
+
+def test_a_bucket_has_at_most_100_rules():
+    """As on the platform."""
+    rules = [Rule("q", prefix=f"{number:03}/") for number in range(101)]
+    notifications(*rules[:100])
+    with pytest.raises(ConfigError, match="101 rules; a bucket has at most 100"):
+        notifications(*rules)
+
+
+# --- the relay ------------------------------------------------------------------------------------
+
+
+class Queues:
+    """Queues that fail at the attempts that a test names, and take everything else."""
+
+    def __init__(self, *failing: int) -> None:
+        self.failing = failing
+        self.arrived: list[str] = []
+        self.times: list[float] = []
+
+    async def send(self, queue: str, body: bytes) -> None:
+        """Take a message, or fail."""
+        self.times.append(anyio.current_time())
+        if len(self.times) in self.failing:
+            raise RunError("the queue store is away")
+        self.arrived.append(json.loads(body)["object"]["key"])
+
+
+async def settled(world) -> None:
+    """Wait until no notification is left."""
+    with anyio.fail_after(20):
+        while await world.notifications.pending(world.driver):
+            await anyio.lowlevel.checkpoint()
+
+
+async def test_a_crash_between_put_and_relay_loses_nothing(tmp_path):
+    """What one life put, the next one tells, before anything else happens in it."""
+    async with Store.file(tmp_path).open() as world:
+        await world.bucket.put("in/1.gz", b"")
+    queues = Queues()
+    async with Store.file(tmp_path).open() as world, anyio.create_task_group() as group:
+        group.start_soon(world.notifications.relay, world.driver, queues.send)
+        await settled(world)
+        group.cancel_scope.cancel()
+    assert queues.arrived == ["in/1.gz"]
+
+
+async def test_the_relay_tries_again_until_the_queue_takes_it():
+    """Failures are logged with their cause; the pauses grow; order is kept and nothing doubled."""
+    queues = Queues(1, 2, 3)
+    async with Store.memory().open() as world, anyio.create_task_group() as group:
+        for number in range(3):
+            await world.bucket.put(f"in/{number}.gz", b"")
+        with capture_logs() as logs:
+            group.start_soon(world.notifications.relay, world.driver, queues.send)
+            await settled(world)
+        group.cancel_scope.cancel()
+    assert queues.arrived == ["in/0.gz", "in/1.gz", "in/2.gz"]
+    assert [one["event"] for one in logs] == ["r2 notifications are delayed"] * 3
+    assert {one["log_level"] for one in logs} == {"error"}
+    assert all(one["exc_info"] for one in logs)
+    pauses = [later - earlier for earlier, later in pairwise(queues.times[:4])]
+    assert pauses[0] < pauses[2]
+
+
+async def test_what_was_sent_before_a_failure_is_not_sent_again():
+    """Only the one that failed and those behind it wait."""
+    queues = Queues(3)
+    async with Store.memory().open() as world, anyio.create_task_group() as group:
+        for number in range(4):
+            await world.bucket.put(f"in/{number}.gz", b"")
+        with capture_logs():
+            group.start_soon(world.notifications.relay, world.driver, queues.send)
+            await settled(world)
+        group.cancel_scope.cancel()
+    assert queues.arrived == ["in/0.gz", "in/1.gz", "in/2.gz", "in/3.gz"]
+
+
+async def test_the_relay_moves_more_than_one_batch():
+    """A backlog of any size is worked off."""
+    queues = Queues()
+    async with Store.memory().open() as world, anyio.create_task_group() as group:
+        keys = [f"in/{number:03}.gz" for number in range(250)]
+        for key in keys:
+            await world.bucket.put(key, b"")
+        group.start_soon(world.notifications.relay, world.driver, queues.send)
+        await settled(world)
+        group.cancel_scope.cancel()
+    assert queues.arrived == keys
+
+
+async def test_a_relay_that_dies_between_send_and_settle_sends_again(tmp_path):
+    """At least once: what was not settled is told by the next life."""
+    sent = anyio.Event()
+
+    async def send_and_hang(_queue: str, _body: bytes) -> None:
+        sent.set()
+        await anyio.sleep_forever()
+
+    async with Store.file(tmp_path).open() as world, anyio.create_task_group() as group:
+        await world.bucket.put("in/1.gz", b"")
+        group.start_soon(world.notifications.relay, world.driver, send_and_hang)
+        with anyio.fail_after(10):
+            await sent.wait()
+        group.cancel_scope.cancel()
+    async with Store.file(tmp_path).open() as world:
+        assert await world.notifications.pending(world.driver)

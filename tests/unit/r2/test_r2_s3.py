@@ -1,0 +1,241 @@
+"""The S3 driver: what the server sees, interrupted changes, and what cannot be used."""
+
+import hashlib
+import io
+import socket
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from miniopy_async.api import Minio
+from miniopy_async.commonconfig import CopySource
+
+from edgesim.clock import Clock
+from edgesim.errors import ConfigError, RunError, UsageError
+from edgesim.model import HttpMetadata
+from edgesim.r2.database import Database
+from edgesim.r2.driver import Outgoing
+from edgesim.r2.options import Range
+from edgesim.r2.outbox import SCHEMA, Intent, Outbox
+from edgesim.r2.s3 import open_r2
+from edgesim.urls import redact
+from tests.r2_world import Store, text
+from tests.servers_s3 import seaweedfs
+
+pytestmark = [pytest.mark.anyio, pytest.mark.s3_server]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """One server for this file."""
+    with seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as server:
+        yield server
+
+
+async def test_an_object_is_one_object_on_the_server(server, tmp_path):
+    """Under the prefix, by an ordered name, its bytes as they are, with its content type."""
+    store = Store.s3(server, tmp_path)
+    prefix = store.url.partition("prefix=")[2]
+    async with store.open() as world:
+        http = HttpMetadata("application/json", content_encoding="gzip")
+        await world.bucket.put("hr=10/x.json.gz", b"\x1f\x8b", http_metadata=http)
+    async with server.client() as client:
+        (found,) = await client.list_objects("events", prefix=prefix, recursive=True)
+        assert found.object_name == f"{prefix}hr=10.~x.json.gz"
+        answer = await client.stat_object("events", found.object_name)
+        assert (answer.size, answer.content_type) == (2, "application/json")
+
+
+async def test_hostile_keys_stay_under_the_prefix(server, tmp_path):
+    """No key reaches another bucket or another prefix."""
+    store = Store.s3(server, tmp_path)
+    async with server.client() as client:
+        if not await client.bucket_exists("precious"):
+            await client.make_bucket("precious")
+        async with store.open() as world:
+            for key in ("../../precious/x", "/../precious/x", "..", "../x"):
+                await world.bucket.put(key, b"evil")
+        assert await client.list_objects("precious", recursive=True) == []
+        prefix = store.url.partition("prefix=")[2]
+        assert len(await client.list_objects("events", prefix=prefix, recursive=True)) == 4
+
+
+async def test_plain_keys_share_a_bucket_with_other_programs(server, tmp_path):
+    """With keys=plain, names are keys, and what others stored is there with what S3 knows of it."""
+    store = Store.s3(server, tmp_path, "&keys=plain")
+    prefix = store.url.partition("prefix=")[2].partition("&")[0]
+    async with store.open() as world, server.client() as client:
+        await world.bucket.put("day=1/ours.json", b"ours", custom_metadata={"a": "é"})
+        theirs = f"{prefix}day=1/theirs.json"
+        await client.put_object("events", theirs, io.BytesIO(b"theirs"), 6, "text/x")
+        assert (await client.stat_object("events", f"{prefix}day=1/ours.json")).size == 4
+        assert await text(await world.bucket.get("day=1/theirs.json")) == b"theirs"
+        assert await text(await world.bucket.get("day=1/theirs.json", range=Range(1, 2))) == b"he"
+        listing = await world.bucket.list(prefix="day=", include=["customMetadata", "httpMetadata"])
+        ours, other = listing.objects
+        assert (ours.key, ours.custom_metadata) == ("day=1/ours.json", {"a": "é"})
+        assert (other.key, other.size, other.etag, other.http_metadata) == (
+            "day=1/theirs.json",
+            6,
+            hashlib.md5(b"theirs").hexdigest(),
+            HttpMetadata("text/x"),
+        )
+
+
+async def test_objects_of_others_are_left_alone(server, tmp_path):
+    """Where keys are encoded, an object that edgesim did not store has no key to be listed by."""
+    store = Store.s3(server, tmp_path)
+    prefix = store.url.partition("prefix=")[2]
+    async with store.open() as world, server.client() as client:
+        await world.bucket.put("ours", b"x")
+        await client.put_object("events", f"{prefix}theirs", io.BytesIO(b"theirs"), 6)
+        assert [one.key for one in (await world.bucket.list()).objects] == ["ours"]
+        assert await world.bucket.get("theirs") is None
+
+
+async def test_a_copy_made_by_others_is_not_the_object(server, tmp_path):
+    """What the header says counts only under the name that it was stored by."""
+    store = Store.s3(server, tmp_path)
+    prefix = store.url.partition("prefix=")[2]
+    async with store.open() as world, server.client() as client:
+        await world.bucket.put("a", b"x")
+        await client.copy_object("events", f"{prefix}b", CopySource("events", f"{prefix}a"))
+        assert [one.key for one in (await world.bucket.list()).objects] == ["a"]
+        assert await world.bucket.get("b") is None
+
+
+async def test_a_damaged_header_is_a_run_error(server, tmp_path):
+    """The message names the object; other objects are served."""
+    store = Store.s3(server, tmp_path)
+    prefix = store.url.partition("prefix=")[2]
+    async with store.open() as world, server.client() as client:
+        await world.bucket.put("a", b"x")
+        await client.put_object(
+            "events", f"{prefix}b", io.BytesIO(b"y"), 1, metadata={"edgesim": "e30="}
+        )
+        for call in (world.bucket.get("b"), world.bucket.head("b"), world.bucket.list()):
+            with pytest.raises(RunError, match="b: its edgesim header is damaged") as failed:
+                await call
+            assert failed.value.__cause__ is not None
+        assert await text(await world.bucket.get("a")) == b"x"
+
+
+# --- interrupted changes --------------------------------------------------------------------------
+
+
+def leave_intent(state: Path, intent: Intent) -> None:
+    """What a crash between the intent and its decision leaves behind."""
+    with closing(Database(state / "outbox.db", SCHEMA)) as database:
+        interrupted = Outbox(database).announced([(intent, [Outgoing("id", "ingest", b"{}")])])
+        with pytest.raises(KeyboardInterrupt), interrupted:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("deletes", [False, True])
+@pytest.mark.parametrize("there", [False, True])
+async def test_a_crash_amid_a_change_tells_of_it_if_it_happened(server, tmp_path, deletes, there):
+    """A put is told if its version is on the server, a delete if it is not."""
+    store = Store.s3(server, tmp_path)
+    async with store.open() as world:
+        put = await world.bucket.put("a", b"x")
+        assert put is not None
+    leave_intent(store.state, Intent("events", "a", put.version if there else "other", deletes))
+    async with store.open() as world:
+        entries = await world.driver.outbox(10)
+    assert [entry.id for entry in entries] == (["id"] if there != deletes else [])
+
+
+async def test_an_intent_that_is_under_way_is_left_to_its_put(server, tmp_path, monkeypatch):
+    """The relay that looks amid a put neither tells of it yet nor drops it."""
+    seen = []
+    async with Store.s3(server, tmp_path).open() as world:
+
+        async def look_first(*arguments, **options):
+            seen.append(await world.driver.outbox(10))
+            return await put_object(*arguments, **options)
+
+        put_object = Minio.put_object
+        monkeypatch.setattr(Minio, "put_object", look_first)
+        await world.bucket.put("in/a.gz", b"x")
+        assert seen == [[]]
+        assert len(await world.driver.outbox(10)) == 1
+
+
+async def test_a_put_whose_answer_was_lost_is_told(server, tmp_path, monkeypatch):
+    """The caller sees the failure; as the object is there, its notification goes out anyway."""
+    put_object = Minio.put_object
+
+    async def lose_answer(*arguments, **options):
+        await put_object(*arguments, **options)
+        raise ConnectionResetError("connection lost")
+
+    async with Store.s3(server, tmp_path).open() as world:
+        monkeypatch.setattr(Minio, "put_object", lose_answer)
+        with pytest.raises(RunError, match="connection lost"):
+            await world.bucket.put("in/a.gz", b"x")
+        assert len(await world.driver.outbox(10)) == 1
+
+
+async def test_a_put_that_never_arrived_is_not_told(server, tmp_path, monkeypatch):
+    """The caller sees the failure, and a later put is told once."""
+
+    async def fail(*_arguments, **_options):
+        raise ConnectionResetError("connection lost")
+
+    async with Store.s3(server, tmp_path).open() as world:
+        with monkeypatch.context() as broken:
+            broken.setattr(Minio, "put_object", fail)
+            with pytest.raises(RunError, match="connection lost"):
+                await world.bucket.put("in/a.gz", b"x")
+        assert await world.driver.outbox(10) == []
+        await world.bucket.put("in/a.gz", b"x")
+        assert len(await world.driver.outbox(10)) == 1
+
+
+# --- what cannot be used --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("s3://", "write s3://HOST:PORT"),
+        ("s3://host/bucket", "write s3://HOST:PORT"),
+        ("s3://me:secret@host:1", "write s3://HOST:PORT"),
+        ("s3://host:1?secur=false", "unknown field `secur`"),
+        ("s3://host:1?secure=perhaps", r"\$.secure"),
+        ("s3://host:1?keys=odd", "Invalid enum value 'odd'"),
+    ],
+)
+async def test_a_wrong_url_is_a_config_error_without_its_secrets(tmp_path, url, problem):
+    """Unknown options, paths and passwords are refused in one line."""
+    with pytest.raises(ConfigError, match=problem) as refused:
+        async with open_r2(url, Clock(), tmp_path, "a", "b"):
+            pass
+    assert redact(url) in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+async def test_keys_are_needed(tmp_path):
+    """Without them the error says so before anything is sent."""
+    with pytest.raises(UsageError, match="needs an access key and a secret key"):
+        async with open_r2("s3://host:1", Clock(), tmp_path):
+            pass
+
+
+async def test_a_server_that_is_away_is_a_run_error_at_the_start(tmp_path):
+    """Not at the first object."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"s3://127.0.0.1:{closed.getsockname()[1]}?secure=false&region=us-east-1"
+        with pytest.raises(RunError, match="Cannot connect") as failed:
+            async with open_r2(url, Clock(), tmp_path, "a", "b"):
+                pass
+    assert failed.value.__cause__ is not None
+
+
+async def test_wrong_keys_are_a_run_error_at_the_start(server, tmp_path):
+    """The server's own reason is in the message."""
+    url = f"s3://{server.address}?secure=false&region=us-east-1"
+    with pytest.raises(RunError, match=r"InvalidAccessKeyId|SignatureDoesNotMatch"):
+        async with open_r2(url, Clock(), tmp_path, "nobody", "wrong"):
+            pass

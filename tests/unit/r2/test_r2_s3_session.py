@@ -1,0 +1,90 @@
+"""The HTTP session of the S3 driver, before a server that is ill."""
+
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from edgesim.r2.s3_session import Session
+
+pytestmark = pytest.mark.anyio
+
+
+class Server:
+    """Answers with the given statuses, one after another; 0 hangs up instead."""
+
+    def __init__(self, *statuses: int) -> None:
+        self.statuses = list(statuses)
+        self.bodies: list[bytes] = []
+
+    async def answer(self, request: web.BaseRequest) -> web.Response:
+        """Take the body, then do as told."""
+        self.bodies.append(await request.read())
+        status = self.statuses.pop(0)
+        if status == 0:
+            assert request.transport is not None
+            request.transport.abort()
+        return web.Response(status=status or 500, body=b"answer")
+
+    @asynccontextmanager
+    async def url(self):
+        """Serve for the length of the block."""
+        runner = web.ServerRunner(web.Server(self.answer))
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        try:
+            yield f"http://127.0.0.1:{runner.addresses[0][1]}/x"
+        finally:
+            await runner.cleanup()
+
+
+@asynccontextmanager
+async def opened():
+    """A session that is closed again."""
+    session = Session()
+    try:
+        yield session
+    finally:
+        await session.close()
+
+
+async def test_a_passing_illness_is_waited_out():
+    """Errors of the server and lost connections are tried again, each time with the whole body."""
+    body = b"0123456789" * 300_000
+    server = Server(200, 0, 503, 0, 500, 200)
+    async with server.url() as url, opened() as session:
+        headers = {"Content-Length": str(len(body))}
+        for _ in range(2):  # the second time over a connection that the server closes
+            response = await session.request("PUT", url, data=body, headers=headers)
+            assert (response.status, await response.read()) == (200, b"answer")
+    assert server.statuses == []
+    assert set(server.bodies) == {body}
+
+
+async def test_a_lasting_illness_is_the_callers_to_see():
+    """After five tries the last answer is given as it is."""
+    server = Server(*[503] * 6)
+    async with server.url() as url, opened() as session:
+        response = await session.request("GET", url, data=None, headers={})
+        assert response.status == 503
+        response.close()
+    assert len(server.bodies) == 5
+
+
+async def test_a_refusal_is_not_tried_again():
+    """What the server means to say is final."""
+    server = Server(403, 200)
+    async with server.url() as url, opened() as session:
+        response = await session.request("GET", url, data=None, headers={})
+        assert response.status == 403
+        response.close()
+
+
+async def test_a_server_that_hangs_up_for_good_is_an_error():
+    """Its cause is the last lost connection."""
+    server = Server(*[0] * 10)
+    async with server.url() as url, opened() as session:
+        with pytest.raises(aiohttp.ServerDisconnectedError):
+            await session.request("GET", url, data=None, headers={})
