@@ -1,8 +1,8 @@
 """``clickhouse://host:9000/db``: a real server by its native protocol, through clickhouse-driver.
 
 The client is synchronous and not safe to share, so each statement has a client and a thread of its
-own.  Inserts of rows as text are refused here, with the cure: over HTTP (clickhouse+http://) the server
-parses them itself, several times faster than Python could.
+own.  Inserts of rows as text are refused here, with the cure: over HTTP (clickhouse+http://) the
+server parses them itself, several times faster than Python could.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class NativeClickHouse:
 
 
 def _check_settings(client: Client, statement: Statement) -> None:
-    """Old servers take settings in a binary form, and the client leaves out what it does not know."""
+    """To old servers settings go in a binary form, and the client drops what it does not know."""
     if client.connection.server_info.used_revision >= SETTINGS_AS_STRINGS:
         return
     unknown = sorted(set(statement.settings) - set(known_settings))

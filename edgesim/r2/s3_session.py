@@ -60,8 +60,8 @@ class Session:
 def _payload(data: bytes | None) -> BytesPayload | None:
     """A body that can be sent again.
 
-    aiohttp warns of large bytes and wants a file instead, but sends a file's rest, nothing, when
-    it repeats a request by itself on a connection that was found closed.
+    aiohttp warns of large bytes and wants a file instead, but its older versions send only what is
+    left of a file, nothing, when they repeat a request on a connection that turned out closed.
     """
     if not data:
         return None

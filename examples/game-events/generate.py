@@ -15,6 +15,7 @@ import random
 import sys
 from collections import Counter
 from datetime import UTC, datetime
+from pathlib import Path
 
 PLATFORMS = ["pc", "ps5", "xbox", "switch", "ios", "android"]
 REGIONS = ["eu-west", "eu-central", "us-east", "us-west", "ap-south", "ap-northeast", "sa-east"]
@@ -22,9 +23,25 @@ BUILDS = ["2.14.0", "2.14.1", "2.15.0-rc1"]
 MAPS = ["harbor", "dustbowl", "citadel", "frostline", "jungle", "metro", "oasis", "quarry"]
 WEAPONS = ["rifle", "shotgun", "bow", "sword", "pistol", "sniper", "grenade", "launcher"]
 ITEMS = ["skin_dragon", "xp_boost", "emote_wave", "battle_pass", "crate_gold", "banner_wolf"]
-WORDS = (
-    ["gg", "wp", "nice", "shot", "push", "mid", "need", "heal", "going", "left", "enemy", "ahead", "wait", "regroup", "save", "ult", "lol"]
-)
+WORDS = [
+    "gg",
+    "wp",
+    "nice",
+    "shot",
+    "push",
+    "mid",
+    "need",
+    "heal",
+    "going",
+    "left",
+    "enemy",
+    "ahead",
+    "wait",
+    "regroup",
+    "save",
+    "ult",
+    "lol",
+]
 KINDS = {
     "kill": 40,
     "move": 22,
@@ -183,6 +200,7 @@ def generate(count, seed, malformed, oversized, start_ms):
 
 
 def main():
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=1_000)
     parser.add_argument("--seed", type=int, default=1)
@@ -210,7 +228,7 @@ def main():
     if options.out == "-":
         sys.stdout.buffer.write(content)
     else:
-        with open(options.out, "wb") as file:
+        with Path(options.out).open("wb") as file:
             # No time in the header: the same events are the same bytes.
             file.write(
                 gzip.compress(content, 9, mtime=0) if options.out.endswith(".gz") else content

@@ -27,7 +27,8 @@ BARE = """
 import asyncio, sys, uvicorn
 async def app(scope, receive, send):
     await receive()
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    headers = [(b"content-length", b"2")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"OK"})
 uvicorn.run(app, port=int(sys.argv[1]), log_level="error", access_log=False)
 """

@@ -155,7 +155,7 @@ def test_nothing_accepted_by_the_pipeline_is_lost_by_kill_9(tmp_path):
 
 
 def test_a_handler_that_raises_is_an_error_page_and_a_trace(project, tmp_path):
-    """500 with the platform's code, the exception in the errors table, and the next request works."""
+    """500 with the platform's code, the exception in the errors table; the next request works."""
     receiver = project / "receiver" / "receiver.py"
     receiver.write_text(
         receiver.read_text().replace(

@@ -73,8 +73,8 @@ class Client:
         return int((await self.ask("SELECT count() FROM t"))[1])
 
 
-def make(scheme: str) -> Any:
-    @pytest.fixture(params=scheme)
+def make(schemes: list[str]) -> Any:
+    @pytest.fixture(params=schemes)
     async def client(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Client]:
         module = importlib.import_module(DRIVERS[request.param].partition(":")[0])
         if request.param == "chdb":

@@ -220,11 +220,12 @@ async def test_system_exit_is_only_an_exception(level):
 
 
 async def test_wait_until_goes_on_after_the_response(level):
-    """The response leaves before waitUntil work is done, and its logs are still the invocation's."""
-    host = Recorder(level.clock, GATE=lambda call: responded())
+    """The response leaves before waitUntil work is done; its logs are still the invocation's."""
 
-    async def responded() -> None:
+    async def responded(call: Call) -> None:
         await host.responded.wait()
+
+    host = Recorder(level.clock, GATE=responded)
 
     source = """
         class Default(WorkerEntrypoint):
@@ -259,7 +260,7 @@ async def test_rejected_wait_until_is_an_exception(level):
 
 
 async def test_env_has_values_and_bindings(level):
-    """Text is str, JSON needs to_py, a missing name is an AttributeError; module-level env agrees."""
+    """Text is str, JSON needs to_py, a missing name raises; module-level env agrees."""
     _, host = await level.fetch(
         """
         at_import = env.TEXT
@@ -348,7 +349,7 @@ async def test_refusal_of_a_binding_is_a_js_exception(level):
 
 @pytest.mark.parametrize("value", ["(1, 2)", "bytearray(b'x')", "{'a': (1,)}", "object()"])
 async def test_values_that_cannot_cross(level, value):
-    """A tuple, a bytearray or an unknown object for a binding is a TypeError, and nothing is sent."""
+    """A tuple, a bytearray or an unknown object for a binding is a TypeError; nothing is sent."""
     done, host = await level.fetch(
         f"""
         class Default(WorkerEntrypoint):

@@ -210,7 +210,7 @@ class Failing:
 
 @pytest.mark.parametrize("after", [False, True])
 async def test_a_failed_write_is_repeated_as_the_same_object(house, after):
-    """When a put fails, or its answer is lost, the same key is tried again: one object in the end."""
+    """When a put fails, or its answer is lost, the same key is tried again: one object at last."""
     async with house.running(bucket=Failing(house.bucket, 1, after=after)) as pipeline:
         await pipeline.send([{"n": 1}])
         with anyio.fail_after(10):

@@ -24,7 +24,7 @@ def problem(folder: Path) -> str:
 
 
 def test_comments_and_trailing_commas(tmp_path):
-    """Comments of both kinds and trailing commas are read over, strings that look like them kept."""
+    """Comments of both kinds and trailing commas are read over; strings like them are kept."""
     config = load_worker(
         worker(
             tmp_path,

@@ -19,7 +19,7 @@ def kept(log: Log) -> list[bytes]:
 @settings(deadline=None, max_examples=60)
 @given(LINES, st.data())
 def test_any_torn_tail_costs_only_what_was_never_acknowledged(batches, data):
-    """Cut the file anywhere: whole frames stay, the torn one goes, and the log can be written on."""
+    """Cut the file anywhere: whole frames stay, the torn one goes, the log can be written on."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         log = Log(folder)

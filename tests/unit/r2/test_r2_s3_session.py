@@ -20,7 +20,7 @@ class Server:
 
     async def answer(self, request: web.BaseRequest) -> web.Response:
         """Take the body, then do as told."""
-        self.bodies.append(await request.read())
+        self.bodies.append(await request.content.read())
         status = self.statuses.pop(0)
         if status == 0:
             assert request.transport is not None

@@ -1,5 +1,6 @@
 """The receiver's rules: what an event must be, and what becomes of it."""
 
+import contextlib
 import importlib.util
 import json
 from typing import Any
@@ -104,7 +105,5 @@ def test_any_json_is_an_event_or_a_refusal(value):
 @given(st.binary())
 def test_any_bytes_are_events_or_a_refusal(body):
     """Whatever bytes come, there is no other exception."""
-    try:
-        event.read_events(body, NOW)
-    except event.InvalidError as invalid:
-        assert invalid.error
+    with contextlib.suppress(event.InvalidError):
+        assert event.read_events(body, NOW)
