@@ -218,6 +218,9 @@ class Simulator:
             _check_handlers(self.project, config, worker)
             if config.name in self.workers:
                 worker.outcomes.update(self.workers[config.name].outcomes)
+            if config.ignored_keys and config.name not in self.workers:
+                keys = ", ".join(config.ignored_keys)
+                log.info("wrangler keys without effect here", worker=config.name, keys=keys)
             self.workers[config.name] = worker
             self._retire[config.name] = retire
             task_status.started()

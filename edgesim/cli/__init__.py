@@ -25,7 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, module in COMMANDS.items():
         summary = (module.__doc__ or "").splitlines()[0].partition(": ")[2]
         command = commands.add_parser(name, help=summary, description=summary)
-        command.add_argument("--debug", action="store_true", help="show tracebacks")
+        command.add_argument(
+            "--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks"
+        )
         module.add_arguments(command)
     arguments = parser.parse_args(argv)
     try:

@@ -120,7 +120,8 @@ class _Engine:
         self._session: Any
 
         path.mkdir(parents=True, exist_ok=True)
-        self._spool = path.parent
+        self._spool = path.with_name(f"{path.name}.spool")
+        self._spool.mkdir(exist_ok=True)
         deadline = time.monotonic() + LOCK_SECONDS
         while True:
             try:
@@ -132,7 +133,9 @@ class _Engine:
                     raise
                 time.sleep(0.1)
             else:
-                return
+                break
+        for left in self._spool.iterdir():  # a predecessor was killed in the middle of an insert
+            left.unlink()
 
     def query(self, request: Request) -> tuple[Reply, Any]:
         """Run a statement without data."""

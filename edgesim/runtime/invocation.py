@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
@@ -19,6 +20,8 @@ SUBREQUESTS_MAX = 10_000
 DEPTH_MAX = 16
 INLINE_BYTES_MAX = 1 << 20
 """A body up to this size crosses as bytes; a larger one stays here and crosses as a handle."""
+
+_HEADER = re.compile(r"[!-9;-~]+: [\t -~\x80-\xff]*")
 
 Fetch = Callable[[HttpRequest, int], Awaitable[HttpResponse]]
 """A request to some Worker or server; the number is how many Workers it has come through."""
@@ -67,14 +70,18 @@ class Invocation(Host):
         self.trace.log(log.level, log.message, self._clock.now_ms())
 
     def respond(self, response: Respond) -> None:
-        """The answer goes out now; the first one counts."""
-        if self.response is None:
-            self.response = HttpResponse(
-                response.status,
-                [(name, value) for name, value in response.headers],
-                self.take_body(response.body),
-            )
-            self.responded.set()
+        """The answer goes out now; the first one counts.  ValueError for one that cannot go out."""
+        if self.response is not None:
+            return
+        for name, value in response.headers:
+            if not _HEADER.fullmatch(f"{name}: {value}"):
+                raise ValueError(f"the response has an invalid header {name!r}")
+        try:
+            body = self.take_body(response.body)
+        except PlatformError as error:
+            raise ValueError(error.message) from error
+        self.response = HttpResponse(response.status, response.headers, body)
+        self.responded.set()
 
     async def call(self, call: Call) -> Any:
         """Answer the isolate; a fault of ours is loud in the log, an internal error there."""

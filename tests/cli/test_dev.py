@@ -231,3 +231,33 @@ def test_broken_configuration_is_one_line(project, file, old, new, expected):
     assert failed.returncode == 2, failed.stderr
     assert expected in failed.stderr
     assert len(failed.stderr.strip().splitlines()) == 1
+
+
+def test_what_cannot_be_inserted_waits_in_the_dead_letter_queue(project, tmp_path):
+    """After the last retry insert_failures has a row, and the message stays to be redriven."""
+    tables = project / "insert" / "tables.py"
+    tables.write_text(tables.read_text().replace("INSERT INTO events", "INSERT INTO nowhere"))
+    wrangler = project / "insert" / "wrangler.jsonc"
+    wrangler.write_text(wrangler.read_text().replace('"max_retries": 8', '"max_retries": 0'))
+    with dev(project, tmp_path / "state", "--no-reload") as running:
+        assert running.post(EVENT) == 200
+        stats = running.drain()
+        assert stats["queues"]["ingest"]["dead"] == 1
+        assert stats["queues"]["ingest-dlq"]["backlog"] == 1
+        [row] = running.sql("SELECT queue, bucket, object FROM insert_failures")
+        assert (row["queue"], row["bucket"]) == ("ingest-dlq", "events")
+        assert row["object"].endswith(".json.gz")
+
+
+def test_logs_are_one_line_an_invocation(project, tmp_path):
+    """Each invocation is one JSON line with worker, outcome, CPU and wall ms."""
+    with dev(project, tmp_path / "state", "--no-reload") as running:
+        running.post(EVENT)
+        running.drain()
+        assert running.stop() == 0
+    lines = [json.loads(line) for line in running.log]
+    for event, worker in (("fetch", "receiver"), ("tail", "tail"), ("queue", "insert")):
+        [line] = [each for each in lines if each["event"] == event]
+        assert (line["worker"], line["outcome"]) == (worker, "ok")
+        assert line["cpu_ms"] > 0
+        assert line["wall_ms"] > 0

@@ -194,6 +194,20 @@ async def test_exception_is_told_with_its_traceback(level):
     assert "isolates" not in failure.message
 
 
+@pytest.mark.parametrize("header", ["'a\\r\\nSet-Cookie: x=1'", "'\u2603'", "'nul\\0'"])
+async def test_a_header_cannot_carry_another(level, header):
+    """A header value with a line end, NUL or beyond Latin-1 is a TypeError, and no response."""
+    done, host = await level.fetch(
+        f"""
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                return Response("x", headers={{"x-a": {header}}})
+        """
+    )
+    assert "Invalid header value" in done.exceptions[0].message
+    assert host.responses == []
+
+
 @pytest.mark.parametrize("value", ["None", "'text'", "42"])
 async def test_only_a_response_is_a_response(level, value):
     """Anything else than a Response from fetch is the platform's TypeError."""

@@ -40,6 +40,9 @@ def insert_url(statement, token):
                 "query": " ".join(statement.split()),
                 "insert_deduplication_token": token,
                 "input_format_skip_unknown_fields": "1",
+                # One client with a broken clock must not make the whole object uninsertable: events
+                # of more than 100 months in one insert are refused by default.
+                "max_partitions_per_insert_block": "0",
             }
         )
     )

@@ -7,12 +7,18 @@ EVENT_CHARS_MAX = 64
 ID_CHARS_MAX = 128
 DAY_MS = 86_400_000
 DEPTH_MAX = 16
+SAFE_INT = 2**53 - 1
+"""The largest integer that JavaScript, which passes every event on, can hold."""
 
 _EVENT_CHARS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:-")
 _OPTIONAL = ("match_id", "session_id", "platform", "region", "build")
 _KNOWN = frozenset(("event", "player_id", "ts", "props", *_OPTIONAL))
-# C0, DEL and C1: they break terminals, logs and TSV, and no game means them.
-_CONTROLS = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)))
+# C0, DEL and C1 go: they break terminals, logs and TSV, and no game means them.  Half a character
+# (a lone surrogate) is replaced: nothing behind here can encode it, and its batch would be lost.
+_UNWANTED = {
+    **dict.fromkeys((*range(0x20), *range(0x7F, 0xA0))),
+    **dict.fromkeys(range(0xD800, 0xE000), "\ufffd"),
+}
 
 
 class InvalidError(Exception):
@@ -72,7 +78,7 @@ def _event(item, where, now_ms):
     clean = _clean(props, where + "props", 1)
     for key, value in item.items():
         if key not in _KNOWN:
-            clean.setdefault(key.translate(_CONTROLS), _clean(value, where + "props", 2))
+            clean.setdefault(_clean_text(key), _clean(value, where + "props", 2))
     event["props"] = clean
     return event
 
@@ -92,7 +98,7 @@ def _name(value, where):
 def _text(value, field):
     if not isinstance(value, str) or not 1 <= len(value) <= ID_CHARS_MAX:
         raise InvalidError("invalid_event", f"{field} must be 1 to {ID_CHARS_MAX} characters")
-    text = value.translate(_CONTROLS)
+    text = _clean_text(value)
     if not text:
         raise InvalidError("invalid_event", f"{field} has nothing but control characters")
     return text
@@ -109,20 +115,28 @@ def _timestamp(value, where, now_ms):
 
 
 def _clean(value, where, depth):
-    """The value with control characters taken out of its strings and keys."""
+    """The value with its strings and keys cleaned, and with no number that would be changed later.
+
+    An integer beyond JavaScript's (a 64-bit id, say) becomes a string: all its digits survive.
+    """
     if isinstance(value, str):
-        return value.translate(_CONTROLS)
+        return _clean_text(value)
+    if isinstance(value, int) and abs(value) > SAFE_INT:
+        return str(value)
     if isinstance(value, dict | list) and depth > DEPTH_MAX:
         raise InvalidError("invalid_event", f"{where} is nested deeper than {DEPTH_MAX}")
     if isinstance(value, dict):
-        return {
-            key.translate(_CONTROLS): _clean(item, where, depth + 1) for key, item in value.items()
-        }
+        return {_clean_text(key): _clean(item, where, depth + 1) for key, item in value.items()}
     if isinstance(value, list):
         return [_clean(item, where, depth + 1) for item in value]
     if isinstance(value, float) and value in (float("inf"), float("-inf")):
         raise InvalidError("invalid_json", f"{where} has a number that is too large")
     return value
+
+
+def _clean_text(text):
+    # Nothing unwanted is printable, and asking that is much cheaper than translating.
+    return text if text.isprintable() else text.translate(_UNWANTED)
 
 
 def _no_constant(name):

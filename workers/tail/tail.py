@@ -19,6 +19,12 @@ class Default(WorkerEntrypoint):
             found, wrong = read_trace(trace)
             records += found
             errors += wrong
-        for binding, stream in ((self.env.PIPELINE, records), (self.env.ERROR_PIPELINE, errors)):
-            for chunk in split(stream):
-                await call(binding, "send", chunk)
+        try:
+            await _send(self.env.PIPELINE, records)
+        finally:  # a Pipeline that refuses costs its own records, not the other's
+            await _send(self.env.ERROR_PIPELINE, errors)
+
+
+async def _send(pipeline, records):
+    for chunk in split(records):
+        await call(pipeline, "send", chunk)

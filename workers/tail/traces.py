@@ -10,9 +10,11 @@ _FINE = ("ok", "canceled")
 
 
 def line_of(message):
-    """A console call's arguments as one line: one string from print, several from console.log."""
-    parts = message.to_py() if hasattr(message, "to_py") else message
-    return " ".join(part if isinstance(part, str) else json.dumps(part) for part in parts)
+    """A console call's strings as one line: one from print, several from console.log.
+
+    What is no string (a JavaScript null, an object) has no text that is the same everywhere.
+    """
+    return " ".join(part for part in message if isinstance(part, str))
 
 
 def read_line(line):
@@ -27,12 +29,43 @@ def read_line(line):
     else:
         return None
     try:
-        record = json.loads(text)
-    except ValueError as error:
+        record = _parse(text)
+    except (ValueError, RecursionError) as error:
         return "errors", ("unparsable_log", str(error), line), len(text)
     if not isinstance(record, dict):
         return "errors", ("unparsable_log", "not a JSON object", line), len(text)
     return stream, record, len(text)
+
+
+def _parse(text):
+    """The line's JSON; ValueError for what no Pipeline takes, which would cost the whole send."""
+    record = _DECODER.decode(text)
+    if "\\u" in text:
+        json.dumps(record, ensure_ascii=False).encode()  # UnicodeEncodeError for half a character
+    return record
+
+
+def _refuse_constant(name):
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _exact_int(digits):
+    number = int(digits)
+    if abs(number) >= 2**53:
+        raise ValueError(f"{digits[:32]} is more than JavaScript can hold")
+    return number
+
+
+def _finite(digits):
+    number = float(digits)
+    if number in (float("inf"), float("-inf")):
+        raise ValueError(f"{digits[:32]} is more than JavaScript can hold")
+    return number
+
+
+_DECODER = json.JSONDecoder(
+    parse_constant=_refuse_constant, parse_int=_exact_int, parse_float=_finite
+)
 
 
 def error_record(received_at, worker, reason, detail, raw=""):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from http.client import HTTPMessage
@@ -25,6 +26,10 @@ class HTTPMethod(StrEnum):
     PATCH = "PATCH"
 
 
+# Fetch's own rule: a value is bytes without line ends and NUL, so nothing can follow it.
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_VALUE = re.compile(r"[^\r\n\0\u0100-\U0010ffff]*")
+
 HeaderInit = HTTPMessage | Mapping[str, str] | Iterable[tuple[str, str]]
 
 
@@ -32,13 +37,18 @@ def header_pairs(headers: HeaderInit | None) -> list[tuple[str, str]]:
     """Header pairs from what the constructors accept; TypeError otherwise."""
     if headers is None:
         return []
-    if isinstance(headers, HTTPMessage):
-        return [(str(name), str(value)) for name, value in headers.items()]
-    if isinstance(headers, Mapping):
-        return [(str(name), str(value)) for name, value in headers.items()]
-    if isinstance(headers, list):
-        return [(str(name), str(value)) for name, value in headers]
-    raise TypeError("Received unexpected type for headers argument")
+    if isinstance(headers, HTTPMessage | Mapping):
+        pairs = [(str(name), str(value)) for name, value in headers.items()]
+    elif isinstance(headers, list):
+        pairs = [(str(name), str(value)) for name, value in headers]
+    else:
+        raise TypeError("Received unexpected type for headers argument")
+    for name, value in pairs:
+        if not _NAME.fullmatch(name):
+            raise TypeError("Invalid header name.")
+        if not _VALUE.fullmatch(value):
+            raise TypeError("Invalid header value.")
+    return pairs
 
 
 def message_of(pairs: Iterable[tuple[str, str]]) -> HTTPMessage:

@@ -1,0 +1,46 @@
+"""What the dead-letter Worker writes, and how long it keeps trying."""
+
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.workers.test_event import load
+
+failures = load("dead-letter", "failures")
+
+DELIVERIES = 101  # max_retries 100, the platform's most
+RETENTION_SECONDS = 14 * 86_400  # the platform's longest
+NOTIFICATION = {"bucket": "events", "object": {"key": "a/b.json.gz", "eTag": "e"}}
+
+
+def message(body, attempts=1):
+    return SimpleNamespace(id="m1", body=body, attempts=attempts)
+
+
+def test_a_notification_is_a_row_with_its_object():
+    """Queue, bucket and key are columns, so that error analysis is a query."""
+    row = failures.failure("ingest-dlq", message(NOTIFICATION, 3))
+    assert (row["queue"], row["message_id"], row["attempts"]) == ("ingest-dlq", "m1", 3)
+    assert (row["bucket"], row["object"]) == ("events", "a/b.json.gz")
+
+
+@pytest.mark.parametrize("body", ["text", None, 5, [1], {}, {"object": "key"}, memoryview(b"x")])
+def test_any_other_message_is_a_row_too(body):
+    """A body that is no notification is recorded without an object, never refused."""
+    row = failures.failure("ingest-dlq", message(body))
+    assert row["object"] == ""
+    assert row["error"]
+
+
+def test_an_outage_outlives_no_message():
+    """Trying again in vain takes longer than any retention: no dead letter is used up by it."""
+    assert sum(failures.again_in(attempt) for attempt in range(1, DELIVERIES)) > RETENTION_SECONDS
+    assert failures.KEEP_SECONDS * (DELIVERIES - 1) > RETENTION_SECONDS
+
+
+@given(st.integers(1, 10_000))
+def test_waiting_grows_within_the_platforms_delay(attempts):
+    """From a minute to a day, which is the longest delay there is."""
+    assert 60 <= failures.again_in(attempts) <= failures.again_in(attempts + 1) <= 86_400
