@@ -24,7 +24,7 @@ from edgesim.config.project import QueueConfig
 from edgesim.config.wrangler import ConsumerConfig
 from edgesim.errors import ConfigError, WorkerLoadError, first_error
 from edgesim.isolates import driver as isolates_driver
-from edgesim.model import HttpRequest, HttpResponse, Message, WorkerSpec
+from edgesim.model import HttpRequest, HttpResponse, Message, R2Object, WorkerSpec
 from edgesim.pipelines.pipeline import Pipeline
 from edgesim.queues.consumer import Consumer, ConsumerSettings
 from edgesim.queues.producer import Queue
@@ -102,6 +102,49 @@ class Simulator:
         if name not in self._buckets:
             self._buckets[name] = Bucket(name, self._backends.r2, self._clock, self._notifications)
         return self._buckets[name]
+
+    def queue_names(self) -> set[str]:
+        """Every queue that the project or its messages name."""
+        rules = _rules(self.project).values()
+        return {
+            *self._queues,
+            *(rule.queue for bucket in rules for rule in bucket),
+            *(
+                producer.queue
+                for worker in self.project.workers.values()
+                for producer in worker.settings.queues.producers
+            ),
+        }
+
+    def bucket_names(self) -> set[str]:
+        """Every bucket that the project names."""
+        return {
+            *self._buckets,
+            *self.project.account.r2,
+            *(
+                bucket.bucket_name
+                for worker in self.project.workers.values()
+                for bucket in worker.settings.r2_buckets
+            ),
+        }
+
+    async def objects(self, bucket: str, prefix: str) -> AsyncIterator[R2Object]:
+        """All objects of a bucket with that prefix, in order of their keys."""
+        cursor: str | None = None
+        while True:
+            page = await self.bucket(bucket).list(prefix=prefix, cursor=cursor)
+            for found in page.objects:
+                yield found
+            if not page.truncated:
+                return
+            cursor = page.cursor
+
+    async def notify_again(self, bucket: str, found: R2Object) -> int:
+        """Send the notifications of an object that is there once more; how many those are."""
+        messages = self._notifications.messages_for(bucket, "PutObject", found)
+        for message in messages:
+            await self._notify(message.queue, message.body)
+        return len(messages)
 
     async def fetch(self, request: HttpRequest, worker: str | None = None) -> HttpResponse:
         """A request from outside, for the entry Worker unless another is named (KeyError)."""

@@ -1,4 +1,4 @@
-"""What lives under /cdn-cgi/: health, stats, drain, sql, and events set off by hand.
+"""What lives under /cdn-cgi/: health, stats, drain, sql, operations, events set off by hand.
 
 It is for the person at this machine: a request with a foreign Host (DNS rebinding) or from a web
 page of another origin is refused, and where the server listens beyond loopback a token is needed.
@@ -8,21 +8,34 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Awaitable, Callable
+from typing import Any
 from urllib.parse import quote, urlsplit
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from edgesim import operations
 from edgesim.dev.front import Front
-from edgesim.model import HttpRequest, iterate
+from edgesim.errors import PlatformError, UsageError
+from edgesim.model import HttpRequest, Stream, iterate
+from edgesim.r2.bucket import R2ObjectBody
 from edgesim.simulator import Simulator
 
 PREFIX = "/cdn-cgi/edgesim"
 DRAIN_SECONDS = 60.0
 _LOOPBACK = {"127.0.0.1", "localhost", "::1", "[::1]"}
+
+
+class _Wanted(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of POST operations."""
+
+    operation: str
+    arguments: dict[str, Any] = {}
+
 
 Endpoint = Callable[[Simulator, Request], Awaitable[Response]]
 
@@ -45,6 +58,9 @@ def admin_app(front: Front, token: str | None) -> ASGIApp:
             Route(f"{PREFIX}/stats", guarded(_stats), methods=["GET"]),
             Route(f"{PREFIX}/drain", guarded(_drain), methods=["POST"]),
             Route(f"{PREFIX}/sql", guarded(_sql), methods=["POST"]),
+            Route(f"{PREFIX}/operations", guarded(_operate), methods=["POST"]),
+            Route(f"{PREFIX}/r2", guarded(_r2_get), methods=["GET"]),
+            Route(f"{PREFIX}/r2", guarded(_r2_put), methods=["PUT"]),
             Route("/cdn-cgi/handler/scheduled", guarded(_scheduled), methods=["GET", "POST"]),
         ]
     )
@@ -95,6 +111,31 @@ async def _sql(simulator: Simulator, request: Request) -> Response:
     )
     headers = {name: value for name, value in answer.headers if name.lower() != "content-length"}
     return StreamingResponse(iterate(answer.body), answer.status, headers)
+
+
+async def _operate(simulator: Simulator, request: Request) -> Response:
+    try:
+        wanted = msgspec.json.decode(await request.body(), type=_Wanted)
+        return JSONResponse(await operations.perform(simulator, wanted.operation, wanted.arguments))
+    except (UsageError, PlatformError, msgspec.MsgspecError) as error:
+        return PlainTextResponse(f"{error}\n", 400)
+
+
+async def _r2_get(simulator: Simulator, request: Request) -> Response:
+    bucket, key = request.query_params["bucket"], request.query_params["key"]
+    found = await simulator.bucket(bucket).get(key)
+    if not isinstance(found, R2ObjectBody):
+        return PlainTextResponse(f"bucket {bucket!r} has no object {key!r}\n", 404)
+    return StreamingResponse(found.body, media_type="application/octet-stream")
+
+
+async def _r2_put(simulator: Simulator, request: Request) -> Response:
+    bucket, key = request.query_params["bucket"], request.query_params["key"]
+    try:
+        await simulator.bucket(bucket).put(key, Stream(request.stream()))
+    except PlatformError as error:
+        return PlainTextResponse(f"{error}\n", 400)
+    return PlainTextResponse("OK\n")
 
 
 async def _scheduled(simulator: Simulator, request: Request) -> Response:

@@ -49,10 +49,13 @@ class Front:
         if scope["path"].startswith(ADMIN_PREFIX) and self.admin is not None:
             await self.admin(scope, receive, send)
         else:
-            await _send(await self._answer(scope, receive), send)
+            try:
+                body = await _read_body(receive)
+            except ConnectionResetError:
+                return  # the client went away in the middle of its request
+            await _send(await self._answer(scope, body), send)
 
-    async def _answer(self, scope: Scope, receive: Receive) -> HttpResponse:
-        body = await _read_body(receive)
+    async def _answer(self, scope: Scope, body: bytes | None) -> HttpResponse:
         if body is None:
             return _plain(413, "error code: 413, the request body is over 100 MB")
         request = _request(scope, body)
@@ -71,11 +74,13 @@ async def _read_body(receive: Receive) -> bytes | None:
     size = 0
     while True:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ConnectionResetError
         chunk = message.get("body", b"")
         size += len(chunk)
         if size <= BODY_BYTES_MAX:
             chunks.append(chunk)
-        if message["type"] == "http.disconnect" or not message.get("more_body", False):
+        if not message.get("more_body", False):
             break
     if size > BODY_BYTES_MAX:
         return None

@@ -11,12 +11,12 @@ import anyio.lowlevel
 import msgspec
 import pytest
 
-from edgesim.errors import PlatformError
+from edgesim.errors import PlatformError, RunError
 from edgesim.model import HttpMetadata, Stream
 from edgesim.r2.bucket import Bucket, R2ObjectBody
-from edgesim.r2.driver import DRIVERS
+from edgesim.r2.driver import DRIVERS, Finished, Outgoing
 from edgesim.r2.options import Conditional, Range
-from tests.r2_world import NOW_MS, Store, stream, text
+from tests.r2_world import NOW_MS, Store, chunks, stream, text
 from tests.servers_s3 import seaweedfs
 
 pytestmark = pytest.mark.anyio
@@ -764,6 +764,18 @@ async def test_a_put_that_does_not_happen_is_not_told(world):
         await world.bucket.put("in/a.gz", b"x", checksums={"md5": "00" * 16})
     never = Conditional(etag_matches=("other",))
     assert await world.bucket.put("in/a.gz", b"x", only_if=never) is None
+    assert await world.told() == []
+
+
+async def test_an_object_and_its_notifications_are_one(world):
+    """If a notification cannot be written down, the object is not stored either."""
+    old = await world.bucket.put("a", b"old")
+    new = msgspec.structs.replace(old, version="new", size=3)
+    twice = [Outgoing("same id", "ingest", b"{}")] * 2
+    with pytest.raises(RunError):
+        await world.driver.put("events", "a", chunks(b"new"), lambda: Finished(new, twice))
+    assert await world.bucket.head("a") == old
+    assert await text(await world.bucket.get("a")) == b"old"
     assert await world.told() == []
 
 

@@ -46,7 +46,7 @@ def test_gzip_has_no_time_and_no_name(tmp_path):
 
 
 def test_events_are_right_and_in_the_order_of_time():
-    """Without malformed ones every line is an event that the receiver takes, none before its time."""
+    """Without malformed ones every line is an event that the receiver takes."""
     made = events("--count", 2_000)
     assert len(made) == 2_000
     times = [each["ts"] for each in made]

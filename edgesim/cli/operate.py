@@ -1,0 +1,54 @@
+"""Operations on queues and buckets, as the ``queue`` and ``r2`` commands do them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+import anyio
+
+from edgesim import operations
+from edgesim.cli.running import ask, opened, serving
+from edgesim.config import Project
+from edgesim.errors import RunError, UsageError
+
+
+def perform(project: Project, name: str, arguments: dict[str, Any]) -> Any:
+    """The operation's result, from the running project or from its state."""
+    owner = serving(project)
+    if owner is None:
+        return anyio.run(_on_state, project, name, arguments)
+    request = json.dumps({"operation": name, "arguments": arguments}).encode()
+    with ask(owner, "/operations", request) as answer:
+        text = answer.read().decode()
+        if answer.status == 400:
+            raise UsageError(text.strip())
+        if answer.status != 200:
+            raise RunError(text.strip())
+        return json.loads(text)
+
+
+async def _on_state(project: Project, name: str, arguments: dict[str, Any]) -> Any:
+    async with opened(project) as simulator:
+        return await operations.perform(simulator, name, arguments)
+
+
+def show(result: Any) -> None:
+    """Rows as lines of fields, the first field first; a single result as key and value."""
+    rows = result if isinstance(result, list) else [result]
+    for row in rows:
+        fields = [value if isinstance(value, str) else json.dumps(value) for value in row.values()]
+        if isinstance(result, list):
+            print("\t".join(fields))
+        else:
+            print(", ".join(f"{key} {value}" for key, value in zip(row, fields, strict=True)))
+    sys.stdout.flush()
+
+
+def given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """The arguments of an operation: those that were given on the command line."""
+    return {
+        name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None
+    }

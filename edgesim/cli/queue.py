@@ -1,0 +1,55 @@
+"""edgesim queue: look into queues, send, purge, put dead letters back."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from edgesim.cli import logs
+from edgesim.cli.arguments import add_project, project_of
+from edgesim.cli.operate import given, perform, show
+from edgesim.errors import UsageError
+
+_ARGUMENTS = {
+    "ls": (),
+    "peek": ("queue", "limit"),
+    "send": ("queue", "body"),
+    "purge": ("queue",),
+    "redrive": ("queue", "to"),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``edgesim queue``."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    helps = {
+        "ls": "every queue: name, backlog, delivered, retried, dead",
+        "peek": "the oldest messages, untouched",
+        "send": "send one JSON message",
+        "purge": "remove every message",
+        "redrive": "move every message to another queue, where it starts anew",
+    }
+    for name, summary in helps.items():
+        action = actions.add_parser(name, help=summary, description=summary)
+        if name != "ls":
+            action.add_argument("queue")
+        if name == "peek":
+            action.add_argument("--limit", type=int, default=10)
+        if name == "send":
+            action.add_argument("body", help="JSON")
+        if name == "redrive":
+            action.add_argument("--to", required=True, metavar="QUEUE")
+        add_project(action)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do it and print what came of it."""
+    logs.configure(verbose=False)
+    values = given(arguments, *_ARGUMENTS[arguments.action])
+    if "body" in values:
+        try:
+            values["body"] = json.loads(values["body"])
+        except ValueError as error:
+            raise UsageError(f"the message is not JSON: {error}") from error
+    show(perform(project_of(arguments), f"queue.{arguments.action}", values))
+    return 0

@@ -1,0 +1,142 @@
+"""edgesim r2: list, get, put and remove objects, notify of them again."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import urlencode
+
+import anyio
+
+from edgesim.cli import logs
+from edgesim.cli.arguments import add_project, project_of
+from edgesim.cli.operate import given, perform, show
+from edgesim.cli.running import ask, opened, serving
+from edgesim.config import Project
+from edgesim.errors import RunError, UsageError
+from edgesim.model import Stream
+from edgesim.r2.bucket import R2ObjectBody
+
+CHUNK_BYTES = 1 << 18
+_OPERATIONS = {
+    "ls": ("bucket", "prefix"),
+    "rm": ("bucket", "key"),
+    "requeue": ("bucket", "prefix", "since", "until"),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``edgesim r2``."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    helps = {
+        "ls": "one object a line, key first",
+        "get": "an object's bytes",
+        "put": "store a file as an object, with its notifications",
+        "rm": "remove an object",
+        "requeue": "send the notifications of objects again",
+    }
+    for name, summary in helps.items():
+        action = actions.add_parser(name, help=summary, description=summary)
+        action.add_argument("bucket")
+        if name in {"get", "put", "rm"}:
+            action.add_argument("key")
+        if name in {"ls", "requeue"}:
+            action.add_argument("--prefix")
+        if name == "get":
+            action.add_argument("--out", type=Path, metavar="FILE", help="default: standard output")
+        if name == "put":
+            action.add_argument("file", type=Path)
+        if name == "requeue":
+            action.add_argument("--since", metavar="TIME", help="uploaded at or after, ISO, UTC")
+            action.add_argument("--until", metavar="TIME", help="uploaded before, ISO, UTC")
+        add_project(action)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do it and print what came of it."""
+    logs.configure(verbose=False)
+    project = project_of(arguments)
+    match arguments.action:
+        case "get":
+            _get(project, arguments)
+        case "put":
+            _put(project, arguments)
+        case action:
+            show(perform(project, f"r2.{action}", given(arguments, *_OPERATIONS[action])))
+    return 0
+
+
+def _get(project: Project, arguments: argparse.Namespace) -> None:
+    owner = serving(project)
+    if owner is None:
+        anyio.run(_get_from_state, project, arguments)
+        return
+    with ask(owner, _path(arguments), method="GET") as answer:
+        if answer.status != 200:
+            raise _refused(answer.status, answer.read())
+        with _target(arguments) as out:
+            while chunk := answer.read(CHUNK_BYTES):
+                out.write(chunk)
+
+
+async def _get_from_state(project: Project, arguments: argparse.Namespace) -> None:
+    async with opened(project) as simulator:
+        found = await simulator.bucket(arguments.bucket).get(arguments.key)
+        if not isinstance(found, R2ObjectBody):
+            raise UsageError(f"bucket {arguments.bucket!r} has no object {arguments.key!r}")
+        with _target(arguments) as out:
+            async for chunk in found.body:
+                out.write(chunk)
+
+
+def _put(project: Project, arguments: argparse.Namespace) -> None:
+    try:
+        source = arguments.file.open("rb")
+    except OSError as error:
+        raise UsageError(f"cannot read {arguments.file}: {error.strerror}") from error
+    with source:
+        owner = serving(project)
+        if owner is None:
+            anyio.run(_put_into_state, project, arguments, source)
+            return
+        with ask(owner, _path(arguments), _chunks(source), method="PUT") as answer:
+            if answer.status != 200:
+                raise _refused(answer.status, answer.read())
+
+
+async def _put_into_state(
+    project: Project, arguments: argparse.Namespace, source: BinaryIO
+) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for chunk in _chunks(source):
+            yield chunk
+
+    async with opened(project) as simulator:
+        await simulator.bucket(arguments.bucket).put(arguments.key, Stream(chunks()))
+
+
+def _chunks(source: BinaryIO) -> Iterator[bytes]:
+    while chunk := source.read(CHUNK_BYTES):
+        yield chunk
+
+
+def _path(arguments: argparse.Namespace) -> str:
+    return f"/r2?{urlencode({'bucket': arguments.bucket, 'key': arguments.key})}"
+
+
+def _refused(status: int | None, body: bytes) -> UsageError | RunError:
+    text = body.decode("utf-8", "replace").strip()
+    return UsageError(text) if status in {400, 404} else RunError(text)
+
+
+def _target(arguments: argparse.Namespace) -> BinaryIO:
+    if arguments.out is None:
+        return open(sys.stdout.fileno(), "wb", closefd=False)
+    try:
+        out: BinaryIO = arguments.out.open("wb")
+    except OSError as error:
+        raise UsageError(f"cannot write {arguments.out}: {error.strerror}") from error
+    return out

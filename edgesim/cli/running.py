@@ -1,0 +1,64 @@
+"""Ask the project that runs on a state, or open the state if none does."""
+
+from __future__ import annotations
+
+import http.client
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import anyio
+
+from edgesim.backends import open_backends
+from edgesim.clock import Clock
+from edgesim.config import Environment, Project
+from edgesim.dev.presence import Owner, find_owner, own
+from edgesim.errors import RunError
+from edgesim.simulator import Simulator
+
+PREFIX = "/cdn-cgi/edgesim"
+
+
+def serving(project: Project) -> Owner | None:
+    """The process that serves this state, if one does."""
+    owner = find_owner(project.state)
+    return owner if owner is not None and owner.url is not None else None
+
+
+@contextmanager
+def ask(
+    owner: Owner, path: str, body: bytes | Iterator[bytes] | None = None, method: str = "POST"
+) -> Iterator[http.client.HTTPResponse | urllib.error.HTTPError]:
+    """The answer of an admin endpoint, whatever its status; RunError if there is none."""
+    headers = {"Authorization": f"Bearer {owner.token}"} if owner.token else {}
+    request = urllib.request.Request(  # noqa: S310 (our own server)
+        f"{owner.url}{PREFIX}{path}",
+        body,
+        headers,
+        method=method,
+    )
+    try:
+        answer = urllib.request.urlopen(request)  # noqa: S310
+    except urllib.error.HTTPError as error:
+        answer = error
+    except OSError as error:
+        raise RunError(f"the project that runs at {owner.url} does not answer: {error}") from error
+    with answer:
+        yield answer
+
+
+@asynccontextmanager
+async def opened(project: Project) -> AsyncIterator[Simulator]:
+    """The project's primitives over its state, with no Worker running."""
+    clock = Clock()
+    with own(project.state):
+        async with (
+            open_backends(project, Environment.read(), clock) as backends,
+            anyio.create_task_group() as tasks,
+        ):
+            simulator = Simulator(project, backends, clock, tasks)
+            try:
+                yield simulator
+            finally:
+                simulator.close()

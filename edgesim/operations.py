@@ -1,0 +1,150 @@
+"""What an operator does to queues and buckets, for the admin endpoints and the commands.
+
+An operation takes a Simulator (its Workers need not run) and plain arguments, and gives plain
+values, so that it can be asked over HTTP of a running project or done on the state of a stopped
+one.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from edgesim.errors import UsageError
+from edgesim.model import Message, R2Object
+from edgesim.queues.encoding import decode
+from edgesim.simulator import Simulator
+
+Operation = Callable[..., Awaitable[Any]]
+
+
+async def perform(simulator: Simulator, name: str, arguments: dict[str, Any]) -> Any:
+    """Do one operation; UsageError for one that does not exist or is called wrongly."""
+    operation = OPERATIONS.get(name)
+    if operation is None:
+        raise UsageError(f"there is no operation {name!r}; known: {', '.join(OPERATIONS)}")
+    try:
+        pending = operation(simulator, **arguments)
+    except TypeError as error:
+        raise UsageError(f"{name}: {error}") from error
+    return await pending
+
+
+async def _queue_ls(simulator: Simulator) -> list[dict[str, Any]]:
+    queues = (await simulator.stats())["queues"]
+    return [{"queue": name, **counts} for name, counts in queues.items()]
+
+
+async def _queue_peek(simulator: Simulator, queue: str, limit: int = 10) -> list[dict[str, Any]]:
+    _known_queue(simulator, queue)
+    return [_shown(message) for message in await simulator.queue(queue).peek(limit)]
+
+
+async def _queue_send(simulator: Simulator, queue: str, body: Any) -> dict[str, Any]:
+    _known_queue(simulator, queue)
+    metrics = await simulator.queue(queue).send(json.dumps(body).encode())
+    return {"backlog": metrics.backlog_count}
+
+
+async def _queue_purge(simulator: Simulator, queue: str) -> dict[str, Any]:
+    _known_queue(simulator, queue)
+    return {"purged": await simulator.queue(queue).purge()}
+
+
+async def _queue_redrive(simulator: Simulator, queue: str, to: str) -> dict[str, Any]:
+    _known_queue(simulator, queue)
+    _known_queue(simulator, to)
+    return {"moved": await simulator.queue(queue).redrive(simulator.queue(to))}
+
+
+async def _r2_ls(simulator: Simulator, bucket: str, prefix: str = "") -> list[dict[str, Any]]:
+    _known_bucket(simulator, bucket)
+    return [_described(found) async for found in simulator.objects(bucket, prefix)]
+
+
+async def _r2_rm(simulator: Simulator, bucket: str, key: str) -> dict[str, Any]:
+    _known_bucket(simulator, bucket)
+    if await simulator.bucket(bucket).head(key) is None:
+        raise UsageError(f"bucket {bucket!r} has no object {key!r}")
+    await simulator.bucket(bucket).delete(key)
+    return {"removed": key}
+
+
+async def _r2_requeue(
+    simulator: Simulator,
+    bucket: str,
+    prefix: str = "",
+    since: str | None = None,
+    until: str | None = None,
+) -> dict[str, Any]:
+    _known_bucket(simulator, bucket)
+    first = _time_ms(since) if since else float("-inf")
+    last = _time_ms(until) if until else float("inf")
+    objects = messages = 0
+    async for found in simulator.objects(bucket, prefix):
+        if first <= found.uploaded < last:
+            objects += 1
+            messages += await simulator.notify_again(bucket, found)
+    return {"objects": objects, "messages": messages}
+
+
+OPERATIONS: dict[str, Operation] = {
+    "queue.ls": _queue_ls,
+    "queue.peek": _queue_peek,
+    "queue.send": _queue_send,
+    "queue.purge": _queue_purge,
+    "queue.redrive": _queue_redrive,
+    "r2.ls": _r2_ls,
+    "r2.rm": _r2_rm,
+    "r2.requeue": _r2_requeue,
+}
+
+
+def _known_queue(simulator: Simulator, name: str) -> None:
+    if name not in simulator.queue_names():
+        known = ", ".join(sorted(simulator.queue_names()))
+        raise UsageError(f"the project has no queue {name!r}; known: {known}")
+
+
+def _known_bucket(simulator: Simulator, name: str) -> None:
+    if name not in simulator.bucket_names():
+        known = ", ".join(sorted(simulator.bucket_names()))
+        raise UsageError(f"the project has no bucket {name!r}; known: {known}")
+
+
+def _time_ms(text: str) -> float:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError(f"{text!r} is not an ISO date or time, like 2026-01-31T12:00") from error
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000
+
+
+def _shown(message: Message) -> dict[str, Any]:
+    body = decode(message.body, message.content_type)
+    if isinstance(body, bytes):
+        body = base64.b64encode(body).decode()
+    return {
+        "id": message.id,
+        "attempts": message.attempts,
+        "timestamp": _iso(message.timestamp_ms),
+        "contentType": message.content_type,
+        "body": body,
+    }
+
+
+def _described(found: R2Object) -> dict[str, Any]:
+    return {
+        "key": found.key,
+        "size": found.size,
+        "etag": found.etag,
+        "uploaded": _iso(found.uploaded),
+    }
+
+
+def _iso(time_ms: float) -> str:
+    time = datetime.fromtimestamp(time_ms / 1000, UTC)
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,122 @@
+"""`edgesim r2` and `edgesim queue`, beside a running project and on the state of a stopped one."""
+
+import gzip
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.processes import WORKERS, dev, edgesim
+
+EVENT = {"event": "kill", "player_id": "p1", "ts": 1_767_225_600_000}
+
+Command = Callable[..., str]
+
+
+def commands(state: Path, project: Path = WORKERS) -> Command:
+    def run(*arguments: object) -> str:
+        done = edgesim(*arguments, "--project", project, "--state", state)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+def test_objects_while_running_and_after(tmp_path):
+    """ls, get, put and rm give the same on a running project and on its state."""
+    run = commands(tmp_path / "state")
+    source = tmp_path / "source.bin"
+    source.write_bytes(bytes(range(256)) * 4_000)
+
+    def check(prefix: str) -> None:
+        run("r2", "put", "events", f"{prefix}/../a b?&=.bin", source)
+        assert run("r2", "ls", "events", "--prefix", prefix).startswith(f"{prefix}/../a b?&=.bin\t")
+        run("r2", "get", "events", f"{prefix}/../a b?&=.bin", "--out", tmp_path / "out.bin")
+        assert (tmp_path / "out.bin").read_bytes() == source.read_bytes()
+        run("r2", "rm", "events", f"{prefix}/../a b?&=.bin")
+        assert run("r2", "ls", "events", "--prefix", prefix) == ""
+
+    with dev(WORKERS, tmp_path / "state", "--no-reload") as running:
+        check("running")
+        assert running.stop() == 0
+    check("stopped")
+
+
+def test_requeue_doubles_nothing(tmp_path):
+    """Objects notified again are inserted again, and ClickHouse still has each event once."""
+    run = commands(tmp_path)
+    with dev(WORKERS, tmp_path, "--no-reload") as running:
+        running.post([EVENT | {"player_id": f"p{number}"} for number in range(10)])
+        running.drain()
+        assert run("r2", "requeue", "events") == "objects 1, messages 1\n"
+        assert run("r2", "requeue", "events", "--until", "2020-01-01") == "objects 0, messages 0\n"
+        stats = running.drain()
+        assert stats["queues"]["ingest"]["delivered"] == 2
+        assert running.sql("SELECT count() AS n FROM events") == [{"n": 10}]
+
+
+def test_a_file_that_somebody_puts_is_ingested(tmp_path):
+    """An object put by hand is notified of like any other."""
+    run = commands(tmp_path / "state")
+    (tmp_path / "more.json.gz").write_bytes(
+        gzip.compress(b'{"event":"kill","player_id":"x","ts":1767225600000,"props":{}}\n')
+    )
+    with dev(WORKERS, tmp_path / "state", "--no-reload") as running:
+        run("r2", "put", "events", "by-hand.json.gz", tmp_path / "more.json.gz")
+        running.drain()
+        assert running.sql("SELECT player_id FROM events") == [{"player_id": "x"}]
+
+
+def test_dead_letters_are_put_back(tmp_path):
+    """What failed waits in the DLQ; once the cause is gone, redrive takes it to its table."""
+    project = tmp_path / "workers"
+    shutil.copytree(WORKERS, project, ignore=shutil.ignore_patterns(".edgesim", "__pycache__"))
+    tables = project / "insert" / "tables.py"
+    right = tables.read_text()
+    tables.write_text(right.replace("INSERT INTO events", "INSERT INTO nowhere"))
+    wrangler = project / "insert" / "wrangler.jsonc"
+    wrangler.write_text(wrangler.read_text().replace('"max_retries": 8', '"max_retries": 0'))
+    run = commands(tmp_path / "state", project)
+    with dev(project, tmp_path / "state", "--no-reload") as running:
+        running.post(EVENT)
+        running.drain()
+        assert "events" in run("queue", "peek", "ingest-dlq")
+        assert running.stop() == 0
+    assert "ingest-dlq\t1\t" in run("queue", "ls")
+    tables.write_text(right)
+    assert run("queue", "redrive", "ingest-dlq", "--to", "ingest") == "moved 1\n"
+    with dev(project, tmp_path / "state", "--no-reload") as running:
+        running.drain()
+        assert running.sql("SELECT count() AS n FROM events") == [{"n": 1}]
+        assert running.stats()["queues"]["ingest-dlq"]["backlog"] == 0
+
+
+def test_send_and_purge(tmp_path):
+    """A message sent by hand can be looked at and purged."""
+    run = commands(tmp_path)
+    run("queue", "send", "ingest", '{"a": 1}')
+    assert run("queue", "peek", "ingest").endswith('{"a": 1}\n')
+    assert run("queue", "purge", "ingest") == "purged 1\n"
+    assert run("queue", "peek", "ingest") == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("queue", "peek", "ingset"), "no queue 'ingset'; known: "),
+        (("queue", "redrive", "ingest-dlq", "--to", "nope"), "no queue 'nope'"),
+        (("queue", "send", "ingest", "{broken"), "not JSON"),
+        (("r2", "ls", "evnts"), "no bucket 'evnts'; known: errors, events"),
+        (("r2", "rm", "events", "nothing"), "no object 'nothing'"),
+        (("r2", "get", "events", "nothing"), "no object 'nothing'"),
+        (("r2", "put", "events", "k", "/nowhere"), "/nowhere"),
+        (("r2", "requeue", "events", "--since", "soon"), "not an ISO date"),
+    ],
+)
+def test_wrong_arguments_are_one_line(tmp_path, arguments, expected):
+    """What does not exist is said with what does; exit 2."""
+    failed = edgesim(*arguments, "--project", WORKERS, "--state", tmp_path)
+    assert failed.returncode == 2, failed.stderr
+    assert expected in failed.stderr
+    assert len(failed.stderr.strip().splitlines()) == 1
