@@ -39,6 +39,8 @@ from edgesim.runtime.worker import Worker
 
 ACCOUNT = "edgesim"
 DRAIN_POLL_SECONDS = 0.02
+REPLACE_SECONDS = 0.2
+"""A pause before a Worker's isolates are replaced, in case they end as soon as they begin."""
 CLOSE_SECONDS = 10.0
 """How long a closing Simulator waits for invocations and traces that are on their way."""
 
@@ -58,6 +60,7 @@ class Simulator:
         self._backends = backends
         self._clock = clock
         self._tasks = tasks
+        self._closing = False
         self._retire: dict[str, anyio.Event] = {}
         self._notifications = Notifications(_rules(project), clock, ACCOUNT)
         self._queues: dict[str, Queue] = {}
@@ -267,7 +270,22 @@ class Simulator:
             self.workers[config.name] = worker
             self._retire[config.name] = retire
             task_status.started()
-            await retire.wait()
+            async with anyio.create_task_group() as waiting:
+                for event in (retire, isolates.lost):
+                    waiting.start_soon(_cancel_when, event, waiting.cancel_scope)
+        if not retire.is_set():
+            self._tasks.start_soon(self._replace_worker, config)
+
+    async def _replace_worker(self, config: WorkerConfig) -> None:
+        await anyio.sleep(REPLACE_SECONDS)
+        if self._closing:
+            return
+        try:
+            await self.start_worker(config)
+        except (WorkerLoadError, ConfigError) as error:
+            log.error("worker not restarted", worker=config.name, error=str(error))
+        else:
+            log.info("worker restarted", worker=config.name)
 
     def _bindings(self, config: WorkerConfig) -> dict[str, Binding]:
         settings = config.settings
@@ -366,6 +384,7 @@ class Simulator:
 
     def retire_workers(self) -> None:
         """Let every Worker's isolates go."""
+        self._closing = True
         for event in self._retire.values():
             event.set()
 
@@ -405,6 +424,11 @@ async def open_simulator(
         if error is None:
             raise
         raise error from group
+
+
+async def _cancel_when(event: anyio.Event, scope: anyio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
 
 
 def _rules(project: Project) -> dict[str, list[Rule]]:

@@ -19,7 +19,9 @@ def configure(*, verbose: bool) -> None:
                 fmt="%H:%M:%S" if terminal else "iso", utc=not terminal
             ),
             structlog.processors.format_exc_info,
-            structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer(),
+            structlog.dev.ConsoleRenderer(sort_keys=False, pad_event_to=12)
+            if terminal
+            else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         # The stream as it is now: a level that routes worker output replaces sys.stderr later.

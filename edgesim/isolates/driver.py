@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import anyio
+
 from edgesim.clock import Clock
 from edgesim.errors import PlatformError
 from edgesim.isolates.wire import Call, Done, Failure, Invoke, Log, Reply, Respond
@@ -37,6 +39,9 @@ class Isolates(Protocol):
 
     handlers: frozenset[str]
     """Which of fetch, queue, tail and scheduled the Worker has."""
+
+    lost: anyio.Event
+    """Set when no further invocation can run here, and others must be opened in their place."""
 
     async def invoke(self, invoke: Invoke, host: Host) -> Done:
         """Run one invocation to its end, waitUntil work included.

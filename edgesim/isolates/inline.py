@@ -68,6 +68,7 @@ class InlineIsolates(Isolates):
         self._codes = CodeCache(module_folders(self._main))
         self._env = Env([(each.name, each.kind, each.value) for each in spec.bindings])
         self._current_env = current_env
+        self.lost = anyio.Event()
         try:
             self.handlers = frozenset(inside.handlers_of(self._load()))
         except BaseException as error:

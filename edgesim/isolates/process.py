@@ -45,6 +45,7 @@ STANDBY_MAX = 16
 ISOLATES_MAX = 64
 """Isolates of one Worker at a time; further invocations wait their turn."""
 READ_BYTES = 1 << 16
+_GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError)
 
 log = structlog.get_logger()
 
@@ -89,6 +90,7 @@ class ProcessIsolates(Isolates):
         self._slots = anyio.CapacityLimiter(ISOLATES_MAX)
         self._settled = anyio.Event()
         self.handlers = frozenset[str]()
+        self.lost = anyio.Event()
 
     async def invoke(self, invoke: Invoke, host: Host) -> Done:
         """Run it in the next isolate that stands by."""
@@ -101,14 +103,12 @@ class ProcessIsolates(Isolates):
         async with self._slots:
             try:
                 isolate = await self._take()
-            except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-                message = (
-                    f"The zygote of Worker {self._name} is gone; save its file to start another."
-                )
+            except _GONE:
+                message = f"The zygote of Worker {self._name} is gone; another is being started."
                 return Done("internalError", [Failure("Error", message)])
             try:
                 return await _Conversation(isolate.stream, host, self._clock).run(invoke)
-            except (anyio.BrokenResourceError, anyio.EndOfStream, ValueError) as error:
+            except (*_GONE, anyio.EndOfStream, ValueError) as error:
                 isolate.kill()
                 return await self._died(isolate, error)
             except anyio.get_cancelled_exc_class():
@@ -144,7 +144,7 @@ class ProcessIsolates(Isolates):
 
     async def keep_standby(self) -> None:
         """Refill the pool whenever it was drawn from, until the zygote is gone."""
-        with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+        with suppress(*_GONE):
             while True:
                 self._wanted = anyio.Event()
                 while len(self._standby) < self._standby_target:
@@ -157,10 +157,9 @@ class ProcessIsolates(Isolates):
             while True:
                 for frame in reader.feed(await self._control.receive(READ_BYTES)):
                     self._note(frame)
-        except anyio.ClosedResourceError:
-            return  # we closed it
         except (anyio.EndOfStream, anyio.BrokenResourceError):
             log.error("zygote ended", worker=self._name)
+            self.lost.set()
             for isolate in list(self._alive.values()):
                 isolate.ended.set()
 
@@ -180,8 +179,8 @@ class ProcessIsolates(Isolates):
 
     async def dismiss_standby(self) -> None:
         """Let the forks go that nobody used."""
-        for isolate in self._standby:
-            await isolate.stream.aclose()
+        while self._standby:
+            await self._standby.popleft().stream.aclose()
 
 
 class _Conversation:
@@ -211,7 +210,7 @@ class _Conversation:
                     if isinstance(frame, Done):
                         return frame
                     self._take(frame, calls)
-        except (anyio.BrokenResourceError, anyio.EndOfStream, ValueError) as error:
+        except (*_GONE, anyio.EndOfStream, ValueError) as error:
             return error
 
     def _take(self, frame: Frame, calls: TaskGroup) -> None:
@@ -230,7 +229,7 @@ class _Conversation:
         async with self._sending:
             try:
                 await self._stream.send(encode(reply))
-            except anyio.BrokenResourceError:
+            except _GONE:
                 return  # the isolate is gone; whoever reads from it will say so
 
 
@@ -278,8 +277,11 @@ async def open_isolates(spec: WorkerSpec, clock: Clock) -> AsyncIterator[Process
                     refilling.cancel_scope.cancel()
             with anyio.CancelScope(shield=True):
                 await isolates.dismiss_standby()
-                await control.aclose()
-                await zygote.wait()
+            # Not by closing the socket under it: what arrives at that moment has no one to go to.
+            hearing.cancel_scope.cancel()
+        with anyio.CancelScope(shield=True):
+            await control.aclose()
+            await zygote.wait()
 
 
 # The hash seed is production's; the rest of the platform's environment is no business of worker

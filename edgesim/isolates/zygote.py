@@ -170,6 +170,8 @@ class _Forks:
                 os.close(inherited)
             self._serve(socket.socket(fileno=fd))
             status = 0
+        except (BrokenPipeError, ConnectionResetError):
+            status = 0  # the platform has let go of this isolate
         except BaseException:  # noqa: BLE001 (the last resort of a process that ends here anyway)
             traceback.print_exc(file=sys.__stderr__)
         finally:

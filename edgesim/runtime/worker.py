@@ -19,7 +19,7 @@ from edgesim.clock import Clock
 from edgesim.config import WorkerConfig
 from edgesim.errors import PlatformError
 from edgesim.isolates.driver import Isolates
-from edgesim.isolates.wire import Done, Invoke
+from edgesim.isolates.wire import Done, Failure, Invoke
 from edgesim.model import HttpRequest, HttpResponse, TraceItem
 from edgesim.runtime.invocation import SUBREQUESTS_MAX, Binding, Fetch, Invocation
 from edgesim.runtime.tail import TailConsumer
@@ -117,8 +117,7 @@ class Worker:
     async def _run(self, invocation: Invocation, handler: str, event: Any) -> Done:
         started = self._clock.elapsed()
         try:
-            invoke = Invoke(handler, event, self._clock.now())
-            done = await self._isolates.invoke(invoke, invocation)
+            done = await self._invoke(Invoke(handler, event, self._clock.now()), invocation)
             invocation.outcome = done.outcome
             wall_ms = (self._clock.elapsed() - started) * 1000
             if handler == "fetch" and invocation.response is not None:
@@ -132,6 +131,14 @@ class Worker:
             self.in_flight -= 1
         _narrate(handler, item)
         return done
+
+    async def _invoke(self, invoke: Invoke, invocation: Invocation) -> Done:
+        try:
+            return await self._isolates.invoke(invoke, invocation)
+        except Exception as error:
+            # A fault of ours: loud, and it costs this invocation only.
+            log.exception("internal error", worker=self.name, handler=invoke.handler)
+            return Done("internalError", [Failure("Error", f"internal error: {error!r}")])
 
     def _error_page(self, invocation: Invocation) -> HttpResponse:
         status, code = _ERROR_PAGES.get(invocation.outcome, (500, 1101))

@@ -1,6 +1,7 @@
 """`edgesim dev` as a developer meets it: the whole chain, bad input, reload, death and return."""
 
 import json
+import os
 import shutil
 import signal
 import socket
@@ -78,6 +79,7 @@ def test_other_methods_and_health(server):
     """GET /health is 200, other methods are 405, other paths 404."""
     assert server.request("/health", method="GET") == (200, b"OK")
     assert server.request(method="PUT", body=b"{}")[0] == 405
+    assert server.request("/health", body=b"{}")[0] == 405
     assert server.request("/nowhere", body=b"{}")[0] == 404
 
 
@@ -261,3 +263,46 @@ def test_logs_are_one_line_an_invocation(project, tmp_path):
         assert (line["worker"], line["outcome"]) == (worker, "ok")
         assert line["cpu_ms"] > 0
         assert line["wall_ms"] > 0
+
+
+def test_a_zygote_that_is_killed_is_replaced(tmp_path):
+    """Kill -9 of every Worker's zygote: others take their place, and requests are served again."""
+    with dev(WORKERS, tmp_path, "--no-reload") as running:
+        assert running.post(EVENT) == 200
+        children = Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children")
+        for pid in children.read_text().split():
+            os.kill(int(pid), signal.SIGKILL)
+        running.wait_log("worker restarted")
+        deadline = time.monotonic() + 30
+        while running.post(EVENT) != 200:
+            assert time.monotonic() < deadline
+        assert running.stop() == 0
+
+
+def test_no_process_outlives_a_killed_server(tmp_path):
+    """Kill -9 of the server ends its zygotes, their forks and the database engine."""
+    with dev(WORKERS, tmp_path, "--no-reload") as running:
+        running.post(EVENT)
+        running.drain()
+        group = _descendants(running.process.pid)
+        assert len(group) > 5
+        running.process.send_signal(signal.SIGKILL)
+        running.process.wait(10)
+        deadline = time.monotonic() + 10
+        while any(_alive(pid) for pid in group):
+            assert time.monotonic() < deadline, group
+
+
+def _descendants(pid: int) -> list[int]:
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            found += [int(child), *_descendants(int(child))]
+    return found
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return "(zombie)" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False

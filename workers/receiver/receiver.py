@@ -23,8 +23,10 @@ class Default(WorkerEntrypoint):
     async def fetch(self, request):
         path = request.url.split("?", 1)[0].split("/", 3)
         path = "/" + (path[3] if len(path) > 3 else "")
-        if path == "/health" and request.method in ("GET", "HEAD"):
-            return Response("OK")
+        if path == "/health":
+            if request.method in ("GET", "HEAD"):
+                return Response("OK")
+            return _refuse(405, "method_not_allowed", "ask GET /health", {"allow": "GET"})
         if path != "/":
             return _refuse(404, "not_found", "events go to POST /")
         if request.method != "POST":
