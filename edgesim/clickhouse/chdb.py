@@ -11,20 +11,31 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import anyio
-import msgspec
 from anyio.abc import Process, UNIXSocketStream
 
-from edgesim.clickhouse import statements
-from edgesim.clickhouse.chdb_process import CHUNK_BYTES, Reply, Request
 from edgesim.clickhouse.driver import Answer, ClickHouseDriver, Statement
-from edgesim.errors import ClickHouseError, RunError, UsageError
+from edgesim.clickhouse.wire import (
+    CHUNK_BYTES,
+    GONE,
+    Channel,
+    Chunk,
+    End,
+    Failed,
+    Frame,
+    Run,
+    Started,
+)
+from edgesim.errors import ClickHouseError, RunError
 from edgesim.model import iterate
 from edgesim.urls import path_of
 
 DETERMINISTIC = False
 CLOSE_SECONDS = 20.0
-NOT_IMPLEMENTED = 48
-_GONE = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
+_ENDED = "the embedded ClickHouse engine ended during a statement; the next one starts it anew"
+_MISSING = (
+    "the embedded ClickHouse engine is not installed: pip install 'edgesim[chdb]', "
+    "or name a server with --clickhouse URL"
+)
 
 
 class ChdbClickHouse:
@@ -37,119 +48,155 @@ class ChdbClickHouse:
         self._starting = anyio.Lock()
 
     async def execute(self, statement: Statement) -> Answer:
-        """One socket for each statement: no framing of the data, and the engine sets the pace."""
-        if statement.database not in {None, "", "default"}:
-            raise ClickHouseError(
-                NOT_IMPLEMENTED, f"the embedded engine has no database {statement.database!r}"
-            )
+        """One socket for each statement: the engine sets the pace of the data, both ways."""
         channel = await self._open_channel()
         try:
-            await self._send(channel, statement)
-            reply, rest = await _receive_reply(channel)
-        except _GONE as error:
-            await channel.aclose()
-            raise RunError(
-                "the embedded ClickHouse engine ended during a statement; "
-                "the next one starts it anew"
-            ) from error
+            await _send(channel, statement)
+            started = await _receive(channel)
+            rows = _Rows(channel, await _receive(channel))
         except BaseException:
             await channel.aclose()
             raise
-        if reply.code is not None:
-            await channel.aclose()
-            raise ClickHouseError(reply.code, reply.message)
-        return Answer(_rest(channel, rest), reply.format, reply.written_rows)
+        assert isinstance(started, Started)
+        if rows.empty:
+            await rows.aclose()
+        return Answer(rows, started.format, started.written_rows)
 
-    async def _send(self, channel: UNIXSocketStream, statement: Statement) -> None:
-        head = msgspec.msgpack.encode(
-            Request(
-                statement.sql,
-                statement.default_format,
-                dict(statement.settings),
-                statements.as_insert(statement.sql) is not None,
-                statement.encoding,
-            )
-        )
-        await channel.send(len(head).to_bytes(4, "big") + head)
-        async for chunk in iterate(statement.data):
-            await channel.send(chunk)
-        await channel.send_eof()
+    async def _open_channel(self) -> Channel:
+        async with self._starting:
+            if self._control is None:
+                await self._start()
+            try:
+                return await self._connect()
+            except GONE:
+                await self.close()  # it died since the last statement, and this one was not seen
+                await self._start()
+            try:
+                return await self._connect()
+            except GONE as error:
+                raise RunError(
+                    "the embedded ClickHouse engine ended as soon as it started"
+                ) from error
 
-    async def _open_channel(self) -> UNIXSocketStream:
-        for attempt in (1, 2):
-            async with self._starting:
-                if self._process is None or self._process.returncode is not None:
-                    await self._start()
-                ours, theirs = socket.socketpair()
-                with theirs:
-                    channel = await UNIXSocketStream.from_socket(ours)
-                    try:
-                        assert self._control is not None
-                        await self._control.send_fds(b"s", [theirs.fileno()])
-                    except _GONE as error:
-                        await channel.aclose()
-                        self._process = None
-                        if attempt == 2:
-                            raise RunError(
-                                "the embedded ClickHouse engine does not start"
-                            ) from error
-                    else:
-                        return channel
-        raise RunError("the embedded ClickHouse engine does not start")
+    async def _connect(self) -> Channel:
+        assert self._control is not None
+        ours, theirs = socket.socketpair()
+        with theirs:
+            stream = await UNIXSocketStream.from_socket(ours)
+            try:
+                await self._control.send_fds(b"s", [theirs.fileno()])
+            except BaseException:
+                await stream.aclose()
+                raise
+        return Channel(stream)
 
     async def _start(self) -> None:
         if importlib.util.find_spec("chdb") is None:
-            raise UsageError(
-                "the embedded ClickHouse engine is not installed: pip install 'edgesim[chdb]', "
-                "or name a server with --clickhouse URL"
-            )
-        if self._control is not None:
-            await self._control.aclose()
+            raise RunError(_MISSING)
         ours, theirs = socket.socketpair()
-        with theirs:
-            fd = theirs.fileno()
-            self._process = await anyio.open_process(
-                [
-                    *(sys.executable, "-P", "-m", "edgesim.clickhouse.chdb_process"),
-                    *(str(fd), str(self._path)),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=None,
-                pass_fds=[fd],
-            )
         self._control = await UNIXSocketStream.from_socket(ours)
+        try:
+            with theirs:
+                self._process = await anyio.open_process(
+                    [
+                        *(sys.executable, "-P", "-m", "edgesim.clickhouse.chdb_process"),
+                        *(str(theirs.fileno()), str(self._path)),
+                    ],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=None,
+                    pass_fds=[theirs.fileno()],
+                )
+            ready = await Channel(self._control).receive()
+        except GONE as error:
+            await self.close()
+            raise RunError("the embedded ClickHouse engine did not start") from error
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self.close()
+            raise
+        if isinstance(ready, Failed):
+            await self.close()
+            raise RunError(f"the embedded ClickHouse engine did not start: {ready.message}")
 
     async def close(self) -> None:
-        """Let the engine finish and end."""
-        if self._control is not None:
-            await self._control.aclose()
-        if self._process is not None:
+        """Let the engine finish and end; the next statement would start another."""
+        control, self._control = self._control, None
+        process, self._process = self._process, None
+        if control is not None:
+            await control.aclose()
+        if process is not None:
             with anyio.move_on_after(CLOSE_SECONDS):
-                await self._process.wait()
+                await process.wait()
             with suppress(ProcessLookupError):
-                self._process.kill()
-            await self._process.aclose()
+                process.kill()
+            await process.aclose()
 
 
-async def _receive_reply(channel: UNIXSocketStream) -> tuple[Reply, bytes]:
-    buffer = b""
-    while len(buffer) < 4 or len(buffer) < 4 + int.from_bytes(buffer[:4], "big"):
-        buffer += await channel.receive(CHUNK_BYTES)
-    end = 4 + int.from_bytes(buffer[:4], "big")
-    return msgspec.msgpack.decode(buffer[4:end], type=Reply), buffer[end:]
+class _Rows:
+    """An answer as it comes; ``first`` has been read, so that an early error is no answer at all.
+
+    A class and not a generator: closing a generator that nobody has begun runs none of it.
+    """
+
+    def __init__(self, channel: Channel, first: Frame) -> None:
+        self._channel = channel
+        self._next: Frame | None = first
+        self._ended = False
+        self.empty = isinstance(first, End)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._ended:
+            raise StopAsyncIteration
+        try:
+            frame, self._next = self._next or await _receive(self._channel), None
+        except BaseException:
+            await self.aclose()
+            raise
+        if isinstance(frame, Chunk):
+            return frame.data
+        await self.aclose()
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Let go of the rest."""
+        self._ended = True
+        await self._channel.aclose()
 
 
-async def _rest(channel: UNIXSocketStream, first: bytes) -> AsyncIterator[bytes]:
+async def _send(channel: Channel, statement: Statement) -> None:
+    run = Run(
+        statement.sql,
+        statement.default_format,
+        statement.encoding,
+        statement.database,
+        dict(statement.settings),
+    )
+    await _to(channel, run)
+    async for chunk in iterate(statement.data):
+        for at in range(0, len(chunk), CHUNK_BYTES):
+            await _to(channel, Chunk(chunk[at : at + CHUNK_BYTES]))
+    await _to(channel, End())
+
+
+async def _to(channel: Channel, frame: Frame) -> None:
     try:
-        if first:
-            yield first
-        with suppress(anyio.EndOfStream):
-            while True:
-                yield await channel.receive(CHUNK_BYTES)
-    finally:
-        with anyio.CancelScope(shield=True):
-            await channel.aclose()
+        await channel.send(frame)
+    except GONE as error:
+        raise RunError(_ENDED) from error
+
+
+async def _receive(channel: Channel) -> Frame:
+    try:
+        frame = await channel.receive()
+    except GONE as error:
+        raise RunError(_ENDED) from error
+    if isinstance(frame, Failed):
+        raise ClickHouseError(frame.code, frame.message)
+    return frame
 
 
 @asynccontextmanager

@@ -1,134 +1,213 @@
-"""Rows of the native protocol as ClickHouse's text formats write them."""
+"""Rows of the native protocol as ClickHouse's text formats write them.
+
+How a value is written is decided by its column's type and never by the value: the same column must
+not be a number in one row and a string in the next.
+"""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Callable, Sequence
-from datetime import date, datetime
+import math
+import re
+import struct
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from edgesim.clickhouse.exceptions import NOT_IMPLEMENTED
 from edgesim.errors import ClickHouseError
 
 UNKNOWN_FORMAT = 73
+QUOTE_64BIT = "output_format_json_quote_64bit_integers"
 Columns = Sequence[tuple[str, str]]
-Writer = Callable[[Sequence[Sequence[Any]], Columns], bytes]
+Rows = Sequence[Sequence[Any]]
+Writer = Callable[[Rows, Columns], bytes]
+_Field = Callable[[Any], str]
+
+_WRAPPER = re.compile(r"(?:Nullable|LowCardinality)\((.*)\)", re.DOTALL)
+_ARRAY = re.compile(r"Array\((.*)\)", re.DOTALL)
+_NUMBER = re.compile(r"U?Int\d+|Float\d+|Decimal\w*(?:\(.*\))?")
+_LARGE = re.compile(r"U?Int(?:64|128|256)")
+_TEXT = re.compile(r"(?:Fixed)?String.*|Enum\d+\(.*|UUID|IPv[46]|Date|Date32", re.DOTALL)
+_TIME64 = re.compile(r"DateTime64\((\d+).*\)")
+_ESCAPES = {
+    ord(plain): "\\" + letter for plain, letter in zip("\\\b\f\n\r\t\0'", "\\bfnrt0'", strict=True)
+}
 
 
-def writer(name: str) -> Writer:
+def writer(name: str, settings: Mapping[str, str]) -> Writer:
     """The function that writes the format; ClickHouseError for one that is not here."""
-    try:
-        return _WRITERS[name.lower()]
-    except KeyError:
+    found = _FORMATS.get(name.lower())
+    if found is None:
         known = "JSON, JSONCompact, JSONEachRow, TabSeparated(WithNames), CSV(WithNames)"
         raise ClickHouseError(
             UNKNOWN_FORMAT, f"Unknown format {name} over the native protocol; known: {known}"
-        ) from None
-
-
-def _json_each_row(rows: Sequence[Sequence[Any]], columns: Columns) -> bytes:
-    names = [name for name, _ in columns]
-    return "".join(
-        _dump(dict(zip(names, (_json_value(value) for value in row), strict=True))) + "\n"
-        for row in rows
-    ).encode()
-
-
-def _json(rows: Sequence[Sequence[Any]], columns: Columns) -> bytes:
-    names = [name for name, _ in columns]
-    data = [dict(zip(names, map(_json_value, row), strict=True)) for row in rows]
-    return _document(data, columns)
-
-
-def _json_compact(rows: Sequence[Sequence[Any]], columns: Columns) -> bytes:
-    return _document([[_json_value(value) for value in row] for row in rows], columns)
-
-
-def _document(data: list[Any], columns: Columns) -> bytes:
-    meta = [{"name": name, "type": kind} for name, kind in columns]
-    return (_dump({"meta": meta, "data": data, "rows": len(data)}) + "\n").encode()
-
-
-def _json_value(value: Any) -> Any:
-    # 64-bit integers are strings in ClickHouse's JSON, so that JavaScript keeps their digits.
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 1 << 31:
-        return str(value)
-    if isinstance(value, list | tuple):
-        return [_json_value(each) for each in value]
-    if value is None or isinstance(value, str | int | float):
-        return value
-    return _text(value)
-
-
-def _dump(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def _tab_separated(rows: Sequence[Sequence[Any]], columns: Columns) -> bytes:
-    return "".join("\t".join(map(_tab_value, row)) + "\n" for row in rows).encode()
-
-
-def _tab_separated_with_names(rows: Sequence[Sequence[Any]], columns: Columns) -> bytes:
-    return _tab_separated([[name for name, _ in columns]], columns) + _tab_separated(rows, columns)
-
-
-_TAB_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\\0"})
-
-
-def _tab_value(value: Any) -> str:
-    return "\\N" if value is None else _text(value).translate(_TAB_ESCAPES)
-
-
-def _csv(rows: Sequence[Sequence[Any]], columns: Columns) -> bytes:
-    out = io.StringIO()
-    table = csv.writer(out, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
-    for row in rows:
-        table.writerow(
-            [
-                "\\N"
-                if value is None
-                else value
-                if isinstance(value, int | float)
-                else _text(value)
-                for value in row
-            ]
         )
-    return out.getvalue().encode()
+    large_quoted = settings.get(QUOTE_64BIT, "0").lower() in {"1", "true"}
+    return lambda rows, columns: found(rows, columns, large_quoted).encode(
+        "utf-8", "surrogateescape"
+    )
 
 
-def _csv_with_names(rows: Sequence[Sequence[Any]], columns: Columns) -> bytes:
-    return _csv([[name for name, _ in columns]], columns) + _csv(rows, columns)
+def _json_each_row(rows: Rows, columns: Columns, large_quoted: bool) -> str:
+    return "".join(f"{row}\n" for row in _objects(rows, columns, large_quoted))
+
+
+def _json(rows: Rows, columns: Columns, large_quoted: bool) -> str:
+    return _document(_objects(rows, columns, large_quoted), columns)
+
+
+def _json_compact(rows: Rows, columns: Columns, large_quoted: bool) -> str:
+    fields = [_json_field(kind, large_quoted) for _, kind in columns]
+    return _document([f"[{','.join(_written(fields, row))}]" for row in rows], columns)
+
+
+def _objects(rows: Rows, columns: Columns, large_quoted: bool) -> list[str]:
+    fields = [_json_field(kind, large_quoted) for _, kind in columns]
+    names = [f"{_json_text(name)}:" for name, _ in columns]
+    return ["{" + ",".join(map(str.__add__, names, _written(fields, row))) + "}" for row in rows]
+
+
+def _document(data: list[str], columns: Columns) -> str:
+    meta = json.dumps([{"name": name, "type": kind} for name, kind in columns], ensure_ascii=False)
+    return f'{{"meta":{meta},"data":[{",".join(data)}],"rows":{len(data)}}}\n'
+
+
+def _json_field(kind: str, large_quoted: bool) -> _Field:
+    kind = _bare(kind)
+    if array := _ARRAY.fullmatch(kind):
+        inside = _json_field(array[1], large_quoted)
+        return _or_null("null", lambda value: f"[{','.join(map(inside, value))}]")
+    if _LARGE.fullmatch(kind) and large_quoted:
+        return _or_null("null", lambda value: f'"{value}"')
+    plain = _plain(kind)
+    if kind.startswith("Float"):
+        return _or_null("null", lambda value: plain(value) if math.isfinite(value) else "null")
+    if _NUMBER.fullmatch(kind) or kind == "Bool":
+        return _or_null("null", plain)
+    return _or_null("null", lambda value: _json_text(plain(value)))
+
+
+def _json_text(text: str) -> str:
+    return json.dumps(
+        text.encode("utf-8", "surrogateescape").decode("utf-8", "replace"), ensure_ascii=False
+    )
+
+
+def _tab_separated(rows: Rows, columns: Columns, _: bool) -> str:
+    fields = [_tab_field(kind) for _, kind in columns]
+    return "".join("\t".join(_written(fields, row)) + "\n" for row in rows)
+
+
+def _tab_with_names(rows: Rows, columns: Columns, _: bool) -> str:
+    names = "\t".join(name.translate(_ESCAPES) for name, _ in columns)
+    return f"{names}\n{_tab_separated(rows, columns, _)}"
+
+
+def _tab_field(kind: str) -> _Field:
+    plain = _plain(kind)
+    if _ARRAY.fullmatch(_bare(kind)):
+        return _or_null("\\N", plain)
+    return _or_null("\\N", lambda value: plain(value).translate(_ESCAPES))
+
+
+def _csv(rows: Rows, columns: Columns, _: bool) -> str:
+    fields = [_csv_field(kind) for _, kind in columns]
+    return "".join(",".join(_written(fields, row)) + "\n" for row in rows)
+
+
+def _csv_with_names(rows: Rows, columns: Columns, _: bool) -> str:
+    names = ",".join(_csv_text(name) for name, _ in columns)
+    return f"{names}\n{_csv(rows, columns, _)}"
+
+
+def _csv_field(kind: str) -> _Field:
+    plain = _plain(kind)
+    if _NUMBER.fullmatch(_bare(kind)) or _bare(kind) == "Bool":
+        return _or_null("\\N", plain)
+    return _or_null("\\N", lambda value: _csv_text(plain(value)))
+
+
+def _csv_text(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'
+
+
+def _plain(kind: str) -> _Field:
+    """A value of the type as text, without quotes; NULL only inside an array."""
+    kind = _bare(kind)
+    if array := _ARRAY.fullmatch(kind):
+        inside = _element(array[1])
+        return lambda value: f"[{','.join(map(inside, value))}]"
+    if time64 := _TIME64.fullmatch(kind):
+        digits = int(time64[1])
+        return lambda value: (
+            f"{value:%Y-%m-%d %H:%M:%S}" + f".{value:%f}000"[: digits + bool(digits)]
+        )
+    if kind.startswith("DateTime"):
+        return lambda value: f"{value:%Y-%m-%d %H:%M:%S}"
+    if kind == "Bool":
+        return lambda value: str(value).lower()
+    if kind.startswith("Decimal"):
+        return lambda value: f"{value:f}"
+    if kind == "Float32":
+        return lambda value: _float(_shortest32(value))
+    if kind.startswith("Float"):
+        return lambda value: _float(repr(value))
+    if _NUMBER.fullmatch(kind) or _TEXT.fullmatch(kind):
+        return _text
+    raise ClickHouseError(
+        NOT_IMPLEMENTED,
+        f"values of type {kind} are not written over the native protocol; name the server as "
+        "clickhouse+http://host:8123",
+    )
+
+
+def _element(kind: str) -> _Field:
+    plain, bare = _plain(kind), _bare(kind)
+    if _NUMBER.fullmatch(bare) or _ARRAY.fullmatch(bare) or bare == "Bool":
+        return _or_null("NULL", plain)
+    return _or_null("NULL", lambda value: f"'{plain(value).translate(_ESCAPES)}'")
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, datetime):
-        return value.strftime("%Y-%m-%d %H:%M:%S")
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    if isinstance(value, list | tuple):
-        return "[" + ",".join(_element(each) for each in value) + "]"
-    return str(value)
+    # The client gives bytes where a String is no UTF-8; they leave as they came.
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
 
 
-def _element(value: Any) -> str:
-    if isinstance(value, str):
-        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-    return "NULL" if value is None else _text(value)
+def _float(text: str) -> str:
+    return text.removesuffix(".0").replace("e+", "e")
 
 
-_WRITERS: dict[str, Writer] = {
+def _shortest32(value: float) -> str:
+    """The shortest digits that are the same 32-bit float."""
+    for digits in range(1, 10):
+        text = repr(float(f"{value:.{digits}g}"))
+        if struct.pack("f", float(text)) == struct.pack("f", value):
+            return text
+    return repr(value)
+
+
+def _bare(kind: str) -> str:
+    while wrapped := _WRAPPER.fullmatch(kind):
+        kind = wrapped[1]
+    return kind
+
+
+def _or_null(null: str, field: _Field) -> _Field:
+    return lambda value: null if value is None else field(value)
+
+
+def _written(fields: Sequence[_Field], row: Sequence[Any]) -> list[str]:
+    return [field(value) for field, value in zip(fields, row, strict=True)]
+
+
+_FORMATS: dict[str, Callable[[Rows, Columns, bool], str]] = {
     "json": _json,
     "jsoncompact": _json_compact,
     "jsoneachrow": _json_each_row,
     "tabseparated": _tab_separated,
     "tsv": _tab_separated,
-    "tabseparatedwithnames": _tab_separated_with_names,
-    "tsvwithnames": _tab_separated_with_names,
+    "tabseparatedwithnames": _tab_with_names,
+    "tsvwithnames": _tab_with_names,
     "csv": _csv,
     "csvwithnames": _csv_with_names,
 }

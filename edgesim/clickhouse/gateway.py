@@ -6,7 +6,6 @@ and not looked at: whoever reaches the gateway is trusted, and the driver has it
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import AsyncIterator
 from urllib.parse import parse_qsl, urlsplit
 
@@ -14,24 +13,20 @@ import anyio
 import msgspec
 
 from edgesim.clickhouse import statements
+from edgesim.clickhouse.compression import gunzip
 from edgesim.clickhouse.driver import ClickHouseDriver, Statement
+from edgesim.clickhouse.exceptions import NOT_IMPLEMENTED, http_status
 from edgesim.errors import ClickHouseError, RunError
-from edgesim.model import Body, HttpRequest, HttpResponse, Stream, read_all
+from edgesim.model import Headers, HttpRequest, HttpResponse, Stream, iterate, read_all
 
-READONLY = 164
-SYNTAX_ERROR = 62
+MAX_QUERY_BYTES = 262_144
+"""max_query_size: how much of a body ClickHouse reads as SQL; an INSERT's data comes after it."""
 
 # Parameters that are not settings.
 _OWN = {
     *("query", "database", "default_format", "user", "password", "query_id", "session_id"),
     *("compress", "decompress", "quota_key", "session_timeout", "session_check", "role"),
-}
-_STATUS = {
-    **dict.fromkeys((6, 26, 27, 36, 38, 41, 43, 44, 53, 62, 70, 72, 117, 130), 400),
-    **dict.fromkeys((192, 193, 194, 516), 403),
-    **dict.fromkeys((46, 47, 50, 56, 60, 63, 73, 78, 81, 115, 336), 404),
-    48: 501,
-    209: 503,
+    *("buffer_size", "wait_end_of_query"),
 }
 _CONTENT_TYPES = {
     "JSON": "application/json; charset=UTF-8",
@@ -52,8 +47,8 @@ class Gateway:
 
     def __init__(self, driver: ClickHouseDriver, schema: str = "") -> None:
         self._driver = driver
-        self._schema = statements.split(schema)
-        self._schema_applied = not self._schema
+        self._schema = schema
+        self._schema_applied = not schema.strip()
         self._applying = anyio.Lock()
 
     async def fetch(self, request: HttpRequest) -> HttpResponse:
@@ -62,21 +57,28 @@ class Gateway:
         parameters = dict(parse_qsl(parts.query, keep_blank_values=True))
         if parts.path == "/ping" or (request.method == "GET" and "query" not in parameters):
             return HttpResponse(200, [("content-type", _TEXT)], b"Ok.\n")
+        if parts.path not in {"", "/"}:
+            problem = f"There is no handle {parts.path}\n"
+            return HttpResponse(404, [("content-type", _TEXT)], problem.encode())
         try:
             await self._apply_schema()
-            return await self._run(request, parameters)
+            return await self._run(await _statement(request, parameters), parameters)
         except ClickHouseError as error:
             return _error(error)
         except RunError as error:
             return HttpResponse(503, [("content-type", _TEXT)], f"{error}\n".encode())
+        finally:
+            if isinstance(request.body, Stream):
+                await request.body.aclose()
 
     async def _apply_schema(self) -> None:
         async with self._applying:
             if self._schema_applied:
                 return
-            for sql in self._schema:
+            for sql in statements.split(self._schema):
                 try:
-                    await _exhaust((await self._driver.execute(Statement(sql))).body)
+                    statement = await _cut(Statement("", sql.encode()), None)
+                    await _exhaust((await self._driver.execute(statement)).body)
                 except ClickHouseError as error:
                     first = " ".join(sql.split())[:60]
                     raise ClickHouseError(
@@ -84,67 +86,96 @@ class Gateway:
                     ) from error
             self._schema_applied = True
 
-    async def _run(self, request: HttpRequest, parameters: dict[str, str]) -> HttpResponse:
-        statement = await _statement(request, parameters)
-        if request.method == "GET" and statements.kind(statement.sql) not in statements.READ_KINDS:
-            raise ClickHouseError(
-                READONLY,
-                f"Code: {READONLY}. DB::Exception: Cannot execute query in readonly mode. For "
-                "queries over HTTP, method GET implies readonly. You should use method POST for "
-                "modifying queries. (READONLY)",
-            )
+    async def _run(self, statement: Statement, parameters: dict[str, str]) -> HttpResponse:
         answer = await self._driver.execute(statement)
-        headers = [
+        headers: Headers = [
             ("content-type", _CONTENT_TYPES.get(answer.format, _TEXT)),
             ("x-clickhouse-format", answer.format),
         ]
         if answer.written_rows is not None:
             summary = msgspec.json.encode({"written_rows": str(answer.written_rows)}).decode()
             headers.append(("x-clickhouse-summary", summary))
-        return HttpResponse(200, headers, Stream(answer.body))
+        body = Stream(answer.body)
+        if parameters.get("wait_end_of_query", "0") != "0":
+            return HttpResponse(200, headers, await read_all(body))
+        return HttpResponse(200, headers, body)
 
 
 async def _statement(request: HttpRequest, parameters: dict[str, str]) -> Statement:
-    encoding = request.header("content-encoding")
-    if encoding not in {None, "", "identity", "gzip"}:
-        raise ClickHouseError(statements.BAD_ARGUMENTS, f"Unknown Content-Encoding {encoding!r}")
-    encoding = "gzip" if encoding == "gzip" else None
-    sql = parameters.get("query", "")
-    data: Body = b""
-    insert = statements.as_insert(sql) if sql else None
-    if insert is not None and not insert.inline.strip():
-        data = request.body
-    else:
-        text = await _read_text(request.body, encoding)
-        encoding = None
-        sql = f"{sql}\n{text}" if sql and text else sql or text
-        insert = statements.as_insert(sql)
-        if insert is not None:
-            data = insert.inline.encode()
-            sql = f"{insert.head} FORMAT {insert.format}"
-    if not statements.kind(sql):
-        raise ClickHouseError(
-            SYNTAX_ERROR, f"Code: {SYNTAX_ERROR}. DB::Exception: Empty query. (SYNTAX_ERROR)"
-        )
-    default_format = parameters.get("default_format") or request.header("x-clickhouse-format")
-    return Statement(
-        sql=sql,
-        data=data,
+    encoding = _encoding(request)
+    wanted = request.header("x-clickhouse-format") or parameters.get("default_format")
+    settings = {name: value for name, value in parameters.items() if name not in _OWN}
+    if request.method == "GET":
+        settings["readonly"] = "2"  # as ClickHouse does: the database itself refuses to change
+    statement = Statement(
+        sql=parameters.get("query", ""),
+        data=request.body,
         encoding=encoding,
-        default_format=default_format or "TabSeparated",
-        database=parameters.get("database") or request.header("x-clickhouse-database"),
-        settings={name: value for name, value in parameters.items() if name not in _OWN},
+        default_format=wanted or "TabSeparated",
+        database=request.header("x-clickhouse-database") or parameters.get("database"),
+        settings=settings,
     )
+    return await _cut(statement, wanted)
 
 
-async def _read_text(body: Body, encoding: str | None) -> str:
-    content = await read_all(body)
-    if encoding == "gzip":
-        try:
-            content = zlib.decompress(content, 31)
-        except zlib.error as error:
-            raise ClickHouseError(statements.BAD_ARGUMENTS, f"not valid gzip: {error}") from error
-    return content.decode("utf-8", "replace")
+async def _cut(statement: Statement, insert_format: str | None) -> Statement:
+    """SQL and data apart, wherever in ``sql`` and ``data`` the one ends and the other begins."""
+    insert = statements.as_insert(statement.sql)
+    if insert is None or statement.sql[insert.data_at :].strip():
+        insert = await _read_sql(statement)
+    if insert is not None:
+        # INSERT without a format takes the one the request names, else it is as after VALUES.
+        statement.sql = f"{insert.head}\nFORMAT {insert.format or insert_format or 'Values'}"
+    return statement
+
+
+async def _read_sql(statement: Statement) -> statements.Insert | None:
+    """The statement goes on in the body: find its end; what follows an INSERT's is its data."""
+    before = f"{statement.sql}\n".encode() if statement.sql else b""
+    body = iterate(statement.data)
+    if statement.encoding:
+        body, statement.encoding = gunzip(body), None
+    head = before
+    async for chunk in body:
+        head += chunk
+        if len(head) > MAX_QUERY_BYTES:
+            break
+    # As Latin-1 each byte is a character, so a place in the text is one in the bytes.
+    insert = statements.as_insert(head[:MAX_QUERY_BYTES].decode("latin-1"))
+    if insert is not None:
+        statement.data = Stream(_chain(head[insert.data_at :], body))
+        return statements.as_insert(_utf8(head[: insert.data_at]))
+    if len(head) > MAX_QUERY_BYTES:
+        raise ClickHouseError(
+            statements.SYNTAX_ERROR, f"Syntax error: Max query size exceeded ({MAX_QUERY_BYTES})"
+        )
+    statement.sql, statement.data = statements.single(_utf8(head)), b""
+    return None
+
+
+def _encoding(request: HttpRequest) -> str | None:
+    encoding = request.header("content-encoding")
+    if encoding in {None, "", "identity"}:
+        return None
+    if encoding != "gzip":
+        raise ClickHouseError(NOT_IMPLEMENTED, f"Content-Encoding {encoding!r}: only gzip is read")
+    return "gzip"
+
+
+def _utf8(sql: bytes) -> str:
+    try:
+        return sql.decode()
+    except UnicodeDecodeError as error:
+        raise ClickHouseError(
+            statements.SYNTAX_ERROR, f"Syntax error: the statement is not UTF-8: {error}"
+        ) from error
+
+
+async def _chain(head: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    if head:
+        yield head
+    async for chunk in rest:
+        yield chunk
 
 
 async def _exhaust(body: AsyncIterator[bytes]) -> None:
@@ -153,8 +184,6 @@ async def _exhaust(body: AsyncIterator[bytes]) -> None:
 
 
 def _error(error: ClickHouseError) -> HttpResponse:
-    text = error.message
-    if not text.startswith("Code:"):
-        text = f"Code: {error.code}. DB::Exception: {text}"
+    text = f"Code: {error.code}. DB::Exception: {error.message}\n"
     headers = [("content-type", _TEXT), ("x-clickhouse-exception-code", str(error.code))]
-    return HttpResponse(_STATUS.get(error.code, 500), headers, f"{text}\n".encode())
+    return HttpResponse(http_status(error.code), headers, text.encode())

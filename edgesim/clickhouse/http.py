@@ -1,8 +1,14 @@
-"""``clickhouse+http://host:8123/db``: a real server by its HTTP interface, streamed both ways."""
+"""``clickhouse+http://host:8123/db``: a real server by its HTTP interface, streamed both ways.
+
+Data always goes gzipped: to an old server an upload that breaks off looks like one that is complete
+(18.16 inserted as far as it came), but gzip without its trailer is an error to any.  Each statement
+has a connection of its own: on one that the server has meanwhile closed, a statement that failed
+could not be told from one that ran.
+"""
 
 from __future__ import annotations
 
-import re
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
@@ -10,15 +16,15 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from edgesim.clickhouse import statements
+from edgesim.clickhouse.compression import gzip
 from edgesim.clickhouse.driver import Answer, ClickHouseDriver, Statement
-from edgesim.errors import ClickHouseError, RunError
+from edgesim.clickhouse.exceptions import from_text
+from edgesim.errors import EdgesimError, RunError
 from edgesim.model import iterate
 from edgesim.urls import redact
 
 DETERMINISTIC = False
 CONNECT_SECONDS = 10.0
-UNKNOWN_EXCEPTION = 1002
-_CODE = re.compile(r"Code: (\d+)")
 
 
 class HttpClickHouse:
@@ -37,33 +43,45 @@ class HttpClickHouse:
         self._session: aiohttp.ClientSession | None = None
 
     async def execute(self, statement: Statement) -> Answer:
-        """Pass it on; settings become parameters, data keeps its encoding."""
-        parameters = {"default_format": statement.default_format, **statement.settings}
+        """Pass it on; settings become parameters."""
+        # The server holds its answer until it is sure of it: an error after the first rows would
+        # otherwise come as their last row, under status 200.
+        parameters = {"default_format": statement.default_format, "wait_end_of_query": "1"}
+        parameters |= statement.settings
         database = statement.database or self._database
         if database:
             parameters["database"] = database
-        headers = dict(self._auth)
         if statements.as_insert(statement.sql) is not None:
-            parameters["query"] = statement.sql
-            data = iterate(statement.data)
-            if statement.encoding:
-                headers["Content-Encoding"] = statement.encoding
-            response = await self._post(parameters, headers, data)
+            response = await self._insert(parameters | {"query": statement.sql}, statement)
         else:
-            response = await self._post(parameters, headers, statement.sql.encode())
+            response = await self._post(parameters, self._auth, statement.sql.encode())
         if response.status != 200:
-            raise await _failure(response)
+            raise await self._failure(response)
         # Old servers do not say which format they wrote: it is what they were asked for.
-        asked = statements.cut_format(statement.sql)[1] or statement.default_format
+        asked = statements.trailing_format(statement.sql) or statement.default_format
         wanted = response.headers.get("X-ClickHouse-Format", asked)
-        return Answer(_chunks(response), wanted)
+        return Answer(_Rows(response, self._shown), wanted, _written_rows(response))
+
+    async def _insert(
+        self, parameters: dict[str, str], statement: Statement
+    ) -> aiohttp.ClientResponse:
+        source = _Source(iterate(statement.data))
+        data = aiter(source) if statement.encoding == "gzip" else gzip(aiter(source))
+        try:
+            return await self._post(parameters, self._auth | {"Content-Encoding": "gzip"}, data)
+        except RunError:
+            if source.error is not None:
+                raise source.error from None  # the data broke off, not the server
+            raise
 
     async def _post(
         self, parameters: dict[str, str], headers: dict[str, str], data: object
     ) -> aiohttp.ClientResponse:
         if self._session is None:
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
-            self._session = aiohttp.ClientSession(timeout=timeout)
+            self._session = aiohttp.ClientSession(
+                timeout=timeout, connector=aiohttp.TCPConnector(force_close=True)
+            )
         try:
             return await self._session.post(
                 self._base, params=parameters, headers=headers, data=data
@@ -71,25 +89,68 @@ class HttpClickHouse:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise RunError(f"ClickHouse at {self._shown} is out of reach: {error}") from error
 
+    async def _failure(self, response: aiohttp.ClientResponse) -> EdgesimError:
+        async with response:
+            text = (await response.text(errors="replace")).strip()
+        code = response.headers.get("X-ClickHouse-Exception-Code")
+        if code is None and "Code: " not in text:
+            first = text.partition("\n")[0][:200]
+            return RunError(f"{self._shown} answered {response.status} and not ClickHouse: {first}")
+        return from_text(text, int(code) if code else None)
+
     async def close(self) -> None:
         """Close the connections."""
         if self._session is not None:
             await self._session.close()
 
 
-async def _failure(response: aiohttp.ClientResponse) -> ClickHouseError:
-    async with response:
-        text = (await response.text()).strip()
-    found = _CODE.search(text)
-    header = response.headers.get("X-ClickHouse-Exception-Code")
-    code = int(header) if header else int(found[1]) if found else UNKNOWN_EXCEPTION
-    return ClickHouseError(code, text)
+class _Source:
+    """Data on its way out, and the error it broke off with: the client shows only its own."""
+
+    def __init__(self, data: AsyncIterator[bytes]) -> None:
+        self._data = data
+        self.error: Exception | None = None
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._data:
+                yield chunk
+        except Exception as error:
+            self.error = error
+            raise
 
 
-async def _chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    async with response:
-        async for chunk in response.content.iter_any():
-            yield chunk
+class _Rows:
+    """An answer as it comes; a class, because closing a generator not begun runs none of it."""
+
+    def __init__(self, response: aiohttp.ClientResponse, shown: str) -> None:
+        self._response = response
+        self._shown = shown
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            chunk = await self._response.content.readany()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            await self.aclose()
+            raise RunError(
+                f"the answer of ClickHouse at {self._shown} broke off: {error}"
+            ) from error
+        if chunk:
+            return chunk
+        await self.aclose()
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Let go of the rest."""
+        self._response.close()
+
+
+def _written_rows(response: aiohttp.ClientResponse) -> int | None:
+    summary = json.loads(response.headers.get("X-ClickHouse-Summary", "{}"))
+    return int(summary["written_rows"]) if "written_rows" in summary else None
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
+import anyio
 from anyio.to_thread import run_sync  # noqa: TID251 (a blocking client, not deterministic)
 from clickhouse_driver import Client
 from clickhouse_driver.errors import Error, ServerException
@@ -19,13 +20,14 @@ from clickhouse_driver.settings.available import settings as known_settings
 
 from edgesim.clickhouse import formats, statements
 from edgesim.clickhouse.driver import Answer, ClickHouseDriver, Statement
+from edgesim.clickhouse.exceptions import NOT_IMPLEMENTED, from_text
 from edgesim.errors import ClickHouseError, RunError
+from edgesim.model import iterate
 from edgesim.urls import redact
 
 DETERMINISTIC = False
 CONNECT_SECONDS = 10
 ANSWER_SECONDS = 300
-NOT_IMPLEMENTED = 48
 UNKNOWN_SETTING = 115
 SETTINGS_AS_STRINGS = 54429
 """The protocol revision from which the server itself checks the names of settings."""
@@ -49,28 +51,32 @@ class NativeClickHouse:
 
     async def execute(self, statement: Statement) -> Answer:
         """Run it in a thread and write its rows in the format asked for."""
-        if statements.brings_rows(statement.sql) or statements.as_insert(statement.sql):
+        if statements.as_insert(statement.sql) is not None:
             raise ClickHouseError(
                 NOT_IMPLEMENTED,
                 "inserting rows as text over the native protocol is not supported; name the "
                 "server as clickhouse+http://host:8123",
             )
-        sql, own_format = statements.cut_format(statement.sql)
-        wanted = own_format or statement.default_format
-        write = formats.writer(wanted)
-        rows, columns = await run_sync(self._ask, sql, statement)
-        return Answer(_once(write(rows, columns)), wanted)
-
-    def _ask(self, sql: str, statement: Statement) -> tuple[list[Any], list[tuple[str, str]]]:
+        wanted = statements.trailing_format(statement.sql) or statement.default_format
+        write = formats.writer(wanted, statement.settings)
         options = self._options | ({"database": statement.database} if statement.database else {})
         client = Client(**options)
         try:
+            rows, columns = await run_sync(self._ask, client, statement, abandon_on_cancel=True)
+        except anyio.get_cancelled_exc_class():
+            client.disconnect()  # the thread wakes up from its wait for the server
+            raise
+        return Answer(iterate(write(rows, columns)), wanted)
+
+    def _ask(self, client: Client, statement: Statement) -> tuple[list[Any], list[tuple[str, str]]]:
+        try:
             client.connection.connect()
             _check_settings(client, statement)
-            result = client.execute(sql, with_column_types=True, settings=dict(statement.settings))
+            result = client.execute(
+                statement.sql, with_column_types=True, settings=dict(statement.settings)
+            )
         except ServerException as error:
-            text = f"Code: {error.code}. {error.message.partition(' Stack trace:')[0].strip()}"
-            raise ClickHouseError(error.code, text) from error
+            raise from_text(error.message, error.code) from error
         except (Error, OSError, EOFError) as error:
             raise RunError(f"ClickHouse at {self._shown} is out of reach: {error}") from error
         finally:
@@ -85,11 +91,6 @@ def _check_settings(client: Client, statement: Statement) -> None:
     unknown = sorted(set(statement.settings) - set(known_settings))
     if unknown:
         raise ClickHouseError(UNKNOWN_SETTING, f"Unknown setting {unknown[0]}")
-
-
-async def _once(body: bytes) -> AsyncIterator[bytes]:
-    if body:
-        yield body
 
 
 @asynccontextmanager

@@ -1,125 +1,149 @@
 """Just enough SQL: where statements end, what kind one is, where its FORMAT and its data are.
 
-Everything is looked for in a masked copy in which quoted text and comments are blanks, so a ``;``
-or a FORMAT inside a string is never taken for one.  The database parses; this only cuts.
+Read token by token, lazily: the data after an INSERT's FORMAT is not SQL and is never looked at.
+Masking quotes and comments by one substitution over the whole text was dropped: it read megabytes
+of data as SQL, and a trailing comment or a column called ``values`` fooled what was cut by it.
+The database parses; this only cuts.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator
 
 import msgspec
 
 from edgesim.errors import ClickHouseError
 
 BAD_ARGUMENTS = 36
-READ_KINDS = {"SELECT", "WITH", "SHOW", "DESCRIBE", "DESC", "EXISTS", "EXPLAIN"}
+SYNTAX_ERROR = 62
+UNKNOWN_SETTING = 115
 
-_OPAQUE = re.compile(
-    r"'(?:\\.|''|[^'\\])*'|\"(?:\\.|\"\"|[^\"\\])*\"|`(?:\\.|``|[^`\\])*`"
-    r"|--[^\n]*|#[ !][^\n]*|/\*.*?\*/",
-    re.DOTALL,
+_TOKEN = re.compile(
+    r"""(?P<gap>\s++|--[^\n]*+|\#[ !][^\n]*+|/\*.*?(?:\*/|\Z))
+    |(?P<quoted>'(?:[^'\\]++|\\.|'')*+'|"(?:[^"\\]++|\\.|"")*+"|`(?:[^`\\]++|\\.|``)*+`)
+    |(?P<word>[^\W\d]\w*+)
+    |(?P<number>\d[\w.]*+)
+    |(?P<sign>.)""",
+    re.DOTALL | re.VERBOSE,
 )
-_FORMAT = re.compile(r"\bFORMAT\s+(\w+)\s*;?\s*$", re.IGNORECASE)
-_INSERT_FORMAT = re.compile(r"\bFORMAT\s+(\w+)[ \t]*(?:\r?\n|\s|;|$)", re.IGNORECASE)
-_INSERT_BODY = re.compile(r"\b(?:SELECT|WITH|VALUES|FORMAT)\b", re.IGNORECASE)
-_SELECT = re.compile(r"\b(?:SELECT|WITH)\b", re.IGNORECASE)
-_SETTINGS = re.compile(r"\bSETTINGS\b", re.IGNORECASE)
-_INPUT = re.compile(r"\binput\s*\(", re.IGNORECASE)
 _SETTING_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_DATA_START = re.compile(r"[ \t\r\f]*\n?")
+# A word FORMAT before one of these, or after one of those, is a name and not the clause.
+_NOT_BEFORE = {"FROM", "AS", "WHERE", "AND", "OR", "IN", "IS", "LIKE", "THEN", "ELSE", "END"}
+_NOT_AFTER = {
+    "SELECT",
+    "DISTINCT",
+    "AS",
+    "BY",
+    "WHERE",
+    "AND",
+    "OR",
+    "NOT",
+    ",",
+    ".",
+    "=",
+    "+",
+    "-",
+}
+
+
+class Token(msgspec.Struct, frozen=True):
+    """A word (in capitals), a quoted text, a number or a sign, and where it stands."""
+
+    kind: str
+    text: str
+    start: int
+    end: int
 
 
 class Insert(msgspec.Struct, frozen=True):
-    """An INSERT with data: the statement up to FORMAT, the format, data that came in the SQL."""
+    """An INSERT whose rows come as data.
+
+    ``head`` is the statement up to VALUES or FORMAT; ``format`` is "" where it names none; the
+    data, as far as the SQL holds any, starts at ``data_at``; ``input`` spans ``input('...')``.
+    """
 
     head: str
     format: str
-    inline: str
+    data_at: int
+    input: tuple[int, int] | None = None
+    structure: str = ""
+
+    def reading(self, source: str) -> str:
+        """The INSERT ... SELECT with ``source`` in the place of input()."""
+        start, end = self.input or (0, 0)
+        return self.head[:start] + source + self.head[end:]
 
 
-def masked(sql: str) -> str:
-    """The SQL with the inside of strings, quoted names and comments blanked, positions kept."""
-    return _OPAQUE.sub(lambda found: re.sub(r"[^\n]", " ", found[0]), sql)
+def tokens(sql: str) -> Iterator[Token]:
+    """What is neither space nor comment; ClickHouseError at a quote that is never closed."""
+    for found in _TOKEN.finditer(sql):
+        kind = found.lastgroup or ""
+        if kind == "gap":
+            continue
+        text = found[0]
+        if kind == "sign" and text in "'\"`":
+            raise ClickHouseError(
+                SYNTAX_ERROR,
+                f"Syntax error: the quote at position {found.start() + 1} is not closed",
+            )
+        yield Token(kind, text.upper() if kind == "word" else text, found.start(), found.end())
 
 
 def split(sql: str) -> list[str]:
     """The statements of a script, without their semicolons and without empty ones."""
-    mask = masked(sql)
-    ends = [found.start() for found in re.finditer(";", mask)] + [len(sql)]
-    starts = [0] + [end + 1 for end in ends]
-    pieces = [(sql[start:end], mask[start:end]) for start, end in zip(starts, ends, strict=False)]
-    return [piece.strip() for piece, blank in pieces if blank.strip()]
+    pieces, start, seen = [], 0, False
+    for token in tokens(sql):
+        if token.text == ";":
+            pieces += [sql[start : token.start].strip()] if seen else []
+            start, seen = token.end, False
+        else:
+            seen = True
+    return pieces + ([sql[start:].strip()] if seen else [])
+
+
+def single(sql: str) -> str:
+    """The one statement in ``sql``; ClickHouseError for none or several, as over HTTP."""
+    found = split(sql)
+    if len(found) == 1:
+        return found[0]
+    problem = "Multi-statements are not allowed" if found else "Empty query"
+    raise ClickHouseError(SYNTAX_ERROR, f"Syntax error ({problem})")
 
 
 def kind(sql: str) -> str:
     """The first word, in capitals; "" for nothing but comments."""
-    words = masked(sql).lstrip(" \t\r\n(").split(None, 1)
-    return words[0].upper().rstrip("(") if words else ""
+    return next((token.text for token in tokens(sql) if token.text != "("), "")
 
 
 def as_insert(sql: str) -> Insert | None:
-    """The parts of an INSERT whose rows come as data in some FORMAT; None for all else."""
-    if kind(sql) != "INSERT":
+    """The parts of an INSERT whose rows come as data; None for all else."""
+    walk = tokens(sql)
+    first = next(walk, None)
+    if first is None or first.text != "INSERT":
         return None
-    found = _INSERT_FORMAT.search(masked(sql))
-    if found is None:
+    for token in _outside_brackets(_after_target(walk)):
+        if token.text == "VALUES":
+            return Insert(sql[: token.start].rstrip(), "Values", token.end)
+        if token.text == "FORMAT":
+            return _with_format(sql, token, next(walk, None))
+        if token.text in {"SELECT", "WITH"}:
+            return _from_input(sql, walk)
+        if token.text in {"FROM", ";"}:
+            return None  # FROM INFILE, or the start of another statement
+    return Insert(sql.rstrip(), "", len(sql))
+
+
+def trailing_format(sql: str) -> str | None:
+    """The FORMAT that a statement asks its answer in."""
+    found: Token | None = None
+    for before, word, name in _windows(_outside_brackets(tokens(sql))):
+        if name is not None and _is_clause(before, word, name):
+            found = name
+    if found is None or kind(sql[found.end :]) not in {"", ";", "SETTINGS"}:
         return None
-    return Insert(sql[: found.start()].rstrip(), found[1], sql[found.end() :])
-
-
-def brings_rows(sql: str) -> bool:
-    """Whether it is an INSERT whose rows come with it (VALUES, FORMAT), not from a SELECT."""
-    return kind(sql) == "INSERT" and _SELECT.search(masked(sql)) is None
-
-
-def cut_format(sql: str) -> tuple[str, str | None]:
-    """The statement without a trailing FORMAT, and that format."""
-    found = _FORMAT.search(masked(sql))
-    if found is None:
-        return sql.rstrip().rstrip(";"), None
-    return sql[: found.start()].rstrip(), found[1]
-
-
-def with_settings(sql: str, settings: Mapping[str, str]) -> str:
-    """The statement (no FORMAT) with a SETTINGS clause where its kind has one.
-
-    Statements that only read and know no such clause go without.  ClickHouseError for a setting
-    that is no setting, or a statement that could not honour it.
-    """
-    if not settings:
-        return sql
-    clause = ", ".join(f"{_checked(name)} = {quoted(value)}" for name, value in settings.items())
-    what = kind(sql)
-    mask = masked(sql)
-    if what == "INSERT":
-        body = _INSERT_BODY.search(mask)
-        at = body.start() if body else len(sql)
-        existing = _SETTINGS.search(mask, 0, at)
-        if existing:
-            return f"{sql[: existing.end()]} {clause},{sql[existing.end() :]}"
-        return f"{sql[:at].rstrip()} SETTINGS {clause} {sql[at:]}".rstrip()
-    if what in {"SELECT", "WITH"}:
-        existing_all = list(_SETTINGS.finditer(mask))
-        joint = ", " if existing_all else " SETTINGS "
-        return f"{sql}{joint}{clause}"
-    if what in READ_KINDS:
-        return sql
-    raise ClickHouseError(
-        BAD_ARGUMENTS, f"settings are not supported with {what} here: {', '.join(settings)}"
-    )
-
-
-def replace_input(head: str, source: str) -> str | None:
-    """input(structure) replaced by ``source`` with {structure} filled in; None without input."""
-    found = _INPUT.search(masked(head))
-    if found is None:
-        return None
-    structure = _OPAQUE.match(head, _skip_space(head, found.end()))
-    if structure is None:
-        raise ClickHouseError(BAD_ARGUMENTS, "input() needs its structure as a string")
-    close = head.index(")", structure.end())
-    return head[: found.start()] + source.replace("{structure}", structure[0]) + head[close + 1 :]
+    return sql[found.start : found.end]
 
 
 def quoted(value: str) -> str:
@@ -127,13 +151,87 @@ def quoted(value: str) -> str:
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def _checked(name: str) -> str:
+def named(value: str) -> str:
+    """A SQL identifier."""
+    return "`" + value.replace("\\", "\\\\").replace("`", "\\`") + "`"
+
+
+def setting(name: str, value: str) -> str:
+    """``name = 'value'`` for SET; ClickHouseError for what is no name of a setting."""
     if not _SETTING_NAME.fullmatch(name):
-        raise ClickHouseError(BAD_ARGUMENTS, f"{name!r} is not the name of a setting")
-    return name
+        raise ClickHouseError(UNKNOWN_SETTING, f"Unknown setting {name!r}")
+    return f"{name} = {quoted(value)}"
 
 
-def _skip_space(text: str, position: int) -> int:
-    while position < len(text) and text[position].isspace():
-        position += 1
-    return position
+def _after_target(walk: Iterator[Token]) -> Iterator[Token]:
+    """Skip INTO, TABLE, FUNCTION and the name, which may be any word."""
+    for token in walk:
+        if token.text not in {"INTO", "TABLE", "FUNCTION"}:
+            break
+    for token in walk:
+        if token.text != ".":
+            yield token
+            break
+        next(walk, None)
+    yield from walk
+
+
+def _outside_brackets(walk: Iterator[Token]) -> Iterator[Token]:
+    depth = 0
+    for token in walk:
+        depth += (token.text == "(") - (token.text == ")")
+        if depth == 0:
+            yield token
+
+
+def _with_format(sql: str, word: Token, name: Token | None) -> Insert:
+    if name is None or name.kind != "word":
+        raise ClickHouseError(SYNTAX_ERROR, "Syntax error: FORMAT without a name")
+    at = _DATA_START.match(sql, name.end)
+    return Insert(
+        sql[: word.start].rstrip(), sql[name.start : name.end], at.end() if at else name.end
+    )
+
+
+def _from_input(sql: str, walk: Iterator[Token]) -> Insert | None:
+    """INSERT ... SELECT brings data only through input('structure') and with a FORMAT."""
+    span: tuple[int, int] | None = None
+    structure = ""
+    for before, word, name in _windows(walk):
+        if word.text == "INPUT" and name is not None and name.text == "(":
+            span, structure = _input_call(sql, word)
+        elif span and name is not None and _is_clause(before, word, name):
+            parts = _with_format(sql, word, name)
+            return Insert(parts.head, parts.format, parts.data_at, span, structure)
+    if span:
+        raise ClickHouseError(SYNTAX_ERROR, "Syntax error: input() needs a FORMAT for its data")
+    return None
+
+
+def _input_call(sql: str, word: Token) -> tuple[tuple[int, int], str]:
+    inside = tokens(sql[word.end :])
+    _, structure, close = (next(inside, None) for _ in range(3))
+    if structure is None or structure.kind != "quoted" or close is None or close.text != ")":
+        raise ClickHouseError(BAD_ARGUMENTS, "input() needs its structure as a string")
+    return (word.start, word.end + close.end), sql[word.end :][structure.start : structure.end]
+
+
+def _windows(walk: Iterator[Token]) -> Iterator[tuple[Token | None, Token, Token | None]]:
+    """Each token with the one before and the one after it."""
+    before: Token | None = None
+    word = next(walk, None)
+    while word is not None:
+        after = next(walk, None)
+        yield before, word, after
+        before, word = word, after
+
+
+def _is_clause(before: Token | None, word: Token, name: Token | None) -> bool:
+    return (
+        word.text == "FORMAT"
+        and before is not None
+        and before.text not in _NOT_AFTER
+        and name is not None
+        and name.kind == "word"
+        and name.text not in _NOT_BEFORE
+    )

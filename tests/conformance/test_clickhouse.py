@@ -6,15 +6,18 @@ The real server is Debian's 18.16: its protocols are real, its SQL is old, so th
 import gzip
 import importlib
 import json
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import anyio
 import pytest
 
 from edgesim.clickhouse.driver import DRIVERS
 from edgesim.clickhouse.gateway import Gateway
+from edgesim.errors import ClickHouseError, RunError
 from edgesim.model import HttpRequest, Stream, read_all
 from tests.servers_clickhouse import clickhouse_server
 
@@ -171,7 +174,8 @@ async def test_settings_are_parameters(client):
 async def test_a_setting_cannot_break_out(embedded, name):
     """What is not the name of a setting is refused before it reaches the engine."""
     await embedded.table()
-    assert (await embedded.ask("SELECT 1", **{name: "1"}))[0] == 400
+    status, text = await embedded.ask("SELECT 1", **{name: "1"})
+    assert (status, text[:9]) == (404, "Code: 115")
     assert await embedded.count() == 0
     status, _ = await embedded.ask("SELECT 1", max_threads="1', max_rows_to_read = '0")
     assert status != 200
@@ -309,3 +313,230 @@ async def test_schema_is_applied_before_the_first_statement(embedded):
         status, text = await embedded.ask("SELECT 1")
         assert status == 400
         assert "in the schema, at: CREATE TABEL x" in text
+
+
+@pytest.mark.parametrize("sql", ["INSERT INTO t FORMAT JSONEachRow", INPUT])
+async def test_data_that_breaks_off_leaves_nothing(inserting, sql):
+    """Half an object is never inserted under the whole one's token, so a retry gets all of it."""
+    if inserting.scheme != "chdb" and sql is INPUT:
+        pytest.skip("the old server has no input()")
+    await inserting.table()
+    token = {}
+    if inserting.scheme == "chdb":
+        window = "ALTER TABLE t MODIFY SETTING non_replicated_deduplication_window = 100"
+        assert (await inserting.ask(window))[0] == 200
+        token = {"insert_deduplication_token": "object"}
+
+    async def broken() -> AsyncIterator[bytes]:
+        yield ROWS[: ROWS.index(b'{"n": 500')]
+        raise OSError("the source broke")
+
+    with pytest.raises(OSError, match="the source broke"):
+        await inserting.ask(sql, Stream(broken()), **token)
+    assert (await inserting.ask(sql, ROWS, **token))[0] == 200
+    assert await inserting.count() == 1_000
+
+
+async def test_gzip_that_ends_early_leaves_nothing(inserting):
+    """Rows that could be unpacked do not make up for those that are missing."""
+    await inserting.table()
+    cut = gzip.compress(ROWS)[:-8]
+    status, _ = await inserting.ask("INSERT INTO t FORMAT JSONEachRow", cut, gz=True)
+    assert status >= 400
+    assert await inserting.count() == 0
+
+
+@pytest.mark.parametrize("sql", ["INSERT INTO t FORMAT JSONEachRow", INPUT])
+async def test_a_bad_row_leaves_nothing_of_millions(embedded, sql):
+    """All or nothing also where the engine would cut an insert into several blocks."""
+    await embedded.table()
+    rows = b'{"n": 1, "name": "x"}\n' * 4_000_000
+    packed = gzip.compress(rows, 1) + gzip.compress(b'{"n": "many", "name": "x"}\n')
+    status, text = await embedded.ask(sql, packed, gz=True)
+    assert (status, text[:8]) == (400, "Code: 27")
+    assert await embedded.count() == 0
+
+
+async def test_an_answer_that_breaks_off_is_an_error(embedded):
+    """A reader never takes the first part of an answer for all of it."""
+    url = f"http://clickhouse/?{urlencode({'query': 'SELECT number FROM numbers(20000000)'})}"
+    answer = await embedded.gateway.fetch(HttpRequest("POST", url))
+    await answer.body.read()
+    embedded.database._process.kill()
+    with pytest.raises(RunError, match="ended during a statement"):
+        await read_all(answer.body)
+
+
+async def test_an_answer_closed_unread(inserting):
+    """Letting go of an answer lets go of the statement, however often."""
+    sql = "SELECT number FROM system.numbers LIMIT 300000"
+    for _ in range(10):
+        url = f"http://clickhouse/?{urlencode({'query': sql})}"
+        answer = await inserting.gateway.fetch(HttpRequest("POST", url))
+        await answer.body.aclose()
+    with anyio.fail_after(10):
+        assert await inserting.ask("SELECT 1") == (200, "1\n")
+
+
+async def test_an_error_after_the_first_rows(client):
+    """It is an error with its status, or breaks the answer off: never a row of it."""
+    sql = (
+        "SELECT number, throwIf(number = 400000) FROM "
+        "(SELECT number FROM system.numbers LIMIT 500000) SETTINGS max_threads = 1"
+    )
+    try:
+        status, text = await client.ask(sql)
+    except ClickHouseError as error:
+        status, text = 500, f"Code: {error.code}"
+    assert (status, text[:9]) == (500, "Code: 395")
+
+
+async def test_statements_do_not_wait_for_each_other(embedded):
+    """A query is answered while an upload stands still, and both go well."""
+    await embedded.table()
+    go_on = anyio.Event()
+    half = ROWS.index(b'{"n": 500')
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield ROWS[:half]
+        await go_on.wait()
+        yield ROWS[half:]
+
+    async def upload() -> None:
+        done = await embedded.ask("INSERT INTO t FORMAT JSONEachRow", Stream(slow()))
+        assert done == (200, "")
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(upload)
+        await anyio.wait_all_tasks_blocked()
+        with anyio.fail_after(10):
+            assert await embedded.ask("SELECT 1") == (200, "1\n")
+        go_on.set()
+    assert await embedded.count() == 1_000
+
+
+async def test_a_statement_leaves_no_state(embedded):
+    """SET and USE end with the request that brought them."""
+    assert (await embedded.ask("SET readonly = 1"))[0] == 200
+    await embedded.table()
+    assert (await embedded.ask("USE system"))[0] == 200
+    assert await embedded.count() == 0
+
+
+async def test_one_statement_a_request(client):
+    """Several are refused whole, as ClickHouse does; by GET nothing but reading works."""
+    await client.table()
+    status, text = await client.ask("SELECT 1; DROP TABLE t", method="GET")
+    assert (status, text[:8]) == (400, "Code: 62")
+    for sql in ("INSERT INTO t SELECT 1, 'a'", "WITH 1 AS x INSERT INTO t SELECT x, 'a'"):
+        assert (await client.ask(sql, method="GET"))[0] >= 400
+    assert await client.count() == 0
+
+
+async def test_the_database_of_a_request(client):
+    """The database parameter and the header name where unqualified tables are."""
+    assert await client.ask("SELECT currentDatabase()", database="system") == (200, "system\n")
+    status, text = await client.ask("SELECT 1", database="no_such")
+    assert (status, text[:8]) == (404, "Code: 81")
+
+
+async def test_a_folder_of_any_name(tmp_path):
+    """Characters that are patterns to the engine are none in the path of the database."""
+    chdb = importlib.import_module("edgesim.clickhouse.chdb")
+    async with chdb.open_clickhouse(f"chdb:{tmp_path}/a{{b}}*[c]'/db", None, None) as database:
+        embedded = Client("chdb", database)
+        await embedded.table()
+        assert (await embedded.ask(INPUT, ROWS))[0] == 200
+        assert await embedded.count() == 1_000
+
+
+async def test_a_database_that_is_open_elsewhere(embedded, monkeypatch):
+    """The error says which folder, and what to do."""
+    assert await embedded.ask("SELECT 1") == (200, "1\n")
+    chdb = importlib.import_module("edgesim.clickhouse.chdb")
+    path = embedded.database._path
+    async with chdb.open_clickhouse(f"chdb:{path}", None, None) as database:
+        status, text = await Client("chdb", database).ask("SELECT 1")
+    assert status == 503
+    assert f"another process has the ClickHouse database {path} open" in text
+
+
+async def test_without_the_engine(tmp_path, monkeypatch):
+    """A missing package is an answer that names the cure."""
+    monkeypatch.setitem(sys.modules, "chdb", None)
+    chdb = importlib.import_module("edgesim.clickhouse.chdb")
+    async with chdb.open_clickhouse(f"chdb:{tmp_path}/db", None, None) as database:
+        status, text = await Client("chdb", database).ask("SELECT 1")
+    assert status == 503
+    assert "pip install 'edgesim[chdb]'" in text
+
+
+async def test_data_of_any_bytes_after_the_sql(inserting):
+    """Data in the body after its INSERT is passed on as it is, whatever its encoding."""
+    await inserting.table()
+    assert (await inserting.ask(body=b'INSERT INTO t FORMAT CSV\n7,"caf\xe9 \x27; --"\n'))[0] == 200
+    assert await inserting.ask("SELECT hex(name) FROM t") == (200, "636166E920273B202D2D\n")
+
+
+async def test_values_are_written_by_their_type(client):
+    """The three backends write the same text; a column has one form in all its rows."""
+    sql = (
+        "SELECT toInt64(5) AS a, toFloat32(0.1) AS b, 0/0 AS c, "
+        "CAST(NULL AS Nullable(String)) AS d, "
+        "['it\\'s', 'b'] AS e, toDateTime('2020-01-02 03:04:05') AS f, "
+        "'\\t\\'\"' AS g, toFloat64(1) AS h"
+    )
+    quote = {"output_format_json_quote_64bit_integers": "0"}
+    texts = {
+        "TabSeparated": "5\t0.1\tnan\t\\N\t['it\\'s','b']\t2020-01-02 03:04:05\t\\t\\'\"\t1\n",
+        "CSV": '5,0.1,nan,\\N,"[\'it\\\'s\',\'b\']","2020-01-02 03:04:05","\t\'""",1\n',
+        "JSONEachRow": '{"a":5,"b":0.1,"c":null,"d":null,"e":["it\'s","b"],'
+        '"f":"2020-01-02 03:04:05","g":"\\t\'\\"","h":1}\n',
+    }
+    for name, text in texts.items():
+        assert await client.ask(f"{sql} FORMAT {name}", **quote) == (200, text)
+
+
+PLATFORM = """
+import sys, anyio
+from edgesim.clickhouse.chdb import open_clickhouse
+from edgesim.clickhouse.driver import Statement
+from edgesim.model import Stream
+
+async def rows(database):
+    yield b'{"n": 1, "name": "half"}\\n'
+    print(database._process.pid, flush=True)
+    await anyio.sleep_forever()
+
+async def main():
+    async with open_clickhouse(sys.argv[1], None, None) as database:
+        await (await database.execute(Statement("SELECT 1"))).body.aclose()
+        await database.execute(
+            Statement("INSERT INTO t FORMAT JSONEachRow", data=Stream(rows(database)))
+        )
+
+anyio.run(main)
+"""
+
+
+async def test_the_platform_killed(embedded):
+    """Kill -9 of the platform in an upload: no orphan stays, and nothing of the upload."""
+    await embedded.table()
+    await embedded.database.close()
+    url = f"chdb:{embedded.database._path}"
+    async with await anyio.open_process([sys.executable, "-c", PLATFORM, url]) as platform:
+        assert platform.stdout is not None
+        engine = int(await platform.stdout.receive())
+        platform.kill()
+    with anyio.fail_after(10):
+        while _alive(engine):  # noqa: ASYNC110 (another process tells of its end no other way)
+            await anyio.sleep(0.01)
+    assert await embedded.count() == 0
+
+
+def _alive(process_id: int) -> bool:
+    try:
+        status = Path(f"/proc/{process_id}/status").read_text(encoding="ascii")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return "State:\tZ" not in status

@@ -6,12 +6,13 @@ from hypothesis import strategies as st
 
 from edgesim.clickhouse.statements import (
     as_insert,
-    cut_format,
     kind,
+    named,
     quoted,
-    replace_input,
+    setting,
+    single,
     split,
-    with_settings,
+    trailing_format,
 )
 from edgesim.errors import ClickHouseError
 
@@ -36,45 +37,78 @@ def test_any_text_can_be_quoted(text):
     """A quoted value stays one string literal, whatever is in it."""
     assert split(f"SELECT {quoted(text)}") == [f"SELECT {quoted(text)}".strip()]
     assert kind(f"SELECT {quoted(text)}") == "SELECT"
-    assert cut_format(f"SELECT {quoted(text)} FORMAT CSV")[1] == "CSV"
-
-
-def test_insert_and_its_data():
-    """The head, the format, and what follows it."""
-    insert = as_insert("INSERT INTO t (a) FORMAT JSONEachRow\n{}")
-    assert insert is not None
-    assert (insert.head, insert.format, insert.inline) == ("INSERT INTO t (a)", "JSONEachRow", "{}")
-    assert as_insert("INSERT INTO t VALUES ('FORMAT x')") is None
-    assert as_insert("SELECT 1 FORMAT JSON") is None
+    assert trailing_format(f"SELECT {quoted(text)} FORMAT CSV") == "CSV"
+    assert split(f"USE {named(text)}") == [f"USE {named(text)}"]
 
 
 @pytest.mark.parametrize(
-    ("sql", "expected"),
+    ("sql", "head", "wanted", "data"),
     [
-        ("SELECT 1", "SELECT 1 SETTINGS a = 'b'"),
-        ("SELECT 1 SETTINGS x = 1", "SELECT 1 SETTINGS x = 1, a = 'b'"),
-        ("INSERT INTO t (c)", "INSERT INTO t (c) SETTINGS a = 'b'"),
-        ("INSERT INTO t SELECT 1", "INSERT INTO t SETTINGS a = 'b' SELECT 1"),
-        ("INSERT INTO t SETTINGS x=1 VALUES (1)", "INSERT INTO t SETTINGS a = 'b', x=1 VALUES (1)"),
-        ("SHOW TABLES", "SHOW TABLES"),
+        ("INSERT INTO t (a) FORMAT JSONEachRow\n{}", "INSERT INTO t (a)", "JSONEachRow", "{}"),
+        ("insert into t values (1)", "insert into t", "Values", " (1)"),
+        ("INSERT INTO t (values, format)", "INSERT INTO t (values, format)", "", ""),
+        ("INSERT INTO db.`a;b` FORMAT CSV\n'", "INSERT INTO db.`a;b`", "CSV", "'"),
+        ("INSERT INTO format FORMAT CSV\n;", "INSERT INTO format", "CSV", ";"),
+        ("INSERT INTO t -- FORMAT x\nFORMAT TSV 1", "INSERT INTO t -- FORMAT x", "TSV", "1"),
+        ("INSERT INTO t SETTINGS a = 1 FORMAT TSV", "INSERT INTO t SETTINGS a = 1", "TSV", ""),
+        ("INSERT INTO FUNCTION f('x') (a) VALUES", "INSERT INTO FUNCTION f('x') (a)", "Values", ""),
     ],
 )
-def test_settings_stand_where_the_statement_has_them(sql, expected):
-    """After SETTINGS if there is one, else before the rows or at the end."""
-    assert with_settings(sql, {"a": "b"}) == expected
+def test_insert_and_its_data(sql, head, wanted, data):
+    """The head, the format, and what follows it, whatever that looks like."""
+    insert = as_insert(sql)
+    assert insert is not None
+    assert (insert.head, insert.format, sql[insert.data_at :]) == (head, wanted, data)
 
 
-def test_settings_that_could_not_be_honoured_are_refused():
-    """A statement without a place for settings does not lose them silently."""
-    with pytest.raises(ClickHouseError, match="DROP"):
-        with_settings("DROP TABLE t", {"a": "b"})
+@pytest.mark.parametrize(
+    "sql",
+    ["SELECT 1 FORMAT JSON", "INSERT INTO t SELECT 1 FORMAT JSON", "INSERT INTO t FROM INFILE 'x'"],
+)
+def test_statements_that_bring_no_data(sql):
+    """A SELECT and an INSERT that has its rows from elsewhere."""
+    assert as_insert(sql) is None
+
+
+@pytest.mark.parametrize(
+    ("sql", "wanted"),
+    [
+        ("SELECT 1", None),
+        ("SELECT 1 FORMAT CSV -- JSON", "CSV"),
+        ("SELECT 1 FORMAT CSV SETTINGS max_threads = 1", "CSV"),
+        ("SELECT 'FORMAT x'", None),
+        ("SELECT format FROM t", None),
+        ("SELECT 1 AS format", None),
+        ("SELECT format('{}', 1)", None),
+    ],
+)
+def test_the_format_of_the_answer(sql, wanted):
+    """Only a FORMAT clause at the end counts."""
+    assert trailing_format(sql) == wanted
+
+
+@pytest.mark.parametrize("sql", ["", " ;; -- nothing", "SELECT 1; SELECT 2", "SELECT 'open"])
+def test_not_one_statement(sql):
+    """None, several, or one that is cut off is a syntax error."""
+    with pytest.raises(ClickHouseError) as caught:
+        single(sql)
+    assert caught.value.code == 62
+
+
+def test_settings_are_quoted():
+    """A value cannot leave its quotes, and only a name can be a name."""
+    assert setting("a", "1' , b = '2") == r"a = '1\' , b = \'2'"
+    for name in ("", "a b", "a=1, b"):
+        with pytest.raises(ClickHouseError):
+            setting(name, "1")
 
 
 def test_input_is_replaced():
     """Only a real input(), with its structure kept."""
-    source = "file('f', 'F', {structure})"
-    assert replace_input("SELECT 'input(x)'", source) is None
+    sql = "INSERT INTO t SELECT a FROM input( 'a Int8' ) WHERE a != 'input(x)' FORMAT TSV\n1"
+    insert = as_insert(sql)
+    assert insert is not None
+    assert (insert.structure, insert.format, sql[insert.data_at :]) == ("'a Int8'", "TSV", "1")
     assert (
-        replace_input("INSERT INTO t SELECT a FROM input( 'a Int8' ) WHERE a", source)
-        == "INSERT INTO t SELECT a FROM file('f', 'F', 'a Int8') WHERE a"
+        insert.reading("file('f')") == "INSERT INTO t SELECT a FROM file('f') WHERE a != 'input(x)'"
     )
