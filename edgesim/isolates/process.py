@@ -44,6 +44,7 @@ STANDBY_MIN = 2
 STANDBY_MAX = 16
 ISOLATES_MAX = 64
 """Isolates of one Worker at a time; further invocations wait their turn."""
+GOODBYE_SECONDS = 5.0
 READ_BYTES = 1 << 16
 _GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError)
 
@@ -91,6 +92,7 @@ class ProcessIsolates(Isolates):
         self._settled = anyio.Event()
         self.handlers = frozenset[str]()
         self.lost = anyio.Event()
+        self._dismissed = False
 
     async def invoke(self, invoke: Invoke, host: Host) -> Done:
         """Run it in the next isolate that stands by."""
@@ -147,7 +149,7 @@ class ProcessIsolates(Isolates):
         with suppress(*_GONE):
             while True:
                 self._wanted = anyio.Event()
-                while len(self._standby) < self._standby_target:
+                while len(self._standby) < self._standby_target and not self._dismissed:
                     self._standby.append(await self._fork())
                 await self._wanted.wait()
 
@@ -158,7 +160,9 @@ class ProcessIsolates(Isolates):
                 for frame in reader.feed(await self._control.receive(READ_BYTES)):
                     self._note(frame)
         except (anyio.EndOfStream, anyio.BrokenResourceError):
-            log.error("zygote ended", worker=self._name)
+            if not self._dismissed:
+                log.error("zygote ended", worker=self._name)
+        finally:
             self.lost.set()
             for isolate in list(self._alive.values()):
                 isolate.ended.set()
@@ -177,10 +181,17 @@ class ProcessIsolates(Isolates):
             self._settled = anyio.Event()
             await self._settled.wait()
 
-    async def dismiss_standby(self) -> None:
-        """Let the forks go that nobody used."""
+    async def dismiss(self) -> None:
+        """Let the forks go that nobody used, and the zygote, which ends ``hear_zygote``."""
         while self._standby:
             await self._standby.popleft().stream.aclose()
+        # The zygote hangs up, not we: to close or cancel under a reader to whom something has just
+        # arrived is an InvalidStateError in anyio's stream.
+        self._dismissed = True
+        with suppress(OSError):  # it may be gone already
+            await self._control.send_eof()
+        with anyio.move_on_after(GOODBYE_SECONDS):
+            await self.lost.wait()
 
 
 class _Conversation:
@@ -274,13 +285,9 @@ async def open_isolates(spec: WorkerSpec, clock: Clock) -> AsyncIterator[Process
                 finally:
                     with anyio.CancelScope(shield=True):
                         await isolates.drain()
-                    refilling.cancel_scope.cancel()
-            with anyio.CancelScope(shield=True):
-                await isolates.dismiss_standby()
-            # Not by closing the socket under it: what arrives at that moment has no one to go to.
-            hearing.cancel_scope.cancel()
+                        refilling.cancel_scope.cancel()
+                        await isolates.dismiss()
         with anyio.CancelScope(shield=True):
-            await control.aclose()
             await zygote.wait()
 
 
