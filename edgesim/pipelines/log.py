@@ -120,9 +120,12 @@ class Segment:
         self.path.unlink(missing_ok=True)
 
     def _write(self, kind: int, payload: bytes) -> None:
-        if self._file is None:
-            self._file = self.path.open("ab", buffering=0)
-        start = self._file.seek(0, os.SEEK_END)
+        try:
+            if self._file is None:
+                self._file = self.path.open("ab", buffering=0)
+            start = self._file.seek(0, os.SEEK_END)
+        except OSError as error:
+            raise RunError(f"{self.path}: cannot open the pipeline's log: {error}") from error
         checksum = zlib.crc32(payload, kind)
         frame = _FRAME.pack(kind, len(payload), checksum) + payload
         try:

@@ -49,7 +49,7 @@ class _Entry:
         self.lines = lines
         self.rows = rows
         self.committed = False
-        self.error: EdgesimError | None = None
+        self.error: Exception | None = None
 
 
 class Pipeline:
@@ -116,11 +116,11 @@ class Pipeline:
     def _commit(self) -> None:
         entries, self._entries = self._entries, []
         rows = sum(entry.rows for entry in entries)
-        error: EdgesimError | None = None
+        error: Exception | None = None
         try:
             window = self._log.current(self._clock.now())
             window.append(b"".join(entry.lines for entry in entries), rows)
-        except EdgesimError as failure:
+        except (EdgesimError, OSError) as failure:
             error = failure
             log.error("pipeline refuses records", pipeline=self.name, rows=rows, error=str(failure))
         else:
