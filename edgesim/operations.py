@@ -61,12 +61,12 @@ async def _queue_redrive(simulator: Simulator, queue: str, to: str) -> dict[str,
 
 
 async def _r2_ls(simulator: Simulator, bucket: str, prefix: str = "") -> list[dict[str, Any]]:
-    _known_bucket(simulator, bucket)
+    known_bucket(simulator, bucket)
     return [_described(found) async for found in simulator.objects(bucket, prefix)]
 
 
 async def _r2_rm(simulator: Simulator, bucket: str, key: str) -> dict[str, Any]:
-    _known_bucket(simulator, bucket)
+    known_bucket(simulator, bucket)
     if await simulator.bucket(bucket).head(key) is None:
         raise UsageError(f"bucket {bucket!r} has no object {key!r}")
     await simulator.bucket(bucket).delete(key)
@@ -80,7 +80,7 @@ async def _r2_requeue(
     since: str | None = None,
     until: str | None = None,
 ) -> dict[str, Any]:
-    _known_bucket(simulator, bucket)
+    known_bucket(simulator, bucket)
     first = _time_ms(since) if since else float("-inf")
     last = _time_ms(until) if until else float("inf")
     objects = messages = 0
@@ -109,7 +109,8 @@ def _known_queue(simulator: Simulator, name: str) -> None:
         raise UsageError(f"the project has no queue {name!r}; known: {known}")
 
 
-def _known_bucket(simulator: Simulator, name: str) -> None:
+def known_bucket(simulator: Simulator, name: str) -> None:
+    """UsageError for a bucket that the project does not have."""
     if name not in simulator.bucket_names():
         known = ", ".join(sorted(simulator.bucket_names()))
         raise UsageError(f"the project has no bucket {name!r}; known: {known}")

@@ -241,7 +241,13 @@ class Simulator:
         WorkerLoadError or ConfigError if it does not load; then the old version stays.
         """
         previous = self._retire.get(config.name)
-        await self._tasks.start(self._serve_worker, config)
+        try:
+            await self._tasks.start(self._serve_worker, config)
+        except BaseExceptionGroup as group:
+            error = first_error(group)
+            if error is None:
+                raise
+            raise error from group
         if previous is not None:
             previous.set()
 

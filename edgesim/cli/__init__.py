@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from edgesim.cli import dev, queue, r2, replay, sql
-from edgesim.errors import EdgesimError, first_error
+from edgesim.errors import EdgesimError, RunError, first_error
 
 COMMANDS = {"dev": dev, "replay": replay, "sql": sql, "r2": r2, "queue": queue}
 
@@ -35,12 +35,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except EdgesimError as error:
         return _fail(error, debug=arguments.debug)
     except BaseExceptionGroup as group:
-        cause = first_error(group)
-        if cause is None or arguments.debug:
+        if arguments.debug:
             raise
+        cause = first_error(group) or RunError(f"{group} (--debug shows where)")
         return _fail(cause, debug=False)
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        # Exit code 1 means a failed expectation, so a fault of ours must not end as Python's own 1.
+        if arguments.debug:
+            raise
+        return _fail(
+            RunError(f"{type(error).__name__}: {error} (--debug shows where)"), debug=False
+        )
     return code
 
 

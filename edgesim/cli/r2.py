@@ -18,6 +18,7 @@ from edgesim.cli.running import ask, opened, serving
 from edgesim.config import Project
 from edgesim.errors import RunError, UsageError
 from edgesim.model import Stream
+from edgesim.operations import known_bucket
 from edgesim.r2.bucket import R2ObjectBody
 
 CHUNK_BYTES = 1 << 18
@@ -84,6 +85,7 @@ def _get(project: Project, arguments: argparse.Namespace) -> None:
 
 async def _get_from_state(project: Project, arguments: argparse.Namespace) -> None:
     async with opened(project) as simulator:
+        known_bucket(simulator, arguments.bucket)
         found = await simulator.bucket(arguments.bucket).get(arguments.key)
         if not isinstance(found, R2ObjectBody):
             raise UsageError(f"bucket {arguments.bucket!r} has no object {arguments.key!r}")
@@ -115,6 +117,7 @@ async def _put_into_state(
             yield chunk
 
     async with opened(project) as simulator:
+        known_bucket(simulator, arguments.bucket)
         await simulator.bucket(arguments.bucket).put(arguments.key, Stream(chunks()))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 
@@ -27,9 +27,9 @@ class PipelineConfig(msgspec.Struct, forbid_unknown_fields=True):
 
     bucket: str
     prefix: str = ""
-    max_seconds: float = 90
-    max_bytes: int = 100_000_000
-    max_rows: int = 10_000_000
+    max_seconds: Annotated[float, msgspec.Meta(gt=0)] = 90
+    max_bytes: Annotated[int, msgspec.Meta(ge=1)] = 100_000_000
+    max_rows: Annotated[int, msgspec.Meta(ge=1)] = 10_000_000
     compression: Literal["gzip", "none"] = "gzip"
 
 
@@ -64,8 +64,8 @@ class ClickHouseConfig(msgspec.Struct, forbid_unknown_fields=True):
 class TailConfig(msgspec.Struct, forbid_unknown_fields=True):
     """How traces are batched for Tail Workers; Cloudflare does not document its own numbers."""
 
-    max_items: int = 100
-    max_seconds: float = 1.0
+    max_items: Annotated[int, msgspec.Meta(ge=1)] = 100
+    max_seconds: Annotated[float, msgspec.Meta(ge=0)] = 1.0
 
 
 class Backends(msgspec.Struct, forbid_unknown_fields=True):
@@ -201,8 +201,8 @@ def _read_schema(file: Path, root: Path, account: AccountFile) -> str:
     path = root / account.clickhouse.schema
     try:
         return path.read_text("utf-8")
-    except OSError as error:
-        problem = f"cannot read {account.clickhouse.schema!r}: {error.strerror}"
+    except (OSError, UnicodeDecodeError) as error:
+        problem = f"cannot read {account.clickhouse.schema!r}: {error}"
         raise ConfigError(file, "clickhouse.schema", problem) from error
 
 

@@ -210,7 +210,11 @@ def _dev_vars(folder: Path) -> dict[str, str]:
 
 def _assignments(file: Path) -> list[tuple[str, str]]:
     pairs = []
-    for number, line in enumerate(file.read_text("utf-8").splitlines(), 1):
+    try:
+        text = file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(file, None, f"cannot be read: {error}") from error
+    for number, line in enumerate(text.splitlines(), 1):
         stripped = line.strip().removeprefix("export ")
         if not stripped or stripped.startswith("#"):
             continue

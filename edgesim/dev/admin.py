@@ -123,7 +123,11 @@ async def _operate(simulator: Simulator, request: Request) -> Response:
 
 async def _r2_get(simulator: Simulator, request: Request) -> Response:
     bucket, key = request.query_params["bucket"], request.query_params["key"]
-    found = await simulator.bucket(bucket).get(key)
+    try:
+        operations.known_bucket(simulator, bucket)
+        found = await simulator.bucket(bucket).get(key)
+    except (PlatformError, UsageError) as error:
+        return PlainTextResponse(f"{error}\n", 400)
     if not isinstance(found, R2ObjectBody):
         return PlainTextResponse(f"bucket {bucket!r} has no object {key!r}\n", 404)
     return StreamingResponse(found.body, media_type="application/octet-stream")
@@ -132,8 +136,9 @@ async def _r2_get(simulator: Simulator, request: Request) -> Response:
 async def _r2_put(simulator: Simulator, request: Request) -> Response:
     bucket, key = request.query_params["bucket"], request.query_params["key"]
     try:
+        operations.known_bucket(simulator, bucket)
         await simulator.bucket(bucket).put(key, Stream(request.stream()))
-    except PlatformError as error:
+    except (PlatformError, UsageError) as error:
         return PlainTextResponse(f"{error}\n", 400)
     return PlainTextResponse("OK\n")
 

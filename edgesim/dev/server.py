@@ -198,10 +198,10 @@ def _listen(options: Options) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((options.host, options.port))
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         listener.close()
         raise UsageError(
-            f"cannot listen on {options.host}:{options.port}: {error.strerror}; "
+            f"cannot listen on {options.host}:{options.port}: {error}; "
             "choose another --port (0 picks a free one)"
         ) from error
     listener.listen(1024)

@@ -45,6 +45,9 @@ STANDBY_MAX = 16
 ISOLATES_MAX = 64
 """Isolates of one Worker at a time; further invocations wait their turn."""
 GOODBYE_SECONDS = 5.0
+DRAIN_SECONDS = 30.0
+"""How long invocations in flight go on when their Worker is closed (the platform: about 30 s)."""
+BOOT_SECONDS = 30.0
 READ_BYTES = 1 << 16
 _GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError)
 
@@ -150,7 +153,11 @@ class ProcessIsolates(Isolates):
             while True:
                 self._wanted = anyio.Event()
                 while len(self._standby) < self._standby_target and not self._dismissed:
-                    self._standby.append(await self._fork())
+                    try:
+                        self._standby.append(await self._fork())
+                    except OSError as error:  # out of descriptors, most likely: it may pass
+                        log.error("cannot fork an isolate", worker=self._name, error=str(error))
+                        await anyio.sleep(1)
                 await self._wanted.wait()
 
     async def hear_zygote(self, reader: FrameReader) -> None:
@@ -180,6 +187,11 @@ class ProcessIsolates(Isolates):
         while self._slots.borrowed_tokens:
             self._settled = anyio.Event()
             await self._settled.wait()
+
+    def kill_all(self) -> None:
+        """End what still runs: it had its time."""
+        for isolate in list(self._alive.values()):
+            isolate.kill()
 
     async def dismiss(self) -> None:
         """Let the forks go that nobody used, and the zygote, which ends ``hear_zygote``."""
@@ -284,11 +296,16 @@ async def open_isolates(spec: WorkerSpec, clock: Clock) -> AsyncIterator[Process
                     yield isolates
                 finally:
                     with anyio.CancelScope(shield=True):
-                        await isolates.drain()
+                        with anyio.move_on_after(DRAIN_SECONDS):
+                            await isolates.drain()
+                        isolates.kill_all()
                         refilling.cancel_scope.cancel()
                         await isolates.dismiss()
         with anyio.CancelScope(shield=True):
-            await zygote.wait()
+            with anyio.move_on_after(GOODBYE_SECONDS):
+                await zygote.wait()
+            with suppress(ProcessLookupError):
+                zygote.kill()
 
 
 # The hash seed is production's; the rest of the platform's environment is no business of worker
@@ -304,10 +321,17 @@ _ENVIRONMENT = {
 async def _boot(spec: WorkerSpec, control: UNIXSocketStream, reader: FrameReader) -> Booted:
     bindings = [(each.name, each.kind, each.value) for each in spec.bindings]
     await control.send(encode(Boot(spec.name, spec.main, bindings)))
+    frames: list[Frame] = []
     try:
-        frames = reader.feed(await control.receive(READ_BYTES))
-        while not frames:
-            frames = reader.feed(await control.receive(READ_BYTES))
+        with anyio.fail_after(BOOT_SECONDS):
+            while not frames:
+                frames = reader.feed(await control.receive(READ_BYTES))
+    except TimeoutError:
+        raise WorkerLoadError(
+            f"worker {spec.name}: {spec.main} was not imported within {BOOT_SECONDS:.0f} s"
+        ) from None
+    except ValueError as error:
+        raise WorkerLoadError(f"worker {spec.name}: {spec.main} wrote {error}") from None
     except anyio.EndOfStream:
         raise WorkerLoadError(
             f"worker {spec.name}: its process ended while it imported {spec.main}"

@@ -62,6 +62,8 @@ async def replay(
         responses: Counter[int] = Counter()
         for path in fixtures:
             await _feed(simulator, fixture.read(path), responses, progress)
+        if not responses:
+            raise UsageError("the fixtures hold no request")
         drained = await simulator.drain(DRAIN_SECONDS)
         report = Report(
             requests=responses.total(),

@@ -1,10 +1,12 @@
 """`edgesim dev` as a developer meets it: the whole chain, bad input, reload, death and return."""
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -190,6 +192,11 @@ def test_reload_on_save_loses_nothing(project, tmp_path):
         receiver.write_text("def broken(:\n")
         running.wait_log("not reloaded, the old version goes on")
         assert running.request("/health", method="GET")[1] == b"edited"
+        insert = project / "insert" / "insert.py"
+        handler = insert.read_text()
+        insert.write_text(handler.replace("async def queue", "async def quue"))
+        running.wait_log("no `queue` handler")
+        insert.write_text(handler)
         config = project / "edgesim.toml"
         config.write_text(config.read_text().replace("max_seconds = 90", "max_seconds = 60"))
         running.wait_log("configuration changed")
@@ -217,6 +224,7 @@ def test_a_taken_port_is_one_line():
         ("tail/wrangler.jsonc", '"main"', '"mian"', "tail/wrangler.jsonc: Object missing required"),
         ("tail/wrangler.jsonc", '"stream": "events"', '"stream": "evnts"', "did you mean 'events'"),
         ("tail/wrangler.jsonc", "[", "", "tail/wrangler.jsonc: not valid JSONC"),
+        ("edgesim.toml", "max_seconds = 90", "max_seconds = 0", "pipelines[...].max_seconds"),
         ("edgesim.toml", "max_seconds", "max_secs", "pipelines.events.max_secs: unknown key"),
         ("tail/tail.py", "from rpc import", "from rcp import", "tail.py:7: ModuleNotFoundError"),
         ("insert/insert.py", "async def queue", "async def quue", "no `queue` handler"),
@@ -306,3 +314,37 @@ def _alive(pid: int) -> bool:
         return "(zombie)" not in Path(f"/proc/{pid}/status").read_text()
     except FileNotFoundError:
         return False
+
+
+def test_a_handler_that_never_ends_does_not_keep_the_server(project, tmp_path):
+    """SIGTERM ends the server although an invocation loops for ever."""
+    receiver = project / "receiver" / "receiver.py"
+    receiver.write_text(
+        receiver.read_text().replace(
+            "        path = request.url",
+            '        if request.headers.get("x-spin"):\n'
+            "            while True:\n                pass\n"
+            "        path = request.url",
+            1,
+        )
+    )
+    with dev(project, tmp_path / "state", "--no-reload") as running:
+        spinning = threading.Thread(target=_spin, args=(running,), daemon=True)
+        spinning.start()
+        deadline = time.monotonic() + 10
+        while running.post(EVENT) != 200:
+            assert time.monotonic() < deadline
+        assert running.stop() == 0
+
+
+def _spin(running: Dev) -> None:
+    with contextlib.suppress(OSError):
+        running.request(body=b"{}", headers={"x-spin": "1"})
+
+
+@pytest.mark.parametrize("port", ["99999", "-1"])
+def test_a_port_that_is_none(port):
+    """A number that is no port is one line, exit 2."""
+    failed = edgesim("dev", WORKERS, "--port", port)
+    assert failed.returncode == 2
+    assert len(failed.stderr.strip().splitlines()) == 1

@@ -108,6 +108,8 @@ def test_send_and_purge(tmp_path):
         (("queue", "redrive", "ingest-dlq", "--to", "nope"), "no queue 'nope'"),
         (("queue", "send", "ingest", "{broken"), "not JSON"),
         (("r2", "ls", "evnts"), "no bucket 'evnts'; known: errors, events"),
+        (("r2", "put", "typo", "k", __file__), "no bucket 'typo'"),
+        (("r2", "get", "typo", "k"), "no bucket 'typo'"),
         (("r2", "rm", "events", "nothing"), "no object 'nothing'"),
         (("r2", "get", "events", "nothing"), "no object 'nothing'"),
         (("r2", "put", "events", "k", "/nowhere"), "/nowhere"),

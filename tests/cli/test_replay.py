@@ -61,6 +61,7 @@ def test_json_report(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
+        ("empty.ndjson", "\n", "no request"),
         ("bad.ndjson", EVENT + "\nnot json\n", "bad.ndjson: line 2"),
         ("odd.ndjson", '{"request": {"metod": "GET"}}\n', "odd.ndjson: line 1"),
         ("torn.ndjson.gz", "not gzip", "torn.ndjson.gz: cannot read"),
