@@ -199,9 +199,21 @@ class BindingSpec(msgspec.Struct, frozen=True):
     value: Any = None
 
 
+class Limits(msgspec.Struct, frozen=True):
+    """What one invocation may use."""
+
+    cpu_ms: int = 30_000
+    memory_bytes: int = 128 << 20
+
+
 class WorkerSpec(msgspec.Struct, frozen=True):
-    """What an isolate must know of a Worker: its module and its env."""
+    """What an isolate must know of a Worker: its module, its env, its limits.
+
+    ``guard`` "kernel" is the best jail there is here, "audit" Python's audit hooks only.
+    """
 
     name: str
     main: str
     bindings: list[BindingSpec] = []
+    limits: Limits = Limits()
+    guard: Literal["kernel", "audit"] = "kernel"

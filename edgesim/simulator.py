@@ -24,7 +24,7 @@ from edgesim.config.project import QueueConfig
 from edgesim.config.wrangler import ConsumerConfig
 from edgesim.errors import ConfigError, WorkerLoadError, first_error
 from edgesim.isolates import driver as isolates_driver
-from edgesim.model import HttpRequest, HttpResponse, Message, R2Object, WorkerSpec
+from edgesim.model import HttpRequest, HttpResponse, Limits, Message, R2Object, WorkerSpec
 from edgesim.pipelines.pipeline import Pipeline
 from edgesim.queues.consumer import Consumer, ConsumerSettings
 from edgesim.queues.producer import Queue
@@ -55,6 +55,7 @@ class Simulator:
     ) -> None:
         self.project = project
         self.workers: dict[str, Worker] = {}
+        self.guards: dict[str, list[str]] = {}
         self.requests = 0
         self.rejected = 0
         self._backends = backends
@@ -253,9 +254,11 @@ class Simulator:
 
     async def _serve_worker(self, config: WorkerConfig, *, task_status: TaskStatus[None]) -> None:
         open_isolates: Any = urls.opener(
-            "isolation", self.project.isolation, isolates_driver.DRIVERS
+            "isolation", self.project.isolation_of(config.name), isolates_driver.DRIVERS
         )
-        spec = WorkerSpec(config.name, str(config.main), config.bindings())
+        cpu_ms = config.settings.limits.cpu_ms
+        limits = Limits() if cpu_ms is None else Limits(cpu_ms=cpu_ms)
+        spec = WorkerSpec(config.name, str(config.main), config.bindings(), limits)
         retire = anyio.Event()
         async with open_isolates(spec, self._clock) as isolates:
             worker = Worker(
@@ -268,6 +271,7 @@ class Simulator:
                 self._clock,
             )
             _check_handlers(self.project, config, worker)
+            self.guards[config.name] = isolates.guards
             if config.name in self.workers:
                 worker.outcomes.update(self.workers[config.name].outcomes)
             if config.ignored_keys and config.name not in self.workers:

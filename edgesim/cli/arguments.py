@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 
 from edgesim.config import Environment, Project, load_project
-from edgesim.config.project import Overrides, find_root
+from edgesim.config.project import DEFAULT, Overrides, find_root
 
-LEVELS = ("process", "inline")
+LEVELS = ("process", "warm", "inline")
 
 
 def add_project(parser: argparse.ArgumentParser, *, positional: bool = False) -> None:
@@ -25,7 +25,21 @@ def add_project(parser: argparse.ArgumentParser, *, positional: bool = False) ->
 
 def add_isolation(parser: argparse.ArgumentParser) -> None:
     """Where handlers run."""
-    parser.add_argument("--isolation", choices=LEVELS, help="where handlers run")
+    parser.add_argument(
+        "--isolation",
+        action="append",
+        default=[],
+        type=_level,
+        metavar="[WORKER=]LEVEL",
+        help=f"where handlers run: {', '.join(LEVELS)}; for one Worker: NAME=LEVEL, repeatable",
+    )
+
+
+def _level(text: str) -> tuple[str, str]:
+    worker, equals, level = text.rpartition("=")
+    if level not in LEVELS:
+        raise argparse.ArgumentTypeError(f"{level!r} is none of {', '.join(LEVELS)}")
+    return (worker if equals else DEFAULT), level
 
 
 def project_of(arguments: argparse.Namespace, *, state: Path | None = None) -> Project:
@@ -34,7 +48,7 @@ def project_of(arguments: argparse.Namespace, *, state: Path | None = None) -> P
         find_root(arguments.project),
         Overrides(
             state=arguments.state or state,
-            isolation=getattr(arguments, "isolation", None),
+            isolation=dict(getattr(arguments, "isolation", [])),
             r2=arguments.r2,
             queues=arguments.queues,
             clickhouse=arguments.clickhouse,

@@ -18,7 +18,9 @@ from edgesim.errors import ConfigError, UsageError
 
 FILE = "edgesim.toml"
 STATE = ".edgesim"
-Isolation = Literal["process", "inline"]
+Isolation = Literal["process", "warm", "inline"]
+DEFAULT = "default"
+"""In ``isolation``: the level of the Workers that are not named."""
 Event = Literal["object-create", "object-delete"]
 
 
@@ -81,7 +83,7 @@ class AccountFile(msgspec.Struct, forbid_unknown_fields=True):
 
     workers: list[str]
     entry: str | None = None
-    isolation: Isolation = "process"
+    isolation: Isolation | dict[str, Isolation] = "process"
     pipelines: dict[str, PipelineConfig] = {}
     r2: dict[str, BucketConfig] = {}
     queues: dict[str, QueueConfig] = {}
@@ -94,7 +96,7 @@ class Overrides(msgspec.Struct, frozen=True):
     """What a command's flags say; None where a flag was not given."""
 
     state: Path | None = None
-    isolation: str | None = None
+    isolation: dict[str, str] = {}
     r2: str | None = None
     queues: str | None = None
     clickhouse: str | None = None
@@ -110,7 +112,7 @@ class Project(msgspec.Struct):
     root: Path
     state: Path
     entry: str
-    isolation: str
+    isolation: dict[str, str]
     account: AccountFile
     backends: Backends
     workers: dict[str, WorkerConfig]
@@ -119,6 +121,10 @@ class Project(msgspec.Struct):
     @property
     def file(self) -> Path:
         return self.root / FILE
+
+    def isolation_of(self, worker: str) -> str:
+        """The Worker's own level, else the project's."""
+        return self.isolation.get(worker) or self.isolation.get(DEFAULT, "process")
 
 
 def find_root(argument: str | None) -> Path:
@@ -152,7 +158,7 @@ def load_project(
         root=root,
         state=state,
         entry=account.entry or next(iter(workers)),
-        isolation=overrides.isolation or account.isolation,
+        isolation=_levels(account.isolation) | overrides.isolation,
         account=account,
         backends=backends,
         workers=workers,
@@ -172,6 +178,11 @@ def _load_workers(file: Path, root: Path, account: AccountFile) -> dict[str, Wor
             raise ConfigError(worker.file, "name", f"{worker.name!r} is another Worker's already")
         workers[worker.name] = worker
     return workers
+
+
+def _levels(isolation: str | dict[str, Any]) -> dict[str, str]:
+    """Levels by Worker; DEFAULT is for those that are not named."""
+    return {DEFAULT: isolation} if isinstance(isolation, str) else dict(isolation)
 
 
 def _place(
@@ -211,6 +222,9 @@ def _check_references(project: Project) -> None:
     account = project.account
     if project.entry not in project.workers:
         _unknown(project.file, "entry", "Worker", project.entry, list(project.workers))
+    for name in project.isolation:
+        if name != DEFAULT and name not in project.workers:
+            _unknown(project.file, "isolation", "Worker", name, [DEFAULT, *project.workers])
     services = [*project.workers, account.clickhouse.service]
     consumers: dict[str, str] = {}
     for worker in project.workers.values():

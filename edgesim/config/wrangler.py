@@ -10,7 +10,7 @@ import json
 import re
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -92,8 +92,8 @@ class Triggers(msgspec.Struct):
 class Limits(msgspec.Struct):
     """Limits of one invocation; None means the platform's own."""
 
-    cpu_ms: int | None = None
-    subrequests: int | None = None
+    cpu_ms: Annotated[int, msgspec.Meta(ge=1, le=300_000)] | None = None
+    subrequests: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] | None = None
 
 
 class WranglerFile(msgspec.Struct):

@@ -12,12 +12,16 @@ from edgesim.isolates.wire import Call, Done, Failure, Invoke, Log, Reply, Respo
 
 DRIVERS = {
     "process": "edgesim.isolates.process:open_isolates",
+    "warm": "edgesim.isolates.warm:open_isolates",
     "inline": "edgesim.isolates.inline:open_isolates",
 }
 
 
 class Host(Protocol):
     """The platform's side of one invocation: what an isolate may say and ask."""
+
+    depth: int
+    """How many Workers it has come through."""
 
     async def call(self, call: Call) -> Any:
         """Answer a Call; PlatformError for what the Worker is to see."""
@@ -39,6 +43,9 @@ class Isolates(Protocol):
 
     handlers: frozenset[str]
     """Which of fetch, queue, tail and scheduled the Worker has."""
+
+    guards: list[str]
+    """The parts of the jail that are in force, none at the inline level."""
 
     lost: anyio.Event
     """Set when no further invocation can run here, and others must be opened in their place."""

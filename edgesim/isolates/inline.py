@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextvars
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,11 +21,12 @@ from edgesim.clock import Clock
 from edgesim.errors import WorkerLoadError
 from edgesim.isolates.driver import Host, Isolates, answer
 from edgesim.isolates.namespace import CodeCache, Namespace
-from edgesim.isolates.wire import Call, Done, Failure, Frame, Invoke, Log, Reply, Respond, copied
+from edgesim.isolates.wire import Call, Done, Frame, Invoke, Log, Reply, Respond, copied
 from edgesim.isolates.zygote import explain, module_folders
 from edgesim.model import WorkerSpec
 
 DETERMINISTIC = True
+real_sleep = time.sleep
 
 
 class _LocalChannel:
@@ -35,6 +37,12 @@ class _LocalChannel:
         self._clock = clock
         # The platform's own context: what it prints while it handles a frame is no worker's log.
         self._context = contextvars.copy_context()
+
+    def now(self) -> float:
+        return self._clock.now()
+
+    def sleep(self, seconds: float) -> None:
+        real_sleep(seconds)
 
     def send(self, frame: Frame) -> None:
         match copied(frame):
@@ -60,9 +68,12 @@ class InlineIsolates(Isolates):
         from workers._bindings import Env
         from workers._runtime import current_env
 
-        from edgesim.isolates import inside
+        from edgesim.isolates import inside, senses
 
+        senses.install()
+        self.guards: list[str] = []
         self._inside = inside
+        self._senses = senses
         self._clock = clock
         self._main = Path(spec.main)
         self._codes = CodeCache(module_folders(self._main))
@@ -77,26 +88,25 @@ class InlineIsolates(Isolates):
     def _load(self) -> Any:
         token = self._current_env.set(self._env)
         try:
-            return self._inside.entrypoint(Namespace(self._codes).load(self._main.stem))
+            with self._senses.global_scope():
+                return self._inside.entrypoint(Namespace(self._codes).load(self._main.stem))
         finally:
             self._current_env.reset(token)
 
     async def invoke(self, invoke: Invoke, host: Host) -> Done:
         """Run it here; a module that fails to load this time is the invocation's exception."""
-        try:
-            entry = self._load()
-        except Exception as error:  # noqa: BLE001 (worker code may raise anything)
-            text = explain(error, self._main)
-            return Done("exception", [Failure("PythonError", text, text)])
         request = copied(invoke)
         assert isinstance(request, Invoke)
         results: list[Done] = []
 
         async def run() -> None:
-            channel = _LocalChannel(host, self._clock)
-            done = copied(await self._inside.serve(request, entry, self._env, channel))
-            assert isinstance(done, Done)
-            results.append(done)
+            serving = self._inside.Serving(_LocalChannel(host, self._clock), request.seed)
+            started = time.thread_time()
+            done = await self._inside.serve(request, self._load, self._env, serving)
+            done.cpu_ms = (time.thread_time() - started) * 1000
+            copy = copied(done)
+            assert isinstance(copy, Done)
+            results.append(copy)
 
         # A task of its own, so that the invocation's context variables end with it.
         async with anyio.create_task_group() as tasks:

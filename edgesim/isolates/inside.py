@@ -11,10 +11,11 @@ import asyncio
 import inspect
 import io
 import itertools
-import time
 import traceback
 from collections.abc import Awaitable, Callable
+from functools import cached_property
 from pathlib import Path
+from random import Random
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -25,20 +26,32 @@ from workers._entrypoint import Context, MessageBatch
 from workers._http import FetchResponse
 from workers._runtime import current, current_env
 
+from edgesim.isolates.limits import (
+    CANCEL_SECONDS,
+    EVENT_SECONDS,
+    LATE,
+    LOG_BYTES_MAX,
+    WAIT_UNTIL_SECONDS,
+)
+from edgesim.isolates.senses import new_random
 from edgesim.isolates.wire import Call, Done, Failure, Frame, Invoke, Log, Reply, Respond
 from workers import Request, WorkerEntrypoint
 
-WAIT_UNTIL_SECONDS = 30.0
-QUEUE_SECONDS = 15 * 60.0
-LATE = (
-    "waitUntil() tasks did not complete within the allowed time after invocation end and have been "
-    "cancelled."
-)
 _PLATFORM_FOLDER = str(Path(__file__).parents[1])
 
 
+class CpuLimitExceeded(BaseException):
+    """Raised in worker code that has used up its CPU time, so that its traceback says where."""
+
+
 class Channel(Protocol):
-    """The isolate's one way out."""
+    """The invocation's one way out."""
+
+    def now(self) -> float:
+        """The platform's time (Unix seconds) as of its last word."""
+
+    def sleep(self, seconds: float) -> None:
+        """Hold everything up."""
 
     def send(self, frame: Frame) -> None:
         """A frame that wants no answer."""
@@ -50,10 +63,27 @@ class Channel(Protocol):
 class Serving:
     """The running invocation as the SDK sees it (workers._runtime.Invocation)."""
 
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
-        self._ids = itertools.count(1)
+    def __init__(self, channel: Channel, seed: int | None) -> None:
+        self.seeded = seed is not None
         self.background: list[asyncio.Future[Any]] = []
+        self.open_lines: dict[str, str] = {}
+        self._channel = channel
+        self._seed = seed
+        self._ids = itertools.count(1)
+        self._log_bytes = 0
+
+    @cached_property
+    def random(self) -> Random:
+        """The invocation's own source of randomness."""
+        return new_random(self._seed)
+
+    def now(self) -> float:
+        """The platform's time."""
+        return self._channel.now()
+
+    def sleep(self, seconds: float) -> None:
+        """``time.sleep``: nothing else of the isolate runs meanwhile."""
+        self._channel.sleep(seconds)
 
     async def call(
         self, binding: str, method: str, args: list[Any], options: dict[str, Any] | None = None
@@ -67,8 +97,11 @@ class Serving:
         raise JsException(reply.error.name, reply.error.message)
 
     def log(self, level: str, message: list[Any]) -> None:
-        """One console call."""
-        self._channel.send(Log(level, message))
+        """One console call; once the trace's budget is spent, further ones would be dropped."""
+        if self._log_bytes > LOG_BYTES_MAX:
+            return
+        self._log_bytes += sum(len(each) if isinstance(each, str) else 8 for each in message)
+        self._channel.send(Log(level, [_cut(each) for each in message], self.now()))
 
     def respond(self, response: Respond) -> None:
         """The fetch handler's response, at once."""
@@ -76,7 +109,20 @@ class Serving:
 
     def wait_until(self, work: Awaitable[Any]) -> None:
         """Keep ``work`` in view until it is done."""
-        self.background.append(asyncio.ensure_future(work))
+        self.background.append(asyncio.ensure_future(_without_exit(work)))
+
+
+async def _without_exit(work: Awaitable[Any]) -> Any:
+    """Work whose SystemExit is an exception like others: asyncio would end the whole loop by it."""
+    try:
+        return await work
+    except (SystemExit, KeyboardInterrupt) as error:
+        raise RuntimeError(f"{type(error).__name__}: {error}") from error
+
+
+def _cut(part: Any) -> Any:
+    """One part of a log line, no longer than what already overflows the trace's budget."""
+    return part[: LOG_BYTES_MAX + 1] if isinstance(part, str) else part
 
 
 class ConsoleStream(io.TextIOBase):
@@ -88,7 +134,6 @@ class ConsoleStream(io.TextIOBase):
     def __init__(self, level: str, fallback: Any) -> None:
         self._level = level
         self._fallback = fallback
-        self._open_line = ""
 
     def writable(self) -> bool:
         return True
@@ -97,9 +142,13 @@ class ConsoleStream(io.TextIOBase):
         invocation = current.get(None)
         if invocation is None:
             return int(self._fallback.write(text))
-        *lines, self._open_line = (self._open_line + text).split("\n")
+        if text == "\n":  # what print writes last
+            invocation.log(self._level, [invocation.open_lines.pop(self._level, "")])
+            return 1
+        *lines, rest = (invocation.open_lines.get(self._level, "") + text).split("\n")
         for line in lines:
             invocation.log(self._level, [line])
+        invocation.open_lines[self._level] = rest
         return len(text)
 
     def flush(self) -> None:
@@ -122,20 +171,24 @@ def handlers_of(entry: type[WorkerEntrypoint]) -> list[str]:
     return [name for name in HANDLERS if name != "rpc" and callable(getattr(entry, name, None))]
 
 
-async def serve(invoke: Invoke, entry: type[WorkerEntrypoint], env: Any, channel: Channel) -> Done:
-    """Run the handler and its waitUntil work.  Never raises for what worker code does."""
-    started = time.thread_time()
-    serving = Serving(channel)
-    current.set(serving)
-    current_env.set(env)
+async def serve(
+    invoke: Invoke, entry: Callable[[], type[WorkerEntrypoint]], env: Any, serving: Serving
+) -> Done:
+    """Run the handler and its waitUntil work.  Never raises for what worker code does.
+
+    ``entry`` gives the Worker's class: where the process is not fresh, it loads the module anew.
+    """
     done = Done()
+    current_env.set(env)
     try:
-        instance = entry(Context(), env)
-        await HANDLERS[invoke.handler](instance, invoke.event, serving, done)
+        kind = entry()
+        current.set(serving)
+        await HANDLERS[invoke.handler](kind(Context(), env), invoke.event, serving, done)
     except BaseException as error:  # noqa: BLE001 (SystemExit too ends only its own invocation)
-        _record(done, error)
-    await _finish_background(serving, done, invoke.handler)
-    done.cpu_ms = (time.thread_time() - started) * 1000
+        current.set(serving)
+        record(done, error)
+    if done.outcome in {"ok", "exception"}:
+        await _finish_background(serving, done, invoke.handler)
     return done
 
 
@@ -191,7 +244,7 @@ async def _call(handler: Callable[..., Any], *args: Any) -> Any:
 
 
 async def _finish_background(serving: Serving, done: Done, handler: str) -> None:
-    limit = QUEUE_SECONDS if handler == "queue" else WAIT_UNTIL_SECONDS
+    limit = EVENT_SECONDS if handler == "queue" else WAIT_UNTIL_SECONDS
     deadline = asyncio.get_running_loop().time() + limit
     settled = 0
     while settled < len(serving.background):  # waitUntil work may call waitUntil
@@ -203,14 +256,30 @@ async def _finish_background(serving: Serving, done: Done, handler: str) -> None
             work.cancel()
         if late:
             serving.log("warn", [LATE])
-            await asyncio.wait(late)
+            await asyncio.wait(late, timeout=CANCEL_SECONDS)
         for work in pending:
-            if not work.cancelled() and (error := work.exception()) is not None:
-                _record(done, error)
+            if work.done() and not work.cancelled() and (error := work.exception()) is not None:
+                record(done, error)
 
 
-def _record(done: Done, error: BaseException) -> None:
-    done.outcome = "exception"
+def failed(error: BaseException) -> Done:
+    """The Done of an invocation that ended by an exception outside of its handler."""
+    done = Done()
+    record(done, error)
+    return done
+
+
+def record(done: Done, error: BaseException) -> None:
+    """Write down how an invocation failed."""
+    match error:
+        case CpuLimitExceeded():
+            done.outcome = "exceededCpu"
+        case MemoryError():
+            done.outcome = "exceededMemory"
+            # The frames hold what filled the memory, and to say where it happened takes some.
+            traceback.clear_frames(error.__traceback__)
+        case _ if done.outcome == "ok":
+            done.outcome = "exception"
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_PLATFORM_FOLDER):
         trace = trace.tb_next

@@ -1,14 +1,17 @@
 """Fresh copies of a Worker's own modules, for levels where the process itself is not fresh.
 
 Each module of a Namespace gets its own ``__builtins__`` whose ``__import__`` finds the Worker's
-modules in the Namespace first.  ``sys.modules`` is left alone, so two Workers that both have an
-``event.py`` do not meet.  Tried and dropped: swapping ``sys.modules`` around an import (imports
-inside functions run later, when other Workers run).
+modules in the Namespace first, and gives views of library modules: what worker code sets on a view
+(``json.dumps = mine``) it alone sees.  ``sys.modules`` is left alone, so two Workers that both have
+an ``event.py`` do not meet.  Tried and dropped: swapping ``sys.modules`` around an import (imports
+inside functions run later, when other Workers run); shallow copies of library modules (they miss
+what the library itself sets later, and copying ``os`` for one name is dear).
 """
 
 from __future__ import annotations
 
 import builtins
+import importlib
 import importlib.util
 import pdb  # noqa: T100 (breakpoint() is what the inline level is for)
 import sys
@@ -46,6 +49,7 @@ class Namespace:
     def __init__(self, cache: CodeCache) -> None:
         self._cache = cache
         self.modules: dict[str, ModuleType] = {}
+        self._views: dict[int, ModuleType] = {}
         self._builtins = vars(builtins) | {
             "__import__": self._import,
             "breakpoint": _breakpoint,
@@ -88,7 +92,13 @@ class Namespace:
             name = importlib.util.resolve_name("." * level + name, package)
         top = name.partition(".")[0]
         if self._cache.find(top) is None:
-            return builtins.__import__(name, globals, locals, fromlist or (), 0)
+            found = builtins.__import__(name, globals, locals, fromlist or (), 0)
+            view = self.view(found)
+            if fromlist and "*" in fromlist and not hasattr(found, "__all__"):
+                for public in vars(found):
+                    if not public.startswith("_"):
+                        setattr(view, public, getattr(view, public))
+            return view
         module = self._load_chain(name)
         if not fromlist:
             return self.modules[top] if not level else module
@@ -97,6 +107,27 @@ class Namespace:
             if not hasattr(module, wanted) and self._cache.find(submodule) is not None:
                 self._load_chain(submodule)
         return module
+
+    def view(self, module: ModuleType) -> ModuleType:
+        """The library module as this Namespace sees it."""
+        view = self._views.get(id(module))
+        if view is None:
+            view = _BuiltinsView(self._builtins) if module is builtins else _View(module, self)
+            self._views[id(module)] = view
+        return view
+
+    def seen(self, module: ModuleType, name: str) -> Any:
+        """What a view shows for a name that nobody has set on it."""
+        if module is sys and name == "modules":
+            return {key: self.view(each) for key, each in sys.modules.items()}
+        if module is importlib and name == "import_module":
+            return self._import_module
+        value = getattr(module, name)
+        return self.view(value) if isinstance(value, ModuleType) else value
+
+    def _import_module(self, name: str, package: str | None = None) -> ModuleType:
+        absolute = importlib.util.resolve_name(name, package)
+        return self._import(absolute, None, None, ("__name__",))
 
     def _load_chain(self, name: str) -> ModuleType:
         parent: ModuleType | None = None
@@ -108,6 +139,50 @@ class Namespace:
             parent = module
         assert module is not None
         return module
+
+
+class _View(ModuleType):
+    """A library module, and what one invocation has set on it."""
+
+    __slots__ = ("_module", "_namespace")
+
+    def __init__(self, module: ModuleType, namespace: Namespace) -> None:
+        super().__init__(module.__name__)
+        self.__dict__.clear()  # __doc__, __spec__ and so on are the module's own
+        _MODULE.__set__(self, module)
+        _NAMESPACE.__set__(self, namespace)
+
+    def __getattr__(self, name: str) -> Any:
+        return _NAMESPACE.__get__(self).seen(_MODULE.__get__(self), name)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*dir(_MODULE.__get__(self)), *self.__dict__})
+
+
+# The slots themselves: worker code cannot reach the module behind a view by an attribute's name.
+_MODULE, _NAMESPACE = vars(_View)["_module"], vars(_View)["_namespace"]
+delattr(_View, "_module")
+delattr(_View, "_namespace")
+
+
+class _BuiltinsView(ModuleType):
+    """``builtins`` as one Namespace has them."""
+
+    def __init__(self, names: dict[str, Any]) -> None:
+        super().__init__("builtins")
+        object.__setattr__(self, "_names", names)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.__dict__["_names"][name]
+        except KeyError:
+            raise AttributeError(f"module 'builtins' has no attribute {name!r}") from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self.__dict__["_names"][name] = value
+
+    def __delattr__(self, name: str) -> None:
+        del self.__dict__["_names"][name]
 
 
 def _breakpoint(*args: Any, **kwargs: Any) -> None:

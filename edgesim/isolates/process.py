@@ -7,338 +7,186 @@ each is used once.
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
-import sys
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import anyio
 import structlog
-from anyio.abc import TaskGroup, UNIXSocketStream
+from anyio.abc import TaskGroup
 
 from edgesim.clock import Clock
-from edgesim.errors import WorkerLoadError
-from edgesim.isolates.driver import Host, Isolates, answer
-from edgesim.isolates.wire import (
-    Boot,
-    Booted,
-    Call,
-    Done,
-    Exited,
-    Failure,
-    Forked,
-    Frame,
-    FrameReader,
-    Invoke,
-    Log,
-    Respond,
-    encode,
-)
+from edgesim.isolates.conversation import Conversation, wake
+from edgesim.isolates.driver import Host, Isolates
+from edgesim.isolates.forks import Fork, Forks, open_forks
+from edgesim.isolates.link import Link, open_link
+from edgesim.isolates.wire import Call, Done, Failure, Invoke, Message
 from edgesim.model import WorkerSpec
 
 DETERMINISTIC = False
 STANDBY_MIN = 2
 STANDBY_MAX = 16
+IDLE_SECONDS = 10.0
+"""After this long without demand half of the standbys are let go."""
 ISOLATES_MAX = 64
-"""Isolates of one Worker at a time; further invocations wait their turn."""
-GOODBYE_SECONDS = 5.0
+"""Isolates of one Worker at a time; further invocations wait their turn.
+
+For each depth of calls, since a Worker that calls itself would otherwise wait for itself.
+"""
 DRAIN_SECONDS = 30.0
 """How long invocations in flight go on when their Worker is closed (the platform: about 30 s)."""
-BOOT_SECONDS = 30.0
-READ_BYTES = 1 << 16
-_GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError)
+NEWS_SECONDS = 5.0
+"""How long the news of a dead isolate may take."""
 
 log = structlog.get_logger()
 
 
 class _Isolate:
-    """The platform's end of one fork."""
+    """One fork, and the one conversation with it."""
 
-    def __init__(self, number: int, stream: UNIXSocketStream) -> None:
-        self.stream = stream
-        self.number = number
-        self.pid: int | None = None
-        self.status: int | None = None
-        self.ended = anyio.Event()
-        self._doomed = False
+    def __init__(self, fork: Fork, tasks: TaskGroup, clock: Clock) -> None:
+        self.fork = fork
+        self.link: Link
+        self.gone = False
+        self.error: Exception | None = None
+        self._tasks = tasks
+        self._clock = clock
+        self._conversation: Conversation | None = None
 
-    def born(self, pid: int) -> None:
-        """The zygote has forked it."""
-        self.pid = pid
-        if self._doomed:
-            self.kill()
+    def begin(self, conversation: Conversation) -> None:
+        self._conversation = conversation
+        conversation.begin(self.link)
 
-    def kill(self) -> None:
-        """End it at once, or as soon as it is born."""
-        self._doomed = True
-        if self.pid is not None and self.status is None:
-            with suppress(ProcessLookupError):  # it ended by itself, and the news is on its way
-                os.kill(self.pid, signal.SIGKILL)
+    def take(self, message: Message) -> None:
+        """ValueError for what no isolate says."""
+        for number, frame in message.frames:
+            if number == 0 and isinstance(frame, Call):
+                self._tasks.start_soon(wake, self.link, frame, self._clock)
+            elif self._conversation is None or number != self._conversation.number:
+                raise ValueError(f"a frame for invocation {number}")
+            else:
+                self._conversation.take(frame)
+
+    def end(self, error: Exception | None) -> None:
+        self.gone = True
+        self.error = error
+        self.fork.kill()
+        if self._conversation is not None:
+            self._conversation.interrupt()
 
 
 class ProcessIsolates(Isolates):
-    """The forks of one zygote."""
+    """The forks of one zygote, each used once."""
 
-    def __init__(self, spec: WorkerSpec, clock: Clock, control: UNIXSocketStream) -> None:
-        self._name = spec.name
+    def __init__(self, forks: Forks, tasks: TaskGroup, clock: Clock) -> None:
+        self.handlers = frozenset(forks.booted.handlers)
+        self.guards = forks.booted.guards
+        self.lost = forks.lost
+        self._forks = forks
+        self._tasks = tasks
         self._clock = clock
-        self._control = control
         self._count = 0
-        self._alive: dict[int, _Isolate] = {}
         self._standby: deque[_Isolate] = deque()
         self._standby_target = STANDBY_MIN
         self._wanted = anyio.Event()
-        self._slots = anyio.CapacityLimiter(ISOLATES_MAX)
+        self._slots: dict[int, anyio.CapacityLimiter] = defaultdict(
+            lambda: anyio.CapacityLimiter(ISOLATES_MAX)
+        )
         self._settled = anyio.Event()
-        self.handlers = frozenset[str]()
-        self.lost = anyio.Event()
-        self._dismissed = False
 
     async def invoke(self, invoke: Invoke, host: Host) -> Done:
         """Run it in the next isolate that stands by."""
-        try:
-            return await self._invoke(invoke, host)
-        finally:
-            self._settled.set()
+        async with self._slots[host.depth]:
+            try:
+                return await self._invoke(invoke, host)
+            finally:
+                self._settled.set()
 
     async def _invoke(self, invoke: Invoke, host: Host) -> Done:
-        async with self._slots:
-            try:
-                isolate = await self._take()
-            except _GONE:
-                message = f"The zygote of Worker {self._name} is gone; another is being started."
-                return Done("internalError", [Failure("Error", message)])
-            try:
-                return await _Conversation(isolate.stream, host, self._clock).run(invoke)
-            except (*_GONE, anyio.EndOfStream, ValueError) as error:
-                isolate.kill()
-                return await self._died(isolate, error)
-            except anyio.get_cancelled_exc_class():
-                isolate.kill()
-                raise
-            finally:
-                with anyio.CancelScope(shield=True):
-                    await isolate.stream.aclose()
+        try:
+            isolate = await self._take()
+        except OSError as error:
+            message = f"No isolate for Worker {self._forks.spec.name}: {error}"
+            return Done("internalError", [Failure("Error", message)])
+        self._count += 1
+        conversation = Conversation(self._count, invoke, host, self._tasks, self._clock)
+        try:
+            isolate.begin(conversation)
+            await conversation.over.wait()
+            if not conversation.ended:
+                conversation.end(await self._died(isolate))
+        finally:
+            conversation.end(Done("canceled"))
+            isolate.link.close()
+            isolate.fork.kill()
+        return conversation.done
 
     async def _take(self) -> _Isolate:
         if len(self._standby) <= 1:
             self._standby_target = min(self._standby_target * 2, STANDBY_MAX)
-        isolate = self._standby.popleft() if self._standby else await self._fork()
         self._wanted.set()
-        return isolate
+        while self._standby:
+            isolate = self._standby.popleft()
+            if not isolate.gone:
+                return isolate
+        return await self._fork()
 
     async def _fork(self) -> _Isolate:
         ours, theirs = socket.socketpair()
         with theirs:
-            self._count += 1
-            isolate = _Isolate(self._count, await UNIXSocketStream.from_socket(ours))
-            self._alive[isolate.number] = isolate
-            await self._control.send_fds(isolate.number.to_bytes(4, "big"), [theirs.fileno()])
+            try:
+                isolate = _Isolate(self._forks.one(theirs), self._tasks, self._clock)
+            except OSError:
+                ours.close()
+                raise
+        isolate.link = await open_link(ours, isolate.take, isolate.end)
         return isolate
 
-    async def _died(self, isolate: _Isolate, error: Exception) -> Done:
-        with anyio.move_on_after(5):
-            await isolate.ended.wait()
-        message = (
-            f"The isolate ended before its invocation did: {_describe(isolate.status, error)}."
-        )
-        return Done("internalError", [Failure("Error", message)])
+    async def _died(self, isolate: _Isolate) -> Done:
+        with anyio.move_on_after(NEWS_SECONDS):
+            await isolate.fork.ended.wait()
+        return isolate.fork.verdict(self._forks.spec.limits, isolate.error)
 
     async def keep_standby(self) -> None:
-        """Refill the pool whenever it was drawn from, until the zygote is gone."""
-        with suppress(*_GONE):
-            while True:
-                self._wanted = anyio.Event()
-                while len(self._standby) < self._standby_target and not self._dismissed:
-                    try:
-                        self._standby.append(await self._fork())
-                    except OSError as error:  # out of descriptors, most likely: it may pass
-                        log.error("cannot fork an isolate", worker=self._name, error=str(error))
-                        await anyio.sleep(1)
+        """Refill the pool whenever it was drawn from, and let it shrink when it was not."""
+        while not self.lost.is_set():
+            self._wanted = anyio.Event()
+            try:
+                while len(self._standby) < self._standby_target:
+                    self._standby.append(await self._fork())
+            except OSError as error:  # out of descriptors, most likely: it may pass
+                log.error("cannot fork", worker=self._forks.spec.name, error=str(error))
+                await anyio.sleep(1)
+            with anyio.move_on_after(IDLE_SECONDS) as idle:
                 await self._wanted.wait()
-
-    async def hear_zygote(self, reader: FrameReader) -> None:
-        """Follow births and deaths, until the zygote is gone."""
-        try:
-            while True:
-                for frame in reader.feed(await self._control.receive(READ_BYTES)):
-                    self._note(frame)
-        except (anyio.EndOfStream, anyio.BrokenResourceError):
-            if not self._dismissed:
-                log.error("zygote ended", worker=self._name)
-        finally:
-            self.lost.set()
-            for isolate in list(self._alive.values()):
-                isolate.ended.set()
-
-    def _note(self, frame: Frame) -> None:
-        if isinstance(frame, Forked):
-            self._alive[frame.number].born(frame.pid)
-        elif isinstance(frame, Exited):
-            isolate = self._alive.pop(frame.number)
-            isolate.status = frame.status
-            isolate.ended.set()
+            if idle.cancelled_caught:
+                self._standby_target = max(STANDBY_MIN, self._standby_target // 2)
+                while len(self._standby) > self._standby_target:
+                    self._standby.pop().link.close()
 
     async def drain(self) -> None:
         """Wait until no invocation is in flight."""
-        while self._slots.borrowed_tokens:
+        while any(slots.borrowed_tokens for slots in self._slots.values()):
             self._settled = anyio.Event()
             await self._settled.wait()
 
-    def kill_all(self) -> None:
-        """End what still runs: it had its time."""
-        for isolate in list(self._alive.values()):
-            isolate.kill()
-
-    async def dismiss(self) -> None:
-        """Let the forks go that nobody used, and the zygote, which ends ``hear_zygote``."""
+    def let_go(self) -> None:
+        """Hang up on the forks that nobody used."""
         while self._standby:
-            await self._standby.popleft().stream.aclose()
-        # The zygote hangs up, not we: to close or cancel under a reader to whom something has just
-        # arrived is an InvalidStateError in anyio's stream.
-        self._dismissed = True
-        with suppress(OSError):  # it may be gone already
-            await self._control.send_eof()
-        with anyio.move_on_after(GOODBYE_SECONDS):
-            await self.lost.wait()
-
-
-class _Conversation:
-    """One invocation over one channel: frames in, answers out, until Done."""
-
-    def __init__(self, stream: UNIXSocketStream, host: Host, clock: Clock) -> None:
-        self._stream = stream
-        self._host = host
-        self._clock = clock
-        self._sending = anyio.Lock()
-
-    async def run(self, invoke: Invoke) -> Done:
-        """EndOfStream or BrokenResourceError when the isolate dies, ValueError for garbage."""
-        await self._stream.send(encode(invoke))
-        async with anyio.create_task_group() as calls:
-            ending = await self._hear(calls)
-            calls.cancel_scope.cancel()
-        if isinstance(ending, Done):
-            return ending
-        raise ending  # outside the task group, which would wrap it
-
-    async def _hear(self, calls: TaskGroup) -> Done | Exception:
-        reader = FrameReader()
-        try:
-            while True:
-                for frame in reader.feed(await self._stream.receive(READ_BYTES)):
-                    if isinstance(frame, Done):
-                        return frame
-                    self._take(frame, calls)
-        except (*_GONE, anyio.EndOfStream, ValueError) as error:
-            return error
-
-    def _take(self, frame: Frame, calls: TaskGroup) -> None:
-        match frame:
-            case Log():
-                self._host.log(frame)
-            case Respond():
-                self._host.respond(frame)
-            case Call():
-                calls.start_soon(self._answer, frame)
-            case _:
-                raise ValueError(f"unexpected {type(frame).__name__} from an isolate")
-
-    async def _answer(self, call: Call) -> None:
-        reply = await answer(call, self._host, self._clock)
-        async with self._sending:
-            try:
-                await self._stream.send(encode(reply))
-            except _GONE:
-                return  # the isolate is gone; whoever reads from it will say so
-
-
-def _describe(status: int | None, error: Exception) -> str:
-    if isinstance(error, ValueError):
-        return str(error)
-    if status is None:
-        return "it is gone"
-    if os.WIFSIGNALED(status):
-        return f"signal {signal.Signals(os.WTERMSIG(status)).name}"
-    return f"exit status {os.waitstatus_to_exitcode(status)}"
+            self._standby.popleft().link.close()
 
 
 @asynccontextmanager
 async def open_isolates(spec: WorkerSpec, clock: Clock) -> AsyncIterator[ProcessIsolates]:
     """Start the Worker's zygote, load the module, fork the first standbys."""
-    ours, theirs = socket.socketpair()
-    with theirs:
-        command = [
-            *(sys.executable, "-P", "-s", "-m", "edgesim.isolates.zygote"),
-            str(theirs.fileno()),
-        ]
-        zygote = await anyio.open_process(
-            command,
-            stdin=None,
-            stdout=None,
-            stderr=None,
-            pass_fds=[theirs.fileno()],
-            env=_ENVIRONMENT,
-        )
-    async with zygote, await UNIXSocketStream.from_socket(ours) as control:
-        isolates = ProcessIsolates(spec, clock, control)
-        reader = FrameReader()
-        booted = await _boot(spec, control, reader)
-        isolates.handlers = frozenset(booted.handlers)
-        async with anyio.create_task_group() as hearing:
-            hearing.start_soon(isolates.hear_zygote, reader)
-            async with anyio.create_task_group() as refilling:
-                refilling.start_soon(isolates.keep_standby)
-                try:
-                    yield isolates
-                finally:
-                    with anyio.CancelScope(shield=True):
-                        with anyio.move_on_after(DRAIN_SECONDS):
-                            await isolates.drain()
-                        isolates.kill_all()
-                        refilling.cancel_scope.cancel()
-                        await isolates.dismiss()
-        with anyio.CancelScope(shield=True):
-            with anyio.move_on_after(GOODBYE_SECONDS):
-                await zygote.wait()
-            with suppress(ProcessLookupError):
-                zygote.kill()
-
-
-# The hash seed is production's; the rest of the platform's environment is no business of worker
-# code.
-_ENVIRONMENT = {
-    "PYTHONHASHSEED": "111",
-    "PYTHONUTF8": "1",
-    "LANG": "C.UTF-8",
-    "PYTHONUNBUFFERED": "1",
-}
-
-
-async def _boot(spec: WorkerSpec, control: UNIXSocketStream, reader: FrameReader) -> Booted:
-    bindings = [(each.name, each.kind, each.value) for each in spec.bindings]
-    await control.send(encode(Boot(spec.name, spec.main, bindings)))
-    frames: list[Frame] = []
-    try:
-        with anyio.fail_after(BOOT_SECONDS):
-            while not frames:
-                frames = reader.feed(await control.receive(READ_BYTES))
-    except TimeoutError:
-        raise WorkerLoadError(
-            f"worker {spec.name}: {spec.main} was not imported within {BOOT_SECONDS:.0f} s"
-        ) from None
-    except ValueError as error:
-        raise WorkerLoadError(f"worker {spec.name}: {spec.main} wrote {error}") from None
-    except anyio.EndOfStream:
-        raise WorkerLoadError(
-            f"worker {spec.name}: its process ended while it imported {spec.main}"
-        ) from None
-    booted = frames[0]
-    if not isinstance(booted, Booted):
-        raise WorkerLoadError(f"worker {spec.name}: unexpected {type(booted).__name__} at start")
-    if booted.error is not None:
-        raise WorkerLoadError(f"worker {spec.name}: {booted.error}")
-    return booted
+    async with open_forks(spec) as forks, anyio.create_task_group() as tasks:
+        isolates = ProcessIsolates(forks, tasks, clock)
+        tasks.start_soon(isolates.keep_standby)
+        try:
+            yield isolates
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(DRAIN_SECONDS):
+                await isolates.drain()
+            isolates.let_go()
+            tasks.cancel_scope.cancel()

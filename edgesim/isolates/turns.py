@@ -1,7 +1,7 @@
-"""The event loop of a forked isolate: its whole outside world is one socket to the platform.
+"""The event loop of a jailed isolate: its whole outside world is one socket to the platform.
 
-When nothing is ready the loop sends what it has to say and waits for a frame: so an isolate moves
-in turns, and can be stepped.  Its clock is the platform's and moves only when a frame arrives; a
+When nothing is ready the loop sends what it has to say and waits for a message: so an isolate moves
+in turns, and can be stepped.  Its clock is the platform's and moves only when a message arrives; a
 timer is a question to the platform (``sleepUntil``), so it follows virtual time too.  There is no
 selector and no self-pipe: such a loop costs 14-23 us to make, a stock one 75 us.
 """
@@ -12,51 +12,61 @@ import asyncio
 import itertools
 import os
 import socket
-from collections.abc import Awaitable
-from types import ModuleType
+import time
+from collections.abc import Awaitable, Sequence
+from types import FrameType
 from typing import Any
 
-from edgesim.isolates.inside import Channel, entrypoint, serve
-from edgesim.isolates.wire import Call, Done, Failure, Frame, FrameReader, Invoke, Reply, encode
-
-HUNG = (
-    "The Workers runtime canceled this request because it detected that your Worker's code had "
-    "hung and would never generate a response."
+from edgesim.isolates import guard
+from edgesim.isolates.inside import Channel, CpuLimitExceeded, Serving, failed, serve
+from edgesim.isolates.limits import CPU_EXCEEDED, HUNG
+from edgesim.isolates.wire import (
+    Call,
+    Done,
+    Failure,
+    Frame,
+    Invoke,
+    Message,
+    MessageReader,
+    Reply,
+    encode,
 )
+from workers import WorkerEntrypoint
+
+PLATFORM = 0
+"""The invocation number of what is the isolate's own business."""
 
 
 class HungError(RuntimeError):
     """Nothing is ready, no timer is set, no answer is awaited: the handler can never go on."""
 
 
-class SocketChannel(Channel):
-    """Frames over the isolate's socket."""
+class Wire:
+    """The isolate's socket: what it has to say, gathered, and what it is told."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._reader = FrameReader()
-        self._out = bytearray()
-        self.replies: dict[int, asyncio.Future[Reply]] = {}
+        self._reader = MessageReader()
+        self._out: list[tuple[int, Frame]] = []
+        self._in: list[tuple[int, Frame]] = []
 
-    def send(self, frame: Frame) -> None:
-        """Out at once: what an isolate said is known even if it dies the next moment."""
-        self._out += encode(frame)
-        self.flush()
+    def put(self, invocation: int, frame: Frame) -> None:
+        """Say it at the end of the turn, or at the next flush."""
+        self._out.append((invocation, frame))
 
-    def ask(self, call: Call) -> Awaitable[Reply]:
-        self._out += encode(call)
-        reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self.replies[call.id] = reply
-        return reply
+    def flush(self, *, waiting: bool = False) -> None:
+        """Say now what there is to say."""
+        if self._out or waiting:
+            out, self._out = self._out, []
+            self._sock.sendall(encode(Message(out, waiting)))
 
-    def flush(self) -> None:
-        if self._out:
-            self._sock.sendall(self._out)
-            self._out.clear()
+    def keep(self, frames: list[tuple[int, Frame]]) -> None:
+        """Frames to be received again."""
+        self._in += frames
 
-    def receive(self, *, wait: bool) -> list[Frame]:
+    def receive(self, *, wait: bool) -> list[tuple[int, Frame]]:
         """Frames that arrived; with ``wait`` at least one.  The process ends with the platform."""
-        frames: list[Frame] = []
+        frames, self._in = self._in, []
         while not frames:
             try:
                 data = self._sock.recv(1 << 16, 0 if wait else socket.MSG_DONTWAIT)
@@ -64,77 +74,161 @@ class SocketChannel(Channel):
                 break
             if not data:
                 os._exit(0)
-            frames = self._reader.feed(data)
+            for message in self._reader.feed(data):
+                frames += message.frames
         return frames
 
 
 class _Turn:
     """Stands where asyncio's loop has its selector: to select is to take a turn."""
 
-    def __init__(self, loop: TurnLoop, channel: SocketChannel) -> None:
+    def __init__(self, loop: TurnLoop) -> None:
         self._loop = loop
-        self._channel = channel
-        self._wakes = itertools.count(-1, -1)
+        self._wakes = itertools.count(1)
         self._wake_at: float | None = None
 
-    def select(self, timeout: float | None) -> list[Frame]:
+    def select(self, timeout: float | None) -> list[tuple[int, Frame]]:
+        wire = self._loop.wire
         if timeout is not None and timeout <= 0:
-            self._channel.flush()
-            return self._channel.receive(wait=False) if self._channel.replies else []
-        if timeout is None and not self._channel.replies:
-            raise HungError(HUNG)
+            wire.flush()
+            return wire.receive(wait=False) if self._loop.listens() else []
         if timeout is not None:
             self._wake(self._loop.time() + timeout)
-        self._channel.flush()
-        return self._channel.receive(wait=True)
+        elif not self._loop.listens():
+            raise HungError(HUNG)
+        wire.flush(waiting=True)
+        return wire.receive(wait=True)
 
     def _wake(self, when: float) -> None:
         """Ask to be woken; an answer that comes when it is not needed any more does no harm."""
         if self._wake_at is None or when < self._wake_at or self._wake_at <= self._loop.time():
             self._wake_at = when
-            self._channel.send(Call(next(self._wakes), "", "sleepUntil", [when]))
+            self._ask(when)
+
+    def _ask(self, when: float) -> int:
+        number = next(self._wakes)
+        self._loop.wire.put(PLATFORM, Call(number, "", "sleepUntil", [when]))
+        return number
+
+    def sleep(self, until: float) -> list[tuple[int, Frame]]:
+        """Wait for that time and nothing else; what else arrives is returned."""
+        number = self._ask(until)
+        arrived: list[tuple[int, Frame]] = []
+        self._loop.wire.flush(waiting=True)
+        while True:
+            arrived += self._loop.wire.receive(wait=True)
+            if any(at == PLATFORM and getattr(frame, "id", 0) == number for at, frame in arrived):
+                return arrived
 
     def close(self) -> None:
         """Nothing to close."""
 
 
 class TurnLoop(asyncio.BaseEventLoop):
-    """asyncio on the channel."""
+    """asyncio on the wire, which may be given later than the loop is made."""
 
-    def __init__(self, channel: SocketChannel, now: float) -> None:
+    wire: Wire
+
+    def __init__(self) -> None:
         super().__init__()
-        self._channel = channel
-        self._now = now
-        self._selector = _Turn(self, channel)
+        self.lines: dict[int, Line] = {}
+        self._now = 0.0
+        self._selector = _Turn(self)
         self._clock_resolution = 1e-6
+        # What is never awaited and fails is nobody's business any more, as on the platform.
+        self.set_exception_handler(lambda _loop, _context: None)
+
+    def begin(self, now: float) -> None:
+        """Nothing has been asked yet, and this is the time."""
+        self.lines.clear()
+        self._now = now
 
     def time(self) -> float:
-        """The platform's time (Unix seconds) as of the last frame."""
+        """The platform's time (Unix seconds) as of its last word."""
         return self._now
 
-    def _process_events(self, event_list: list[Frame]) -> None:
-        for frame in event_list:
+    def sleep(self, seconds: float) -> None:
+        """Block, as ``time.sleep`` does; the clock has moved on afterwards."""
+        arrived = self._selector.sleep(self._now + seconds)
+        self._now = max(self._now, *(getattr(frame, "now", 0.0) for _, frame in arrived))
+        self.wire.keep(arrived)
+
+    def listens(self) -> bool:
+        """Whether something that the platform may say is awaited."""
+        return any(line.replies for line in self.lines.values())
+
+    def _process_events(self, event_list: Sequence[tuple[int, Frame]]) -> None:
+        for invocation, frame in event_list:
             if not isinstance(frame, Reply):
                 raise TypeError(f"unexpected {type(frame).__name__} from the platform")
             self._now = max(self._now, frame.now)
-            waiting = self._channel.replies.pop(frame.id, None)
-            if waiting is not None and not waiting.done():
-                waiting.set_result(frame)
+            line = self.lines.get(invocation)
+            if line is not None:
+                line.take(frame)
 
     def _write_to_self(self) -> None:
         raise RuntimeError("threads cannot wake an isolate's event loop")
 
 
-def run_fork(sock: socket.socket, module: ModuleType, env: Any) -> None:
-    """The life of a fork: wait for Invoke, serve it, say Done.  The caller ends the process."""
-    channel = SocketChannel(sock)
-    invoke = channel.receive(wait=True)[0]
+class Line(Channel):
+    """One invocation's share of the wire."""
+
+    def __init__(self, loop: TurnLoop, invocation: int, *, eager: bool) -> None:
+        self.replies: dict[int, asyncio.Future[Reply]] = {}
+        self._loop = loop
+        self._invocation = invocation
+        self._eager = eager
+        loop.lines[invocation] = self
+
+    def now(self) -> float:
+        return self._loop.time()
+
+    def sleep(self, seconds: float) -> None:
+        self._loop.sleep(seconds)
+
+    def send(self, frame: Frame) -> None:
+        """``eager``: out at once, so that what was said is known even if the process dies."""
+        self._loop.wire.put(self._invocation, frame)
+        if self._eager:
+            self._loop.wire.flush()
+
+    def ask(self, call: Call) -> Awaitable[Reply]:
+        self._loop.wire.put(self._invocation, call)
+        reply: asyncio.Future[Reply] = self._loop.create_future()
+        self.replies[call.id] = reply
+        return reply
+
+    def take(self, reply: Reply) -> None:
+        """An answer has come."""
+        waiting = self.replies.pop(reply.id, None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(reply)
+
+
+def run_once(
+    loop: TurnLoop, sock: socket.socket, entry: type[WorkerEntrypoint], env: Any, cpu_ms: int | None
+) -> None:
+    """One invocation: Invoke, serve, Done.  None for ``cpu_ms`` is no limit."""
+    wire = loop.wire = Wire(sock)
+    number, invoke = wire.receive(wait=True)[0]
     if not isinstance(invoke, Invoke):
         raise TypeError(f"the platform began with {type(invoke).__name__}")
-    loop = TurnLoop(channel, invoke.now)
-    asyncio.set_event_loop(loop)
+    before = time.process_time()
+    if cpu_ms is not None:
+        guard.start_timers(cpu_ms)
+    loop.begin(invoke.now)
+    serving = Serving(Line(loop, number, eager=True), invoke.seed)
     try:
-        done = loop.run_until_complete(serve(invoke, entrypoint(module), env, channel))
+        done = loop.run_until_complete(serve(invoke, lambda: entry, env, serving))
     except HungError as error:
         done = Done("exception", [Failure("Error", str(error))])
-    channel.send(done)
+    except BaseException as error:  # noqa: BLE001 (SystemExit in a task, CPU time between two steps)
+        done = failed(error)
+    done.cpu_ms = (time.process_time() - before) * 1000
+    wire.put(number, done)
+    wire.flush()
+
+
+def raise_out_of_time(number: int, frame: FrameType | None) -> None:
+    """What SIGPROF does where a process serves one invocation."""
+    raise CpuLimitExceeded(CPU_EXCEEDED)

@@ -1,8 +1,9 @@
 """The protocol between platform and isolate: small, turn-based, the same at every level.
 
-The platform sends Invoke and Reply; the isolate sends Call, Log, Respond and Done.  A frame is a
-4-byte big-endian length and that many bytes of msgpack.  Bodies too large to copy cross as
-StreamRef, a handle that the invocation's platform side can open.
+The platform sends Invoke and Reply; the isolate sends Call, Log, Respond and Done.  Frames travel
+in batches: a Message is a 4-byte big-endian length and that many bytes of msgpack, and holds frames
+each with the number of the invocation it belongs to.  Bodies too large to copy cross as StreamRef,
+a handle that the invocation's platform side can open.
 
 This module is loaded into isolates, so it imports nothing of the platform but msgspec.
 """
@@ -14,8 +15,8 @@ from typing import Any
 
 import msgspec
 
-FRAME_BYTES_MAX = 256 << 20
-"""A longer frame is a broken peer, not a message."""
+MESSAGE_BYTES_MAX = 144 << 20
+"""A longer message is a broken or hostile peer: no isolate has more memory than this."""
 
 _LENGTH = struct.Struct(">I")
 _STREAM_EXT = 1
@@ -46,12 +47,13 @@ class Invoke(msgspec.Struct, tag="invoke", array_like=True):
     """Run a handler once; ``event`` has the shape that the handler kind wants (see inside.py).
 
     ``now`` (Unix seconds) is the platform's time, here and in every Reply: the isolate has no
-    other.
+    other.  ``seed`` makes its randomness repeatable.
     """
 
     handler: str
     event: Any
     now: float
+    seed: int | None = None
 
 
 class Reply(msgspec.Struct, tag="reply", array_like=True):
@@ -74,10 +76,11 @@ class Call(msgspec.Struct, tag="call", array_like=True):
 
 
 class Log(msgspec.Struct, tag="log", array_like=True):
-    """One console call."""
+    """One console call, at the isolate's time (Unix seconds)."""
 
     level: str
     message: list[Any]
+    now: float = 0.0
 
 
 class Respond(msgspec.Struct, tag="respond", array_like=True):
@@ -98,25 +101,28 @@ class Done(msgspec.Struct, tag="done", array_like=True):
 
 
 class Boot(msgspec.Struct, tag="boot", array_like=True):
-    """The platform's first frame to a zygote: import this Worker."""
+    """The platform's first frame to a zygote: import this Worker.
+
+    ``guard`` "kernel" means the best jail there is here, "audit" Python's audit hooks only.
+    """
 
     name: str
     main: str
     bindings: list[Any]
+    cpu_ms: int
+    memory_bytes: int
+    guard: str
 
 
 class Booted(msgspec.Struct, tag="booted", array_like=True):
-    """The zygote's answer: the handlers that the Worker has, or why it failed to load."""
+    """The zygote's answer: the handlers that the Worker has, or why it failed to load.
+
+    ``guards`` are the parts of the jail that are in force.
+    """
 
     handlers: list[str] = []
     error: str | None = None
-
-
-class Exited(msgspec.Struct, tag="exited", array_like=True):
-    """A fork has ended; ``status`` as waitpid gives it."""
-
-    number: int
-    status: int
+    guards: list[str] = []
 
 
 class Forked(msgspec.Struct, tag="forked", array_like=True):
@@ -126,10 +132,35 @@ class Forked(msgspec.Struct, tag="forked", array_like=True):
     pid: int
 
 
+class Exited(msgspec.Struct, tag="exited", array_like=True):
+    """A fork has ended; ``status`` as waitpid gives it, and what it used in all."""
+
+    number: int
+    status: int
+    cpu_ms: float
+    memory_bytes: int
+
+
+class Tainted(msgspec.Struct, tag="tainted", array_like=True):
+    """A long-lived isolate can no longer be shared: ``what`` an invocation has changed for all."""
+
+    what: str
+
+
 PLATFORM_METHODS = ("fetch", "read", "sleepUntil")
 """fetch(request): outbound; read(stream id): the next chunk; sleepUntil(Unix seconds)."""
 
-Frame = Invoke | Reply | Call | Log | Respond | Done | Boot | Booted | Exited | Forked
+Frame = Invoke | Reply | Call | Log | Respond | Done | Boot | Booted | Exited | Forked | Tainted
+
+
+class Message(msgspec.Struct, array_like=True):
+    """Frames that go together.
+
+    ``waiting`` ends an isolate's turn: it has nothing left to do until it hears from the platform.
+    """
+
+    frames: list[tuple[int, Frame]]
+    waiting: bool = False
 
 
 def _enc_hook(value: Any) -> Any:
@@ -145,50 +176,59 @@ def _ext_hook(code: int, data: memoryview) -> Any:
 
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=_enc_hook)
-_decoder = msgspec.msgpack.Decoder(Frame, ext_hook=_ext_hook)
+_decoder = msgspec.msgpack.Decoder(Message, ext_hook=_ext_hook)
+_frame_decoder = msgspec.msgpack.Decoder(Frame, ext_hook=_ext_hook)
 
 
-def encode(frame: Frame) -> bytes:
-    """The frame with its length in front.  TypeError for a value that cannot cross."""
-    payload = _encoder.encode(frame)
-    return _LENGTH.pack(len(payload)) + payload
+def encode(message: Message) -> bytearray:
+    """The message with its length in front.  TypeError for a value that cannot cross."""
+    buffer = bytearray(_LENGTH.size)
+    _encoder.encode_into(message, buffer, _LENGTH.size)
+    _LENGTH.pack_into(buffer, 0, len(buffer) - _LENGTH.size)
+    return buffer
 
 
-class FrameReader:
-    """Frames out of a byte stream: feed what arrived, take the frames that are whole.
+def one(frame: Frame, invocation: int = 0) -> bytearray:
+    """A message of a single frame."""
+    return encode(Message([(invocation, frame)]))
 
-    Raises ValueError for bytes that are no frame (a broken or hostile peer).
+
+class MessageReader:
+    """Messages out of a byte stream: feed what arrived, take those that are whole.
+
+    Raises ValueError for bytes that are no message (a broken or hostile peer).
     """
 
     def __init__(self) -> None:
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> list[Frame]:
-        """The frames that ``data`` completes."""
+    def feed(self, data: bytes) -> list[Message]:
+        """The messages that ``data`` completes."""
         self._buffer += data
-        frames: list[Frame] = []
+        messages: list[Message] = []
         start = 0
         while len(self._buffer) - start >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(self._buffer, start)
-            if length > FRAME_BYTES_MAX:
-                raise ValueError(f"a frame of {length} bytes")
+            if length > MESSAGE_BYTES_MAX:
+                raise ValueError(f"a message of {length} bytes")
             end = start + _LENGTH.size + length
             if len(self._buffer) < end:
                 break
-            frames.append(_decode(bytes(self._buffer[start + _LENGTH.size : end])))
+            with memoryview(self._buffer) as view:
+                messages.append(_decode(_decoder, view[start + _LENGTH.size : end]))
             start = end
         del self._buffer[:start]
-        return frames
+        return messages
 
 
 def copied(frame: Frame) -> Frame:
     """The frame as the other side would get it: what a channel within one process does."""
-    return _decode(_encoder.encode(frame))
+    found: Frame = _decode(_frame_decoder, _encoder.encode(frame))
+    return found
 
 
-def _decode(payload: bytes) -> Frame:
+def _decode(decoder: msgspec.msgpack.Decoder[Any], payload: bytes | memoryview) -> Any:
     try:
-        frame: Frame = _decoder.decode(payload)
+        return decoder.decode(payload)
     except (msgspec.MsgspecError, TypeError) as error:
-        raise ValueError(f"not a frame: {error}") from error
-    return frame
+        raise ValueError(f"not a message: {error}") from error

@@ -1,17 +1,26 @@
 """A Worker's zygote: imports the SDK and the worker module once, then forks isolates on request.
 
 Started by exec, one a Worker and version: ``python -m edgesim.isolates.zygote FD``.  The platform's
-first frame is Boot; after Booted, each datagram on the control socket carries a fork's number and
+first frame is Boot; after Booted, each datagram on the control socket asks for one fork and carries
 its end of a channel.  What the import leaves in memory is every fork's starting point, like the
-start-up snapshot on the platform.  The jail belongs between load and the first fork.
+start-up snapshot on the platform.
+
+The guards are put on before the Worker's module is imported, so that nothing of the Worker's ever
+runs outside of them, and are inherited by every fork.
 """
 
 from __future__ import annotations
 
+import os
+
+if __name__ == "__main__":
+    # Handlers of fork that threading, logging and random register cost a third of a fork, in page
+    # faults; they are for the locks of other threads, of which there are none here.
+    os.register_at_fork = lambda **_: None
+
 import ctypes
 import gc
 import importlib.util
-import os
 import select
 import signal
 import socket
@@ -20,46 +29,52 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING
 
 import edgesim
-from edgesim.isolates.wire import Boot, Booted, Exited, Forked, FrameReader, encode
+from edgesim.isolates.wire import Boot, Booted, Exited, Forked, MessageReader, one
 
+if TYPE_CHECKING:
+    from edgesim.isolates.forked import Snapshot
+
+FORK_REQUEST_BYTES = 5
+"""A number (4 bytes, big-endian), then ONE or MANY."""
+ONE, MANY = b"1", b"m"
 _SDK = str(Path(edgesim.__file__).parent / "sdk")
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _SIGKILL = 1, 9
+# Looked up here and not in each fork: it is 150 page faults.
+_PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
 def main() -> None:
     """Serve until the platform is gone."""
     die_with_parent()
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches the whole group; the platform decides
+    # Ctrl-C reaches the whole foreground group; the platform decides who ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     control = socket.socket(fileno=int(sys.argv[1]))
     boot = _receive_boot(control)
-    prepare_path(Path(boot.main))
-    from workers._bindings import Env
-    from workers._runtime import current_env
-
-    from edgesim.isolates import inside, turns
-
-    sys.stdout = inside.ConsoleStream("log", sys.stderr)
-    sys.stderr = inside.ConsoleStream("warn", sys.stderr)
-    env = Env([(name, kind, value) for name, kind, value in boot.bindings])
-    current_env.set(env)
     try:
-        module = load(Path(boot.main))
-        handlers = inside.handlers_of(inside.entrypoint(module))
+        with suppress(BrokenPipeError, ConnectionResetError):  # the platform is gone
+            _serve(control, boot)
     except BaseException as error:  # noqa: BLE001 (whatever an import does, the platform is told)
-        control.sendall(encode(Booted(error=explain(error, Path(boot.main)))))
-        return
-    control.sendall(encode(Booted(handlers)))
+        control.sendall(one(Booted(error=explain(error, Path(boot.main)))))
+
+
+def _serve(control: socket.socket, boot: Boot) -> None:
+    main_file = Path(boot.main)
+    prepare_path(main_file)
+    from edgesim.isolates import guard
+    from edgesim.isolates.forked import Snapshot
+    from edgesim.isolates.rehearsal import rehearsed_loop
+
+    loop = rehearsed_loop()
+    folders = [_SDK, str(Path(__file__).parent), *module_folders(main_file)]
+    guards = guard.put_on(boot.guard, folders, boot.memory_bytes)
+    snapshot = Snapshot(boot, loop)
+    control.sendall(one(Booted(snapshot.handlers, None, guards)))
     gc.collect()
     gc.freeze()  # keeps the collector from touching, and so copying, the pages that forks share
-    with suppress(
-        BrokenPipeError, ConnectionResetError
-    ):  # the platform is gone: nothing is left to do
-        _Forks(control, lambda sock: turns.run_fork(sock, module, env)).run()
+    _Forks(control, snapshot).run()
 
 
 def prepare_path(main: Path) -> None:
@@ -107,25 +122,31 @@ def explain(error: BaseException, main: Path) -> str:
 
 def die_with_parent() -> None:
     """Where Linux offers it, end when the process that started this one ends, however it ends."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if _PRCTL is not None:
+        _PRCTL(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
 
 
 def _receive_boot(control: socket.socket) -> Boot:
-    reader = FrameReader()
+    reader = MessageReader()
     while data := control.recv(1 << 16):
-        for frame in reader.feed(data):
-            if isinstance(frame, Boot):
-                return frame
+        for message in reader.feed(data):
+            for _, frame in message.frames:
+                if isinstance(frame, Boot):
+                    return frame
     raise SystemExit(0)
+
+
+def _channel(fd: int) -> socket.socket:
+    """The socket, without asking the kernel what it is, which the guard does not allow."""
+    return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fd)
 
 
 class _Forks:
     """The zygote's life: fork when told, report what ended."""
 
-    def __init__(self, control: socket.socket, serve: Any) -> None:
+    def __init__(self, control: socket.socket, snapshot: Snapshot) -> None:
         self._control = control
-        self._serve = serve
+        self._snapshot = snapshot
         self._numbers: dict[int, int] = {}  # pid -> the platform's number
         self._wake_read, wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
@@ -148,19 +169,20 @@ class _Forks:
 
     def _fork_next(self) -> bool:
         """Take one request; False when the platform is gone."""
-        data, fds, _, _ = socket.recv_fds(self._control, 4, 1)
+        data, fds, _, _ = socket.recv_fds(self._control, FORK_REQUEST_BYTES, 2)
         if not fds:
             return False
-        number = int.from_bytes(data, "big")
+        number = int.from_bytes(data[:4], "big")
         pid = os.fork()
         if pid == 0:
-            self._become_isolate(fds[0])
-        os.close(fds[0])
+            self._become_isolate(data[4:], fds)
+        for fd in fds:
+            os.close(fd)
         self._numbers[pid] = number
-        self._control.sendall(encode(Forked(number, pid)))
+        self._control.sendall(one(Forked(number, pid)))
         return True
 
-    def _become_isolate(self, fd: int) -> None:
+    def _become_isolate(self, kind: bytes, fds: list[int]) -> None:
         status = 1
         try:
             die_with_parent()
@@ -168,7 +190,10 @@ class _Forks:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             for inherited in (self._control.fileno(), self._wake_read, self._wake_write):
                 os.close(inherited)
-            self._serve(socket.socket(fileno=fd))
+            if kind == MANY:
+                self._snapshot.serve_many(_channel(fds[0]), fds[1])
+            else:
+                self._snapshot.serve_one(_channel(fds[0]))
             status = 0
         except (BrokenPipeError, ConnectionResetError):
             status = 0  # the platform has let go of this isolate
@@ -179,12 +204,13 @@ class _Forks:
 
     def _reap(self) -> None:
         while self._numbers:
-            pid, status = os.waitpid(-1, os.WNOHANG)
+            pid, status, used = os.wait4(-1, os.WNOHANG)
             if pid == 0:
                 return
             number = self._numbers.pop(pid, None)
             if number is not None:
-                self._control.sendall(encode(Exited(number, status)))
+                cpu_ms = (used.ru_utime + used.ru_stime) * 1000
+                self._control.sendall(one(Exited(number, status, cpu_ms, used.ru_maxrss * 1024)))
 
 
 if __name__ == "__main__":

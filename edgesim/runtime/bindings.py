@@ -20,6 +20,8 @@ from edgesim.runtime.invocation import Fetch, Invocation
 class QueueBinding:
     """A producer of one queue; its delay (seconds) is for messages that name none."""
 
+    counts_as_connection = True
+
     def __init__(self, queue: Queue, delivery_delay: float) -> None:
         self._queue = queue
         self._delay = delivery_delay
@@ -65,6 +67,8 @@ def _metrics(metrics: Metrics) -> dict[str, Any]:
 class PipelineBinding:
     """One Pipeline's ``send``."""
 
+    counts_as_connection = False
+
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
 
@@ -79,6 +83,8 @@ class PipelineBinding:
 
 class ServiceBinding:
     """Something that speaks HTTP: another Worker, or the ClickHouse gateway."""
+
+    counts_as_connection = False
 
     def __init__(self, fetch: Fetch, rpc: Any = None) -> None:
         self._fetch = fetch
@@ -97,6 +103,8 @@ class ServiceBinding:
 
 class R2Binding:
     """One bucket."""
+
+    counts_as_connection = True
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from typing import Any, Protocol
 
 import anyio
@@ -18,6 +19,13 @@ from edgesim.runtime.trace import Trace
 
 SUBREQUESTS_MAX = 10_000
 DEPTH_MAX = 16
+CONNECTIONS_MAX = 6
+"""Requests of one invocation that await their headers at a time; further ones wait."""
+FOREIGN = (
+    "Cannot perform I/O on behalf of a different request. I/O objects (such as streams, "
+    "request/response bodies, and others) created in the context of one request handler cannot be "
+    "accessed from a different request's handler."
+)
 INLINE_BYTES_MAX = 1 << 20
 """A body up to this size crosses as bytes; a larger one stays here and crosses as a handle."""
 
@@ -31,6 +39,9 @@ log = structlog.get_logger()
 
 class Binding(Protocol):
     """What stands behind one name on ``env``."""
+
+    counts_as_connection: bool
+    """Whether a call is one of the six connections that an invocation may wait for at a time."""
 
     async def call(
         self, method: str, args: list[Any], options: dict[str, Any], invocation: Invocation
@@ -62,12 +73,13 @@ class Invocation(Host):
         self._outbound = outbound
         self._clock = clock
         self._subrequests_left = subrequests_max
+        self._connections = anyio.Semaphore(CONNECTIONS_MAX)
         self._streams: dict[int, Stream] = {}
         self._stream_count = 0
 
     def log(self, log: Log) -> None:
         """Write a console call into the trace."""
-        self.trace.log(log.level, log.message, self._clock.now_ms())
+        self.trace.log(log.level, log.message, int(log.now * 1000))
 
     def respond(self, response: Respond) -> None:
         """The answer goes out now; the first one counts.  ValueError for one that cannot go out."""
@@ -100,15 +112,23 @@ class Invocation(Host):
             case "", "sleepUntil":
                 return await anyio.sleep(max(0.0, call.args[0] - self._clock.now()))
             case "", "read":
-                return await self._streams[call.args[0]].read()
+                return await self._stream(call.args[0]).read()
             case "", "fetch":
                 self.count_subrequest()
-                return await self.fetch_through(self._outbound, call.args[0])
+                async with self._connections:
+                    return await self.fetch_through(self._outbound, call.args[0])
         self.count_subrequest()
         binding = self._bindings.get(call.binding)
         if binding is None:
             raise PlatformError(f"there is no binding {call.binding!r}", "TypeError")
-        return await binding.call(call.method, call.args, call.options, self)
+        async with self._connections if binding.counts_as_connection else nullcontext():
+            return await binding.call(call.method, call.args, call.options, self)
+
+    def _stream(self, number: int) -> Stream:
+        try:
+            return self._streams[number]
+        except KeyError:
+            raise PlatformError(FOREIGN) from None
 
     def count_subrequest(self) -> None:
         """PlatformError when the invocation has made too many."""

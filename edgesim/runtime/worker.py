@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import anyio
 import msgspec
 import structlog
 from anyio.abc import TaskGroup
@@ -19,6 +20,7 @@ from edgesim.clock import Clock
 from edgesim.config import WorkerConfig
 from edgesim.errors import PlatformError
 from edgesim.isolates.driver import Isolates
+from edgesim.isolates.limits import EVENT_SECONDS, WALL_EXCEEDED
 from edgesim.isolates.wire import Done, Failure, Invoke
 from edgesim.model import HttpRequest, HttpResponse, TraceItem
 from edgesim.runtime.invocation import SUBREQUESTS_MAX, Binding, Fetch, Invocation
@@ -134,7 +136,11 @@ class Worker:
 
     async def _invoke(self, invoke: Invoke, invocation: Invocation) -> Done:
         try:
-            return await self._isolates.invoke(invoke, invocation)
+            if invoke.handler == "fetch":  # no limit on wall time while somebody waits
+                return await self._isolates.invoke(invoke, invocation)
+            with anyio.move_on_after(EVENT_SECONDS):
+                return await self._isolates.invoke(invoke, invocation)
+            return Done("exceededWallTime", [Failure("Error", WALL_EXCEEDED)])
         except Exception as error:
             # A fault of ours: loud, and it costs this invocation only.
             log.exception("internal error", worker=self.name, handler=invoke.handler)

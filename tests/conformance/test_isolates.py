@@ -18,7 +18,7 @@ from edgesim.model import BindingSpec, WorkerSpec
 
 pytestmark = pytest.mark.anyio
 
-LEVELS = ["process", "inline"]
+LEVELS = ["process", "warm", "inline"]
 
 
 def test_every_level_is_in_this_suite():
@@ -34,6 +34,7 @@ class Recorder:
         self.responses: list[Respond] = []
         self.calls: list[Call] = []
         self.responded = anyio.Event()
+        self.depth = 0
         self._clock = clock
         self._bindings = bindings
 

@@ -33,7 +33,7 @@ def test_defaults(tmp_path):
     """A short file is enough: embedded backends in .edgesim beside it, 90 s windows."""
     loaded = load_project(project(tmp_path))
     assert loaded.entry == "a"
-    assert loaded.isolation == "process"
+    assert loaded.isolation_of("receiver") == "process"
     assert loaded.backends.r2 == f"file:{tmp_path}/.edgesim/r2"
     assert loaded.account.pipelines["events"].max_seconds == 90
 

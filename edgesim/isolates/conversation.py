@@ -1,0 +1,118 @@
+"""One invocation as the platform sees it: frames in, answers out, until it is done.
+
+As long as nothing of an invocation has left its isolate, no one can tell that it ran: then it can
+be run again elsewhere.  So its log lines are held back until the first thing that counts.
+"""
+
+from __future__ import annotations
+
+import anyio
+from anyio.abc import TaskGroup
+
+from edgesim.clock import Clock
+from edgesim.isolates.driver import Host, answer
+from edgesim.isolates.link import Link
+from edgesim.isolates.wire import Call, Done, Frame, Invoke, Log, Reply, Respond
+
+TRIES_MAX = 2
+
+
+class Conversation:
+    """Answers an isolate's calls.
+
+    When ``over`` is set it is either ``ended``, with ``done``, or its isolate is gone and whoever
+    waits for it begins it again or ends it with a ``verdict``.
+    """
+
+    def __init__(
+        self, number: int, invoke: Invoke, host: Host, tasks: TaskGroup, clock: Clock
+    ) -> None:
+        self.number = number
+        self.invoke = invoke
+        self.done = Done("canceled")
+        self.over = anyio.Event()
+        self.ended = False
+        self.verdict: Done | None = None
+        self._host = host
+        self._tasks = tasks
+        self._clock = clock
+        self._has_left = False
+        self._tries = 0
+        self._link: Link | None = None
+        self._logs: list[Log] = []
+        self._answering: set[anyio.CancelScope] = set()
+
+    def begin(self, link: Link) -> None:
+        """Run it in the isolate behind ``link``, from the start."""
+        self._link = link
+        self._logs.clear()
+        self._tries += 1
+        self.invoke.now = self._clock.now()
+        link.send(self.number, self.invoke)
+
+    def take(self, frame: Frame) -> None:
+        """Something that the isolate says; ValueError if an isolate cannot say it."""
+        match frame:
+            case Log():
+                self._logs.append(frame)
+            case Respond():
+                self._leave()
+                self._host.respond(frame)
+            case Call():
+                self._leave()
+                assert self._link is not None
+                self._tasks.start_soon(self._answer, frame, self._link)
+            case Done():
+                self.end(frame)
+            case _:
+                raise ValueError(f"unexpected {type(frame).__name__} from an isolate")
+
+    def end(self, done: Done) -> None:
+        """It is over; calls that are still being answered are given up."""
+        if self.ended:
+            return
+        self.ended = True
+        self._leave()
+        self.done = done
+        self.over.set()
+        self._link = None
+        for scope in self._answering:
+            scope.cancel()
+
+    def interrupt(self) -> None:
+        """Its isolate is gone, or no place for it any more."""
+        self.over.set()
+
+    @property
+    def movable(self) -> bool:
+        """Whether it can be run again as if it never had been."""
+        return not self._has_left and self._tries < TRIES_MAX
+
+    def begin_again(self) -> bool:
+        """Make ready to be begun elsewhere; False if it cannot be."""
+        if self.verdict is not None or not self.movable:
+            return False
+        self.over = anyio.Event()
+        return True
+
+    def _leave(self) -> None:
+        self._has_left = True
+        for log in self._logs:
+            self._host.log(log)
+        self._logs.clear()
+
+    async def _answer(self, call: Call, link: Link) -> None:
+        with anyio.CancelScope() as scope:
+            self._answering.add(scope)
+            if self.ended:
+                scope.cancel()
+            try:
+                link.send(self.number, await answer(call, self._host, self._clock))
+            finally:
+                self._answering.discard(scope)
+
+
+async def wake(link: Link, call: Call, clock: Clock) -> None:
+    """Answer an isolate's own question, which is to be told when it is that late."""
+    await anyio.sleep(max(0.0, call.args[0] - clock.now()))
+    link.send(0, Reply(call.id, clock.now()))

@@ -1,0 +1,51 @@
+"""The Worker as its zygote has it in memory: what every fork begins with, and what it then does."""
+
+from __future__ import annotations
+
+import gc
+import signal
+import socket
+from pathlib import Path
+
+from workers._bindings import Env
+from workers._runtime import current_env
+
+from edgesim.isolates import guard, inside, senses, shared, turns
+from edgesim.isolates.namespace import CodeCache, Namespace
+from edgesim.isolates.shared_state import freeze_types
+from edgesim.isolates.wire import Boot
+from edgesim.isolates.zygote import load, module_folders
+from workers import WorkerEntrypoint
+
+
+class Snapshot:
+    """A loaded Worker.  Whatever its import raises is raised here."""
+
+    def __init__(self, boot: Boot, loop: turns.TurnLoop) -> None:
+        self._loop = loop
+        self._main = Path(boot.main)
+        self._cpu_ms = boot.cpu_ms
+        self._env = Env([(name, kind, value) for name, kind, value in boot.bindings])
+        current_env.set(self._env)
+        with senses.global_scope():
+            self._entry = inside.entrypoint(load(self._main))
+        self.handlers = inside.handlers_of(self._entry)
+        self._codes = CodeCache(module_folders(self._main))
+        self._codes.find(self._main.stem)
+        signal.signal(signal.SIGPROF, turns.raise_out_of_time)
+
+    def serve_one(self, sock: socket.socket) -> None:
+        """The life of a fork that is used once."""
+        guard.seal(self._cpu_ms)
+        turns.run_once(self._loop, sock, self._entry, self._env, self._cpu_ms)
+
+    def serve_many(self, sock: socket.socket, page: int) -> None:
+        """The life of a fork that serves one invocation after and beside another."""
+        gc.unfreeze()
+        freeze_types()
+        gc.freeze()
+        shared.run_many(sock, page, self._load_afresh, self._env, self._cpu_ms)
+
+    def _load_afresh(self) -> type[WorkerEntrypoint]:
+        with senses.global_scope():
+            return inside.entrypoint(Namespace(self._codes).load(self._main.stem))

@@ -1,0 +1,242 @@
+"""A Worker's zygote and its forks, as the platform sees them: started, asked, heard of, ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import anyio
+import structlog
+from anyio.abc import ByteReceiveStream, Process
+
+from edgesim.errors import WorkerLoadError
+from edgesim.isolates.limits import CPU_EXCEEDED, MEMORY_EXCEEDED
+from edgesim.isolates.link import Link, open_link
+from edgesim.isolates.wire import Boot, Booted, Done, Exited, Failure, Forked, Message
+from edgesim.isolates.zygote import MANY, ONE
+from edgesim.model import Limits, WorkerSpec
+
+BOOT_SECONDS = 30.0
+GOODBYE_SECONDS = 5.0
+_CPU_SIGNALS = {signal.SIGXCPU, signal.SIGPROF, signal.SIGVTALRM}
+_NEARLY = 0.75
+"""An isolate that a signal ended with so much of its memory in use had most likely run out."""
+STDERR_LINES_MAX = 200
+"""What a Worker's processes write past its console is shown up to here."""
+
+log = structlog.get_logger()
+
+# The hash seed is production's, the zone is UTC as there; the rest of the platform's environment is
+# no business of worker code.
+_ENVIRONMENT = {
+    "PYTHONHASHSEED": "111",
+    "PYTHONUTF8": "1",
+    "LANG": "C.UTF-8",
+    "TZ": "UTC",
+    "PYTHONUNBUFFERED": "1",
+}
+
+
+class Fork:
+    """A process that the zygote was asked for; it can be written to before it is born."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.pid: int | None = None
+        self.exit: Exited | None = None
+        self.ended = anyio.Event()
+        self._doomed = False
+
+    def born(self, pid: int) -> None:
+        """The zygote has forked it."""
+        self.pid = pid
+        if self._doomed:
+            self.kill()
+
+    def kill(self) -> None:
+        """End it at once, or as soon as it is born."""
+        self._doomed = True
+        if self.pid is not None and self.exit is None:
+            with suppress(ProcessLookupError):  # it ended by itself, and the news is on its way
+                os.kill(self.pid, signal.SIGKILL)
+
+    def verdict(
+        self, limits: Limits, error: Exception | None = None, *, out_of_time: bool | None = None
+    ) -> Done:
+        """The Done of the invocation that ended it.
+
+        ``error`` is what was wrong with its bytes; ``out_of_time`` None means that the CPU time of
+        the process is the invocation's.
+        """
+        if error is None and self.exit is not None and os.WIFSIGNALED(self.exit.status):
+            number = os.WTERMSIG(self.exit.status)
+            if out_of_time is None:
+                out_of_time = number in _CPU_SIGNALS or self.exit.cpu_ms > limits.cpu_ms
+            if out_of_time:
+                return _verdict("exceededCpu", CPU_EXCEEDED)
+            if self.exit.memory_bytes > _NEARLY * limits.memory_bytes:
+                return _verdict("exceededMemory", MEMORY_EXCEEDED)
+            error = RuntimeError(f"signal {signal.Signals(number).name}")
+        elif error is None and self.exit is not None:
+            code = os.waitstatus_to_exitcode(self.exit.status)
+            error = RuntimeError(f"exit status {code}")
+        why = error or "it is gone"
+        return _verdict("internalError", f"The isolate ended before its invocation did: {why}.")
+
+
+def _verdict(outcome: str, message: str) -> Done:
+    return Done(outcome, [Failure("Error", message)])
+
+
+class Forks:
+    """The forks of one zygote.  Made by ``open_forks``."""
+
+    def __init__(self, spec: WorkerSpec, control: socket.socket) -> None:
+        self.spec = spec
+        self.booted = Booted()
+        self.lost = anyio.Event()
+        self._control = control
+        self._link: Link | None = None
+        self._heard = anyio.Event()
+        self._alive: dict[int, Fork] = {}
+        self._count = 0
+        self._dismissed = False
+
+    def one(self, channel: socket.socket) -> Fork:
+        """A fork for one invocation, with the far end of its channel; OSError if it cannot be."""
+        return self._ask(ONE, channel.fileno())
+
+    def many(self, channel: socket.socket, page: int) -> Fork:
+        """A fork for many invocations, with a shared page that names the one that runs."""
+        return self._ask(MANY, channel.fileno(), page)
+
+    def kill_all(self) -> None:
+        """End what still runs."""
+        for fork in self._alive.values():
+            fork.kill()
+
+    def _ask(self, kind: bytes, *fds: int) -> Fork:
+        if self.lost.is_set():
+            raise BrokenPipeError("the zygote is gone")
+        fork = Fork(self._count + 1)
+        socket.send_fds(self._control, [fork.number.to_bytes(4, "big") + kind], fds)
+        self._count += 1
+        self._alive[fork.number] = fork
+        return fork
+
+    async def boot(self, boot: Boot) -> str | None:
+        """Have the Worker imported; why it cannot be, in one line."""
+        self._link = await open_link(self._control.dup(), self._take, self._end)
+        self._link.send(0, boot)
+        with anyio.move_on_after(BOOT_SECONDS) as scope:
+            await self._heard.wait()
+        if scope.cancelled_caught:
+            return f"{boot.main} was not imported within {BOOT_SECONDS:.0f} s"
+        return self.booted.error
+
+    def _take(self, message: Message) -> None:
+        for _, frame in message.frames:
+            match frame:
+                case Booted() if not self._heard.is_set():
+                    self.booted = frame
+                    self._heard.set()
+                case Forked():
+                    self._alive[frame.number].born(frame.pid)
+                case Exited():
+                    fork = self._alive.pop(frame.number)
+                    fork.exit = frame
+                    fork.ended.set()
+                case _:
+                    raise ValueError(f"unexpected {type(frame).__name__} from a zygote")
+
+    def _end(self, error: Exception | None) -> None:
+        if not self._heard.is_set():
+            why = f"wrote {error}" if error else "ended its process while it was imported"
+            self.booted = Booted(error=f"{self.spec.main} {why}")
+            self._heard.set()
+        elif not self._dismissed:
+            log.error("zygote ended", worker=self.spec.name)
+        self.lost.set()
+        for fork in self._alive.values():
+            fork.ended.set()
+
+    async def dismiss(self) -> None:
+        """Ask the zygote to go."""
+        self._dismissed = True
+        with suppress(OSError):  # it may be gone already
+            self._control.shutdown(socket.SHUT_WR)
+        with anyio.move_on_after(GOODBYE_SECONDS):
+            await self.lost.wait()
+        if self._link is not None:
+            self._link.close()
+
+
+@asynccontextmanager
+async def open_forks(spec: WorkerSpec) -> AsyncIterator[Forks]:
+    """Start the Worker's zygote and load its module."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            process = await anyio.open_process(
+                [
+                    *(sys.executable, "-P", "-s", "-m", "edgesim.isolates.zygote"),
+                    str(theirs.fileno()),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env=_ENVIRONMENT,
+            )
+        forks = Forks(spec, ours)
+        boot = Boot(
+            spec.name,
+            spec.main,
+            [(each.name, each.kind, each.value) for each in spec.bindings],
+            spec.limits.cpu_ms,
+            spec.limits.memory_bytes,
+            spec.guard,
+        )
+        async with process, anyio.create_task_group() as tasks:
+            assert process.stderr is not None
+            tasks.start_soon(_show_stderr, spec.name, process.stderr)
+            try:
+                problem = await forks.boot(boot)
+                if problem is None:
+                    yield forks
+            finally:
+                with anyio.CancelScope(shield=True):
+                    forks.kill_all()
+                    await forks.dismiss()
+                    await _end(process)
+                tasks.cancel_scope.cancel()
+        if problem is not None:  # outside the task group, which would wrap it
+            raise WorkerLoadError(f"worker {spec.name}: {problem}")
+
+
+async def _end(process: Process) -> None:
+    with anyio.move_on_after(GOODBYE_SECONDS):
+        await process.wait()
+        return
+    with suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()
+
+
+async def _show_stderr(worker: str, stream: ByteReceiveStream) -> None:
+    """Log what a Worker's processes write to descriptor 2: not its console, but not lost either."""
+    rest, shown = b"", 0
+    with suppress(anyio.EndOfStream, anyio.ClosedResourceError):
+        while True:
+            *lines, rest = (rest + await stream.receive()).split(b"\n")
+            rest = rest[-1000:]
+            for line in lines:
+                shown += 1
+                if shown <= STDERR_LINES_MAX:
+                    log.warning(
+                        "stderr", worker=worker, text=line[:1000].decode("utf-8", "replace")
+                    )

@@ -1,0 +1,175 @@
+"""The guards around worker code, put on by its zygote before it imports anything of the Worker's.
+
+The kernel's jail (``edgesim.jail``) where there is one: Landlock for files, seccomp for the rest.
+Python's audit hook stands behind it: in global scope it says what the platform says, and where a
+part of the kernel's jail is missing it refuses in its place, as far as Python code is concerned.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+import sysconfig
+from collections.abc import Iterable
+from typing import Any
+
+from workers._runtime import GLOBAL_SCOPE
+
+from edgesim.isolates.senses import in_global_scope
+from edgesim.jail import landlock, seccomp
+
+KERNEL, AUDIT = "kernel", "audit"
+LANDLOCK, SECCOMP, HOOK = "Landlock", "seccomp", "audit hook"
+
+FILES_MAX = 64
+"""Descriptors of an isolate: its channel, and modules that are being read."""
+CORE_BYTES_MAX = 0
+CPU_SLACK_SECONDS = 2
+"""RLIMIT_CPU counts whole seconds; it stands behind the timer, which worker code can stop."""
+
+CPU_GRACE_SECONDS = 0.1
+"""From the exception, which worker code can catch, to the end, which it cannot."""
+
+_OF_OTHERS = (
+    "ctypes.", "fcntl.", "ftplib.", "os.exec", "os.fork", "os.kill", "os.posix_spawn",
+    "os.putenv", "os.spawn", "os.startfile", "os.system", "pty.spawn", "resource.", "shutil.",
+    "signal.", "smtplib.", "socket.", "sqlite3.", "subprocess.", "syslog.", "webbrowser.",
+)  # fmt: skip
+"""Audit events (or how they begin) of what an isolate has no business with."""
+_OF_FILES = (
+    "os.chflags", "os.chmod", "os.chown", "os.link", "os.mkdir", "os.remove", "os.rename",
+    "os.rmdir", "os.symlink", "os.truncate", "os.utime", "tempfile.",
+)  # fmt: skip
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+
+_sealing: seccomp.Program | None = None
+_hook: _Hook | None = None
+
+
+def put_on(wanted: str, folders: Iterable[str], memory_bytes: int) -> list[str]:
+    """Guard this process and its forks, for ever; which guards are in force.
+
+    ``folders`` may be read, with Python's own library.
+    """
+    global _sealing, _hook  # noqa: PLW0603 (made here, where there is time; a fork only puts it on)
+    readable = [*folders, *_library()]
+    resource.setrlimit(resource.RLIMIT_CORE, (CORE_BYTES_MAX, CORE_BYTES_MAX))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (FILES_MAX, FILES_MAX))
+    _limit_memory(memory_bytes)
+    guards = []
+    if wanted == KERNEL and landlock.restrict(readable):
+        guards.append(LANDLOCK)
+    if wanted == KERNEL and seccomp.available():
+        _sealing = seccomp.isolate_program()
+        seccomp.zygote_program().put_on()
+        guards.append(SECCOMP)
+    if len(guards) < 2:
+        guards.append(HOOK)
+    _hook = _Hook(guards, readable)
+    sys.addaudithook(_hook)
+    return guards
+
+
+def seal(cpu_ms: int | None) -> None:
+    """In a fork of a guarded process: no process or thread, and no CPU time beyond ``cpu_ms``.
+
+    None for a fork that serves many invocations: the platform watches its CPU time.
+    """
+    if _hook is not None:
+        _hook.busy = True  # what follows is ours
+    if cpu_ms is not None:
+        seconds = -(-cpu_ms // 1000) + CPU_SLACK_SECONDS
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    if _sealing is not None:
+        _sealing.put_on()
+    if _hook is not None:
+        _hook.busy = False
+
+
+def start_timers(cpu_ms: float) -> None:
+    """SIGPROF after that much CPU time, for Python code; a little later the end, for C code."""
+    signal.setitimer(signal.ITIMER_PROF, cpu_ms / 1000, CPU_GRACE_SECONDS)
+    signal.setitimer(signal.ITIMER_VIRTUAL, cpu_ms / 1000 + CPU_GRACE_SECONDS)
+
+
+def _limit_memory(memory_bytes: int) -> None:
+    """128 MB as on the platform, where the runtime counts too: heap, and all that is mapped.
+
+    RLIMIT_DATA leaves out shared mappings, so the address space is limited as well, from where the
+    process is now.
+    """
+    data, size = _memory()
+    resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+    mapped = size + max(0, memory_bytes - data)
+    resource.setrlimit(resource.RLIMIT_AS, (mapped, mapped))
+
+
+def _memory() -> tuple[int, int]:
+    """Bytes of data and of address space that this process has; 0 where the kernel does not say."""
+    found = {"VmData": 0, "VmSize": 0}
+    if sys.platform == "linux":
+        with open("/proc/self/status") as status:  # noqa: PTH123 (no pathlib in isolates)
+            for line in status:
+                name, _, value = line.partition(":")
+                if name in found:
+                    found[name] = int(value.split()[0]) * 1024
+    return found["VmData"], found["VmSize"]
+
+
+def _library() -> list[str]:
+    """Where Python's own modules and the libraries they load are."""
+    paths = sysconfig.get_paths()
+    return [
+        paths["stdlib"],
+        paths["platstdlib"],
+        f"{sys.base_prefix}/lib",
+        *("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache"),
+    ]
+
+
+class _Hook:
+    """Refuses by audit event."""
+
+    def __init__(self, guards: list[str], readable: list[str]) -> None:
+        self._files = LANDLOCK not in guards
+        self._others = SECCOMP not in guards
+        self._readable = tuple(os.path.realpath(path) for path in readable)
+        self.busy = False
+
+    def __call__(self, event: str, args: tuple[Any, ...]) -> None:
+        in_import = in_global_scope.get()
+        if not (in_import or self._files or self._others) or self.busy:
+            return
+        self.busy = True
+        try:
+            if (in_import or self._others) and event.startswith(_OF_OTHERS):
+                self._refuse(event, in_import)
+            if self._files and (event.startswith(_OF_FILES) or self._opens(event, args)):
+                self._refuse(event, in_import)
+        finally:
+            self.busy = False
+
+    def _opens(self, event: str, args: tuple[Any, ...]) -> bool:
+        """Whether it opens a file that is not for this process, or to write."""
+        if event in {"os.listdir", "os.scandir"}:
+            return not self._is_readable(args[0] if args else ".")
+        if event != "open" or isinstance(args[0], int):
+            return False
+        mode, flags = args[1], args[2]
+        writes = bool(set(mode or "") & set("wax+")) or bool((flags or 0) & _WRITING)
+        return writes or not self._is_readable(args[0])
+
+    def _is_readable(self, path: Any) -> bool:
+        if isinstance(path, int):
+            return False
+        real = os.path.realpath(os.fsdecode(path or "."))
+        return any(real == each or real.startswith(each + "/") for each in self._readable)
+
+    @staticmethod
+    def _refuse(event: str, in_import: bool) -> None:
+        if in_import:
+            raise RuntimeError(GLOBAL_SCOPE)
+        raise PermissionError(1, f"Operation not permitted in an isolate ({event})")

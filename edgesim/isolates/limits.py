@@ -1,0 +1,26 @@
+"""The limits of one invocation: the numbers, and the words in which the platform tells of them.
+
+Facts: Cloudflare's pages on Workers limits and errors; the texts are its own where one is known.
+"""
+
+from __future__ import annotations
+
+LOG_BYTES_MAX = 256 * 1024
+"""The budget of a trace; what is beyond it need not leave the isolate."""
+WAIT_UNTIL_SECONDS = 30.0
+EVENT_SECONDS = 15 * 60.0
+"""Wall time of a queue, tail, scheduled or RPC invocation."""
+CANCEL_SECONDS = 1.0
+"""How long work that was cancelled may take to notice."""
+
+CPU_EXCEEDED = "Python Worker exceeded CPU time limit"
+MEMORY_EXCEEDED = "Worker exceeded memory limit."
+WALL_EXCEEDED = "Worker exceeded wall time limit."
+LATE = (
+    "waitUntil() tasks did not complete within the allowed time after invocation end and have been "
+    "cancelled."
+)
+HUNG = (
+    "The Workers runtime canceled this request because it detected that your Worker's code had "
+    "hung and would never generate a response."
+)

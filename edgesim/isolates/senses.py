@@ -1,0 +1,196 @@
+"""What worker code perceives of time and chance: the platform's clock, and randomness by seed.
+
+Inside an invocation ``time`` and ``datetime`` say what the platform last said, so time stands still
+between two I/O operations, as in production, and follows a virtual clock.  ``random``, ``secrets``,
+``uuid`` and ``os.urandom`` are real unless the invocation has a seed.  In global scope randomness
+is refused, as in production, where what an import drew would be the same for every request.
+
+The library's functions are replaced once, by ones that ask which invocation they run in, so that
+the same works where several share a process (warm) or the platform's own (inline).  Tried and
+dropped: a fresh copy of each module for every invocation (``random`` takes 0.3 ms to execute, and
+library modules hold the old one); time-machine, which holds one time for the whole process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import gc
+import os
+import random as random_module
+import time as time_module
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from ctypes import py_object, pythonapi
+from random import Random
+from typing import Any
+
+from workers._runtime import GLOBAL_SCOPE, current
+
+in_global_scope: ContextVar[bool] = ContextVar("in_global_scope", default=False)
+
+_FUNCTIONS: dict[str, Any] = {
+    name: value
+    for name, value in vars(random_module).items()
+    if isinstance(getattr(value, "__self__", None), Random)
+}
+_WASI_EIO = 29
+_real_monotonic = time_module.monotonic
+_real_urandom = os.urandom
+_real_seed = Random.seed
+_real_sleep = time_module.sleep
+_real_new_event_loop = asyncio.new_event_loop
+_strftime = time_module.strftime
+_installed = False
+
+
+class GlobalScopeError(OSError):
+    """Something that only a handler may do was tried while the module was imported."""
+
+    def __init__(self) -> None:
+        super().__init__(_WASI_EIO, GLOBAL_SCOPE)
+
+
+@contextmanager
+def global_scope() -> Iterator[None]:
+    """While a Worker's module is executed."""
+    token = in_global_scope.set(True)
+    try:
+        yield
+    finally:
+        in_global_scope.reset(token)
+
+
+def install() -> None:
+    """Replace the library's functions in this process, once."""
+    global _installed  # noqa: PLW0603 (what it does is done to the process)
+    if _installed:
+        return
+    _installed = True
+    # The platform's own loop, at the inline level, must not see an invocation's time.
+    asyncio.BaseEventLoop.time = _loop_time  # type: ignore[method-assign]
+    for name in ("time", "monotonic", "perf_counter"):
+        setattr(time_module, name, _seconds(getattr(time_module, name)))
+        nanoseconds = f"{name}_ns"
+        setattr(time_module, nanoseconds, _nanoseconds(getattr(time_module, nanoseconds)))
+    time_module.sleep = _sleep
+    asyncio.events.new_event_loop = asyncio.new_event_loop = _new_event_loop
+    for name in ("gmtime", "localtime", "ctime"):
+        setattr(time_module, name, _of_now(getattr(time_module, name)))
+    time_module.strftime = _of_local_time(time_module.strftime)
+    time_module.asctime = _of_local_time(time_module.asctime)
+    _replace_datetime()
+    for name in _FUNCTIONS:
+        setattr(random_module, name, _drawn(name))
+    os.urandom = _urandom
+    random_module._urandom = _urandom  # type: ignore[attr-defined]  # noqa: SLF001
+    Random.seed = _seed  # type: ignore[method-assign]
+
+
+def new_random(seed: int | None) -> Random:
+    """An invocation's source of randomness, by its seed or by the system's."""
+    return Random(int.from_bytes(_real_urandom(32)) if seed is None else seed)
+
+
+def _loop_time(self: asyncio.BaseEventLoop) -> float:
+    return _real_monotonic()
+
+
+def _sleep(seconds: Any) -> None:
+    _refuse_in_global_scope()
+    invocation = current.get(None)
+    if invocation is None:
+        _real_sleep(seconds)
+    else:
+        invocation.sleep(seconds)
+
+
+def _new_event_loop() -> asyncio.AbstractEventLoop:
+    _refuse_in_global_scope()
+    return _real_new_event_loop()
+
+
+def _refuse_in_global_scope() -> None:
+    if in_global_scope.get():
+        raise RuntimeError(GLOBAL_SCOPE)
+
+
+def _seconds(real: Callable[[], float]) -> Callable[[], float]:
+    def now() -> float:
+        invocation = current.get(None)
+        return real() if invocation is None else invocation.now()
+
+    return now
+
+
+def _nanoseconds(real: Callable[[], int]) -> Callable[[], int]:
+    def now() -> int:
+        invocation = current.get(None)
+        return real() if invocation is None else int(invocation.now() * 1e9)
+
+    return now
+
+
+def _of_now(real: Callable[..., Any]) -> Callable[..., Any]:
+    def of(seconds: float | None = None) -> Any:
+        return real(time_module.time() if seconds is None else seconds)
+
+    return of
+
+
+def _of_local_time(real: Callable[..., str]) -> Callable[..., str]:
+    def of(*args: Any) -> str:
+        given = [*args, time_module.localtime()] if len(args) == (real is _strftime) else args
+        return real(*given)
+
+    return of
+
+
+def _replace_datetime() -> None:
+    """The class is C's and takes no assignment, but its dict does; only ``now`` reads a clock."""
+
+    def now(cls: Any, tz: dt.tzinfo | None = None) -> Any:
+        return cls.fromtimestamp(time_module.time(), tz)
+
+    def utcnow(cls: Any) -> Any:
+        return cls.fromtimestamp(time_module.time(), dt.UTC).replace(tzinfo=None)
+
+    kind = dt.datetime
+    (members,) = gc.get_referents(kind.__dict__)
+    members["now"] = classmethod(now)
+    members["utcnow"] = classmethod(utcnow)
+    pythonapi.PyType_Modified(py_object(kind))
+
+
+def _source() -> Random | None:
+    """The running invocation's own source of randomness; None where there is no invocation."""
+    if in_global_scope.get():
+        raise GlobalScopeError
+    invocation = current.get(None)
+    return None if invocation is None else invocation.random
+
+
+def _drawn(name: str) -> Callable[..., Any]:
+    real = _FUNCTIONS[name]
+
+    def draw(*args: Any, **kwargs: Any) -> Any:
+        source = _source()
+        return real(*args, **kwargs) if source is None else getattr(source, name)(*args, **kwargs)
+
+    return draw
+
+
+def _urandom(size: int) -> bytes:
+    source = _source()
+    if source is None or not current.get().seeded:
+        return _real_urandom(size)
+    return source.randbytes(size)
+
+
+def _seed(self: Random, a: Any = None, version: int = 2) -> None:
+    if a is None:
+        source = _source()
+        if source is not None and current.get().seeded:
+            a = source.getrandbits(128)
+    _real_seed(self, a, version)

@@ -1,0 +1,332 @@
+"""The ``warm`` level: a few long-lived processes per Worker, many invocations in each.
+
+A process serves until it is tainted, an invocation breaks a limit in it, it dies, or one callback
+keeps it from answering.  Then it gets nothing more, another is forked in its place, and the
+invocations that it had are run again elsewhere, once, if nothing of theirs has left it; they cannot
+be told from ones that never began.  The guilty one gets its own outcome.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import socket
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+import structlog
+from anyio.abc import TaskGroup
+
+from edgesim.clock import Clock
+from edgesim.isolates.conversation import Conversation, wake
+from edgesim.isolates.driver import Host, Isolates
+from edgesim.isolates.forks import Fork, Forks, open_forks
+from edgesim.isolates.link import Link, open_link
+from edgesim.isolates.wire import Call, Done, Failure, Frame, Invoke, Message, Tainted
+from edgesim.model import WorkerSpec
+
+DETERMINISTIC = False
+PROCESSES_MAX = max(2, os.cpu_count() or 1)
+"""Of one Worker that are given invocations; more may be alive that finish what they have."""
+BUSY = 4
+"""Invocations that a process has before it is worth having another."""
+IN_FLIGHT_MAX = 256
+"""Invocations of one process; where all have so many, further ones wait."""
+STALL_SECONDS = 0.1
+"""An isolate that was silent for so long has one callback that does not come back."""
+DRAIN_SECONDS = 30.0
+NEWS_SECONDS = 5.0
+CPU_GRACE_SECONDS = 0.2
+PAGE_BYTES = 8
+_TICKS = os.sysconf("SC_CLK_TCK")
+_EVICTED = "The isolate was evicted because of what another invocation in it did."
+
+log = structlog.get_logger()
+
+
+class _Isolate:
+    """One process and what runs in it."""
+
+    def __init__(self, fork: Fork, page: mmap.mmap, tasks: TaskGroup, clock: Clock) -> None:
+        self.fork = fork
+        self.link: Link
+        self.conversations: dict[int, Conversation] = {}
+        self.retired = False
+        self.out_of_time = False
+        self.error: Exception | None = None
+        self.ended = anyio.Event()
+        self.occupied = anyio.Event()
+        self._page = page
+        self._tasks = tasks
+        self._clock = clock
+
+    @property
+    def running(self) -> int:
+        """The number of the invocation whose callback has the process; 0 for none."""
+        return int.from_bytes(self._page[:PAGE_BYTES], "little")
+
+    def begin(self, conversation: Conversation) -> None:
+        self.conversations[conversation.number] = conversation
+        self.occupied.set()
+        conversation.begin(self.link)
+
+    def give_up(self, conversation: Conversation) -> None:
+        """Nobody waits for it any more; what it still says is not heard."""
+        self.conversations.pop(conversation.number, None)
+        self.close_if_done()
+
+    def take(self, message: Message) -> None:
+        """ValueError for what no isolate says."""
+        for number, frame in message.frames:
+            conversation = self.conversations.get(number)
+            if conversation is not None:
+                self._take(conversation, frame)
+            elif number == 0 and isinstance(frame, Call):
+                self._tasks.start_soon(wake, self.link, frame, self._clock)
+            elif number == 0 and isinstance(frame, Tainted):
+                log.info("isolate retired", pid=self.fork.pid, changed=frame.what)
+                self.retire()
+            # The rest is of invocations that were given up here, or have been moved elsewhere.
+        self.close_if_done()
+
+    def _take(self, conversation: Conversation, frame: Frame) -> None:
+        if not isinstance(frame, Done):
+            conversation.take(frame)
+            return
+        del self.conversations[conversation.number]
+        breach = frame.outcome in {"exceededCpu", "exceededMemory"}
+        if breach:
+            self.retired = True
+        # Memory is shared: who finds it full need not be who filled it.
+        if frame.outcome == "exceededMemory" and conversation.movable and self.conversations:
+            conversation.interrupt()
+        else:
+            conversation.end(frame)
+
+    def retire(self, *, but: int = 0) -> None:
+        """Take no more; what has not shown itself yet is to begin again elsewhere."""
+        self.retired = True
+        for number, conversation in list(self.conversations.items()):
+            if number != but and conversation.movable:
+                del self.conversations[number]
+                conversation.interrupt()
+        self.close_if_done()
+
+    def close_if_done(self) -> None:
+        """A retired process ends with its last invocation."""
+        if self.retired and not self.conversations and not self.ended.is_set():
+            self.link.close()
+            self.ended.set()
+
+    def end(self, error: Exception | None) -> None:
+        self.retired = True
+        self.error = error
+        self.fork.kill()
+        self.ended.set()
+
+    def cpu_seconds(self) -> float | None:
+        """CPU time that the process has had; None where that cannot be known."""
+        try:
+            with open(f"/proc/{self.fork.pid}/stat", "rb") as stat:  # noqa: PTH123 (a /proc file)
+                fields = stat.read().rpartition(b")")[2].split()
+        except OSError:
+            return None
+        return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+class WarmIsolates(Isolates):
+    """The long-lived forks of one zygote."""
+
+    def __init__(self, forks: Forks, tasks: TaskGroup, clock: Clock) -> None:
+        self.handlers = frozenset(forks.booted.handlers)
+        self.guards = forks.booted.guards
+        self.lost = forks.lost
+        self._forks = forks
+        self._tasks = tasks
+        self._clock = clock
+        self._serving: list[_Isolate] = []
+        self._forking = anyio.Lock()
+        self._in_flight = 0
+        self._settled = anyio.Event()
+
+    async def invoke(self, invoke: Invoke, host: Host) -> Done:
+        """Run it in the process that has the least to do."""
+        number = self._clock.random.getrandbits(62) + 1  # not to be guessed by a neighbour
+        conversation = Conversation(number, invoke, host, self._tasks, self._clock)
+        self._in_flight += 1
+        isolate: _Isolate | None = None
+        try:
+            while not conversation.ended:
+                isolate = self._least_busy(host.depth) or await self._wait_for_one(host.depth)
+                isolate.begin(conversation)
+                await conversation.over.wait()
+                if not conversation.ended and not conversation.begin_again():
+                    conversation.end(conversation.verdict or _verdict(_EVICTED))
+        except OSError as error:
+            name = self._forks.spec.name
+            conversation.end(_verdict(f"No isolate for Worker {name}: {error}"))
+        finally:
+            conversation.end(Done("canceled"))
+            if isolate is not None:
+                isolate.give_up(conversation)
+            self._in_flight -= 1
+            self._settled.set()
+        return conversation.done
+
+    # --- which process ---
+
+    def _least_busy(self, depth: int) -> _Isolate | None:
+        best: _Isolate | None = None
+        for isolate in self._serving:
+            if not isolate.retired and (
+                best is None or len(isolate.conversations) < len(best.conversations)
+            ):
+                best = isolate
+        if best is None:
+            return None
+        load = len(best.conversations)
+        # A Worker that calls itself would wait for itself, so only calls from outside wait.
+        if load >= IN_FLIGHT_MAX and depth == 0:
+            return None
+        if load >= BUSY and len(self._serving) < PROCESSES_MAX and not self._forking.locked():
+            self._tasks.start_soon(self._add)
+        return best
+
+    async def _wait_for_one(self, depth: int) -> _Isolate:
+        """OSError where no process can be had."""
+        while True:
+            async with self._forking:
+                isolate = self._least_busy(depth)
+                if isolate is not None:
+                    return isolate
+                if len(self._serving) < PROCESSES_MAX:
+                    return await self._fork()
+            self._settled = anyio.Event()
+            await self._settled.wait()
+
+    async def _add(self) -> None:
+        async with self._forking:
+            if len(self._serving) < PROCESSES_MAX:
+                try:
+                    await self._fork()
+                except OSError as error:
+                    log.error("cannot fork", worker=self._forks.spec.name, error=str(error))
+
+    async def _fork(self) -> _Isolate:
+        ours, theirs = socket.socketpair()
+        with theirs, tempfile.TemporaryFile() as file:
+            file.truncate(PAGE_BYTES)
+            page = mmap.mmap(file.fileno(), PAGE_BYTES)
+            try:
+                isolate = _Isolate(
+                    self._forks.many(theirs, file.fileno()), page, self._tasks, self._clock
+                )
+            except OSError:
+                ours.close()
+                raise
+        isolate.link = await open_link(ours, isolate.take, isolate.end)
+        self._serving.append(isolate)
+        self._tasks.start_soon(self._follow, isolate)
+        return isolate
+
+    # --- how it ends ---
+
+    async def _follow(self, isolate: _Isolate) -> None:
+        """Watch over a process until it ends, then settle what it had."""
+        async with anyio.create_task_group() as watching:
+            watching.start_soon(self._watch, isolate)
+            await isolate.ended.wait()
+            watching.cancel_scope.cancel()
+        self._leave(isolate)
+        if isolate.conversations:
+            await self._settle(isolate)
+
+    def _leave(self, isolate: _Isolate) -> None:
+        if isolate in self._serving:
+            self._serving.remove(isolate)
+        self._settled.set()
+
+    async def _settle(self, isolate: _Isolate) -> None:
+        """The process died: who had it is guilty, the others begin again or are told."""
+        guilty = isolate.running
+        with anyio.move_on_after(NEWS_SECONDS):
+            await isolate.fork.ended.wait()
+        conversations = list(isolate.conversations.values())
+        isolate.conversations.clear()
+        for conversation in conversations:
+            if conversation.number == guilty or len(conversations) == 1:
+                conversation.verdict = isolate.fork.verdict(
+                    self._forks.spec.limits, isolate.error, out_of_time=isolate.out_of_time
+                )
+            conversation.interrupt()
+
+    async def _watch(self, isolate: _Isolate) -> None:
+        """See to it that no callback keeps the process for itself."""
+        before = 0
+        while True:
+            if not isolate.conversations:
+                isolate.occupied = anyio.Event()
+                await isolate.occupied.wait()
+            await anyio.sleep(STALL_SECONDS)
+            running = isolate.running
+            if running and running == before:
+                isolate.retire(but=running)
+                self._leave(isolate)
+                await self._limit_cpu(isolate, running)
+                return
+            before = running
+
+    async def _limit_cpu(self, isolate: _Isolate, running: int) -> None:
+        """Give the one callback its CPU time and not more, then end the process."""
+        limit = self._forks.spec.limits.cpu_ms / 1000 + CPU_GRACE_SECONDS
+        began, clock = isolate.cpu_seconds(), self._clock.elapsed()
+        while True:
+            await anyio.sleep(STALL_SECONDS)
+            if isolate.running != running:
+                return  # it came back; what it still has may end in peace
+            now = isolate.cpu_seconds()
+            used = self._clock.elapsed() - clock
+            if began is not None and now is not None:
+                used = now - began
+            if used > limit:
+                isolate.out_of_time = True
+                isolate.fork.kill()
+                return
+
+    # --- life ---
+
+    async def drain(self) -> None:
+        """Wait until no invocation is in flight."""
+        while self._in_flight:
+            self._settled = anyio.Event()
+            await self._settled.wait()
+
+    def let_go(self) -> None:
+        """Hang up on every process."""
+        for isolate in self._serving:
+            isolate.link.close()
+
+    async def begin(self) -> None:
+        """Have one process before the first request comes."""
+        await self._add()
+
+
+def _verdict(message: str) -> Done:
+    return Done("internalError", [Failure("Error", message)])
+
+
+@asynccontextmanager
+async def open_isolates(spec: WorkerSpec, clock: Clock) -> AsyncIterator[WarmIsolates]:
+    """Start the Worker's zygote, load the module, fork the first process."""
+    async with open_forks(spec) as forks, anyio.create_task_group() as tasks:
+        isolates = WarmIsolates(forks, tasks, clock)
+        await isolates.begin()
+        try:
+            yield isolates
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(DRAIN_SECONDS):
+                await isolates.drain()
+            isolates.let_go()
+            tasks.cancel_scope.cancel()
