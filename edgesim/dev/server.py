@@ -28,6 +28,7 @@ from edgesim.dev.front import Front
 from edgesim.dev.presence import Owner, own
 from edgesim.dev.reload import changes, is_configuration, reload_workers
 from edgesim.errors import ConfigError, EdgesimError, UsageError, WorkerLoadError
+from edgesim.isolates.limits import KERNEL_GUARDS
 from edgesim.simulator import Simulator, open_simulator
 
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
@@ -104,6 +105,7 @@ class DevServer:
             try:
                 async with open_simulator(project, backends, self._clock) as simulator:
                     self._front.show(simulator)
+                    _say_how_isolated(simulator)
                     if good is None:
                         up()
                     good = project
@@ -190,6 +192,14 @@ class DevServer:
         if self._options.host in LOOPBACK:
             return None
         return self._environment.admin_token or secrets.token_urlsafe(16)
+
+
+def _say_how_isolated(simulator: Simulator) -> None:
+    """Which level each Worker runs at and which guards are in force; loud where one is missing."""
+    for worker, guards in simulator.guards.items():
+        level = simulator.project.isolation_of(worker)
+        say = log.info if set(KERNEL_GUARDS) <= set(guards) or level == "inline" else log.warning
+        say("isolation", worker=worker, level=level, guards=", ".join(guards) or "none")
 
 
 def _listen(options: Options) -> socket.socket:

@@ -2,8 +2,8 @@
 
 ``driver`` is the seam, ``wire`` the protocol of every level, ``limits`` what an invocation may use.
 
-Platform side: ``forks`` starts a Worker's zygote and asks it for processes, ``link`` is the socket to
-one, ``conversation`` one invocation over it.  On that stand ``process`` (a fresh fork for each
+Platform side: ``forks`` starts a Worker's zygote and asks it for processes, ``link`` is the socket
+to one, ``conversation`` one invocation over it.  On that stand ``process`` (a fresh fork for each
 invocation) and ``warm`` (a few long-lived forks with many invocations in each); ``inline`` is the
 platform's own process, for breakpoints.
 

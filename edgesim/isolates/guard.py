@@ -17,11 +17,13 @@ from typing import Any
 
 from workers._runtime import GLOBAL_SCOPE
 
+from edgesim.isolates.limits import KERNEL_GUARDS
 from edgesim.isolates.senses import in_global_scope
 from edgesim.jail import landlock, seccomp
 
 KERNEL, AUDIT = "kernel", "audit"
-LANDLOCK, SECCOMP, HOOK = "Landlock", "seccomp", "audit hook"
+LANDLOCK, SECCOMP = KERNEL_GUARDS
+HOOK = "audit hook"
 
 FILES_MAX = 64
 """Descriptors of an isolate: its channel, and modules that are being read."""

@@ -5,6 +5,9 @@ Facts: Cloudflare's pages on Workers limits and errors; the texts are its own wh
 
 from __future__ import annotations
 
+KERNEL_GUARDS = ("Landlock", "seccomp")
+"""What guards an isolate where the kernel has all of it; an audit hook stands in for what it lacks.
+"""
 LOG_BYTES_MAX = 256 * 1024
 """The budget of a trace; what is beyond it need not leave the isolate."""
 WAIT_UNTIL_SECONDS = 30.0
