@@ -17,6 +17,7 @@ from edgesim.clickhouse.driver import Answer, ClickHouseDriver, Statement
 from edgesim.clickhouse.wire import (
     CHUNK_BYTES,
     GONE,
+    SCRATCH,
     Channel,
     Chunk,
     End,
@@ -102,6 +103,8 @@ class ChdbClickHouse:
                         *(sys.executable, "-P", "-m", "edgesim.clickhouse.chdb_process"),
                         *(str(theirs.fileno()), str(self._path)),
                     ],
+                    # No more of the environment: SQL can read the engine's own.
+                    env={"TMPDIR": str(self._path / SCRATCH), "LANG": "C.UTF-8"},
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=None,

@@ -14,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -30,6 +31,7 @@ from edgesim.clickhouse.compression import Gunzip
 from edgesim.clickhouse.exceptions import from_text
 from edgesim.clickhouse.wire import (
     CHUNK_BYTES,
+    SCRATCH,
     Chunk,
     End,
     Failed,
@@ -40,6 +42,7 @@ from edgesim.clickhouse.wire import (
     read,
 )
 from edgesim.errors import ClickHouseError, RunError
+from edgesim.jail import landlock
 
 THREADS = 8
 LOCK_SECONDS = 5.0
@@ -51,6 +54,13 @@ ONE_BLOCK = {"min_insert_block_size_rows": "0", "min_insert_block_size_bytes": s
 
 With the engine's own 1,048,449 rows, 6 million rows with a bad last one left 3 million behind.
 """
+_SYSTEM = [
+    *(f"{sys.base_prefix}/lib", "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib"),
+    *("/etc/ld.so.cache", "/etc/localtime", "/etc/timezone", "/usr/share/zoneinfo"),
+    *("/dev/urandom", "/dev/random", "/dev/zero", "/sys/devices/system/cpu", "/sys/fs/cgroup"),
+    *("/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/loadavg", "/proc/sys/kernel"),
+]
+"""What the engine reads of the system; not /proc as a whole, where others' environments are."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -60,6 +70,8 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     path = Path(sys.argv[2])
     try:
+        path.mkdir(parents=True, exist_ok=True)
+        _shut_the_rest_out(path)
         keeper = _open(path)
     except Exception as error:  # noqa: BLE001 (whatever it is, the platform must say it)
         control.sendall(encode(_failed(error)))
@@ -77,9 +89,21 @@ def _leave_the_end_to_the_platform() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
+def _shut_the_rest_out(path: Path) -> None:
+    """Leave SQL this database, and nothing else of the machine: ``file()`` reads any path.
+
+    Before chdb is imported, because the kernel restricts a thread and its children, not others.
+    """
+    scratch = path / SCRATCH
+    for left in scratch.glob("clickhouse-embedded-*"):  # of an engine that was killed
+        shutil.rmtree(left)
+    scratch.mkdir(exist_ok=True)
+    library = [each for each in sys.path if "site-packages" in each] + _SYSTEM
+    landlock.restrict([*library, f"/proc/{os.getpid()}"], write=[str(path), "/dev/null"])
+
+
 def _open(path: Path) -> Any:
     """The session that keeps the database open between statements."""
-    path.mkdir(parents=True, exist_ok=True)
     _wait_for_lock(path)
     return _session(path)
 
@@ -189,7 +213,7 @@ def _insert_select(
     # From a file it works, and the engine unpacks gzip faster than Python could.  The file has no
     # name: nothing is left after a kill, and no * or {} in a folder's name is read as a pattern,
     # which would match nothing and insert nothing.
-    with tempfile.TemporaryFile(dir=path.parent) as spool:
+    with tempfile.TemporaryFile(dir=path) as spool:
         for chunk in data:
             spool.write(chunk)
         spool.flush()

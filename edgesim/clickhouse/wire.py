@@ -14,6 +14,8 @@ from anyio import BrokenResourceError, ClosedResourceError, EndOfStream, Incompl
 from anyio.abc import UNIXSocketStream
 from anyio.streams.buffered import BufferedByteReceiveStream
 
+SCRATCH = "scratch"
+"""Beneath the database's folder: the engine's TMPDIR, where it keeps a folder while it runs."""
 CHUNK_BYTES = 1 << 18
 GONE = (BrokenResourceError, ClosedResourceError, EndOfStream, IncompleteRead)
 

@@ -1,0 +1,65 @@
+"""The embedded engine's jail: SQL reaches the database and nothing else of the machine."""
+
+import pytest
+
+from edgesim.clickhouse.chdb import open_clickhouse
+from edgesim.clickhouse.gateway import Gateway
+from edgesim.jail import landlock
+from edgesim.model import HttpRequest, read_all
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.skipif(not landlock.version(), reason="this kernel has no Landlock"),
+]
+
+
+@pytest.fixture
+async def ask(tmp_path):
+    async with open_clickhouse(f"chdb:{tmp_path}/db", None, None) as database:
+        gateway = Gateway(database)
+
+        async def ask(sql: str) -> tuple[int, str]:
+            answer = await gateway.fetch(HttpRequest("POST", "http://c/", [], sql.encode()))
+            return answer.status, (await read_all(answer.body)).decode()
+
+        yield ask
+
+
+async def test_files_of_others_cannot_be_read(ask, tmp_path):
+    """file() sees neither the system's files nor what lies beside the database."""
+    (tmp_path / "queues.db").write_text("others' messages")
+    for path in ("/etc/passwd", f"{tmp_path}/queues.db", "/proc/1/environ"):
+        status, text = await ask(f"SELECT * FROM file('{path}', 'LineAsString')")
+        assert status != 200, text
+        assert "Permission denied" in text
+
+
+async def test_nothing_is_written_elsewhere(ask, tmp_path):
+    """INTO OUTFILE fails outside of the database's folder."""
+    outside = tmp_path / "stolen"
+    status, text = await ask(f"SELECT 1 INTO OUTFILE '{outside}'")
+    assert status != 200
+    assert "Permission denied" in text
+    assert not outside.exists()
+
+
+async def test_the_environment_is_not_the_platforms(ask, monkeypatch):
+    """What the platform's environment holds, keys among it, is not in the engine's."""
+    monkeypatch.setenv("EDGESIM_S3_SECRET_KEY", "sesame")
+    status, text = await ask("SELECT * FROM file('/proc/self/environ', 'LineAsString')")
+    assert status == 200
+    assert "sesame" not in text
+
+
+async def test_starting_removes_only_the_engines_own_leftovers(tmp_path):
+    """A start clears the folders that a killed engine left, and nothing beside them."""
+    scratch = tmp_path / "db" / "scratch"
+    (scratch / "clickhouse-embedded-old").mkdir(parents=True)
+    (scratch / "kept").write_text("x")
+    (tmp_path / "kept").write_text("x")
+    async with open_clickhouse(f"chdb:{tmp_path}/db", None, None) as database:
+        answer = await Gateway(database).fetch(HttpRequest("POST", "http://c/", [], b"SELECT 1"))
+        assert await read_all(answer.body) == b"1\n"
+    assert not (scratch / "clickhouse-embedded-old").exists()
+    assert (scratch / "kept").exists()
+    assert (tmp_path / "kept").exists()
