@@ -159,7 +159,7 @@ def spread(values):
 
 def fork_table(options):
     """Microseconds of forks and of invocations, over all rounds."""
-    found = {}
+    found: dict[str, list[float]] = {}
     for _ in range(options.rounds):
         for name, values in forks(options.forks).items():
             found.setdefault(f"bare fork, {name}", []).extend(values)
@@ -179,7 +179,8 @@ def fork_table(options):
 
 def http_table(options):
     """Requests per second behind HTTP, and idle latency, over all rounds."""
-    found, idle = {}, {}
+    found: dict[str, list[dict[str, float]]] = {}
+    idle: dict[str, list[dict[str, float]]] = {}
     for _ in range(options.rounds):
         found.setdefault("bare ASGI app", []).append(bare(options.connections, options.events * 4))
         idle.setdefault("bare ASGI app", []).append(bare(1, options.idle))
@@ -194,10 +195,11 @@ def http_table(options):
                 receiver(level, 1, options.idle, chain=False)
             )
     reference = statistics.median(row["per_second"] for row in found["bare ASGI app"])
-    table = {}
+    table: dict[str, dict[str, object]] = {}
     title = f"requests/s, {options.connections} connections"
     print(
-        f"\n{title:32} {'median':>9} {'least':>9} {'of the bare app':>16} {'p50 ms':>8} {'p99 ms':>8}"
+        f"\n{title:32} {'median':>9} {'least':>9} {'of the bare app':>16}"
+        f" {'p50 ms':>8} {'p99 ms':>8}"
     )
     for name, rows in found.items():
         row = spread([each["per_second"] for each in rows])
