@@ -19,6 +19,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from edgesim import operations
+from edgesim.dev import metrics
 from edgesim.dev.front import Front
 from edgesim.errors import PlatformError, UsageError
 from edgesim.model import HttpRequest, Stream, iterate
@@ -56,6 +57,7 @@ def admin_app(front: Front, token: str | None) -> ASGIApp:
         routes=[
             Route(f"{PREFIX}/health", guarded(_health), methods=["GET"]),
             Route(f"{PREFIX}/stats", guarded(_stats), methods=["GET"]),
+            Route(f"{PREFIX}/metrics", guarded(_metrics), methods=["GET"]),
             Route(f"{PREFIX}/drain", guarded(_drain), methods=["POST"]),
             Route(f"{PREFIX}/sql", guarded(_sql), methods=["POST"]),
             Route(f"{PREFIX}/operations", guarded(_operate), methods=["POST"]),
@@ -88,6 +90,10 @@ async def _health(simulator: Simulator, request: Request) -> Response:
 
 async def _stats(simulator: Simulator, request: Request) -> Response:
     return JSONResponse(await simulator.stats())
+
+
+async def _metrics(simulator: Simulator, request: Request) -> Response:
+    return Response(metrics.render(await simulator.stats()), media_type=metrics.CONTENT_TYPE)
 
 
 async def _drain(simulator: Simulator, request: Request) -> Response:
