@@ -98,13 +98,17 @@ ContentType = Literal["json", "text", "bytes", "v8"]
 
 
 class Message(msgspec.Struct, frozen=True):
-    """A message as a consumer holds it; ``body`` is encoded as ``content_type`` says."""
+    """A message as a consumer holds it; ``body`` is encoded as ``content_type`` says.
+
+    ``lease_id`` names this one delivery of it; empty where the message was only looked at.
+    """
 
     id: str
     body: bytes
     content_type: ContentType
     timestamp_ms: int
     attempts: int
+    lease_id: str = ""
 
 
 class Retry(msgspec.Struct, frozen=True):
@@ -115,10 +119,14 @@ class Retry(msgspec.Struct, frozen=True):
 
 
 class BatchResult(msgspec.Struct, frozen=True):
-    """What a consumer decided about a batch: each message id is in exactly one of the two."""
+    """What a consumer decided about a batch: each message id is in exactly one of the two.
+
+    ``failed``: the handler did not return; that, unlike retries, slows automatic scaling down.
+    """
 
     acks: list[str] = []
     retries: list[Retry] = []
+    failed: bool = False
 
 
 # --- R2 -----------------------------------------------------------------------------------------

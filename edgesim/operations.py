@@ -7,11 +7,12 @@ one.
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
+
+import msgspec
 
 from edgesim.errors import UsageError
 from edgesim.model import Message, R2Object
@@ -125,15 +126,13 @@ def _time_ms(text: str) -> float:
 
 
 def _shown(message: Message) -> dict[str, Any]:
-    body = decode(message.body, message.content_type)
-    if isinstance(body, bytes):
-        body = base64.b64encode(body).decode()
     return {
         "id": message.id,
         "attempts": message.attempts,
         "timestamp": _iso(message.timestamp_ms),
         "contentType": message.content_type,
-        "body": body,
+        # Bytes, also those inside of v8, as base64; times as ISO strings.
+        "body": msgspec.to_builtins(decode(message.body, message.content_type)),
     }
 
 

@@ -20,14 +20,23 @@ from edgesim import urls
 from edgesim.backends import Backends
 from edgesim.clock import Clock
 from edgesim.config import Project, WorkerConfig
-from edgesim.config.project import QueueConfig
+from edgesim.config.project import PullConfig, QueueConfig
 from edgesim.config.wrangler import ConsumerConfig
 from edgesim.errors import ConfigError, WorkerLoadError, first_error
 from edgesim.isolates import driver as isolates_driver
-from edgesim.model import HttpRequest, HttpResponse, Limits, Message, R2Object, WorkerSpec
+from edgesim.model import (
+    BatchResult,
+    HttpRequest,
+    HttpResponse,
+    Limits,
+    Message,
+    R2Object,
+    WorkerSpec,
+)
 from edgesim.pipelines.pipeline import Pipeline
 from edgesim.queues.consumer import Consumer, ConsumerSettings
-from edgesim.queues.producer import Queue
+from edgesim.queues.producer import Metrics, Queue
+from edgesim.queues.pull import PullConsumer, PullSettings
 from edgesim.r2.bucket import Bucket
 from edgesim.r2.notifications import Notifications, Rule
 from edgesim.runtime import delivery
@@ -84,20 +93,25 @@ class Simulator:
         self._consumers = [
             self._consumer(worker, config)
             for worker in project.workers.values()
-            for config in worker.settings.queues.consumers
+            for config in worker.settings.queues.of_type("worker")
         ]
+        self.pull_consumers = {
+            name: self._pull_consumer(name, config)
+            for name, config in project.pull_consumers().items()
+        }
 
     # --- what others hold ---
 
     def queue(self, name: str) -> Queue:
         """The queue of that name; it exists as soon as it is named."""
         if name not in self._queues:
-            config = self.project.account.queues.get(name)
+            config = self.project.account.queues.get(name) or QueueConfig()
             self._queues[name] = Queue(
                 name,
                 self._backends.queues,
                 self._clock,
-                retention_seconds=(config or QueueConfig()).retention_seconds,
+                delivery_delay=config.delivery_delay,
+                retention_seconds=config.retention_seconds,
             )
         return self._queues[name]
 
@@ -112,6 +126,7 @@ class Simulator:
         rules = _rules(self.project).values()
         return {
             *self._queues,
+            *self.project.account.queues,
             *(rule.queue for bucket in rules for rule in bucket),
             *(
                 producer.queue
@@ -170,7 +185,8 @@ class Simulator:
 
     async def stats(self) -> dict[str, Any]:
         """Counters per stage, since this Simulator was opened, and what is stored now."""
-        consumers = {consumer.queue.name: consumer for consumer in self._consumers}
+        consumers: dict[str, Consumer | PullConsumer] = {**self.pull_consumers}
+        consumers |= {consumer.queue.name: consumer for consumer in self._consumers}
         queues = {}
         for name in sorted(self._queues.keys() | set(await self._backends.queues.names())):
             consumer = consumers.get(name)
@@ -331,7 +347,9 @@ class Simulator:
 
     def _consumer(self, worker: WorkerConfig, config: ConsumerConfig) -> Consumer:
         settings = {
-            key: value for key, value in msgspec.structs.asdict(config).items() if key != "queue"
+            key: value
+            for key in ConsumerSettings.__struct_fields__
+            if (value := getattr(config, key)) is not None
         }
         dead_letter = config.dead_letter_queue
         return Consumer(
@@ -342,8 +360,18 @@ class Simulator:
             self.queue(dead_letter) if dead_letter else None,
         )
 
-    async def _deliver(self, worker: str, queue: str, messages: Sequence[Message]) -> Any:
-        return await delivery.deliver(self.workers[worker], queue, messages)
+    def _pull_consumer(self, name: str, config: PullConfig) -> PullConsumer:
+        dead_letter = config.dead_letter_queue
+        return PullConsumer(
+            self.queue(name),
+            msgspec.convert(msgspec.structs.asdict(config), PullSettings),
+            self.queue(dead_letter) if dead_letter else None,
+        )
+
+    async def _deliver(
+        self, worker: str, queue: str, messages: Sequence[Message], metrics: Metrics
+    ) -> BatchResult:
+        return await delivery.deliver(self.workers[worker], queue, messages, metrics)
 
     # --- life ---
 
@@ -374,6 +402,13 @@ class Simulator:
             for consumer in self._consumers:
                 tasks.start_soon(consumer.run)
             tasks.start_soon(self._notifications.relay, self._backends.r2, self._notify)
+            tasks.start_soon(self._heed_other_nodes)
+
+    async def _heed_other_nodes(self) -> None:
+        while True:
+            name = await self._backends.queues.changed_elsewhere()
+            if name in self._queues:
+                self._queues[name].wake()
 
     async def _deliver_traces(self, worker: str, items: Any) -> Any:
         return await self.workers[worker].tail(items)
@@ -453,7 +488,7 @@ def _rules(project: Project) -> dict[str, list[Rule]]:
 def _check_handlers(project: Project, config: WorkerConfig, worker: Worker) -> None:
     """A Worker that is wired to receive something must have the handler for it."""
     needed = {}
-    if config.settings.queues.consumers:
+    if config.settings.queues.of_type("worker"):
         needed["queue"] = "queues.consumers"
     if any(
         config.name == tail.service

@@ -19,6 +19,7 @@ class Environment(msgspec.Struct, frozen=True):
     clickhouse_user: str | None = None
     clickhouse_password: str | None = None
     admin_token: str | None = None
+    api_token: str | None = None
 
     @classmethod
     def read(cls, variables: Mapping[str, str] | None = None) -> Environment:

@@ -50,10 +50,22 @@ class BucketConfig(msgspec.Struct, forbid_unknown_fields=True):
     notifications: list[NotificationRule] = []
 
 
+class PullConfig(msgspec.Struct, forbid_unknown_fields=True):
+    """A pull consumer, which Cloudflare's own tool creates outside of wrangler files."""
+
+    max_batch_size: int = 5
+    max_retries: int = 3
+    retry_delay: float = 0
+    visibility_timeout_ms: int = 30_000
+    dead_letter_queue: str | None = None
+
+
 class QueueConfig(msgspec.Struct, forbid_unknown_fields=True):
-    """Queue settings that Cloudflare keeps with the queue itself."""
+    """Queue settings that Cloudflare keeps with the queue itself; times in seconds."""
 
     retention_seconds: float = 345_600
+    delivery_delay: float = 0
+    pull: PullConfig | None = None
 
 
 class ClickHouseConfig(msgspec.Struct, forbid_unknown_fields=True):
@@ -125,6 +137,19 @@ class Project(msgspec.Struct):
     def isolation_of(self, worker: str) -> str:
         """The Worker's own level, else the project's."""
         return self.isolation.get(worker) or self.isolation.get(DEFAULT, "process")
+
+    def pull_consumers(self) -> dict[str, PullConfig]:
+        """Pull consumers by queue, from edgesim.toml and from wrangler files of the older form."""
+        found = {name: queue.pull for name, queue in self.account.queues.items() if queue.pull}
+        for worker in self.workers.values():
+            for consumer in worker.settings.queues.of_type("http_pull"):
+                given = {
+                    key: value
+                    for key in PullConfig.__struct_fields__
+                    if (value := getattr(consumer, key)) is not None
+                }
+                found[consumer.queue] = PullConfig(**given)
+        return found
 
 
 def find_root(argument: str | None) -> Path:
@@ -226,7 +251,12 @@ def _check_references(project: Project) -> None:
         if name != DEFAULT and name not in project.workers:
             _unknown(project.file, "isolation", "Worker", name, [DEFAULT, *project.workers])
     services = [*project.workers, account.clickhouse.service]
-    consumers: dict[str, str] = {}
+    # One consumer a queue, push or pull, wherever it is configured.
+    consumers = {
+        name: f"[queues.{name}.pull] of {FILE}"
+        for name, queue in account.queues.items()
+        if queue.pull
+    }
     for worker in project.workers.values():
         for index, pipeline in enumerate(worker.settings.pipelines):
             if pipeline.target not in account.pipelines:
@@ -242,12 +272,12 @@ def _check_references(project: Project) -> None:
                 key = f"tail_consumers[{index}].service"
                 _unknown(worker.file, key, "Worker", tail.service, list(project.workers))
         for index, consumer in enumerate(worker.settings.queues.consumers):
-            other = consumers.setdefault(consumer.queue, worker.name)
-            if other != worker.name:
-                key = f"queues.consumers[{index}].queue"
+            if consumer.queue in consumers:
+                key, other = f"queues.consumers[{index}].queue", consumers[consumer.queue]
                 raise ConfigError(
-                    worker.file, key, f"{consumer.queue!r} has a consumer already: Worker {other!r}"
+                    worker.file, key, f"{consumer.queue!r} has a consumer already: {other}"
                 )
+            consumers[consumer.queue] = f"Worker {worker.name!r}"
 
 
 def _unknown(file: Path, key: str, kind: str, name: str, known: list[str]) -> None:

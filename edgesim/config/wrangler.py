@@ -10,7 +10,7 @@ import json
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -32,18 +32,24 @@ class R2Binding(msgspec.Struct):
 
 
 class Producer(msgspec.Struct):
-    """A queue on ``env``; ``delivery_delay`` in seconds."""
+    """A queue on ``env``; ``delivery_delay`` in seconds, None leaves it to the queue."""
 
     binding: str
     queue: str
-    delivery_delay: float = 0
+    delivery_delay: float | None = None
 
 
 class ConsumerConfig(msgspec.Struct):
-    """One queue that the Worker consumes; defaults are Cloudflare's, not its local tool's."""
+    """One queue that the Worker consumes; defaults are Cloudflare's, not its local tool's.
+
+    ``http_pull``: not the Worker but whoever asks over HTTP, who has ``visibility_timeout_ms`` to
+    answer for what was given.
+    """
 
     queue: str
-    max_batch_size: int = 10
+    type: Literal["worker", "http_pull"] = "worker"
+    visibility_timeout_ms: int | None = None
+    max_batch_size: int | None = None
     max_batch_timeout: float = 5
     max_retries: int = 3
     dead_letter_queue: str | None = None
@@ -56,6 +62,10 @@ class Queues(msgspec.Struct):
 
     producers: list[Producer] = []
     consumers: list[ConsumerConfig] = []
+
+    def of_type(self, kind: str) -> list[ConsumerConfig]:
+        """The consumers of that type."""
+        return [each for each in self.consumers if each.type == kind]
 
 
 class PipelineBinding(msgspec.Struct):

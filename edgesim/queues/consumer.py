@@ -23,8 +23,9 @@ import structlog
 from edgesim.clock import Clock
 from edgesim.errors import ConfigError, RunError
 from edgesim.model import BatchResult, Message, Retry
+from edgesim.queues.dead_letters import DeadLetters
 from edgesim.queues.driver import Depth
-from edgesim.queues.producer import DELAY_SECONDS_MAX, Queue, is_delay
+from edgesim.queues.producer import DELAY_SECONDS_MAX, Metrics, Queue, is_delay
 
 log = structlog.get_logger()
 
@@ -35,6 +36,8 @@ BACKOFF_SECONDS = (0.1, 10.0)
 """The first and the longest wait after the store failed."""
 RECHECK_SECONDS = 60.0
 """The longest wait for a time to come: the wall clock may be set meanwhile."""
+OTHERS_SECONDS = 1.0
+"""How long to leave a queue alone whose visible messages other nodes were quicker to take."""
 
 _LIMITS = {
     "max_batch_size": (1, 100),
@@ -44,7 +47,8 @@ _LIMITS = {
     "max_concurrency": (1, 250),
 }
 
-Deliver = Callable[[Sequence[Message]], Awaitable[BatchResult]]
+Deliver = Callable[[Sequence[Message], Metrics], Awaitable[BatchResult]]
+"""Hands a batch over, with the queue's backlog at that moment."""
 _Result = TypeVar("_Result")
 
 
@@ -87,35 +91,38 @@ class Consumer:
         clock: Clock,
         dead_letter: Queue | None = None,
     ) -> None:
-        if settings.dead_letter_queue != (dead_letter and dead_letter.name):
-            raise ValueError(f"dead_letter is not the queue {settings.dead_letter_queue!r}")
-        if settings.dead_letter_queue == queue.name:
-            raise ConfigError(
-                "queues.consumers", "dead_letter_queue", f"{queue.name} cannot be its own"
-            )
         self.queue = queue
         self.settings = settings
         self.delivered = 0
         self.retried = 0
-        self.dead = 0
-        self.lost = 0
         self.in_flight = 0
         self.concurrency = settings.max_concurrency or 1
         self._deliver = deliver
         self._clock = clock
-        self._dead_letter = dead_letter
+        self._dead_letters = DeadLetters(queue, settings.dead_letter_queue, dead_letter)
         self._batches = 0
         self._crowded = False  # a batch is ready and must wait for another to end
+
+    @property
+    def dead(self) -> int:
+        return self._dead_letters.dead
+
+    @property
+    def lost(self) -> int:
+        return self._dead_letters.lost
 
     async def run(self) -> None:
         """Consume until cancelled; what is in flight then is released at once."""
         async with anyio.create_task_group() as group:
             while True:
                 deadline = await self._until_ready()
+                changed = self.queue.changed
                 batch = await self._collect(deadline)
                 if batch:
                     self._batches += 1
                     group.start_soon(self._consume, batch)
+                else:
+                    await self._wait(changed, OTHERS_SECONDS)
 
     async def idle(self) -> bool:
         """Whether nothing is visible, delayed or in flight."""
@@ -149,11 +156,12 @@ class Consumer:
     async def _collect(self, deadline: float) -> list[Message]:
         """Lease messages until the batch is full or ``deadline`` has come."""
         batch: list[Message] = []
-        size = self.settings.max_batch_size
+        size, concurrency = self.settings.max_batch_size, self.settings.max_concurrency
+        leased_max = None if concurrency is None else size * concurrency
         try:
             while True:
                 changed = self.queue.changed
-                lease = partial(self.queue.lease, size - len(batch), LEASE_SECONDS)
+                lease = partial(self.queue.lease, size - len(batch), LEASE_SECONDS, leased_max)
                 leased = await self._insist(lease)
                 batch += leased
                 self.in_flight += len(leased)
@@ -174,68 +182,63 @@ class Consumer:
     # --- delivering and settling it ---
 
     async def _consume(self, batch: Sequence[Message]) -> None:
+        failed = False
         try:
-            await self._settle(batch, await self._result(batch))
+            result = await self._result(batch)
+            failed = result.failed
+            await self._settle(batch, result)
         finally:
             self.in_flight -= len(batch)
             self._batches -= 1
-            self._scale()
+            self._scale(failed)
             self.queue.wake()
 
     async def _result(self, batch: Sequence[Message]) -> BatchResult:
         """What was decided about the batch; a delivery that failed retries all of it."""
         try:
-            result = await self._deliver(batch)
+            result = await self._deliver(batch, await self._insist(self.queue.metrics))
             _check_delays(result)
         except anyio.get_cancelled_exc_class():
             await self._give_back(batch)
             raise
         except Exception:
             log.exception("queue batch not delivered", queue=self.queue.name, messages=len(batch))
-            return BatchResult(retries=[Retry(message.id) for message in batch])
+            return BatchResult(retries=[Retry(message.id) for message in batch], failed=True)
         return result
 
     async def _settle(self, batch: Sequence[Message], result: BatchResult) -> None:
         """Carry the decision out; a message that it does not name is retried."""
         acked, delays = set(result.acks), {r.id: r.delay_seconds for r in result.retries}
-        acks = [message.id for message in batch if message.id in acked]
+        acks = [message.lease_id for message in batch if message.id in acked]
         failed = [message for message in batch if message.id not in acked]
-        dead = [message.id for message in failed if message.attempts > self.settings.max_retries]
+        dead = [message for message in failed if message.attempts > self.settings.max_retries]
         retries: dict[float, list[str]] = {}
         for message in failed:
             if message.attempts <= self.settings.max_retries:
                 own = delays.get(message.id)
                 delay = self.settings.retry_delay if own is None else own
-                retries.setdefault(delay, []).append(message.id)
+                retries.setdefault(delay, []).append(message.lease_id)
         if acks:
             await self._insist(partial(self.queue.ack, acks))
             self.delivered += len(acks)
         if dead:
-            await self._bury(dead)
-        for delay, ids in retries.items():
-            await self._insist(partial(self.queue.release, ids, delay))
-            self.retried += len(ids)
-
-    async def _bury(self, ids: Sequence[str]) -> None:
-        """Put messages that had their last delivery where they belong."""
-        details = {"queue": self.queue.name, "messages": len(ids), "ids": ids}
-        if self._dead_letter is None:
-            await self._insist(partial(self.queue.ack, ids))
-            self.lost += len(ids)
-            log.error("queue messages lost: no retries left, no dead-letter queue", **details)
-        else:
-            await self._insist(partial(self.queue.move, ids, self._dead_letter))
-            self.dead += len(ids)
-            log.warning("queue messages dead", dead_letter_queue=self._dead_letter.name, **details)
+            await self._insist(partial(self._dead_letters.bury, dead))
+        for delay, leases in retries.items():
+            await self._insist(partial(self.queue.release, leases, delay))
+            self.retried += len(leases)
 
     async def _give_back(self, batch: Sequence[Message]) -> None:
-        ids = [message.id for message in batch]
-        await self._insist(partial(self.queue.release, ids, 0))
+        leases = [message.lease_id for message in batch]
+        await self._insist(partial(self.queue.release, leases, 0))
 
-    def _scale(self) -> None:
-        """Auto: a batch more at once for each that ends while others wait, one less if none do."""
+    def _scale(self, failed: bool) -> None:
+        """Auto: a batch more at once for each that ends while others wait.
+
+        One less where none waits, or where the handler failed; messages that it merely retried do
+        not count as a failure.
+        """
         if self.settings.max_concurrency is None:
-            wanted = self.concurrency + (1 if self._crowded else -1)
+            wanted = self.concurrency + (1 if self._crowded and not failed else -1)
             self.concurrency = min(max(wanted, 1), AUTO_CONCURRENCY_MAX)
 
     async def _insist(self, step: Callable[[], Awaitable[_Result]]) -> _Result:

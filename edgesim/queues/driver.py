@@ -39,27 +39,41 @@ class QueueDriver(Protocol):
 
     A module exports ``open_queues(url, clock)``, an async context manager that yields a driver, and
     ``DETERMINISTIC``: True where it uses neither sockets nor threads.  A queue exists as soon as
-    its name is used.  A lease belongs to the process that took it: opening the store again makes
-    what was leased before visible at once.  Failures of the store are raised as RunError.
+    its name is used.
+
+    A lease is named by the message's ``lease_id``, which may be given back through any process that
+    has the store open.  One that ran out may still be given back until somebody leases its message
+    anew; from then on, and where the message is gone, it is nothing to do.
+    Leases do not outlive the process that took them: their messages are soon visible again.
+    Failures of the store are raised as RunError.
     """
 
     async def send(self, queue: str, messages: Sequence[NewMessage]) -> None:
         """All of them or none; durable when it returns."""
 
-    async def lease(self, queue: str, limit: int, now: float, until: float) -> Sequence[Message]:
+    async def lease(
+        self, queue: str, limit: int, now: float, until: float, leased_max: int | None = None
+    ) -> Sequence[Message]:
         """Up to ``limit`` visible messages, oldest first, invisible to others ``until`` then.
 
-        Each lease adds one to the message's attempts (the first delivery has attempts 1).
+        Each lease adds one to the message's attempts (the first delivery has attempts 1).  Over all
+        processes no more than ``leased_max`` messages of the queue are leased at a time.
         """
 
-    async def ack(self, queue: str, ids: Sequence[str]) -> None:
-        """Remove messages for good; unknown ids are nothing to do."""
+    async def ack(self, queue: str, lease_ids: Sequence[str]) -> int:
+        """Remove leased messages for good; how many, as far as the store can tell."""
 
-    async def release(self, queue: str, ids: Sequence[str], visible_at: float) -> None:
-        """End leases: the messages are visible again from ``visible_at`` on."""
+    async def release(self, queue: str, lease_ids: Sequence[str], visible_at: float) -> int:
+        """End leases: the messages are visible again from ``visible_at`` on; how many."""
 
-    async def move(self, queue: str, ids: Sequence[str], to: str, now: float) -> None:
-        """Take messages to another queue as one: id, body, timestamp kept, attempts from 0."""
+    async def move(self, queue: str, lease_ids: Sequence[str], to: str, now: float) -> int:
+        """Take leased messages to another queue; how many.
+
+        Id, body and timestamp are kept, attempts start from 0, visible ``now``.
+        """
+
+    async def redrive(self, queue: str, to: str, limit: int, now: float) -> int:
+        """Take the oldest ``limit`` messages to another queue as ``move`` does, leased or not."""
 
     async def peek(self, queue: str, limit: int) -> Sequence[Message]:
         """The oldest messages, leased or not, untouched."""
@@ -75,3 +89,10 @@ class QueueDriver(Protocol):
 
     async def names(self) -> Sequence[str]:
         """Names of the queues that hold a message."""
+
+    async def changed_elsewhere(self) -> str:
+        """Wait until another process has changed a queue; its name.
+
+        May tell too often; what it missed, a consumer finds when it looks by itself.  Where a store
+        has one process at a time, this waits forever.
+        """

@@ -9,7 +9,7 @@ again on its way in:
   for a number that JavaScript cannot hold.
 - ``text`` is a str as UTF-8, ``bytes`` is bytes or a memoryview.
 - ``v8`` is V8's structured clone on the platform.  Here it is msgpack, which carries what JSON has
-  (with ints of up to 64 bits), bytes and datetimes (to the millisecond, back as naive UTC); sets,
+  (with ints of up to 64 bits), bytes and datetimes (to the millisecond, back in UTC); sets,
   errors and other objects, which V8 would clone, are refused rather than changed.
 """
 
@@ -89,10 +89,6 @@ def _decode_json(body: bytes) -> Any:
     )
 
 
-def _decode_v8(body: bytes) -> Any:
-    return _converted(msgspec.msgpack.decode(body), _naive)
-
-
 _ENCODERS: dict[ContentType, Callable[[Any], bytes]] = {
     "json": _encode_json,
     "text": _encode_text,
@@ -103,7 +99,7 @@ _DECODERS: dict[ContentType, Callable[[bytes], Any]] = {
     "json": _decode_json,
     "text": bytes.decode,
     "bytes": bytes,
-    "v8": _decode_v8,
+    "v8": msgspec.msgpack.decode,
 }
 
 
@@ -181,10 +177,6 @@ def _read_number(text: str) -> float:
 
 def _no_constant(text: str) -> Any:
     raise ValueError(f"{text} is not JSON")
-
-
-def _naive(value: Any) -> Any:
-    return value.replace(tzinfo=None) if isinstance(value, datetime) else value
 
 
 def _in_utc(value: datetime) -> datetime:

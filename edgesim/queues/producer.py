@@ -34,7 +34,6 @@ DELAY_SECONDS_MAX = 86_400
 RETENTION_SECONDS = (60, 14 * 86_400)
 EXPIRY_INTERVAL_SECONDS = 60
 """How often a queue in use looks for messages past their retention."""
-_REDRIVE_PAGE = 1_000
 
 
 class Metrics(msgspec.Struct, frozen=True):
@@ -172,35 +171,38 @@ class Queue:
             raise UsageError(f"queue {self.name} cannot be redriven to itself")
         # What arrives meanwhile (say, the same messages, failed again) stays for the next time.
         waiting = (await self.depth()).messages
-        moved = 0
-        while moved < waiting:
-            page = await self._driver.peek(self.name, min(_REDRIVE_PAGE, waiting - moved))
-            if not page:
-                break
-            await self.move([message.id for message in page], to)
-            moved += len(page)
+        moved = await self._driver.redrive(self.name, to.name, waiting, self._clock.now())
+        to.wake()
         return moved
 
     # --- consumers ---
 
-    async def lease(self, limit: int, seconds: float) -> Sequence[Message]:
-        """Up to ``limit`` visible messages, oldest first; nobody else gets them for ``seconds``."""
+    async def lease(
+        self, limit: int, seconds: float, leased_max: int | None = None
+    ) -> Sequence[Message]:
+        """Up to ``limit`` visible messages, oldest first; nobody else gets them for ``seconds``.
+
+        Whoever consumes the queue, at most ``leased_max`` messages are leased at a time.
+        """
         now = self._clock.now()
-        return await self._driver.lease(self.name, limit, now, now + seconds)
+        return await self._driver.lease(self.name, limit, now, now + seconds, leased_max)
 
-    async def ack(self, ids: Sequence[str]) -> None:
-        """Remove messages for good."""
-        await self._driver.ack(self.name, ids)
+    async def ack(self, lease_ids: Sequence[str]) -> int:
+        """Remove leased messages for good; how many still were under these leases."""
+        return await self._driver.ack(self.name, lease_ids)
 
-    async def release(self, ids: Sequence[str], delay_seconds: float) -> None:
-        """End leases: the messages are visible again after ``delay_seconds``."""
-        await self._driver.release(self.name, ids, self._clock.now() + delay_seconds)
+    async def release(self, lease_ids: Sequence[str], delay_seconds: float) -> int:
+        """End leases, the messages are visible again after ``delay_seconds``; how many."""
+        visible_at = self._clock.now() + delay_seconds
+        released = await self._driver.release(self.name, lease_ids, visible_at)
         self.wake()
+        return released
 
-    async def move(self, ids: Sequence[str], to: Queue) -> None:
-        """Take messages over to another queue of the same store, where they start anew."""
-        await self._driver.move(self.name, ids, to.name, self._clock.now())
+    async def move(self, lease_ids: Sequence[str], to: Queue) -> int:
+        """Take leased messages to another queue of the same store, to start anew; how many."""
+        moved = await self._driver.move(self.name, lease_ids, to.name, self._clock.now())
         to.wake()
+        return moved
 
     def wake(self) -> None:
         """Let everyone who waits for ``changed`` look again."""

@@ -18,6 +18,9 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
+from typing import Any
+
+import anyio
 
 from edgesim.clock import Clock
 from edgesim.errors import ConfigError, RunError
@@ -51,22 +54,27 @@ _SEND = """
 INSERT INTO message (id, queue, body, content_type, timestamp_ms, visible_at)
 VALUES (?, ?, ?, ?, ?, ?)"""
 _END_OLD_LEASES = "UPDATE message SET leased_until = NULL WHERE queue = ? AND leased_until <= ?"
+_LEASED = "SELECT count(*) FROM message WHERE queue = ? AND leased_until IS NOT NULL"
+# A lease is named by the delivery and the message: "1:<id>" ends when "2:<id>" begins.
 _VISIBLE = """
-SELECT seq, id, body, content_type, timestamp_ms, attempts + 1 FROM message
-WHERE queue = ? AND leased_until IS NULL AND visible_at <= ? ORDER BY visible_at, seq LIMIT ?"""
+SELECT seq, id, body, content_type, timestamp_ms, attempts + 1, (attempts + 1) || ':' || id
+FROM message WHERE queue = ? AND leased_until IS NULL AND visible_at <= ?
+ORDER BY visible_at, seq LIMIT ?"""
 _LEASE = """
 UPDATE message SET leased_until = ?, attempts = attempts + 1
 WHERE seq IN (SELECT value FROM json_each(?))"""
 # The + keeps the planner from an index of the whole queue: ids are found by their own.
-_ACK = """
-DELETE FROM message
-WHERE id IN (SELECT value FROM json_each(?)) AND +queue = ? RETURNING length(body)"""
-_RELEASE = """
-UPDATE message SET leased_until = NULL, visible_at = ?
-WHERE id IN (SELECT value FROM json_each(?)) AND +queue = ?"""
-_MOVE = """
-UPDATE message SET queue = ?, attempts = 0, leased_until = NULL, visible_at = ?
-WHERE id IN (SELECT value FROM json_each(?)) AND +queue = ? RETURNING length(body)"""
+_HELD = """
+id IN (SELECT substr(value, instr(value, ':') + 1) FROM json_each(:leases))
+AND attempts || ':' || id IN (SELECT value FROM json_each(:leases)) AND +queue = :queue"""
+_ACK = f"DELETE FROM message WHERE {_HELD} RETURNING length(body)"
+_RELEASE = f"UPDATE message SET leased_until = NULL, visible_at = :visible_at WHERE {_HELD}"
+_ANEW = "queue = :to, attempts = 0, leased_until = NULL, visible_at = :visible_at"
+_MOVE = f"UPDATE message SET {_ANEW} WHERE {_HELD} RETURNING length(body)"
+_REDRIVE = f"""
+UPDATE message SET {_ANEW} WHERE seq IN (
+    SELECT seq FROM message WHERE queue = :queue ORDER BY timestamp_ms, seq LIMIT :limit
+) RETURNING length(body)"""
 _PEEK = """
 SELECT id, body, content_type, timestamp_ms, attempts FROM message
 WHERE queue = ? ORDER BY timestamp_ms, seq LIMIT ?"""
@@ -145,31 +153,47 @@ class SqliteQueue:
             )
         self._count(queue, [len(message.body) for message in messages])
 
-    async def lease(self, queue: str, limit: int, now: float, until: float) -> Sequence[Message]:
+    async def lease(
+        self, queue: str, limit: int, now: float, until: float, leased_max: int | None = None
+    ) -> Sequence[Message]:
         """See QueueDriver."""
         with self._transaction() as db:
             db.execute(_END_OLD_LEASES, (queue, now))
+            if leased_max is not None:
+                (leased,) = db.execute(_LEASED, (queue,)).fetchone()
+                limit = max(0, min(limit, leased_max - leased))
             rows = db.execute(_VISIBLE, (queue, now, limit)).fetchall()
             db.execute(_LEASE, (until, json.dumps([row[0] for row in rows])))
         return [Message(*row[1:]) for row in rows]
 
-    async def ack(self, queue: str, ids: Sequence[str]) -> None:
+    async def ack(self, queue: str, lease_ids: Sequence[str]) -> int:
         """See QueueDriver."""
         with self._transaction() as db:
-            sizes = _column(db.execute(_ACK, (json.dumps(ids), queue)))
+            sizes = _column(db.execute(_ACK, {"leases": json.dumps(lease_ids), "queue": queue}))
         self._discount(queue, sizes)
+        return len(sizes)
 
-    async def release(self, queue: str, ids: Sequence[str], visible_at: float) -> None:
+    async def release(self, queue: str, lease_ids: Sequence[str], visible_at: float) -> int:
         """See QueueDriver."""
+        values = {"leases": json.dumps(lease_ids), "queue": queue, "visible_at": visible_at}
         with self._transaction() as db:
-            db.execute(_RELEASE, (visible_at, json.dumps(ids), queue))
+            return db.execute(_RELEASE, values).rowcount
 
-    async def move(self, queue: str, ids: Sequence[str], to: str, now: float) -> None:
+    async def move(self, queue: str, lease_ids: Sequence[str], to: str, now: float) -> int:
         """See QueueDriver."""
+        leases = json.dumps(lease_ids)
+        return self._take(_MOVE, {"leases": leases, "queue": queue, "to": to, "visible_at": now})
+
+    async def redrive(self, queue: str, to: str, limit: int, now: float) -> int:
+        """See QueueDriver."""
+        return self._take(_REDRIVE, {"limit": limit, "queue": queue, "to": to, "visible_at": now})
+
+    def _take(self, statement: str, values: dict[str, Any]) -> int:
         with self._transaction() as db:
-            sizes = _column(db.execute(_MOVE, (to, now, json.dumps(ids), queue)))
-        self._discount(queue, sizes)
-        self._count(to, sizes)
+            sizes = _column(db.execute(statement, values))
+        self._discount(values["queue"], sizes)
+        self._count(values["to"], sizes)
+        return len(sizes)
 
     async def peek(self, queue: str, limit: int) -> Sequence[Message]:
         """See QueueDriver."""
@@ -200,6 +224,11 @@ class SqliteQueue:
     async def names(self) -> Sequence[str]:
         """See QueueDriver."""
         return sorted(queue for queue, messages in self._messages.items() if messages)
+
+    async def changed_elsewhere(self) -> str:
+        """See QueueDriver; the file is this process's alone."""
+        await anyio.sleep_forever()
+        raise AssertionError
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -18,11 +19,14 @@ from edgesim.runtime.invocation import Fetch, Invocation
 
 
 class QueueBinding:
-    """A producer of one queue; its delay (seconds) is for messages that name none."""
+    """A producer of one queue; its delay (seconds) is for messages that name none.
+
+    None leaves those to the queue's own.
+    """
 
     counts_as_connection = True
 
-    def __init__(self, queue: Queue, delivery_delay: float) -> None:
+    def __init__(self, queue: Queue, delivery_delay: float | None) -> None:
         self._queue = queue
         self._delay = delivery_delay
 
@@ -32,35 +36,58 @@ class QueueBinding:
         """send, sendBatch and metrics."""
         match method:
             case "send":
-                message = _message({**options, "body": args[0]})
+                message = _message(options | ({"body": args[0]} if args else {}))
                 delay = self._delay if message.delay_seconds is None else message.delay_seconds
                 metrics = await self._queue.send(message.body, message.content_type, delay)
             case "sendBatch":
-                messages = [_message(each) for each in args[0]]
-                given = options.get("delaySeconds")
+                messages = [_batch_message(index, each) for index, each in enumerate(args[0])]
+                given = _delay_seconds(options)
                 metrics = await self._queue.send_batch(
                     messages, self._delay if given is None else given
                 )
             case "metrics":
-                return _metrics(await self._queue.metrics())
+                return shown_metrics(await self._queue.metrics())
             case _:
                 raise _no_method("Queue", method)
-        return {"metadata": {"metrics": _metrics(metrics)}}
+        return {"metadata": {"metrics": shown_metrics(metrics)}}
+
+
+def _batch_message(index: int, wire: Any) -> MessageSendRequest:
+    if not isinstance(wire, dict):
+        raise PlatformError(
+            f"Incorrect type for array element {index} of sendBatch(): it is not of type "
+            "'MessageSendRequest'.",
+            "TypeError",
+        )
+    return _message(wire)
 
 
 def _message(wire: dict[str, Any]) -> MessageSendRequest:
-    content_type = content_type_of(wire.get("contentType", "json"))
-    body = encode(wire.get("body"), content_type)
-    return MessageSendRequest(body, content_type, wire.get("delaySeconds"))
+    if "body" not in wire:
+        raise PlatformError("Message body cannot be undefined", "TypeError")
+    named = wire.get("contentType")
+    content_type = content_type_of("json" if named is None else str(named))
+    body = encode(wire["body"], content_type)
+    return MessageSendRequest(body, content_type, _delay_seconds(wire))
 
 
-def _metrics(metrics: Metrics) -> dict[str, Any]:
+def _delay_seconds(options: dict[str, Any]) -> float | None:
+    """The option as a number; text and the like, which JavaScript would turn into one, is not."""
+    delay = options.get("delaySeconds")
+    if delay is None or (isinstance(delay, int | float) and not isinstance(delay, bool)):
+        return delay
+    raise PlatformError(f"delaySeconds must be a number, not {delay!r:.100}", "TypeError")
+
+
+def shown_metrics(metrics: Metrics) -> dict[str, Any]:
+    """A queue's backlog in the platform's names, its time as the Date it is there."""
     shown: dict[str, Any] = {
         "backlogCount": metrics.backlog_count,
         "backlogBytes": metrics.backlog_bytes,
     }
     if metrics.oldest_message_timestamp_ms is not None:
-        shown["oldestMessageTimestamp"] = metrics.oldest_message_timestamp_ms
+        oldest = datetime.fromtimestamp(metrics.oldest_message_timestamp_ms / 1000, UTC)
+        shown["oldestMessageTimestamp"] = oldest
     return shown
 
 

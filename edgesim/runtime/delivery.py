@@ -13,11 +13,15 @@ from typing import Any
 from edgesim.isolates.wire import Done
 from edgesim.model import BatchResult, Message, Retry
 from edgesim.queues.encoding import decode
+from edgesim.queues.producer import Metrics
+from edgesim.runtime.bindings import shown_metrics
 from edgesim.runtime.worker import Worker
 
 
-async def deliver(worker: Worker, queue: str, messages: Sequence[Message]) -> BatchResult:
-    """Run the Worker's queue handler over ``messages``."""
+async def deliver(
+    worker: Worker, queue: str, messages: Sequence[Message], metrics: Metrics
+) -> BatchResult:
+    """Run the Worker's queue handler over ``messages``; ``metrics`` are the queue's backlog."""
     wire = [
         {
             "id": message.id,
@@ -27,7 +31,9 @@ async def deliver(worker: Worker, queue: str, messages: Sequence[Message]) -> Ba
         }
         for message in messages
     ]
-    return settle([message.id for message in messages], await worker.queue(queue, wire))
+    metadata = {"metrics": shown_metrics(metrics)}
+    done = await worker.queue(queue, wire, metadata)
+    return settle([message.id for message in messages], done)
 
 
 def settle(ids: Sequence[str], done: Done) -> BatchResult:
@@ -44,4 +50,4 @@ def settle(ids: Sequence[str], done: Done) -> BatchResult:
             acks.append(message_id)
         else:
             retries.append(Retry(message_id, delay))
-    return BatchResult(acks, retries)
+    return BatchResult(acks, retries, failed=done.outcome != "ok")

@@ -64,12 +64,13 @@ class Worker:
         await invocation.responded.wait()
         return invocation.response or self._error_page(invocation)
 
-    async def queue(self, queue: str, messages: list[dict[str, Any]]) -> Done:
+    async def queue(
+        self, queue: str, messages: list[dict[str, Any]], metadata: dict[str, Any]
+    ) -> Done:
         """Run the queue handler over one batch; the Done holds what it decided."""
         event = {"queue": queue, "batchSize": len(messages)}
-        return await self._run(
-            self._invocation(event), "queue", {"queue": queue, "messages": messages}
-        )
+        batch = {"queue": queue, "messages": messages, "metadata": metadata}
+        return await self._run(self._invocation(event), "queue", batch)
 
     async def tail(self, items: Sequence[TraceItem]) -> Done:
         """Run the tail handler over some traces."""

@@ -1,9 +1,11 @@
-"""What every queue driver, a Queue on it and its Consumer must do; time is virtual."""
+"""What every queue driver, a Queue on it and its consumers must do; time is virtual.
 
-import asyncio
+Each test names its source: a page of https://developers.cloudflare.com/queues/, another place of
+the platform's, or "ours", where it is edgesim's own contract.
+"""
+
 import importlib
 import math
-from contextlib import asynccontextmanager
 from functools import partial
 from itertools import cycle
 
@@ -14,146 +16,29 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from edgesim.clock import Clock
 from edgesim.errors import ConfigError, PlatformError, RunError, UsageError
 from edgesim.model import BatchResult, Retry
 from edgesim.queues import producer
 from edgesim.queues.consumer import AUTO_CONCURRENCY_MAX, Consumer, ConsumerSettings
 from edgesim.queues.driver import DRIVERS, NewMessage
 from edgesim.queues.producer import MessageSendRequest, Queue
+from edgesim.queues.pull import PullConsumer, PullSettings
 from edgesim.urls import opener
+from tests.queues_world import (
+    Unreliable,
+    VirtualClock,
+    VirtualLoop,
+    Worker,
+    consuming,
+    retry_all,
+    settled,
+    texts,
+)
 
 pytestmark = pytest.mark.anyio
 
 URLS = {"memory": "memory:", "sqlite": "sqlite:{folder}/state/queues.db"}
 DAY = 86_400
-
-
-class Jump:
-    """A selector without an outside world: waiting moves the clock to the next timer."""
-
-    def __init__(self, loop):
-        self.loop = loop
-
-    def select(self, timeout):
-        if timeout is None:
-            raise RuntimeError("stuck: nothing can run and no timer is set")
-        self.loop.now += timeout
-        return []
-
-
-class VirtualLoop(asyncio.BaseEventLoop):
-    """An event loop in which no time is waited for."""
-
-    def __init__(self):
-        super().__init__()
-        self.now = 0.0
-        self._selector = Jump(self)
-
-    def time(self):
-        return self.now
-
-    def _process_events(self, events):
-        pass
-
-    def _write_to_self(self):
-        pass
-
-
-class VirtualClock(Clock):
-    """Unix time that goes with the loop; ``skew`` is what somebody set the clock by."""
-
-    start = 1_800_000_000.0
-
-    def __init__(self):
-        super().__init__(seed=1)
-        self.skew = 0.0
-
-    def now(self):
-        return self.start + anyio.current_time() + self.skew
-
-    async def advance(self, seconds):
-        """Let virtual time pass, and all that is due by then happen."""
-        await anyio.sleep(seconds)
-        await settled()
-
-
-async def settled():
-    """Wait until nothing can run: before that, virtual time does not move at all."""
-    await anyio.sleep(1e-6)
-
-
-class Worker:
-    """The far side of a consumer: records each batch, takes its time, answers by ``decide``."""
-
-    def __init__(self, clock, decide=None, takes=0.0):
-        self.clock = clock
-        self.decide = decide or (lambda batch: BatchResult(acks=[m.id for m in batch]))
-        self.takes = takes
-        self.batches = []
-        self.times = []
-        self.running = 0
-        self.most = 0
-
-    async def __call__(self, batch):
-        self.batches.append(list(batch))
-        self.times.append(round(anyio.current_time(), 3))
-        self.running += 1
-        self.most = max(self.most, self.running)
-        try:
-            await anyio.sleep(self.takes)
-            return self.decide(batch)
-        finally:
-            self.running -= 1
-
-    @property
-    def bodies(self):
-        return [[m.body.decode() for m in batch] for batch in self.batches]
-
-    @property
-    def messages(self):
-        return [m for batch in self.batches for m in batch]
-
-
-class Unreliable:
-    """A driver whose operations named in ``broken`` fail and in ``slow`` take a second."""
-
-    def __init__(self, driver):
-        self.driver = driver
-        self.broken = set()
-        self.slow = set()
-        self.calls = []
-
-    def __getattr__(self, name):
-        async def call(*args):
-            self.calls.append(name)
-            if name in self.slow:
-                await anyio.sleep(1)
-            if name in self.broken:
-                raise RunError(f"{name} failed")
-            return await getattr(self.driver, name)(*args)
-
-        return call
-
-
-def retry_all(batch, delay_seconds=None):
-    """Decide that every message of the batch comes again."""
-    return BatchResult(retries=[Retry(m.id, delay_seconds) for m in batch])
-
-
-def texts(*bodies):
-    """Text messages for a batch."""
-    return [MessageSendRequest(body.encode(), "text") for body in bodies]
-
-
-@asynccontextmanager
-async def consuming(consumer):
-    """``consumer`` at work until the block ends."""
-    async with anyio.create_task_group() as group:
-        group.start_soon(consumer.run)
-        await settled()
-        yield consumer
-        group.cancel_scope.cancel()
 
 
 @pytest.fixture
@@ -210,21 +95,30 @@ def consumer_of(clock):
 
 @pytest.mark.parametrize("scheme", sorted(DRIVERS))
 def test_driver_says_whether_it_is_deterministic(scheme):
-    """The drivers that need neither sockets nor threads say so."""
+    """The drivers that need neither sockets nor threads say so.
+
+    Source: ours, the contract of a store.
+    """
     module = importlib.import_module(DRIVERS[scheme].partition(":")[0])
     assert module.DETERMINISTIC is True
 
 
 @pytest.mark.parametrize("bad", ["memory:name", "sqlite:"])
 async def test_url_with_a_wrong_path_is_refused(bad, clock):
-    """A URL that names no store, or one where none can be named, is a configuration error."""
+    """A URL that names no store, or one where none can be named, is a configuration error.
+
+    Source: ours, the contract of a store.
+    """
     with pytest.raises(ConfigError, match="path"):
         async with opener("queues", bad, DRIVERS)(bad, clock):
             pass
 
 
 async def test_lease_gives_the_oldest_visible_first(driver, clock):
-    """Messages come in the order they became visible, and of equals the first sent comes first."""
+    """Messages come in the order they became visible, and of equals the first sent comes first.
+
+    Source: ours, the contract of a store.
+    """
     now = clock.now()
     await driver.send(
         "q",
@@ -240,7 +134,10 @@ async def test_lease_gives_the_oldest_visible_first(driver, clock):
 
 
 async def test_lease_ends_by_itself(driver, clock):
-    """A message whose lease ran out is visible again, with one attempt more."""
+    """A message whose lease ran out is visible again, with one attempt more.
+
+    Source: ours, the contract of a store.
+    """
     now = clock.now()
     await driver.send("q", [NewMessage("a", b"", "text", 1, now)])
     assert [m.attempts for m in await driver.lease("q", 1, now, now + 10)] == [1]
@@ -248,19 +145,57 @@ async def test_lease_ends_by_itself(driver, clock):
     assert [m.attempts for m in await driver.lease("q", 1, now + 10, now + 99)] == [2]
 
 
-async def test_unknown_ids_are_nothing_to_do(driver, queue, dlq):
-    """Acking, releasing or moving what a queue does not hold changes nothing, elsewhere neither."""
+async def test_leases_of_another_queue_are_nothing_to_do(driver, queue, dlq):
+    """Acking, releasing or moving what a queue does not hold changes nothing, elsewhere neither.
+
+    Source: ours, the contract of a store.
+    """
     await queue.send(b"kept", "text")
-    (message,) = await queue.peek(1)
-    await dlq.ack([message.id, "nobody"])
-    await dlq.release([message.id], 60)
-    await dlq.move([message.id], Queue("third", driver, queue._clock))
-    assert await queue.lease(9, 1) == [msgspec.structs.replace(message, attempts=1)]
+    (message,) = await queue.lease(1, 60)
+    assert await dlq.ack([message.lease_id, "nobody"]) == 0
+    assert await dlq.release([message.lease_id], 0) == 0
+    assert await dlq.move([message.lease_id], Queue("third", driver, queue._clock)) == 0
+    assert [m.id for m in await queue.peek(9)] == [message.id]
+    assert await queue.lease(9, 60) == []
     assert await driver.names() == ["ingest"]
 
 
+async def test_lease_can_be_given_back_once(queue):
+    """What was acked, released and leased anew, or moved is out of the earlier lease's reach.
+
+    Source: ours, the contract of a store.
+    """
+    await queue.send(b"1")
+    (first,) = await queue.lease(1, 60)
+    assert await queue.release([first.lease_id], 0) == 1
+    (second,) = await queue.lease(1, 60)
+    assert first.lease_id != second.lease_id
+    await queue.ack([first.lease_id])
+    assert (await queue.metrics()).backlog_count == 1
+    assert await queue.ack([second.lease_id]) == 1
+    assert (await queue.metrics()).backlog_count == 0
+
+
+async def test_leases_over_all_processes_keep_to_their_limit(driver, clock):
+    """However often it is asked, a store leases no more messages at a time than it was told.
+
+    Source: ours, the contract of a store.
+    """
+    now = clock.now()
+    await driver.send("q", [NewMessage(f"{n:032x}", b"", "text", 1, now) for n in range(9)])
+    first = await driver.lease("q", 3, now, now + 60, 5)
+    second = await driver.lease("q", 3, now, now + 60, 5)
+    assert (len(first), len(second)) == (3, 2)
+    assert await driver.lease("q", 3, now, now + 60, 5) == []
+    await driver.ack("q", [first[0].lease_id])
+    assert len(await driver.lease("q", 3, now, now + 60, 5)) == 1
+
+
 async def test_send_of_a_known_id_keeps_none_of_the_batch(driver, clock):
-    """A batch that holds an id the store has already is refused whole."""
+    """A batch that holds an id the store has already is refused whole.
+
+    Source: ours, the contract of a store.
+    """
     now = clock.now()
     await driver.send("q", [NewMessage("a", b"1", "text", 1, now)])
     with pytest.raises(RunError):
@@ -272,7 +207,10 @@ async def test_send_of_a_known_id_keeps_none_of_the_batch(driver, clock):
 
 
 async def test_names_are_of_queues_that_hold_a_message(driver, queue, dlq):
-    """A queue is listed while it holds a message, a leased one too."""
+    """A queue is listed while it holds a message, a leased one too.
+
+    Source: ours, the contract of a store.
+    """
     await queue.send(b"1", "text")
     await dlq.send(b"1", "text")
     await queue.lease(1, 60)
@@ -284,7 +222,10 @@ async def test_names_are_of_queues_that_hold_a_message(driver, queue, dlq):
 
 
 async def test_sent_message_is_kept_whole(queue, clock):
-    """Id, body, content type and time of sending come back; the first delivery is attempt 1."""
+    """Id, body, content type and time of sending come back; the first delivery is attempt 1.
+
+    Source: JavaScript APIs, producer.
+    """
     await clock.advance(7.25)
     await queue.send(b"\x00\xff", "bytes")
     (message,) = await queue.lease(10, 60)
@@ -295,7 +236,10 @@ async def test_sent_message_is_kept_whole(queue, clock):
 
 
 async def test_send_tells_the_backlog(queue, clock):
-    """Metrics after a send count the new messages and know the oldest."""
+    """Metrics after a send count the new messages and know the oldest.
+
+    Source: Changelog 2026-04-28, queue metrics.
+    """
     first = await queue.send(b'"abc"')
     await clock.advance(5)
     second = await queue.send_batch(texts("12", "3456"))
@@ -306,12 +250,18 @@ async def test_send_tells_the_backlog(queue, clock):
 
 
 async def test_metrics_of_an_empty_queue(queue):
-    """Nothing waits, and there is no oldest message."""
+    """Nothing waits, and there is no oldest message.
+
+    Source: Changelog 2026-04-28, queue metrics.
+    """
     assert await queue.metrics() == producer.Metrics(0, 0, None)
 
 
 async def test_message_size_limit(queue):
-    """127,900 bytes and 100 of metadata fit into a message; one byte more does not."""
+    """127,900 bytes and 100 of metadata fit into a message; one byte more does not.
+
+    Source: Limits.
+    """
     await queue.send(b"x" * 127_900, "bytes")
     with pytest.raises(PlatformError) as refused:
         await queue.send(b"x" * 127_901, "bytes")
@@ -321,7 +271,10 @@ async def test_message_size_limit(queue):
 
 
 async def test_batch_count_limit(queue):
-    """A batch holds 100 messages; of one that holds more nothing is kept."""
+    """A batch holds 100 messages; of one that holds more nothing is kept.
+
+    Source: Limits.
+    """
     await queue.send_batch(texts(*"x" * 100))
     with pytest.raises(PlatformError) as refused:
         await queue.send_batch(texts(*"x" * 101))
@@ -330,7 +283,10 @@ async def test_batch_count_limit(queue):
 
 
 async def test_batch_size_limit(queue):
-    """A batch holds 256,000 bytes, metadata included."""
+    """A batch holds 256,000 bytes, metadata included.
+
+    Source: Limits.
+    """
     await queue.send_batch([MessageSendRequest(b"x" * 63_900, "bytes")] * 4)
     with pytest.raises(PlatformError) as refused:
         await queue.send_batch([MessageSendRequest(b"x" * 63_901, "bytes")] * 4)
@@ -339,7 +295,10 @@ async def test_batch_size_limit(queue):
 
 
 async def test_large_message_in_a_batch_refuses_the_batch(queue):
-    """One message over the limit and none of the batch is kept."""
+    """One message over the limit and none of the batch is kept.
+
+    Source: Limits.
+    """
     with pytest.raises(PlatformError) as refused:
         await queue.send_batch([*texts("a"), MessageSendRequest(b"x" * 127_901, "bytes")])
     assert refused.value.message == (
@@ -350,7 +309,10 @@ async def test_large_message_in_a_batch_refuses_the_batch(queue):
 
 
 async def test_empty_batch_is_a_type_error(queue):
-    """A batch wants at least one message."""
+    """A batch wants at least one message.
+
+    Source: workerd queue.c++.
+    """
     with pytest.raises(PlatformError) as refused:
         await queue.send_batch([])
     text = "sendBatch() requires at least one message"
@@ -358,7 +320,10 @@ async def test_empty_batch_is_a_type_error(queue):
 
 
 async def test_unknown_content_type_is_a_type_error(queue):
-    """A content type that the platform lacks is named in the error."""
+    """A content type that the platform lacks is named in the error.
+
+    Source: workerd queue.c++.
+    """
     with pytest.raises(PlatformError) as refused:
         await queue.send(b"<a/>", "xml")
     text = "Unsupported queue message content type: xml"
@@ -366,7 +331,10 @@ async def test_unknown_content_type_is_a_type_error(queue):
 
 
 async def test_content_type_is_known_in_any_case(queue):
-    """The platform takes JSON for json, and so does a queue."""
+    """The platform takes JSON for json, and so does a queue.
+
+    Source: workerd queue.c++.
+    """
     await queue.send(b"{}", "JSON")
     assert [m.content_type for m in await queue.peek(1)] == ["json"]
 
@@ -382,7 +350,10 @@ async def test_content_type_is_known_in_any_case(queue):
     ],
 )
 async def test_body_that_contradicts_its_content_type_is_refused(queue, body, content_type):
-    """A body that no consumer could read is refused at the door, with all that came with it."""
+    """A body that no consumer could read is refused at the door, with all that came with it.
+
+    Source: JavaScript APIs, producer.
+    """
     with pytest.raises(PlatformError, match=r"is not valid .*\(10208\)$"):
         await queue.send_batch([*texts("good"), MessageSendRequest(body, content_type)])
     assert (await queue.metrics()).backlog_count == 0
@@ -390,7 +361,10 @@ async def test_body_that_contradicts_its_content_type_is_refused(queue, body, co
 
 @pytest.mark.parametrize("delay", [-1, 86_401, math.nan, math.inf])
 async def test_delay_outside_a_day_is_refused(queue, delay):
-    """A message's delay and a batch's have errors of their own."""
+    """A message's delay and a batch's have errors of their own.
+
+    Source: Limits.
+    """
     with pytest.raises(PlatformError, match=r"^message delay .*\(10203\)$"):
         await queue.send(b"1", delay_seconds=delay)
     with pytest.raises(PlatformError, match=r"^batch delay .*\(10202\)$"):
@@ -399,7 +373,10 @@ async def test_delay_outside_a_day_is_refused(queue, delay):
 
 
 async def test_delay_of_message_then_batch_then_queue(driver, clock):
-    """A message's delay goes before its batch's, that before the queue's; 0 overrides."""
+    """A message's delay goes before its batch's, that before the queue's; 0 overrides.
+
+    Source: Batching, Retries and Delays.
+    """
     queue = Queue("slow", driver, clock, delivery_delay=30)
     await queue.send(b"queue", "text")
     await queue.send(b"message", "text", delay_seconds=86_400)
@@ -415,7 +392,10 @@ async def test_delay_of_message_then_batch_then_queue(driver, clock):
 
 
 async def test_backlog_limit(queue, monkeypatch):
-    """A send that the queue's storage limit forbids is refused, the one before it is not."""
+    """A send that the queue's storage limit forbids is refused, the one before it is not.
+
+    Source: Limits.
+    """
     monkeypatch.setattr(producer, "BACKLOG_BYTES_MAX", 10)
     await queue.send(b"x" * 10, "bytes")
     with pytest.raises(PlatformError, match=r"^Queue storage limit exceeded \(10251\)$"):
@@ -432,13 +412,19 @@ async def test_backlog_limit(queue, monkeypatch):
     ],
 )
 async def test_queue_settings_outside_the_limits(driver, clock, key, value):
-    """A queue's settings are refused when it is made, naming queue and key."""
+    """A queue's settings are refused when it is made, naming queue and key.
+
+    Source: Limits.
+    """
     with pytest.raises(ConfigError, match=f"^queue ingest: {key}: must be "):
         Queue("ingest", driver, clock, **{key: value})
 
 
 async def test_failed_look_at_the_backlog_fails_the_send_before_it_is_durable(driver, clock):
-    """A store that cannot say its depth gets no message: nobody sends it twice for that."""
+    """A store that cannot say its depth gets no message: nobody sends it twice for that.
+
+    Source: ours, durability.
+    """
     store = Unreliable(driver)
     queue = Queue("ingest", store, clock)
     store.broken = {"depth"}
@@ -451,7 +437,10 @@ async def test_failed_look_at_the_backlog_fails_the_send_before_it_is_durable(dr
 
 
 async def test_peek_shows_the_oldest_and_touches_nothing(queue, clock):
-    """Delayed and leased messages are shown too, oldest first, and keep their attempts."""
+    """Delayed and leased messages are shown too, oldest first, and keep their attempts.
+
+    Source: ours, operations.
+    """
     await queue.send(b"delayed", "text", delay_seconds=60)
     await clock.advance(1)
     await queue.send(b"leased", "text")
@@ -465,7 +454,10 @@ async def test_peek_shows_the_oldest_and_touches_nothing(queue, clock):
 
 
 async def test_purge_removes_everything(queue, dlq):
-    """Purge removes and counts delayed and leased messages too, of this queue only."""
+    """Purge removes and counts delayed and leased messages too, of this queue only.
+
+    Source: Configuration, pause and purge.
+    """
     await queue.send_batch(texts("a", "b"))
     await queue.send(b"c", "text", delay_seconds=60)
     await dlq.send(b"other", "text")
@@ -477,7 +469,10 @@ async def test_purge_removes_everything(queue, dlq):
 
 
 async def test_redrive_moves_everything_and_starts_it_anew(queue, dlq, clock):
-    """Visible, delayed and leased messages move; id, body and time stay, attempts start over."""
+    """Visible, delayed and leased messages move; id, body and time stay, attempts start over.
+
+    Source: ours, operations.
+    """
     await dlq.send_batch(texts("a", "b"))
     await dlq.send(b"c", "text", delay_seconds=3600)
     await dlq.lease(1, 3600)
@@ -492,7 +487,10 @@ async def test_redrive_moves_everything_and_starts_it_anew(queue, dlq, clock):
 
 
 async def test_redrive_goes_on_past_one_page(queue, dlq):
-    """However many messages wait, all of them move."""
+    """However many messages wait, all of them move.
+
+    Source: ours, operations.
+    """
     for _ in range(11):
         await dlq.send_batch(texts(*"x" * 100))
     assert await dlq.redrive(queue) == 1_100
@@ -500,13 +498,19 @@ async def test_redrive_goes_on_past_one_page(queue, dlq):
 
 
 async def test_redrive_to_itself_is_refused(queue):
-    """A queue is no target for its own messages."""
+    """A queue is no target for its own messages.
+
+    Source: ours, operations.
+    """
     with pytest.raises(UsageError, match="ingest cannot be redriven to itself"):
         await queue.redrive(queue)
 
 
 async def test_messages_expire_after_their_retention(driver, clock):
-    """What nobody consumed in time is removed, counted and logged; younger messages stay."""
+    """What nobody consumed in time is removed, counted and logged; younger messages stay.
+
+    Source: Configuration, message retention.
+    """
     queue = Queue("short", driver, clock, retention_seconds=60)
     await queue.send_batch(texts("old", "old"))
     await clock.advance(59)
@@ -519,7 +523,10 @@ async def test_messages_expire_after_their_retention(driver, clock):
 
 
 async def test_retention_is_looked_after_once_a_minute(driver, clock):
-    """However often a queue is used, it searches for old messages at most once a minute."""
+    """However often a queue is used, it searches for old messages at most once a minute.
+
+    Source: ours, operations.
+    """
     store = Unreliable(driver)
     queue = Queue("busy", store, clock)
     for _ in range(119):
@@ -529,13 +536,16 @@ async def test_retention_is_looked_after_once_a_minute(driver, clock):
 
 
 async def test_leased_messages_do_not_expire(driver, clock):
-    """A message that is being delivered outlives its retention until it is given back."""
+    """A message that is being delivered outlives its retention until it is given back.
+
+    Source: Configuration, message retention.
+    """
     queue = Queue("short", driver, clock, retention_seconds=60)
     await queue.send(b"1")
     (message,) = await queue.lease(1, 9999)
     await clock.advance(600)
     assert (await queue.metrics()).backlog_count == 1
-    await queue.release([message.id], 0)
+    await queue.release([message.lease_id], 0)
     await clock.advance(61)
     assert (await queue.metrics()).backlog_count == 0
     assert queue.expired == 1
@@ -545,7 +555,10 @@ async def test_leased_messages_do_not_expire(driver, clock):
 
 
 async def test_full_batch_is_handed_over_at_once(queue, clock, consumer_of):
-    """A batch that is full does not wait for the timeout, and keeps the order of sending."""
+    """A batch that is full does not wait for the timeout, and keeps the order of sending.
+
+    Source: Batching, Retries and Delays.
+    """
     worker = Worker(clock)
     async with consuming(consumer_of(queue, worker, max_batch_size=3)):
         await queue.send_batch(texts("a", "b", "c"))
@@ -555,7 +568,10 @@ async def test_full_batch_is_handed_over_at_once(queue, clock, consumer_of):
 
 
 async def test_timeout_counts_from_the_first_message(queue, clock, consumer_of):
-    """A batch that does not fill is handed over max_batch_timeout after its first message."""
+    """A batch that does not fill is handed over max_batch_timeout after its first message.
+
+    Source: Batching, Retries and Delays.
+    """
     worker = Worker(clock)
     async with consuming(consumer_of(queue, worker, max_batch_timeout=5)):
         await clock.advance(100)
@@ -572,7 +588,10 @@ async def test_timeout_counts_from_the_first_message(queue, clock, consumer_of):
 
 
 async def test_zero_timeout_delivers_what_is_there(queue, clock, consumer_of):
-    """With a timeout of 0 nothing waits for company."""
+    """With a timeout of 0 nothing waits for company.
+
+    Source: Batching, Retries and Delays.
+    """
     worker = Worker(clock)
     async with consuming(consumer_of(queue, worker, max_batch_timeout=0)):
         await queue.send(b"a", "text")
@@ -581,7 +600,10 @@ async def test_zero_timeout_delivers_what_is_there(queue, clock, consumer_of):
 
 
 async def test_empty_queue_never_delivers(queue, clock, consumer_of):
-    """Without messages there is no invocation, however long it takes."""
+    """Without messages there is no invocation, however long it takes.
+
+    Source: Batching, Retries and Delays.
+    """
     worker = Worker(clock)
     async with consuming(consumer_of(queue, worker, max_batch_timeout=0)):
         await clock.advance(DAY)
@@ -589,7 +611,10 @@ async def test_empty_queue_never_delivers(queue, clock, consumer_of):
 
 
 async def test_old_backlog_is_delivered_without_delay(queue, clock, consumer_of):
-    """Messages that waited longer than the timeout before the consumer came go at once."""
+    """Messages that waited longer than the timeout before the consumer came go at once.
+
+    Source: Batching, Retries and Delays.
+    """
     await queue.send_batch(texts("a", "b"))
     await clock.advance(60)
     worker = Worker(clock)
@@ -598,7 +623,10 @@ async def test_old_backlog_is_delivered_without_delay(queue, clock, consumer_of)
 
 
 async def test_delayed_message_comes_at_its_time(queue, clock, consumer_of):
-    """A delayed message becomes visible after its delay, then the batch's timeout begins."""
+    """A delayed message becomes visible after its delay, then the batch's timeout begins.
+
+    Source: Batching, Retries and Delays.
+    """
     worker = Worker(clock)
     async with consuming(consumer_of(queue, worker, max_batch_timeout=5)):
         await queue.send(b"1", delay_seconds=600)
@@ -607,7 +635,10 @@ async def test_delayed_message_comes_at_its_time(queue, clock, consumer_of):
 
 
 async def test_delayed_messages_do_not_fill_a_batch(queue, clock, consumer_of):
-    """Messages that are not visible yet neither hand a batch over early nor come with it."""
+    """Messages that are not visible yet neither hand a batch over early nor come with it.
+
+    Source: Batching, Retries and Delays.
+    """
     worker = Worker(clock)
     async with consuming(consumer_of(queue, worker, max_batch_size=3, max_batch_timeout=5)):
         await queue.send_batch(texts("x", "y", "z"), delay_seconds=60)
@@ -620,7 +651,10 @@ async def test_delayed_messages_do_not_fill_a_batch(queue, clock, consumer_of):
 
 
 async def test_batch_fills_with_what_becomes_visible(queue, clock, consumer_of):
-    """A batch beside delayed messages is handed over the moment one of them fills it."""
+    """A batch beside delayed messages is handed over the moment one of them fills it.
+
+    Source: Batching, Retries and Delays.
+    """
     worker = Worker(clock)
     async with consuming(consumer_of(queue, worker, max_batch_size=2, max_batch_timeout=5)):
         await queue.send(b"b", "text", delay_seconds=2)
@@ -632,7 +666,10 @@ async def test_batch_fills_with_what_becomes_visible(queue, clock, consumer_of):
 
 
 async def test_batch_in_flight_does_not_fill_the_next(queue, clock, consumer_of):
-    """Messages that are being delivered do not count for the batch that forms meanwhile."""
+    """Messages that are being delivered do not count for the batch that forms meanwhile.
+
+    Source: Batching, Retries and Delays.
+    """
     worker = Worker(clock, takes=60)
     options = {"max_batch_size": 2, "max_concurrency": 2}
     async with consuming(consumer_of(queue, worker, **options)) as consumer:
@@ -644,7 +681,10 @@ async def test_batch_in_flight_does_not_fill_the_next(queue, clock, consumer_of)
 
 
 async def test_waiting_for_a_batch_costs_no_attempt(queue, clock, consumer_of):
-    """A consumer that is replaced while its batch fills has used up no delivery."""
+    """A consumer that is replaced while its batch fills has used up no delivery.
+
+    Source: ours, durability.
+    """
     await queue.send(b"1")
     async with consuming(consumer_of(queue, Worker(clock))):
         await clock.advance(3)
@@ -655,7 +695,10 @@ async def test_waiting_for_a_batch_costs_no_attempt(queue, clock, consumer_of):
 
 
 async def test_batch_held_beside_delayed_messages_is_given_back(queue, clock, consumer_of):
-    """A consumer that is cancelled while it holds a part of a batch gives it back at once."""
+    """A consumer that is cancelled while it holds a part of a batch gives it back at once.
+
+    Source: Batching, Retries and Delays.
+    """
     await queue.send_batch(texts("x", "y"), delay_seconds=60)
     await queue.send(b"a", "text")
     async with consuming(consumer_of(queue, Worker(clock), max_batch_size=2)) as consumer:
@@ -666,20 +709,26 @@ async def test_batch_held_beside_delayed_messages_is_given_back(queue, clock, co
 
 
 async def test_released_message_wakes_the_consumer(queue, clock, consumer_of):
-    """What somebody else leased and gives back is delivered then, not at the next look."""
+    """What somebody else leased and gives back is delivered then, not at the next look.
+
+    Source: Batching, Retries and Delays.
+    """
     await queue.send(b"1")
     (message,) = await queue.lease(1, 3600)
     worker = Worker(clock)
     async with consuming(consumer_of(queue, worker, max_batch_timeout=0)):
         await clock.advance(600)
         assert worker.batches == []
-        await queue.release([message.id], 0)
+        await queue.release([message.lease_id], 0)
         await settled()
         assert [m.attempts for m in worker.messages] == [2]
 
 
 async def test_clock_set_forward_is_noticed(queue, clock, consumer_of):
-    """A delay ends by the wall clock, though that was set while the consumer slept."""
+    """A delay ends by the wall clock, though that was set while the consumer slept.
+
+    Source: ours, durability.
+    """
     worker = Worker(clock)
     async with consuming(consumer_of(queue, worker, max_batch_timeout=0)):
         await queue.send(b"1", delay_seconds=DAY)
@@ -693,7 +742,10 @@ async def test_clock_set_forward_is_noticed(queue, clock, consumer_of):
 
 
 async def test_acked_messages_are_gone(queue, clock, consumer_of):
-    """What the Worker acked is removed and counted as delivered."""
+    """What the Worker acked is removed and counted as delivered.
+
+    Source: Batching, Retries and Delays.
+    """
     worker = Worker(clock)
     async with consuming(consumer_of(queue, worker, max_batch_size=2)) as consumer:
         await queue.send_batch(texts("a", "b"))
@@ -704,7 +756,10 @@ async def test_acked_messages_are_gone(queue, clock, consumer_of):
 
 
 async def test_retry_comes_back_after_its_own_delay(queue, clock, consumer_of):
-    """A retried message returns with one attempt more, after its own delay, else retry_delay."""
+    """A retried message returns with one attempt more, after its own delay, else retry_delay.
+
+    Source: Batching, Retries and Delays.
+    """
 
     def decide(batch):
         late, usual, done = (m.id for m in batch)
@@ -723,7 +778,10 @@ async def test_retry_comes_back_after_its_own_delay(queue, clock, consumer_of):
 
 
 async def test_retry_delay_of_zero_overrides_the_consumers(queue, clock, consumer_of):
-    """A message retried with delay 0 comes back at once although the consumer has a delay."""
+    """A message retried with delay 0 comes back at once although the consumer has a delay.
+
+    Source: Batching, Retries and Delays.
+    """
     worker = Worker(clock, partial(retry_all, delay_seconds=0))
     options = {"max_batch_timeout": 0, "retry_delay": 600, "max_retries": 2}
     await queue.send(b"1")
@@ -733,7 +791,10 @@ async def test_retry_delay_of_zero_overrides_the_consumers(queue, clock, consume
 
 
 async def test_failed_delivery_retries_the_whole_batch(queue, clock, consumer_of):
-    """An exception out of the delivery is logged and every message comes again."""
+    """An exception out of the delivery is logged and every message comes again.
+
+    Source: Batching, Retries and Delays.
+    """
 
     def fail(batch):
         worker.decide = Worker(clock).decide
@@ -752,7 +813,10 @@ async def test_failed_delivery_retries_the_whole_batch(queue, clock, consumer_of
 
 
 async def test_message_without_a_decision_is_retried(queue, clock, consumer_of):
-    """A message that the result forgets is neither lost nor stuck."""
+    """A message that the result forgets is neither lost nor stuck.
+
+    Source: Batching, Retries and Delays.
+    """
     worker = Worker(clock, lambda batch: BatchResult(acks=[batch[0].id, "stranger"]))
     async with consuming(consumer_of(queue, worker, max_batch_size=2)):
         await queue.send_batch(texts("a", "b"))
@@ -762,7 +826,10 @@ async def test_message_without_a_decision_is_retried(queue, clock, consumer_of):
 
 @pytest.mark.parametrize("delay", [-1, 86_401, math.nan])
 async def test_impossible_retry_delay_retries_the_batch(queue, clock, consumer_of, delay):
-    """A delay that the platform would refuse is logged, and the messages are retried without it."""
+    """A delay that the platform would refuse is logged, and the messages are retried without it.
+
+    Source: Batching, Retries and Delays.
+    """
     worker = Worker(clock, partial(retry_all, delay_seconds=delay))
     await queue.send(b"1")
     with capture_logs() as logs:
@@ -773,7 +840,10 @@ async def test_impossible_retry_delay_retries_the_batch(queue, clock, consumer_o
 
 
 async def test_exhausted_message_goes_to_the_dead_letter_queue(queue, dlq, clock, consumer_of):
-    """After max_retries + 1 deliveries a message moves, itself unchanged, its attempts anew."""
+    """After max_retries + 1 deliveries a message moves, itself unchanged, its attempts anew.
+
+    Source: Dead Letter Queues.
+    """
     worker = Worker(clock, retry_all)
     await queue.send(b"1")
     (sent,) = await queue.peek(1)
@@ -783,13 +853,17 @@ async def test_exhausted_message_goes_to_the_dead_letter_queue(queue, dlq, clock
         assert (consumer.retried, consumer.dead, consumer.lost) == (2, 1, 0)
     assert [m.attempts for m in worker.messages] == [1, 2, 3]
     assert (await queue.metrics()).backlog_count == 0
-    assert await dlq.lease(9, 60) == [msgspec.structs.replace(sent, attempts=1)]
+    (dead,) = await dlq.lease(9, 60)
+    assert dead == msgspec.structs.replace(sent, attempts=1, lease_id=dead.lease_id)
 
 
 async def test_exhausted_message_without_dead_letter_queue_is_lost_loudly(
     queue, clock, consumer_of
 ):
-    """Where there is no dead-letter queue the message is deleted, counted and logged by its id."""
+    """Where there is no dead-letter queue the message is deleted, counted and logged by its id.
+
+    Source: Dead Letter Queues.
+    """
     worker = Worker(clock, retry_all)
     await queue.send(b"1")
     (sent,) = await queue.peek(1)
@@ -803,7 +877,10 @@ async def test_exhausted_message_without_dead_letter_queue_is_lost_loudly(
 
 
 async def test_dead_letter_queue_wakes_its_own_consumer(queue, dlq, clock, consumer_of):
-    """A dead message is delivered to the dead-letter queue's consumer like any other."""
+    """A dead message is delivered to the dead-letter queue's consumer like any other.
+
+    Source: Dead Letter Queues.
+    """
     failing = consumer_of(queue, Worker(clock, retry_all), dlq, max_retries=0, max_batch_timeout=0)
     worker = Worker(clock)
     async with consuming(consumer_of(dlq, worker, max_batch_timeout=0)), consuming(failing):
@@ -814,7 +891,10 @@ async def test_dead_letter_queue_wakes_its_own_consumer(queue, dlq, clock, consu
 
 
 async def test_redriven_messages_take_the_original_path_again(queue, dlq, clock, consumer_of):
-    """What failed can be redriven while the consumer runs, fail again, and be redriven again."""
+    """What failed can be redriven while the consumer runs, fail again, and be redriven again.
+
+    Source: Batching, Retries and Delays.
+    """
     worker = Worker(clock, retry_all)
     consumer = consumer_of(queue, worker, dlq, max_retries=1, max_batch_timeout=0)
     await queue.send(b"1")
@@ -830,7 +910,10 @@ async def test_redriven_messages_take_the_original_path_again(queue, dlq, clock,
 
 
 async def test_message_outlives_a_delivery_longer_than_its_lease(queue, clock, consumer_of):
-    """A delivery past the platform's own limit does not keep its messages from the next one."""
+    """A delivery past the platform's own limit does not keep its messages from the next one.
+
+    Source: Batching, Retries and Delays.
+    """
     worker = Worker(clock, takes=3600)
     options = {"max_concurrency": 2, "max_batch_timeout": 0}
     await queue.send(b"1")
@@ -846,7 +929,10 @@ async def test_message_outlives_a_delivery_longer_than_its_lease(queue, clock, c
 
 @pytest.mark.parametrize("limit", [1, 3])
 async def test_concurrency_keeps_to_its_limit(queue, clock, consumer_of, limit):
-    """As many batches are in flight as max_concurrency allows, and never more."""
+    """As many batches are in flight as max_concurrency allows, and never more.
+
+    Source: Consumer concurrency.
+    """
     worker = Worker(clock, takes=10)
     await queue.send_batch(texts(*"x" * 20))
     options = {"max_batch_size": 2, "max_concurrency": limit}
@@ -858,7 +944,10 @@ async def test_concurrency_keeps_to_its_limit(queue, clock, consumer_of, limit):
 
 
 async def test_auto_concurrency_grows_with_a_backlog_and_shrinks(queue, clock, consumer_of):
-    """Auto starts with one batch, grows while others wait, to ten at most, and comes back."""
+    """Auto starts with one batch, grows while others wait, to ten at most, and comes back.
+
+    Source: Consumer concurrency.
+    """
     worker = Worker(clock, takes=10)
     for _ in range(2):
         await queue.send_batch(texts(*"x" * 100))
@@ -877,8 +966,38 @@ async def test_auto_concurrency_grows_with_a_backlog_and_shrinks(queue, clock, c
     assert worker.most == AUTO_CONCURRENCY_MAX
 
 
+@pytest.mark.parametrize(("failed", "most"), [(True, 1), (False, AUTO_CONCURRENCY_MAX)])
+async def test_only_failures_keep_auto_concurrency_down(queue, clock, consumer_of, failed, most):
+    """A throw counts against more concurrency; messages that are merely retried do not.
+
+    Source: Consumer concurrency.
+    """
+    worker = Worker(clock, takes=10)
+    worker.decide = lambda batch: msgspec.structs.replace(retry_all(batch, 3600), failed=failed)
+    await queue.send_batch(texts(*"x" * 100))
+    async with consuming(consumer_of(queue, worker, max_batch_size=1)):
+        await clock.advance(300)
+    assert worker.most == most
+
+
+async def test_batch_comes_with_the_backlog(queue, clock, consumer_of):
+    """A batch tells what the queue holds when it is handed over, its own messages included.
+
+    Source: Changelog 2026-04-28, queue metrics.
+    """
+    worker = Worker(clock)
+    await queue.send(b"later", "text", delay_seconds=600)
+    await queue.send_batch(texts("ab", "c"))
+    async with consuming(consumer_of(queue, worker, max_batch_size=2)):
+        await clock.advance(1)
+    assert worker.metrics == [producer.Metrics(3, 8, 1_800_000_000_000)]
+
+
 async def test_auto_concurrency_stays_at_one_without_a_backlog(queue, clock, consumer_of):
-    """Messages that come one after another are delivered one after another."""
+    """Messages that come one after another are delivered one after another.
+
+    Source: Consumer concurrency.
+    """
     worker = Worker(clock, takes=1)
     async with consuming(consumer_of(queue, worker, max_batch_size=1)) as consumer:
         for _ in range(20):
@@ -888,10 +1007,13 @@ async def test_auto_concurrency_stays_at_one_without_a_backlog(queue, clock, con
 
 
 async def test_slow_batch_does_not_hold_up_the_others(queue, clock, consumer_of):
-    """While one delivery hangs, the other slots go on delivering."""
+    """While one delivery hangs, the other slots go on delivering.
+
+    Source: Consumer concurrency.
+    """
     worker = Worker(clock)
 
-    async def deliver(batch):
+    async def deliver(batch, metrics):
         if batch[0].body == b"hang":
             await anyio.sleep_forever()
         return await worker(batch)
@@ -907,7 +1029,10 @@ async def test_slow_batch_does_not_hold_up_the_others(queue, clock, consumer_of)
 
 
 async def test_cancelled_delivery_gives_its_messages_back_at_once(queue, clock, consumer_of):
-    """What was in flight at a reload goes to the next consumer, as another attempt."""
+    """What was in flight at a reload goes to the next consumer, as another attempt.
+
+    Source: ours, durability.
+    """
     await queue.send_batch(texts("a", "b"))
     async with consuming(consumer_of(queue, Worker(clock, takes=60), max_batch_timeout=0)) as old:
         await clock.advance(1)
@@ -928,7 +1053,10 @@ async def test_cancelled_delivery_gives_its_messages_back_at_once(queue, clock, 
     ],
 )
 async def test_cancellation_does_not_lose_a_decision(driver, clock, operation, decide, expected):
-    """A decision that is being written down when the consumer is cancelled stands."""
+    """A decision that is being written down when the consumer is cancelled stands.
+
+    Source: ours, durability.
+    """
     store = Unreliable(driver)
     queue, dlq = Queue("ingest", store, clock), Queue("dlq", store, clock)
     worker = Worker(clock, decide)
@@ -944,7 +1072,10 @@ async def test_cancellation_does_not_lose_a_decision(driver, clock, operation, d
 
 
 async def test_store_failure_while_leasing_is_survived(driver, clock, consumer_of):
-    """A store that fails for a while is asked again, with a log line each time."""
+    """A store that fails for a while is asked again, with a log line each time.
+
+    Source: ours, durability.
+    """
     store = Unreliable(driver)
     queue = Queue("ingest", store, clock)
     worker = Worker(clock)
@@ -963,7 +1094,10 @@ async def test_store_failure_while_leasing_is_survived(driver, clock, consumer_o
 
 
 async def test_store_failure_while_settling_is_insisted_on(driver, clock, consumer_of):
-    """A decision that the store could not take is offered again; nothing is delivered twice."""
+    """A decision that the store could not take is offered again; nothing is delivered twice.
+
+    Source: ours, durability.
+    """
     store = Unreliable(driver)
     queue = Queue("ingest", store, clock)
     worker = Worker(clock)
@@ -980,7 +1114,10 @@ async def test_store_failure_while_settling_is_insisted_on(driver, clock, consum
 
 
 async def test_broken_store_does_not_hold_up_a_shutdown(driver, clock, consumer_of):
-    """A consumer whose store takes nothing can still be cancelled."""
+    """A consumer whose store takes nothing can still be cancelled.
+
+    Source: ours, durability.
+    """
     store = Unreliable(driver)
     queue = Queue("ingest", store, clock)
     await queue.send(b"1")
@@ -992,7 +1129,10 @@ async def test_broken_store_does_not_hold_up_a_shutdown(driver, clock, consumer_
 
 
 async def test_idle_means_nothing_left_and_nothing_in_flight(queue, clock, consumer_of):
-    """A drain waits for visible, delayed and leased messages alike."""
+    """A drain waits for visible, delayed and leased messages alike.
+
+    Source: ours, durability.
+    """
     worker = Worker(clock, takes=10)
     async with consuming(consumer_of(queue, worker, max_batch_timeout=5)) as consumer:
         assert await consumer.idle()
@@ -1012,12 +1152,240 @@ async def test_idle_means_nothing_left_and_nothing_in_flight(queue, clock, consu
 
 
 async def test_dead_letter_queue_must_be_the_configured_one(queue, dlq, clock):
-    """A configured dead-letter queue cannot be forgotten, nor be the queue itself."""
+    """A configured dead-letter queue cannot be forgotten, nor be the queue itself.
+
+    Source: Dead Letter Queues.
+    """
     worker = Worker(clock)
     with pytest.raises(ValueError, match="ingest-dlq"):
         Consumer(queue, ConsumerSettings(dead_letter_queue="ingest-dlq"), worker, clock)
     with pytest.raises(ConfigError, match="ingest cannot be its own"):
         Consumer(queue, ConsumerSettings(dead_letter_queue="ingest"), worker, clock, queue)
+
+
+# --- pull consumers -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pulling(queue, dlq):
+    """A pull consumer of the queue with the given settings, dead letters going to the other."""
+
+    def make(**values):
+        return PullConsumer(queue, PullSettings(dead_letter_queue="ingest-dlq", **values), dlq)
+
+    return make
+
+
+async def test_pull_gives_five_messages_unless_told(queue, pulling):
+    """A pull takes 5 messages by default, up to 100 when asked, and fewer if there are fewer.
+
+    Source: Pull consumers.
+    """
+    await queue.send_batch(texts(*"abcdefgh"))
+    first = await pulling().pull()
+    assert [(m.body, m.attempts) for m in first] == [(x.encode(), 1) for x in "abcde"]
+    assert [m.body for m in await pulling().pull(100)] == [b"f", b"g", b"h"]
+    assert await pulling().pull() == []
+
+
+async def test_pulled_message_is_invisible_for_its_timeout(queue, pulling, clock):
+    """A message nobody settled is pulled again after the visibility timeout, 30 s by default.
+
+    Source: Pull consumers.
+    """
+    await queue.send(b"1")
+    await pulling().pull()
+    await clock.advance(29.9)
+    assert await pulling().pull() == []
+    await clock.advance(0.2)
+    assert [m.attempts for m in await pulling().pull(visibility_timeout_ms=1000)] == [2]
+    await clock.advance(1.1)
+    assert [m.attempts for m in await pulling(visibility_timeout_ms=500).pull()] == [3]
+    await clock.advance(0.6)
+    assert len(await pulling().pull()) == 1
+
+
+async def test_acked_pull_is_gone(queue, pulling, clock):
+    """An ack by its lease removes a message for good and is counted.
+
+    Source: Pull consumers.
+    """
+    consumer = pulling()
+    await queue.send_batch(texts("a", "b"))
+    pulled = await consumer.pull()
+    settled = await consumer.settle([m.lease_id for m in pulled], [])
+    assert (settled.acks, settled.retries, settled.warnings) == (2, 0, {})
+    assert (consumer.delivered, (await queue.metrics()).backlog_count) == (2, 0)
+
+
+@pytest.mark.parametrize(("own", "seconds"), [(None, 20), (0, 0), (50, 50)])
+async def test_retried_pull_comes_after_its_delay(queue, pulling, clock, own, seconds):
+    """A retry's own delay goes before the consumer's, and 0 overrides it.
+
+    Source: Pull consumers.
+    """
+    consumer = pulling(retry_delay=20)
+    await queue.send(b"1")
+    (message,) = await consumer.pull()
+    settled = await consumer.settle([], [Retry(message.lease_id, own)])
+    assert (settled.acks, settled.retries, consumer.retried) == (0, 1, 1)
+    if seconds:
+        await clock.advance(seconds - 0.1)
+        assert await consumer.pull() == []
+        await clock.advance(0.2)
+    assert [m.attempts for m in await consumer.pull()] == [2]
+
+
+async def test_message_retried_too_often_is_dead(queue, dlq, pulling):
+    """After max_retries + 1 pulls a message that is given back moves to the dead-letter queue.
+
+    Source: Pull consumers; Dead Letter Queues.
+    """
+    consumer = pulling(max_retries=2)
+    await queue.send(b"1")
+    for attempt in (1, 2, 3):
+        (message,) = await consumer.pull()
+        assert message.attempts == attempt
+        assert (await consumer.settle([], [Retry(message.lease_id)])).retries == 1
+    assert await consumer.pull() == []
+    assert (consumer.retried, consumer.dead) == (2, 1)
+    assert [m.id for m in await dlq.peek(9)] == [message.id]
+
+
+async def test_message_abandoned_too_often_is_dead(queue, dlq, pulling, clock):
+    """A message whose last lease ran out is dead at the next pull, which goes on to others.
+
+    Source: Pull consumers; Dead Letter Queues.
+    """
+    consumer = pulling(max_retries=1, visibility_timeout_ms=1000)
+    await queue.send(b"bad", "text")
+    for _ in range(2):
+        assert len(await consumer.pull()) == 1
+        await clock.advance(1.1)
+    await queue.send(b"good", "text")
+    assert [m.body for m in await consumer.pull(1)] == [b"good"]
+    assert (consumer.dead, [m.body for m in await dlq.peek(9)]) == (1, [b"bad"])
+
+
+async def test_dead_pull_without_a_dead_letter_queue_is_lost_loudly(queue):
+    """Where there is no dead-letter queue it is deleted, counted and logged by its id.
+
+    Source: Pull consumers.
+    """
+    consumer = PullConsumer(queue, PullSettings(max_retries=0))
+    await queue.send(b"1")
+    (message,) = await consumer.pull()
+    with capture_logs() as logs:
+        await consumer.settle([], [Retry(message.lease_id)])
+    assert (consumer.dead, consumer.lost, (await queue.metrics()).backlog_count) == (0, 1, 0)
+    assert [(entry["log_level"], entry["ids"]) for entry in logs] == [("error", [message.id])]
+
+
+async def test_late_ack_counts_until_somebody_else_has_the_message(queue, pulling, clock):
+    """A lease that ran out may still be acked, but not once its message was pulled anew.
+
+    Source: Pull consumers.
+    """
+    consumer = pulling(visibility_timeout_ms=1000)
+    await queue.send_batch(texts("a", "b"))
+    late, stale = await consumer.pull()
+    await clock.advance(2)
+    assert (await consumer.settle([late.lease_id], [])).acks == 1
+    (again,) = await consumer.pull(visibility_timeout_ms=60_000)
+    await consumer.settle([stale.lease_id], [])
+    await consumer.settle([], [Retry(stale.lease_id)])
+    assert await consumer.pull() == []
+    assert [m.id for m in await queue.peek(9)] == [stale.id]
+    assert (await consumer.settle([again.lease_id], [])).acks == 1
+    assert (await queue.metrics()).backlog_count == 0
+
+
+async def test_strange_lease_id_is_a_warning(queue, pulling):
+    """What is no lease id is named in the warnings, and the others are settled.
+
+    Source: Pull consumers.
+    """
+    consumer = pulling()
+    await queue.send(b"1")
+    (message,) = await consumer.pull()
+    settled = await consumer.settle(["nonsense", message.lease_id], [Retry("ÿ"), Retry("bm8=")])
+    assert (settled.acks, settled.retries) == (1, 0)
+    assert settled.warnings == dict.fromkeys(("nonsense", "ÿ", "bm8="), "not a lease id")
+
+
+@pytest.mark.parametrize("wrong", [0, 101, -1, 2.5, True])
+async def test_pull_batch_size_limits(queue, pulling, wrong):
+    """A batch size outside 1 to 100 is refused and leases nothing.
+
+    Source: Pull consumers.
+    """
+    await queue.send(b"1")
+    with pytest.raises(PlatformError, match=r"^batch_size must be a whole number from 1 to 100$"):
+        await pulling().pull(wrong)
+    assert [m.attempts for m in await queue.peek(1)] == [0]
+
+
+async def test_visibility_timeout_is_at_most_12_hours(queue, pulling, clock):
+    """12 hours are a visibility timeout, a millisecond more is not.
+
+    Source: Limits.
+    """
+    await queue.send(b"1")
+    with pytest.raises(PlatformError, match=r"^visibility_timeout_ms must be .* to 43200000$"):
+        await pulling().pull(1, 43_200_001)
+    await pulling().pull(1, 43_200_000)
+    await clock.advance(43_199)
+    assert await pulling().pull() == []
+    await clock.advance(2)
+    assert len(await pulling().pull()) == 1
+
+
+async def test_retry_delay_outside_a_day_settles_nothing(queue, pulling):
+    """A delay that cannot be refuses the whole call: nothing of it is acked.
+
+    Source: Pull consumers.
+    """
+    await queue.send_batch(texts("a", "b"))
+    good, bad = await pulling().pull()
+    with pytest.raises(PlatformError, match=r"\(10203\)$"):
+        await pulling().settle([good.lease_id], [Retry(bad.lease_id, 86_401)])
+    assert (await queue.metrics()).backlog_count == 2
+
+
+async def test_two_pullers_never_hold_the_same_message(queue, pulling):
+    """What one puller was given, another is not, whichever of them asks.
+
+    Source: Pull consumers.
+    """
+    consumer = pulling()
+    await queue.send_batch(texts(*"x" * 50))
+    seen = []
+    for size in (1, 7, 20, 50):
+        seen += [m.id for m in await consumer.pull(size)]
+    assert len(seen) == len(set(seen)) == 50
+
+
+@pytest.mark.parametrize(
+    ("key", "least", "most"),
+    [
+        ("max_batch_size", 1, 100),
+        ("max_retries", 0, 100),
+        ("retry_delay", 0, 86_400),
+        ("visibility_timeout_ms", 0, 43_200_000),
+    ],
+)
+def test_pull_settings_keep_to_the_platforms_limits(key, least, most):
+    """The bounds are allowed; beyond them the error names key, limits and value.
+
+    Source: Limits.
+    """
+    for good in (least, most):
+        assert getattr(PullSettings(**{key: good}), key) == good
+    for bad in (least - 1, most + 1):
+        with pytest.raises(ConfigError) as refused:
+            PullSettings(**{key: bad})
+        text = f"queues.consumers: {key}: must be {least} to {most}, not {bad}"
+        assert str(refused.value) == text
 
 
 # --- whatever happens ---------------------------------------------------------------------------
@@ -1052,7 +1420,10 @@ many = settings(
     timeout=st.sampled_from([0, 1, 5]),
 )
 def test_each_batch_is_full_or_due(url, sends, size, timeout):
-    """Each batch is handed over when it is full, else exactly at its timeout; none is early."""
+    """Each batch is handed over when it is full, else exactly at its timeout; none is early.
+
+    Source: Batching, Retries and Delays; Delivery guarantees.
+    """
 
     async def scenario(driver, clock):
         queue, worker = Queue("q", driver, clock), Worker(clock)
@@ -1105,7 +1476,10 @@ courses = st.builds(
 @many
 @given(course=courses)
 def test_every_message_ends_in_exactly_one_place(url, course):
-    """Acked, dead or still queued: acks, retries, throws and reloads lose and double nothing."""
+    """Acked, dead or still queued: acks, retries, throws and reloads lose and double nothing.
+
+    Source: Batching, Retries and Delays; Delivery guarantees.
+    """
     fates = cycle(course.fates)
 
     async def scenario(driver, clock):

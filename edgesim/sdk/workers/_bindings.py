@@ -38,19 +38,42 @@ def _options(positional: tuple[Any, ...], keywords: dict[str, Any]) -> dict[str,
 class WorkerQueue(Binding):
     """A queue that this Worker produces to."""
 
-    async def send(self, body: Any = None, *options: Any, **keywords: Any) -> Any:
-        """Queue one message; options contentType and delaySeconds."""
-        return from_wire(await self._ask("send", body, **_options(options, keywords)))
+    async def send(self, *arguments: Any, **keywords: Any) -> Any:
+        """Queue one message, ``send(body)``; options contentType and delaySeconds."""
+        options = _options(arguments[1:], keywords)
+        body = [_sendable(each, options.get("contentType")) for each in arguments[:1]]
+        return from_wire(await self._ask("send", *body, **options))
 
     async def sendBatch(self, messages: Any, *options: Any, **keywords: Any) -> Any:
         """Queue up to 100 messages, each {"body", "contentType"?, "delaySeconds"?}."""
-        return from_wire(
-            await self._ask("sendBatch", list(messages), **_options(options, keywords))
-        )
+        sent = [
+            each | {"body": _sendable(each["body"], each.get("contentType"))}
+            if isinstance(each, dict) and "body" in each
+            else each
+            for each in messages
+        ]
+        return from_wire(await self._ask("sendBatch", sent, **_options(options, keywords)))
 
     async def metrics(self) -> Any:
         """Backlog count and bytes."""
         return from_wire(await self._ask("metrics"))
+
+
+def _sendable(body: Any, content_type: Any) -> Any:
+    """A message body without sets, which the wire would turn into lists.
+
+    JSON.stringify makes ``{}`` of a Set; V8 would clone it, which is refused here: no other form
+    could carry it to the consumer as a set.
+    """
+    if isinstance(body, dict):
+        return {key: _sendable(value, content_type) for key, value in body.items()}
+    if isinstance(body, list):
+        return [_sendable(value, content_type) for value in body]
+    if not isinstance(body, set | frozenset):
+        return body
+    if str(content_type).lower() == "v8":
+        raise TypeError("a set cannot be sent in a v8 message here; send a list")
+    return {}
 
 
 class Pipeline(Binding):

@@ -35,75 +35,78 @@ def wait_until(work: Awaitable[Any]) -> None:
 
 
 class Message:
-    """One message of a batch.  Of ack and retry the first call wins, the later one only warns."""
+    """One message of a batch.
 
-    def __init__(self, wire: dict[str, Any]) -> None:
+    Of ack, retry, and ackAll or retryAll on its batch, the first call wins; a later opposite one
+    only warns.
+    """
+
+    def __init__(self, wire: dict[str, Any], decisions: dict[str, Any]) -> None:
+        self._decisions = decisions
         self.id: str = wire["id"]
         self.attempts: int = wire["attempts"]
         self.timestamp = from_ms(wire["timestamp"])
         self.body: Any = from_wire(wire["body"])
-        self._decided: str | None = None
-        self._delay_seconds: float | None = None
 
     def ack(self) -> None:
         """Done with it, whatever happens to the rest of the batch."""
-        self._decide("ack")
+        self._decide("ack", None)
 
     def retry(
         self, options: dict[str, Any] | None = None, *, delaySeconds: float | None = None
     ) -> None:
         """Deliver it again, after ``delaySeconds``."""
-        delay = _delay(options, delaySeconds)
-        if self._decide("retry"):
-            self._delay_seconds = delay
+        self._decide("retry", _delay(options, delaySeconds))
 
-    def _decide(self, decision: str) -> bool:
-        if self._decided is None:
-            self._decided = decision
-            return True
-        if self._decided != decision:
+    def _decide(self, decision: str, delay: float | None) -> None:
+        made: dict[str, Any] = self._decisions["messages"]
+        whole = self._decisions["all"]
+        if self.id not in made and whole is None:
+            made[self.id] = (decision, delay)
+        elif (whole or made[self.id][0]) != decision:
+            earlier = f"{whole}All" if whole else made[self.id][0]
             warning = (
-                f"Received a call to {decision}() on message {self.id} after {self._decided}() was "
-                "already called. Calling one after the other has no effect."
+                f"Received a call to {decision}() on message {self.id} after {earlier}() was "
+                f"already called. Calling {decision}() on a message after calling {earlier}() has "
+                "no effect."
             )
             invocation().log("warn", [warning])
-        return False
 
 
 class MessageBatch:
     """What a queue handler is given."""
 
     def __init__(self, wire: dict[str, Any]) -> None:
+        # Messages write here as well, in waitUntil work too: it is what the platform settles by.
+        self._decisions: dict[str, Any] = {"messages": {}, "all": None, "delaySeconds": None}
         self.queue: str = wire["queue"]
-        self.messages = [Message(each) for each in wire["messages"]]
+        self.messages = [Message(each, self._decisions) for each in wire["messages"]]
         self.metadata: Any = from_wire(wire.get("metadata", {}))
-        self._decided: str | None = None
-        self._delay_seconds: float | None = None
 
     def ackAll(self) -> None:
         """As if ack() were called on every message that has no decision yet."""
-        self._decided = self._decided or "ack"
+        self._decide("ack", None)
 
     def retryAll(
         self, options: dict[str, Any] | None = None, *, delaySeconds: float | None = None
     ) -> None:
         """As if retry() were called on every message that has no decision yet."""
-        delay = _delay(options, delaySeconds)
-        if self._decided is None:
-            self._decided = "retry"
-            self._delay_seconds = delay
+        self._decide("retry", _delay(options, delaySeconds))
+
+    def _decide(self, decision: str, delay: float | None) -> None:
+        earlier = self._decisions["all"]
+        if earlier is None:
+            self._decisions |= {"all": decision, "delaySeconds": delay}
+        elif earlier != decision:
+            warning = (
+                f"Received a call to {decision}All() after {earlier}All() was already called. "
+                f"Calling {decision}All() after calling {earlier}All() has no effect."
+            )
+            invocation().log("warn", [warning])
 
     def _result(self) -> dict[str, Any]:
-        """Decisions made so far: per message, and for the rest ("ack", "retry" or None)."""
-        return {
-            "messages": {
-                each.id: (each._decided, each._delay_seconds)
-                for each in self.messages
-                if each._decided is not None
-            },
-            "all": self._decided,
-            "delaySeconds": self._delay_seconds,
-        }
+        """Decisions made: per message, and for the rest ("ack", "retry" or None); a live view."""
+        return self._decisions
 
 
 def _delay(options: Any, keyword: float | None) -> float | None:

@@ -56,7 +56,7 @@ def test_toml(tmp_path):
     text = 'name = "a"\nmain = "entry.py"\n[[queues.consumers]]\nqueue = "q"\n'
     config = load_worker(worker(tmp_path, text, "wrangler.toml"))
     assert config.settings.queues.consumers[0].queue == "q"
-    assert config.settings.queues.consumers[0].max_batch_size == 10
+    assert config.settings.queues.consumers[0].max_batch_timeout == 5
 
 
 def test_syntax_error_names_file_and_line(tmp_path):

@@ -17,7 +17,7 @@ async def test_timeouts_and_delays_pass_in_real_time():
     clock, done = Clock(), anyio.Event()
     delivered: list[tuple[bytes, float]] = []
 
-    async def deliver(batch):
+    async def deliver(batch, metrics):
         delivered.extend((m.body, clock.now() - start) for m in batch)
         if len(delivered) == 2:
             done.set()

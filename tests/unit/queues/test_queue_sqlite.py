@@ -94,8 +94,8 @@ async def test_messages_survive_reopening(path):
         assert await driver.names() == ["q"]
         leased = await driver.lease("q", 9, now, now + 1)
         assert [(m.id, m.attempts) for m in leased] == [("a", 2), ("b", 1)]
-        await driver.ack("q", ["a", "b", "c"])
-        assert await driver.depth("q") == Depth(0, 0)
+        assert await driver.ack("q", ["1:a", *(m.lease_id for m in leased)]) == 2
+        assert await driver.depth("q") == Depth(1, 1, 7, now + 60)
 
 
 async def test_acknowledged_sends_survive_sigkill(path):

@@ -22,10 +22,12 @@ class Row(msgspec.Struct):
     attempts: int = 0
     leased_until: float | None = None
 
-    def message(self):
-        """The message as a driver shows it."""
-        new = self.new
-        return Message(new.id, new.body, new.content_type, new.timestamp_ms, self.attempts)
+    def message(self, *, leased=False):
+        """The message as a driver shows it, or as it leases it."""
+        new, lease_id = self.new, f"{self.attempts}:{self.new.id}" if leased else ""
+        return Message(
+            new.id, new.body, new.content_type, new.timestamp_ms, self.attempts, lease_id
+        )
 
 
 def done(coroutine):
@@ -55,10 +57,12 @@ class StoreAndModel(RuleBasedStateMachine):
         return [row for row in self.rows if row.queue == queue]
 
     def picked(self, queue, picks):
-        """Some messages, of this queue or not, and an id that nobody has."""
+        """Leases of some messages, of this queue or not, and some that were never given."""
         rows = [self.rows[pick] for pick in picks if pick < len(self.rows)]
-        ids = [row.new.id for row in rows]
-        return [*ids, "nobody"], [row for row in rows if row.queue == queue]
+        leases = [row.message(leased=True).lease_id for row in rows]
+        earlier = [f"{row.attempts - 1}:{row.new.id}" for row in self.rows]
+        found = {row.new.id: row for row in rows if row.queue == queue}
+        return [*leases, *earlier, "1:nobody", "nonsense"], list(found.values())
 
     @rule(seconds=st.integers(1, 20))
     def time_passes(self, seconds):
@@ -74,36 +78,52 @@ class StoreAndModel(RuleBasedStateMachine):
         done(self.store.send(queue, batch))
         self.rows += [Row(queue, new, new.visible_at) for new in batch]
 
-    @rule(queue=queues, limit=st.integers(1, 5), seconds=st.integers(1, 30))
-    def lease(self, queue, limit, seconds):
+    @rule(
+        queue=queues,
+        limit=st.integers(1, 5),
+        seconds=st.integers(1, 30),
+        most=st.sampled_from([None, 3, 9]),
+    )
+    def lease(self, queue, limit, seconds, most):
         for row in self.of(queue):
             if row.leased_until is not None and row.leased_until <= self.now:
                 row.leased_until = None
         free = [r for r in self.of(queue) if r.leased_until is None and r.visible_at <= self.now]
-        expected = sorted(free, key=lambda row: row.visible_at)[:limit]
+        leased = sum(row.leased_until is not None for row in self.of(queue))
+        room = limit if most is None else max(0, min(limit, most - leased))
+        expected = sorted(free, key=lambda row: row.visible_at)[:room]
         for row in expected:
             row.leased_until = self.now + seconds
             row.attempts += 1
-        leased = done(self.store.lease(queue, limit, self.now, self.now + seconds))
-        assert leased == [row.message() for row in expected]
+        leased = done(self.store.lease(queue, limit, self.now, self.now + seconds, most))
+        assert leased == [row.message(leased=True) for row in expected]
 
     @rule(queue=queues, picks=picks)
     def ack(self, queue, picks):
-        ids, rows = self.picked(queue, picks)
-        done(self.store.ack(queue, ids))
+        leases, rows = self.picked(queue, picks)
+        assert done(self.store.ack(queue, leases)) == len(rows)
         self.rows = [row for row in self.rows if row not in rows]
 
     @rule(queue=queues, picks=picks, delay=st.integers(0, 20))
     def release(self, queue, picks, delay):
-        ids, rows = self.picked(queue, picks)
-        done(self.store.release(queue, ids, self.now + delay))
+        leases, rows = self.picked(queue, picks)
+        assert done(self.store.release(queue, leases, self.now + delay)) == len(rows)
         for row in rows:
             row.leased_until, row.visible_at = None, self.now + delay
 
     @rule(queue=queues, to=queues, picks=picks)
     def move(self, queue, to, picks):
-        ids, rows = self.picked(queue, picks)
-        done(self.store.move(queue, ids, to, self.now))
+        leases, rows = self.picked(queue, picks)
+        assert done(self.store.move(queue, leases, to, self.now)) == len(rows)
+        self.start_anew(rows, to)
+
+    @rule(queue=queues, to=queues, limit=st.integers(0, 5))
+    def redrive(self, queue, to, limit):
+        rows = sorted(self.of(queue), key=lambda row: row.new.timestamp_ms)[:limit]
+        assert done(self.store.redrive(queue, to, limit, self.now)) == len(rows)
+        self.start_anew(rows, to)
+
+    def start_anew(self, rows, to):
         for row in rows:
             row.queue, row.attempts, row.leased_until, row.visible_at = to, 0, None, self.now
 

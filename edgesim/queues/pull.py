@@ -1,0 +1,170 @@
+"""A pull consumer: messages are asked for, leased to whoever asked, and settled by their leases.
+
+Facts: the platform's pull API (https://developers.cloudflare.com/queues/configuration/pull-consumers/).
+A pull answers at once with what is visible.  A message whose lease runs out is visible again; after
+``max_retries`` + 1 deliveries it goes to the dead-letter queue, when it is given back or when the
+next pull finds it.  A lease that ran out may still be acked as long as nobody leased the message
+anew.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from edgesim.errors import ConfigError, PlatformError
+from edgesim.model import Message, Retry
+from edgesim.queues.dead_letters import DeadLetters
+from edgesim.queues.producer import DELAY_SECONDS_MAX, Queue, is_delay
+
+BATCH_SIZE_MAX = 100
+VISIBILITY_MS_MAX = 12 * 3_600_000
+
+_LIMITS = {
+    "max_batch_size": (1, BATCH_SIZE_MAX),
+    "max_retries": (0, 100),
+    "retry_delay": (0, DELAY_SECONDS_MAX),
+    "visibility_timeout_ms": (0, VISIBILITY_MS_MAX),
+}
+
+
+class PullSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The platform's settings of a pull consumer; ``retry_delay`` in seconds.
+
+    ``max_batch_size`` and ``visibility_timeout_ms`` are for pulls that do not say.  ConfigError for
+    a value outside the platform's limits.
+    """
+
+    max_batch_size: int = 5
+    max_retries: int = 3
+    retry_delay: float = 0.0
+    visibility_timeout_ms: int = 30_000
+    dead_letter_queue: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse here, not at the first pull."""
+        for key, (least, most) in _LIMITS.items():
+            value = getattr(self, key)
+            if not least <= value <= most:
+                raise ConfigError(
+                    "queues.consumers", key, f"must be {least} to {most}, not {value}"
+                )
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """What an ack call did; ``warnings`` by lease id, of leases that are none of this queue."""
+
+    acks: int
+    retries: int
+    warnings: dict[str, str]
+
+
+class PullConsumer:
+    """The pull consumer of a queue; counters as those of Consumer."""
+
+    def __init__(
+        self, queue: Queue, settings: PullSettings, dead_letter: Queue | None = None
+    ) -> None:
+        self.queue = queue
+        self.settings = settings
+        self.delivered = 0
+        self.retried = 0
+        self._dead_letters = DeadLetters(queue, settings.dead_letter_queue, dead_letter)
+
+    @property
+    def dead(self) -> int:
+        return self._dead_letters.dead
+
+    @property
+    def lost(self) -> int:
+        return self._dead_letters.lost
+
+    async def pull(
+        self, batch_size: int | None = None, visibility_timeout_ms: int | None = None
+    ) -> list[Message]:
+        """Up to ``batch_size`` messages that are visible now, leased; PlatformError for bad limits.
+
+        Their ``lease_id`` is what ``settle`` wants.
+        """
+        settings = self.settings
+        size = _checked("batch_size", batch_size, settings.max_batch_size, (1, BATCH_SIZE_MAX))
+        visibility_ms = _checked(
+            "visibility_timeout_ms",
+            visibility_timeout_ms,
+            settings.visibility_timeout_ms,
+            (0, VISIBILITY_MS_MAX),
+        )
+        pulled: list[Message] = []
+        while True:
+            leased = await self.queue.lease(size - len(pulled), visibility_ms / 1000)
+            pulled += [_lent(m) for m in leased if m.attempts <= settings.max_retries + 1]
+            # The last lease of these ran out: nobody gave them back to be buried then.
+            dead = [m for m in leased if m.attempts > settings.max_retries + 1]
+            if dead:
+                await self._dead_letters.bury(dead)
+            # Leases of 0 ms are over already: another look would find the same messages.
+            if not dead or len(pulled) == size or visibility_ms == 0:
+                return pulled
+
+    async def settle(self, acks: Sequence[str], retries: Sequence[Retry]) -> Settled:
+        """End leases: acked messages are gone, retried ones come again (``id`` is the lease's).
+
+        PlatformError for a delay that cannot be, and then nothing is settled.
+        """
+        for retry in retries:
+            if retry.delay_seconds is not None and not is_delay(retry.delay_seconds):
+                raise PlatformError(
+                    f"retry delay of {retry.delay_seconds} seconds is not within 0 and "
+                    f"{DELAY_SECONDS_MAX} (10203)"
+                )
+        warnings: dict[str, str] = {}
+        done = [message for each in acks if (message := _returned(each, warnings))]
+        acked = await self.queue.ack([message.lease_id for message in done]) if done else 0
+        self.delivered += acked
+        retried = 0
+        for retry in retries:
+            message = _returned(retry.id, warnings)
+            if message is not None:
+                retried += await self._retry(message, retry.delay_seconds)
+        return Settled(acked, retried, warnings)
+
+    async def _retry(self, message: Message, delay: float | None) -> int:
+        if message.attempts > self.settings.max_retries:
+            before = self.dead + self.lost
+            await self._dead_letters.bury([message])
+            return self.dead + self.lost - before
+        seconds = self.settings.retry_delay if delay is None else delay
+        released = await self.queue.release([message.lease_id], seconds)
+        self.retried += released
+        return released
+
+
+def _checked(name: str, value: Any, default: int, limits: tuple[int, int]) -> int:
+    if value is None:
+        return default
+    least, most = limits
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise PlatformError(f"{name} must be a whole number from {least} to {most}")
+    return value
+
+
+def _lent(message: Message) -> Message:
+    """The message under a lease id that also tells, when it comes back, what is known of it now."""
+    token = msgspec.json.encode((message.attempts, message.id, message.lease_id))
+    return replace(message, lease_id=base64.urlsafe_b64encode(token).decode())
+
+
+def _returned(lease_id: str, warnings: dict[str, str]) -> Message | None:
+    """What the lease id tells of its message; None, and a warning, for one that we never gave."""
+    try:
+        token = base64.b64decode(lease_id.encode(), altchars=b"-_", validate=True)
+        attempts, message_id, lease = msgspec.json.decode(token, type=tuple[int, str, str])
+    except (binascii.Error, UnicodeEncodeError, msgspec.DecodeError):
+        warnings[lease_id] = "not a lease id"
+        return None
+    return Message(message_id, b"", "bytes", 0, attempts, lease)

@@ -1,0 +1,149 @@
+"""A world for queues in tests: time that only passes when told to, far sides, failing stores."""
+
+import asyncio
+from contextlib import asynccontextmanager, contextmanager
+
+import anyio
+
+from edgesim.clock import Clock
+from edgesim.errors import RunError
+from edgesim.model import BatchResult, Retry
+from edgesim.queues.producer import MessageSendRequest
+
+
+class Jump:
+    """A selector without an outside world: waiting moves the clock to the next timer."""
+
+    def __init__(self, loop):
+        self.loop = loop
+
+    def select(self, timeout):
+        if timeout is None:
+            raise RuntimeError("stuck: nothing can run and no timer is set")
+        self.loop.now += timeout
+        return []
+
+
+class VirtualLoop(asyncio.BaseEventLoop):
+    """An event loop in which no time is waited for."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = 0.0
+        self._selector = Jump(self)
+
+    def time(self):
+        return self.now
+
+    def _process_events(self, events):
+        pass
+
+    def _write_to_self(self):
+        pass
+
+
+class VirtualClock(Clock):
+    """Unix time that goes with the loop; ``skew`` is what somebody set the clock by."""
+
+    start = 1_800_000_000.0
+
+    def __init__(self):
+        super().__init__(seed=1)
+        self.skew = 0.0
+
+    def now(self):
+        return self.start + anyio.current_time() + self.skew
+
+    async def advance(self, seconds):
+        """Let virtual time pass, and all that is due by then happen."""
+        await anyio.sleep(seconds)
+        await settled()
+
+
+async def settled():
+    """Wait until nothing can run: before that, virtual time does not move at all."""
+    await anyio.sleep(1e-6)
+
+
+class Worker:
+    """The far side of a consumer: records each batch, takes its time, answers by ``decide``."""
+
+    def __init__(self, clock, decide=None, takes=0.0):
+        self.clock = clock
+        self.decide = decide or (lambda batch: BatchResult(acks=[m.id for m in batch]))
+        self.takes = takes
+        self.batches = []
+        self.times = []
+        self.metrics = []
+        self.running = 0
+        self.most = 0
+
+    async def __call__(self, batch, metrics=None):
+        self.batches.append(list(batch))
+        self.metrics.append(metrics)
+        self.times.append(round(anyio.current_time(), 3))
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            await anyio.sleep(self.takes)
+            return self.decide(batch)
+        finally:
+            self.running -= 1
+
+    @property
+    def bodies(self):
+        return [[m.body.decode() for m in batch] for batch in self.batches]
+
+    @property
+    def messages(self):
+        return [m for batch in self.batches for m in batch]
+
+
+class Unreliable:
+    """A driver whose operations named in ``broken`` fail and in ``slow`` take a second."""
+
+    def __init__(self, driver):
+        self.driver = driver
+        self.broken = set()
+        self.slow = set()
+        self.calls = []
+
+    def __getattr__(self, name):
+        async def call(*args):
+            self.calls.append(name)
+            if name in self.slow:
+                await anyio.sleep(1)
+            if name in self.broken:
+                raise RunError(f"{name} failed")
+            return await getattr(self.driver, name)(*args)
+
+        return call
+
+
+def retry_all(batch, delay_seconds=None):
+    """Decide that every message of the batch comes again."""
+    return BatchResult(retries=[Retry(m.id, delay_seconds) for m in batch])
+
+
+def texts(*bodies):
+    """Text messages for a batch."""
+    return [MessageSendRequest(body.encode(), "text") for body in bodies]
+
+
+@asynccontextmanager
+async def consuming(consumer):
+    """``consumer`` at work until the block ends."""
+    async with anyio.create_task_group() as group:
+        group.start_soon(consumer.run)
+        await settled()
+        yield consumer
+        group.cancel_scope.cancel()
+
+
+URLS = {"memory": "memory:", "sqlite": "sqlite:{folder}/state/queues.db"}
+
+
+@contextmanager
+def store_url(request, folder):
+    """A fresh store of the driver that the fixture's parameter names; no row here, no test."""
+    yield URLS[request.param].format(folder=folder)
