@@ -28,7 +28,7 @@ from edgesim.simulator import Simulator
 
 PREFIX = "/cdn-cgi/edgesim"
 DRAIN_SECONDS = 60.0
-_LOOPBACK = {"127.0.0.1", "localhost", "::1", "[::1]"}
+LOOPBACK = {"127.0.0.1", "localhost", "::1", "[::1]"}
 
 
 class _Wanted(msgspec.Struct, forbid_unknown_fields=True):
@@ -79,7 +79,7 @@ def _refusal(request: Request, token: str | None) -> str | None:
             return "the admin endpoints need the token: Authorization: Bearer EDGESIM_ADMIN_TOKEN"
         return None
     name = urlsplit(f"//{host}").hostname or ""
-    if name not in _LOOPBACK and not name.endswith(".localhost"):
+    if name not in LOOPBACK and not name.endswith(".localhost"):
         return f"the admin endpoints do not answer to the host name {name!r}"
     return None
 

@@ -18,6 +18,7 @@ from edgesim.simulator import Simulator
 BODY_BYTES_MAX = 100_000_000
 """The platform's request body limit on its lower plans; 413 above."""
 ADMIN_PREFIX = "/cdn-cgi/"
+API_PREFIX = "/client/v4/accounts/"
 
 
 class Front:
@@ -25,6 +26,7 @@ class Front:
 
     def __init__(self) -> None:
         self.admin: ASGIApp | None = None
+        self.api: ASGIApp | None = None
         self._simulator: Simulator | None = None
         self._available = anyio.Event()
 
@@ -48,6 +50,8 @@ class Front:
             return
         if scope["path"].startswith(ADMIN_PREFIX) and self.admin is not None:
             await self.admin(scope, receive, send)
+        elif self.api is not None and _is_for_api(scope):
+            await self.api(scope, receive, send)
         else:
             try:
                 body = await _read_body(receive)
@@ -66,6 +70,17 @@ class Front:
             known = ", ".join(simulator.workers)
             return _plain(404, f"there is no Worker named {name!r}; known: {known}")
         return await simulator.fetch(request, name)
+
+
+def _is_for_api(scope: Scope) -> bool:
+    """The API has a host of its own on the platform; here it leaves named Workers theirs."""
+    path: str = scope["path"]
+    if not path.startswith(API_PREFIX):
+        return False
+    after_account = path.removeprefix(API_PREFIX).partition("/")[2]
+    host: bytes = dict(scope["headers"]).get(b"host", b"")
+    named = local_name(host.decode("latin-1").partition(":")[0])
+    return after_account.partition("/")[0] == "queues" and named is None
 
 
 async def _read_body(receive: Receive) -> bytes | None:

@@ -26,6 +26,7 @@ from edgesim.config import Environment, Project
 from edgesim.dev.admin import admin_app
 from edgesim.dev.front import Front
 from edgesim.dev.presence import Owner, own
+from edgesim.dev.queues_api import queues_api
 from edgesim.dev.reload import changes, is_configuration, reload_workers
 from edgesim.errors import ConfigError, EdgesimError, UsageError, WorkerLoadError
 from edgesim.isolates.limits import KERNEL_GUARDS
@@ -81,6 +82,9 @@ class DevServer:
         with own(project.state) as ownership, _listen(self._options) as listener:
             token = self._token()
             self._front.admin = admin_app(self._front, token)
+            self._front.api = queues_api(
+                self._front, self._environment.api_token, loopback=self._options.host in LOOPBACK
+            )
             url = f"http://{_shown(self._options.host)}:{listener.getsockname()[1]}"
 
             def up() -> None:

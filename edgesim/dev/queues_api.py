@@ -1,0 +1,273 @@
+"""The platform's HTTP API of queues: pull, ack, and pushing messages, as its clients call it.
+
+``/client/v4/accounts/{account}/queues/{queue}/messages...``, where the account may be any and the
+queue is its name or the id that the list of queues shows.  Facts:
+https://developers.cloudflare.com/queues/configuration/pull-consumers/ and the API reference; their
+envelope (success, errors, messages, result) is kept.  Bodies of json and bytes come base64-encoded,
+text as it is; v8 is base64 of edgesim's own encoding, as undecodable to others as the platform's.
+
+Every request needs a bearer token.  With EDGESIM_API_TOKEN set it must be that one.  Without it any
+token will do on loopback, as the client has one anyway, and a web page cannot send one to a server
+that never allows it to; beyond loopback everything is refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+import structlog
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from edgesim.dev.admin import LOOPBACK
+from edgesim.dev.front import Front
+from edgesim.errors import EdgesimError, PlatformError
+from edgesim.model import Message, Retry
+from edgesim.queues.encoding import content_type_of, encode
+from edgesim.queues.producer import MessageSendRequest, Metrics, Queue
+from edgesim.queues.pull import PullConsumer
+from edgesim.simulator import Simulator
+
+PREFIX = "/client/v4/accounts/{account}/queues"
+BODY_BYTES_MAX = 2_000_000
+"""Well over a batch of 256 KB, escaped as wastefully as JSON allows."""
+
+log = structlog.get_logger()
+
+
+class _RefusedError(Exception):
+    """An answer other than success: the HTTP status, and the platform's error code and text."""
+
+    def __init__(self, status: int, code: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class _Pull(msgspec.Struct):
+    batch_size: int | None = None
+    visibility_timeout_ms: int | None = None
+    visibility_timeout: int | None = None  # its name in older documentation
+
+
+class _Ack(msgspec.Struct):
+    lease_id: str
+
+
+class _Retry(msgspec.Struct):
+    lease_id: str
+    delay_seconds: float | None = None
+
+
+class _Settle(msgspec.Struct):
+    acks: list[_Ack] = []
+    retries: list[_Retry] = []
+
+
+class _Push(msgspec.Struct):
+    body: Any
+    content_type: str = "json"
+    delay_seconds: float | None = None
+
+
+class _PushBatch(msgspec.Struct):
+    messages: list[_Push]
+    delay_seconds: float | None = None
+
+
+Endpoint = Callable[[Simulator, Request], Awaitable[Any]]
+
+
+def queues_api(front: Front, token: str | None, *, loopback: bool) -> ASGIApp:
+    """The application; ``token`` None: any on loopback, none elsewhere."""
+
+    def guarded(endpoint: Endpoint) -> Callable[[Request], Awaitable[JSONResponse]]:
+        async def serve(request: Request) -> JSONResponse:
+            try:
+                _authenticate(request, token, loopback=loopback)
+                result = await endpoint(await front.simulator(), request)
+            except _RefusedError as refused:
+                return _failure(refused.status, refused.code, str(refused))
+            except PlatformError as error:
+                return _failure(*_status_and_code(error.message), error.message)
+            except EdgesimError as error:
+                log.error("queues API request failed", error=str(error))
+                return _failure(500, 15000, str(error))
+            return JSONResponse({"success": True, "errors": [], "messages": [], "result": result})
+
+        return serve
+
+    queue = PREFIX + "/{queue}"
+    return Starlette(
+        routes=[
+            Route(PREFIX, guarded(_list), methods=["GET"]),
+            Route(f"{queue}/messages", guarded(_push), methods=["POST"]),
+            Route(f"{queue}/messages/batch", guarded(_push_batch), methods=["POST"]),
+            Route(f"{queue}/messages/pull", guarded(_pull), methods=["POST"]),
+            Route(f"{queue}/messages/ack", guarded(_settle), methods=["POST"]),
+        ]
+    )
+
+
+def queue_id(name: str) -> str:
+    """The id of a queue in this API: 32 hex digits, as on the platform."""
+    return hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
+
+
+# --- endpoints ---
+
+
+async def _list(simulator: Simulator, request: Request) -> Any:
+    return [
+        {"queue_id": queue_id(name), "queue_name": name}
+        for name in sorted(simulator.queue_names() | simulator.pull_consumers.keys())
+    ]
+
+
+async def _push(simulator: Simulator, request: Request) -> Any:
+    queue = _queue(simulator, request)
+    sent = _encoded(await _body(request, _Push))
+    return _metadata(await queue.send(sent.body, sent.content_type, sent.delay_seconds))
+
+
+async def _push_batch(simulator: Simulator, request: Request) -> Any:
+    queue = _queue(simulator, request)
+    batch = await _body(request, _PushBatch)
+    messages = [_encoded(each) for each in batch.messages]
+    return _metadata(await queue.send_batch(messages, batch.delay_seconds))
+
+
+async def _pull(simulator: Simulator, request: Request) -> Any:
+    consumer = _consumer(simulator, request)
+    wanted = await _body(request, _Pull)
+    visibility_ms = wanted.visibility_timeout_ms
+    if visibility_ms is None:
+        visibility_ms = wanted.visibility_timeout
+    messages = await consumer.pull(wanted.batch_size, visibility_ms)
+    metrics = await consumer.queue.metrics()
+    return {
+        "message_backlog_count": metrics.backlog_count,
+        "messages": [_shown(message) for message in messages],
+        **_metadata(metrics),
+    }
+
+
+async def _settle(simulator: Simulator, request: Request) -> Any:
+    consumer = _consumer(simulator, request)
+    wanted = await _body(request, _Settle)
+    settled = await consumer.settle(
+        [each.lease_id for each in wanted.acks],
+        [Retry(each.lease_id, each.delay_seconds) for each in wanted.retries],
+    )
+    return {
+        "ackCount": settled.acks,
+        "retryCount": settled.retries,
+        "warnings": settled.warnings,
+    }
+
+
+# --- what they share ---
+
+
+def _authenticate(request: Request, token: str | None, *, loopback: bool) -> None:
+    host = request.headers.get("host", "")
+    origin = request.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != host:
+        raise _RefusedError(403, 10000, "a page of another origin may not use the API")
+    name = urlsplit(f"//{host}").hostname or ""
+    if loopback and name not in LOOPBACK:
+        raise _RefusedError(403, 10000, f"the API does not answer to the host name {name!r}")
+    if token is None and not loopback:
+        raise _RefusedError(403, 10000, "beyond loopback the API needs EDGESIM_API_TOKEN to be set")
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not given.strip():
+        raise _RefusedError(401, 10000, "Authentication error: no Authorization: Bearer TOKEN")
+    if token is not None and not hmac.compare_digest(given.strip().encode(), token.encode()):
+        raise _RefusedError(403, 10000, "Authentication error: the token is not EDGESIM_API_TOKEN")
+
+
+def _queue(simulator: Simulator, request: Request) -> Queue:
+    asked = request.path_params["queue"]
+    for name in simulator.queue_names() | simulator.pull_consumers.keys():
+        if asked in {name, queue_id(name)}:
+            return simulator.queue(name)
+    raise _RefusedError(404, 10104, f"there is no queue {asked!r} (10104)")
+
+
+def _consumer(simulator: Simulator, request: Request) -> PullConsumer:
+    name = _queue(simulator, request).name
+    consumer = simulator.pull_consumers.get(name)
+    if consumer is None:
+        raise _RefusedError(
+            400, 15000, f"queue {name!r} has no pull consumer: [queues.{name}.pull] in edgesim.toml"
+        )
+    return consumer
+
+
+async def _body(request: Request, kind: type[Any]) -> Any:
+    content = bytearray()
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > BODY_BYTES_MAX:
+            raise _RefusedError(413, 10205, f"the body is over {BODY_BYTES_MAX} bytes")
+    try:
+        return msgspec.json.decode(bytes(content) or b"{}", type=kind)
+    except msgspec.DecodeError as error:  # ValidationError too
+        raise _RefusedError(400, 10207, f"bad JSON: {error} (10207)") from error
+
+
+def _encoded(message: _Push) -> MessageSendRequest:
+    content_type = content_type_of(message.content_type)
+    if content_type not in {"json", "text"}:
+        raise PlatformError(
+            f"content_type must be json or text, not {message.content_type} (10207)"
+        )
+    return MessageSendRequest(
+        encode(message.body, content_type), content_type, message.delay_seconds
+    )
+
+
+def _shown(message: Message) -> dict[str, Any]:
+    plain = message.content_type == "text"
+    return {
+        "id": message.id,
+        "body": message.body.decode() if plain else base64.b64encode(message.body).decode(),
+        "timestamp_ms": message.timestamp_ms,
+        "attempts": message.attempts,
+        "metadata": {"CF-Content-Type": message.content_type},
+        "lease_id": message.lease_id,
+    }
+
+
+def _metadata(metrics: Metrics) -> dict[str, Any]:
+    shown = {
+        "backlog_count": metrics.backlog_count,
+        "backlog_bytes": metrics.backlog_bytes,
+        "oldest_message_timestamp_ms": metrics.oldest_message_timestamp_ms or 0,
+    }
+    return {"metadata": {"metrics": shown}}
+
+
+def _status_and_code(message: str) -> tuple[int, int]:
+    """The code at the end of a queue's error, else that of a bad body; and the status for it."""
+    digits = message[message.rfind("(") + 1 :].rstrip(")")
+    code = int(digits) if digits.isdigit() else 10207
+    if code in {10204, 10205, 10206}:
+        return 413, code
+    return (429 if code // 10 == 1025 else 400), code
+
+
+def _failure(status: int, code: int, message: str) -> JSONResponse:
+    errors = [{"code": code, "message": message}]
+    return JSONResponse(
+        {"success": False, "errors": errors, "messages": [], "result": None}, status
+    )
