@@ -39,11 +39,18 @@ async def open_backends(
     keys = {}
     if urls.scheme_of(where.r2) == "s3":
         keys = {"access_key": environment.s3_access_key, "secret_key": environment.s3_secret_key}
+    nats = {}
+    if urls.scheme_of(where.queues) == "nats":
+        nats = {
+            "user": environment.nats_user,
+            "password": environment.nats_password,
+            "token": environment.nats_token,
+        }
     async with AsyncExitStack() as stack:
         r2 = await stack.enter_async_context(
             open_r2(where.r2, clock, project.state / "r2-local", **keys)
         )
-        queues = await stack.enter_async_context(open_queues(where.queues, clock))
+        queues = await stack.enter_async_context(open_queues(where.queues, clock, **nats))
         database = await stack.enter_async_context(
             open_clickhouse(
                 where.clickhouse, environment.clickhouse_user, environment.clickhouse_password

@@ -1,14 +1,18 @@
 """A world for queues in tests: time that only passes when told to, far sides, failing stores."""
 
 import asyncio
-from contextlib import asynccontextmanager, contextmanager
+import uuid
+from contextlib import asynccontextmanager
 
 import anyio
+from anyio.from_thread import start_blocking_portal
 
 from edgesim.clock import Clock
 from edgesim.errors import RunError
 from edgesim.model import BatchResult, Retry
+from edgesim.queues.driver import DRIVERS
 from edgesim.queues.producer import MessageSendRequest
+from edgesim.urls import opener, scheme_of
 
 
 class Jump:
@@ -140,10 +144,58 @@ async def consuming(consumer):
         group.cancel_scope.cancel()
 
 
-URLS = {"memory": "memory:", "sqlite": "sqlite:{folder}/state/queues.db"}
+URLS = {
+    "memory": "memory:",
+    "sqlite": "sqlite:{folder}/state/queues.db",
+    "nats": "nats://{server}/{name}",
+}
 
 
-@contextmanager
-def store_url(request, folder):
+class ClockOf(Clock):
+    """The clock of a virtual loop, for a thread that the loop waits for."""
+
+    def __init__(self, clock, loop):
+        super().__init__(seed=2)
+        self._clock = clock
+        self._loop = loop
+
+    def now(self):
+        return self._clock.start + self._loop.time() + self._clock.skew
+
+
+class Elsewhere:
+    """A driver in a thread with a real event loop; virtual time stands still while it works."""
+
+    def __init__(self, driver, portal):
+        self._driver = driver
+        self._portal = portal
+
+    def __getattr__(self, name):
+        async def call(*args):
+            return self._portal.call(getattr(self._driver, name), *args)
+
+        return call
+
+
+@asynccontextmanager
+async def open_in_virtual_time(url, clock):
+    """The store of that URL, for tests on a VirtualLoop."""
+    open_queues = opener("queues", url, DRIVERS)
+    if scheme_of(url) != "nats":
+        async with open_queues(url, clock) as driver:
+            yield driver
+        return
+    beside = ClockOf(clock, asyncio.get_running_loop())
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(open_queues(url, beside)) as driver,
+    ):
+        yield Elsewhere(driver, portal)
+
+
+def url_of(request, folder):
     """A fresh store of the driver that the fixture's parameter names; no row here, no test."""
-    yield URLS[request.param].format(folder=folder)
+    values = {"folder": folder, "name": uuid.uuid4().hex[:8], "server": ""}
+    if request.param == "nats":
+        values["server"] = request.getfixturevalue("nats").address
+    return URLS[request.param].format(**values)

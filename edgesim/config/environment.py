@@ -18,6 +18,9 @@ class Environment(msgspec.Struct, frozen=True):
     s3_secret_key: str | None = None
     clickhouse_user: str | None = None
     clickhouse_password: str | None = None
+    nats_user: str | None = None
+    nats_password: str | None = None
+    nats_token: str | None = None
     admin_token: str | None = None
     api_token: str | None = None
 

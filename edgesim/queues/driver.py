@@ -11,6 +11,7 @@ from edgesim.model import ContentType, Message
 
 DRIVERS = {
     "memory": "edgesim.queues.memory:open_queues",
+    "nats": "edgesim.queues.nats:open_queues",
     "sqlite": "edgesim.queues.sqlite:open_queues",
 }
 

@@ -18,7 +18,7 @@ from edgesim.model import HttpRequest, read_all
 from edgesim.queues.driver import DRIVERS
 from edgesim.queues.encoding import decode
 from edgesim.simulator import open_simulator
-from tests.queues_world import store_url
+from tests.queues_world import url_of
 
 pytestmark = pytest.mark.anyio
 
@@ -118,14 +118,13 @@ def running(request, tmp_path):
         (folder / "entry.py").write_text(
             WORKER.format(fetch=indented(fetch, 12), queue=indented(queue, 8))
         )
-        with store_url(request, tmp_path) as url:
-            project = load_project(tmp_path, Overrides(queues=url))
-            clock = Clock()
-            async with (
-                open_backends(project, Environment(), clock) as backends,
-                open_simulator(project, backends, clock) as simulator,
-            ):
-                yield World(simulator)
+        project = load_project(tmp_path, Overrides(queues=url_of(request, tmp_path)))
+        clock = Clock()
+        async with (
+            open_backends(project, Environment(), clock) as backends,
+            open_simulator(project, backends, clock) as simulator,
+        ):
+            yield World(simulator)
 
     return run
 

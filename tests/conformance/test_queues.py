@@ -30,14 +30,15 @@ from tests.queues_world import (
     VirtualLoop,
     Worker,
     consuming,
+    open_in_virtual_time,
     retry_all,
     settled,
     texts,
+    url_of,
 )
 
 pytestmark = pytest.mark.anyio
 
-URLS = {"memory": "memory:", "sqlite": "sqlite:{folder}/state/queues.db"}
 DAY = 86_400
 
 
@@ -56,13 +57,13 @@ def clock():
 @pytest.fixture(params=sorted(DRIVERS))
 def url(request, tmp_path):
     """A fresh store of each driver; one without a row in URLS fails here."""
-    return URLS[request.param].format(folder=tmp_path)
+    return url_of(request, tmp_path)
 
 
 @pytest.fixture
 async def driver(url, clock):
     """The open store."""
-    async with opener("queues", url, DRIVERS)(url, clock) as driver:
+    async with open_in_virtual_time(url, clock) as driver:
         yield driver
 
 
@@ -100,7 +101,7 @@ def test_driver_says_whether_it_is_deterministic(scheme):
     Source: ours, the contract of a store.
     """
     module = importlib.import_module(DRIVERS[scheme].partition(":")[0])
-    assert module.DETERMINISTIC is True
+    assert module.DETERMINISTIC is (scheme != "nats")
 
 
 @pytest.mark.parametrize("bad", ["memory:name", "sqlite:"])
@@ -1396,7 +1397,7 @@ def virtually(scenario, url):
 
     async def run():
         clock = VirtualClock()
-        async with opener("queues", url, DRIVERS)(url, clock) as driver:
+        async with open_in_virtual_time(url, clock) as driver:
             for name in await driver.names():
                 await driver.purge(name)
             await scenario(driver, clock)
