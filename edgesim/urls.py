@@ -44,7 +44,7 @@ def opener(primitive: str, url: str, drivers: Mapping[str, str]) -> Any:
             raise
         raise UsageError(
             f"the {primitive} backend {redact(url)!r} needs the package {error.name!r}; "
-            f"install it with: pip install {error.name}"
+            f"install it with: pip install 'edgesim[{scheme_of(url)}]'"
         ) from error
 
 

@@ -51,8 +51,8 @@ class VirtualClock(Clock):
 
     start = 1_800_000_000.0
 
-    def __init__(self):
-        super().__init__(seed=1)
+    def __init__(self, seed=1):
+        super().__init__(seed)
         self.skew = 0.0
 
     def now(self):

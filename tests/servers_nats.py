@@ -22,7 +22,10 @@ START_SECONDS = 20.0
 class NatsServer:
     """One server in a folder of its own, on ports that it keeps over restarts."""
 
-    def __init__(self, folder: Path, name: str = "n1", extra: str = "") -> None:
+    def __init__(
+        self, folder: Path, name: str = "n1", extra: str = "", *, jetstream: bool = True
+    ) -> None:
+        self.name = name
         self.port, self._http = _free_port(), _free_port()
         self._folder = folder / name
         self._folder.mkdir(parents=True)
@@ -30,7 +33,8 @@ class NatsServer:
         self._config.write_text(
             f'server_name: {name}\nlisten: "127.0.0.1:{self.port}"\n'
             f'http: "127.0.0.1:{self._http}"\n'
-            f'jetstream {{ store_dir: "{self._folder}/js" }}\n{extra}'
+            + (f'jetstream {{ store_dir: "{self._folder}/js" }}\n' if jetstream else "")
+            + extra
         )
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -31,9 +31,10 @@ from edgesim.errors import RunError
 
 REQUEST_SECONDS = 15.0
 """How long a request is repeated: longer than a three-node cluster takes to elect a leader."""
+FETCH_SECONDS = 1.0
 ANSWER_SECONDS = 3.0
 """How long one answer is waited for."""
-CONNECT_SECONDS = 5.0
+CONNECT_SECONDS = 3.0
 OVERHEAD_BYTES = 512
 """What the store counts for every message beside its body: each is padded to it.
 
@@ -50,7 +51,7 @@ _PAUSE_SECONDS = 0.1
 _RECONNECT_SECONDS = 1
 _PAGE = 256
 _DUPLICATE_IN_BATCH = 10201
-_NOT_FOUND = {10014, 10059}  # consumer, stream
+_NOT_FOUND = {10014, 10037, 10059}  # consumer, message, stream
 _TRANSIENT = {10008, 10009, 10074, 10076, 10077}
 """No leader, not current, no quorum: a cluster that is electing.  10077: the store is busy."""
 
@@ -96,6 +97,20 @@ class Delivered(msgspec.Struct):
     stream_seq: int = 0
 
 
+class Cluster(msgspec.Struct):
+    """Who serves a stream; no leader, no answers."""
+
+    leader: str | None = None
+
+
+class Read(msgspec.Struct):
+    """A message as the API gives it: bytes are base64."""
+
+    subject: str
+    hdrs: bytes = b""
+    data: bytes = b""
+
+
 class Answer(msgspec.Struct):
     """Any answer of the API, as far as it is needed here."""
 
@@ -105,6 +120,8 @@ class Answer(msgspec.Struct):
     delivered: Delivered = msgspec.field(default_factory=Delivered)
     num_pending: int = 0
     num_ack_pending: int = 0
+    cluster: Cluster = msgspec.field(default_factory=Cluster)
+    message: Read | None = None
     purged: int = 0
     duplicate: bool = False
     streams: list[Answer] = []
@@ -164,18 +181,18 @@ class JetStream:
         """Acknowledge in one of JetStream's ways; returns when the server has it."""
         await self._ask(reply, kind)
 
-    async def hint(self, subject: str, body: bytes = b"") -> None:
+    async def hint(self, subject: str, body: bytes) -> None:
         """Tell whoever listens, without any guarantee."""
         try:
             await self._client.publish(subject, body)
         except nats.errors.Error as error:
             log.debug("hint not sent", subject=subject, error=str(error))
 
-    async def listen(self, subject: str, heard: Callable[[str], None]) -> None:
-        """Call ``heard`` with the subject of every hint of others."""
+    async def listen(self, subject: str, heard: Callable[[str, bytes], None]) -> None:
+        """Call ``heard`` with subject and body of every hint of others."""
 
         async def receive(message: Msg) -> None:
-            heard(message.subject)
+            heard(message.subject, message.data)
 
         await self._client.subscribe(subject, cb=receive)
 
@@ -222,12 +239,17 @@ class JetStream:
     async def fetch(self, stream: str, consumer: str, limit: int) -> list[Stored]:
         """Up to ``limit`` messages that the consumer may be given now; their replies lease them."""
         body = msgspec.json.encode({"batch": limit, "no_wait": True})
-        subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
-        # Not repeated: what came of a request whose answer was lost is given again in time.
+        found: list[Stored] = []
         try:
-            return (await self._collect(subject, body, limit))[0]
-        except (nats.errors.Error, TimeoutError) as error:
+            subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
+            await self._collect(subject, body, found, limit, FETCH_SECONDS)
+        except nats.errors.TimeoutError:
+            # A consumer that reaches its limit meanwhile does not say so.  What was on its way when
+            # we gave up is given again in time.
+            log.debug("fetch not ended", stream=stream, found=len(found), limit=limit)
+        except nats.errors.Error as error:
             raise self._unanswered(error) from error
+        return found
 
     async def read(
         self, stream: str, subject: str, after: int, limit: int
@@ -236,9 +258,13 @@ class JetStream:
         body = msgspec.json.encode(
             {"batch": min(limit, _PAGE), "seq": after + 1, "next_by_subj": subject}
         )
-        page, end = await self._until_answered(
-            partial(self._collect, f"$JS.API.DIRECT.GET.{stream}", body, None)
-        )
+        page: list[Stored] = []
+
+        async def once() -> Mapping[str, str]:
+            page.clear()
+            return await self._collect(f"$JS.API.DIRECT.GET.{stream}", body, page)
+
+        end = await self._until_answered(once)
         return page, bool(page) and end.get("Nats-Num-Pending", "0") != "0"
 
     async def pages(self, stream: str, limit: int) -> AsyncIterator[list[Stored]]:
@@ -257,32 +283,43 @@ class JetStream:
         return page[0] if page else None
 
     async def at(self, stream: str, seq: int) -> Stored | None:
-        """The message of that sequence."""
-        found = await self.first(stream, ">", seq - 1)
-        return found if found is not None and found.seq == seq else None
+        """The message of that sequence, as the leader has it: a replica may not have it yet."""
+        found = (await self.find(f"STREAM.MSG.GET.{stream}", seq=seq) or Answer()).message
+        if found is None:
+            return None
+        lines = found.hdrs.decode().split("\r\n")[1:]
+        headers = dict(line.split(": ", 1) for line in lines if line)
+        return Stored(found.subject, found.data, headers, seq)
 
     # --- how it is done ---
 
     async def _collect(
-        self, subject: str, body: bytes, enough: int | None
-    ) -> tuple[list[Stored], Mapping[str, str]]:
-        """The messages that answer a request, up to a status that ends them, and its headers."""
+        self,
+        subject: str,
+        body: bytes,
+        found: list[Stored],
+        enough: int | None = None,
+        seconds: float = ANSWER_SECONDS,
+    ) -> Mapping[str, str]:
+        """Put the messages that answer a request into ``found``; the headers of the status after.
+
+        TimeoutError where neither comes for so many seconds.
+        """
         inbox = self._client.new_inbox()
         subscription = await self._client.subscribe(inbox)
-        found: list[Stored] = []
         try:
             await self._client.publish(subject, body, reply=inbox)
             while len(found) != enough:
-                message = await subscription.next_msg(ANSWER_SECONDS)
+                message = await subscription.next_msg(seconds)
                 headers = message.headers or {}
                 if "Status" in headers and not message.reply and "Nats-Sequence" not in headers:
                     if headers["Status"] == "503":
                         raise nats.errors.NoRespondersError
-                    return found, headers
+                    return headers
                 found.append(_stored(message, headers))
         finally:
             await subscription.unsubscribe()
-        return found, {}
+        return {}
 
     async def _api(self, path: str, body: dict[str, Any]) -> Answer:
         payload, patience = msgspec.json.encode(body), self._patience()
@@ -367,9 +404,15 @@ async def connect(
     servers: Sequence[str], where: str, clock: Clock, **credentials: Any
 ) -> AsyncIterator[JetStream]:
     """A connection to one of the servers, renewed by itself; RunError where none answers now."""
+    problem = "no server answers"
+    opened = False
 
     async def failed(error: Exception) -> None:
-        log.debug("nats", server=where, error=str(error) or type(error).__name__)
+        nonlocal problem
+        problem = str(error) or type(error).__name__
+        log.debug("nats", server=where, error=problem)
+        if not opened and _is_denied(problem):
+            client.options["allow_reconnect"] = False  # asking again would change nothing
 
     async def disconnected() -> None:
         if not client.is_closed:
@@ -380,23 +423,37 @@ async def connect(
 
     client = Client()
     try:
-        with anyio.fail_after(CONNECT_SECONDS):
-            await client.connect(
-                servers=list(servers),
-                error_cb=failed,
-                disconnected_cb=disconnected,
-                reconnected_cb=reconnected,
-                max_reconnect_attempts=-1,
-                reconnect_time_wait=_RECONNECT_SECONDS,
-                connect_timeout=2,
-                no_echo=True,
-                **credentials,
-            )
-    except (nats.errors.Error, OSError, TimeoutError) as error:
-        problem = str(error) or "no server answers"
-        raise RunError(f"{where}: {problem}; is nats-server running there?") from error
-    try:
-        yield JetStream(client, where, clock)
+        with anyio.move_on_after(CONNECT_SECONDS):
+            try:
+                await client.connect(
+                    servers=list(servers),
+                    error_cb=failed,
+                    disconnected_cb=disconnected,
+                    reconnected_cb=reconnected,
+                    max_reconnect_attempts=-1,
+                    reconnect_time_wait=_RECONNECT_SECONDS,
+                    connect_timeout=2,
+                    no_echo=True,
+                    **credentials,
+                )
+            except (nats.errors.Error, OSError) as error:
+                problem = str(error) or problem
+        opened = client.is_connected
+        if not opened:
+            raise RunError(f"{where}: {problem}; {_cure(problem)}")
+        server = JetStream(client, where, clock)
+        await server.find("STREAM.INFO.any")  # whether there is JetStream at all
+        yield server
     finally:
         with anyio.CancelScope(shield=True):
             await client.close()
+
+
+def _cure(problem: str) -> str:
+    if _is_denied(problem):
+        return "set EDGESIM_NATS_USER and EDGESIM_NATS_PASSWORD, or EDGESIM_NATS_TOKEN"
+    return "is nats-server running there?"
+
+
+def _is_denied(problem: str) -> bool:
+    return "authorization" in problem.lower()

@@ -61,6 +61,7 @@ DUPLICATE_SECONDS = 120
 DELAYED_FRESH_SECONDS = 1.0
 """How old the list of delayed messages may be; hints of other nodes make it read at once."""
 PAGE = 100
+_DELAYED = b"delayed"
 _HEADER = "Edgesim-Message"
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -92,9 +93,13 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
 class Lease(msgspec.Struct, frozen=True):
     """A message that this node has leased."""
 
-    reply: str
+    message: Stored
     attempts: int
     until: float
+
+    @property
+    def reply(self) -> str:
+        return self.message.reply
 
 
 def place_of(url: str) -> Place:
@@ -142,6 +147,7 @@ async def open_queues(
     place = place_of(url)
     given = {"user": user, "password": password, "token": token}
     credentials = {key: value for key, value in given.items() if value is not None}
+    failure: Exception | None = None
     async with (
         connect(place.servers, place.where, clock, **credentials) as server,
         anyio.create_task_group() as tasks,
@@ -151,10 +157,14 @@ async def open_queues(
         tasks.start_soon(driver.keep_leases)
         try:
             yield driver
+        except Exception as error:  # noqa: BLE001 (raised below, as itself and not in a group)
+            failure = error
         finally:
             tasks.cancel_scope.cancel()
             with anyio.CancelScope(shield=True):
                 await driver.give_back()
+    if failure is not None:
+        raise failure
 
 
 class _Known:
@@ -166,6 +176,7 @@ class _Known:
         self.returned: dict[int, tuple[int, float]] = {}  # attempts so far, visible since
         self.delayed: list[tuple[float, str]] = []  # visible at, subject; in order
         self.delayed_read_at = -math.inf
+        self.delayed_changes = 0
         self.next_new: tuple[int, float] | None = None  # after which delivery, visible since
         self.oldest: tuple[int, int] | None = None  # first sequence, its timestamp
         self.doubt: float | None = None  # since when others may have left something behind
@@ -174,6 +185,7 @@ class _Known:
     def forget(self) -> None:
         """Other nodes, or we, have changed more than is followed here."""
         self.delayed_read_at = -math.inf
+        self.delayed_changes += 1
         self.next_new = None
 
 
@@ -207,7 +219,7 @@ class NatsQueue:
         ]
         await self._server.publish(outgoing)
         self._note_delayed(known, outgoing)
-        await self._hint(queue)
+        await self._hint(queue, delayed=any(m.visible_at > now for m in messages))
 
     async def lease(
         self, queue: str, limit: int, now: float, until: float, leased_max: int | None = None
@@ -228,7 +240,7 @@ class NatsQueue:
             kept = _kept(each)
             attempts = kept.attempts + _delivery(each.reply).count
             known.returned.pop(each.seq, None)
-            known.leases[each.seq] = Lease(each.reply, attempts, until)
+            known.leases[each.seq] = Lease(each, attempts, until)
             leased.append(_message(kept, each.body, attempts, each.reply))
         return leased
 
@@ -237,7 +249,8 @@ class NatsQueue:
         known = await self._queue(queue)
         leases = self._held(known, lease_ids)
         await _each(self._settle, [(known, reply, b"+ACK") for reply in leases])
-        await self._hint(queue)
+        if known.leased_max != LEASED_MAX:
+            await self._hint(queue)  # others may wait for their share of the limit
         return len(leases)
 
     async def release(self, queue: str, lease_ids: Sequence[str], visible_at: float) -> int:
@@ -249,7 +262,7 @@ class NatsQueue:
             await _each(self._return, [(known, reply, now) for reply in leases])
         else:
             await _each(self._delay, [(known, reply, visible_at) for reply in leases])
-        await self._hint(queue)
+        await self._hint(queue, delayed=visible_at > now)
         return len(leases)
 
     async def move(self, queue: str, lease_ids: Sequence[str], to: str, now: float) -> int:
@@ -307,9 +320,10 @@ class NatsQueue:
         """See QueueDriver."""
         known = await self._queue(queue)
         purged = (await self._server.api(f"STREAM.PURGE.{self._stream(queue)}")).purged
-        self._queues[queue] = fresh = _Known(queue)
-        fresh.leased_max = known.leased_max
-        await self._hint(queue)
+        known.leases.clear()
+        known.returned.clear()
+        known.forget()
+        await self._hint(queue, delayed=True)
         return purged
 
     async def expire(self, queue: str, before_ms: int) -> int:
@@ -362,10 +376,11 @@ class NatsQueue:
     async def listen(self) -> None:
         """Hear of what other nodes do."""
 
-        def heard(subject: str) -> None:
+        def heard(subject: str, body: bytes) -> None:
             name = subject.rpartition(".")[2]
             if name in self._queues:
-                self._queues[name].forget()
+                if body == _DELAYED:
+                    self._queues[name].forget()
                 self._tell(name)
 
         await self._server.listen(f"{self._place.name}-changed.*", heard)
@@ -429,11 +444,15 @@ class NatsQueue:
             allow_direct=True,
             allow_atomic=True,
         )
+        config = msgspec.to_builtins(wanted)
         found = await self._server.find(f"STREAM.INFO.{stream}") or await self._server.api(
-            f"STREAM.CREATE.{stream}", **msgspec.to_builtins(wanted)
+            f"STREAM.CREATE.{stream}", **config
         )
         has = msgspec.json.decode(found.config, type=StreamConfig)
-        if not has.allow_atomic or has.retention != "workqueue":
+        if has.num_replicas != wanted.num_replicas and has.subjects == wanted.subjects:
+            found = await self._server.api(f"STREAM.UPDATE.{stream}", **config)
+            has = msgspec.json.decode(found.config, type=StreamConfig)
+        if not has.allow_atomic or has.subjects != wanted.subjects:
             raise RunError(
                 f"{self._place.where}: the stream {stream} is not one of edgesim's, "
                 "or the server is older than 2.12"
@@ -513,9 +532,13 @@ class NatsQueue:
         await _each(self._return, [(known, reply, now) for reply in over])
 
     async def _read_leased(self, known: _Known, replies: Sequence[str]) -> list[Stored]:
-        found = await _each(
-            self._server.at, [(self._stream(known.name), _delivery(reply).seq) for reply in replies]
-        )
+        """The messages of the leases, as far as they are still there."""
+
+        async def read(seq: int) -> Stored | None:
+            lease = known.leases.get(seq)
+            return lease.message if lease else await self._server.at(self._stream(known.name), seq)
+
+        found = await _each(read, [(_delivery(reply).seq,) for reply in replies])
         return [each for each in found if each is not None]
 
     # --- moving messages ---
@@ -550,7 +573,8 @@ class NatsQueue:
             found = [each for each in await _each(self._server.first, reads) if each is not None]
             await self._publish([self._successor(known.name, m, _kept(m)) for m in found])
             await self._remove(known, found)
-        del known.delayed[: len(due)]
+        if due:
+            await self._hint(known.name, delayed=True)
 
     def _successor(
         self, to: str, found: Stored, kept: Kept, *, delayed: int | None = None, source: str = ""
@@ -581,23 +605,30 @@ class NatsQueue:
     # --- what waits ---
 
     async def _read_delayed(self, known: _Known) -> None:
-        if self._clock.elapsed() - known.delayed_read_at < DELAYED_FRESH_SECONDS:
+        read_at, changes = self._clock.elapsed(), known.delayed_changes
+        if read_at - known.delayed_read_at < DELAYED_FRESH_SECONDS:
             return
-        read_at, path = self._clock.elapsed(), f"STREAM.INFO.{self._stream(known.name)}"
+        found = await self._list_delayed(known.name)
+        if known.delayed_changes != changes:
+            # What was read may be older than what we know.  An entry too much is harmless.
+            found = sorted({*found, *known.delayed})
+        known.delayed, known.delayed_read_at = found, read_at
+
+    async def _list_delayed(self, queue: str) -> list[tuple[float, str]]:
+        path, delayed = f"STREAM.INFO.{self._stream(queue)}", self._subject(queue, "delayed", ">")
         found: list[tuple[float, str]] = []
-        delayed = self._subject(known.name, "delayed", ">")
         while True:
             answer = await self._server.api(path, subjects_filter=delayed, offset=len(found))
             found += [(_visible_at(subject), subject) for subject in answer.state.subjects]
             if not answer.state.subjects or len(found) >= answer.total:
-                break
-        known.delayed, known.delayed_read_at = sorted(found), read_at
+                return sorted(found)
 
     def _note_delayed(self, known: _Known, sent: Sequence[Outgoing]) -> None:
         delayed = self._subject(known.name, "delayed", "")
         for each in sent:
             if each.subject.startswith(delayed):
                 insort(known.delayed, (_visible_at(each.subject), each.subject))
+                known.delayed_changes += 1
 
     async def _next_new(self, known: _Known, consumer: Answer) -> list[float]:
         """Since when the first message that nobody ever leased is visible."""
@@ -622,8 +653,8 @@ class NatsQueue:
 
     # --- other nodes ---
 
-    async def _hint(self, queue: str) -> None:
-        await self._server.hint(f"{self._place.name}-changed.{queue}")
+    async def _hint(self, queue: str, *, delayed: bool = False) -> None:
+        await self._server.hint(f"{self._place.name}-changed.{queue}", _DELAYED if delayed else b"")
 
     def _tell(self, queue: str) -> None:
         self._changed.add(queue)

@@ -12,7 +12,7 @@ from itertools import cycle
 import anyio
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
@@ -23,7 +23,7 @@ from edgesim.queues.consumer import AUTO_CONCURRENCY_MAX, Consumer, ConsumerSett
 from edgesim.queues.driver import DRIVERS, NewMessage
 from edgesim.queues.producer import MessageSendRequest, Queue
 from edgesim.queues.pull import PullConsumer, PullSettings
-from edgesim.urls import opener
+from edgesim.urls import opener, scheme_of
 from tests.queues_world import (
     Unreliable,
     VirtualClock,
@@ -1396,7 +1396,7 @@ def virtually(scenario, url):
     """Run ``scenario(driver, clock)`` in virtual time on a fresh store."""
 
     async def run():
-        clock = VirtualClock()
+        clock = VirtualClock(seed=None)  # ids that the store has not had in the example before
         async with open_in_virtual_time(url, clock) as driver:
             for name in await driver.names():
                 await driver.purge(name)
@@ -1405,47 +1405,50 @@ def virtually(scenario, url):
     anyio.run(run, backend_options={"loop_factory": VirtualLoop})
 
 
-many = settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+def examples(url):
+    """Many examples, but fewer where each goes through a real server."""
+    return settings(max_examples=10 if scheme_of(url) == "nats" else 100, deadline=None)
 
 
-@many
-@given(
-    sends=st.lists(
-        st.tuples(st.sampled_from([0, 0, 0, 0.5, 1, 3, 7]), st.sampled_from([0, 0, 2, 30])),
-        min_size=1,
-        max_size=30,
-    ),
-    size=st.integers(1, 6),
-    timeout=st.sampled_from([0, 1, 5]),
-)
-def test_each_batch_is_full_or_due(url, sends, size, timeout):
+def test_each_batch_is_full_or_due(url):
     """Each batch is handed over when it is full, else exactly at its timeout; none is early.
 
     Source: Batching, Retries and Delays; Delivery guarantees.
     """
 
-    async def scenario(driver, clock):
-        queue, worker = Queue("q", driver, clock), Worker(clock)
-        options = ConsumerSettings(size, timeout, max_concurrency=250)
-        visible = {}
-        async with consuming(Consumer(queue, options, worker, clock)) as consumer:
-            for number, (pause, delay) in enumerate(sends):
-                await clock.advance(pause)
-                visible[str(number)] = anyio.current_time() + delay
-                await queue.send(str(number).encode(), "text", delay_seconds=delay)
-            await clock.advance(60)
-            assert await consumer.idle()
-        for bodies, at in zip(worker.bodies, worker.times, strict=True):
-            seen = [visible[body] for body in bodies]
-            due = max(seen) if len(bodies) == size else min(seen) + timeout
-            assert len(bodies) <= size
-            assert at == pytest.approx(due, abs=0.01)
-            assert at > max(seen) - 0.01
-        assert sorted(m.body.decode() for m in worker.messages) == sorted(visible)
+    @examples(url)
+    @given(
+        sends=st.lists(
+            st.tuples(st.sampled_from([0, 0, 0, 0.5, 1, 3, 7]), st.sampled_from([0, 0, 2, 30])),
+            min_size=1,
+            max_size=30,
+        ),
+        size=st.integers(1, 6),
+        timeout=st.sampled_from([0, 1, 5]),
+    )
+    def check(sends, size, timeout):
+        async def scenario(driver, clock):
+            queue, worker = Queue("q", driver, clock), Worker(clock)
+            options = ConsumerSettings(size, timeout, max_concurrency=250)
+            visible = {}
+            async with consuming(Consumer(queue, options, worker, clock)) as consumer:
+                for number, (pause, delay) in enumerate(sends):
+                    await clock.advance(pause)
+                    visible[str(number)] = anyio.current_time() + delay
+                    await queue.send(str(number).encode(), "text", delay_seconds=delay)
+                await clock.advance(60)
+                assert await consumer.idle()
+            for bodies, at in zip(worker.bodies, worker.times, strict=True):
+                seen = [visible[body] for body in bodies]
+                due = max(seen) if len(bodies) == size else min(seen) + timeout
+                assert len(bodies) <= size
+                assert at == pytest.approx(due, abs=0.01)
+                assert at > max(seen) - 0.01
+            assert sorted(m.body.decode() for m in worker.messages) == sorted(visible)
 
-    virtually(scenario, url)
+        virtually(scenario, url)
+
+    check()
 
 
 class Course(msgspec.Struct):
@@ -1474,45 +1477,49 @@ courses = st.builds(
 )
 
 
-@many
-@given(course=courses)
-def test_every_message_ends_in_exactly_one_place(url, course):
+def test_every_message_ends_in_exactly_one_place(url):
     """Acked, dead or still queued: acks, retries, throws and reloads lose and double nothing.
 
     Source: Batching, Retries and Delays; Delivery guarantees.
     """
-    fates = cycle(course.fates)
 
-    async def scenario(driver, clock):
-        queue, dlq = Queue("q", driver, clock), Queue("dlq", driver, clock)
-        options = ConsumerSettings(course.size, 1, course.retries, 2, course.concurrency, "dlq")
-        acked, consumers = [], []
+    @examples(url)
+    @given(course=courses)
+    def check(course):
+        fates = cycle(course.fates)
 
-        def decide(batch):
-            chosen = {m.id: next(fates) for m in batch}
-            if "throw" in chosen.values():
-                raise OSError("boom")
-            acks = [key for key, fate in chosen.items() if fate == "ack"]
-            acked.extend(acks)
-            again = {"retry": None, "late": 50}
-            named = [Retry(key, again[fate]) for key, fate in chosen.items() if fate in again]
-            return BatchResult(acks, named)
+        async def scenario(driver, clock):
+            queue, dlq = Queue("q", driver, clock), Queue("dlq", driver, clock)
+            options = ConsumerSettings(course.size, 1, course.retries, 2, course.concurrency, "dlq")
+            acked, consumers = [], []
 
-        for delay in course.sends:
-            await queue.send(b"1", delay_seconds=delay)
-        sent = [m.id for m in await queue.peek(99)]
-        with capture_logs():
-            for seconds in course.reloads:
-                worker = Worker(clock, decide, course.takes)
-                async with consuming(Consumer(queue, options, worker, clock, dlq)) as consumer:
-                    consumers.append(consumer)
-                    await clock.advance(seconds)
-                assert consumer.in_flight == 0
-        dead = [m.id for m in await dlq.peek(99)]
-        await clock.advance(100)
-        queued = [m.id for m in await queue.lease(99, 1)]
-        assert sorted(acked + dead + queued) == sorted(sent)
-        assert sum(c.delivered for c in consumers) == len(acked)
-        assert sum(c.dead for c in consumers) == len(dead)
+            def decide(batch):
+                chosen = {m.id: next(fates) for m in batch}
+                if "throw" in chosen.values():
+                    raise OSError("boom")
+                acks = [key for key, fate in chosen.items() if fate == "ack"]
+                acked.extend(acks)
+                again = {"retry": None, "late": 50}
+                named = [Retry(key, again[fate]) for key, fate in chosen.items() if fate in again]
+                return BatchResult(acks, named)
 
-    virtually(scenario, url)
+            for delay in course.sends:
+                await queue.send(b"1", delay_seconds=delay)
+            sent = [m.id for m in await queue.peek(99)]
+            with capture_logs():
+                for seconds in course.reloads:
+                    worker = Worker(clock, decide, course.takes)
+                    async with consuming(Consumer(queue, options, worker, clock, dlq)) as consumer:
+                        consumers.append(consumer)
+                        await clock.advance(seconds)
+                    assert consumer.in_flight == 0
+            dead = [m.id for m in await dlq.peek(99)]
+            await clock.advance(100)
+            queued = [m.id for m in await queue.lease(99, 1)]
+            assert sorted(acked + dead + queued) == sorted(sent)
+            assert sum(c.delivered for c in consumers) == len(acked)
+            assert sum(c.dead for c in consumers) == len(dead)
+
+        virtually(scenario, url)
+
+    check()

@@ -1,0 +1,372 @@
+"""Queues on real NATS servers: what several nodes share, and what dies and comes back."""
+
+import contextlib
+import inspect
+import sys
+import uuid
+from itertools import chain
+
+import anyio
+import pytest
+from anyio.streams.buffered import BufferedByteReceiveStream
+from structlog.testing import capture_logs
+
+from edgesim.clock import Clock
+from edgesim.errors import ConfigError, RunError, UsageError
+from edgesim.model import BatchResult, Retry
+from edgesim.queues import jetstream
+from edgesim.queues.consumer import Consumer, ConsumerSettings
+from edgesim.queues.driver import DRIVERS
+from edgesim.queues.nats import open_queues, place_of
+from edgesim.queues.producer import MessageSendRequest, Queue
+from edgesim.queues.pull import PullConsumer, PullSettings
+from edgesim.urls import opener
+from tests.processes import ROOT, WORKERS, edgesim
+from tests.servers_nats import NatsServer, nats_cluster, nats_server
+
+pytestmark = [pytest.mark.anyio, pytest.mark.nats_server]
+
+HANGING_NODE = """
+import sys
+import anyio
+from edgesim.clock import Clock
+from edgesim.queues.consumer import Consumer, ConsumerSettings
+from edgesim.queues.nats import open_queues
+from edgesim.queues.producer import Queue
+
+async def deliver(batch, metrics):
+    print(len(batch), flush=True)
+    await anyio.sleep_forever()
+
+async def main():
+    clock = Clock()
+    async with open_queues(sys.argv[1], clock) as driver:
+        settings = ConsumerSettings(max_batch_size=5, max_batch_timeout=0)
+        await Consumer(Queue("q", driver, clock), settings, deliver, clock).run()
+
+anyio.run(main)
+"""
+
+
+class Node:
+    """One process's share of a queue: its store, its queue, and what its consumer was given."""
+
+    def __init__(self, driver, clock):
+        self.driver = driver
+        self.queue = Queue("q", driver, clock)
+        self.batches = []
+        self.running = 0
+        self.gate = anyio.Event()
+        self._clock = clock
+
+    def consumer(self, **settings):
+        return Consumer(self.queue, ConsumerSettings(**settings), self.deliver, self._clock)
+
+    async def deliver(self, batch, metrics):
+        self.batches.append([m.body.decode() for m in batch])
+        self.running += 1
+        await self.gate.wait()
+        self.running -= 1
+        return BatchResult(acks=[m.id for m in batch])
+
+    async def heed(self):
+        """What the Simulator does about changes made by other nodes."""
+        while True:
+            assert await self.driver.changed_elsewhere() == "q"
+            self.queue.wake()
+
+
+@contextlib.asynccontextmanager
+async def node(url):
+    """A node at work on the server, with a connection of its own."""
+    clock = Clock()
+    async with open_queues(url, clock) as driver, anyio.create_task_group() as tasks:
+        this = Node(driver, clock)
+        tasks.start_soon(this.heed)
+        yield this
+        tasks.cancel_scope.cancel()
+
+
+async def until(condition, seconds=20):
+    """Wait until the condition, plain or async, holds; other processes set no event of ours."""
+    with anyio.fail_after(seconds):
+        while True:
+            found = condition()
+            if await found if inspect.isawaitable(found) else found:
+                return
+            await anyio.sleep(0.01)
+
+
+@pytest.fixture
+def url(nats):
+    """A place of the test's own on the server, where leases of dead nodes end soon."""
+    return f"nats://{nats.address}/{uuid.uuid4().hex}?ack_wait=2"
+
+
+# --- several nodes ------------------------------------------------------------------------------
+
+
+async def test_two_nodes_share_the_work(url):
+    """Each message goes to one of two consumers, both get some, and they wake each other."""
+    async with node(url) as one, node(url) as two, anyio.create_task_group() as tasks:
+        for each in (one, two):
+            each.gate.set()
+            tasks.start_soon(each.consumer(max_batch_size=1, max_batch_timeout=0).run)
+        for number in range(100):
+            await one.queue.send(b"%d" % number)
+        await until(lambda: len(one.batches) + len(two.batches) == 100)
+        tasks.cancel_scope.cancel()
+        taken = one.batches + two.batches
+        assert sorted(int(body) for (body,) in taken) == list(range(100))
+        assert min(len(one.batches), len(two.batches)) > 0
+
+
+async def test_concurrency_is_of_all_nodes_together(url):
+    """max_concurrency 2 is two batches at a time, however many nodes consume the queue."""
+    async with node(url) as one, node(url) as two, anyio.create_task_group() as tasks:
+        await one.queue.send_batch([MessageSendRequest(b"1")] * 20)
+        options = {"max_batch_size": 2, "max_batch_timeout": 0, "max_concurrency": 2}
+        for each in (one, two):
+            tasks.start_soon(each.consumer(**options).run)
+        await until(lambda: one.running + two.running == 2)
+        await anyio.sleep(1.5)  # longer than a consumer leaves a busy queue alone
+        assert one.running + two.running == 2
+        one.gate.set()
+        two.gate.set()
+        await until(lambda: _empty(one.queue))
+        assert sum(len(batch) for batch in one.batches + two.batches) == 20
+        tasks.cancel_scope.cancel()
+
+
+async def _empty(queue):
+    return (await queue.depth()).messages == 0
+
+
+async def test_node_killed_in_mid_batch_has_its_messages_redelivered_elsewhere(url):
+    """A node that dies with SIGKILL loses nothing: another gets its messages after ack_wait."""
+    async with node(url) as survivor:
+        await survivor.queue.send_batch([MessageSendRequest(b"%d" % n) for n in range(5)])
+        command = [sys.executable, "-c", HANGING_NODE, url]
+        async with await anyio.open_process(command, cwd=ROOT, stderr=None) as victim:
+            assert victim.stdout is not None
+            assert await BufferedByteReceiveStream(victim.stdout).receive_exactly(2) == b"5\n"
+            survivor.gate.set()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(survivor.consumer(max_batch_timeout=0).run)
+                await anyio.sleep(2.5)  # the victim lives: it keeps its leases beyond ack_wait
+                assert survivor.batches == []
+                victim.kill()
+                await until(lambda: _empty(survivor.queue))
+                tasks.cancel_scope.cancel()
+        assert sorted(chain(*survivor.batches)) == ["0", "1", "2", "3", "4"]
+
+
+async def test_messages_are_settled_through_any_node(url):
+    """A message pulled from one node can be acked or retried through another."""
+    async with node(url) as one, node(url) as two:
+        first, second = (
+            PullConsumer(each.queue, PullSettings(max_retries=1)) for each in (one, two)
+        )
+        await one.queue.send_batch([MessageSendRequest(b"1"), MessageSendRequest(b"2")])
+        acked, retried = await first.pull()
+        assert (await second.settle([acked.lease_id], [])).acks == 1
+        again = await second.settle([], [Retry(retried.lease_id, 0)])
+        assert again.retries == 1
+        (message,) = await second.pull()
+        assert (message.id, message.attempts) == (retried.id, 2)
+
+
+async def test_delayed_messages_are_seen_by_all_nodes(url):
+    """What one node sends with a delay, another one's consumer gets at its time."""
+    async with node(url) as one, node(url) as two, anyio.create_task_group() as tasks:
+        two.gate.set()
+        tasks.start_soon(two.consumer(max_batch_timeout=0).run)
+        await one.queue.send(b'"late"', delay_seconds=1)
+        await until(lambda: two.batches, 5)
+        assert two.batches == [['"late"']]
+        tasks.cancel_scope.cancel()
+
+
+# --- servers that die ---------------------------------------------------------------------------
+
+
+async def test_killed_server_loses_no_acknowledged_send(tmp_path):
+    """Sends wait while the server is away; what was acknowledged is there after its SIGKILL."""
+    with nats_server(tmp_path) as server:
+        url = f"nats://{server.address}/q"
+        async with node(url) as this, anyio.create_task_group() as tasks:
+            acknowledged = []
+
+            async def send():
+                for number in range(10_000):
+                    await this.queue.send(b"%d" % number)
+                    acknowledged.append(number)
+
+            tasks.start_soon(send)
+            for _ in range(2):
+                reached = len(acknowledged) + 50
+                await until(lambda reached=reached: len(acknowledged) >= reached)
+                server.kill()
+                server.start()
+                server.wait()
+            reached = len(acknowledged) + 50
+            await until(lambda: len(acknowledged) >= reached)
+            tasks.cancel_scope.cancel()
+        async with node(url) as this:
+            held = [int(m.body) for m in await this.queue.peek(20_000)]
+            assert len(held) == len(set(held))
+            assert set(held) >= set(acknowledged)
+
+
+async def test_consumer_goes_on_after_the_server_was_away(tmp_path):
+    """A consumer whose server is killed and restarted takes up its work by itself."""
+    with nats_server(tmp_path) as server, capture_logs():
+        async with node(f"nats://{server.address}/q?ack_wait=1") as this:
+            this.gate.set()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(this.consumer(max_batch_timeout=0).run)
+                await this.queue.send(b"1")
+                await until(lambda: len(this.batches) == 1)
+                server.kill()
+                server.start()
+                server.wait()
+                await this.queue.send(b"2")
+                await until(lambda: ["2"] in this.batches)
+                tasks.cancel_scope.cancel()
+
+
+async def test_cluster_of_three_survives_the_loss_of_one(tmp_path):
+    """With replicas=3, killing one server of three loses no acknowledged send and doubles none."""
+    with nats_cluster(tmp_path) as servers:
+        addresses = ",".join(server.address for server in servers)
+        async with node(f"nats://{addresses}/q?replicas=3") as this:
+            acknowledged = []
+
+            async def send(start):
+                for number in range(start, 10_000, 4):
+                    await this.queue.send(b"%d" % number)
+                    acknowledged.append(number)
+
+            async with anyio.create_task_group() as tasks:
+                for start in range(4):
+                    tasks.start_soon(send, start)
+                await until(lambda: len(acknowledged) >= 100)
+                leader = (await this.driver._server.api("STREAM.INFO.q_q")).cluster.leader
+                next(each for each in servers if each.name == leader).kill()
+                reached = len(acknowledged) + 200
+                await until(lambda: len(acknowledged) >= reached)
+                tasks.cancel_scope.cancel()
+
+            async def all_are_there():
+                held = [int(m.body) for m in await this.queue.peek(20_000)]
+                assert len(held) == len(set(held))
+                return set(held) >= set(acknowledged)
+
+            await until(all_are_there)  # a peek may read from a replica that is a moment behind
+
+
+# --- what cannot be -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("nats:", "needs a server"),
+        ("nats://u:secret@h:4222", "EDGESIM_NATS_USER"),
+        ("nats://h/a.b", "letters, digits"),
+        ("nats://h?replica=3", "cannot read replica=3"),
+        ("nats://h?ack_wait=soon", "cannot read ack_wait=soon"),
+    ],
+)
+def test_urls_that_cannot_be_are_one_line(url, problem):
+    """A wrong URL is a configuration error that says what is wrong, and never shows a password."""
+    with pytest.raises(ConfigError, match=problem) as refused:
+        place_of(url)
+    assert "secret" not in str(refused.value)
+
+
+async def test_absent_server_is_one_line(monkeypatch):
+    """Where no server answers, opening fails soon, with the address and what to do."""
+    monkeypatch.setattr(jetstream, "CONNECT_SECONDS", 1.0)
+    with pytest.raises(
+        RunError, match=r"^nats://127\.0\.0\.1:1: .*is nats-server running there\?$"
+    ):
+        async with open_queues("nats://127.0.0.1:1", Clock()):
+            pass
+
+
+def test_absent_server_ends_the_command(tmp_path):
+    """`edgesim dev` on a server that is not there ends with one line and exit code 3."""
+    arguments = (
+        "dev",
+        WORKERS,
+        "--port",
+        "0",
+        "--state",
+        tmp_path,
+        "--queues",
+        "nats://127.0.0.1:1",
+    )
+    ended = edgesim(*arguments)
+    assert ended.returncode == 3
+    assert len(ended.stderr.strip().splitlines()) == 1
+    assert "nats://127.0.0.1:1" in ended.stderr
+
+
+async def test_server_without_jetstream_is_told(tmp_path, monkeypatch):
+    """A NATS server that has no JetStream is named as the cause."""
+    monkeypatch.setattr(jetstream, "REQUEST_SECONDS", 0.3)
+    server = NatsServer(tmp_path, jetstream=False)
+    try:
+        server.start()
+        server.wait()
+        with pytest.raises(RunError, match="JetStream does not answer"):
+            async with open_queues(f"nats://{server.address}", Clock()):
+                pass
+    finally:
+        server.kill()
+
+
+async def test_credentials_come_from_the_environment_alone(tmp_path):
+    """With user and password the server lets in; without or with wrong ones it is one line."""
+    rights = 'authorization { user: "me", password: "s3cret" }\n'
+    server = NatsServer(tmp_path, extra=rights)
+    try:
+        server.start()
+        server.wait()
+        url = f"nats://{server.address}"
+        async with open_queues(url, Clock(), user="me", password="s3cret") as driver:
+            assert await driver.names() == []
+        for wrong in ({}, {"user": "me", "password": "wr0ng"}):
+            cure = r"(?i)authorization.* set EDGESIM_NATS_USER"
+            with pytest.raises(RunError, match=cure) as refused:
+                async with open_queues(url, Clock(), **wrong):
+                    pass
+            assert "wr0ng" not in str(refused.value)
+    finally:
+        server.kill()
+
+
+async def test_queue_name_that_the_server_cannot_have_is_refused(url):
+    """A queue whose name would be a pattern of subjects is refused, not created."""
+    async with node(url) as this:
+        with pytest.raises(RunError, match=r"cannot be the name of a queue"):
+            await this.driver.depth("a.*")
+
+
+async def test_closing_gives_leases_back_at_once(url):
+    """A node that ends in order leaves nothing for others to wait for."""
+    async with node(url) as one:
+        await one.queue.send(b"1")
+        assert len(await one.queue.lease(1, 3600)) == 1
+    async with node(url) as two:
+        assert [m.attempts for m in await two.queue.lease(1, 60)] == [2]
+
+
+def test_missing_client_library_names_the_extra(monkeypatch):
+    """Without nats-py the error says what to install."""
+    monkeypatch.setitem(sys.modules, "nats", None)
+    for name in ("edgesim.queues.nats", "edgesim.queues.jetstream"):
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(UsageError, match=r"pip install 'edgesim\[nats\]'$"):
+        opener("queues", "nats://h", DRIVERS)
