@@ -17,7 +17,8 @@ from edgesim.model import BatchResult, Retry
 from edgesim.queues import jetstream
 from edgesim.queues.consumer import Consumer, ConsumerSettings
 from edgesim.queues.driver import DRIVERS
-from edgesim.queues.nats import open_queues, place_of
+from edgesim.queues.nats import open_queues
+from edgesim.queues.nats_place import place_of
 from edgesim.queues.producer import MessageSendRequest, Queue
 from edgesim.queues.pull import PullConsumer, PullSettings
 from edgesim.urls import opener
@@ -366,7 +367,7 @@ async def test_closing_gives_leases_back_at_once(url):
 def test_missing_client_library_names_the_extra(monkeypatch):
     """Without nats-py the error says what to install."""
     monkeypatch.setitem(sys.modules, "nats", None)
-    for name in ("edgesim.queues.nats", "edgesim.queues.jetstream"):
+    for name in ("edgesim.queues.nats", "edgesim.queues.work_queue", "edgesim.queues.jetstream"):
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(UsageError, match=r"pip install 'edgesim\[nats\]'$"):
         opener("queues", "nats://h", DRIVERS)

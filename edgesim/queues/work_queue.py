@@ -1,0 +1,464 @@
+"""One queue in JetStream: a work-queue stream, its consumer, and what this node knows of both.
+
+How they are used is told in nats.py.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import insort
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import anyio
+import msgspec
+
+from edgesim.clock import Clock
+from edgesim.errors import RunError, first_error
+from edgesim.model import ContentType, Message
+from edgesim.queues.driver import Depth, NewMessage
+from edgesim.queues.jetstream import (
+    OVERHEAD_BYTES,
+    Answer,
+    Delivery,
+    JetStream,
+    KnownError,
+    Outgoing,
+    Stored,
+    StreamConfig,
+    delivery_of,
+)
+from edgesim.queues.nats_place import Place
+
+CONSUMER = "edgesim"
+LEASED_MAX = 65_536
+DUPLICATE_SECONDS = 120
+DELAYED_FRESH_SECONDS = 1.0
+"""How old the list of delayed messages may be; hints of other nodes make it read at once."""
+PAGE = 100
+_HEADER = "Edgesim-Message"
+_Result = TypeVar("_Result")
+_Item = TypeVar("_Item")
+
+
+class Kept(msgspec.Struct, frozen=True, array_like=True):
+    """What is kept with a body; times are Unix milliseconds and seconds."""
+
+    id: str
+    content_type: ContentType
+    timestamp_ms: int
+    visible_at: float
+    attempts: int = 0
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """A message that this node has leased."""
+
+    message: Stored
+    attempts: int
+    until: float
+
+    @property
+    def reply(self) -> str:
+        return self.message.reply
+
+
+class WorkQueue:
+    """One queue.  Made by ``open_work_queue``.
+
+    ``leases`` are those of this node, by sequence in the stream; ``returned`` are messages that it
+    gave back, with their attempts so far and the time.  ``doubt`` is since when other nodes may
+    have left something behind.
+    """
+
+    def __init__(self, name: str, server: JetStream, place: Place, clock: Clock) -> None:
+        self.name = name
+        self.stream = f"{place.name}_{name}"
+        self.leases: dict[int, Lease] = {}
+        self.returned: dict[int, tuple[int, float]] = {}
+        self.doubt: float | None = None
+        self.leased_max = 0
+        self._server = server
+        self._place = place
+        self._clock = clock
+        self._delayed: list[tuple[float, str]] = []  # visible at, subject; in order
+        self._delayed_read_at = -math.inf
+        self._delayed_changes = 0
+        self._next_new: tuple[int, float] | None = None  # after which delivery, visible since
+        self._oldest: tuple[int, int] | None = None  # first sequence, its timestamp
+
+    def forget(self) -> None:
+        """Other nodes, or we, have changed more than is followed here."""
+        self._delayed_read_at = -math.inf
+        self._delayed_changes += 1
+        self._next_new = None
+
+    def subject(self, *rest: str) -> str:
+        """A subject of this queue's."""
+        return ".".join((self._place.name, self.name, *rest))
+
+    # --- leasing and settling ---
+
+    async def send(self, messages: Sequence[NewMessage], now: float) -> None:
+        """Keep all of the messages or none."""
+        outgoing = [
+            self._outgoing(
+                Kept(m.id, m.content_type, m.timestamp_ms, m.visible_at),
+                m.body,
+                m.id,
+                delayed=index if m.visible_at > now else None,
+            )
+            for index, m in enumerate(sorted(messages, key=lambda each: each.visible_at))
+        ]
+        await self._server.publish(outgoing)
+        self._note_delayed(outgoing)
+
+    async def lease(
+        self, limit: int, now: float, until: float, leased_max: int
+    ) -> tuple[list[Message], bool]:
+        """The messages; and whether delayed ones were made ready, which concerns other nodes."""
+        await self.allow(leased_max)
+        await self._end_old_leases(now)
+        promoted = await self._promote(now)
+        room = await self._room(limit)
+        stored = await self._server.fetch(self.stream, CONSUMER, room) if room else []
+        self._next_new = None
+        if len(stored) < limit:
+            self.returned.clear()  # whatever is not given now is not there to be given
+            self.doubt = None
+        return [self._leased(each, until) for each in stored], promoted
+
+    def _leased(self, stored: Stored, until: float) -> Message:
+        kept = _kept(stored)
+        attempts = kept.attempts + _delivery(stored.reply).count
+        self.returned.pop(stored.seq, None)
+        self.leases[stored.seq] = Lease(stored, attempts, until)
+        return _message(kept, stored.body, attempts, stored.reply)
+
+    def held(self, lease_ids: Iterable[str]) -> list[str]:
+        """Those that are leases of this queue and not known to be superseded."""
+        held = []
+        for lease_id in lease_ids:
+            delivery = delivery_of(lease_id)
+            if delivery is None or delivery.stream != self.stream:
+                continue
+            ours = self.leases.get(delivery.seq)
+            if ours is None or ours.reply == lease_id:
+                held.append(lease_id)
+        return held
+
+    async def ack(self, leases: Sequence[str]) -> None:
+        """Remove the messages of held leases."""
+        await _each(self._settle, [(reply, b"+ACK") for reply in leases])
+
+    async def give_back(self, leases: Sequence[str], now: float) -> None:
+        """Make the messages of held leases visible at once."""
+        await _each(self._return, [(reply, now) for reply in leases])
+
+    async def delay(self, leases: Sequence[str], visible_at: float) -> None:
+        """Make the messages of held leases visible later."""
+        await _each(self._delay, [(reply, visible_at) for reply in leases])
+
+    async def _settle(self, reply: str, kind: bytes) -> None:
+        await self._server.confirm(reply, kind)
+        seq = _delivery(reply).seq
+        self.leases.pop(seq, None)
+        self.returned.pop(seq, None)
+
+    async def _return(self, reply: str, now: float) -> None:
+        delivery = _delivery(reply)
+        lease = self.leases.get(delivery.seq)
+        await self._settle(reply, b"-NAK")
+        self.returned[delivery.seq] = (lease.attempts if lease else delivery.count, now)
+
+    async def _delay(self, reply: str, visible_at: float) -> None:
+        """The message's successor, with its attempts and a new time, then its own end."""
+        for found in await self.read_leased([reply]):
+            kept = _kept(found)
+            later = msgspec.structs.replace(
+                kept, visible_at=visible_at, attempts=kept.attempts + _delivery(reply).count
+            )
+            successor = self._successor(found, later, delayed=0)
+            await self._publish([successor])
+            self._note_delayed([successor])
+        await self._settle(reply, b"+ACK")
+
+    async def _room(self, limit: int) -> int:
+        """How many messages may be asked for: beyond its limit the server would not answer."""
+        if self.leased_max == LEASED_MAX:
+            return limit
+        free = self.leased_max - await self.pending()
+        # Messages that were given back are among the pending ones and may be had all the same.
+        again = len(self.returned) + (self.doubt is not None)
+        return min(limit, max(free, 0) + again)
+
+    async def _end_old_leases(self, now: float) -> None:
+        over = [lease.reply for lease in self.leases.values() if lease.until <= now]
+        await _each(self._return, [(reply, now) for reply in over])
+
+    async def read_leased(self, replies: Sequence[str]) -> list[Stored]:
+        """The messages of the leases, as far as they are still there."""
+
+        async def read(seq: int) -> Stored | None:
+            lease = self.leases.get(seq)
+            return lease.message if lease else await self._server.at(self.stream, seq)
+
+        found = await _each(read, [(_delivery(reply).seq,) for reply in replies])
+        return [each for each in found if each is not None]
+
+    async def pending(self) -> int:
+        """How many messages are leased, or given back and not leased again, over all nodes."""
+        return (await self._consumer()).num_ack_pending
+
+    async def allow(self, leased_max: int) -> None:
+        """Let the consumer have so many messages leased at a time, over all nodes."""
+        if self.leased_max == leased_max:
+            return
+        config = {
+            "durable_name": CONSUMER,
+            "ack_policy": "explicit",
+            "ack_wait": int(self._place.ack_wait * 1_000_000_000),
+            "max_ack_pending": leased_max,
+            "filter_subject": self.subject("ready", ">"),
+        }
+        path = f"CONSUMER.DURABLE.CREATE.{self.stream}.{CONSUMER}"
+        await self._server.api(path, stream_name=self.stream, config=config)
+        self.leased_max = leased_max
+
+    # --- moving messages ---
+
+    async def take(self, source: str, found: Sequence[Stored], now: float) -> None:
+        """Keep messages of another queue's, to start anew."""
+        anew = [msgspec.structs.replace(_kept(m), visible_at=now, attempts=0) for m in found]
+        await self._publish(
+            [self._successor(m, kept, source=source) for m, kept in zip(found, anew, strict=True)]
+        )
+        self._next_new = None
+
+    async def remove(self, found: Sequence[Stored]) -> None:
+        path = f"STREAM.MSG.DELETE.{self.stream}"
+        await _each(
+            lambda seq: self._server.find(path, seq=seq, no_erase=True), [(m.seq,) for m in found]
+        )
+        for each in found:
+            self.leases.pop(each.seq, None)
+            self.returned.pop(each.seq, None)
+        self.forget()
+
+    async def _promote(self, now: float) -> bool:
+        """Make delayed messages that are due ready."""
+        await self._read_delayed()
+        due = [subject for visible_at, subject in self._delayed if visible_at <= now]
+        for page in _pages(due):
+            reads = [(self.stream, subject, 0) for subject in page]
+            found = [each for each in await _each(self._server.first, reads) if each is not None]
+            await self._publish([self._successor(m, _kept(m)) for m in found])
+            await self.remove(found)
+        return bool(due)
+
+    def _successor(
+        self, found: Stored, kept: Kept, *, delayed: int | None = None, source: str = ""
+    ) -> Outgoing:
+        # One successor a message: if another node makes it too, the server keeps one of them.
+        message_id = f"{source or self.name}.{found.seq}"
+        return self._outgoing(kept, found.body, message_id, delayed=delayed)
+
+    async def _publish(self, successors: Sequence[Outgoing]) -> None:
+        """Make all of them, as far as nobody else has yet."""
+        for page in _pages(successors):
+            try:
+                await self._server.publish(page)
+            except KnownError:
+                for each in page:
+                    with suppress(KnownError):
+                        await self._server.publish([each])
+
+    def _outgoing(
+        self, kept: Kept, body: bytes, message_id: str, *, delayed: int | None
+    ) -> Outgoing:
+        """``delayed`` is the place among messages that become visible at the same time."""
+        when = f"{kept.visible_at:017.6f}".replace(".", "_")
+        kind = ("ready",) if delayed is None else ("delayed", when, f"{delayed:03d}")
+        subject = self.subject(*kind, kept.id)
+        return Outgoing(subject, body, {_HEADER: msgspec.json.encode(kept).decode()}, message_id)
+
+    # --- looking ---
+
+    async def peek(self, limit: int) -> list[Message]:
+        """The oldest messages, with their attempts as far as this node knows."""
+        found = []
+        async for page in self._server.pages(self.stream, limit):
+            for each in page:
+                kept = _kept(each)
+                lease, returned = self.leases.get(each.seq), self.returned.get(each.seq)
+                seen = lease.attempts if lease else returned[0] if returned else kept.attempts
+                found.append(_message(kept, each.body, seen))
+        return sorted(found, key=lambda message: message.timestamp_ms)
+
+    async def depth(self) -> Depth:
+        """How much there is, and when the next message is visible."""
+        state = (await self._server.api(f"STREAM.INFO.{self.stream}")).state
+        if state.messages == 0:
+            return Depth(0, 0)
+        consumer = await self._consumer()
+        await self._read_delayed()
+        times = [visible_at for _, visible_at in self.returned.values()]
+        times += [self._delayed[0][0]] if self._delayed else []
+        times += [self.doubt] if self.doubt is not None else []
+        times += await self._next_new_at(consumer)
+        return Depth(
+            state.messages,
+            max(0, state.bytes - OVERHEAD_BYTES * state.messages),
+            await self._oldest_ms(state.first_seq),
+            min(times, default=None),
+        )
+
+    async def purge(self) -> int:
+        """Remove everything."""
+        purged = (await self._server.api(f"STREAM.PURGE.{self.stream}")).purged
+        self.leases.clear()
+        self.returned.clear()
+        self.forget()
+        return purged
+
+    async def older(self, before_ms: int) -> list[Stored]:
+        """Messages with an earlier timestamp that are surely not leased."""
+        old: list[Stored] = []
+        after, more = 0, True
+        while more:
+            page, more = await self._server.read(self.stream, ">", after, LEASED_MAX)
+            found = [each for each in page if _kept(each).timestamp_ms < before_ms]
+            old += found
+            more = more and bool(found)
+            after = page[-1].seq if page else 0
+        delivered = (await self._consumer()).delivered.stream_seq if old else 0
+        ready = self.subject("ready", "")
+        return [
+            each
+            for each in old
+            if each.seq not in self.leases
+            and (each.seq > delivered or each.seq in self.returned or ready not in each.subject)
+        ]
+
+    async def _consumer(self) -> Answer:
+        return await self._server.api(f"CONSUMER.INFO.{self.stream}.{CONSUMER}")
+
+    async def _read_delayed(self) -> None:
+        read_at, changes = self._clock.elapsed(), self._delayed_changes
+        if read_at - self._delayed_read_at < DELAYED_FRESH_SECONDS:
+            return
+        found = await self._list_delayed()
+        if self._delayed_changes != changes:
+            # What was read may be older than what we know.  An entry too much is harmless.
+            found = sorted({*found, *self._delayed})
+        self._delayed, self._delayed_read_at = found, read_at
+
+    async def _list_delayed(self) -> list[tuple[float, str]]:
+        path, delayed = f"STREAM.INFO.{self.stream}", self.subject("delayed", ">")
+        found: list[tuple[float, str]] = []
+        while True:
+            answer = await self._server.api(path, subjects_filter=delayed, offset=len(found))
+            found += [(_visible_at(subject), subject) for subject in answer.state.subjects]
+            if not answer.state.subjects or len(found) >= answer.total:
+                return sorted(found)
+
+    def _note_delayed(self, sent: Sequence[Outgoing]) -> None:
+        delayed = self.subject("delayed", "")
+        for each in sent:
+            if each.subject.startswith(delayed):
+                insort(self._delayed, (_visible_at(each.subject), each.subject))
+                self._delayed_changes += 1
+
+    async def _next_new_at(self, consumer: Answer) -> list[float]:
+        """Since when the first message that nobody ever leased is visible."""
+        after = consumer.delivered.stream_seq
+        if consumer.num_pending == 0:
+            return []
+        if self._next_new is None or self._next_new[0] != after:
+            ready = self.subject("ready", ">")
+            found = await self._server.first(self.stream, ready, after)
+            if found is None:
+                return []
+            self._next_new = (after, _kept(found).visible_at)
+        return [self._next_new[1]]
+
+    async def _oldest_ms(self, first_seq: int) -> int | None:
+        if self._oldest is None or self._oldest[0] != first_seq:
+            found = await self._server.first(self.stream, ">", 0)
+            if found is None:
+                return None
+            self._oldest = (first_seq, _kept(found).timestamp_ms)
+        return self._oldest[1]
+
+
+async def open_work_queue(name: str, server: JetStream, place: Place, clock: Clock) -> WorkQueue:
+    """The queue of that name; its stream and consumer are made if need be."""
+    queue = WorkQueue(name, server, place, clock)
+    wanted = StreamConfig(
+        name=queue.stream,
+        subjects=[queue.subject(">")],
+        retention="workqueue",
+        storage="file",
+        num_replicas=place.replicas,
+        duplicate_window=DUPLICATE_SECONDS * 1_000_000_000,
+        allow_direct=True,
+        allow_atomic=True,
+    )
+    config = msgspec.to_builtins(wanted)
+    found = await server.find(f"STREAM.INFO.{queue.stream}")
+    if found is None:
+        found = await server.api(f"STREAM.CREATE.{queue.stream}", **config)
+    has = msgspec.json.decode(found.config, type=StreamConfig)
+    if has.num_replicas != wanted.num_replicas and has.subjects == wanted.subjects:
+        found = await server.api(f"STREAM.UPDATE.{queue.stream}", **config)
+        has = msgspec.json.decode(found.config, type=StreamConfig)
+    if not has.allow_atomic or has.subjects != wanted.subjects:
+        raise RunError(
+            f"{place.where}: the stream {queue.stream} is not one of edgesim's, "
+            "or the server is older than 2.12"
+        )
+    if await server.find(f"CONSUMER.INFO.{queue.stream}.{CONSUMER}") is None:
+        await queue.allow(LEASED_MAX)
+    return queue
+
+
+async def _each(call: Callable[..., Awaitable[_Result]], arguments: Any) -> list[_Result]:
+    """The call with each of the arguments, all at once; the results in order, or one error."""
+    results: dict[int, _Result] = {}
+
+    async def one(index: int, each: tuple[Any, ...]) -> None:
+        results[index] = await call(*each)
+
+    try:
+        async with anyio.create_task_group() as group:
+            for index, each in enumerate(arguments):
+                group.start_soon(one, index, each)
+    except BaseExceptionGroup as failures:
+        error = first_error(failures)
+        if error is None:
+            raise
+        raise error from failures
+    return [results[index] for index in sorted(results)]
+
+
+def _delivery(reply: str) -> Delivery:
+    delivery = delivery_of(reply)
+    assert delivery is not None
+    return delivery
+
+
+def _pages(values: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
+    return (values[start : start + PAGE] for start in range(0, len(values), PAGE))
+
+
+def _kept(found: Stored) -> Kept:
+    return msgspec.json.decode(found.headers[_HEADER], type=Kept)
+
+
+def _message(kept: Kept, body: bytes, attempts: int, lease_id: str = "") -> Message:
+    return Message(kept.id, body, kept.content_type, kept.timestamp_ms, attempts, lease_id)
+
+
+def _visible_at(subject: str) -> float:
+    return float(subject.split(".")[-3].replace("_", "."))
