@@ -12,7 +12,7 @@ import pytest
 
 from edgesim import urls
 from edgesim.clock import Clock
-from edgesim.config.project import PipelineConfig
+from edgesim.config.pipelines import PipelineConfig
 from edgesim.errors import PlatformError, RunError
 from edgesim.model import read_all
 from edgesim.pipelines.pipeline import SEND_BYTES_MAX, Pipeline
