@@ -199,6 +199,10 @@ def load_worker(folder: Path, environment: str | None = None) -> WorkerConfig:
         if not each.target:
             raise ConfigError(file, f"pipelines[{index}]", "needs `stream`, the pipeline's name")
     ignored = sorted(set(raw) - set(WranglerFile.__struct_fields__) - {"$schema"})
+    for index, service in enumerate(settings.services):
+        if service.entrypoint not in {None, "default", "Default"}:
+            problem = "named entrypoints are not in edgesim; bind the Worker's Default class"
+            raise ConfigError(file, f"services[{index}].entrypoint", problem)
     for index, cron in enumerate(settings.triggers.crons):
         try:
             parse_cron(cron)

@@ -8,7 +8,7 @@ is past what it has run.  Minutes that were slept through are not made up for.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import anyio
 import structlog
@@ -42,22 +42,20 @@ class Schedule:
         """Call ``run`` at each minute that matches; a slow run does not delay the next."""
         last = self._clock.datetime()
         async with anyio.create_task_group() as runs:
-            while (due := await self._wait(last)) is not None:
-                last = due
-                runs.start_soon(self._run_once, run, due)
-
-    async def _wait(self, last: datetime) -> datetime | None:
-        """The minute that has come; None if the expression has no more."""
-        while True:
-            now = self._clock.datetime()
-            set_back = last - now > SET_BACK_MAX
-            due = self._cron.next_after(now if set_back else max(last, now - LATE_MAX))
-            if due is None or due <= now:
-                return due
-            await anyio.sleep(min((due - now).total_seconds(), LOOK_SECONDS))
+            while True:
+                now = self._clock.datetime()
+                last = now if last - now > SET_BACK_MAX else max(last, now - LATE_MAX)
+                due = self._cron.next_after(last)
+                if due is None:
+                    return  # a day that never comes
+                if due <= now:
+                    last = due
+                    runs.start_soon(self._run_once, run, due)
+                else:
+                    await anyio.sleep(min((due - now).total_seconds(), LOOK_SECONDS))
 
     async def _run_once(self, run: Run, due: datetime) -> None:
-        outcome = await run(round(due.astimezone(UTC).timestamp() * 1000))
+        outcome = await run(round(due.timestamp() * 1000))
         if outcome != "ok":
             log.error(
                 "scheduled handler failed",
