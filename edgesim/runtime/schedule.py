@@ -1,8 +1,7 @@
 """Scheduled handlers, run when their time comes.
 
 The clock says when, and it may be any clock: nothing here assumes that seconds pass at their usual
-pace.  A minute is never run twice: when the clock is set back a little, the schedule waits until it
-is past what it has run.  Minutes that were slept through are not made up for.
+pace.  A minute is never run twice, and minutes that were slept through are not made up for.
 """
 
 from __future__ import annotations
@@ -20,8 +19,6 @@ LOOK_SECONDS = 60.0
 """A clock that was set is noticed after this long."""
 LATE_MAX = timedelta(minutes=1)
 """A minute that was due longer ago is one that was slept through."""
-SET_BACK_MAX = timedelta(hours=1)
-"""A clock that was set back further tells another time, and the schedule starts again from it."""
 
 log = structlog.get_logger()
 
@@ -44,8 +41,7 @@ class Schedule:
         async with anyio.create_task_group() as runs:
             while True:
                 now = self._clock.datetime()
-                last = now if last - now > SET_BACK_MAX else max(last, now - LATE_MAX)
-                due = self._cron.next_after(last)
+                due = self._cron.next_after(max(last, now - LATE_MAX))
                 if due is None:
                     return  # a day that never comes
                 if due <= now:

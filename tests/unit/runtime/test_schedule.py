@@ -85,16 +85,6 @@ async def test_a_clock_set_back_a_little_repeats_no_minute(clock):
     assert await minutes(clock, "* * * * *", 5, set_back) == [1, 2, 3, 4, 5]
 
 
-async def test_a_clock_set_back_far_is_another_time(clock):
-    """A day back: the schedule starts again from what the clock says now."""
-
-    def set_back(run: int) -> None:
-        clock.time -= 86_400 if run == 3 else 0
-
-    found = await minutes(clock, "* * * * *", 5, set_back)
-    assert found == [1, 2, 3, 5 - 24 * 60, 6 - 24 * 60]
-
-
 async def test_what_was_slept_through_is_not_made_up_for(clock):
     """Two hours forward: one run is next, not a hundred and twenty."""
 
