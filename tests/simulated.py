@@ -48,7 +48,7 @@ async def simulated(
         + textwrap.dedent(account)
         + f'\n[backends]\nr2 = "memory:"\nqueues = "memory:"\nclickhouse = "chdb:{folder}/none"\n'
     )
-    overrides = Overrides(isolation=isolation, environment=environment)
+    overrides = Overrides(isolation={"default": isolation}, environment=environment)
     project = load_project(folder, overrides)
     used = clock or Clock()
     async with (
