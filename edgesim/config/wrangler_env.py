@@ -52,14 +52,14 @@ def in_environment(
     if environment is None:
         return top, []
     sections = table.get("env", {})
-    name = f"{top.get('name')}-{environment}"
+    name = {"name": f"{top['name']}-{environment}"} if "name" in top else {}
     if not isinstance(sections, dict) or not all(isinstance(e, dict) for e in sections.values()):
         raise ConfigError(file, "env", "must be a table with a table for each environment")
     if environment not in sections:
         if sections:
             known = ", ".join(sections)
             raise ConfigError(file, "env", f"there is no env.{environment}; known: {known}")
-        return top | {"name": name}, [f"has no env.{environment}; its top level is used as {name}"]
+        return top | name, [f"the file has no env.{environment}: its top level is used"]
     section = sections[environment]
     if any(key in section for key in _ROUTES):
         top = {key: value for key, value in top.items() if key not in _ROUTES}
@@ -69,4 +69,4 @@ def in_environment(
         f"{key} is at the top level but not in env.{environment}, which does not inherit it"
         for key in lost
     ]
-    return inherited | {"name": name} | section, warnings
+    return inherited | name | section, warnings

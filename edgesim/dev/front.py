@@ -7,7 +7,7 @@ that no Worker can own on the real platform.
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import anyio
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -61,13 +61,16 @@ class Front:
             return _plain(413, "error code: 413, the request body is over 100 MB")
         simulator = await self.simulator()
         request = _request(scope, body, simulator.cf)
-        name, _ = named_by(urlsplit(request.url).hostname or "")
+        host = (request.header("host") or "").partition(":")[0].lower()
+        name, _ = named_by(host)
         if name and name not in simulator.workers:
             known = ", ".join(simulator.workers)
             return _plain(404, f"there is no Worker named {name!r}; known: {known}")
-        # One port serves both schemes, so a route's own does not count here.
-        target = simulator.router.find(request.url, any_scheme=True)
-        return await simulator.fetch(request, target.worker if target else None)
+        if not name and simulator.router.has_routes:
+            # One port serves both schemes, so a route's own does not count here.
+            target = simulator.router.find(request.url, any_scheme=True)
+            name = target.worker if target else ""
+        return await simulator.fetch(request, name or None)
 
 
 async def _read_body(receive: Receive) -> bytes | None:
