@@ -6,8 +6,9 @@ BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime
 TOOLS := $(VENV)/.tools
 SEEDS ?= 100
+KILLS ?= 50
 
-.PHONY: setup dev test check bench clean servers
+.PHONY: setup dev test check crash bench clean servers
 
 setup: $(RUNTIME) $(TOOLS)
 
@@ -23,6 +24,10 @@ check: $(RUNTIME) $(TOOLS)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -q tests/test_tidy.py
+
+# Kill -9 at random moments; SEED=n for other moments.
+crash: $(RUNTIME) $(TOOLS)
+	KILLS=$(KILLS) $(BIN)/pytest tests/crash $(ARGS)
 
 bench: $(RUNTIME) $(TOOLS)
 	$(BIN)/python tests/bench/levels.py $(ARGS)

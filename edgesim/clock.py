@@ -21,10 +21,17 @@ class Clock:
 
     def __init__(self, seed: int | None = None) -> None:
         self.random = random.Random(seed)
+        self._ahead = float("-inf")  # of Unix time before the system's steady clock
 
     def now(self) -> float:
-        """Unix time in seconds."""
-        return _time()
+        """Unix time in seconds; it never steps back.
+
+        What is due in a moment must not wait an hour because the system's clock was set back an
+        hour: then this one goes on from where it was.
+        """
+        steady = _perf_counter()
+        self._ahead = max(self._ahead, _time() - steady)
+        return steady + self._ahead
 
     def now_ms(self) -> int:
         """Unix time in whole milliseconds."""

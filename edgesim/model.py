@@ -192,6 +192,7 @@ class TraceItem(msgspec.Struct, rename="camel"):
     truncated: bool = False
     execution_model: str = "stateless"
     entrypoint: str | None = None
+    script_version: dict[str, str] | None = None
 
 
 # --- Isolates -----------------------------------------------------------------------------------

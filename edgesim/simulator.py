@@ -43,6 +43,9 @@ from edgesim.runtime import delivery
 from edgesim.runtime.bindings import PipelineBinding, QueueBinding, R2Binding, ServiceBinding
 from edgesim.runtime.invocation import Binding, Fetch
 from edgesim.runtime.outbound import Outbound, open_outbound
+from edgesim.runtime.request_cf import request_cf
+from edgesim.runtime.routing import Router
+from edgesim.runtime.schedule import Schedule
 from edgesim.runtime.tail import TailConsumer
 from edgesim.runtime.worker import Worker
 
@@ -67,6 +70,8 @@ class Simulator:
         self.guards: dict[str, list[str]] = {}
         self.requests = 0
         self.rejected = 0
+        self.router = Router(project.workers.values())
+        self.cf = request_cf(project.account.cf)
         self._backends = backends
         self._clock = clock
         self._tasks = tasks
@@ -86,7 +91,7 @@ class Simulator:
             for name, config in project.account.pipelines.items()
         }
         self._tails = {
-            tail.service: TailConsumer(tail.service, project.account.tail)
+            tail.target: TailConsumer(tail.target, project.account.tail)
             for worker in project.workers.values()
             for tail in worker.settings.tail_consumers
         }
@@ -99,6 +104,11 @@ class Simulator:
             name: self._pull_consumer(name, config)
             for name, config in project.pull_consumers().items()
         }
+        self._schedules = [
+            Schedule(worker.name, cron, clock)
+            for worker in project.workers.values()
+            for cron in worker.settings.triggers.crons
+        ]
 
     # --- what others hold ---
 
@@ -167,15 +177,18 @@ class Simulator:
 
     async def fetch(self, request: HttpRequest, worker: str | None = None) -> HttpResponse:
         """A request from outside, for the entry Worker unless another is named (KeyError)."""
+        if not request.cf:
+            request = msgspec.structs.replace(request, cf=self.cf)
         response = await self.workers[worker or self.project.entry].fetch(request)
         if worker in {None, self.project.entry}:
             self.requests += 1
             self.rejected += response.status >= 400
         return response
 
-    async def scheduled(self, worker: str, cron: str) -> str:
-        """Run a scheduled handler now; its outcome."""
-        return (await self.workers[worker].scheduled(cron, self._clock.now_ms())).outcome
+    async def scheduled(self, worker: str, cron: str, scheduled_ms: int | None = None) -> str:
+        """Run a scheduled handler now, as of that time or as of now; its outcome."""
+        time_ms = self._clock.now_ms() if scheduled_ms is None else scheduled_ms
+        return (await self.workers[worker].scheduled(cron, time_ms)).outcome
 
     async def clickhouse(self, request: HttpRequest, depth: int = 0) -> HttpResponse:
         """A request to the ClickHouse gateway."""
@@ -212,6 +225,7 @@ class Simulator:
                     "records": pipeline.records,
                     "pending": pipeline.pending,
                     "objects": pipeline.objects,
+                    "dropped": dict(pipeline.dropped),
                 }
                 for name, pipeline in self._pipelines.items()
             },
@@ -281,8 +295,8 @@ class Simulator:
                 config,
                 isolates,
                 self._bindings(config),
-                self._outbound.fetch,
-                [self._tails[tail.service] for tail in config.settings.tail_consumers],
+                self._outbound.of(config),
+                [self._tails[tail.target] for tail in config.settings.tail_consumers],
                 self._tasks,
                 self._clock,
             )
@@ -293,6 +307,9 @@ class Simulator:
             if config.ignored_keys and config.name not in self.workers:
                 keys = ", ".join(config.ignored_keys)
                 log.info("wrangler keys without effect here", worker=config.name, keys=keys)
+            if config.name not in self.workers:
+                for warning in config.warnings:
+                    log.warning(warning, worker=config.name)
             self.workers[config.name] = worker
             self._retire[config.name] = retire
             task_status.started()
@@ -335,15 +352,15 @@ class Simulator:
         async def rpc(method: str, args: list[Any], depth: int) -> Any:
             return await self.workers[name].rpc(method, args, depth)
 
-        return ServiceBinding(partial(self._fetch_worker, name), rpc)
+        return ServiceBinding(self.worker_fetch(name), rpc)
 
     async def _fetch_worker(self, name: str, request: HttpRequest, depth: int) -> HttpResponse:
         # Looked up at every call: a reload puts another version in its place.
         return await self.workers[name].fetch(request, depth)
 
-    def local_worker(self, name: str) -> Fetch | None:
-        """How to reach a Worker of this project, None if there is none of that name."""
-        return partial(self._fetch_worker, name) if name in self.workers else None
+    def worker_fetch(self, name: str) -> Fetch:
+        """How a Worker of this project is asked."""
+        return partial(self._fetch_worker, name)
 
     def _consumer(self, worker: WorkerConfig, config: ConsumerConfig) -> Consumer:
         settings = {
@@ -401,6 +418,9 @@ class Simulator:
                 tasks.start_soon(tail.run, partial(self._deliver_traces, name))
             for consumer in self._consumers:
                 tasks.start_soon(consumer.run)
+            for schedule in self._schedules:
+                run = partial(self.scheduled, schedule.worker, schedule.expression)
+                tasks.start_soon(schedule.run, run)
             tasks.start_soon(self._notifications.relay, self._backends.r2, self._notify)
             tasks.start_soon(self._heed_other_nodes)
 
@@ -450,7 +470,7 @@ async def open_simulator(
     try:
         async with anyio.create_task_group() as tasks:
             simulator = Simulator(project, backends, clock, tasks)
-            async with open_outbound(simulator.local_worker) as outbound:
+            async with open_outbound(simulator.router, simulator.worker_fetch) as outbound:
                 try:
                     await simulator.start(outbound)
                     async with anyio.create_task_group() as background:
@@ -491,7 +511,7 @@ def _check_handlers(project: Project, config: WorkerConfig, worker: Worker) -> N
     if config.settings.queues.of_type("worker"):
         needed["queue"] = "queues.consumers"
     if any(
-        config.name == tail.service
+        config.name == tail.target
         for other in project.workers.values()
         for tail in other.settings.tail_consumers
     ):

@@ -18,6 +18,7 @@ def add_project(parser: argparse.ArgumentParser, *, positional: bool = False) ->
         parser.add_argument("project", nargs="?", help=where)
     else:
         parser.add_argument("--project", metavar="FOLDER", help=where)
+    parser.add_argument("--env", metavar="NAME", help="environment: env.NAME of wrangler files")
     parser.add_argument("--state", type=Path, metavar="DIR", help="state (default: .edgesim in it)")
     for name in ("r2", "queues", "clickhouse"):
         parser.add_argument(f"--{name}", metavar="URL", help=f"the {name} backend")
@@ -48,6 +49,7 @@ def project_of(arguments: argparse.Namespace, *, state: Path | None = None) -> P
         find_root(arguments.project),
         Overrides(
             state=arguments.state or state,
+            environment=arguments.env,
             isolation=dict(getattr(arguments, "isolation", [])),
             r2=arguments.r2,
             queues=arguments.queues,

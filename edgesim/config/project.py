@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import msgspec
 
 from edgesim.config.environment import Environment
+from edgesim.config.pipelines import PipelineConfig, check_pipelines
 from edgesim.config.wrangler import WorkerConfig, convert, load_worker, read_table
 from edgesim.errors import ConfigError, UsageError
 
@@ -22,17 +23,6 @@ Isolation = Literal["process", "warm", "inline"]
 DEFAULT = "default"
 """In ``isolation``: the level of the Workers that are not named."""
 Event = Literal["object-create", "object-delete"]
-
-
-class PipelineConfig(msgspec.Struct, forbid_unknown_fields=True):
-    """A Pipeline: where it writes, and when it rolls (whichever limit is reached first)."""
-
-    bucket: str
-    prefix: str = ""
-    max_seconds: Annotated[float, msgspec.Meta(gt=0)] = 90
-    max_bytes: Annotated[int, msgspec.Meta(ge=1)] = 100_000_000
-    max_rows: Annotated[int, msgspec.Meta(ge=1)] = 10_000_000
-    compression: Literal["gzip", "none"] = "gzip"
 
 
 class NotificationRule(msgspec.Struct, forbid_unknown_fields=True):
@@ -95,12 +85,15 @@ class AccountFile(msgspec.Struct, forbid_unknown_fields=True):
 
     workers: list[str]
     entry: str | None = None
+    environment: str | None = None
     isolation: Isolation | dict[str, Isolation] = "process"
     pipelines: dict[str, PipelineConfig] = {}
     r2: dict[str, BucketConfig] = {}
     queues: dict[str, QueueConfig] = {}
     clickhouse: ClickHouseConfig = msgspec.field(default_factory=ClickHouseConfig)
     tail: TailConfig = msgspec.field(default_factory=TailConfig)
+    cf: dict[str, Any] = {}
+    """Fields of ``request.cf``, over the ones that edgesim makes up."""
     backends: Backends = msgspec.field(default_factory=Backends)
 
 
@@ -108,6 +101,7 @@ class Overrides(msgspec.Struct, frozen=True):
     """What a command's flags say; None where a flag was not given."""
 
     state: Path | None = None
+    environment: str | None = None
     isolation: dict[str, str] = {}
     r2: str | None = None
     queues: str | None = None
@@ -171,8 +165,10 @@ def load_project(
     raw = read_table(file)
     _refuse_unknown_keys(file, raw, AccountFile, "")
     account: AccountFile = convert(file, raw, AccountFile)
+    check_pipelines(file, account.pipelines)
     state = (overrides.state or root / STATE).resolve()
-    workers = _load_workers(file, root, account)
+    environment_name = overrides.environment or account.environment
+    workers = _load_workers(file, root, account, environment_name)
     backends = Backends(
         **{
             name: _place(overrides, environment, account, name, root, state)
@@ -182,7 +178,7 @@ def load_project(
     project = Project(
         root=root,
         state=state,
-        entry=account.entry or next(iter(workers)),
+        entry=_entry(account, workers, environment_name),
         isolation=_levels(account.isolation) | overrides.isolation,
         account=account,
         backends=backends,
@@ -190,15 +186,26 @@ def load_project(
         schema=_read_schema(file, root, account),
     )
     _check_references(project)
+    _check_tails(project)
     return project
 
 
-def _load_workers(file: Path, root: Path, account: AccountFile) -> dict[str, WorkerConfig]:
+def _entry(account: AccountFile, workers: dict[str, WorkerConfig], environment: str | None) -> str:
+    """The entry Worker by its whole name; edgesim.toml may name it without the environment."""
+    if account.entry is None:
+        return next(iter(workers))
+    whole = f"{account.entry}-{environment}"
+    return whole if whole in workers else account.entry
+
+
+def _load_workers(
+    file: Path, root: Path, account: AccountFile, environment: str | None
+) -> dict[str, WorkerConfig]:
     if not account.workers:
         raise ConfigError(file, "workers", "is empty; list the folders of the Workers")
     workers: dict[str, WorkerConfig] = {}
     for folder in account.workers:
-        worker = load_worker(root / folder)
+        worker = load_worker(root / folder, environment)
         if worker.name in workers:
             raise ConfigError(worker.file, "name", f"{worker.name!r} is another Worker's already")
         workers[worker.name] = worker
@@ -268,9 +275,9 @@ def _check_references(project: Project) -> None:
                     worker.file, f"services[{index}].service", "Worker", service.service, services
                 )
         for index, tail in enumerate(worker.settings.tail_consumers):
-            if tail.service not in project.workers:
+            if tail.target not in project.workers:
                 key = f"tail_consumers[{index}].service"
-                _unknown(worker.file, key, "Worker", tail.service, list(project.workers))
+                _unknown(worker.file, key, "Worker", tail.target, list(project.workers))
         for index, consumer in enumerate(worker.settings.queues.consumers):
             if consumer.queue in consumers:
                 key, other = f"queues.consumers[{index}].queue", consumers[consumer.queue]
@@ -278,6 +285,23 @@ def _check_references(project: Project) -> None:
                     worker.file, key, f"{consumer.queue!r} has a consumer already: {other}"
                 )
             consumers[consumer.queue] = f"Worker {worker.name!r}"
+
+
+def _check_tails(project: Project) -> None:
+    """Tail Workers in a ring would be told of each other's invocations for ever."""
+    told = {
+        name: {tail.target for tail in worker.settings.tail_consumers} - {name}
+        for name, worker in project.workers.items()
+    }
+    for name, worker in project.workers.items():
+        seen: set[str] = set()
+        after = told[name]
+        while after:
+            if name in after:
+                problem = f"leads back to {name!r} itself: each trace would make another, for ever"
+                raise ConfigError(worker.file, "tail_consumers", problem)
+            seen |= after
+            after = set().union(*(told[each] for each in after)) - seen
 
 
 def _unknown(file: Path, key: str, kind: str, name: str, known: list[str]) -> None:

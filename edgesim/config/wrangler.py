@@ -6,17 +6,23 @@ mean nothing here are accepted and listed; a key that edgesim knows must have th
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import tomllib
+import uuid
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 
+from edgesim.config.cron import parse_cron
+from edgesim.config.routes import Route, RouteConfig, parse_route
+from edgesim.config.wrangler_env import in_environment
 from edgesim.errors import ConfigError
 from edgesim.model import BindingSpec
 
+WORKERS_DEV = "workers.dev"
 FILES = ("wrangler.jsonc", "wrangler.json", "wrangler.toml")
 
 _STRING_OR_COMMENT = re.compile(r'("(?:\\.|[^"\\\n])*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
@@ -85,12 +91,19 @@ class ServiceBinding(msgspec.Struct):
 
     binding: str
     service: str
+    entrypoint: str | None = None
 
 
 class TailConsumer(msgspec.Struct):
     """A Tail Worker that is told of this Worker's invocations."""
 
     service: str
+    environment: str | None = None
+
+    @property
+    def target(self) -> str:
+        """The Worker's whole name."""
+        return f"{self.service}-{self.environment}" if self.environment else self.service
 
 
 class Triggers(msgspec.Struct):
@@ -120,6 +133,9 @@ class WranglerFile(msgspec.Struct):
     services: list[ServiceBinding] = []
     tail_consumers: list[TailConsumer] = []
     triggers: Triggers = msgspec.field(default_factory=Triggers)
+    route: str | RouteConfig | None = None
+    routes: list[str | RouteConfig] = []
+    workers_dev: bool | None = None
     limits: Limits = msgspec.field(default_factory=Limits)
 
 
@@ -131,10 +147,28 @@ class WorkerConfig(msgspec.Struct):
     settings: WranglerFile
     secrets: dict[str, str] = {}
     ignored_keys: list[str] = []
+    warnings: list[str] = []
+    routes: list[Route] = []
 
     @property
     def name(self) -> str:
         return self.settings.name
+
+    @property
+    def zones(self) -> set[str]:
+        """Where the Worker is reached; on workers.dev too, unless it has routes or says no."""
+        zones = {route.zone for route in self.routes}
+        on_workers_dev = self.settings.workers_dev
+        if on_workers_dev or (on_workers_dev is None and not zones):
+            zones.add(WORKERS_DEV)
+        return zones
+
+    def version_id(self) -> str:
+        """A UUID of what the Worker is now: its settings and the modules beside ``main``."""
+        digest = hashlib.sha256(msgspec.json.encode(self.settings))
+        for module in sorted(self.main.parent.glob("*.py")):
+            digest.update(module.name.encode() + b"\0" + module.read_bytes())
+        return str(uuid.UUID(bytes=digest.digest()[:16], version=4))
 
     def bindings(self) -> list[BindingSpec]:
         """Everything on ``env``.  ConfigError where a name is bound twice."""
@@ -155,12 +189,12 @@ class WorkerConfig(msgspec.Struct):
         return specs
 
 
-def load_worker(folder: Path) -> WorkerConfig:
-    """Read the Worker in ``folder``; ConfigError names file, key and cure."""
+def load_worker(folder: Path, environment: str | None = None) -> WorkerConfig:
+    """Read the Worker in ``folder`` as the environment has it; ConfigError says what is wrong."""
     file = next((folder / name for name in FILES if (folder / name).is_file()), None)
     if file is None:
         raise ConfigError(folder, None, f"no Worker here: expected one of {', '.join(FILES)}")
-    raw = read_table(file)
+    raw, warnings = in_environment(file, read_table(file), environment)
     settings = convert(file, raw, WranglerFile)
     if not _NAME.fullmatch(settings.name):
         raise ConfigError(
@@ -175,7 +209,17 @@ def load_worker(folder: Path) -> WorkerConfig:
         if not each.target:
             raise ConfigError(file, f"pipelines[{index}]", "needs `stream`, the pipeline's name")
     ignored = sorted(set(raw) - set(WranglerFile.__struct_fields__) - {"$schema"})
-    worker = WorkerConfig(file, main, settings, _dev_vars(folder), ignored)
+    for index, service in enumerate(settings.services):
+        if service.entrypoint not in {None, "default", "Default"}:
+            problem = "named entrypoints are not in edgesim; bind the Worker's Default class"
+            raise ConfigError(file, f"services[{index}].entrypoint", problem)
+    for index, cron in enumerate(settings.triggers.crons):
+        try:
+            parse_cron(cron)
+        except ValueError as error:
+            raise ConfigError(file, f"triggers.crons[{index}]", str(error)) from error
+    secrets = _dev_vars(folder, environment)
+    worker = WorkerConfig(file, main, settings, secrets, ignored, warnings, _routes(file, settings))
     worker.bindings()
     return worker
 
@@ -210,12 +254,28 @@ def convert(file: Path, table: Any, kind: type[Any]) -> Any:
         raise ConfigError(file, key, problem) from error
 
 
-def _dev_vars(folder: Path) -> dict[str, str]:
-    """Local secrets: ``.dev.vars``, else ``.env``, lines of NAME=value."""
-    for file in (folder / ".dev.vars", folder / ".env"):
-        if file.is_file():
+def _routes(file: Path, settings: WranglerFile) -> list[Route]:
+    if settings.route is not None and settings.routes:
+        raise ConfigError(file, "route", "stands beside `routes`; one of them is enough")
+    routes = [settings.route] if settings.route is not None else settings.routes
+    try:
+        return [parse_route(route) for route in routes]
+    except ValueError as error:
+        raise ConfigError(file, "route" if settings.route else "routes", str(error)) from error
+
+
+def _dev_vars(folder: Path, environment: str | None) -> dict[str, str]:
+    """Local secrets, lines of NAME=value.
+
+    ``.dev.vars.<env>`` stands for ``.dev.vars``, and either for all of ``.env``; an environment's
+    ``.env.<env>`` is over ``.env``.
+    """
+    suffixes = ["", f".{environment}"] if environment else [""]
+    for suffix in reversed(suffixes):
+        if (file := folder / f".dev.vars{suffix}").is_file():
             return dict(_assignments(file))
-    return {}
+    files = [folder / f".env{suffix}" for suffix in suffixes]
+    return dict(pair for file in files if file.is_file() for pair in _assignments(file))
 
 
 def _assignments(file: Path) -> list[tuple[str, str]]:

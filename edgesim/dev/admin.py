@@ -19,11 +19,13 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from edgesim import operations
+from edgesim.config.cron import parse_cron
 from edgesim.dev import metrics
 from edgesim.dev.front import Front
 from edgesim.errors import PlatformError, UsageError
 from edgesim.model import HttpRequest, Stream, iterate
 from edgesim.r2.bucket import R2ObjectBody
+from edgesim.runtime.routing import named_by
 from edgesim.simulator import Simulator
 
 PREFIX = "/cdn-cgi/edgesim"
@@ -150,9 +152,15 @@ async def _r2_put(simulator: Simulator, request: Request) -> Response:
 
 
 async def _scheduled(simulator: Simulator, request: Request) -> Response:
-    name = request.query_params.get("worker", simulator.project.entry)
+    by_host, _ = named_by(request.url.hostname or "")
+    name = request.query_params.get("worker", by_host or simulator.project.entry)
     if name not in simulator.workers or not simulator.workers[name].has("scheduled"):
         return PlainTextResponse(f"Worker {name!r} has no scheduled handler\n", 404)
     cron = request.query_params.get("cron", "* * * * *")
-    outcome = await simulator.scheduled(name, cron)
+    try:
+        parse_cron(cron)
+        time_ms = int(request.query_params["time"]) if "time" in request.query_params else None
+    except ValueError as error:
+        return PlainTextResponse(f"{error}\n", 400)
+    outcome = await simulator.scheduled(name, cron, time_ms)
     return PlainTextResponse(f"{outcome}\n", 200 if outcome == "ok" else 500)

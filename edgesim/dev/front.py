@@ -6,13 +6,14 @@ that no Worker can own on the real platform.
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import quote
 
 import anyio
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edgesim.model import HttpRequest, HttpResponse, iterate
-from edgesim.runtime.outbound import local_name
+from edgesim.runtime.routing import named_by
 from edgesim.simulator import Simulator
 
 BODY_BYTES_MAX = 100_000_000
@@ -62,14 +63,18 @@ class Front:
     async def _answer(self, scope: Scope, body: bytes | None) -> HttpResponse:
         if body is None:
             return _plain(413, "error code: 413, the request body is over 100 MB")
-        request = _request(scope, body)
         simulator = await self.simulator()
-        host = (request.header("host") or "").partition(":")[0]
-        name = local_name(host)
-        if name is not None and name not in simulator.workers:
+        request = _request(scope, body, simulator.cf)
+        host = (request.header("host") or "").partition(":")[0].lower()
+        name, _ = named_by(host)
+        if name and name not in simulator.workers:
             known = ", ".join(simulator.workers)
             return _plain(404, f"there is no Worker named {name!r}; known: {known}")
-        return await simulator.fetch(request, name)
+        if not name and simulator.router.has_routes:
+            # One port serves both schemes, so a route's own does not count here.
+            target = simulator.router.find(request.url, any_scheme=True)
+            name = target.worker if target else ""
+        return await simulator.fetch(request, name or None)
 
 
 def _is_for_api(scope: Scope) -> bool:
@@ -79,8 +84,8 @@ def _is_for_api(scope: Scope) -> bool:
         return False
     after_account = path.removeprefix(API_PREFIX).partition("/")[2]
     host: bytes = dict(scope["headers"]).get(b"host", b"")
-    named = local_name(host.decode("latin-1").partition(":")[0])
-    return after_account.partition("/")[0] == "queues" and named is None
+    named, _ = named_by(host.decode("latin-1").partition(":")[0].lower())
+    return after_account.partition("/")[0] == "queues" and not named
 
 
 async def _read_body(receive: Receive) -> bytes | None:
@@ -102,7 +107,7 @@ async def _read_body(receive: Receive) -> bytes | None:
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def _request(scope: Scope, body: bytes) -> HttpRequest:
+def _request(scope: Scope, body: bytes, cf: dict[str, Any]) -> HttpRequest:
     headers = [
         (name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]
     ]
@@ -111,11 +116,19 @@ def _request(scope: Scope, body: bytes) -> HttpRequest:
     query = scope["query_string"].decode("latin-1")
     url = f"{scope['scheme']}://{host}{path}{'?' if query else ''}{query}"
     client = (scope.get("client") or ("127.0.0.1", 0))[0]
+    given = dict(headers)
     # What the edge adds to every request; XX is the platform's code for a country it does not know.
-    added = {"cf-connecting-ip": client, "cf-ipcountry": "XX", "x-forwarded-proto": scope["scheme"]}
-    names = {name for name, _ in headers}
-    headers += [(name, value) for name, value in added.items() if name not in names]
-    return HttpRequest(scope["method"], url, headers, body, {"country": "XX", "colo": "LOCAL"})
+    added = {
+        "cf-connecting-ip": client,
+        "cf-ipcountry": str(cf.get("country") or "XX"),
+        "x-forwarded-proto": scope["scheme"],
+    }
+    headers += [(name, value) for name, value in added.items() if name not in given]
+    connection = {
+        "httpProtocol": f"HTTP/{scope['http_version']}",
+        "clientAcceptEncoding": given.get("accept-encoding", ""),
+    }
+    return HttpRequest(scope["method"], url, headers, body, cf | connection)
 
 
 async def _send(response: HttpResponse, send: Send) -> None:

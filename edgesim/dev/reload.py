@@ -6,6 +6,7 @@ flight ends in the version it began in.  A version that does not load leaves the
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from edgesim.errors import EdgesimError
 from edgesim.simulator import Simulator
 
 _SUFFIXES = {".py", ".jsonc", ".json", ".toml", ".sql"}
-_SECRET_FILES = {".dev.vars", ".env"}
+_SECRET_FILES = re.compile(r"\.(dev\.vars|env)(\.[^.]+)?")
 
 log = structlog.get_logger()
 
@@ -42,15 +43,15 @@ class _Sources(watchfiles.DefaultFilter):
 
     def __call__(self, change: watchfiles.Change, path: str) -> bool:
         file = Path(path)
-        wanted = file.suffix in _SUFFIXES or file.name in _SECRET_FILES
+        wanted = file.suffix in _SUFFIXES or _SECRET_FILES.fullmatch(file.name) is not None
         return wanted and super().__call__(change, path)
 
 
 def is_configuration(file: Path, project: Project) -> bool:
     """Whether a change of this file concerns more than one Worker's module."""
-    return file.suffix != ".py" and (
-        file.name in {ACCOUNT_FILE, *WRANGLER_FILES, *_SECRET_FILES} or file.suffix == ".sql"
-    )
+    if _SECRET_FILES.fullmatch(file.name):
+        return True
+    return file.name in {ACCOUNT_FILE, *WRANGLER_FILES} or file.suffix == ".sql"
 
 
 async def reload_workers(simulator: Simulator, files: set[Path]) -> None:

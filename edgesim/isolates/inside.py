@@ -19,10 +19,11 @@ from random import Random
 from types import ModuleType
 from typing import Any, Protocol
 
-from pyodide.ffi import JsException, to_proxy
+from pyodide.ffi import JsException
 from pyodide.http import AbortError
 from workers._convert import from_wire, to_wire
 from workers._entrypoint import Context, MessageBatch
+from workers._events import ScheduledController, TraceItem
 from workers._http import FetchResponse
 from workers._runtime import current, current_env
 
@@ -212,11 +213,11 @@ async def _queue(instance: Any, event: Any, serving: Serving, done: Done) -> Non
 
 
 async def _tail(instance: Any, event: Any, serving: Serving, done: Done) -> None:
-    await _call(instance.tail, [to_proxy(item) for item in event], None, None)
+    await _call(instance.tail, [TraceItem(item) for item in event], None, None)
 
 
 async def _scheduled(instance: Any, event: Any, serving: Serving, done: Done) -> None:
-    await _call(instance.scheduled, to_proxy(event), None, None)
+    await _call(instance.scheduled, ScheduledController(event), None, None)
 
 
 async def _rpc(instance: Any, event: Any, serving: Serving, done: Done) -> None:

@@ -16,6 +16,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -54,6 +55,7 @@ class Segment:
         self.bytes = 0
         self.seal: Seal | None = None
         self._file: BinaryIO | None = None
+        self._end = 0  # of the last whole frame, in bytes
 
     @property
     def number(self) -> int:
@@ -71,23 +73,25 @@ class Segment:
     @classmethod
     def recover(cls, path: Path) -> Segment | None:
         """The segment as a crash left it, cut to its last whole frame; None if nothing is whole."""
-        frames = list(_frames(path))
-        if not frames or frames[0][1] != _HEADER:
-            log.warning("pipeline log without a whole header, set aside", file=str(path))
-            path.rename(path.with_suffix(".broken"))
-            return None
-        segment = cls(path, msgspec.json.decode(frames[0][2], type=Header).opened_at)
-        for _, kind, payload in frames[1:]:
-            if kind == _RECORDS:
+        segment: Segment | None = None
+        for position, kind, payload in _frames(path):
+            if segment is None:
+                if kind != _HEADER:
+                    break
+                segment = cls(path, msgspec.json.decode(payload, type=Header).opened_at)
+            elif kind == _RECORDS:
                 segment.rows += payload.count(b"\n")
                 segment.bytes += len(payload)
             elif kind == _SEAL:
                 segment.seal = msgspec.json.decode(payload, type=Seal)
-        last_start, _, last = frames[-1]
-        whole = last_start + _FRAME.size + len(last)
-        if (cut := path.stat().st_size - whole) > 0:
+            segment._end = position + _FRAME.size + len(payload)
+        if segment is None:
+            log.warning("pipeline log without a whole header, set aside", file=str(path))
+            path.rename(path.with_suffix(".broken"))
+            return None
+        if (cut := path.stat().st_size - segment._end) > 0:
             log.warning("pipeline log had a torn end, cut off", file=str(path), bytes=cut)
-            os.truncate(path, whole)
+            os.truncate(path, segment._end)
         return segment
 
     def append(self, lines: bytes, rows: int) -> None:
@@ -120,22 +124,24 @@ class Segment:
         self.path.unlink(missing_ok=True)
 
     def _write(self, kind: int, payload: bytes) -> None:
+        frame = _FRAME.pack(kind, len(payload), zlib.crc32(payload, kind)) + payload
         try:
             if self._file is None:
                 self._file = self.path.open("ab", buffering=0)
-            start = self._file.seek(0, os.SEEK_END)
-        except OSError as error:
-            raise RunError(f"{self.path}: cannot open the pipeline's log: {error}") from error
-        checksum = zlib.crc32(payload, kind)
-        frame = _FRAME.pack(kind, len(payload), checksum) + payload
-        try:
+            self._cut()  # what a failed write left, if it could not be cut off then
             if self._file.write(frame) != len(frame):
                 raise OSError("short write")
             os.fdatasync(self._file.fileno())
         except OSError as error:
-            # Half a frame must not stand before the next one.
-            os.truncate(self.path, start)
+            # Half a frame must not stand before the next one: at recovery it would hide it.
+            with suppress(OSError):
+                self._cut()
             raise RunError(f"{self.path}: cannot write the pipeline's log: {error}") from error
+        self._end += len(frame)
+
+    def _cut(self) -> None:
+        if self._file is not None and self._file.seek(0, os.SEEK_END) > self._end:
+            os.ftruncate(self._file.fileno(), self._end)
 
 
 class Log:
@@ -144,12 +150,16 @@ class Log:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        found = [Segment.recover(path) for path in sorted(folder.glob(f"*{_SUFFIX}"))]
-        segments = [segment for segment in found if segment is not None]
+        files = sorted(folder.glob(f"*{_SUFFIX}"))
+        # Counted before recovery: a file that is set aside keeps its number.
+        numbers = [int(file.stem) for file in folder.iterdir() if file.stem.isdigit()]
+        self._next = max(numbers, default=0) + 1
+        segments = [found for file in files if (found := Segment.recover(file)) is not None]
         self.sealed = [segment for segment in segments if segment.seal is not None]
         unsealed = [segment for segment in segments if segment.seal is None]
-        self.open = unsealed[-1] if unsealed else None
-        self._next = max((segment.number for segment in segments), default=0) + 1
+        self.open = unsealed.pop() if unsealed else None
+        self.unsealed = unsealed
+        """Earlier windows whose seal a damaged disk has lost: they still want a key."""
 
     def current(self, now: float) -> Segment:
         """The open segment; a new window begins now if there is none."""
@@ -162,12 +172,15 @@ class Log:
         return self.open
 
     def seal(self, key: str) -> Segment:
-        """End the open window as the object ``key``."""
-        segment = self.open
+        """End the oldest window that is not sealed as the object ``key``."""
+        segment = self.unsealed[0] if self.unsealed else self.open
         if segment is None:
             raise RunError(f"{self._folder}: no window is open")
         segment.close(Seal(key, segment.rows))
-        self.open = None
+        if segment is self.open:
+            self.open = None
+        else:
+            self.unsealed.remove(segment)
         self.sealed.append(segment)
         return segment
 
@@ -180,11 +193,15 @@ class Log:
 def _frames(path: Path) -> Iterator[tuple[int, int, bytes]]:
     """(position, kind, payload) of every whole frame, up to the first that is not."""
     with path.open("rb") as file:
+        left = path.stat().st_size
         position = 0
         while len(head := file.read(_FRAME.size)) == _FRAME.size:
             kind, length, checksum = _FRAME.unpack(head)
+            left -= _FRAME.size + length
+            if left < 0:  # asked first: a damaged length may be any number
+                return
             payload = file.read(length)
-            if len(payload) < length or zlib.crc32(payload, kind) != checksum:
+            if zlib.crc32(payload, kind) != checksum:
                 return
             yield position, kind, payload
             position += _FRAME.size + length

@@ -3,11 +3,16 @@
 The window begins with its first record and ends by age, bytes or rows, whichever is first; with no
 records there is no window, no object and no work.  Objects are NDJSON, named as the platform names
 them: ``<prefix>/event_date=YYYY-MM-DD/hr=HH/<ULID>.json.gz``.
+
+Records that break the Pipeline's schema are taken from the sender and dropped before the log, where
+they are still parsed: to drop them on the way to the object would be the same to a Worker, and cost
+a second parse of every record.
 """
 
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,10 +23,11 @@ import msgspec
 import structlog
 
 from edgesim.clock import Clock
-from edgesim.config.project import PipelineConfig
+from edgesim.config.pipelines import PipelineConfig
 from edgesim.errors import EdgesimError, PlatformError, RunError
 from edgesim.model import HttpMetadata, Stream
 from edgesim.pipelines.log import Log, Segment
+from edgesim.pipelines.schema import fault
 
 SEND_BYTES_MAX = 5_000_000
 """One send, as JSON (platform: 5 MB a request)."""
@@ -71,12 +77,14 @@ class Pipeline:
             self._opened.set()
         self.records = 0
         self.objects = 0
+        self.dropped: Counter[str] = Counter()
+        """Records that the schema refused, by reason."""
 
     @property
     def pending(self) -> int:
         """Records that are durable here and not yet in an object."""
         window = self._log.open.rows if self._log.open else 0
-        return window + sum(segment.rows for segment in self._log.sealed)
+        return window + sum(segment.rows for segment in self._log.sealed + self._log.unsealed)
 
     async def send(self, records: Any) -> None:
         """Take a list of JSON objects; returns once they are durable.
@@ -85,6 +93,9 @@ class Pipeline:
         disk.
         """
         lines = encode_records(records)
+        if self._config.schema:
+            records = self._kept(records)
+            lines = encode_records(records)
         if not lines:
             return
         entry = _Entry(lines, len(records))
@@ -113,6 +124,15 @@ class Pipeline:
         if self._log.open is not None:
             self._log.open.release()
 
+    def _kept(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The records that the schema takes; the others are counted."""
+        reasons = [fault(record, self._config.schema) for record in records]
+        dropped = Counter(reason for reason in reasons if reason is not None)
+        if dropped:
+            self.dropped += dropped
+            log.warning("pipeline dropped records", pipeline=self.name, **dropped)
+        return [record for record, reason in zip(records, reasons, strict=True) if reason is None]
+
     def _commit(self) -> None:
         entries, self._entries = self._entries, []
         rows = sum(entry.rows for entry in entries)
@@ -133,13 +153,12 @@ class Pipeline:
             entry.error = error
 
     def _seal(self) -> None:
-        if self._log.open is None:
-            return
-        try:
-            self._log.seal(self._object_key())
-        except RunError as error:  # the window stays open, with all its records
-            log.error("pipeline cannot end its window", pipeline=self.name, error=str(error))
-        else:
+        while self._log.unsealed or self._log.open is not None:
+            try:
+                self._log.seal(self._object_key())
+            except RunError as error:  # the window stays open, with all its records
+                log.error("pipeline cannot end its window", pipeline=self.name, error=str(error))
+                return
             self._sealed.set()
 
     async def _age(self) -> None:
@@ -197,10 +216,14 @@ class Pipeline:
         )
 
     def _object_key(self) -> str:
-        folder = self._clock.datetime().strftime("event_date=%Y-%m-%d/hr=%H")
+        now = self._clock.datetime()
+        if self._config.layout == "legacy":
+            name = now.strftime("event_date=%Y-%m-%d/hr=%H/") + self._clock.ulid()
+        else:
+            name = now.strftime("year=%Y/month=%m/day=%d/") + self._clock.uuid()
         suffix = ".json.gz" if self._config.compression == "gzip" else ".json"
-        prefix = f"{self._config.prefix.strip('/')}/" if self._config.prefix.strip("/") else ""
-        return f"{prefix}{folder}/{self._clock.ulid()}{suffix}"
+        prefix = self._config.prefix.strip("/")
+        return f"{prefix}/{name}{suffix}" if prefix else f"{name}{suffix}"
 
 
 def encode_records(records: Any) -> bytes:

@@ -17,6 +17,8 @@ from edgesim.r2.bucket import Bucket, R2ObjectBody
 from edgesim.r2.worker_options import get_arguments, list_arguments, put_arguments, put_body
 from edgesim.runtime.invocation import Fetch, Invocation
 
+RPC_BYTES_MAX = 32 << 20
+
 
 class QueueBinding:
     """A producer of one queue; its delay (seconds) is for messages that name none.
@@ -125,7 +127,19 @@ class ServiceBinding:
             return await invocation.fetch_through(self._fetch, args[0])
         if self._rpc is None:
             raise _no_method("RPC receiver", method)
-        return await self._rpc(method, args, invocation.depth + 1)
+        _check_rpc_size(args)
+        result = await self._rpc(method, args, invocation.depth + 1)
+        _check_rpc_size(result)
+        return result
+
+
+def _check_rpc_size(value: Any) -> None:
+    size = len(msgspec.msgpack.encode(value, enc_hook=repr))  # a stream crosses as its handle
+    if size > RPC_BYTES_MAX:
+        raise PlatformError(
+            "Serialized RPC arguments or return values are limited to 32MiB, but the size of this "
+            f"value was: {size} bytes."
+        )
 
 
 class R2Binding:

@@ -18,7 +18,6 @@ from edgesim.model import Body, HttpRequest, HttpResponse, Stream, read_all
 from edgesim.runtime.trace import Trace
 
 SUBREQUESTS_MAX = 10_000
-DEPTH_MAX = 16
 CONNECTIONS_MAX = 6
 """Requests of one invocation that await their headers at a time; further ones wait."""
 FOREIGN = (
@@ -138,8 +137,6 @@ class Invocation(Host):
 
     async def fetch_through(self, target: Fetch, wire: dict[str, Any]) -> dict[str, Any]:
         """Send the isolate's request on, and give it the response in wire form."""
-        if self.depth >= DEPTH_MAX:
-            raise PlatformError("Subrequest depth limit exceeded (error code: 1019)")
         request = HttpRequest(
             wire["method"],
             wire["url"],

@@ -1,51 +1,65 @@
-"""``fetch`` to anywhere: a URL of a local Worker goes to that Worker, the rest to the network.
+"""``fetch`` to anywhere: a URL that leads to a local Worker goes to that Worker, the rest out.
 
-A Worker is local by ``<name>.<anything>.workers.dev``, by ``<name>.localhost`` and by its routes.
+On the platform a Worker does not reach another one of its own zone by URL (error 1042) unless it
+has the compatibility flag ``global_fetch_strictly_public``, or the URL is a custom domain.  Here it
+does, which is what a project that has no zones yet needs, and the log says what would happen there.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import structlog
+
+from edgesim.config import WorkerConfig
 from edgesim.errors import PlatformError
 from edgesim.model import HttpRequest, HttpResponse, Stream, iterate
 from edgesim.runtime.invocation import Fetch
+from edgesim.runtime.routing import Router, Target
 
 if TYPE_CHECKING:
     import aiohttp
 
+STRICTLY_PUBLIC = "global_fetch_strictly_public"
 _HOP_BY_HOP = {"connection", "content-length", "host", "keep-alive", "transfer-encoding"}
 _DECODED = {"content-encoding", "content-length", "transfer-encoding"}
 
-
-def local_name(host: str) -> str | None:
-    """The Worker that a host name means, by the naming schemes alone."""
-    for suffix in (".workers.dev", ".localhost"):
-        if host.endswith(suffix):
-            return host.removesuffix(suffix).partition(".")[0]
-    return None
+log = structlog.get_logger()
 
 
 class Outbound:
     """The way out; one HTTP client, opened at its first use."""
 
-    def __init__(self, workers: Callable[[str], Fetch | None]) -> None:
-        self._workers = workers
+    def __init__(self, router: Router, worker_fetch: Callable[[str], Fetch]) -> None:
+        self._router = router
+        self._worker_fetch = worker_fetch
         self._session: aiohttp.ClientSession | None = None
 
-    async def fetch(self, request: HttpRequest, depth: int) -> HttpResponse:
+    def of(self, caller: WorkerConfig) -> Fetch:
+        """``fetch`` as that Worker has it."""
+        return partial(self.fetch, caller)
+
+    async def fetch(self, caller: WorkerConfig, request: HttpRequest, depth: int) -> HttpResponse:
         """PlatformError named AbortError for a network failure, as the SDK raises it."""
         parts = urlsplit(request.url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise PlatformError(f"Invalid URL: {request.url}", "TypeError")
-        name = local_name(parts.hostname)
-        worker = self._workers(name) if name else None
-        if worker is not None:
-            return await worker(request, depth)
-        return await self._network(request)
+        target = self._router.find(request.url)
+        if target is None:
+            return await self._network(request)
+        if _is_refused_there(caller, target):
+            log.warning(
+                "fetch of another Worker in the same zone: error 1042 on the platform; "
+                "use a service binding",
+                worker=caller.name,
+                target=target.worker,
+                or_compatibility_flag=STRICTLY_PUBLIC,
+            )
+        return await self._worker_fetch(target.worker)(request, depth)
 
     async def close(self) -> None:
         """Close the client."""
@@ -79,10 +93,17 @@ async def _chunks(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
             yield chunk
 
 
+def _is_refused_there(caller: WorkerConfig, target: Target) -> bool:
+    same_zone = target.zone in caller.zones and not target.custom_domain
+    return same_zone and STRICTLY_PUBLIC not in caller.settings.compatibility_flags
+
+
 @asynccontextmanager
-async def open_outbound(workers: Callable[[str], Fetch | None]) -> AsyncIterator[Outbound]:
-    """An Outbound that is closed at the end; ``workers`` finds a local Worker's fetch by name."""
-    outbound = Outbound(workers)
+async def open_outbound(
+    router: Router, worker_fetch: Callable[[str], Fetch]
+) -> AsyncIterator[Outbound]:
+    """An Outbound that is closed at the end; ``worker_fetch`` gives a local Worker's fetch."""
+    outbound = Outbound(router, worker_fetch)
     try:
         yield outbound
     finally:

@@ -31,7 +31,7 @@ class TailConsumer:
         self.items = 0
         self.lost = 0
         self._config = config
-        self._buffer: deque[TraceItem] = deque()
+        self._buffer: deque[tuple[float, TraceItem]] = deque()  # with the loop's time of arrival
         self._in_hand = 0
         self._arrived = anyio.Event()
         self._hurry = False
@@ -42,14 +42,17 @@ class TailConsumer:
         return len(self._buffer) + self._in_hand
 
     def add(self, item: TraceItem) -> None:
-        """Take a finished trace; a Worker's own traces do not come back to it."""
-        if item.script_name == self.worker:
+        """Take a finished trace.
+
+        A Worker's own traces do not come back to it, and one without an event is not delivered.
+        """
+        if item.script_name == self.worker or item.event is None:
             return
         if len(self._buffer) >= BUFFER_ITEMS_MAX:
             self.lost += 1
             log.error("tail buffer is full, trace lost", tail_worker=self.worker)
             return
-        self._buffer.append(item)
+        self._buffer.append((anyio.current_time(), item))
         self._arrived.set()
 
     def hurry(self) -> None:
@@ -61,15 +64,15 @@ class TailConsumer:
         """Deliver batches, one after another so that order is kept, for ever."""
         while True:
             await self._arrive()
-            with anyio.move_on_after(self._config.max_seconds):
+            # By the age of the oldest, however long the last delivery took.
+            oldest = self._buffer[0][0]
+            with anyio.CancelScope(deadline=oldest + self._config.max_seconds):
                 while len(self._buffer) < self._config.max_items and not self._hurry:
                     self._arrived = anyio.Event()
                     await self._arrived.wait()
             self._hurry = False
             count = min(len(self._buffer), self._config.max_items)
-            batch = [self._buffer.popleft() for _ in range(count)]
-            if batch:
-                await self._deliver(batch, deliver)
+            await self._deliver([self._buffer.popleft()[1] for _ in range(count)], deliver)
 
     async def _arrive(self) -> None:
         while not self._buffer:

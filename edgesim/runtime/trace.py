@@ -1,62 +1,76 @@
 """The trace of one invocation, as a Tail Worker will see it.
 
-Facts: workerd's trace.c++.  One budget of 256 KB is shared by the request's URL and headers, the
-logs and the exceptions; what overflows is dropped whole, with one warning, and the trace is marked
-truncated.
+Facts: workerd's tracer.c++ and trace.c++.  One budget of 256 KB is shared by the request's URL,
+headers and cf, the logs and the exceptions.  What does not fit is dropped whole, with one warning
+in its place, and the trace is marked truncated; logs and exceptions overflow each for themselves.
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from edgesim.isolates.wire import Done, Failure
 from edgesim.model import HttpRequest, TraceException, TraceItem, TraceLog
+from edgesim.runtime.redaction import redact_headers, redact_url
 
 BUDGET_BYTES = 256 * 1024
-_SECRET_WORDS = ("auth", "jwt", "key", "secret", "token")
-_ID_RUN = re.compile(r"[A-Za-z0-9+\-_]+")
-_OVERFLOW = "Log size limit exceeded: More than 256KB of data (across console.log statements, exception, request metadata and headers) was logged during a single request. Subsequent data for this request will not be recorded in logs, appear when tailing this Worker's logs, or in Tail Workers."  # noqa: E501 (the platform's text)
+LOG_BYTES = 80
+"""What a log takes beside its message as JSON (the size of workerd's record on 64-bit machines)."""
+EXCEPTION_BYTES = 88
+"""The same for an exception, beside its name, message and stack."""
+_LOGS_OVERFLOW = "Log size limit exceeded: More than 256KB of data (across console.log statements, exception, request metadata and headers) was logged during a single request. Subsequent data for this request will not be recorded in logs, appear when tailing this Worker's logs, or in Tail Workers."  # noqa: E501 (the platform's text)
+_EXCEPTIONS_OVERFLOW = "Trace resource limit exceeded; subsequent exceptions not recorded."
+_EVENT_OVERFLOW = "Trace resource limit exceeded; could not capture event info."
 
 
 class Trace:
-    """What is written down while an invocation runs."""
+    """What is written down while an invocation runs; times are Unix milliseconds."""
 
-    def __init__(self, script_name: str, event: dict[str, Any], started_ms: float) -> None:
+    def __init__(
+        self,
+        script_name: str,
+        event: dict[str, Any],
+        started_ms: float,
+        *,
+        entrypoint: str | None = None,
+        version: str | None = None,
+    ) -> None:
         self.event = event
         self.started_ms = started_ms
         self.logs: list[TraceLog] = []
         self.exceptions: list[TraceException] = []
         self.truncated = False
         self._script_name = script_name
-        self._left = BUDGET_BYTES - len(msgspec.json.encode(event))
+        self._entrypoint = entrypoint
+        self._version = version
+        self._logs_full = False
+        self._exceptions_full = False
+        self._left = BUDGET_BYTES
+        request = event.get("request")
+        if request is not None and not self._take(_request_bytes(request)):
+            self.event = {"request": {"method": request["method"], "url": "", "headers": {}}}
+            self.logs.append(TraceLog(started_ms, "warn", [_EVENT_OVERFLOW]))
 
     def log(self, level: str, message: list[Any], now_ms: float) -> None:
         """Record a console call, if the budget allows."""
-        if self.truncated:
+        if self._logs_full:
             return
-        size = sum(
-            len(part) if isinstance(part, str) else len(msgspec.json.encode(part))
-            for part in message
-        )
-        if size > self._left:
-            self.truncated = True
-            self.logs.append(TraceLog(now_ms, "warn", [_OVERFLOW]))
-            return
-        self._left -= size
+        if not self._take(LOG_BYTES + len(msgspec.json.encode(message))):
+            self._logs_full = True
+            level, message = "warn", [_LOGS_OVERFLOW]
         self.logs.append(TraceLog(now_ms, level, message))
 
     def exception(self, failure: Failure, now_ms: float) -> None:
         """Record an uncaught exception, if the budget allows."""
-        size = len(failure.name) + len(failure.message) + len(failure.stack or "")
-        if size > self._left:
-            self.truncated = True
-            message = "Trace resource limit exceeded; subsequent exceptions not recorded."
-            self.exceptions.append(TraceException(now_ms, "Error", message))
+        if self._exceptions_full:
             return
-        self._left -= size
+        texts = (failure.name, failure.message, failure.stack or "")
+        if not self._take(EXCEPTION_BYTES + sum(len(text.encode()) for text in texts)):
+            self._exceptions_full = True
+            failure = Failure("Error", _EXCEPTIONS_OVERFLOW)
         self.exceptions.append(TraceException(now_ms, failure.name, failure.message, failure.stack))
 
     def finish(self, done: Done, now_ms: float, wall_ms: float) -> TraceItem:
@@ -73,19 +87,28 @@ class Trace:
             logs=self.logs,
             exceptions=self.exceptions,
             truncated=self.truncated,
+            entrypoint=self._entrypoint,
+            script_version=None if self._version is None else {"id": self._version},
         )
+
+    def _take(self, size: int) -> bool:
+        """Use up some of the budget; False, and nothing used, where it is not enough."""
+        if size > self._left:
+            self.truncated = True
+            return False
+        self._left -= size
+        return True
 
 
 def fetch_event(request: HttpRequest) -> dict[str, Any]:
-    """The ``event`` of a fetch trace; ``response`` is added when there is one."""
+    """The ``event`` of a fetch trace, not redacted; ``response`` is added when there is one."""
     headers: dict[str, str] = {}
     for name, value in request.headers:
         lower = name.lower()
-        shown = "REDACTED" if _is_secret(lower) else value
-        headers[lower] = f"{headers[lower]}, {shown}" if lower in headers else shown
+        headers[lower] = f"{headers[lower]}, {value}" if lower in headers else value
     return {
         "request": {
-            "url": redact_url(request.url),
+            "url": request.url,
             "method": request.method,
             "headers": headers,
             "cf": request.cf,
@@ -93,32 +116,29 @@ def fetch_event(request: HttpRequest) -> dict[str, Any]:
     }
 
 
-def redact_url(url: str) -> str:
-    """The URL with what looks like an id or a card number replaced by ``REDACTED``."""
-    return _ID_RUN.sub(lambda run: "REDACTED" if _looks_secret(run[0]) else run[0], url)
+def delivered(items: Sequence[TraceItem]) -> list[dict[str, Any]]:
+    """The traces as a tail handler is given them: redacted, times in whole milliseconds.
+
+    ``unredacted`` beside a redacted request is what its ``getUnredacted()`` shows.
+    """
+    return [_delivered(msgspec.to_builtins(item)) for item in items]
 
 
-def _is_secret(lower: str) -> bool:
-    return lower in {"cookie", "set-cookie"} or any(word in lower for word in _SECRET_WORDS)
+def _delivered(wire: dict[str, Any]) -> dict[str, Any]:
+    wire["cpuTime"] = int(wire["cpuTime"])
+    wire["wallTime"] = int(wire["wallTime"])
+    event = wire["event"] or {}
+    if "request" in event:
+        request = event["request"]
+        shown = request | {
+            "url": redact_url(request["url"]),
+            "headers": redact_headers(request["headers"]),
+        }
+        wire["event"] = event | {"request": shown | {"unredacted": request}}
+    return wire
 
 
-def _looks_secret(run: str) -> bool:
-    plain = run.translate(_SEPARATORS)
-    if len(plain) >= 32 and all(char in "0123456789abcdefABCDEF" for char in plain):
-        return True
-    if plain.isdigit() and 13 <= len(plain) <= 19 and _luhn(plain):
-        return True
-    counts = (
-        sum(char.isupper() for char in run),
-        sum(char.islower() for char in run),
-        sum(char.isdigit() for char in run),
-    )
-    return len(run) >= 21 and min(counts) >= 2
-
-
-_SEPARATORS = str.maketrans("", "", "+-_")
-
-
-def _luhn(digits: str) -> bool:
-    doubled = [int(digit) * (1 + index % 2) for index, digit in enumerate(reversed(digits))]
-    return sum(number // 10 + number % 10 for number in doubled) % 10 == 0
+def _request_bytes(request: dict[str, Any]) -> int:
+    headers = request["headers"].items()
+    texts = len(request["url"].encode()) + sum(len(name) + len(value) for name, value in headers)
+    return texts + (len(msgspec.json.encode(request["cf"])) if request["cf"] else 0)

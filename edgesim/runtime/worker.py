@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import anyio
-import msgspec
 import structlog
 from anyio.abc import TaskGroup
 
@@ -24,10 +23,13 @@ from edgesim.isolates.limits import EVENT_SECONDS, WALL_EXCEEDED
 from edgesim.isolates.wire import Done, Failure, Invoke
 from edgesim.model import HttpRequest, HttpResponse, TraceItem
 from edgesim.runtime.invocation import SUBREQUESTS_MAX, Binding, Fetch, Invocation
+from edgesim.runtime.redaction import redact_url
 from edgesim.runtime.tail import TailConsumer
-from edgesim.runtime.trace import Trace, fetch_event
+from edgesim.runtime.trace import Trace, delivered, fetch_event
 
 CONSOLE_CHARS_MAX = 300
+DEPTH_MAX = 16
+"""How many Workers a request may come through."""
 _ERROR_PAGES = {"exceededCpu": (503, 1102), "exceededMemory": (503, 1102)}
 
 log = structlog.get_logger()
@@ -50,6 +52,7 @@ class Worker:
         self.outcomes: Counter[str] = Counter()
         self.in_flight = 0
         self._config = config
+        self._version = config.version_id()
         self._isolates = isolates
         self._bindings = bindings
         self._outbound = outbound
@@ -59,10 +62,13 @@ class Worker:
 
     async def fetch(self, request: HttpRequest, depth: int = 0) -> HttpResponse:
         """Serve a request; a Worker's failure is the platform's error page, never an exception."""
+        if depth > DEPTH_MAX:
+            return _error_page(500, 1019)
         invocation = self._invocation(fetch_event(request), depth)
         self._tasks.start_soon(self._run_fetch, request, invocation)
         await invocation.responded.wait()
-        return invocation.response or self._error_page(invocation)
+        failed = _ERROR_PAGES.get(invocation.outcome, (500, 1101))
+        return invocation.response or _error_page(*failed)
 
     async def queue(
         self, queue: str, messages: list[dict[str, Any]], metadata: dict[str, Any]
@@ -75,7 +81,7 @@ class Worker:
     async def tail(self, items: Sequence[TraceItem]) -> Done:
         """Run the tail handler over some traces."""
         event = {"consumedEvents": [{"scriptName": item.script_name} for item in items]}
-        return await self._run(self._invocation(event), "tail", msgspec.to_builtins(items))
+        return await self._run(self._invocation(event), "tail", delivered(items))
 
     async def scheduled(self, cron: str, scheduled_ms: int) -> Done:
         """Run the scheduled handler."""
@@ -84,6 +90,8 @@ class Worker:
 
     async def rpc(self, method: str, args: list[Any], depth: int) -> Any:
         """Call a method of the Worker's entrypoint; its exception is raised at the caller."""
+        if depth > DEPTH_MAX:
+            raise PlatformError("Subrequest depth limit exceeded (error code: 1019)")
         event = {"method": method, "args": args}
         done = await self._run(self._invocation({"rpcMethod": method}, depth), "rpc", event)
         if done.exceptions:
@@ -101,7 +109,7 @@ class Worker:
             self.name,
             self._bindings,
             self._outbound,
-            Trace(self.name, event, self._clock.now_ms()),
+            Trace(self.name, event, self._clock.now_ms(), version=self._version),
             self._clock,
             depth=depth,
             subrequests_max=self._config.settings.limits.subrequests or SUBREQUESTS_MAX,
@@ -147,10 +155,10 @@ class Worker:
             log.exception("internal error", worker=self.name, handler=invoke.handler)
             return Done("internalError", [Failure("Error", f"internal error: {error!r}")])
 
-    def _error_page(self, invocation: Invocation) -> HttpResponse:
-        status, code = _ERROR_PAGES.get(invocation.outcome, (500, 1101))
-        headers = [("content-type", "text/plain; charset=UTF-8")]
-        return HttpResponse(status, headers, f"error code: {code}".encode())
+
+def _error_page(status: int, code: int) -> HttpResponse:
+    headers = [("content-type", "text/plain; charset=UTF-8")]
+    return HttpResponse(status, headers, f"error code: {code}".encode())
 
 
 def _narrate(handler: str, item: TraceItem) -> None:
@@ -164,7 +172,7 @@ def _narrate(handler: str, item: TraceItem) -> None:
     event = item.event or {}
     details = {}
     if handler == "fetch":
-        details["request"] = f"{event['request']['method']} {event['request']['url']}"
+        details["request"] = f"{event['request']['method']} {redact_url(event['request']['url'])}"
         details["status"] = event.get("response", {}).get("status")
     elif handler == "queue":
         details["queue"] = f"{event['queue']} x{event['batchSize']}"

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,10 +13,12 @@ import pytest
 
 from edgesim import urls
 from edgesim.clock import Clock
-from edgesim.config.project import PipelineConfig
-from edgesim.errors import PlatformError, RunError
+from edgesim.config import load_project
+from edgesim.config.pipelines import Field, PipelineConfig
+from edgesim.errors import ConfigError, PlatformError, RunError
 from edgesim.model import read_all
 from edgesim.pipelines.pipeline import SEND_BYTES_MAX, Pipeline
+from edgesim.pipelines.schema import fault
 from edgesim.r2.bucket import Bucket, R2ObjectBody
 from edgesim.r2.driver import DRIVERS
 from edgesim.r2.notifications import Notifications
@@ -25,13 +28,22 @@ pytestmark = pytest.mark.anyio
 NEVER = PipelineConfig(bucket="events", max_seconds=3600)
 
 
+class SetClock(Clock):
+    """The real clock, and how far it was set from the right time."""
+
+    set_by = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.set_by
+
+
 class House:
     """A bucket that outlives Pipelines, and Pipelines over it."""
 
     def __init__(self, bucket: Bucket, folder: Path) -> None:
         self.bucket = bucket
         self.folder = folder
-        self.clock = Clock()
+        self.clock = SetClock()
 
     def pipeline(self, config: PipelineConfig = NEVER, bucket: Any = None) -> Pipeline:
         return Pipeline("events", config, bucket or self.bucket, self.folder, self.clock)
@@ -76,7 +88,7 @@ async def house(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 
 async def test_rolled_records_are_one_object_in_order(house):
-    """Everything sent before a roll is in one gzip NDJSON object, in the order it was sent."""
+    """Section 5: everything sent before a roll is in one gzip NDJSON object, in its order."""
     async with house.running() as pipeline:
         for number in range(5):
             await pipeline.send([{"n": number}, {"n": number, "again": True}])
@@ -91,7 +103,7 @@ async def test_rolled_records_are_one_object_in_order(house):
 
 
 async def test_nothing_sent_is_no_object(house):
-    """A roll without records writes nothing; neither does an empty send."""
+    """Section 5: a roll without records writes nothing; neither does an empty send."""
     async with house.running() as pipeline:
         await pipeline.send([])
         await pipeline.roll()
@@ -99,7 +111,7 @@ async def test_nothing_sent_is_no_object(house):
 
 
 async def test_window_ends_by_age(house):
-    """The window's end writes the object by itself."""
+    """Section 5: the window's end writes the object by itself."""
     async with house.running(PipelineConfig(bucket="events", max_seconds=0.02)) as pipeline:
         await pipeline.send([{"a": 1}])
         await house.until_objects(1)
@@ -110,7 +122,7 @@ async def test_window_ends_by_age(house):
 
 @pytest.mark.parametrize("limit", [{"max_rows": 3}, {"max_bytes": 20}])
 async def test_window_ends_by_rows_or_bytes(house, limit):
-    """A full window is written at once, whatever its age."""
+    """Section 5: a full window is written at once, whatever its age."""
     config = PipelineConfig(bucket="events", max_seconds=3600, **limit)
     async with house.running(config) as pipeline:
         await pipeline.send([{"a": 1}, {"a": 2}, {"a": 3}])
@@ -120,7 +132,7 @@ async def test_window_ends_by_rows_or_bytes(house, limit):
 
 
 async def test_prefix_and_no_compression(house):
-    """The prefix stands before the date; without compression the object is plain NDJSON."""
+    """Section 5: the prefix stands before the date; uncompressed objects are plain NDJSON."""
     config = PipelineConfig(bucket="events", prefix="/raw/", compression="none")
     async with house.running(config) as pipeline:
         await pipeline.send([{"a": "ü"}])
@@ -133,7 +145,7 @@ async def test_prefix_and_no_compression(house):
 
 @pytest.mark.parametrize("records", [None, {"a": 1}, "text", [1], [{"a": 1}, "x"], [[{}]]])
 async def test_only_a_list_of_objects_is_taken(house, records):
-    """Anything else is a TypeError, and none of it is kept."""
+    """Section 5: anything else is a TypeError, and none of it is kept."""
     async with house.running() as pipeline:
         with pytest.raises(PlatformError) as caught:
             await pipeline.send(records)
@@ -142,7 +154,7 @@ async def test_only_a_list_of_objects_is_taken(house, records):
 
 
 async def test_too_much_at_once(house):
-    """A send over the size limit is refused whole."""
+    """Section 5: a send over the size limit is refused whole."""
     async with house.running() as pipeline:
         with pytest.raises(PlatformError, match="over the limit"):
             await pipeline.send([{"a": "x" * SEND_BYTES_MAX}])
@@ -150,7 +162,7 @@ async def test_too_much_at_once(house):
 
 
 async def test_sends_at_the_same_time(house):
-    """Concurrent sends are all kept, each once."""
+    """Section 5: concurrent sends are all kept, each once."""
     async with house.running() as pipeline:
         async with anyio.create_task_group() as tasks:
             for number in range(200):
@@ -161,7 +173,7 @@ async def test_sends_at_the_same_time(house):
 
 
 async def test_records_survive_the_process(house):
-    """What send returned for is in the log: another Pipeline over it goes on with the window."""
+    """Section 5: what send returned for is in the log: another Pipeline over it goes on."""
     pipeline = house.pipeline()
     await pipeline.send([{"n": 1}])
     pipeline.close()
@@ -174,7 +186,7 @@ async def test_records_survive_the_process(house):
 
 
 async def test_a_window_left_behind_still_ends_by_age(house):
-    """A recovered window ends on its own, without another send."""
+    """Section 5: a recovered window ends on its own, without another send."""
     pipeline = house.pipeline()
     await pipeline.send([{"n": 1}])
     pipeline.close()
@@ -210,7 +222,7 @@ class Failing:
 
 @pytest.mark.parametrize("after", [False, True])
 async def test_a_failed_write_is_repeated_as_the_same_object(house, after):
-    """When a put fails, or its answer is lost, the same key is tried again: one object at last."""
+    """Section 5: when a put fails, or its answer is lost, the same key is tried again."""
     async with house.running(bucket=Failing(house.bucket, 1, after=after)) as pipeline:
         await pipeline.send([{"n": 1}])
         with anyio.fail_after(10):
@@ -219,7 +231,7 @@ async def test_a_failed_write_is_repeated_as_the_same_object(house, after):
 
 
 async def test_killed_between_object_and_log(house):
-    """A process that dies after the object was stored does not store it twice."""
+    """Section 5: a process that dies after the object was stored does not store it twice."""
     bucket = Failing(house.bucket, 1_000, after=True)
     async with house.running(bucket=bucket) as pipeline:
         await pipeline.send([{"n": 1}])
@@ -236,7 +248,7 @@ async def test_killed_between_object_and_log(house):
 
 
 async def test_full_disk_is_told_to_the_sender(house, monkeypatch):
-    """A log that cannot be written refuses the send; the next one works when there is room."""
+    """Section 5: a log that cannot be written refuses the send; the next finds room."""
     async with house.running() as pipeline:
         await pipeline.send([{"n": 1}])
 
@@ -250,3 +262,271 @@ async def test_full_disk_is_told_to_the_sender(house, monkeypatch):
         await pipeline.send([{"n": 3}])
         await pipeline.roll()
     assert list((await house.objects()).values()) == [[{"n": 1}, {"n": 3}]]
+
+
+async def test_a_single_record_may_be_as_large_as_the_limit(house):
+    """Section 5: 5 MB of JSON in one send are taken."""
+    async with house.running() as pipeline:
+        await pipeline.send([{"a": "x" * (SEND_BYTES_MAX - 100)}])
+        await pipeline.roll()
+    [[record]] = (await house.objects()).values()
+    assert len(record["a"]) == SEND_BYTES_MAX - 100
+
+
+async def test_values_come_out_as_they_went_in(house):
+    """Section 5: JSON of any shape, text of any script, null and numbers, unchanged."""
+    record: dict[str, Any] = {
+        "text": 'ü\n\u2028"\\',
+        "none": None,
+        "numbers": [0, -1, 1.5, 2**53 - 1],
+        "deep": {"a": [{"b": [[]]}], "": {}},
+        "flags": [True, False],
+    }
+    async with house.running() as pipeline:
+        await pipeline.send([record])
+        await pipeline.roll()
+    assert list((await house.objects()).values()) == [[record]]
+
+
+async def test_names_of_the_older_layout(house):
+    """Section 5: event_date=YYYY-MM-DD/hr=HH/<ULID>.json.gz in UTC, of the window's end."""
+    async with house.running() as pipeline:
+        await pipeline.send([{"a": 1}])
+        await pipeline.roll()
+    [key] = await house.objects()
+    assert re.fullmatch(r"event_date=\d{4}-\d\d-\d\d/hr=\d\d/[0-9A-HJKMNP-TV-Z]{26}\.json\.gz", key)
+    assert key.startswith(house.clock.datetime().strftime("event_date=%Y-%m-%d"))
+
+
+async def test_names_of_the_current_layout(house):
+    """Section 5: <path>/year=YYYY/month=MM/day=DD/<UUID>."""
+    config = PipelineConfig(bucket="events", prefix="sink", layout="current")
+    async with house.running(config) as pipeline:
+        await pipeline.send([{"a": 1}])
+        await pipeline.roll()
+    [key] = await house.objects()
+    assert re.fullmatch(r"sink/year=\d{4}/month=\d\d/day=\d\d/[0-9a-f-]{36}\.json\.gz", key)
+
+
+async def test_names_sort_by_their_time(house):
+    """Section 5: a ULID sorts by time of creation, so objects of an hour are listed in order."""
+    async with house.running() as pipeline:
+        for number in range(3):
+            await pipeline.send([{"n": number}])
+            await pipeline.roll()
+            house.clock.set_by += 0.002
+    found = await house.objects()
+    if len({key.rpartition("/")[0] for key in found}) == 1:
+        assert [records[0]["n"] for _, records in sorted(found.items())] == [0, 1, 2]
+
+
+async def test_what_an_object_says_of_itself(house):
+    """Section 5: gzip objects are application/gzip, plain ones NDJSON."""
+    kinds: dict[Any, str] = {"gzip": "application/gzip", "none": "application/x-ndjson"}
+    for compression, kind in kinds.items():
+        config = PipelineConfig(bucket="events", prefix=compression, compression=compression)
+        async with house.running(config) as pipeline:
+            await pipeline.send([{"a": 1}])
+            await pipeline.roll()
+        [found] = (
+            await house.bucket.list(prefix=f"{compression}/", include=["httpMetadata"])
+        ).objects
+        assert found.http_metadata.content_type == kind
+
+
+async def test_a_roll_while_records_come_in(house):
+    """Section 5: records sent during a roll are in that object or the next, each once."""
+    async with house.running() as pipeline:
+        async with anyio.create_task_group() as tasks:
+            for number in range(60):
+                tasks.start_soon(pipeline.send, [{"n": number}])
+                if number % 20 == 10:
+                    tasks.start_soon(pipeline.roll)
+        await pipeline.roll()
+    found = await house.objects()
+    assert sorted(each["n"] for records in found.values() for each in records) == list(range(60))
+
+
+async def test_a_clock_set_back_does_not_keep_a_window(house):
+    """Section 5: an hour back in the middle of a window: it still ends after its own length."""
+    async with house.running(PipelineConfig(bucket="events", max_seconds=0.05)) as pipeline:
+        await pipeline.send([{"n": 1}])
+        house.clock.set_by = -3600
+        await house.until_objects(1)
+        await pipeline.send([{"n": 2}])
+        found = await house.until_objects(2)
+    assert sorted(each["n"] for records in found.values() for each in records) == [1, 2]
+
+
+async def test_a_window_of_another_time_still_ends(house):
+    """Section 5: recovered when the clock says an earlier year, the window ends all the same."""
+    pipeline = house.pipeline()
+    await pipeline.send([{"n": 1}])
+    pipeline.close()
+    house.clock.set_by = -365 * 86_400
+    async with house.running(PipelineConfig(bucket="events", max_seconds=0.05)):
+        await house.until_objects(1)
+
+
+async def test_a_torn_end_is_cut_off(house):
+    """Section 5: what a crash left half written is no record, and does not hide later ones."""
+    pipeline = house.pipeline()
+    await pipeline.send([{"n": 1}])
+    pipeline.close()
+    [file] = house.folder.glob("*.wal")
+    with file.open("ab") as log:
+        log.write(file.read_bytes()[-20:-5])
+    async with house.running() as successor:
+        assert successor.pending == 1
+        await successor.send([{"n": 2}])
+        await successor.roll()
+    assert list((await house.objects()).values()) == [[{"n": 1}, {"n": 2}]]
+
+
+async def test_a_sender_that_is_gone_harms_nobody(house):
+    """Section 5: a send that is cancelled before it returned leaves the others their answers."""
+    async with house.running() as pipeline:
+        async with anyio.create_task_group() as tasks:
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await pipeline.send([{"n": 0}])
+            for number in range(1, 4):
+                tasks.start_soon(pipeline.send, [{"n": number}])
+        await pipeline.roll()
+    [records] = (await house.objects()).values()
+    numbers = [record["n"] for record in records]
+    assert sorted(numbers) in ([1, 2, 3], [0, 1, 2, 3])
+
+
+# --- structured streams ---
+
+STRUCTURED = PipelineConfig(
+    bucket="events",
+    max_seconds=3600,
+    schema=[
+        Field("string", "user", required=True),
+        Field("int32", "count"),
+        Field("timestamp", "at"),
+        Field("list", "tags", items=Field("string")),
+        Field("struct", "place", fields=[Field("float64", "lat", required=True)]),
+    ],
+)
+
+
+async def test_records_that_keep_the_schema(house):
+    """Section 5: required fields there, others there, null or absent; the record is unchanged."""
+    records = [
+        {"user": "a"},
+        {"user": "b", "count": None, "tags": []},
+        {"user": "c", "count": 3, "at": "2026-01-01T00:00:00Z", "tags": ["x"], "more": [1]},
+        {"user": "d", "place": {"lat": 1}, "at": 1_767_225_600_000},
+    ]
+    async with house.running(STRUCTURED) as pipeline:
+        await pipeline.send(records)
+        await pipeline.roll()
+    assert list((await house.objects()).values()) == [records]
+    assert pipeline.dropped == {}
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ({}, "missing_field"),
+        ({"user": None}, "null_value"),
+        ({"user": 7}, "type_mismatch"),
+        ({"user": "a", "count": "3"}, "type_mismatch"),
+        ({"user": "a", "count": True}, "type_mismatch"),
+        ({"user": "a", "count": 1.5}, "type_mismatch"),
+        ({"user": "a", "count": 2**31}, "parse_failure"),
+        ({"user": "a", "at": "yesterday"}, "parse_failure"),
+        ({"user": "a", "at": "2026-13-01T00:00:00Z"}, "parse_failure"),
+        ({"user": "a", "tags": "x"}, "type_mismatch"),
+        ({"user": "a", "tags": ["x", 1]}, "type_mismatch"),
+        ({"user": "a", "place": {}}, "missing_field"),
+        ({"user": "a", "place": {"lat": None}}, "null_value"),
+        ({"user": "a", "place": [1]}, "type_mismatch"),
+    ],
+)
+async def test_a_record_that_breaks_the_schema(house, record, reason):
+    """Section 5: send takes it and returns; it is dropped, and counted with its reason."""
+    async with house.running(STRUCTURED) as pipeline:
+        await pipeline.send([{"user": "good"}, record])
+        await pipeline.roll()
+    assert list((await house.objects()).values()) == [[{"user": "good"}]]
+    assert pipeline.dropped == {reason: 1}
+    assert pipeline.records == 1
+
+
+async def test_nothing_kept_is_no_object(house):
+    """Section 5: a send of which the schema keeps nothing opens no window."""
+    async with house.running(STRUCTURED) as pipeline:
+        await pipeline.send([{}, {"user": None}])
+        assert pipeline.pending == 0
+        await pipeline.roll()
+    assert await house.objects() == {}
+    assert pipeline.dropped == {"missing_field": 1, "null_value": 1}
+
+
+async def test_what_is_no_record_is_still_refused(house):
+    """Section 5: a schema does not change what send takes: an array of objects."""
+    async with house.running(STRUCTURED) as pipeline:
+        with pytest.raises(PlatformError):
+            await pipeline.send([{"user": "a"}, "text"])
+        assert pipeline.pending == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "right", "mismatched", "unparsable"),
+    [
+        ("string", ["", "x"], [1, True, [], {}], []),
+        ("bool", [True, False], [0, "true"], []),
+        ("int32", [0, -(2**31), 2**31 - 1, 3.0], ["1", 1.5], [2**31, -(2**31) - 1]),
+        ("int64", [2**63 - 1, -(2**63)], ["1", 0.5], [2**63]),
+        ("uint32", [0, 2**32 - 1], ["1"], [-1, 2**32]),
+        ("uint64", [0, 2**64 - 1], ["1"], [-1]),
+        ("float32", [0, 1.5, -3e38], ["1", True], [1e39]),
+        ("float64", [0, 1e300], ["1", False], []),
+        ("decimal128", [1, 1.5, "12.50", "9" * 38], [True, []], ["x", "9" * 39, "NaN"]),
+        ("timestamp", ["2026-01-01T00:00:00.5+02:00", 0, 1.0], [1.5, True], ["2026-01-01", ""]),
+        ("json", [0, "x", [], {"a": None}], [], []),
+        ("binary", ["", "AAEC"], [1, []], ["***", "A"]),
+        ("bytes", ["AAEC"], [1], ["A"]),
+    ],
+)
+def test_field_types(kind, right, mismatched, unparsable):
+    """Section 5: each documented type, what it takes and why it drops the rest."""
+    field = [Field(kind, "f")]
+    assert [value for value in right if fault({"f": value}, field)] == []
+    for values, reason in ((mismatched, "type_mismatch"), (unparsable, "parse_failure")):
+        assert {fault({"f": value}, field) for value in values} <= {reason}
+
+
+def test_a_schema_of_the_file(tmp_path):
+    """Section 5: [pipelines.X] schema = [...], checked at start with the key that is wrong."""
+    worker = {"name": "main", "main": "entry.py"}
+    (tmp_path / "main").mkdir()
+    (tmp_path / "main" / "entry.py").write_text("")
+    (tmp_path / "main" / "wrangler.json").write_text(json.dumps(worker))
+    account = 'workers = ["main"]\n[pipelines.{name}]\nbucket = "b"\nschema = [{schema}]\n'
+
+    def load(schema: str, name: str = "events") -> Any:
+        (tmp_path / "edgesim.toml").write_text(account.format(name=name, schema=schema))
+        return load_project(tmp_path).account.pipelines[name].schema
+
+    [field] = load('{name = "tags", type = "list", items = {type = "string"}}')
+    assert field.items == Field("string")
+    for schema, name, said in (
+        ('{name = "a", type = "int"}', "events", "pipelines"),
+        ('{type = "string"}', "events", r"schema\[0\]: needs a `name`"),
+        ('{name = "a", type = "list"}', "events", r"schema\[0\]\.items"),
+        (
+            '{name = "a", type = "string", fields = [{name = "b", type = "json"}]}',
+            "events",
+            "fields",
+        ),
+        ('{name = "a", type = "json"}, {name = "a", type = "json"}', "events", "twice"),
+        ('{name = "a", typ = "json"}', "events", "did you mean 'type'"),
+        ("", "my-events", "letters, digits and underscores"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            load(schema, name)

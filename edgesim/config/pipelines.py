@@ -1,0 +1,87 @@
+"""``[pipelines.NAME]`` of edgesim.toml: where a Pipeline writes, when it rolls, what it takes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from edgesim.errors import ConfigError
+
+_NAME = re.compile(r"[A-Za-z0-9_]{1,128}")
+
+FieldType = Literal[
+    "string",
+    "bool",
+    "int32",
+    "int64",
+    "uint32",
+    "uint64",
+    "float32",
+    "float64",
+    "decimal128",
+    "timestamp",
+    "json",
+    "binary",
+    "bytes",
+    "list",
+    "struct",
+]
+
+
+class Field(msgspec.Struct, forbid_unknown_fields=True):
+    """One field of a structured stream; ``items`` is for lists, ``fields`` for structs."""
+
+    type: FieldType
+    name: str = ""
+    required: bool = False
+    items: Field | None = None
+    fields: list[Field] = []
+
+
+class PipelineConfig(msgspec.Struct, forbid_unknown_fields=True):
+    """A Pipeline: where it writes, and when it rolls (whichever limit is reached first).
+
+    ``layout`` is how objects are named: ``legacy`` is
+    ``event_date=YYYY-MM-DD/hr=HH/<ULID>``, ``current`` is ``year=YYYY/month=MM/day=DD/<UUID>``.
+    """
+
+    bucket: str
+    prefix: str = ""
+    max_seconds: Annotated[float, msgspec.Meta(gt=0)] = 90
+    max_bytes: Annotated[int, msgspec.Meta(ge=1)] = 100_000_000
+    max_rows: Annotated[int, msgspec.Meta(ge=1)] = 10_000_000
+    compression: Literal["gzip", "none"] = "gzip"
+    layout: Literal["legacy", "current"] = "legacy"
+    schema: list[Field] = []
+
+
+def check_pipelines(file: Path, pipelines: dict[str, PipelineConfig]) -> None:
+    """What the types alone do not say; ConfigError names the key."""
+    for name, pipeline in pipelines.items():
+        if not _NAME.fullmatch(name):
+            problem = "a pipeline's name has letters, digits and underscores only"
+            raise ConfigError(file, f"pipelines.{name}", problem)
+        _check_fields(file, f"pipelines.{name}.schema", pipeline.schema)
+
+
+def _check_fields(file: Path, key: str, fields: list[Field]) -> None:
+    names = [field.name for field in fields]
+    for index, field in enumerate(fields):
+        if not field.name:
+            raise ConfigError(file, f"{key}[{index}]", "needs a `name`")
+        if names.count(field.name) > 1:
+            raise ConfigError(file, f"{key}[{index}].name", f"{field.name!r} stands there twice")
+        _check_inside(file, f"{key}[{index}]", field)
+
+
+def _check_inside(file: Path, key: str, field: Field) -> None:
+    if (field.type == "list") != (field.items is not None):
+        raise ConfigError(file, f"{key}.items", "is for a field of type list, and needed there")
+    if (field.type == "struct") != bool(field.fields):
+        raise ConfigError(file, f"{key}.fields", "is for a field of type struct, and needed there")
+    if field.items is not None:
+        _check_inside(file, f"{key}.items", field.items)
+    _check_fields(file, f"{key}.fields", field.fields)

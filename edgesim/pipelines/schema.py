@@ -1,0 +1,135 @@
+"""Structured streams: which records a Pipeline with a schema keeps, and why it drops the others.
+
+Facts: the Pipelines documentation.  A record that breaks the schema is accepted by ``send`` all the
+same; that it was dropped shows in counters only, by reason.  Fields that the schema does not name
+stay in the record.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from edgesim.config.pipelines import Field
+
+REASONS = ("missing_field", "null_value", "type_mismatch", "parse_failure")
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
+
+
+def fault(record: dict[str, Any], fields: Sequence[Field]) -> str | None:
+    """The reason to drop the record, one of REASONS; None for a record to keep."""
+    for field in fields:
+        if field.name not in record:
+            reason = "missing_field" if field.required else None
+        elif record[field.name] is None:
+            reason = "null_value" if field.required else None
+        else:
+            reason = _value_fault(record[field.name], field)
+        if reason is not None:
+            return reason
+    return None
+
+
+def _value_fault(value: Any, field: Field) -> str | None:
+    match field.type:
+        case "json":
+            return None
+        case "list":
+            return _list_fault(value, field)
+        case "struct":
+            return fault(value, field.fields) if isinstance(value, dict) else "type_mismatch"
+    accepts, parses = _SCALARS[field.type]
+    if not accepts(value):
+        return "type_mismatch"
+    return None if parses(value) else "parse_failure"
+
+
+def _list_fault(value: Any, field: Field) -> str | None:
+    if not isinstance(value, list):
+        return "type_mismatch"
+    items = field.items
+    if items is None:
+        return None
+    named = [{items.name: item} for item in value]
+    return next((reason for each in named if (reason := fault(each, [items]))), None)
+
+
+def _is_string(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_whole(value: Any) -> bool:
+    """JavaScript has one kind of number: 3.0 is 3."""
+    return _is_number(value) and (isinstance(value, int) or value.is_integer())
+
+
+def _between(low: int, high: int) -> Callable[[Any], bool]:
+    return lambda value: low <= value <= high
+
+
+def _any(value: Any) -> bool:
+    return True
+
+
+def _is_time(value: Any) -> bool:
+    """Text by RFC 3339, a Date, or a whole number since 1970."""
+    return isinstance(value, str | datetime) or _is_whole(value)
+
+
+def _parses_as_time(value: Any) -> bool:
+    if not isinstance(value, str):
+        return True
+    if not _RFC_3339.fullmatch(value):
+        return False
+    try:
+        datetime.fromisoformat(value.upper())
+    except ValueError:  # the thirteenth month
+        return False
+    return True
+
+
+def _parses_as_bytes(value: Any) -> bool:
+    if isinstance(value, bytes):
+        return True
+    try:
+        base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    return True
+
+
+def _parses_as_decimal(value: Any) -> bool:
+    """Up to 38 digits, as a number or as text, so that no digit is lost."""
+    try:
+        number = Decimal(value if isinstance(value, str) else repr(value))
+    except InvalidOperation:
+        return False
+    return number.is_finite() and len(number.as_tuple().digits) <= 38
+
+
+_FLOAT32_MAX = 3.4028234663852886e38
+_BINARY = (lambda value: isinstance(value, str | bytes), _parses_as_bytes)
+_SCALARS: dict[str, tuple[Callable[[Any], bool], Callable[[Any], bool]]] = {
+    "string": (_is_string, _any),
+    "bool": (lambda value: isinstance(value, bool), _any),
+    "int32": (_is_whole, _between(-(1 << 31), (1 << 31) - 1)),
+    "int64": (_is_whole, _between(-(1 << 63), (1 << 63) - 1)),
+    "uint32": (_is_whole, _between(0, (1 << 32) - 1)),
+    "uint64": (_is_whole, _between(0, (1 << 64) - 1)),
+    "float32": (_is_number, lambda value: abs(value) <= _FLOAT32_MAX),
+    "float64": (_is_number, _any),
+    "decimal128": (lambda value: _is_number(value) or _is_string(value), _parses_as_decimal),
+    "timestamp": (_is_time, _parses_as_time),
+    "binary": _BINARY,
+    "bytes": _BINARY,
+}
+"""For each type: is it a JSON value of the right kind, and is it then a value of the type."""

@@ -1,0 +1,57 @@
+"""Which Worker a URL leads to: by the naming schemes, or by the Workers' routes.
+
+A Worker is reached as ``<name>.<anything>.workers.dev``, as ``<name>.localhost`` (edgesim's own
+scheme) and by the routes of its wrangler file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+import msgspec
+
+from edgesim.config import WorkerConfig
+from edgesim.config.wrangler import WORKERS_DEV
+
+LOCALHOST = "localhost"
+
+
+class Target(msgspec.Struct, frozen=True):
+    """Where a URL leads; ``zone`` is the domain that its host belongs to."""
+
+    worker: str
+    zone: str
+    custom_domain: bool = False
+
+
+class Router:
+    """The ways to a project's Workers."""
+
+    def __init__(self, workers: Iterable[WorkerConfig]) -> None:
+        self.names = {worker.name for worker in workers}
+        routes = [(route, worker.name) for worker in workers for route in worker.routes]
+        self._routes = sorted(routes, key=lambda each: each[0].specificity(), reverse=True)
+
+    @property
+    def has_routes(self) -> bool:
+        """Whether any Worker is reached otherwise than by its name."""
+        return bool(self._routes)
+
+    def find(self, url: str, *, any_scheme: bool = False) -> Target | None:
+        """The Worker that an absolute URL leads to; None if it is nobody's here."""
+        name, zone = named_by((urlsplit(url).hostname or "").lower())
+        if name in self.names:
+            return Target(name, zone)
+        for route, worker in self._routes:
+            if route.matches(url, any_scheme=any_scheme):
+                return Target(worker, route.zone, route.custom_domain)
+        return None
+
+
+def named_by(host: str) -> tuple[str, str]:
+    """(name, zone) of a host name of the two naming schemes; empty for any other."""
+    for zone in (WORKERS_DEV, LOCALHOST):
+        if host.endswith(f".{zone}"):
+            return host.removesuffix(f".{zone}").partition(".")[0], zone
+    return "", ""

@@ -1,0 +1,82 @@
+"""What tail and scheduled handlers are given: objects of the runtime, never converted.
+
+Facts: workerd's trace.h.  A field that an object may lack is there all the same and undefined
+(None); a name that its class does not have is an AttributeError.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pyodide.ffi import JsArray, JsProxy
+
+
+class _RuntimeObject(JsProxy):
+    """An object with optional fields, some of which are such objects themselves."""
+
+    _optional: ClassVar[frozenset[str]] = frozenset()
+    _classes: ClassVar[dict[str, type[JsProxy]]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        value = self._value.get(name)
+        if value is None and name in self._optional:
+            return None
+        if value is None or name not in self._classes:
+            return super().__getattr__(name)
+        show = self._classes[name]
+        return JsArray([show(each) for each in value]) if isinstance(value, list) else show(value)
+
+
+class FetchRequest(_RuntimeObject):
+    """``event.request``: redacted, with a way to what was hidden."""
+
+    _optional = frozenset({"cf"})
+
+    def __init__(self, value: dict[str, Any]) -> None:
+        self._unredacted = value.get("unredacted", value)
+        super().__init__({name: each for name, each in value.items() if name != "unredacted"})
+
+    def getUnredacted(self) -> FetchRequest:
+        """The same request with its whole URL and headers."""
+        return FetchRequest(self._unredacted)
+
+
+class TraceEvent(_RuntimeObject):
+    """``event`` of any kind."""
+
+    _classes: ClassVar = {"request": FetchRequest}
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "response" and "request" in self._value and "response" not in self._value:
+            return None
+        return super().__getattr__(name)
+
+
+class TraceException(_RuntimeObject):
+    """One uncaught exception."""
+
+    _optional = frozenset({"stack"})
+
+
+class TraceItem(_RuntimeObject):
+    """One finished invocation."""
+
+    _optional = frozenset(
+        {
+            "dispatchNamespace",
+            "durableObjectId",
+            "entrypoint",
+            "preview",
+            "scriptTags",
+            "scriptVersion",
+            "tailAttributes",
+        }
+    )
+    _classes: ClassVar = {"event": TraceEvent, "exceptions": TraceException}
+
+
+class ScheduledController(JsProxy):
+    """``cron``, ``scheduledTime`` (ms) and ``noRetry()``."""
+
+    def noRetry(self) -> None:
+        """Do not run again if this run fails: as it is here in any case."""

@@ -1,0 +1,375 @@
+"""Workers among each other: service bindings, routes, environments, cf, schedules.
+
+Sections are those of the platform's facts: the Python API (1), runtime semantics (6), wrangler's
+configuration (7).
+"""
+
+import json
+
+import anyio
+import anyio.lowlevel
+import pytest
+import structlog
+
+from edgesim.clock import Clock
+from edgesim.errors import ConfigError
+from edgesim.model import read_all
+from edgesim.r2.bucket import R2ObjectBody
+from tests.simulated import ask, settle, simulated, write_worker
+
+pytestmark = pytest.mark.anyio
+
+NAMED = """
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        return Response(self.env.ME + " " + request.url)
+"""
+FETCHER = """
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        answer = await fetch(request.headers["x-target"])
+        return Response(await answer.text(), status=answer.status)
+"""
+
+
+def named(folder, name, **settings):
+    write_worker(folder, name, NAMED, **({"vars": {"ME": name}} | settings))
+
+
+# --- service bindings ---
+
+
+async def test_fetch_by_service_binding(tmp_path):
+    """Section 1.5: the host part of the URL is arbitrary; the callee gets method, URL and body."""
+    write_worker(
+        tmp_path,
+        "main",
+        """
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                answer = await self.env.B.fetch("http://any/p?q=1", method="PUT", body="text")
+                return Response(await answer.text(), status=answer.status)
+        """,
+        services=[{"binding": "B", "service": "b"}],
+    )
+    write_worker(
+        tmp_path,
+        "b",
+        """
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                return Response(f"{request.method} {request.url} {await request.text()}", 201)
+        """,
+    )
+    async with simulated(tmp_path, "main", "b") as simulator:
+        assert await ask(simulator) == (201, b"PUT http://any/p?q=1 text")
+
+
+RPC = """
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        try:
+            return Response(str(await self.env.B.{call}))
+        except Exception as error:
+            return Response(f"{{type(error).__name__}}: {{error}}")
+"""
+CALLEE = """
+class Default(WorkerEntrypoint):
+    async def add(self, a, b):
+        return a + b
+    async def fail(self):
+        raise ValueError("bad luck")
+    async def size(self, data):
+        return len(bytes(data))
+    async def large(self):
+        return b"x" * (33 << 20)
+    async def again(self, depth):
+        return await self.env.B.again(depth + 1) if depth < 100 else depth
+"""
+
+
+async def call(folder, expression):
+    binding = [{"binding": "B", "service": "b"}]
+    write_worker(folder, "main", RPC.format(call=expression), services=binding)
+    write_worker(folder, "b", CALLEE, services=binding)
+    async with simulated(folder, "main", "b") as simulator:
+        return (await ask(simulator))[1].decode()
+
+
+async def test_rpc(tmp_path):
+    """Section 1.5: a public method of the callee is called with copies of the arguments."""
+    assert await call(tmp_path, "add([1], [2])") == "[1, 2]"
+
+
+async def test_rpc_raises_at_the_caller(tmp_path):
+    """Section 1.5: the callee's exception is raised at the caller."""
+    assert "ValueError: bad luck" in await call(tmp_path, "fail()")
+
+
+async def test_rpc_of_a_method_that_is_not_there(tmp_path):
+    """Section 1.5: the platform's own TypeError."""
+    said = await call(tmp_path, "nothing()")
+    assert 'The RPC receiver does not implement the method "nothing"' in said
+
+
+@pytest.mark.parametrize("expression", ["size(b'x' * (33 << 20))", "large()"])
+async def test_rpc_is_limited_to_32_mib(tmp_path, expression):
+    """Section 1.5: larger arguments or results are refused with the size."""
+    said = await call(tmp_path, expression)
+    assert "limited to 32MiB, but the size of this value was: 3460" in said
+
+
+async def test_rpc_below_the_limit(tmp_path):
+    """Section 1.5: 31 MiB pass."""
+    assert await call(tmp_path, "size(b'x' * (31 << 20))") == str(31 << 20)
+
+
+async def test_rpc_that_calls_itself_ends(tmp_path):
+    """Section 6: a call that came through more than 16 Workers is refused, error 1019."""
+    assert "1019" in await call(tmp_path, "again(0)")
+
+
+async def test_named_entrypoints_are_refused(tmp_path):
+    """Section 7: services[].entrypoint is not built, and said with file and key."""
+    binding = {"binding": "B", "service": "main", "entrypoint": "Admin"}
+    write_worker(tmp_path, "main", NAMED, services=[binding])
+    with pytest.raises(ConfigError, match=r"services\[0\]\.entrypoint"):
+        async with simulated(tmp_path, "main"):
+            pass
+
+
+# --- URLs ---
+
+
+async def test_a_fetch_of_a_route_goes_to_its_worker(tmp_path):
+    """Section 6: a URL that another zone's route matches is served by that Worker."""
+    write_worker(tmp_path, "main", FETCHER)
+    named(tmp_path, "api", routes=["api.example.com/v1/*"])
+    async with simulated(tmp_path, "main", "api") as simulator:
+        answer = await ask(simulator, headers={"x-target": "https://api.example.com/v1/x"})
+    assert answer == (200, b"api https://api.example.com/v1/x")
+
+
+async def test_the_most_specific_route_counts(tmp_path):
+    """Section 7: of several routes the most specific."""
+    write_worker(tmp_path, "main", FETCHER)
+    named(tmp_path, "wide", route="*example.com/*")
+    named(tmp_path, "narrow", routes=[{"pattern": "example.com/a/*", "zone_name": "example.com"}])
+    async with simulated(tmp_path, "main", "wide", "narrow") as simulator:
+        for path, worker in (("a/b", b"narrow"), ("b", b"wide")):
+            target = f"http://example.com/{path}"
+            _, body = await ask(simulator, headers={"x-target": target})
+            assert body == worker + b" " + target.encode()
+
+
+@pytest.mark.parametrize(
+    ("flags", "warned"), [([], True), (["global_fetch_strictly_public"], False)]
+)
+async def test_another_worker_of_the_zone(tmp_path, flags, warned):
+    """Section 6: it answers, and the log warns of the platform's 1042 if the flag is missing."""
+    write_worker(tmp_path, "main", FETCHER, compatibility_flags=flags)
+    named(tmp_path, "b")
+    with structlog.testing.capture_logs() as logs:
+        async with simulated(tmp_path, "main", "b") as simulator:
+            status, body = await ask(simulator, headers={"x-target": "https://b.me.workers.dev/"})
+    assert (status, body[:2]) == (200, b"b ")
+    assert any("1042" in entry["event"] for entry in logs) is warned
+
+
+async def test_a_custom_domain_may_be_fetched_in_its_zone(tmp_path):
+    """Section 6: custom domains, unlike routes, are fetched in their own zone without a warning."""
+    write_worker(tmp_path, "main", FETCHER, route="www.example.com/*")
+    named(tmp_path, "app", routes=[{"pattern": "app.example.com", "custom_domain": True}])
+    named(tmp_path, "old", routes=["old.example.com/*"])
+    async with simulated(tmp_path, "main", "app", "old") as simulator:
+        for host, warned in (("app", False), ("old", True)):
+            with structlog.testing.capture_logs() as logs:
+                status, _ = await ask(
+                    simulator, headers={"x-target": f"http://{host}.example.com/"}
+                )
+            assert status == 200
+            assert any("1042" in entry["event"] for entry in logs) is warned
+
+
+async def test_a_worker_that_fetches_itself_ends(tmp_path):
+    """Section 6: after 16 Workers on the way the answer is error 1019."""
+    write_worker(
+        tmp_path,
+        "main",
+        FETCHER.replace(
+            'request.headers["x-target"])', "request.url, headers=dict(request.headers))"
+        ),
+    )
+    async with simulated(tmp_path, "main") as simulator:
+        assert await ask(simulator, "http://main.localhost/") == (500, b"error code: 1019")
+        await settle(simulator)
+        assert simulator.workers["main"].outcomes == {"ok": 17}
+
+
+# --- configuration ---
+
+
+async def test_an_environment_is_another_worker(tmp_path):
+    """Section 7: <name>-<env>; bindings and vars are its own, routes and limits inherited."""
+    named(
+        tmp_path,
+        "main",
+        route="example.com/*",
+        limits={"subrequests": 7},
+        vars={"ME": "top", "ONLY": "top"},
+        env={"staging": {"vars": {"ME": "staged"}}},
+    )
+    async with simulated(tmp_path, "main", environment="staging") as simulator:
+        assert list(simulator.workers) == ["main-staging"]
+        assert await ask(simulator) == (200, b"staged http://x/")
+        config = simulator.project.workers["main-staging"]
+        assert config.settings.vars == {"ME": "staged"}
+        assert config.settings.limits.subrequests == 7
+        assert [route.host for route in config.routes] == ["example.com"]
+
+
+async def test_what_an_environment_does_not_inherit_is_said(tmp_path):
+    """Section 7: a binding that stands at the top only is a warning that names it."""
+    named(tmp_path, "main", env={"staging": {}})
+    async with simulated(tmp_path, "main", environment="staging") as simulator:
+        [warning] = simulator.project.workers["main-staging"].warnings
+    assert warning.startswith("vars is at the top level but not in env.staging")
+
+
+async def test_an_environment_that_is_not_there(tmp_path):
+    """Section 7: refused where the file has others; where it has none the top level stands."""
+    named(tmp_path, "main", env={"production": {}})
+    with pytest.raises(ConfigError, match=r"no env\.staging; known: production"):
+        async with simulated(tmp_path, "main", environment="staging"):
+            pass
+    named(tmp_path, "main")
+    async with simulated(tmp_path, "main", environment="staging") as simulator:
+        assert await ask(simulator) == (200, b"main http://x/")
+
+
+async def test_environments_reach_each_other_by_whole_names(tmp_path):
+    """Section 7: services name <name>-<env>; tail_consumers may say the environment apart."""
+    write_worker(
+        tmp_path,
+        "main",
+        """
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                return await self.env.B.fetch("http://b/")
+        """,
+        env={
+            "x": {
+                "services": [{"binding": "B", "service": "b-x"}],
+                "tail_consumers": [{"service": "t", "environment": "x"}],
+            }
+        },
+    )
+    named(tmp_path, "b")
+    write_worker(
+        tmp_path,
+        "t",
+        """
+        class Default(WorkerEntrypoint):
+            async def tail(self, events, env=None, ctx=None):
+                pass
+        """,
+    )
+    async with simulated(tmp_path, "main", "b", "t", environment="x") as simulator:
+        assert await ask(simulator) == (200, b"b http://b/")
+        await settle(simulator)
+        assert simulator.workers["t-x"].outcomes == {"ok": 1}
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, "var"),
+        ({".env": "A=dotenv"}, "dotenv"),
+        ({".env": "A=dotenv", ".dev.vars": "A=secret"}, "secret"),
+        ({".dev.vars": "A=secret", ".dev.vars.x": "A=of x"}, "of x"),
+        ({".dev.vars.other": "A=of another"}, "var"),
+        ({".env": "A=dotenv", ".env.x": "A=dotenv of x"}, "dotenv of x"),
+    ],
+)
+async def test_secrets_over_vars(tmp_path, files, expected):
+    """Section 7: .dev.vars.<env>, else .dev.vars, else .env; each over vars."""
+    write_worker(
+        tmp_path,
+        "main",
+        """
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                return Response(self.env.A)
+        """,
+        env={"x": {"vars": {"A": "var"}}},
+    )
+    for name, text in files.items():
+        (tmp_path / "main" / name).write_text(text)
+    async with simulated(tmp_path, "main", environment="x") as simulator:
+        assert await ask(simulator) == (200, expected.encode())
+
+
+CF = """
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        cf = request.cf
+        return Response(json.dumps([cf["country"], cf["colo"], cf["asn"], cf.get("botScore")]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("account", "expected"),
+    [
+        ("", ["PT", "LIS", 64496, None]),
+        ('[cf]\ncountry = "JP"\nbotScore = 3\n', ["JP", "LIS", 64496, 3]),
+    ],
+)
+async def test_request_cf(tmp_path, account, expected):
+    """Section 1.5: cf is plausible, and each field can be set in edgesim.toml."""
+    write_worker(tmp_path, "main", CF)
+    async with simulated(tmp_path, "main", account=account) as simulator:
+        assert json.loads((await ask(simulator))[1]) == expected
+
+
+SCHEDULED = """
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        return Response("ok")
+    async def scheduled(self, controller, env=None, ctx=None):
+        await self.env.SEEN.put(controller.cron, str(controller.scheduledTime))
+"""
+
+
+class NearTheMinute(Clock):
+    """The real clock, set so that a minute begins in a moment."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._set_by = 58.5 - super().now() % 60
+
+    def now(self) -> float:
+        return super().now() + self._set_by
+
+
+async def test_scheduled_handlers_run_on_their_own(tmp_path):
+    """Section 7: triggers.crons in UTC; scheduledTime is the minute."""
+    bucket = [{"binding": "SEEN", "bucket_name": "seen"}]
+    crons = {"crons": ["* * * * *", "0 0 30 2 *"]}
+    write_worker(tmp_path, "main", SCHEDULED, r2_buckets=bucket, triggers=crons)
+    async with simulated(tmp_path, "main", clock=NearTheMinute()) as simulator:
+        with anyio.fail_after(100):  # if the start took longer than that: one minute more
+            while not simulator.workers["main"].outcomes["ok"]:
+                await anyio.lowlevel.checkpoint()
+        listing = await simulator.bucket("seen").list()
+        assert [each.key for each in listing.objects] == ["* * * * *"]
+        stored = await simulator.bucket("seen").get("* * * * *")
+        assert isinstance(stored, R2ObjectBody)
+        assert int(await read_all(stored.body)) % 60_000 == 0
+
+
+async def test_a_wrong_cron_is_refused_at_the_start(tmp_path):
+    """Section 7: with file, key and what is wrong."""
+    write_worker(tmp_path, "main", SCHEDULED, triggers={"crons": ["0 25 * * *"]})
+    with pytest.raises(ConfigError, match=r"triggers\.crons\[0\].*'25' is not from 0 to 23"):
+        async with simulated(tmp_path, "main"):
+            pass

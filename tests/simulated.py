@@ -1,0 +1,79 @@
+"""A whole project in a test: worker modules written on the spot, a real Simulator over them."""
+
+import textwrap
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import msgspec
+
+from edgesim.backends import open_backends
+from edgesim.clock import Clock
+from edgesim.config import Environment, load_project
+from edgesim.config.project import Overrides
+from edgesim.model import HttpRequest, HttpResponse, read_all
+from edgesim.simulator import Simulator, open_simulator
+
+IMPORTS = """
+import asyncio, json, sys
+from workers import WorkerEntrypoint, Response, Request, fetch
+from js import console
+"""
+
+
+def write_worker(folder: Path, name: str, source: str, **settings: Any) -> None:
+    """A Worker in a folder of its own; ``settings`` are keys of its wrangler file."""
+    worker = folder / name
+    worker.mkdir(parents=True, exist_ok=True)
+    (worker / "entry.py").write_text(IMPORTS + textwrap.dedent(source))
+    wrangler = {"name": name, "main": "entry.py"} | settings
+    (worker / "wrangler.json").write_bytes(msgspec.json.encode(wrangler))
+
+
+@asynccontextmanager
+async def simulated(
+    folder: Path,
+    *workers: str,
+    account: str = "",
+    isolation: str = "inline",
+    environment: str | None = None,
+    clock: Clock | None = None,
+) -> AsyncIterator[Simulator]:
+    """The project of these Workers (the first is the entry), running on stores in memory."""
+    names = ", ".join(f'"{name}"' for name in workers)
+    (folder / "edgesim.toml").write_text(
+        f"workers = [{names}]\n"
+        + textwrap.dedent(account)
+        + f'\n[backends]\nr2 = "memory:"\nqueues = "memory:"\nclickhouse = "chdb:{folder}/none"\n'
+    )
+    overrides = Overrides(isolation={"default": isolation}, environment=environment)
+    project = load_project(folder, overrides)
+    used = clock or Clock()
+    async with (
+        open_backends(project, Environment(), used) as backends,
+        open_simulator(project, backends, used) as simulator,
+    ):
+        yield simulator
+
+
+async def ask(
+    simulator: Simulator,
+    url: str = "http://x/",
+    *,
+    worker: str | None = None,
+    method: str = "GET",
+    headers: dict[str, str] | None = None,
+    body: bytes = b"",
+) -> tuple[int, bytes]:
+    """Status and body of a request from outside."""
+    request = HttpRequest(method, url, list((headers or {}).items()), body)
+    response: HttpResponse = await simulator.fetch(request, worker)
+    return response.status, await read_all(response.body)
+
+
+async def settle(simulator: Simulator) -> None:
+    """Until nothing is on its way."""
+    with anyio.fail_after(20):
+        assert await simulator.drain(20)
