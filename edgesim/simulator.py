@@ -312,6 +312,8 @@ class Simulator:
                     log.warning(warning, worker=config.name)
             self.workers[config.name] = worker
             self._retire[config.name] = retire
+            if self._closing:  # it was on its way when the others were told to go
+                retire.set()
             task_status.started()
             async with anyio.create_task_group() as waiting:
                 for event in (retire, isolates.lost):
