@@ -6,16 +6,23 @@ that no Worker can own on the real platform.
 
 from __future__ import annotations
 
+from asyncio import get_running_loop
 from typing import Any
 from urllib.parse import quote
 
 import anyio
+from anyio.abc import TaskGroup
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edgesim.model import HttpRequest, HttpResponse, iterate
 from edgesim.runtime.routing import named_by
 from edgesim.simulator import Simulator
 
+WATCH_SECONDS = 0.5
+"""A request that takes longer than this is given up when its client is.
+
+Most are over before; to watch every one from its beginning would cost each of them a task.
+"""
 BODY_BYTES_MAX = 100_000_000
 """The platform's request body limit on its lower plans; 413 above."""
 ADMIN_PREFIX = "/cdn-cgi/"
@@ -28,6 +35,7 @@ class Front:
     def __init__(self) -> None:
         self.admin: ASGIApp | None = None
         self.api: ASGIApp | None = None
+        self.tasks: TaskGroup | None = None
         self._simulator: Simulator | None = None
         self._available = anyio.Event()
 
@@ -58,7 +66,17 @@ class Front:
                 body = await _read_body(receive)
             except ConnectionResetError:
                 return  # the client went away in the middle of its request
-            await _send(await self._answer(scope, body), send)
+            with anyio.CancelScope() as life:
+                watch = get_running_loop().call_later(WATCH_SECONDS, self._watch, receive, life)
+                try:
+                    response = await self._answer(scope, body)
+                finally:
+                    watch.cancel()
+                await _send(response, send)
+
+    def _watch(self, receive: Receive, life: anyio.CancelScope) -> None:
+        if self.tasks is not None:
+            self.tasks.start_soon(_cancel_when_gone, receive, life)
 
     async def _answer(self, scope: Scope, body: bytes | None) -> HttpResponse:
         if body is None:
@@ -75,6 +93,12 @@ class Front:
             target = simulator.router.find(request.url, any_scheme=True)
             name = target.worker if target else ""
         return await simulator.fetch(request, name or None)
+
+
+async def _cancel_when_gone(receive: Receive, life: anyio.CancelScope) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    life.cancel()
 
 
 def _is_for_api(scope: Scope) -> bool:

@@ -95,6 +95,7 @@ class DevServer:
                 open_backends(project, self._environment, self._clock) as backends,
                 anyio.create_task_group() as tasks,
             ):
+                self._front.tasks = tasks
                 tasks.start_soon(self._watch_signals)
                 await tasks.start(self._serve_http, listener)
                 await self._simulate(project, backends, up)

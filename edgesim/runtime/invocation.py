@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
+from functools import cached_property
 from typing import Any, Protocol
 
 import anyio
@@ -66,13 +67,13 @@ class Invocation(Host):
         self.trace = trace
         self.response: HttpResponse | None = None
         self.responded = anyio.Event()
+        self.life = anyio.CancelScope()
         self.outcome = "unknown"
         self._worker = worker
         self._bindings = bindings
         self._outbound = outbound
         self._clock = clock
         self._subrequests_left = subrequests_max
-        self._connections = anyio.Semaphore(CONNECTIONS_MAX)
         self._streams: dict[int, Stream] = {}
         self._stream_count = 0
 
@@ -105,6 +106,10 @@ class Invocation(Host):
         except Exception as error:
             log.exception("internal error", worker=self._worker, binding=call.binding)
             raise PlatformError(f"internal error in {call.binding}.{call.method}") from error
+
+    @cached_property
+    def _connections(self) -> anyio.Semaphore:
+        return anyio.Semaphore(CONNECTIONS_MAX)
 
     async def _dispatch(self, call: Call) -> Any:
         match call.binding, call.method:

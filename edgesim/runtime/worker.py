@@ -7,6 +7,7 @@ Workers.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -59,6 +60,7 @@ class Worker:
         self._tails = tails
         self._tasks = tasks
         self._clock = clock
+        self._log = log.bind(worker=self.name)
 
     async def fetch(self, request: HttpRequest, depth: int = 0) -> HttpResponse:
         """Serve a request; a Worker's failure is the platform's error page, never an exception."""
@@ -66,7 +68,11 @@ class Worker:
             return _error_page(500, 1019)
         invocation = self._invocation(fetch_event(request), depth)
         self._tasks.start_soon(self._run_fetch, request, invocation)
-        await invocation.responded.wait()
+        try:
+            await invocation.responded.wait()
+        except anyio.get_cancelled_exc_class():
+            invocation.life.cancel()  # whoever asked has gone away
+            raise
         failed = _ERROR_PAGES.get(invocation.outcome, (500, 1101))
         return invocation.response or _error_page(*failed)
 
@@ -128,7 +134,9 @@ class Worker:
     async def _run(self, invocation: Invocation, handler: str, event: Any) -> Done:
         started = self._clock.elapsed()
         try:
-            done = await self._invoke(Invoke(handler, event, self._clock.now()), invocation)
+            done = Done("canceled")
+            with invocation.life:
+                done = await self._invoke(Invoke(handler, event, self._clock.now()), invocation)
             invocation.outcome = done.outcome
             wall_ms = (self._clock.elapsed() - started) * 1000
             if handler == "fetch" and invocation.response is not None:
@@ -140,7 +148,7 @@ class Worker:
         finally:
             await invocation.close()
             self.in_flight -= 1
-        _narrate(handler, item)
+        self._narrate(handler, item)
         return done
 
     async def _invoke(self, invoke: Invoke, invocation: Invocation) -> Done:
@@ -155,27 +163,30 @@ class Worker:
             log.exception("internal error", worker=self.name, handler=invoke.handler)
             return Done("internalError", [Failure("Error", f"internal error: {error!r}")])
 
+    def _narrate(self, handler: str, item: TraceItem) -> None:
+        """One line an invocation, and the Worker's own console lines before it."""
+        for exception in item.exceptions:
+            self._log.error("uncaught exception", exception=exception.message)
+        if not self._log.is_enabled_for(logging.INFO):  # to put the words together costs too
+            return
+        for entry in item.logs:
+            text = " ".join(part if isinstance(part, str) else str(part) for part in entry.message)
+            self._log.info(f"console.{entry.level}", text=text[:CONSOLE_CHARS_MAX])
+        times = {"cpu_ms": item.cpu_time, "wall_ms": item.wall_time}
+        self._log.info(handler, **_details(handler, item), outcome=item.outcome, **times)
+
 
 def _error_page(status: int, code: int) -> HttpResponse:
     headers = [("content-type", "text/plain; charset=UTF-8")]
     return HttpResponse(status, headers, f"error code: {code}".encode())
 
 
-def _narrate(handler: str, item: TraceItem) -> None:
-    """One line an invocation, and the Worker's own console lines before it."""
-    worker = log.bind(worker=item.script_name)
-    for entry in item.logs:
-        text = " ".join(part if isinstance(part, str) else str(part) for part in entry.message)
-        worker.info(f"console.{entry.level}", text=text[:CONSOLE_CHARS_MAX])
-    for exception in item.exceptions:
-        worker.error("uncaught exception", exception=exception.message)
+def _details(handler: str, item: TraceItem) -> dict[str, Any]:
     event = item.event or {}
-    details = {}
     if handler == "fetch":
-        details["request"] = f"{event['request']['method']} {redact_url(event['request']['url'])}"
-        details["status"] = event.get("response", {}).get("status")
-    elif handler == "queue":
-        details["queue"] = f"{event['queue']} x{event['batchSize']}"
-    worker.info(
-        handler, **details, outcome=item.outcome, cpu_ms=item.cpu_time, wall_ms=item.wall_time
-    )
+        request = event["request"]
+        shown = f"{request['method']} {redact_url(request['url'])}"
+        return {"request": shown, "status": event.get("response", {}).get("status")}
+    if handler == "queue":
+        return {"queue": f"{event['queue']} x{event['batchSize']}"}
+    return {}

@@ -348,3 +348,25 @@ def test_a_port_that_is_none(port):
     failed = edgesim("dev", WORKERS, "--port", port)
     assert failed.returncode == 2
     assert len(failed.stderr.strip().splitlines()) == 1
+
+
+def test_a_client_that_goes_away_ends_its_invocation(project, tmp_path):
+    """Nobody waits for the answer any more: the invocation is canceled, and the next one is served."""
+    receiver = project / "receiver" / "receiver.py"
+    receiver.write_text(
+        "import asyncio\nfrom workers import Response, WorkerEntrypoint\n\n\n"
+        "class Default(WorkerEntrypoint):\n"
+        "    async def fetch(self, request):\n"
+        '        if request.headers.get("x-wait"):\n'
+        "            await asyncio.sleep(3600)\n"
+        '        return Response("OK")\n'
+    )
+    with dev(project, tmp_path / "state", "--no-reload") as running:
+        host, port = running.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\nx-wait: 1\r\n\r\n")
+        deadline = time.monotonic() + 30
+        while running.stats()["invocations"]["receiver"].get("canceled") != 1:
+            assert time.monotonic() < deadline, running.stats()["invocations"]
+            time.sleep(0.02)
+        assert running.request(method="GET") == (200, b"OK")
