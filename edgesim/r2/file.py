@@ -19,8 +19,9 @@ import structlog
 
 from edgesim.clock import Clock
 from edgesim.errors import ConfigError, RunError, UsageError
+from edgesim.r2.blobs import Blobs
 from edgesim.r2.database import Database
-from edgesim.r2.indexed import SCHEMA, Blobs, IndexedR2
+from edgesim.r2.indexed import SCHEMA, IndexedR2
 from edgesim.urls import path_of
 
 DETERMINISTIC = True

@@ -17,7 +17,7 @@ from edgesim.r2.database import Database
 from edgesim.r2.driver import Outgoing
 from edgesim.r2.options import Range
 from edgesim.r2.outbox import SCHEMA, Intent, Outbox
-from edgesim.r2.s3 import open_r2
+from edgesim.r2.s3.driver import open_r2
 from edgesim.urls import redact
 from tests.r2_world import Store, text
 from tests.servers_s3 import seaweedfs
@@ -154,8 +154,8 @@ async def test_an_intent_that_is_under_way_is_left_to_its_put(server, tmp_path, 
             seen.append(await world.driver.outbox(10))
             return await put_object(*arguments, **options)
 
-        put_object = Minio.put_object
-        monkeypatch.setattr(Minio, "put_object", look_first)
+        put_object = Minio._put_object
+        monkeypatch.setattr(Minio, "_put_object", look_first)
         await world.bucket.put("in/a.gz", b"x")
         assert seen == [[]]
         assert len(await world.driver.outbox(10)) == 1
@@ -163,14 +163,14 @@ async def test_an_intent_that_is_under_way_is_left_to_its_put(server, tmp_path, 
 
 async def test_a_put_whose_answer_was_lost_is_told(server, tmp_path, monkeypatch):
     """The caller sees the failure; as the object is there, its notification goes out anyway."""
-    put_object = Minio.put_object
+    put_object = Minio._put_object
 
     async def lose_answer(*arguments, **options):
         await put_object(*arguments, **options)
         raise ConnectionResetError("connection lost")
 
     async with Store.s3(server, tmp_path).open() as world:
-        monkeypatch.setattr(Minio, "put_object", lose_answer)
+        monkeypatch.setattr(Minio, "_put_object", lose_answer)
         with pytest.raises(RunError, match="connection lost"):
             await world.bucket.put("in/a.gz", b"x")
         assert len(await world.driver.outbox(10)) == 1
@@ -184,7 +184,7 @@ async def test_a_put_that_never_arrived_is_not_told(server, tmp_path, monkeypatc
 
     async with Store.s3(server, tmp_path).open() as world:
         with monkeypatch.context() as broken:
-            broken.setattr(Minio, "put_object", fail)
+            broken.setattr(Minio, "_put_object", fail)
             with pytest.raises(RunError, match="connection lost"):
                 await world.bucket.put("in/a.gz", b"x")
         assert await world.driver.outbox(10) == []

@@ -6,7 +6,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from edgesim.r2.s3_session import Session
+from edgesim.r2.s3.session import Session
 
 pytestmark = pytest.mark.anyio
 
