@@ -1,6 +1,7 @@
 """A bucket with all that it stands on, for R2's tests."""
 
 import hashlib
+import itertools
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,7 +18,10 @@ from edgesim.r2.notifications import Notifications, Rule
 from edgesim.urls import opener
 from tests.servers_s3 import S3Server
 
+SCHEMES = ("memory", "file", "s3")
+DURABLE = ("file", "s3")
 NOW_MS = 1_790_000_000_123
+_SEEDS = itertools.count(1)  # a new life of a store makes new ids
 RULES = {
     "events": [
         Rule("ingest", "object-create", "in/", ".gz"),
@@ -30,7 +34,7 @@ class StillClock(Clock):
     """Time stands still until a test moves it."""
 
     def __init__(self) -> None:
-        super().__init__(seed=1)
+        super().__init__(seed=next(_SEEDS))
         self.time_ms = NOW_MS
 
     def now(self) -> float:

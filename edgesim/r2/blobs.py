@@ -10,7 +10,7 @@ class Blobs(Protocol):
     """Bytes by name; failures are raised as RunError."""
 
     async def write(self, name: str, body: AsyncIterator[bytes]) -> None:
-        """Durable and whole when it returns; what is left after a failure is for ``drop``."""
+        """Under a name that is new; durable and whole when it returns, nothing after a failure."""
 
     def read(self, name: str, offset: int, length: int) -> AsyncIterator[bytes]:
         """Opened at once, so that dropping the blob does not disturb the reader."""

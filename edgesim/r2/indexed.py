@@ -48,9 +48,9 @@ class IndexedR2:
         expected: Expected = ANYTHING,
     ) -> bool:
         blob = self._clock.hex_id()
+        await self._blobs.write(blob, body)
         left_over = [blob]
         try:
-            await self._blobs.write(blob, body)
             finished = finish()
             with self._database.transaction():
                 is_expected = self._is_there(bucket, key, expected)

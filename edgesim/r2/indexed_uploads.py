@@ -77,9 +77,9 @@ class IndexedUploads:
         if self._planned(bucket, key, upload) is None:
             return None
         blob = self._clock.hex_id()
+        await self._blobs.write(blob, body)
         left_over = [blob]
         try:
-            await self._blobs.write(blob, body)
             part = finish()
             with self._database.transaction():
                 is_open = self._planned(bucket, key, upload) is not None
@@ -132,17 +132,24 @@ class IndexedUploads:
         self._joining.add(upload)  # from here on it takes no part and cannot be aborted
         try:
             await self._blobs.write(blob, self._joined(names, parts))
-            with self._database.transaction():
-                left_over = self._objects.store(bucket, stored, blob, outbox(stored))
-                left_over += self._forget([upload])
-        except BaseException:
-            self._blobs.drop(blob)
-            raise
+            left_over = self._commit(bucket, stored, upload, blob, outbox(stored))
         finally:
             self._joining.discard(upload)
         for old in left_over:
             self._blobs.drop(old)
         return stored
+
+    def _commit(
+        self, bucket: str, stored: R2Object, upload: str, blob: str, outbox: Sequence[Outgoing]
+    ) -> list[str]:
+        """Make the joined blob the object's; the blobs that nothing names any more."""
+        try:
+            with self._database.transaction():
+                left_over = self._objects.store(bucket, stored, blob, outbox)
+                return left_over + self._forget([upload])
+        except BaseException:
+            self._blobs.drop(blob)
+            raise
 
     async def abort(self, bucket: str, key: str, upload: str) -> None:
         if self._planned(bucket, key, upload) is not None:
