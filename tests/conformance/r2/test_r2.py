@@ -494,6 +494,121 @@ async def test_of_many_who_create_one_wins(bucket):
     assert await bucket.head("a") == winner
 
 
+async def test_a_condition_holds_against_other_writers_of_the_store(world):
+    """A write that comes between the look and the write fails the condition [CONSISTENCY]."""
+    seen = await world.bucket.put("a", b"seen")
+    elsewhere = Bucket("events", world.driver, world.clock, world.notifications)
+
+    async def slow():
+        yield b"mi"
+        await elsewhere.put("a", b"theirs")
+        yield b"ne"
+
+    unchanged = Conditional(etag_matches=(seen.etag,))
+    assert await world.bucket.put("a", Stream(slow(), 4), only_if=unchanged) is None
+    assert await text(await world.bucket.get("a")) == b"theirs"
+    absent = Conditional(etag_does_not_match=("*",))
+    await elsewhere.delete("a")
+    assert await world.bucket.put("a", Stream(slow(), 4), only_if=absent) is None
+    assert await text(await world.bucket.get("a")) == b"theirs"
+
+
+# --- consistency ----------------------------------------------------------------------------------
+
+
+async def test_no_reader_sees_half_an_object(bucket):
+    """While a put is on its way, get, head and list show the object from before [CONSISTENCY]."""
+    before = await bucket.put("a", b"before" * 1000)
+    go_on = anyio.Event()
+
+    async def slow():
+        yield b"after" * 1000
+        await go_on.wait()
+        yield b"after" * 1000
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(bucket.put, "a", Stream(slow(), 10_000))
+        group.start_soon(bucket.put, "new", Stream(slow(), 10_000))
+        await anyio.wait_all_tasks_blocked()
+        assert await bucket.head("a") == before
+        assert await text(await bucket.get("a")) == b"before" * 1000
+        assert await keys(bucket) == ["a"]
+        assert await bucket.head("new") is None
+        go_on.set()
+    assert await text(await bucket.get("a")) == b"after" * 2000
+    assert await keys(bucket) == ["a", "new"]
+
+
+async def test_what_was_written_is_read_by_everybody_at_once(world):
+    """After a put or a delete, every look at the store shows it, from any Bucket [CONSISTENCY]."""
+    other = Bucket("events", world.driver, world.clock, world.notifications)
+    for round_ in range(3):
+        await world.bucket.put("a", b"%d" % round_)
+        assert await text(await other.get("a")) == b"%d" % round_
+        assert await keys(other) == ["a"]
+        await other.delete("a")
+        assert await world.bucket.get("a") is None
+        assert await keys(world.bucket) == []
+
+
+async def test_of_many_writers_one_whole_object_stays(bucket):
+    """Parallel puts of one key never mix: bytes, etag and metadata are of one [CONSISTENCY]."""
+
+    async def write(number: int) -> None:
+        body = b"%d" % number * 50_000
+        await bucket.put("a", stream(body), custom_metadata={"writer": str(number)})
+
+    async with anyio.create_task_group() as group:
+        for number in range(8):
+            group.start_soon(write, number)
+    found = await bucket.get("a")
+    body = await text(found)
+    assert body == found.object.custom_metadata["writer"].encode() * 50_000
+    assert found.object.etag == hashlib.md5(body).hexdigest()
+
+
+async def test_parallel_deletes_and_puts_leave_all_or_nothing(world):
+    """A key that is put and deleted at once is there whole, or not at all [CONSISTENCY]."""
+    async with anyio.create_task_group() as group:
+        for number in range(10):
+            group.start_soon(world.bucket.put, f"in/{number % 3}.gz", b"x" * 1000)
+            group.start_soon(world.bucket.delete, [f"in/{number % 3}.gz"])
+    told = [message["action"] for _, message in await world.told()]
+    there = await keys(world.bucket)
+    for key in there:
+        assert await text(await world.bucket.get(key)) == b"x" * 1000
+    assert told.count("PutObject") == 10
+    assert told.count("DeleteObject") <= 10 - len(there)
+
+
+# --- copy -----------------------------------------------------------------------------------------
+
+
+async def test_a_copy_has_bytes_and_metadata_of_its_own(world):
+    """From any bucket to any other, or over itself; a missing source is None [EVENTS]."""
+    other = world.other("other-bucket")
+    http = HttpMetadata("text/x")
+    source = await world.bucket.put("a", b"x", http_metadata=http, custom_metadata={"k": "v"})
+    copied = await other.copy(world.bucket, "a", "b")
+    assert (copied.key, copied.http_metadata, copied.custom_metadata) == ("b", http, {"k": "v"})
+    assert copied.version != source.version
+    await world.bucket.delete("a")
+    assert await text(await other.get("b")) == b"x"
+    assert await other.copy(world.bucket, "a", "c") is None
+    await other.copy(other, "b", "b")
+    assert await text(await other.get("b")) == b"x"
+
+
+async def test_a_copy_is_told_with_its_source(world):
+    """CopyObject, with the object that it was copied from [EVENTS]."""
+    await world.other("other-bucket").put("x", b"x")
+    await world.bucket.copy(world.other("other-bucket"), "x", "in/a.gz")
+    ((queue, message),) = await world.told()
+    assert (queue, message["action"]) == ("ingest", "CopyObject")
+    assert message["copySource"] == {"bucket": "other-bucket", "object": "x"}
+    assert message["object"] == {"key": "in/a.gz", "size": 1, "eTag": hashlib.md5(b"x").hexdigest()}
+
+
 # --- delete ---------------------------------------------------------------------------------------
 
 
