@@ -6,13 +6,14 @@ up to 10,000, so that a delete does not take the rest of its object away.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 
 import msgspec
 
 from edgesim.clock import Clock
 from edgesim.errors import RunError
-from edgesim.model import R2Object
+from edgesim.model import R2Object, Stream
 from edgesim.r2.blobs import Blobs
 from edgesim.r2.database import Database
 from edgesim.r2.driver import Assembled, Outgoing, Part, Uploads
@@ -131,7 +132,8 @@ class IndexedUploads:
         blob = self._clock.hex_id()
         self._joining.add(upload)  # from here on it takes no part and cannot be aborted
         try:
-            await self._blobs.write(blob, self._joined(names, parts))
+            async with aclosing(self._joined(names, parts)) as joined:
+                await self._blobs.write(blob, joined)
             left_over = self._commit(bucket, stored, upload, blob, outbox(stored))
         finally:
             self._joining.discard(upload)
@@ -198,10 +200,13 @@ class IndexedUploads:
         blob: str = rows[0][0]
         return blob
 
-    async def _joined(self, names: Sequence[str], parts: Sequence[Part]) -> AsyncIterator[bytes]:
+    async def _joined(
+        self, names: Sequence[str], parts: Sequence[Part]
+    ) -> AsyncGenerator[bytes, None]:
         for name, part in zip(names, parts, strict=True):
-            async for chunk in self._blobs.read(name, 0, part.size):
-                yield chunk
+            async with aclosing(Stream(self._blobs.read(name, 0, part.size))) as stream:
+                async for chunk in stream:
+                    yield chunk
 
 
 _: type[Uploads] = IndexedUploads
