@@ -242,7 +242,7 @@ class Simulator:
         )
 
     async def _is_quiet(self, deadline: float) -> bool:
-        if await self._backends.r2.outbox(1):
+        if await self._notifications.pending(self._backends.r2):
             return False
         for consumer in self._consumers:
             depth = await consumer.queue.depth()

@@ -158,7 +158,7 @@ class R2Driver(Protocol):
         """Names of the buckets that hold an object."""
 
     async def outbox(self, limit: int) -> Sequence[Outgoing]:
-        """The oldest notifications not settled yet."""
+        """The oldest notifications not settled yet; RunError where that cannot be known now."""
 
     async def settle(self, ids: Sequence[str]) -> None:
         """Forget notifications that their queues have taken."""

@@ -36,6 +36,8 @@ DETERMINISTIC = False
 
 _STATS_AT_ONCE = 16
 _COUNTED_AT_ONCE = 1000
+# A server that was frozen may still make a change that we gave up, just after it answers again.
+_SETTLED_SECONDS = 1.0
 
 Objects = list[R2Object]
 
@@ -51,6 +53,7 @@ class S3R2:
         self._outbox = Outbox(database)
         self._known = KnownObjects()
         self._state = state
+        self._absent_since: dict[Intent, float] = {}
         self._usage: dict[str, tuple[float, tuple[int, int]]] = {}
         self.uploads = S3Uploads(store, self._naming, self._outbox, self._known, state)
 
@@ -155,7 +158,11 @@ class S3R2:
 
     async def outbox(self, limit: int) -> Sequence[Outgoing]:
         await self._decide_intents()
-        return self._outbox.oldest(limit)
+        ready = self._outbox.oldest(limit)
+        if not ready and self._absent_since:
+            keys = ", ".join(repr(intent.key) for intent in self._absent_since)
+            raise RunError(f"r2 store: whether {keys} changed is not known yet")
+        return ready
 
     async def settle(self, ids: Sequence[str]) -> None:
         self._outbox.settle(ids)
@@ -239,8 +246,11 @@ class S3R2:
         """Settle what a crash or a lost answer left open: is the change there on the server?"""
         for intent in self._outbox.undecided():
             happened = await self._is_there(intent) != intent.deletes
-            self._outbox.decide([intent], happened=happened)
-            _log.info("an interrupted change is decided", key=intent.key, happened=happened)
+            since = self._absent_since.setdefault(intent, anyio.current_time())
+            if happened or anyio.current_time() >= since + _SETTLED_SECONDS:
+                del self._absent_since[intent]
+                self._outbox.decide([intent], happened=happened)
+                _log.info("an interrupted change is decided", key=intent.key, happened=happened)
 
 
 def _condition(expected: Expected) -> dict[str, str]:

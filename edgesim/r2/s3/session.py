@@ -27,7 +27,7 @@ class Session:
     for the server to take or to give something: it fails within twice the timeout.
     """
 
-    def __init__(self, timeout: float = 20) -> None:
+    def __init__(self, timeout: float = 30) -> None:
         self._timeout = timeout
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),

@@ -21,7 +21,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prefix: str = ""
     keys: Literal["encoded", "plain"] = "encoded"
     style: Literal["path", "virtual"] = "path"
-    timeout: Annotated[float, msgspec.Meta(gt=0)] = 20
+    timeout: Annotated[float, msgspec.Meta(gt=0)] = 30
 
 
 def read_url(url: str) -> tuple[str, Settings]:
