@@ -3,14 +3,16 @@
 import hashlib
 import itertools
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import msgspec
 
 from edgesim.clock import Clock
+from edgesim.errors import RunError
 from edgesim.model import R2Object, Stream, read_all
 from edgesim.r2.bucket import Bucket, R2ObjectBody
 from edgesim.r2.driver import DRIVERS, R2Driver
@@ -114,3 +116,16 @@ async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
 def stream(*parts: bytes, length: int | None = None) -> Stream:
     """The parts as a body that announces ``length`` bytes, by default rightly."""
     return Stream(chunks(*parts), sum(map(len, parts)) if length is None else length)
+
+
+async def eventually(look: Callable[[], Awaitable[Any]], seconds: float = 60) -> Any:
+    """The first true thing that it gives; errors meanwhile are the server's."""
+    with anyio.fail_after(seconds):
+        while True:
+            try:
+                found = await look()
+            except RunError:
+                found = None
+            if found:
+                return found
+            await anyio.sleep(0.05)

@@ -67,12 +67,14 @@ class S3Store:
         if bucket in self._buckets:
             return
         with explained(bucket):
-            if not await self._client.bucket_exists(bucket):
-                try:
+            try:
+                if not await self._client.bucket_exists(bucket):
                     await self._client.make_bucket(bucket)
-                except S3Error as error:
-                    if error.code not in _HAVE_BUCKET:
-                        raise
+            except S3Error as error:
+                if error.code == "AccessDenied":  # keys for objects only: the next call will tell
+                    return
+                if error.code not in _HAVE_BUCKET:
+                    raise
         self._buckets.add(bucket)
 
     # --- objects ---

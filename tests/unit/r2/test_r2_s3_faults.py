@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from edgesim.errors import RunError
 from edgesim.model import Stream
 from edgesim.r2.bucket import R2ObjectBody
-from tests.r2_world import Store, World, chunks, text
+from tests.r2_world import Store, World, chunks, eventually, text
 from tests.servers_s3 import seaweedfs_process
 
 pytestmark = [pytest.mark.anyio, pytest.mark.s3_server]
@@ -62,19 +62,6 @@ async def all_fail(world: World) -> dict[str, str]:
                 group.start_soon(fail, name)
     assert all("\n" not in failure for failure in failures.values())
     return failures
-
-
-async def eventually(look: Callable[[], Awaitable[Any]], seconds: float = 60) -> Any:
-    """The first true thing that it gives; errors meanwhile are the server's."""
-    with anyio.fail_after(seconds):
-        while True:
-            try:
-                found = await look()
-            except RunError:
-                found = None
-            if found:
-                return found
-            await anyio.sleep(0.05)
 
 
 async def works_again(world: World) -> None:

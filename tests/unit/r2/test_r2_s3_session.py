@@ -32,7 +32,7 @@ class Server:
     @asynccontextmanager
     async def url(self):
         """Serve for the length of the block."""
-        runner = web.ServerRunner(web.Server(self.answer))
+        runner = web.ServerRunner(web.Server(self.answer), shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
