@@ -101,8 +101,10 @@ class Bucket:
         body that does not have it is refused.  A stream is read to its end, or closed.
         """
         planned = self._planned(key, http_metadata, custom_metadata, storage_class)
-        upload = Upload("put", body, read_checksum(checksums or {}))
-        async with aclosing(upload):
+        async with aclosing(Upload("put", body)) as upload:
+            expected = read_checksum(checksums or {})
+            if expected is not None:
+                upload.expect(*expected)
             _check("put", planned)
             return await self._put(planned, upload, only_if, "PutObject")
 
@@ -113,8 +115,7 @@ class Bucket:
         if not isinstance(found, R2ObjectBody):
             return None
         planned = msgspec.structs.replace(found.object, key=key, version=self._clock.hex_id())
-        upload = Upload("copy", found.body, None)
-        async with aclosing(upload):
+        async with aclosing(Upload("copy", found.body)) as upload:
             copied_from = CopySource(source.name, source_key)
             return await self._put(planned, upload, None, "CopyObject", copied_from)
 

@@ -54,7 +54,7 @@ class MultipartUpload:
     async def upload_part(self, number: int, body: Body) -> Part:
         """Store a part, durable when it returns, in place of an earlier one of that number."""
         _check_number(number)
-        upload = Upload("uploadPart", body, None)
+        upload = Upload("uploadPart", body)
 
         def finish() -> Part:
             upload.check_length()

@@ -19,17 +19,21 @@ _CHUNK_BYTES = 256 * 1024
 class Upload:
     """Cuts a body into chunks, counts and hashes them as they pass."""
 
-    def __init__(self, action: str, body: Body, checksum: tuple[str, bytes] | None) -> None:
+    def __init__(self, action: str, body: Body) -> None:
         """``action`` is the method's name, for what is refused."""
         self.size = 0
         self._action = action
         self._body = body
         self._length = len(body) if isinstance(body, bytes) else body.length
-        self._checksum = checksum
+        self._checksum: tuple[str, bytes] | None = None
         self._hashes = {"md5": hashlib.md5(usedforsecurity=False)}
-        if checksum is not None and checksum[0] != "md5":
-            self._hashes[checksum[0]] = hashlib.new(checksum[0], usedforsecurity=False)
         self._chunks = self._read()
+
+    def expect(self, algorithm: str, digest: bytes) -> None:
+        """The checksum that the body is to have; to be told before it is read."""
+        self._checksum = (algorithm, digest)
+        if algorithm != "md5":
+            self._hashes[algorithm] = hashlib.new(algorithm, usedforsecurity=False)
 
     @property
     def md5(self) -> str:

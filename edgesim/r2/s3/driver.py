@@ -25,10 +25,11 @@ from edgesim.model import R2Object, iterate
 from edgesim.r2.database import Database
 from edgesim.r2.driver import ANYTHING, Anything, Expected, Finished, Outgoing, R2Driver
 from edgesim.r2.outbox import SCHEMA, Intent, Outbox
+from edgesim.r2.s3.answers import Reader
 from edgesim.r2.s3.known import KnownObjects
 from edgesim.r2.s3.metadata import Naming
 from edgesim.r2.s3.spool import Spool, md5_header
-from edgesim.r2.s3.store import Listed, Reader, S3Store, open_store
+from edgesim.r2.s3.store import Listed, S3Store, open_store
 from edgesim.r2.s3.uploads import S3Uploads
 from edgesim.r2.s3.url import Settings, read_url
 

@@ -6,8 +6,8 @@ into parts of their own, after which its ETag is not its MD5 any more.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import IO, Any, cast
 
 import aiohttp
@@ -16,10 +16,11 @@ import structlog
 from miniopy_async.api import Minio
 from miniopy_async.datatypes import Part as S3Part
 from miniopy_async.deleteobjects import DeleteObject
-from miniopy_async.error import MinioException, S3Error
+from miniopy_async.error import S3Error
 
 from edgesim.errors import RunError
 from edgesim.r2.driver import Part
+from edgesim.r2.s3.answers import explained
 from edgesim.r2.s3.session import Session
 from edgesim.r2.s3.url import Settings
 
@@ -270,47 +271,6 @@ class S3Store:
 
 def _part(part: S3Part) -> Part:
     return Part(part.part_number, part.size or 0, part.etag.strip('"'))
-
-
-class Reader:
-    """The chunks of a response; lets go of the connection at the end or on ``aclose``."""
-
-    def __init__(self, response: aiohttp.ClientResponse, place: str) -> None:
-        self._response = response
-        self._place = place
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        try:
-            with explained(self._place):
-                chunk = await self._response.content.readany()
-        except BaseException:
-            await self.aclose()
-            raise
-        if not chunk:
-            raise StopAsyncIteration
-        return chunk
-
-    async def aclose(self) -> None:
-        """Let go of the connection."""
-        self._response.close()
-
-
-@contextmanager
-def explained(place: object) -> Iterator[None]:
-    """What the client raises, as a RunError of one line that names the place."""
-    try:
-        yield
-    except (MinioException, aiohttp.ClientError, OSError, ValueError) as error:
-        raise RunError(f"r2 store {place}: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, S3Error):
-        return f"{error.code}: {error.message}"
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 @asynccontextmanager

@@ -223,11 +223,12 @@ async def test_a_refused_put_closes_its_stream(bucket):
         finally:
             closed.append(True)
 
-    body = source()
-    await anext(body)
-    with pytest.raises(PlatformError):
-        await bucket.put("", Stream(body, 1))
-    assert closed == [True]
+    for key, checksums in (("", {}), ("a", {"md5": "not hex"})):
+        body = source()
+        await anext(body)
+        with pytest.raises(PlatformError):
+            await bucket.put(key, Stream(body, 1), checksums=checksums)
+    assert closed == [True, True]
 
 
 async def test_a_reader_is_not_disturbed_by_an_overwrite_or_a_delete(bucket):
