@@ -53,7 +53,6 @@ class MultipartUpload:
 
     async def upload_part(self, number: int, body: Body) -> Part:
         """Store a part, durable when it returns, in place of an earlier one of that number."""
-        _check_number(number)
         upload = Upload("uploadPart", body)
 
         def finish() -> Part:
@@ -61,6 +60,7 @@ class MultipartUpload:
             return Part(number, upload.size, upload.md5)
 
         async with aclosing(upload):
+            _check_number(number)
             limits.check_key("uploadPart", self.key)
             store_id = self._store_id()
             part: Part | None = None

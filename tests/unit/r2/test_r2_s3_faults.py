@@ -1,5 +1,9 @@
 """The S3 driver while a real server is killed, frozen, restarted, or does not know us any more."""
 
+import json
+import resource
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -18,13 +22,13 @@ pytestmark = [pytest.mark.anyio, pytest.mark.s3_server]
 TIMEOUT = 3
 # A request fails within twice the timeout; a call makes a few of them.
 PATIENCE = 20
+FORMS = ("", "-parts")
 
 
-@pytest.fixture
-def seaweed(tmp_path):
-    """A server to be hurt."""
-    (tmp_path / "server").mkdir()
-    with seaweedfs_process(tmp_path / "server") as process:
+@pytest.fixture(scope="module")
+def seaweed(tmp_path_factory):
+    """A server to be hurt; each test leaves it well."""
+    with seaweedfs_process(tmp_path_factory.mktemp("seaweedfs")) as process:
         yield process
 
 
@@ -161,6 +165,63 @@ async def test_a_restart_amid_writes_loses_nothing(world, seaweed):
     for key in acknowledged:
         assert await text(await world.bucket.get(key)) == key.encode() * 1000
     assert await told(world) == {one.key for one in (await world.bucket.list()).objects}
+
+
+PUT_FOREVER = """
+import anyio, itertools, json, sys
+from pathlib import Path
+from tests.r2_world import Store
+
+async def main():
+    url, state, keys = json.loads(sys.argv[1])
+    async with Store(url, Path(state), keys).open() as world:
+        for number in itertools.count():
+            await world.bucket.put(f"in/{number}.gz", b"x" * 50_000)
+            upload = await world.bucket.create_multipart_upload(f"in/{number}-parts.gz")
+            part = await upload.upload_part(1, b"x" * 50_000)
+            await upload.complete([(1, part.etag)])
+            print(number, flush=True)
+
+anyio.run(main)
+"""
+
+
+def killed_amid_puts(store: Store) -> int:
+    """The last number that another process acknowledged before it was killed."""
+    arguments = json.dumps([store.url, str(store.state), store.keys])
+    command = [sys.executable, "-c", PUT_FOREVER, arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        for _ in range(15):
+            last = int(process.stdout.readline())
+        process.kill()
+    return last
+
+
+async def test_edgesim_killed_amid_writes_tells_of_all_that_it_wrote(seaweed, tmp_path):
+    """As with files: after kill -9 every object on the server is whole, and told of."""
+    store = Store.s3(seaweed.server, tmp_path)
+    last = killed_amid_puts(store)
+    async with store.open() as world:
+        there = {one.key for one in (await world.bucket.list()).objects}
+        assert there >= {f"in/{number}{form}.gz" for number in range(last + 1) for form in FORMS}
+        for key in there:
+            assert await text(await world.bucket.get(key)) == b"x" * 50_000
+        assert await told(world) == there
+
+
+async def test_a_full_disk_here_is_an_error_and_stores_nothing(world):
+    """A body that cannot be spooled is refused; small ones, which need no disk, go on."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    await world.bucket.put("in/a.gz", b"x")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    try:
+        with pytest.raises(RunError, match="File too large"):
+            await world.bucket.put("in/b.gz", b"x" * (3 << 20))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert await world.bucket.head("in/b.gz") is None
+    assert await told(world) == {"in/a.gz"}
 
 
 async def test_revoked_keys_are_an_error_and_may_come_back(world, seaweed):
