@@ -80,7 +80,10 @@ class Uploads(Protocol):
         """
 
     async def parts(self, bucket: str, key: str, upload: str) -> Sequence[Part] | None:
-        """The parts that are there, by number; None if no such upload is in progress."""
+        """The parts that are there, by number; None if no such upload is in progress.
+
+        Some S3 servers name replaced parts too.
+        """
 
     async def complete(
         self,

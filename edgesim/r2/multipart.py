@@ -158,11 +158,11 @@ def _check_number(number: int) -> None:
 
 def _chosen(action: str, there: Sequence[Part], wanted: Sequence[tuple[int, str]]) -> list[Part]:
     """The parts that were asked for, by number; refused if missing, too small or uneven."""
-    by_number = {part.number: part for part in there}
+    by_name = {(part.number, part.etag): part for part in there}
     parts = []
-    for number, etag in wanted:
-        part = by_number.get(number)
-        if part is None or part.etag != etag:
+    for name in wanted:
+        part = by_name.get(name)
+        if part is None:
             raise refusal(action, limits.INVALID_PART)
         parts.append(part)
     if not parts:

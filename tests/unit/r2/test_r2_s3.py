@@ -8,6 +8,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
+import anyio
+import msgspec
 import pytest
 from aiohttp.abc import ResolveResult
 from aiohttp.resolver import DefaultResolver
@@ -188,6 +190,26 @@ def refusing(code: str, *, stores: bool = False):
 
 
 ABSENT = Conditional(etag_does_not_match=("*",))
+
+
+async def test_of_two_nodes_that_create_one_wins(server, tmp_path):
+    """The server compares and swaps: conditions hold between machines that share it."""
+    store = Store.s3(server, tmp_path)
+    elsewhere = msgspec.structs.replace(store, state=tmp_path / "elsewhere")
+    won: dict[str, list[str]] = {f"{number:02}": [] for number in range(20)}
+
+    async def create(world: World, node: str) -> None:
+        for key, winners in won.items():
+            if await world.bucket.put(key, node.encode(), only_if=ABSENT):
+                winners.append(node)
+
+    async with store.open() as one, elsewhere.open() as other, anyio.create_task_group() as group:
+        group.start_soon(create, one, "one")
+        group.start_soon(create, other, "other")
+    assert all(len(winners) == 1 for winners in won.values()), won
+    async with store.open() as world:
+        for key, (winner,) in won.items():
+            assert await text(await world.bucket.get(key)) == winner.encode()
 
 
 async def test_a_server_without_conditions_is_asked_once(server, tmp_path, monkeypatch):
