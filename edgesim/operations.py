@@ -74,6 +74,17 @@ async def _r2_rm(simulator: Simulator, bucket: str, key: str) -> dict[str, Any]:
     return {"removed": key}
 
 
+async def _r2_cp(
+    simulator: Simulator, bucket: str, key: str, to_bucket: str, to_key: str
+) -> dict[str, Any]:
+    known_bucket(simulator, bucket)
+    known_bucket(simulator, to_bucket)
+    copied = await simulator.bucket(to_bucket).copy(simulator.bucket(bucket), key, to_key)
+    if copied is None:
+        raise UsageError(f"bucket {bucket!r} has no object {key!r}")
+    return {"copied": copied.key}
+
+
 async def _r2_requeue(
     simulator: Simulator,
     bucket: str,
@@ -99,6 +110,7 @@ OPERATIONS: dict[str, Operation] = {
     "queue.purge": _queue_purge,
     "queue.redrive": _queue_redrive,
     "r2.ls": _r2_ls,
+    "r2.cp": _r2_cp,
     "r2.rm": _r2_rm,
     "r2.requeue": _r2_requeue,
 }

@@ -40,9 +40,10 @@ from edgesim.queues.pull import PullConsumer, PullSettings
 from edgesim.r2.bucket import Bucket
 from edgesim.r2.notifications import Notifications, Rule
 from edgesim.runtime import delivery
-from edgesim.runtime.bindings import PipelineBinding, QueueBinding, R2Binding, ServiceBinding
+from edgesim.runtime.bindings import PipelineBinding, QueueBinding, ServiceBinding
 from edgesim.runtime.invocation import Binding, Fetch
 from edgesim.runtime.outbound import Outbound, open_outbound
+from edgesim.runtime.r2_binding import R2Binding
 from edgesim.runtime.request_cf import request_cf
 from edgesim.runtime.routing import Router
 from edgesim.runtime.schedule import Schedule
@@ -170,7 +171,7 @@ class Simulator:
 
     async def notify_again(self, bucket: str, found: R2Object) -> int:
         """Send the notifications of an object that is there once more; how many those are."""
-        messages = self._notifications.messages_for(bucket, "PutObject", found)
+        messages = self._notifications.messages_again(bucket, found)
         for message in messages:
             await self._notify(message.queue, message.body)
         return len(messages)
@@ -255,7 +256,7 @@ class Simulator:
         )
 
     async def _is_quiet(self, deadline: float) -> bool:
-        if await self._backends.r2.outbox(1):
+        if await self._notifications.pending(self._backends.r2):
             return False
         for consumer in self._consumers:
             depth = await consumer.queue.depth()
@@ -501,7 +502,8 @@ async def _cancel_when(event: anyio.Event, scope: anyio.CancelScope) -> None:
 def _rules(project: Project) -> dict[str, list[Rule]]:
     return {
         bucket: [
-            Rule(rule.queue, rule.event, rule.prefix, rule.suffix) for rule in config.notifications
+            Rule(rule.queue, rule.event, rule.prefix, rule.suffix, tuple(rule.actions))
+            for rule in config.notifications
         ]
         for bucket, config in project.account.r2.items()
     }

@@ -1,15 +1,18 @@
 """A bucket with all that it stands on, for R2's tests."""
 
 import hashlib
+import itertools
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import msgspec
 
 from edgesim.clock import Clock
+from edgesim.errors import RunError
 from edgesim.model import R2Object, Stream, read_all
 from edgesim.r2.bucket import Bucket, R2ObjectBody
 from edgesim.r2.driver import DRIVERS, R2Driver
@@ -17,7 +20,10 @@ from edgesim.r2.notifications import Notifications, Rule
 from edgesim.urls import opener
 from tests.servers_s3 import S3Server
 
+SCHEMES = ("memory", "file", "s3")
+DURABLE = ("file", "s3")
 NOW_MS = 1_790_000_000_123
+_SEEDS = itertools.count(1)  # a new life of a store makes new ids
 RULES = {
     "events": [
         Rule("ingest", "object-create", "in/", ".gz"),
@@ -30,7 +36,7 @@ class StillClock(Clock):
     """Time stands still until a test moves it."""
 
     def __init__(self) -> None:
-        super().__init__(seed=1)
+        super().__init__(seed=next(_SEEDS))
         self.time_ms = NOW_MS
 
     def now(self) -> float:
@@ -110,3 +116,16 @@ async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
 def stream(*parts: bytes, length: int | None = None) -> Stream:
     """The parts as a body that announces ``length`` bytes, by default rightly."""
     return Stream(chunks(*parts), sum(map(len, parts)) if length is None else length)
+
+
+async def eventually(look: Callable[[], Awaitable[Any]], seconds: float = 60) -> Any:
+    """The first true thing that it gives; errors meanwhile are the server's."""
+    with anyio.fail_after(seconds):
+        while True:
+            try:
+                found = await look()
+            except RunError:
+                found = None
+            if found:
+                return found
+            await anyio.sleep(0.05)

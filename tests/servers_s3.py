@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -37,8 +38,78 @@ class S3Server(msgspec.Struct, frozen=True):
         )
 
 
+class Seaweed:
+    """The server as a process: started, killed, frozen, and started again on the same data."""
+
+    def __init__(self, directory: Path, program: str, *options: str) -> None:
+        self._ports = _free_ports(5)
+        master, volume, filer, s3, admin = self._ports
+        self._directory = directory
+        self._log = directory / "weed.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._command = [
+            *(program, "-logtostderr=true", "mini", f"-dir={directory}"),
+            *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false"),
+            *(f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}"),
+            *(f"-s3.port={s3}", "-s3.port.iceberg=0", "-s3.port.lance=0"),
+            *(f"-admin.port={admin}", "-admin.ui=false", "-webdav=false"),
+            *options,
+        ]
+        self.server = S3Server(f"127.0.0.1:{s3}")
+
+    def spawn(self, secret_key: str | None = None) -> None:
+        """Run it, with another secret key if one is given; it answers some time later."""
+        environment = {
+            **os.environ,
+            "AWS_ACCESS_KEY_ID": self.server.access_key,
+            "AWS_SECRET_ACCESS_KEY": secret_key or self.server.secret_key,
+        }
+        with self._log.open("ab") as output:
+            self._process = subprocess.Popen(
+                self._command,
+                cwd=self._directory,
+                env=environment,
+                stdout=output,
+                stderr=output,
+            )
+
+    def start(self) -> None:
+        """Run it and wait until it stores something."""
+        self.spawn()
+        anyio.run(self.ready)
+
+    async def ready(self) -> None:
+        """A real PUT is the sign: the health page answers long before a volume is writable."""
+        assert self._process is not None
+        await _ready(self.server, self._process, self._log)
+
+    def kill(self) -> None:
+        """kill -9; asked politely it takes 4 seconds."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def freeze(self) -> None:
+        """It keeps its connections, and says nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """It goes on where it was."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        """End it and remove what it left in /tmp."""
+        self.kill()
+        for port in self._ports:
+            for number in (port, port + _GRPC_OFFSET):
+                for leftover in Path("/tmp").glob(f"seaweedfs-*-{number}.sock"):
+                    leftover.unlink()
+
+
 @contextmanager
-def seaweedfs(directory: Path) -> Iterator[S3Server]:
+def seaweedfs_process(directory: Path, *options: str) -> Iterator[Seaweed]:
     """Run the server on free ports; without the program skip, or fail where CI=true."""
     program = shutil.which("weed", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     if program is None:
@@ -46,40 +117,22 @@ def seaweedfs(directory: Path) -> Iterator[S3Server]:
         if os.environ.get("CI") == "true":
             pytest.fail(missing)
         pytest.skip(missing)
-    ports = _free_ports(5)
-    master, volume, filer, s3, admin = ports
-    server = S3Server(f"127.0.0.1:{s3}")
-    command = [
-        *(program, "-logtostderr=true", "mini", f"-dir={directory}"),
-        *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false"),
-        *(f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}"),
-        *(f"-s3.port={s3}", "-s3.port.iceberg=0", "-s3.port.lance=0"),
-        *(f"-admin.port={admin}", "-admin.ui=false", "-webdav=false"),
-    ]
-    environment = {
-        **os.environ,
-        "AWS_ACCESS_KEY_ID": server.access_key,
-        "AWS_SECRET_ACCESS_KEY": server.secret_key,
-    }
-    log = directory / "weed.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, cwd=directory, env=environment, stdout=output, stderr=output
-        )
+    process = Seaweed(directory, program, *options)
     try:
-        anyio.run(_ready, server, process, log)
-        yield server
+        process.start()
+        yield process
     finally:
-        process.kill()  # asked politely it takes 4 seconds, and its data is thrown away anyway
-        process.wait()
-        for port in ports:
-            for number in (port, port + _GRPC_OFFSET):
-                for leftover in Path("/tmp").glob(f"seaweedfs-*-{number}.sock"):
-                    leftover.unlink()
+        process.close()
+
+
+@contextmanager
+def seaweedfs(directory: Path) -> Iterator[S3Server]:
+    """A server that nothing happens to."""
+    with seaweedfs_process(directory) as process:
+        yield process.server
 
 
 async def _ready(server: S3Server, process: subprocess.Popen[bytes], log: Path) -> None:
-    """A real PUT is the sign: the health page answers long before the first volume is writable."""
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:

@@ -1,4 +1,4 @@
-"""edgesim r2: list, get, put and remove objects, notify of them again."""
+"""edgesim r2: list, get, put, copy and remove objects, notify of them again."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from edgesim.r2.bucket import R2ObjectBody
 CHUNK_BYTES = 1 << 18
 _OPERATIONS = {
     "ls": ("bucket", "prefix"),
+    "cp": ("bucket", "key", "to_bucket", "to_key"),
     "rm": ("bucket", "key"),
     "requeue": ("bucket", "prefix", "since", "until"),
 }
@@ -36,18 +37,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "ls": "one object a line, key first",
         "get": "an object's bytes",
         "put": "store a file as an object, with its notifications",
+        "cp": "copy an object, with its notifications",
         "rm": "remove an object",
         "requeue": "send the notifications of objects again",
     }
     for name, summary in helps.items():
         action = actions.add_parser(name, help=summary, description=summary)
         action.add_argument("bucket")
-        if name in {"get", "put", "rm"}:
+        if name in {"get", "put", "cp", "rm"}:
             action.add_argument("key")
         if name in {"ls", "requeue"}:
             action.add_argument("--prefix")
         if name == "get":
             action.add_argument("--out", type=Path, metavar="FILE", help="default: standard output")
+        if name == "cp":
+            action.add_argument("to_bucket")
+            action.add_argument("to_key")
         if name == "put":
             action.add_argument("file", type=Path)
         if name == "requeue":

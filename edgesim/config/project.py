@@ -23,15 +23,20 @@ Isolation = Literal["process", "warm", "inline"]
 DEFAULT = "default"
 """In ``isolation``: the level of the Workers that are not named."""
 Event = Literal["object-create", "object-delete"]
+Action = Literal[
+    "PutObject", "CopyObject", "CompleteMultipartUpload", "DeleteObject", "LifecycleDeletion"
+]
 
 
 class NotificationRule(msgspec.Struct, forbid_unknown_fields=True):
-    """An R2 event notification."""
+    """An R2 event notification; ``actions`` picks single ones in place of all of the event's."""
 
     queue: str
     event: Event = "object-create"
+    actions: list[Action] = []
     prefix: str = ""
     suffix: str = ""
+    description: str = ""
 
 
 class BucketConfig(msgspec.Struct, forbid_unknown_fields=True):

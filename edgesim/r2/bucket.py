@@ -7,10 +7,8 @@ listing with cursors and delimiters, and the notifications that go with a change
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from weakref import WeakValueDictionary
+from contextlib import aclosing
 
-import anyio
 import msgspec
 
 from edgesim.clock import Clock
@@ -18,7 +16,9 @@ from edgesim.model import Body, HttpMetadata, R2Object, Stream
 from edgesim.r2 import limits
 from edgesim.r2.driver import Finished, Outgoing, R2Driver
 from edgesim.r2.listing import Listing, Page, position, read_page
-from edgesim.r2.notifications import Notifications
+from edgesim.r2.locks import KeyLocks
+from edgesim.r2.multipart import LIFETIME_MS, MultipartUpload, upload_id
+from edgesim.r2.notifications import Action, CopySource, Notifications
 from edgesim.r2.options import Conditional, Range, read_checksum
 from edgesim.r2.upload import Upload
 
@@ -38,8 +38,8 @@ class Bucket:
     """One R2 bucket.
 
     Every method raises PlatformError in R2's words for what R2 refuses, and RunError where the
-    store fails.  Conditions hold against all writers that share this object: make one of it for
-    each bucket.
+    store fails.  Make one of it for each bucket: conditions hold against all writers that share
+    this object, and against others as far as the store can compare and swap.
     """
 
     def __init__(
@@ -49,7 +49,8 @@ class Bucket:
         self._driver = driver
         self._clock = clock
         self._notifications = notifications
-        self._locks: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
+        # Whatever came of a change, the relay looks: even a failed call may have told.
+        self._locks = KeyLocks(notifications.wake)
 
     async def head(self, key: str) -> R2Object | None:
         """The object's metadata, or None."""
@@ -99,34 +100,103 @@ class Bucket:
         ``checksums`` holds at most one of md5, sha1, sha256, sha384 and sha512, in hex or bytes; a
         body that does not have it is refused.  A stream is read to its end, or closed.
         """
-        http_metadata = http_metadata or HttpMetadata()
-        upload = Upload(body, read_checksum(checksums or {}))
-        stored: R2Object | None = None
+        planned = self._planned(key, http_metadata, custom_metadata, storage_class)
+        async with aclosing(Upload("put", body)) as upload:
+            expected = read_checksum(checksums or {})
+            if expected is not None:
+                upload.expect(*expected)
+            _check("put", planned)
+            return await self._put(planned, upload, only_if, "PutObject")
+
+    async def copy(self, source: Bucket, source_key: str, key: str) -> R2Object | None:
+        """Store another object's bytes and metadata as ``key``; None if there is no such object."""
+        limits.check_key("copy", key)
+        found = await source.get(source_key)
+        if not isinstance(found, R2ObjectBody):
+            return None
+        planned = msgspec.structs.replace(found.object, key=key, version=self._clock.hex_id())
+        async with aclosing(Upload("copy", found.body)) as upload:
+            copied_from = CopySource(source.name, source_key)
+            return await self._put(planned, upload, None, "CopyObject", copied_from)
+
+    async def create_multipart_upload(
+        self,
+        key: str,
+        *,
+        http_metadata: HttpMetadata | None = None,
+        custom_metadata: Mapping[str, str] | None = None,
+        storage_class: str = "Standard",
+    ) -> MultipartUpload:
+        """Begin an object that arrives in parts; it is dropped if not completed in seven days."""
+        planned = self._planned(key, http_metadata, custom_metadata, storage_class)
+        _check("createMultipartUpload", planned)
+        begun_ms = self._clock.now_ms()
+        await self._driver.uploads.drop(self.name, begun_ms - LIFETIME_MS)
+        store_id = await self._driver.uploads.create(self.name, planned)
+        return self.resume_multipart_upload(key, upload_id(begun_ms, store_id))
+
+    def resume_multipart_upload(self, key: str, upload_id: str) -> MultipartUpload:
+        """The upload of that id, whether or not there is one."""
+        return MultipartUpload(
+            self.name,
+            key,
+            upload_id,
+            self._driver.uploads,
+            self._locks,
+            self._clock,
+            self._notifications,
+        )
+
+    async def _put(
+        self,
+        planned: R2Object,
+        upload: Upload,
+        only_if: Conditional | None,
+        action: Action,
+        copied_from: CopySource | None = None,
+    ) -> R2Object | None:
+        stored = planned
 
         def finish() -> Finished:
             nonlocal stored
-            stored = R2Object(
-                key=key,
-                version=self._clock.hex_id(),
+            stored = msgspec.structs.replace(
+                planned,
                 size=upload.size,
                 checksums=upload.checksums(),
                 etag=upload.md5,
                 uploaded=self._clock.now_ms(),
-                http_metadata=http_metadata,
-                custom_metadata=dict(custom_metadata or {}),
-                storage_class=storage_class,
             )
-            told = self._notifications.messages_for(self.name, "PutObject", stored)
+            told = self._notifications.messages_for(self.name, action, stored, copied_from)
             return Finished(stored, told)
 
-        async with aclosing(upload):
-            limits.check_key("put", key)
-            limits.check_metadata("put", http_metadata, custom_metadata or {})
-            limits.check_storage_class("put", storage_class)
-            async with self._locked([key]):
-                if only_if is None or only_if.holds(await self._driver.head(self.name, key)):
-                    await self._driver.put(self.name, key, upload.chunks(), finish)
-        return stored
+        async with self._locks.of([planned.key]):
+            if only_if is None:
+                await self._driver.put(self.name, planned.key, upload.chunks(), finish)
+                return stored
+            seen = await self._driver.head(self.name, planned.key)
+            if not only_if.holds(seen):
+                return None
+            done = await self._driver.put(self.name, planned.key, upload.chunks(), finish, seen)
+            return stored if done else None
+
+    def _planned(
+        self,
+        key: str,
+        http_metadata: HttpMetadata | None,
+        custom_metadata: Mapping[str, str] | None,
+        storage_class: str,
+    ) -> R2Object:
+        """All of an object that is known before its bytes."""
+        return R2Object(
+            key=key,
+            version=self._clock.hex_id(),
+            size=0,
+            etag="",
+            uploaded=0,
+            http_metadata=http_metadata or HttpMetadata(),
+            custom_metadata=dict(custom_metadata or {}),
+            storage_class=storage_class,
+        )
 
     async def delete(self, keys: str | Sequence[str]) -> None:
         """Remove up to 1,000 objects; those that are not there are nothing to do."""
@@ -136,7 +206,7 @@ class Bucket:
         def outbox(gone: R2Object) -> Sequence[Outgoing]:
             return self._notifications.messages_for(self.name, "DeleteObject", gone)
 
-        async with self._locked(keys):
+        async with self._locks.of(keys):
             await self._driver.delete(self.name, keys, outbox)
 
     async def list(
@@ -160,17 +230,11 @@ class Bucket:
         page = Page(prefix, max(start_after or "", position(cursor)), delimiter or "", limit)
         return await read_page(self._driver, self.name, page, include)
 
-    @asynccontextmanager
-    async def _locked(self, keys: Sequence[str]) -> AsyncIterator[None]:
-        """Alone with these keys; then the relay looks, as even a failed call may have told."""
-        async with AsyncExitStack() as stack:
-            for key in sorted(keys):
-                lock = self._locks.setdefault(key, anyio.Lock(fast_acquire=True))
-                await stack.enter_async_context(lock)
-            try:
-                yield
-            finally:
-                self._notifications.wake()
+
+def _check(action: str, planned: R2Object) -> None:
+    limits.check_key(action, planned.key)
+    limits.check_metadata(action, planned.http_metadata, planned.custom_metadata)
+    limits.check_storage_class(action, planned.storage_class)
 
 
 def _whole(found: R2Object, chunks: AsyncIterator[bytes]) -> R2ObjectBody:

@@ -19,8 +19,9 @@ import structlog
 
 from edgesim.clock import Clock
 from edgesim.errors import ConfigError, RunError, UsageError
+from edgesim.r2.blobs import Blobs
 from edgesim.r2.database import Database
-from edgesim.r2.indexed import SCHEMA, Blobs, IndexedR2
+from edgesim.r2.indexed import SCHEMA, IndexedR2
 from edgesim.urls import path_of
 
 DETERMINISTIC = True
@@ -42,18 +43,14 @@ class FileBlobs:
         path = self._directory / name
         with _explained(path):
             file = FileIO(path, "x")
-        unflushed = 0
-        with file:
-            async for chunk in body:
-                with _explained(path):
-                    _write(file, chunk)
-                    unflushed += len(chunk)
-                    if unflushed >= _FLUSH_BYTES:
-                        os.fdatasync(file.fileno())
-                        unflushed = 0
-            with _explained(path):
-                os.fdatasync(file.fileno())
-                _flush_directory(self._directory)
+        try:
+            with file:
+                await _fill(file, path, body)
+        except BaseException:
+            self.drop(name)
+            raise
+        with _explained(path):
+            _flush_directory(self._directory)
 
     def read(self, name: str, offset: int, length: int) -> AsyncIterator[bytes]:
         return _Reader(self._directory / name, offset, length)
@@ -109,6 +106,19 @@ class _Reader:
 
     async def aclose(self) -> None:
         self._file.close()
+
+
+async def _fill(file: FileIO, path: Path, body: AsyncIterator[bytes]) -> None:
+    unflushed = 0
+    async for chunk in body:
+        with _explained(path):
+            _write(file, chunk)
+            unflushed += len(chunk)
+            if unflushed >= _FLUSH_BYTES:
+                os.fdatasync(file.fileno())
+                unflushed = 0
+    with _explained(path):
+        os.fdatasync(file.fileno())
 
 
 def _write(file: FileIO, chunk: bytes) -> None:

@@ -13,7 +13,14 @@ from edgesim.model import Headers, HttpMetadata
 from edgesim.r2.options import Conditional, Range
 
 _RANGE = re.compile(r"\s*bytes\s*=\s*(\d*)\s*-\s*(\d*)\s*", re.IGNORECASE | re.ASCII)
-_ETAG = re.compile(r'[\s,]*(?:(W/)?"([^"]*)"|(\*))\s*(?:,|$)')
+_ETAG = re.compile(r'(W/)?"([^"]*)"')
+_ENCOUNTERED = {
+    "*": "Encountered a wildcard character '*' instead.",
+    "W": "Encountered a weak quotation character 'W' instead. "
+    "This would otherwise indicate the start of a new weak etag.",
+    '"': "Encountered a double quote character '\"' instead. "
+    "This would otherwise indicate the start of a new strong etag.",
+}
 
 
 def range_of(headers: Headers) -> Range | None:
@@ -34,8 +41,8 @@ def range_of(headers: Headers) -> Range | None:
 def conditional_of(headers: Headers) -> Conditional:
     """If-Match, If-None-Match, If-Modified-Since and If-Unmodified-Since, to the second."""
     return Conditional(
-        etag_matches=_etags(_joined(headers, "if-match"), weak=False),
-        etag_does_not_match=_etags(_joined(headers, "if-none-match"), weak=True),
+        etag_matches=_etags(headers, "if-match", weak=False),
+        etag_does_not_match=_etags(headers, "if-none-match", weak=True),
         uploaded_before=_date(_joined(headers, "if-unmodified-since")),
         uploaded_after=_date(_joined(headers, "if-modified-since")),
         seconds_granularity=True,
@@ -59,21 +66,38 @@ def _joined(headers: Headers, name: str) -> str | None:
     return ", ".join(values) if values else None
 
 
-def _etags(header: str | None, *, weak: bool) -> tuple[str, ...] | None:
+def _etags(headers: Headers, name: str, *, weak: bool) -> tuple[str, ...] | None:
     """The etags of a list; weak ones count only where the comparison is weak (RFC 9110 8.8.3.2)."""
-    if header is None:
+    rest = _joined(headers, name)
+    if rest is None:
         return None
-    header = header.strip(" ,")
-    etags: list[str] = []
-    position = 0
-    while position < len(header):
-        match = _ETAG.match(header, position)
-        if match is None:
-            raise PlatformError("Invalid conditional header")
-        if match[3] or weak or not match[1]:
-            etags.append(match[3] or match[2])
-        position = match.end()
-    return tuple(etags)
+    found: list[tuple[str | None, str]] = []
+    separated = True
+    while rest := rest.lstrip(" \t"):
+        if rest[0] == ",":
+            separated, rest = True, rest[1:]
+            continue
+        if rest[0] not in _ENCOUNTERED:
+            break
+        if not separated:
+            raise PlatformError(f"Comma was expected to separate etags. {_ENCOUNTERED[rest[0]]}")
+        if rest[0] == "*":
+            return ("*",)
+        mark, etag = _first_etag(rest)
+        found.append((mark, etag))
+        separated, rest = False, rest[len(mark or "") + len(etag) + 2 :]
+    if not found:
+        raise PlatformError(f"Invalid ETag in {name} header")
+    return tuple(etag for mark, etag in found if weak or not mark)
+
+
+def _first_etag(text: str) -> tuple[str | None, str]:
+    match = _ETAG.match(text)
+    if match is not None:
+        return match[1], match[2]
+    if text.startswith(('"', 'W/"')):
+        raise PlatformError("Unclosed double quote for Etag")
+    raise PlatformError("Weak etags must start with W/ and their value must be quoted")
 
 
 def _date(header: str | None) -> float | None:

@@ -15,18 +15,30 @@ from edgesim.model import HttpMetadata
 KEY_BYTES_MAX = 1024
 METADATA_BYTES_MAX = 8192
 PUT_BYTES_MAX = 5 * 1024**3 - 5 * 1024**2
+PART_BYTES_MIN = 5 * 1024**2
+PARTS_MAX = 10_000
 KEYS_MAX = 1000
 STORAGE_CLASSES = ("Standard", "InfrequentAccess")
 
+INTERNAL_ERROR = 10001
+ENTITY_TOO_SMALL = 10011
 METADATA_TOO_LARGE = 10012
 INVALID_OBJECT_NAME = 10020
 INVALID_MAX_KEYS = 10022
+NO_SUCH_UPLOAD = 10024
+INVALID_PART = 10025
 INVALID_ARGUMENT = 10029
 BAD_DIGEST = 10037
 INVALID_RANGE = 10039
+BAD_UPLOAD = 10048
 ENTITY_TOO_LARGE = 100100
 
 _TEXTS = {
+    INTERNAL_ERROR: "We encountered an internal error. Please try again.",
+    ENTITY_TOO_SMALL: "Your proposed upload is smaller than the minimum allowed object size.",
+    NO_SUCH_UPLOAD: "The specified multipart upload does not exist.",
+    INVALID_PART: "One or more of the specified parts could not be found.",
+    BAD_UPLOAD: "There was a problem with the multipart upload.",
     INVALID_ARGUMENT: "Metadata missing or invalid",
     METADATA_TOO_LARGE: "Your metadata headers exceed the maximum allowed metadata size.",
     INVALID_OBJECT_NAME: "The specified object name is not valid.",

@@ -9,8 +9,9 @@ from pathlib import Path
 import anyio.lowlevel
 
 from edgesim.clock import Clock
+from edgesim.r2.blobs import Blobs
 from edgesim.r2.database import Database
-from edgesim.r2.indexed import SCHEMA, Blobs, IndexedR2
+from edgesim.r2.indexed import SCHEMA, IndexedR2
 
 DETERMINISTIC = True
 

@@ -17,17 +17,22 @@ import msgspec
 import structlog
 
 from edgesim.clock import Clock
-from edgesim.errors import ConfigError
+from edgesim.errors import ConfigError, EdgesimError, RunError
 from edgesim.model import R2Object
 from edgesim.r2.driver import Outgoing, R2Driver
 
 Event = Literal["object-create", "object-delete"]
-Action = Literal["PutObject", "DeleteObject"]
+Action = Literal[
+    "PutObject", "CopyObject", "CompleteMultipartUpload", "DeleteObject", "LifecycleDeletion"
+]
 Send = Callable[[str, bytes], Awaitable[None]]
 
 RULES_MAX = 100
+ACTIONS: Mapping[Event, frozenset[Action]] = {
+    "object-create": frozenset({"PutObject", "CopyObject", "CompleteMultipartUpload"}),
+    "object-delete": frozenset({"DeleteObject", "LifecycleDeletion"}),
+}
 
-_EVENTS: dict[Action, Event] = {"PutObject": "object-create", "DeleteObject": "object-delete"}
 _BATCH = 100
 _RETRY_SECONDS = 0.1
 _RETRY_SECONDS_MAX = 10.0
@@ -36,25 +41,28 @@ _log = structlog.get_logger("edgesim.r2")
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Objects whose key has both the prefix and the suffix, literally, are told of to a queue."""
+    """Objects whose key has both the prefix and the suffix, literally, are told of to a queue.
+
+    ``actions`` names single actions in place of all those of the events.
+    """
 
     queue: str
     event: Event | tuple[Event, ...] = "object-create"
     prefix: str = ""
     suffix: str = ""
+    actions: tuple[Action, ...] = ()
 
     @property
-    def events(self) -> frozenset[Event]:
+    def fires_at(self) -> frozenset[Action]:
         """What happens to an object for the rule to fire."""
-        return frozenset([self.event] if isinstance(self.event, str) else self.event)
+        if self.actions:
+            return frozenset(self.actions)
+        events = (self.event,) if isinstance(self.event, str) else self.event
+        return frozenset().union(*(ACTIONS[event] for event in events))
 
     def fires(self, action: Action, key: str) -> bool:
         """Whether the rule tells of this."""
-        return (
-            _EVENTS[action] in self.events
-            and key.startswith(self.prefix)
-            and key.endswith(self.suffix)
-        )
+        return action in self.fires_at and key.startswith(self.prefix) and key.endswith(self.suffix)
 
     def overlaps(self, other: Rule) -> bool:
         """Whether both can fire for one thing that happens to one object.
@@ -63,7 +71,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         the longer prefix followed by the longer suffix is such a key.
         """
         return bool(
-            self.events & other.events
+            self.fires_at & other.fires_at
             and _meet(self.prefix, other.prefix)
             and _meet(self.suffix[::-1], other.suffix[::-1])
         )
@@ -79,12 +87,20 @@ class _EventObject(msgspec.Struct, omit_defaults=True, rename="camel"):
     e_tag: str | None = None
 
 
-class _Event(msgspec.Struct, rename="camel"):
+class CopySource(msgspec.Struct, frozen=True):
+    """The object that another was copied from."""
+
+    bucket: str
+    object: str
+
+
+class _Event(msgspec.Struct, omit_defaults=True, rename="camel"):
     account: str
     action: Action
     bucket: str
     object: _EventObject
     event_time: str
+    copy_source: CopySource | None = None
 
 
 class Notifications:
@@ -99,20 +115,30 @@ class Notifications:
         self._account = account
         self._woken = anyio.Event()
 
-    def messages_for(self, bucket: str, action: Action, object: R2Object) -> list[Outgoing]:  # noqa: A002 - R2's word
+    def messages_for(
+        self,
+        bucket: str,
+        action: Action,
+        object: R2Object,  # noqa: A002 - R2's word
+        copy_source: CopySource | None = None,
+    ) -> list[Outgoing]:
         """What the queues are to hear of this, ready for the outbox."""
         rules = [rule for rule in self._rules.get(bucket, ()) if rule.fires(action, object.key)]
         if not rules:
             return []
-        body = self._body(bucket, action, object)
-        return [Outgoing(self._clock.hex_id(), rule.queue, body) for rule in rules]
-
-    def _body(self, bucket: str, action: Action, object: R2Object) -> bytes:  # noqa: A002
         told = _EventObject(object.key)
-        if action == "PutObject":
+        if action in ACTIONS["object-create"]:
             told = _EventObject(object.key, object.size, object.etag)
         time = _iso(self._clock.datetime())
-        return msgspec.json.encode(_Event(self._account, action, bucket, told, time))
+        event = _Event(self._account, action, bucket, told, time, copy_source)
+        body = msgspec.json.encode(event)
+        return [Outgoing(self._clock.hex_id(), rule.queue, body) for rule in rules]
+
+    def messages_again(self, bucket: str, object: R2Object) -> list[Outgoing]:  # noqa: A002
+        """What the queues were to hear when an object that is there was written."""
+        in_parts = "-" in object.etag
+        action: Action = "CompleteMultipartUpload" if in_parts else "PutObject"
+        return self.messages_for(bucket, action, object)
 
     def wake(self) -> None:
         """Tell the relay that the outbox may have something new."""
@@ -132,7 +158,10 @@ class Notifications:
 
     async def pending(self, driver: R2Driver) -> bool:
         """Whether notifications are still waiting for their queues."""
-        return bool(await driver.outbox(1))
+        try:
+            return bool(await driver.outbox(1))
+        except RunError:  # the relay says why, and goes on trying
+            return True
 
     async def _drain(self, driver: R2Driver, send: Send) -> None:
         pause = _RETRY_SECONDS
@@ -140,9 +169,14 @@ class Notifications:
             try:
                 while await _move(driver, send):
                     pause = _RETRY_SECONDS
-            except Exception:  # noqa: BLE001 - whatever the store or the queue raised: they wait
+            except Exception as error:  # noqa: BLE001 - whatever the store or queue raised: they wait
                 pause *= 0.75 + self._clock.random.random() / 2
-                _log.exception("r2 notifications are delayed", retry_seconds=round(pause, 3))
+                _log.error(
+                    "r2 notifications are delayed",
+                    error=str(error),
+                    retry_seconds=round(pause, 3),
+                    exc_info=not isinstance(error, EdgesimError),  # a fault of ours shows where
+                )
                 await anyio.sleep(pause)
                 pause = min(2 * pause, _RETRY_SECONDS_MAX)
             else:
@@ -172,11 +206,11 @@ def _check(bucket: str, rules: Sequence[Rule]) -> None:
     for (first, one), (second, other) in combinations(enumerate(rules, 1), 2):
         if one.overlaps(other):
             key = max(one.prefix, other.prefix, key=len) + max(one.suffix, other.suffix, key=len)
-            event = min(one.events & other.events)
+            action = min(one.fires_at & other.fires_at)
             raise ConfigError(
                 "edgesim.toml",
                 place,
-                f"rules {first} and {second} overlap: both would fire at {event} of {key!r}; "
+                f"rules {first} and {second} overlap: both would fire at {action} of {key!r}; "
                 "give them prefixes or suffixes that exclude each other, or join them",
             )
 

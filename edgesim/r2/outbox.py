@@ -34,6 +34,12 @@ class Intent(msgspec.Struct, frozen=True):
     deletes: bool = False
 
 
+class Decision:
+    """What is to become of announced changes when all has gone well: told of, unless said so."""
+
+    happened = True
+
+
 class Outbox:
     """The table of notifications; oldest first."""
 
@@ -59,24 +65,33 @@ class Outbox:
             self._database.run_many("DELETE FROM outbox WHERE id = ?", [(entry,) for entry in ids])
 
     @contextmanager
-    def announced(self, changes: Sequence[tuple[Intent, Sequence[Outgoing]]]) -> Iterator[None]:
+    def announced(self, changes: Sequence[tuple[Intent, Sequence[Outgoing]]]) -> Iterator[Decision]:
         """Write down what is to be told of the changes; it is ready once the block is through.
 
-        If the block raises, the changes stay undecided.
+        The block may decide otherwise.  If it raises, the changes stay undecided.
         """
+        decision = Decision()
         intents = [intent for intent, entries in changes if entries]
         if not intents:
-            yield
+            yield decision
             return
         with self._database.transaction():
             for intent, entries in changes:
                 self._insert(entries, intent)
         self._under_way.update(intents)
         try:
-            yield
-            self.decide(intents, happened=True)
+            yield decision
+            self.decide(intents, happened=decision.happened)
         finally:
             self._under_way.difference_update(intents)
+
+    def replace(self, intent: Intent, entries: Sequence[Outgoing]) -> None:
+        """Tell something else of an announced change."""
+        with self._database.transaction():
+            self._database.run(
+                "DELETE FROM outbox WHERE intent = ?", (msgspec.json.encode(intent),)
+            )
+            self._insert(entries, intent)
 
     def undecided(self) -> list[Intent]:
         """Changes that nobody is making any more, and nobody knows whether they were made."""

@@ -1,4 +1,4 @@
-"""The body of a put on its way into the store."""
+"""The body of a put, or of a part, on its way into the store."""
 
 from __future__ import annotations
 
@@ -19,15 +19,21 @@ _CHUNK_BYTES = 256 * 1024
 class Upload:
     """Cuts a body into chunks, counts and hashes them as they pass."""
 
-    def __init__(self, body: Body, checksum: tuple[str, bytes] | None) -> None:
+    def __init__(self, action: str, body: Body) -> None:
+        """``action`` is the method's name, for what is refused."""
         self.size = 0
+        self._action = action
         self._body = body
         self._length = len(body) if isinstance(body, bytes) else body.length
-        self._checksum = checksum
+        self._checksum: tuple[str, bytes] | None = None
         self._hashes = {"md5": hashlib.md5(usedforsecurity=False)}
-        if checksum is not None and checksum[0] != "md5":
-            self._hashes[checksum[0]] = hashlib.new(checksum[0], usedforsecurity=False)
         self._chunks = self._read()
+
+    def expect(self, algorithm: str, digest: bytes) -> None:
+        """The checksum that the body is to have; to be told before it is read."""
+        self._checksum = (algorithm, digest)
+        if algorithm != "md5":
+            self._hashes[algorithm] = hashlib.new(algorithm, usedforsecurity=False)
 
     @property
     def md5(self) -> str:
@@ -53,10 +59,10 @@ class Upload:
 
     def _check_size(self, size: int) -> None:
         if size > limits.PUT_BYTES_MAX:
-            raise refusal("put", limits.ENTITY_TOO_LARGE)
+            raise refusal(self._action, limits.ENTITY_TOO_LARGE)
 
-    def checksums(self) -> dict[str, str]:
-        """The checksums of the whole body; refuses it if it is not what was announced."""
+    def check_length(self) -> None:
+        """Refuse a stream that was longer or shorter than it announced."""
         if self._length is not None and self.size != self._length:
             raise PlatformError(
                 "FixedLengthStream did not see all expected bytes before close()."
@@ -64,25 +70,28 @@ class Upload:
                 else "Attempt to write too many bytes through a FixedLengthStream.",
                 "TypeError",
             )
+
+    def checksums(self) -> dict[str, str]:
+        """The checksums of the whole body; refuses it if it is not what was announced."""
+        self.check_length()
         actual = {name: one.hexdigest() for name, one in self._hashes.items()}
         if self._checksum is not None:
-            _compare(*self._checksum, actual[self._checksum[0]])
+            self._compare(*self._checksum, actual[self._checksum[0]])
         return actual
+
+    def _compare(self, algorithm: str, expected: bytes, actual: str) -> None:
+        if expected.hex() != actual:
+            name = ALGORITHMS[algorithm][0]
+            raise refusal(
+                self._action,
+                limits.BAD_DIGEST,
+                f"The {name} checksum you specified did not match what we received.\n"
+                f"You provided a {name} checksum with value: {expected.hex()}\n"
+                f"Actual {name} was: {actual}",
+            )
 
     async def aclose(self) -> None:
         """Let go of the body, read or not."""
         await self._chunks.aclose()
         if isinstance(self._body, Stream):
             await self._body.aclose()
-
-
-def _compare(algorithm: str, expected: bytes, actual: str) -> None:
-    if expected.hex() != actual:
-        name = ALGORITHMS[algorithm][0]
-        raise refusal(
-            "put",
-            limits.BAD_DIGEST,
-            f"The {name} checksum you specified did not match what we received.\n"
-            f"You provided a {name} checksum with value: {expected.hex()}\n"
-            f"Actual {name} was: {actual}",
-        )

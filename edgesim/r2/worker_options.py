@@ -8,13 +8,22 @@ ignored here, what it converts is converted, and what it refuses raises Platform
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, TypedDict
 
 from edgesim.errors import PlatformError
 from edgesim.model import Body, HttpMetadata, Stream
 from edgesim.r2 import header_options
 from edgesim.r2.options import ALGORITHMS, Conditional, Range
+from edgesim.r2.worker_values import (
+    date,
+    given_fields,
+    number,
+    optional_string,
+    optional_text,
+    pairs,
+    text,
+    wrong,
+)
 
 Options = Mapping[str, Any] | None
 
@@ -33,6 +42,14 @@ class PutArguments(TypedDict):
     custom_metadata: dict[str, str]
     checksums: dict[str, str | bytes]
     only_if: Conditional | None
+    storage_class: str
+
+
+class MultipartArguments(TypedDict):
+    """Keyword arguments of ``Bucket.create_multipart_upload``."""
+
+    http_metadata: HttpMetadata
+    custom_metadata: dict[str, str]
     storage_class: str
 
 
@@ -56,44 +73,99 @@ def get_arguments(options: Options) -> GetArguments:
 def put_arguments(options: Options) -> PutArguments:
     """The third argument of ``BUCKET.put``."""
     given = _given(options, "R2PutOptions")
-    custom = _given(given.get("customMetadata"), "customMetadata")
     return {
-        "http_metadata": _http_metadata(given.get("httpMetadata")),
-        "custom_metadata": {name: _text(value) for name, value in custom.items()},
+        **_metadata(given),
         "checksums": {name: _checksum(name, given[name]) for name in ALGORITHMS if name in given},
         "only_if": _conditional(given.get("onlyIf")),
-        "storage_class": _text(given.get("storageClass", "Standard")),
+    }
+
+
+def multipart_arguments(options: Options) -> MultipartArguments:
+    """The second argument of ``BUCKET.createMultipartUpload``."""
+    return _metadata(_given(options, "R2MultipartOptions"))
+
+
+def part_options(options: Options) -> None:
+    """The third argument of ``uploadPart``: there is nothing in it that has an effect here."""
+    _given(options, "R2UploadPartOptions")
+
+
+def _given(options: Options, struct: str) -> dict[str, Any]:
+    given = given_fields(options, struct)
+    if "ssecKey" in given:
+        # To store the bytes in clear and say nothing would be worse.
+        raise PlatformError("edgesim does not encrypt objects: leave out ssecKey here")
+    return given
+
+
+def _metadata(given: Mapping[str, Any]) -> MultipartArguments:
+    custom = given_fields(given.get("customMetadata"), "customMetadata")
+    return {
+        "http_metadata": _http_metadata(given.get("httpMetadata")),
+        "custom_metadata": {name: text(value) for name, value in custom.items()},
+        "storage_class": text(given.get("storageClass", "Standard")),
     }
 
 
 def list_arguments(options: Options) -> ListArguments:
     """The argument of ``BUCKET.list``."""
-    given = _given(options, "R2ListOptions")
+    given = given_fields(options, "R2ListOptions")
     include = given.get("include", [])
     if isinstance(include, str) or not isinstance(include, Sequence):
-        raise _wrong("include", "R2ListOptions", "Array")
+        raise wrong("include", "R2ListOptions", "Array")
     return {
-        "prefix": _text(given.get("prefix", "")),
-        "limit": int(_number(given.get("limit", 1000), "limit", "R2ListOptions")),
-        "cursor": _optional_text(given.get("cursor")),
-        "delimiter": _optional_text(given.get("delimiter")),
-        "start_after": _optional_text(given.get("startAfter")),
-        "include": [_text(field) for field in include],
+        "prefix": _listed(given, "prefix") or "",
+        "limit": int(number(given.get("limit", 1000), "limit", "R2ListOptions")),
+        "cursor": _listed(given, "cursor"),
+        "delimiter": _listed(given, "delimiter"),
+        "start_after": _listed(given, "startAfter"),
+        "include": [text(field) for field in include],
     }
 
 
-def put_body(value: object) -> Body:
-    """The second argument of ``BUCKET.put``: text, bytes, nothing, or a stream of known length."""
+def _listed(given: Mapping[str, Any], field: str) -> str | None:
+    return optional_string(given.get(field), field, "R2ListOptions")
+
+
+def keys_of(value: Any) -> str | list[str]:
+    """The argument of ``BUCKET.delete``: a key, or a list of them."""
+    return [text(key) for key in value] if isinstance(value, list) else text(value)
+
+
+def parts_of(value: Any) -> list[tuple[int, str]]:
+    """The argument of ``complete``: (partNumber, etag) of each part."""
+    if not isinstance(value, list):
+        raise PlatformError(
+            "Failed to execute 'complete' on 'R2MultipartUpload': parameter 1 is not of type "
+            "'Array'.",
+            "TypeError",
+        )
+    parts = []
+    for each in value:
+        part = given_fields(each, "R2UploadedPart")
+        if "etag" not in part:
+            raise wrong("etag", "R2UploadedPart", "string")
+        parts.append((part_number(part.get("partNumber")), text(part["etag"])))
+    return parts
+
+
+def part_number(value: Any) -> int:
+    """A number as the platform makes a whole one of it."""
+    return int(number(value, "partNumber", "R2UploadedPart"))
+
+
+def body_of(value: object, method: str = "put", owner: str = "R2Bucket") -> Body:
+    """What ``put`` and ``uploadPart`` store: text, bytes, nothing, or a stream of known length."""
     if value is None:
         return b""
     if isinstance(value, str):
-        return _text(value).encode()
+        return text(value).encode()
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
     if not isinstance(value, Stream):
         raise PlatformError(
-            "Failed to execute 'put' on 'R2Bucket': parameter 2 is not of type 'ReadableStream or "
-            "ArrayBuffer or ArrayBufferView or string or Blob'.",
+            f"Failed to execute '{method}' on '{owner}': parameter 2 is not of type "
+            "'ReadableStream or ArrayBuffer or ArrayBufferView or string or Blob'.",
             "TypeError",
         )
     if value.length is None:
@@ -109,8 +181,8 @@ def _range(value: Any) -> Range | None:
     if value is None:
         return None
     if not isinstance(value, Mapping):
-        return header_options.range_of(_pairs(value, "range", "R2GetOptions"))
-    given = _given(value, "R2Range")
+        return header_options.range_of(pairs(value, "range", "R2GetOptions"))
+    given = given_fields(value, "R2Range")
     if "suffix" in given:
         for other in ("offset", "length"):
             if other in given:
@@ -125,40 +197,40 @@ def _range(value: Any) -> Range | None:
 def _whole(given: Mapping[str, Any], field: str, name: str) -> int | None:
     if field not in given:
         return None
-    number = _number(given[field], field, "R2Range")
-    if number < 0:
+    count = number(given[field], field, "R2Range")
+    if count < 0:
         subject = "suffix" if field == "suffix" else "range"
         raise PlatformError(
-            f"Invalid {subject}. {name} ({number:g}) must be greater than or equal to 0.",
+            f"Invalid {subject}. {name} ({count:g}) must be greater than or equal to 0.",
             "RangeError",
         )
-    if number != int(number):
+    if count != int(count):
         raise PlatformError(
-            f"Invalid range. {name} ({number:g}) must be an integer, not floating point.",
+            f"Invalid range. {name} ({count:g}) must be an integer, not floating point.",
             "RangeError",
         )
-    return int(number)
+    return int(count)
 
 
 def _conditional(value: Any) -> Conditional | None:
     if value is None:
         return None
     if not isinstance(value, Mapping):
-        return header_options.conditional_of(_pairs(value, "onlyIf", "R2GetOptions"))
-    given = _given(value, "R2Conditional")
+        return header_options.conditional_of(pairs(value, "onlyIf", "R2GetOptions"))
+    given = given_fields(value, "R2Conditional")
     return Conditional(
-        etag_matches=_etag(given.get("etagMatches")),
-        etag_does_not_match=_etag(given.get("etagDoesNotMatch")),
-        uploaded_before=_date(given.get("uploadedBefore"), "uploadedBefore", "R2Conditional"),
-        uploaded_after=_date(given.get("uploadedAfter"), "uploadedAfter", "R2Conditional"),
+        etag_matches=_etag(given.get("etagMatches"), "etagMatches"),
+        etag_does_not_match=_etag(given.get("etagDoesNotMatch"), "etagDoesNotMatch"),
+        uploaded_before=date(given.get("uploadedBefore"), "uploadedBefore", "R2Conditional"),
+        uploaded_after=date(given.get("uploadedAfter"), "uploadedAfter", "R2Conditional"),
         seconds_granularity=bool(given.get("secondsGranularity", False)),
     )
 
 
-def _etag(value: Any) -> tuple[str, ...] | None:
-    if value is None:
+def _etag(value: Any, field: str) -> tuple[str, ...] | None:
+    etag = optional_string(value, field, "R2Conditional")
+    if etag is None:
         return None
-    etag = _text(value)
     if etag.startswith('"') and etag.endswith('"'):
         raise PlatformError(
             f"Conditional ETag should not be wrapped in quotes ({etag}).", "TypeError"
@@ -170,15 +242,15 @@ def _http_metadata(value: Any) -> HttpMetadata:
     if value is None:
         return HttpMetadata()
     if not isinstance(value, Mapping):
-        return header_options.http_metadata_of(_pairs(value, "httpMetadata", "R2PutOptions"))
-    given = _given(value, "R2HTTPMetadata")
+        return header_options.http_metadata_of(pairs(value, "httpMetadata", "R2PutOptions"))
+    given = given_fields(value, "R2HTTPMetadata")
     return HttpMetadata(
-        content_type=_optional_text(given.get("contentType")),
-        content_language=_optional_text(given.get("contentLanguage")),
-        content_disposition=_optional_text(given.get("contentDisposition")),
-        content_encoding=_optional_text(given.get("contentEncoding")),
-        cache_control=_optional_text(given.get("cacheControl")),
-        cache_expiry=_date(given.get("cacheExpiry"), "cacheExpiry", "R2HTTPMetadata"),
+        content_type=optional_text(given.get("contentType")),
+        content_language=optional_text(given.get("contentLanguage")),
+        content_disposition=optional_text(given.get("contentDisposition")),
+        content_encoding=optional_text(given.get("contentEncoding")),
+        cache_control=optional_text(given.get("cacheControl")),
+        cache_expiry=date(given.get("cacheExpiry"), "cacheExpiry", "R2HTTPMetadata"),
     )
 
 
@@ -187,62 +259,4 @@ def _checksum(name: str, value: Any) -> str | bytes:
         return value
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
-    raise _wrong(name, "R2PutOptions", "ArrayBuffer or ArrayBufferView or string")
-
-
-def _given(value: Any, struct: str) -> dict[str, Any]:
-    """The fields that are there; undefined and null arrive alike and mean the default."""
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise PlatformError(f"The provided value is not of type '{struct}'.", "TypeError")
-    return {name: field for name, field in value.items() if field is not None}
-
-
-def _pairs(value: Any, field: str, struct: str) -> list[tuple[str, str]]:
-    try:
-        return [(str(name).lower(), str(text)) for name, text in value]
-    except (TypeError, ValueError):
-        raise _wrong(field, struct, "Object or Headers") from None
-
-
-def _number(value: Any, field: str, struct: str) -> float:
-    if isinstance(value, int | float) and abs(value) < float("inf"):
-        return value
-    raise _wrong(field, struct, "number")
-
-
-def _date(value: Any, field: str, struct: str) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, datetime):
-        aware = value if value.tzinfo else value.replace(tzinfo=UTC)
-        return aware.timestamp() * 1000
-    if isinstance(value, int | float) and abs(value) < float("inf"):
-        return value
-    raise _wrong(field, struct, "date")
-
-
-def _optional_text(value: Any) -> str | None:
-    return None if value is None else _text(value)
-
-
-def _text(value: Any) -> str:
-    """JavaScript's String(): what the platform makes of a value where it wants text."""
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    if isinstance(value, int | float):
-        return str(value)
-    return "[object Object]"
-
-
-def _wrong(field: str, struct: str, kind: str) -> PlatformError:
-    return PlatformError(
-        f"Incorrect type for the '{field}' field on '{struct}': the provided value is not of type "
-        f"'{kind}'.",
-        "TypeError",
-    )
+    raise wrong(name, "R2PutOptions", "ArrayBuffer or ArrayBufferView or string")

@@ -8,13 +8,9 @@ from typing import Any
 import msgspec
 
 from edgesim.errors import PlatformError
-from edgesim.isolates.wire import StreamRef
-from edgesim.model import R2Object
 from edgesim.pipelines.pipeline import Pipeline
 from edgesim.queues.encoding import content_type_of, encode
 from edgesim.queues.producer import MessageSendRequest, Metrics, Queue
-from edgesim.r2.bucket import Bucket, R2ObjectBody
-from edgesim.r2.worker_options import get_arguments, list_arguments, put_arguments, put_body
 from edgesim.runtime.invocation import Fetch, Invocation
 
 RPC_BYTES_MAX = 32 << 20
@@ -50,7 +46,7 @@ class QueueBinding:
             case "metrics":
                 return shown_metrics(await self._queue.metrics())
             case _:
-                raise _no_method("Queue", method)
+                raise no_method("Queue", method)
         return {"metadata": {"metrics": shown_metrics(metrics)}}
 
 
@@ -106,7 +102,7 @@ class PipelineBinding:
     ) -> Any:
         """Send."""
         if method != "send":
-            raise _no_method("Pipeline", method)
+            raise no_method("Pipeline", method)
         await self._pipeline.send(args[0] if args else None)
 
 
@@ -126,7 +122,7 @@ class ServiceBinding:
         if method == "fetch":
             return await invocation.fetch_through(self._fetch, args[0])
         if self._rpc is None:
-            raise _no_method("RPC receiver", method)
+            raise no_method("RPC receiver", method)
         _check_rpc_size(args)
         result = await self._rpc(method, args, invocation.depth + 1)
         _check_rpc_size(result)
@@ -142,59 +138,6 @@ def _check_rpc_size(value: Any) -> None:
         )
 
 
-class R2Binding:
-    """One bucket."""
-
-    counts_as_connection = True
-
-    def __init__(self, bucket: Bucket) -> None:
-        self._bucket = bucket
-
-    async def call(
-        self, method: str, args: list[Any], options: dict[str, Any], invocation: Invocation
-    ) -> Any:
-        """head, get, put, delete and list."""
-        match method:
-            case "head":
-                found = await self._bucket.head(args[0])
-                return None if found is None else _shown(found)
-            case "get":
-                return await self._get(args[0], options, invocation)
-            case "put":
-                body = put_body(self._content(args[1], invocation))
-                stored = await self._bucket.put(args[0], body, **put_arguments(options))
-                return None if stored is None else _shown(stored)
-            case "delete":
-                return await self._bucket.delete(args[0])
-            case "list":
-                listing = await self._bucket.list(**list_arguments(options))
-                shown = {
-                    "objects": [_shown(each) for each in listing.objects],
-                    "truncated": listing.truncated,
-                    "delimitedPrefixes": listing.delimited_prefixes,
-                }
-                return shown | ({"cursor": listing.cursor} if listing.truncated else {})
-        raise _no_method("R2Bucket", method)
-
-    async def _get(self, key: str, options: dict[str, Any], invocation: Invocation) -> Any:
-        found = await self._bucket.get(key, **get_arguments(options))
-        if not isinstance(found, R2ObjectBody):
-            return None if found is None else _shown(found)
-        shown = _shown(found.object)
-        shown["range"] = msgspec.to_builtins(found.range)
-        shown["body"] = await invocation.give_body(found.body)
-        return shown
-
-    @staticmethod
-    def _content(value: Any, invocation: Invocation) -> Any:
-        return invocation.take_body(value) if isinstance(value, StreamRef) else value
-
-
-def _shown(found: R2Object) -> dict[str, Any]:
-    """An object's metadata in the platform's names."""
-    wire: dict[str, Any] = msgspec.to_builtins(found)
-    return wire | {"httpEtag": f'"{found.etag}"'}
-
-
-def _no_method(kind: str, method: str) -> PlatformError:
+def no_method(kind: str, method: str) -> PlatformError:
+    """The error of a call that a kind of binding does not have."""
     return PlatformError(f'The {kind} does not implement the method "{method}".', "TypeError")

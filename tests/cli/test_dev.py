@@ -351,7 +351,7 @@ def test_a_port_that_is_none(port):
 
 
 def test_a_client_that_goes_away_ends_its_invocation(project, tmp_path):
-    """Nobody waits for the answer any more: the invocation is canceled, and the next one is served."""
+    """Nobody waits for the answer: the invocation is canceled, and the next one is served."""
     receiver = project / "receiver" / "receiver.py"
     receiver.write_text(
         "import asyncio\nfrom workers import Response, WorkerEntrypoint\n\n\n"

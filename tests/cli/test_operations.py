@@ -24,7 +24,7 @@ def commands(state: Path, project: Path = WORKERS) -> Command:
 
 
 def test_objects_while_running_and_after(tmp_path):
-    """ls, get, put and rm give the same on a running project and on its state."""
+    """ls, get, put, cp and rm give the same on a running project and on its state."""
     run = commands(tmp_path / "state")
     source = tmp_path / "source.bin"
     source.write_bytes(bytes(range(256)) * 4_000)
@@ -34,6 +34,9 @@ def test_objects_while_running_and_after(tmp_path):
         assert run("r2", "ls", "events", "--prefix", prefix).startswith(f"{prefix}/../a b?&=.bin\t")
         run("r2", "get", "events", f"{prefix}/../a b?&=.bin", "--out", tmp_path / "out.bin")
         assert (tmp_path / "out.bin").read_bytes() == source.read_bytes()
+        run("r2", "cp", "events", f"{prefix}/../a b?&=.bin", "errors", f"{prefix}.bin")
+        assert run("r2", "ls", "errors", "--prefix", prefix).startswith(f"{prefix}.bin\t1024000\t")
+        run("r2", "rm", "errors", f"{prefix}.bin")
         run("r2", "rm", "events", f"{prefix}/../a b?&=.bin")
         assert run("r2", "ls", "events", "--prefix", prefix) == ""
 

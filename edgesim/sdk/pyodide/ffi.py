@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 
@@ -71,6 +72,50 @@ class JsArray(JsProxy):
         return to_proxy(self._value[index])
 
 
+class JsBuffer(JsProxy):
+    """An ArrayBuffer: bytes that JavaScript holds."""
+
+    _value: bytes  # type: ignore[assignment]
+
+    def __init__(self, value: bytes) -> None:
+        self._value = value
+
+    @property
+    def byteLength(self) -> int:
+        """Number of bytes."""
+        return len(self._value)
+
+    def to_bytes(self) -> bytes:
+        """A copy."""
+        return self._value
+
+    def to_py(self) -> memoryview:
+        """The bytes as a memoryview."""
+        return memoryview(self._value)
+
+
+class JsDate(JsProxy):
+    """A Date."""
+
+    _value: datetime  # type: ignore[assignment]
+
+    def __init__(self, value: datetime) -> None:
+        self._value = value
+
+    def getTime(self) -> int:
+        """Milliseconds since 1970."""
+        return round(self._value.timestamp() * 1000)
+
+    def toISOString(self) -> str:
+        """``2026-01-31T12:00:00.000Z``."""
+        shown = self._value.astimezone(UTC).isoformat(timespec="milliseconds")
+        return shown.replace("+00:00", "Z")
+
+    def to_py(self) -> JsDate:
+        """Itself: Pyodide has no conversion for dates."""
+        return self
+
+
 def to_proxy(value: Any) -> Any:
     """A value of the wire as Pyodide would show it, unconverted."""
     if value is None:
@@ -79,6 +124,10 @@ def to_proxy(value: Any) -> Any:
         return JsProxy(value)
     if isinstance(value, list):
         return JsArray(value)
+    if isinstance(value, bytes):
+        return JsBuffer(value)
+    if isinstance(value, datetime):
+        return JsDate(value)
     return value
 
 

@@ -9,30 +9,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from workers._convert import from_ms, from_wire, to_wire
-from workers._http import BodyReader, FetchResponse, Request, fetch_through
-from workers._runtime import current_env, invocation
-
-
-class Binding:
-    """Anything on env that is asked over the wire."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    async def _ask(self, method: str, *args: Any, **options: Any) -> Any:
-        return await invocation().call(
-            self._name, method, [to_wire(arg) for arg in args], to_wire(options)
-        )
-
-
-def _options(positional: tuple[Any, ...], keywords: dict[str, Any]) -> dict[str, Any]:
-    """Options given as one trailing dict, as keywords, or both."""
-    merged: dict[str, Any] = {}
-    for value in positional:
-        if value is not None:
-            merged.update(value)
-    return merged | keywords
+from workers._binding import Binding, merged_options
+from workers._convert import from_wire
+from workers._http import FetchResponse, Request, fetch_through
+from workers._r2 import R2Bucket
+from workers._runtime import current_env
 
 
 class WorkerQueue(Binding):
@@ -40,7 +21,7 @@ class WorkerQueue(Binding):
 
     async def send(self, *arguments: Any, **keywords: Any) -> Any:
         """Queue one message, ``send(body)``; options contentType and delaySeconds."""
-        options = _options(arguments[1:], keywords)
+        options = merged_options(arguments[1:], keywords)
         body = [_sendable(each, options.get("contentType")) for each in arguments[:1]]
         return from_wire(await self._ask("send", *body, **options))
 
@@ -52,7 +33,7 @@ class WorkerQueue(Binding):
             else each
             for each in messages
         ]
-        return from_wire(await self._ask("sendBatch", sent, **_options(options, keywords)))
+        return from_wire(await self._ask("sendBatch", sent, **merged_options(options, keywords)))
 
     async def metrics(self) -> Any:
         """Backlog count and bytes."""
@@ -100,75 +81,6 @@ class Fetcher(Binding):
             return from_wire(await self._ask(method, *arguments))
 
         return remote
-
-
-class R2Object:
-    """What R2 knows of an object."""
-
-    def __init__(self, wire: dict[str, Any]) -> None:
-        self._wire = wire
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            value = self._wire[name]
-        except KeyError:
-            raise AttributeError(name) from None
-        return from_ms(value) if name == "uploaded" else from_wire(value)
-
-    def __getitem__(self, name: str) -> Any:
-        return getattr(self, name)
-
-
-class R2ObjectBody(R2Object, BodyReader):
-    """An object with its bytes, which are read once."""
-
-    def __init__(self, wire: dict[str, Any], body: Any) -> None:
-        R2Object.__init__(self, wire)
-        BodyReader.__init__(self, body)
-
-    @property
-    def bodyUsed(self) -> bool:
-        """Whether the bytes have been read."""
-        return self.body_used
-
-    async def arrayBuffer(self) -> memoryview:
-        """All bytes, as a buffer."""
-        return memoryview(await self.bytes())
-
-
-class R2Bucket(Binding):
-    """A bucket."""
-
-    async def head(self, key: str) -> R2Object | None:
-        """The object's metadata, or None."""
-        found = await self._ask("head", key)
-        return None if found is None else R2Object(found)
-
-    async def get(self, key: str, *options: Any, **keywords: Any) -> R2Object | None:
-        """The object, None if missing, without a body if onlyIf is not met."""
-        found = await self._ask("get", key, **_options(options, keywords))
-        if found is None:
-            return None
-        body = found.pop("body", None)
-        return R2Object(found) if body is None else R2ObjectBody(found, body)
-
-    async def put(self, key: str, value: Any, *options: Any, **keywords: Any) -> R2Object | None:
-        """Store str, bytes, a stream or None; None comes back if onlyIf is not met."""
-        content = value.encode() if isinstance(value, str) else value
-        stored = await self._ask("put", key, content, **_options(options, keywords))
-        return None if stored is None else R2Object(stored)
-
-    async def delete(self, keys: Any) -> None:
-        """Remove one key or a list of up to 1,000."""
-        await self._ask("delete", keys)
-
-    async def list(self, *options: Any, **keywords: Any) -> Any:
-        """Keys in order; options prefix, limit, cursor, delimiter, startAfter, include."""
-        found = await self._ask("list", **_options(options, keywords))
-        objects = [R2Object(each) for each in found.pop("objects")]
-        listing = from_wire(found)
-        listing["objects"] = objects
-        return listing
 
 
 class JsonVar:

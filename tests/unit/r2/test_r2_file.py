@@ -14,6 +14,8 @@ from edgesim.errors import ConfigError, RunError, UsageError
 from edgesim.model import Stream
 from edgesim.r2.bucket import R2ObjectBody
 from edgesim.r2.file import open_r2
+from edgesim.r2.limits import PART_BYTES_MIN
+from edgesim.r2.multipart import LIFETIME_MS
 from tests.r2_world import Store, World, text
 
 pytestmark = pytest.mark.anyio
@@ -105,9 +107,9 @@ anyio.run(main)
 """
 
 
-def killed_amid_puts(folder: Path) -> int:
+def killed_amid_puts(folder: Path, program: str = PUT_FOREVER) -> int:
     """Put objects in another process until it is killed; the last number that it acknowledged."""
-    command = [sys.executable, "-c", PUT_FOREVER, str(folder)]
+    command = [sys.executable, "-c", program, str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         for _ in range(40):
@@ -127,6 +129,71 @@ async def test_nothing_that_was_acknowledged_dies_with_the_process(tmp_path):
         told = [message["object"]["key"] for _, message in await world.told()]
         assert told == [f"in/{number}.gz" for number in range(objects - 1)]
         assert len(blobs(tmp_path)) == objects
+
+
+JOIN_FOREVER = """
+import anyio, itertools, sys
+from pathlib import Path
+from tests.r2_world import Store
+
+async def main():
+    async with Store.file(Path(sys.argv[1])).open() as world:
+        for number in itertools.count():
+            upload = await world.bucket.create_multipart_upload(f"in/{number}.gz")
+            part = await upload.upload_part(1, b"x" * 50_000)
+            await upload.complete([(1, part.etag)])
+            print(number, flush=True)
+
+anyio.run(main)
+"""
+
+
+async def test_no_upload_that_was_completed_dies_with_the_process(tmp_path):
+    """After kill -9 each object is whole and told of once; parts are left of one upload at most."""
+    last = killed_amid_puts(tmp_path, JOIN_FOREVER)
+    async with Store.file(tmp_path).open() as world:
+        objects, _ = await world.driver.usage("events")
+        assert objects >= last + 1
+        for number in range(objects):
+            assert await text(await world.bucket.get(f"in/{number}.gz")) == b"x" * 50_000
+        told = [message["object"]["key"] for _, message in await world.told()]
+        assert told == [f"in/{number}.gz" for number in range(objects)]
+        assert len(blobs(tmp_path)) - objects in {0, 1}
+        world.clock.time_ms += LIFETIME_MS + 1
+        await world.bucket.create_multipart_upload("a")
+        assert len(blobs(tmp_path)) == objects
+
+
+async def test_parts_leave_no_files(tmp_path):
+    """Replaced, left out, aborted, joined: what no object needs is gone from the disk."""
+    async with Store.file(tmp_path).open() as world:
+        upload = await world.bucket.create_multipart_upload("a")
+        for body in (b"1", b"2"):
+            part = await upload.upload_part(1, body)
+        await upload.upload_part(2, b"left out")
+        assert len(blobs(tmp_path)) == 2
+        await upload.complete([(1, part.etag)])
+        assert len(blobs(tmp_path)) == 1
+        other = await world.bucket.create_multipart_upload("a")
+        await other.upload_part(1, b"x")
+        await other.abort()
+        assert len(blobs(tmp_path)) == 1
+
+
+async def test_a_full_disk_leaves_an_upload_as_it_was(tmp_path):
+    """Neither a part nor the joined object is half there; with room again both go well."""
+    async with Store.file(tmp_path).open() as world:
+        upload = await world.bucket.create_multipart_upload("a")
+        parts = [await upload.upload_part(n, bytes(PART_BYTES_MIN)) for n in (1, 2)]
+        with files_of_at_most(1_000_000), pytest.raises(RunError, match="File too large"):
+            await upload.upload_part(3, b"x" * 2_000_000)
+        named = [(part.number, part.etag) for part in parts]
+        with files_of_at_most(PART_BYTES_MIN + 1), pytest.raises(RunError, match="File too large"):
+            await upload.complete(named)
+        assert await world.bucket.head("a") is None
+        assert len(blobs(tmp_path)) == 2
+        assert (await upload.complete(named)).size == 2 * PART_BYTES_MIN
+        assert len(blobs(tmp_path)) == 1
 
 
 async def test_the_store_belongs_to_one_process(tmp_path):

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from edgesim.errors import ConfigError, RunError
 from edgesim.model import R2Object
-from edgesim.r2.notifications import Notifications, Rule
+from edgesim.r2.notifications import ACTIONS, Notifications, Rule
 from tests.r2_world import StillClock, Store
 
 pytestmark = pytest.mark.anyio
@@ -50,6 +50,43 @@ def test_a_rule_fires_for_its_events_only():
     assert fired(rules, "PutObject", "2") == fired(rules, "DeleteObject", "2") == ["both"]
 
 
+def test_a_rule_may_pick_single_actions():
+    """In place of all those of the event, across events too."""
+    rules = notifications(
+        Rule("parts", actions=("CompleteMultipartUpload", "LifecycleDeletion")),
+        Rule("puts", actions=("PutObject",)),
+    )
+    assert fired(rules, "CompleteMultipartUpload", "1") == ["parts"]
+    assert fired(rules, "LifecycleDeletion", "1") == ["parts"]
+    assert fired(rules, "PutObject", "1") == ["puts"]
+    assert fired(rules, "CopyObject", "1") == fired(rules, "DeleteObject", "1") == []
+
+
+@pytest.mark.parametrize(
+    ("event", "actions"),
+    [
+        ("object-create", ["PutObject", "CopyObject", "CompleteMultipartUpload"]),
+        ("object-delete", ["DeleteObject", "LifecycleDeletion"]),
+    ],
+)
+def test_an_event_is_a_set_of_actions(event, actions):
+    """Those that the platform lists, and no others."""
+    rules = notifications(Rule("q", event))
+    every = [action for of_event in ACTIONS.values() for action in of_event]
+    assert {action for action in every if fired(rules, action, "1")} == set(actions)
+
+
+@pytest.mark.parametrize(
+    ("etag", "action"), [("e", "PutObject"), ("e-2", "CompleteMultipartUpload")]
+)
+def test_an_object_is_told_of_again_as_it_was_written(etag, action):
+    """The rules of the way it came by apply, and the message says it."""
+    rules = notifications(Rule("q", actions=(action,)))
+    thing = R2Object(key="a", version="v", size=1, etag=etag, uploaded=0)
+    (entry,) = rules.messages_again("events", thing)
+    assert json.loads(entry.body)["action"] == action
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [
@@ -60,6 +97,8 @@ def test_a_rule_fires_for_its_events_only():
         (Rule("a", prefix="logs/"), Rule("b", suffix=".gz")),
         (Rule("a", prefix="x", suffix=".gz"), Rule("b", prefix="x/y", suffix="z")),
         (Rule("a"), Rule("b", ("object-delete", "object-create"))),
+        (Rule("a"), Rule("b", actions=("CopyObject",))),
+        (Rule("a", actions=("PutObject", "CopyObject")), Rule("b", actions=("CopyObject",))),
     ],
 )
 def test_rules_that_would_fire_twice_are_refused(one, other):
@@ -78,10 +117,11 @@ def test_rules_that_would_fire_twice_are_refused(one, other):
         (Rule("a", suffix=".gz"), Rule("b", suffix=".json")),
         (Rule("a", prefix="logs/", suffix=".gz"), Rule("b", prefix="logs/", suffix=".json")),
         (Rule("a", "object-create"), Rule("b", "object-delete")),
+        (Rule("a", actions=("PutObject",)), Rule("b", actions=("CopyObject",))),
     ],
 )
 def test_rules_that_exclude_each_other_are_fine(one, other):
-    """Different prefixes, suffixes or events."""
+    """Different prefixes, suffixes, events or actions."""
     notifications(one, other)
 
 
@@ -137,7 +177,7 @@ async def test_a_crash_between_put_and_relay_loses_nothing(tmp_path):
 
 
 async def test_the_relay_tries_again_until_the_queue_takes_it():
-    """Failures are logged with their cause; the pauses grow; order is kept and nothing doubled."""
+    """A failure is one line in the log; the pauses grow; order is kept and nothing doubled."""
     queues = Queues(1, 2, 3)
     async with Store.memory().open() as world, anyio.create_task_group() as group:
         for number in range(3):
@@ -149,7 +189,7 @@ async def test_the_relay_tries_again_until_the_queue_takes_it():
     assert queues.arrived == ["in/0.gz", "in/1.gz", "in/2.gz"]
     assert [one["event"] for one in logs] == ["r2 notifications are delayed"] * 3
     assert {one["log_level"] for one in logs} == {"error"}
-    assert all(one["exc_info"] for one in logs)
+    assert {(one["error"], one["exc_info"]) for one in logs} == {("the queue store is away", False)}
     pauses = [later - earlier for earlier, later in pairwise(queues.times[:4])]
     assert pauses[0] < pauses[2]
 

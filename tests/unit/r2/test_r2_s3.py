@@ -3,24 +3,37 @@
 import hashlib
 import io
 import socket
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any, cast
 
+import anyio
+import msgspec
 import pytest
+from aiohttp.abc import ResolveResult
+from aiohttp.resolver import DefaultResolver
 from miniopy_async.api import Minio
 from miniopy_async.commonconfig import CopySource
+from miniopy_async.error import S3Error
+from multidict import CIMultiDict
+from structlog.testing import capture_logs
 
 from edgesim.clock import Clock
 from edgesim.errors import ConfigError, RunError, UsageError
-from edgesim.model import HttpMetadata
+from edgesim.model import HttpMetadata, R2Object
 from edgesim.r2.database import Database
 from edgesim.r2.driver import Outgoing
-from edgesim.r2.options import Range
+from edgesim.r2.options import Conditional, Range
 from edgesim.r2.outbox import SCHEMA, Intent, Outbox
-from edgesim.r2.s3 import open_r2
+from edgesim.r2.s3 import driver as s3_driver
+from edgesim.r2.s3.driver import open_r2
+from edgesim.r2.s3.spool import Spool
+from edgesim.r2.s3.store import S3Store
+from edgesim.r2.s3.url import read_url
 from edgesim.urls import redact
-from tests.r2_world import Store, text
-from tests.servers_s3 import seaweedfs
+from tests.r2_world import Store, World, eventually, text
+from tests.servers_s3 import S3Server, seaweedfs, seaweedfs_process
 
 pytestmark = [pytest.mark.anyio, pytest.mark.s3_server]
 
@@ -120,7 +133,202 @@ async def test_a_damaged_header_is_a_run_error(server, tmp_path):
         assert await text(await world.bucket.get("a")) == b"x"
 
 
+async def test_a_body_that_is_damaged_on_its_way_is_refused(server, tmp_path, monkeypatch):
+    """The server checks the MD5 that goes with it; nothing is stored."""
+    content = Spool.content
+    async with Store.s3(server, tmp_path).open() as world:
+        monkeypatch.setattr(Spool, "content", lambda spool: cast("bytes", content(spool))[::-1])
+        upload = await world.bucket.create_multipart_upload("b")
+        for call in (world.bucket.put("a", b"forward"), upload.upload_part(1, b"forward")):
+            with pytest.raises(RunError, match="BadDigest"):
+                await call
+        assert await world.bucket.head("a") is None
+
+
+@pytest.fixture
+def named(tmp_path):
+    """A server that is asked by a name, with the bucket in front."""
+    with seaweedfs_process(tmp_path, "-s3.domainName=edgesim.test") as process:
+        yield S3Server(f"edgesim.test:{process.server.address.rpartition(':')[2]}")
+
+
+async def test_a_bucket_may_be_in_the_host_name(named, tmp_path, monkeypatch):
+    """With style=virtual the server is asked as BUCKET.HOST."""
+    asked: set[str] = set()
+
+    async def here(_resolver, host: str, port: int = 0, family: int = socket.AF_INET):
+        asked.add(host)
+        found = ResolveResult(
+            hostname=host, host="127.0.0.1", port=port, family=socket.AF_INET, proto=0, flags=0
+        )
+        return [found]
+
+    monkeypatch.setattr(DefaultResolver, "resolve", here)
+    async with Store.s3(named, tmp_path / "own", "&style=virtual").open() as world:
+        await world.bucket.put("in/a.gz", b"x")
+        assert await text(await world.bucket.get("in/a.gz")) == b"x"
+        assert [one.key for one in (await world.bucket.list()).objects] == ["in/a.gz"]
+    assert asked == {"edgesim.test", "events.edgesim.test"}
+
+
+# --- conditions -----------------------------------------------------------------------------------
+
+
+def refusing(code: str, *, stores: bool = False):
+    """A client whose conditional puts the server refuses, with or without doing them."""
+    put_object = Minio._put_object
+
+    async def refuse(client, bucket, name, data, headers, query_params=None):
+        conditional = {"If-Match", "If-None-Match"} & set(headers)
+        if stores or not conditional:
+            result = await put_object(client, bucket, name, data, headers, query_params)
+        if conditional:
+            raise S3Error(code, "says the test", None, None, None, cast("Any", None))
+        return result
+
+    return refuse
+
+
+ABSENT = Conditional(etag_does_not_match=("*",))
+
+
+async def test_of_two_nodes_that_create_one_wins(server, tmp_path):
+    """The server compares and swaps: conditions hold between machines that share it."""
+    store = Store.s3(server, tmp_path)
+    elsewhere = msgspec.structs.replace(store, state=tmp_path / "elsewhere")
+    won: dict[str, list[str]] = {f"{number:02}": [] for number in range(20)}
+
+    async def create(world: World, node: str) -> None:
+        for key, winners in won.items():
+            if await world.bucket.put(key, node.encode(), only_if=ABSENT):
+                winners.append(node)
+
+    async with store.open() as one, elsewhere.open() as other, anyio.create_task_group() as group:
+        group.start_soon(create, one, "one")
+        group.start_soon(create, other, "other")
+    assert all(len(winners) == 1 for winners in won.values()), won
+    async with store.open() as world:
+        for key, (winner,) in won.items():
+            assert await text(await world.bucket.get(key)) == winner.encode()
+
+
+async def test_a_server_without_conditions_is_asked_once(server, tmp_path, monkeypatch):
+    """Then conditions hold between the writers of this process only, and the log says so."""
+    async with Store.s3(server, tmp_path).open() as world:
+        monkeypatch.setattr(Minio, "_put_object", refusing("NotImplemented"))
+        with capture_logs() as logs:
+            assert await world.bucket.put("a", b"x", only_if=ABSENT)
+            assert await world.bucket.put("a", b"y", only_if=ABSENT) is None
+            assert await world.bucket.put("b", b"x", only_if=ABSENT)
+    assert [one["event"] for one in logs] == ["the S3 server has no conditional writes"]
+
+
+async def test_a_repeated_put_that_meets_itself_has_gone_well(server, tmp_path, monkeypatch):
+    """Where the first answer was lost, the second says that there is an object: our own."""
+    async with Store.s3(server, tmp_path).open() as world:
+        monkeypatch.setattr(Minio, "_put_object", refusing("PreconditionFailed", stores=True))
+        assert await world.bucket.put("in/a.gz", b"x", only_if=ABSENT)
+        assert len(await world.driver.outbox(10)) == 1
+
+
+async def test_a_put_that_loses_a_race_is_not_told(server, tmp_path, monkeypatch):
+    """Neither stored nor told: the condition failed."""
+    async with Store.s3(server, tmp_path).open() as world:
+        monkeypatch.setattr(Minio, "_put_object", refusing("PreconditionFailed"))
+        assert await world.bucket.put("in/a.gz", b"x", only_if=ABSENT) is None
+        assert await world.driver.outbox(10) == []
+        assert await world.bucket.head("in/a.gz") is None
+
+
+async def test_an_etag_of_the_server_s_own_is_what_is_told(server, tmp_path, monkeypatch):
+    """Some servers do not make a joined object's etag of its parts' MD5s."""
+    head = S3Store.head
+
+    async def own_etag(store, bucket, name):
+        headers = CIMultiDict(await head(store, bucket, name))
+        headers["etag"] = '"of-its-own-1"'
+        return headers
+
+    async with Store.s3(server, tmp_path).open() as world:
+        monkeypatch.setattr(S3Store, "head", own_etag)
+        upload = await world.bucket.create_multipart_upload("in/a.gz")
+        part = await upload.upload_part(1, b"x")
+        stored = await upload.complete([(1, part.etag)])
+        ((_, message),) = await world.told()
+        assert message["object"]["eTag"] == stored.etag == "of-its-own-1"
+
+
+# --- what is not asked again ----------------------------------------------------------------------
+
+
+async def test_a_listing_asks_for_each_object_once(server, tmp_path, monkeypatch):
+    """Until it changes, be it only in its metadata, and whoever changes it."""
+    heads: list[str] = []
+    head = S3Store.head
+
+    async def counted(store, bucket, name):
+        heads.append(name)
+        return await head(store, bucket, name)
+
+    async def listed(world: World) -> tuple[int, list[R2Object]]:
+        heads.clear()
+        found = await world.bucket.list(include=["customMetadata", "httpMetadata"])
+        return len(heads), found.objects
+
+    async def nothing_asked() -> list[R2Object]:
+        asked, objects = await listed(world)
+        return objects if asked == 0 else []
+
+    store = Store.s3(server, tmp_path, "&keys=plain")
+    prefix = store.url.partition("prefix=")[2].partition("&")[0]
+    monkeypatch.setattr(S3Store, "head", counted)
+    async with store.open() as world, server.client() as client:
+        for number in range(20):
+            await world.bucket.put(f"{number:02}", b"x", custom_metadata={"n": str(number)})
+        assert (await listed(world))[0] == 20
+        objects = await eventually(nothing_asked)
+        assert [one.custom_metadata["n"] for one in objects] == [str(n) for n in range(20)]
+        await world.bucket.put("05", b"x", custom_metadata={"n": "ours"})
+        await client.put_object("events", f"{prefix}07", io.BytesIO(b"x"), 1, "text/theirs")
+        await world.bucket.delete("09")
+        asked, objects = await listed(world)
+        assert asked == 2
+        by_key = {one.key: one for one in objects}
+        assert by_key["05"].custom_metadata == {"n": "ours"}
+        assert by_key["07"].http_metadata.content_type == "text/theirs"
+        assert "09" not in by_key
+
+
+async def test_counting_asks_for_no_object(server, tmp_path, monkeypatch):
+    """usage and buckets need the listing only; a large bucket is not counted all the time."""
+
+    async def never(*_arguments):
+        raise AssertionError("one object was asked for")
+
+    async with Store.s3(server, tmp_path).open() as world:
+        for number in range(5):
+            await world.bucket.put(str(number), b"xy")
+        monkeypatch.setattr(S3Store, "head", never)
+        assert await world.driver.usage("events") == (5, 10)
+        assert "events" in await world.driver.buckets()
+        await world.bucket.put("5", b"xy")
+        assert await world.driver.usage("events") == (6, 12)
+        monkeypatch.setattr(s3_driver, "_COUNTED_AT_ONCE", 2)
+        await world.bucket.put("6", b"xy")
+        assert await world.driver.usage("events") == (6, 12)
+
+
 # --- interrupted changes --------------------------------------------------------------------------
+
+
+async def known(world: World) -> Sequence[Outgoing]:
+    """What is told, once that can be known; until then the driver says that it cannot."""
+
+    async def look() -> list[Sequence[Outgoing]]:
+        return [await world.driver.outbox(10)]
+
+    looks: list[Sequence[Outgoing]] = await eventually(look)
+    return looks[0]
 
 
 def leave_intent(state: Path, intent: Intent) -> None:
@@ -141,7 +349,7 @@ async def test_a_crash_amid_a_change_tells_of_it_if_it_happened(server, tmp_path
         assert put is not None
     leave_intent(store.state, Intent("events", "a", put.version if there else "other", deletes))
     async with store.open() as world:
-        entries = await world.driver.outbox(10)
+        entries = await known(world)
     assert [entry.id for entry in entries] == (["id"] if there != deletes else [])
 
 
@@ -154,8 +362,8 @@ async def test_an_intent_that_is_under_way_is_left_to_its_put(server, tmp_path, 
             seen.append(await world.driver.outbox(10))
             return await put_object(*arguments, **options)
 
-        put_object = Minio.put_object
-        monkeypatch.setattr(Minio, "put_object", look_first)
+        put_object = Minio._put_object
+        monkeypatch.setattr(Minio, "_put_object", look_first)
         await world.bucket.put("in/a.gz", b"x")
         assert seen == [[]]
         assert len(await world.driver.outbox(10)) == 1
@@ -163,14 +371,14 @@ async def test_an_intent_that_is_under_way_is_left_to_its_put(server, tmp_path, 
 
 async def test_a_put_whose_answer_was_lost_is_told(server, tmp_path, monkeypatch):
     """The caller sees the failure; as the object is there, its notification goes out anyway."""
-    put_object = Minio.put_object
+    put_object = Minio._put_object
 
     async def lose_answer(*arguments, **options):
         await put_object(*arguments, **options)
         raise ConnectionResetError("connection lost")
 
     async with Store.s3(server, tmp_path).open() as world:
-        monkeypatch.setattr(Minio, "put_object", lose_answer)
+        monkeypatch.setattr(Minio, "_put_object", lose_answer)
         with pytest.raises(RunError, match="connection lost"):
             await world.bucket.put("in/a.gz", b"x")
         assert len(await world.driver.outbox(10)) == 1
@@ -184,10 +392,10 @@ async def test_a_put_that_never_arrived_is_not_told(server, tmp_path, monkeypatc
 
     async with Store.s3(server, tmp_path).open() as world:
         with monkeypatch.context() as broken:
-            broken.setattr(Minio, "put_object", fail)
+            broken.setattr(Minio, "_put_object", fail)
             with pytest.raises(RunError, match="connection lost"):
                 await world.bucket.put("in/a.gz", b"x")
-        assert await world.driver.outbox(10) == []
+        assert await known(world) == []
         await world.bucket.put("in/a.gz", b"x")
         assert len(await world.driver.outbox(10)) == 1
 
@@ -204,6 +412,8 @@ async def test_a_put_that_never_arrived_is_not_told(server, tmp_path, monkeypatc
         ("s3://host:1?secur=false", "unknown field `secur`"),
         ("s3://host:1?secure=perhaps", r"\$.secure"),
         ("s3://host:1?keys=odd", "Invalid enum value 'odd'"),
+        ("s3://host:1?style=odd", "Invalid enum value 'odd'"),
+        ("s3://host:1?timeout=0", r"\$.timeout"),
     ],
 )
 async def test_a_wrong_url_is_a_config_error_without_its_secrets(tmp_path, url, problem):
@@ -213,6 +423,13 @@ async def test_a_wrong_url_is_a_config_error_without_its_secrets(tmp_path, url, 
             pass
     assert redact(url) in str(refused.value)
     assert "secret" not in str(refused.value)
+
+
+def test_cloudflare_s_own_host_needs_no_region():
+    """It is always auto there; elsewhere it is asked of the server."""
+    assert read_url("s3://id.r2.cloudflarestorage.com")[1].region == "auto"
+    assert read_url("s3://id.r2.cloudflarestorage.com?region=x")[1].region == "x"
+    assert read_url("s3://host:9000?secure=false")[1].region is None
 
 
 async def test_keys_are_needed(tmp_path):

@@ -1,12 +1,14 @@
 """The HTTP session of the S3 driver, before a server that is ill."""
 
+import io
 from contextlib import asynccontextmanager
 
 import aiohttp
+import anyio
 import pytest
 from aiohttp import web
 
-from edgesim.r2.s3_session import Session
+from edgesim.r2.s3.session import Session
 
 pytestmark = pytest.mark.anyio
 
@@ -30,7 +32,7 @@ class Server:
     @asynccontextmanager
     async def url(self):
         """Serve for the length of the block."""
-        runner = web.ServerRunner(web.Server(self.answer))
+        runner = web.ServerRunner(web.Server(self.answer), shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
@@ -41,9 +43,9 @@ class Server:
 
 
 @asynccontextmanager
-async def opened():
+async def opened(timeout: float = 30):
     """A session that is closed again."""
-    session = Session()
+    session = Session(timeout)
     try:
         yield session
     finally:
@@ -88,3 +90,41 @@ async def test_a_server_that_hangs_up_for_good_is_an_error():
     async with server.url() as url, opened() as session:
         with pytest.raises(aiohttp.ServerDisconnectedError):
             await session.request("GET", url, data=None, headers={})
+
+
+class SlowServer(Server):
+    """Takes a body piece by piece, or takes it and never answers."""
+
+    def __init__(self, *, answers: bool) -> None:
+        super().__init__()
+        self.answers = answers
+
+    async def answer(self, request: web.BaseRequest) -> web.Response:
+        """Read slowly."""
+        size = 0
+        while piece := await request.content.read(1 << 20):
+            size += len(piece)
+            await anyio.sleep(0.02)
+        if not self.answers:
+            await anyio.sleep_forever()
+        return web.Response(body=b"%d" % size)
+
+
+async def test_a_slow_upload_takes_the_time_it_needs():
+    """As long as the server goes on taking something, the timeout does not count."""
+    body = b"x" * (40 << 20)
+    async with SlowServer(answers=True).url() as url, opened(timeout=0.5) as session:
+        begun = anyio.current_time()
+        response = await session.request(
+            "PUT", url, data=io.BytesIO(body), headers={"Content-Length": str(len(body))}
+        )
+        assert await response.read() == b"%d" % len(body)
+        assert anyio.current_time() - begun > 0.5
+
+
+async def test_a_server_that_says_nothing_is_given_up():
+    """After the timeout, once: whoever waited that long does not begin again."""
+    server = SlowServer(answers=False)
+    async with server.url() as url, opened(timeout=0.2) as session:
+        with pytest.raises(aiohttp.ServerTimeoutError, match=r"no answer within 0\.2 seconds"):
+            await session.request("PUT", url, data=b"x", headers={"Content-Length": "1"})

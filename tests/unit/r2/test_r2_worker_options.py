@@ -7,7 +7,7 @@ import pytest
 from edgesim.errors import PlatformError
 from edgesim.model import HttpMetadata, Stream
 from edgesim.r2.options import Conditional, Range, read_checksum
-from edgesim.r2.worker_options import get_arguments, list_arguments, put_arguments, put_body
+from edgesim.r2.worker_options import body_of, get_arguments, list_arguments, put_arguments
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 NOON_MS = 1_795_435_200_000.0
@@ -23,7 +23,7 @@ def wrong_type(field: str, struct: str, kind: str) -> str:
 
 def test_no_options_are_the_defaults():
     """Nothing, null fields and unknown names change nothing."""
-    for options in (None, {}, {"range": None, "onlyIf": None, "ssecKey": None, "no_such": 1}):
+    for options in (None, {}, {"range": None, "onlyIf": None, "no_such": 1}):
         assert get_arguments(options) == {"range": None, "only_if": None}
     assert put_arguments({"http_metadata": {"contentType": "x"}}) == {
         "http_metadata": HttpMetadata(),
@@ -133,13 +133,13 @@ def test_a_condition_may_be_headers():
     headers = [
         ("If-Match", '"a", W/"weak" ,, "b,c"'),
         ("if-none-match", 'W/"d"'),
-        ("If-None-Match", "*"),
+        ("If-None-Match", '"e"'),
         ("if-modified-since", "Mon, 23 Nov 2026 12:00:00 GMT"),
         ("if-unmodified-since", "the day before yesterday"),
     ]
     assert get_arguments({"onlyIf": headers})["only_if"] == Conditional(
         etag_matches=("a", "b,c"),
-        etag_does_not_match=("d", "*"),
+        etag_does_not_match=("d", "e"),
         uploaded_after=NOON_MS,
         seconds_granularity=True,
     )
@@ -162,10 +162,30 @@ def test_an_impossible_condition_is_a_type_error(given, message):
     assert (refused.value.name, refused.value.message) == ("TypeError", message)
 
 
-def test_headers_that_are_no_etags_are_refused():
-    """An unquoted etag in a header is an error, not a condition that never holds."""
-    with pytest.raises(PlatformError, match="Invalid conditional header"):
-        get_arguments({"onlyIf": [("if-match", "abc")]})
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("abc", "Invalid ETag in if-match header"),
+        ("", "Invalid ETag in if-match header"),
+        ('"abc', "Unclosed double quote for Etag"),
+        ('W/"abc', "Unclosed double quote for Etag"),
+        ("W/abc", "Weak etags must start with W/ and their value must be quoted"),
+        ('"a" "b"', "Comma was expected to separate etags. Encountered a double quote"),
+        ('"a" *', "Comma was expected to separate etags. Encountered a wildcard"),
+        ('"a"W/"b"', "Comma was expected to separate etags. Encountered a weak quotation"),
+    ],
+)
+def test_headers_that_are_no_etags_are_refused(header, message):
+    """A header that cannot be read is an error, not a condition that never holds (section 4)."""
+    with pytest.raises(PlatformError) as refused:
+        get_arguments({"onlyIf": [("If-Match", header)]})
+    assert refused.value.message.startswith(message)
+
+
+def test_a_wildcard_overrules_the_other_etags():
+    """What stands before it in the header does not count (section 4)."""
+    condition = get_arguments({"onlyIf": [("if-none-match", '"a", *')]})["only_if"]
+    assert condition == Conditional(etag_does_not_match=("*",), seconds_granularity=True)
 
 
 def test_metadata_becomes_text_as_in_javascript():
@@ -277,14 +297,14 @@ def test_options_must_be_an_object():
 )
 def test_a_body_is_text_bytes_or_nothing(given, expected):
     """Text is sent as UTF-8, null as nothing."""
-    assert put_body(given) == expected
+    assert body_of(given) == expected
 
 
 @pytest.mark.parametrize("wrong", [5, {"a": 1}, [1, 2]])
 def test_other_bodies_are_a_type_error(wrong):
     """A dict is not quietly stored as something."""
     with pytest.raises(PlatformError, match="parameter 2 is not of type") as refused:
-        put_body(wrong)
+        body_of(wrong)
     assert refused.value.name == "TypeError"
 
 
@@ -295,6 +315,6 @@ async def _nothing():
 def test_a_stream_needs_a_known_length():
     """As on the platform, where a cloned body cannot be stored."""
     known = Stream(_nothing(), 0)
-    assert put_body(known) is known
+    assert body_of(known) is known
     with pytest.raises(PlatformError, match="must have a known length"):
-        put_body(Stream(_nothing()))
+        body_of(Stream(_nothing()))

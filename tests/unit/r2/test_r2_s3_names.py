@@ -3,7 +3,7 @@
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from edgesim.r2.object_names import HEAD_CHARACTERS, encoded
+from edgesim.r2.s3.names import HEAD_CHARACTERS, encoded
 
 KEYS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40) | st.text(
     st.sampled_from("\0\n !,-./09:<=>@AZ[^_`az{~\x7fé😀"), max_size=8

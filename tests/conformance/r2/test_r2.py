@@ -1,10 +1,15 @@
-"""What a Bucket must do over every R2 driver, the S3 one with a real server behind it."""
+"""What a Bucket must do over every R2 driver, the S3 one with a real server behind it.
+
+In brackets: where the behaviour is written down.  API, LIMITS, CONSISTENCY and EVENTS are pages of
+developers.cloudflare.com/r2 (Workers API reference, limits, consistency model, event
+notifications), WORKERD is its source in src/workerd/api/r2-*, MINIFLARE the error table of
+Cloudflare's local R2, EDGESIM our own promise.
+"""
 
 import hashlib
 import importlib
 import json
 from datetime import UTC, datetime
-from pathlib import Path
 
 import anyio
 import anyio.lowlevel
@@ -16,13 +21,10 @@ from edgesim.model import HttpMetadata, Stream
 from edgesim.r2.bucket import Bucket, R2ObjectBody
 from edgesim.r2.driver import DRIVERS, Finished, Outgoing
 from edgesim.r2.options import Conditional, Range
-from tests.r2_world import NOW_MS, Store, chunks, stream, text
-from tests.servers_s3 import seaweedfs
+from tests.r2_world import NOW_MS, SCHEMES, chunks, stream, text
 
 pytestmark = pytest.mark.anyio
 
-SCHEMES = ("memory", "file", "s3")
-DURABLE = ("file", "s3")
 # Each of them is a different object, and none of them is a path.
 HOSTILE_KEYS = [
     "../../x",
@@ -59,45 +61,6 @@ HOSTILE_KEYS = [
 ]
 
 
-@pytest.fixture(scope="session")
-def s3_server(tmp_path_factory):
-    """One server for the whole session."""
-    with seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as server:
-        yield server
-
-
-def make_store(scheme: str, request: pytest.FixtureRequest, folder: Path) -> Store:
-    """The store of a scheme; the S3 server is started only if it is asked for."""
-    if scheme == "s3":
-        return Store.s3(request.getfixturevalue("s3_server"), folder)
-    return Store.memory() if scheme == "memory" else Store.file(folder)
-
-
-@pytest.fixture(params=SCHEMES)
-def store(request, tmp_path):
-    """Each store there is, empty."""
-    return make_store(request.param, request, tmp_path)
-
-
-@pytest.fixture(params=DURABLE)
-def durable(request, tmp_path):
-    """Each store that outlives its process, empty."""
-    return make_store(request.param, request, tmp_path)
-
-
-@pytest.fixture
-async def world(store):
-    """An open store with a bucket."""
-    async with store.open() as world:
-        yield world
-
-
-@pytest.fixture
-def bucket(world):
-    """An empty bucket."""
-    return world.bucket
-
-
 async def keys(bucket: Bucket, **options) -> list[str]:
     """The keys of a page."""
     return [found.key for found in (await bucket.list(**options)).objects]
@@ -107,13 +70,13 @@ async def keys(bucket: Bucket, **options) -> list[str]:
 
 
 def test_every_driver_is_in_this_suite():
-    """A driver without a row here does not merge."""
+    """A driver without a row here does not merge [EDGESIM]."""
     assert set(SCHEMES) == set(DRIVERS)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_each_driver_says_whether_it_is_deterministic(scheme):
-    """Replay refuses drivers that use sockets or threads, so each driver has to say it."""
+    """Replay refuses drivers that use sockets or threads, so each has to say it [EDGESIM]."""
     module = importlib.import_module(DRIVERS[scheme].partition(":")[0])
     assert module.DETERMINISTIC is (scheme != "s3")
 
@@ -122,7 +85,7 @@ def test_each_driver_says_whether_it_is_deterministic(scheme):
 
 
 async def test_an_object_comes_back_as_it_was_put(bucket):
-    """Get returns the bytes and the metadata of put."""
+    """Get returns the bytes and the metadata of put [API]."""
     put = await bucket.put("in/a.json", b"hello")
     found = await bucket.get("in/a.json")
     assert isinstance(found, R2ObjectBody)
@@ -132,20 +95,20 @@ async def test_an_object_comes_back_as_it_was_put(bucket):
 
 
 async def test_head_gives_the_metadata_alone(bucket):
-    """Head returns what put returned."""
+    """Head returns what put returned [API]."""
     put = await bucket.put("a", b"hello")
     assert await bucket.head("a") == put
 
 
 async def test_an_object_that_is_not_there_is_none(bucket):
-    """Get and head answer None for a missing key and in a bucket never used."""
+    """Get and head answer None for a missing key and in a bucket never used [API]."""
     assert await bucket.get("missing") is None
     assert await bucket.head("missing") is None
     assert await bucket.get("missing", range=Range(0, 1)) is None
 
 
 async def test_an_empty_object_has_an_empty_body(bucket):
-    """Zero bytes are an object."""
+    """Zero bytes are an object [API]."""
     put = await bucket.put("empty", b"")
     assert put.size == 0
     assert await text(await bucket.get("empty")) == b""
@@ -154,7 +117,7 @@ async def test_an_empty_object_has_an_empty_body(bucket):
 
 @pytest.mark.parametrize("size", [256 * 1024, 600_001, 8 * 1024**2, 9 * 1024**2 + 1])
 async def test_a_large_object_comes_back_whole(bucket, size):
-    """Objects larger than any chunk or part keep every byte and their order."""
+    """Objects larger than any chunk or part keep every byte and their order [API]."""
     data = hashlib.shake_128(b"seed").digest(size)
     put = await bucket.put("large", stream(data[:1000], data[1000:]))
     assert put.size == size
@@ -163,7 +126,7 @@ async def test_a_large_object_comes_back_whole(bucket, size):
 
 
 async def test_the_body_says_how_long_it_is(bucket):
-    """The stream of an object knows its length before it is read."""
+    """The stream of an object knows its length before it is read [API]."""
     await bucket.put("a", b"0123456789")
     whole, part = await bucket.get("a"), await bucket.get("a", range=Range(suffix=3))
     assert (whole.body.length, part.body.length) == (10, 3)
@@ -172,7 +135,7 @@ async def test_the_body_says_how_long_it_is(bucket):
 
 
 async def test_an_object_says_when_it_was_uploaded_and_has_a_version_of_its_own(bucket, world):
-    """`uploaded` is the clock's time in ms, `version` is new at each put."""
+    """`uploaded` is the clock's time in ms, `version` is new at each put [API]."""
     first = await bucket.put("a", b"x")
     world.clock.time_ms += 1
     second = await bucket.put("a", b"x")
@@ -182,7 +145,7 @@ async def test_an_object_says_when_it_was_uploaded_and_has_a_version_of_its_own(
 
 
 async def test_a_put_replaces_what_was_there(bucket):
-    """The last write is what is read, metadata included."""
+    """The last write is what is read, metadata included [CONSISTENCY]."""
     await bucket.put("a", b"old and longer", custom_metadata={"old": "1"})
     await bucket.put("a", b"new")
     found = await bucket.get("a")
@@ -191,7 +154,7 @@ async def test_a_put_replaces_what_was_there(bucket):
 
 
 async def test_buckets_do_not_share_keys(world):
-    """The same key in two buckets is two objects."""
+    """The same key in two buckets is two objects [API]."""
     other = world.other("other-bucket")
     await world.bucket.put("a", b"events")
     await other.put("a", b"other")
@@ -201,7 +164,7 @@ async def test_buckets_do_not_share_keys(world):
 
 
 async def test_a_body_that_fails_changes_nothing(bucket):
-    """If the stream raises half way, the object from before stays."""
+    """If the stream raises half way, the object from before stays [CONSISTENCY]."""
 
     async def broken():
         yield b"new"
@@ -214,7 +177,7 @@ async def test_a_body_that_fails_changes_nothing(bucket):
 
 
 async def test_a_cancelled_put_changes_nothing(bucket):
-    """A caller that goes away amid its body leaves the object from before, and no lock behind."""
+    """A caller that goes away leaves the object from before, and no lock [CONSISTENCY]."""
 
     async def endless():
         while True:
@@ -234,7 +197,7 @@ async def test_a_cancelled_put_changes_nothing(bucket):
     ("length", "message"), [(4, "did not see all expected bytes"), (2, "too many bytes")]
 )
 async def test_a_stream_must_keep_its_announced_length(bucket, length, message):
-    """More or fewer bytes than announced are refused, and nothing is stored."""
+    """More or fewer bytes than announced are refused, and nothing is stored [WORKERD]."""
     with pytest.raises(PlatformError, match=message) as refused:
         await bucket.put("a", stream(b"abc", length=length))
     assert refused.value.name == "TypeError"
@@ -242,7 +205,7 @@ async def test_a_stream_must_keep_its_announced_length(bucket, length, message):
 
 
 async def test_an_object_over_the_limit_of_one_put_is_refused(bucket):
-    """EntityTooLarge comes before the first byte is read."""
+    """EntityTooLarge comes before the first byte is read [LIMITS]."""
     with pytest.raises(PlatformError) as refused:
         await bucket.put("a", stream(b"", length=5 * 1024**3))
     assert refused.value.message == (
@@ -251,7 +214,7 @@ async def test_an_object_over_the_limit_of_one_put_is_refused(bucket):
 
 
 async def test_a_refused_put_closes_its_stream(bucket):
-    """Whatever the reason, the source of the body is let go."""
+    """Whatever the reason, the source of the body is let go [EDGESIM]."""
     closed = []
 
     async def source():
@@ -260,15 +223,16 @@ async def test_a_refused_put_closes_its_stream(bucket):
         finally:
             closed.append(True)
 
-    body = source()
-    await anext(body)
-    with pytest.raises(PlatformError):
-        await bucket.put("", Stream(body, 1))
-    assert closed == [True]
+    for key, checksums in (("", {}), ("a", {"md5": "not hex"})):
+        body = source()
+        await anext(body)
+        with pytest.raises(PlatformError):
+            await bucket.put(key, Stream(body, 1), checksums=checksums)
+    assert closed == [True, True]
 
 
 async def test_a_reader_is_not_disturbed_by_an_overwrite_or_a_delete(bucket):
-    """A body that was opened stays that version of the object."""
+    """A body that was opened stays that version of the object [CONSISTENCY]."""
     await bucket.put("a", b"1" * 100_000)
     before_overwrite = await bucket.get("a")
     await bucket.put("a", b"2" * 100_000)
@@ -279,7 +243,7 @@ async def test_a_reader_is_not_disturbed_by_an_overwrite_or_a_delete(bucket):
 
 
 async def test_a_body_may_be_closed_unread(bucket):
-    """A close before the end leaves the store usable, and the stream empty."""
+    """A close before the end leaves the store usable, and the stream empty [EDGESIM]."""
     await bucket.put("a", b"x" * 1_000_000)
     found = await bucket.get("a")
     assert await found.body.read()
@@ -288,7 +252,7 @@ async def test_a_body_may_be_closed_unread(bucket):
 
 
 async def test_many_open_bodies_do_not_stop_other_calls(bucket):
-    """Bodies that nobody reads hold nobody else up."""
+    """Bodies that nobody reads hold nobody else up [EDGESIM]."""
     await bucket.put("a", b"x" * 2_000_000)
     bodies = [await bucket.get("a") for _ in range(12)]
     with anyio.fail_after(20):
@@ -301,7 +265,7 @@ async def test_many_open_bodies_do_not_stop_other_calls(bucket):
 
 
 async def test_any_key_is_just_a_name(bucket):
-    """Paths, control characters and scripts are distinct objects, listed by their UTF-8 bytes."""
+    """Paths, controls and scripts are distinct objects, listed by their UTF-8 bytes [LIMITS]."""
     for key in HOSTILE_KEYS:
         await bucket.put(key, key.encode())
     for key in HOSTILE_KEYS:
@@ -315,7 +279,7 @@ async def test_any_key_is_just_a_name(bucket):
 
 @pytest.mark.parametrize("key", ["", "k" * 1025, "é" * 513, "\ud800"])
 async def test_an_impossible_key_is_refused_by_every_call(bucket, key):
-    """Empty, over 1,024 bytes of UTF-8, or no UTF-8 at all: 10020."""
+    """Empty, over 1,024 bytes of UTF-8, or no UTF-8 at all: 10020 [LIMITS]."""
     calls = {
         "head": bucket.head(key),
         "get": bucket.get(key),
@@ -333,7 +297,7 @@ async def test_an_impossible_key_is_refused_by_every_call(bucket, key):
 
 
 async def test_metadata_survives_in_any_script(bucket):
-    """HTTP and custom metadata come back exactly, whatever characters they have."""
+    """HTTP and custom metadata come back exactly, whatever characters they have [API]."""
     http = HttpMetadata(
         content_type="text/plain; charset=utf-8",
         content_language="de",
@@ -351,7 +315,7 @@ async def test_metadata_survives_in_any_script(bucket):
 
 
 async def test_metadata_is_the_store_s_own_copy(bucket):
-    """Changing the dict that was given, or got, changes no object."""
+    """Changing the dict that was given, or got, changes no object [EDGESIM]."""
     given = {"a": "1"}
     (await bucket.put("a", b"", custom_metadata=given)).custom_metadata["b"] = "2"
     given["c"] = "3"
@@ -359,7 +323,7 @@ async def test_metadata_is_the_store_s_own_copy(bucket):
 
 
 async def test_metadata_has_8192_bytes(bucket):
-    """The limit counts names and values, of HTTP metadata too, in UTF-8."""
+    """The limit counts names and values, of HTTP metadata too, in UTF-8 [LIMITS]."""
     http = HttpMetadata(content_type="t" * 92)
     fits = {"k" * 50: "é" * 4025}
     await bucket.put("a", b"", http_metadata=http, custom_metadata=fits)
@@ -373,13 +337,13 @@ async def test_metadata_has_8192_bytes(bucket):
 
 
 async def test_metadata_that_is_no_utf8_is_refused(bucket):
-    """Half a surrogate pair cannot be stored."""
+    """Half a surrogate pair cannot be stored [MINIFLARE]."""
     with pytest.raises(PlatformError, match=r"put: Metadata missing or invalid \(10029\)"):
         await bucket.put("a", b"", custom_metadata={"x": "\ud800"})
 
 
 async def test_the_etag_is_the_md5_and_checksums_have_it(bucket):
-    """A plain put knows its MD5."""
+    """A plain put knows its MD5 [API]."""
     put = await bucket.put("a", b"hello")
     assert put.etag == "5d41402abc4b2a76b9719d911017c592"
     assert put.checksums == {"md5": put.etag}
@@ -387,7 +351,7 @@ async def test_the_etag_is_the_md5_and_checksums_have_it(bucket):
 
 @pytest.mark.parametrize("algorithm", ["md5", "sha1", "sha256", "sha384", "sha512"])
 async def test_a_right_checksum_is_kept(bucket, algorithm):
-    """In hex, in capitals, or as bytes, it is compared and shown in small hex."""
+    """In hex, in capitals, or as bytes, it is compared and shown in small hex [API]."""
     digest = hashlib.new(algorithm, b"hello")
     for value in (digest.hexdigest(), digest.hexdigest().upper(), digest.digest()):
         put = await bucket.put("a", stream(b"hel", b"lo"), checksums={algorithm: value})
@@ -396,7 +360,7 @@ async def test_a_right_checksum_is_kept(bucket, algorithm):
 
 
 async def test_a_wrong_checksum_is_refused(bucket):
-    """BadDigest names both values, and the object from before stays."""
+    """BadDigest names both values, and the object from before stays [MINIFLARE]."""
     await bucket.put("a", b"old")
     with pytest.raises(PlatformError) as refused:
         await bucket.put("a", b"new", checksums={"sha1": "00" * 20})
@@ -410,7 +374,7 @@ async def test_a_wrong_checksum_is_refused(bucket):
 
 
 async def test_the_storage_class_is_kept(bucket):
-    """Standard unless said otherwise; others than R2's two are refused."""
+    """Standard unless said otherwise; others than R2's two are refused [API]."""
     assert (await bucket.put("a", b"")).storage_class == "Standard"
     await bucket.put("a", b"", storage_class="InfrequentAccess")
     assert (await bucket.head("a")).storage_class == "InfrequentAccess"
@@ -435,7 +399,7 @@ async def test_the_storage_class_is_kept(bucket):
     ],
 )
 async def test_a_range_is_served(bucket, asked, expected, served):
-    """Offsets, lengths and suffixes are cut to the object, and the range served is told."""
+    """Offsets, lengths and suffixes are cut to the object, and the range served is told [API]."""
     await bucket.put("a", b"0123456789")
     found = await bucket.get("a", range=asked)
     assert found.range == served
@@ -448,7 +412,7 @@ async def test_a_range_is_served(bucket, asked, expected, served):
     [Range(offset=10), Range(offset=11, length=1), Range(length=0), Range(suffix=0), Range(3, 0)],
 )
 async def test_a_range_without_bytes_is_refused(bucket, asked):
-    """InvalidRange where nothing would be left."""
+    """InvalidRange where nothing would be left [MINIFLARE]."""
     await bucket.put("a", b"0123456789")
     with pytest.raises(PlatformError) as refused:
         await bucket.get("a", range=asked)
@@ -485,7 +449,7 @@ FAILED = [
 
 @pytest.mark.parametrize("condition", MET)
 async def test_a_met_condition_lets_the_call_go_ahead(bucket, condition):
-    """Get gives the body, put stores."""
+    """Get gives the body, put stores [API]."""
     await bucket.put("a", b"old")
     assert await text(await bucket.get("a", only_if=condition)) == b"old"
     assert await bucket.put("a", b"new", only_if=condition)
@@ -494,7 +458,7 @@ async def test_a_met_condition_lets_the_call_go_ahead(bucket, condition):
 
 @pytest.mark.parametrize("condition", FAILED)
 async def test_a_failed_condition_stops_the_call(bucket, condition):
-    """Get gives the object without its body, put gives None and stores nothing."""
+    """Get gives the object without its body, put gives None and stores nothing [API]."""
     put = await bucket.put("a", b"old")
     assert await bucket.get("a", only_if=condition, range=Range(offset=100)) == put
     assert await bucket.put("a", stream(b"new"), only_if=condition) is None
@@ -502,7 +466,7 @@ async def test_a_failed_condition_stops_the_call(bucket, condition):
 
 
 async def test_conditions_on_nothing(bucket):
-    """Without an object, only conditions that ask for one fail."""
+    """Without an object, only conditions that ask for one fail [MINIFLARE]."""
     for condition in (Conditional(etag_matches=("*",)), Conditional(uploaded_after=0)):
         assert await bucket.put("a", b"", only_if=condition) is None
     for condition in (Conditional(etag_does_not_match=("*",)), Conditional(uploaded_before=0)):
@@ -512,7 +476,7 @@ async def test_conditions_on_nothing(bucket):
 
 
 async def test_of_many_who_create_one_wins(bucket):
-    """A conditional put and its write are one step, also while bodies arrive slowly."""
+    """A condition and its write are one step, however slowly bodies arrive [CONSISTENCY]."""
     results = []
 
     async def slow(name):
@@ -531,11 +495,126 @@ async def test_of_many_who_create_one_wins(bucket):
     assert await bucket.head("a") == winner
 
 
+async def test_a_condition_holds_against_other_writers_of_the_store(world):
+    """A write that comes between the look and the write fails the condition [CONSISTENCY]."""
+    seen = await world.bucket.put("a", b"seen")
+    elsewhere = Bucket("events", world.driver, world.clock, world.notifications)
+
+    async def slow():
+        yield b"mi"
+        await elsewhere.put("a", b"theirs")
+        yield b"ne"
+
+    unchanged = Conditional(etag_matches=(seen.etag,))
+    assert await world.bucket.put("a", Stream(slow(), 4), only_if=unchanged) is None
+    assert await text(await world.bucket.get("a")) == b"theirs"
+    absent = Conditional(etag_does_not_match=("*",))
+    await elsewhere.delete("a")
+    assert await world.bucket.put("a", Stream(slow(), 4), only_if=absent) is None
+    assert await text(await world.bucket.get("a")) == b"theirs"
+
+
+# --- consistency ----------------------------------------------------------------------------------
+
+
+async def test_no_reader_sees_half_an_object(bucket):
+    """While a put is on its way, get, head and list show the object from before [CONSISTENCY]."""
+    before = await bucket.put("a", b"before" * 1000)
+    go_on = anyio.Event()
+
+    async def slow():
+        yield b"after" * 1000
+        await go_on.wait()
+        yield b"after" * 1000
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(bucket.put, "a", Stream(slow(), 10_000))
+        group.start_soon(bucket.put, "new", Stream(slow(), 10_000))
+        await anyio.wait_all_tasks_blocked()
+        assert await bucket.head("a") == before
+        assert await text(await bucket.get("a")) == b"before" * 1000
+        assert await keys(bucket) == ["a"]
+        assert await bucket.head("new") is None
+        go_on.set()
+    assert await text(await bucket.get("a")) == b"after" * 2000
+    assert await keys(bucket) == ["a", "new"]
+
+
+async def test_what_was_written_is_read_by_everybody_at_once(world):
+    """After a put or a delete, every look at the store shows it, from any Bucket [CONSISTENCY]."""
+    other = Bucket("events", world.driver, world.clock, world.notifications)
+    for round_ in range(3):
+        await world.bucket.put("a", b"%d" % round_)
+        assert await text(await other.get("a")) == b"%d" % round_
+        assert await keys(other) == ["a"]
+        await other.delete("a")
+        assert await world.bucket.get("a") is None
+        assert await keys(world.bucket) == []
+
+
+async def test_of_many_writers_one_whole_object_stays(bucket):
+    """Parallel puts of one key never mix: bytes, etag and metadata are of one [CONSISTENCY]."""
+
+    async def write(number: int) -> None:
+        body = b"%d" % number * 50_000
+        await bucket.put("a", stream(body), custom_metadata={"writer": str(number)})
+
+    async with anyio.create_task_group() as group:
+        for number in range(8):
+            group.start_soon(write, number)
+    found = await bucket.get("a")
+    body = await text(found)
+    assert body == found.object.custom_metadata["writer"].encode() * 50_000
+    assert found.object.etag == hashlib.md5(body).hexdigest()
+
+
+async def test_parallel_deletes_and_puts_leave_all_or_nothing(world):
+    """A key that is put and deleted at once is there whole, or not at all [CONSISTENCY]."""
+    async with anyio.create_task_group() as group:
+        for number in range(10):
+            group.start_soon(world.bucket.put, f"in/{number % 3}.gz", b"x" * 1000)
+            group.start_soon(world.bucket.delete, [f"in/{number % 3}.gz"])
+    told = [message["action"] for _, message in await world.told()]
+    there = await keys(world.bucket)
+    for key in there:
+        assert await text(await world.bucket.get(key)) == b"x" * 1000
+    assert told.count("PutObject") == 10
+    assert told.count("DeleteObject") <= 10 - len(there)
+
+
+# --- copy -----------------------------------------------------------------------------------------
+
+
+async def test_a_copy_has_bytes_and_metadata_of_its_own(world):
+    """From any bucket to any other, or over itself; a missing source is None [EVENTS]."""
+    other = world.other("other-bucket")
+    http = HttpMetadata("text/x")
+    source = await world.bucket.put("a", b"x", http_metadata=http, custom_metadata={"k": "v"})
+    copied = await other.copy(world.bucket, "a", "b")
+    assert (copied.key, copied.http_metadata, copied.custom_metadata) == ("b", http, {"k": "v"})
+    assert copied.version != source.version
+    await world.bucket.delete("a")
+    assert await text(await other.get("b")) == b"x"
+    assert await other.copy(world.bucket, "a", "c") is None
+    await other.copy(other, "b", "b")
+    assert await text(await other.get("b")) == b"x"
+
+
+async def test_a_copy_is_told_with_its_source(world):
+    """CopyObject, with the object that it was copied from [EVENTS]."""
+    await world.other("other-bucket").put("x", b"x")
+    await world.bucket.copy(world.other("other-bucket"), "x", "in/a.gz")
+    ((queue, message),) = await world.told()
+    assert (queue, message["action"]) == ("ingest", "CopyObject")
+    assert message["copySource"] == {"bucket": "other-bucket", "object": "x"}
+    assert message["object"] == {"key": "in/a.gz", "size": 1, "eTag": hashlib.md5(b"x").hexdigest()}
+
+
 # --- delete ---------------------------------------------------------------------------------------
 
 
 async def test_delete_removes_one_or_many(bucket):
-    """One key or a list; missing and repeated keys are nothing to do."""
+    """One key or a list; missing and repeated keys are nothing to do [API]."""
     for key in "abcd":
         await bucket.put(key, b"x")
     await bucket.delete("a")
@@ -545,7 +624,7 @@ async def test_delete_removes_one_or_many(bucket):
 
 
 async def test_delete_takes_at_most_1000_keys(bucket):
-    """The 1,001st is too many, and nothing is deleted."""
+    """The 1,001st is too many, and nothing is deleted [API]."""
     await bucket.put("0", b"x")
     with pytest.raises(PlatformError, match=r"delete: MaxKeys .* \(10022\)"):
         await bucket.delete([str(number) for number in range(1001)])
@@ -568,14 +647,14 @@ async def tree(bucket):
 
 
 async def test_an_empty_bucket_lists_nothing(bucket):
-    """Also one that was never used."""
+    """Also one that was never used [API]."""
     listing = await bucket.list()
     assert listing.objects == []
     assert (listing.truncated, listing.cursor, listing.delimited_prefixes) == (False, None, [])
 
 
 async def test_list_goes_by_prefix(tree):
-    """A prefix is text, not a folder."""
+    """A prefix is text, not a folder [API]."""
     assert await keys(tree) == TREE
     assert await keys(tree, prefix="a/") == ["a/1", "a/2", "a/b/3"]
     assert await keys(tree, prefix="a") == TREE[:5]
@@ -584,7 +663,7 @@ async def test_list_goes_by_prefix(tree):
 
 
 async def test_list_goes_on_at_the_cursor(tree):
-    """Pages of any size join to the whole, and only the last has no cursor."""
+    """Pages of any size join to the whole, and only the last has no cursor [API]."""
     for size in (1, 4, len(TREE)):
         found: list[str] = []
         cursor = None
@@ -600,7 +679,7 @@ async def test_list_goes_on_at_the_cursor(tree):
 
 
 async def test_list_starts_after_a_key(tree):
-    """The key in startAfter is exclusive and need not exist; a cursor that is further on wins."""
+    """startAfter is exclusive and need not exist; a cursor that is further on wins [API]."""
     assert await keys(tree, start_after="a/2") == TREE[3:]
     assert await keys(tree, start_after="a/zzz") == TREE[4:]
     assert await keys(tree, start_after="é/1") == []
@@ -609,7 +688,7 @@ async def test_list_starts_after_a_key(tree):
 
 
 async def test_a_delimiter_folds_keys(tree):
-    """What has the delimiter after the prefix shows as a delimited prefix, once."""
+    """What has the delimiter after the prefix shows as a delimited prefix, once [API]."""
     listing = await tree.list(delimiter="/")
     assert [one.key for one in listing.objects] == ["a", "a0", "b"]
     assert listing.delimited_prefixes == ["a/", "c/", "é/"]
@@ -619,7 +698,7 @@ async def test_a_delimiter_folds_keys(tree):
 
 
 async def test_folded_pages_count_prefixes_and_never_repeat_them(tree):
-    """Objects and delimited prefixes share the limit; keys that come later start no prefix anew."""
+    """Objects and prefixes share the limit; keys that come later start no prefix anew [API]."""
     seen = []
     cursor = None
     while True:
@@ -633,7 +712,7 @@ async def test_folded_pages_count_prefixes_and_never_repeat_them(tree):
 
 
 async def test_a_folded_prefix_may_stand_for_many_keys(bucket):
-    """More keys under a prefix than a page of the store holds are one entry."""
+    """More keys under a prefix than a page of the store holds are one entry [API]."""
     async with anyio.create_task_group() as group:
         for number in range(150):
             group.start_soon(bucket.put, f"many/{number:03}", b"")
@@ -644,7 +723,7 @@ async def test_a_folded_prefix_may_stand_for_many_keys(bucket):
 
 
 async def test_list_shows_metadata_on_request(tree):
-    """Only what `include` names; all the rest is as in head."""
+    """Only what `include` names; all the rest is as in head [API]."""
     await tree.put("a", b"", http_metadata=HttpMetadata("text/x"), custom_metadata={"k": "v"})
     full = await tree.head("a")
     bare, http, custom, both = [
@@ -664,7 +743,7 @@ async def test_list_shows_metadata_on_request(tree):
 
 @pytest.mark.parametrize("limit", [0, -1, 1001])
 async def test_list_refuses_impossible_limits(bucket, limit):
-    """A page has 1 to 1,000 entries."""
+    """A page has 1 to 1,000 entries [MINIFLARE]."""
     with pytest.raises(PlatformError) as refused:
         await bucket.list(limit=limit)
     assert refused.value.message == "list: MaxKeys params must be positive integer <= 1000. (10022)"
@@ -672,20 +751,20 @@ async def test_list_refuses_impossible_limits(bucket, limit):
 
 @pytest.mark.parametrize("cursor", ["", "not a cursor", "eA==", "/w==", "é"])
 async def test_list_refuses_a_foreign_cursor(bucket, cursor):
-    """A cursor that no listing gave is an error, not the first page."""
+    """A cursor that no listing gave is an error, not the first page [EDGESIM]."""
     with pytest.raises(PlatformError, match="list: The specified cursor is not valid"):
         await bucket.list(cursor=cursor)
 
 
 async def test_list_refuses_an_unknown_include(bucket):
-    """As the platform does."""
+    """As the platform does [WORKERD]."""
     with pytest.raises(PlatformError, match="Unsupported include value etag") as refused:
         await bucket.list(include=["etag"])
     assert refused.value.name == "RangeError"
 
 
 async def test_long_keys_are_listed_in_order(bucket):
-    """Also those that begin alike for longer than a server's names may be."""
+    """Also those that begin alike for longer than a server's names may be [API]."""
     long = sorted(f"{'x' * 250}{tail}" for tail in ("", "/", "/a", "a", "b/c", "é", "-" * 700))
     for key in [*reversed(long), "x", "y"]:
         await bucket.put(key, b"")
@@ -700,7 +779,7 @@ async def test_long_keys_are_listed_in_order(bucket):
 
 
 async def test_usage_counts_objects_and_bytes(world):
-    """Overwrites and deletes are counted rightly; only buckets that hold something are named."""
+    """Overwrites and deletes are counted; only buckets that hold something are named [EDGESIM]."""
     assert await world.driver.usage("events") == (0, 0)
     assert await world.driver.buckets() == []
     await world.bucket.put("a", b"12345")
@@ -718,7 +797,7 @@ async def test_usage_counts_objects_and_bytes(world):
 
 
 async def test_a_put_is_told_in_the_platform_s_words(world):
-    """The message of a put has the object's key, size and etag."""
+    """The message of a put has the object's key, size and etag [EVENTS]."""
     await world.bucket.put("in/a.gz", b"hello")
     (entry,) = await world.driver.outbox(10)
     assert entry.queue == "ingest"
@@ -730,7 +809,7 @@ async def test_a_put_is_told_in_the_platform_s_words(world):
 
 
 async def test_a_delete_is_told_with_the_key_alone(world):
-    """Each object that was there is told of, the others are not."""
+    """Each object that was there is told of, the others are not [EVENTS]."""
     await world.bucket.put("in/a", b"x")
     await world.bucket.delete(["in/a", "in/missing"])
     ((queue, message),) = await world.told()
@@ -750,7 +829,7 @@ def _iso(time_ms: int) -> str:
 
 
 async def test_only_matching_keys_are_told(world):
-    """Prefix and suffix must both match, and only in the bucket of the rule."""
+    """Prefix and suffix must both match, and only in the bucket of the rule [EVENTS]."""
     for key in ("in/a.gz", "in/.gz", "in/a.json", "out/a.gz", "In/a.gz"):
         await world.bucket.put(key, b"")
     await world.other("other-bucket").put("in/a.gz", b"")
@@ -759,7 +838,7 @@ async def test_only_matching_keys_are_told(world):
 
 
 async def test_a_put_that_does_not_happen_is_not_told(world):
-    """Neither a refused body nor a failed condition makes a notification."""
+    """Neither a refused body nor a failed condition makes a notification [EVENTS]."""
     with pytest.raises(PlatformError):
         await world.bucket.put("in/a.gz", b"x", checksums={"md5": "00" * 16})
     never = Conditional(etag_matches=("other",))
@@ -768,7 +847,7 @@ async def test_a_put_that_does_not_happen_is_not_told(world):
 
 
 async def test_an_object_and_its_notifications_are_one(world):
-    """If a notification cannot be written down, the object is not stored either."""
+    """If a notification cannot be written down, the object is not stored either [EDGESIM]."""
     old = await world.bucket.put("a", b"old")
     new = msgspec.structs.replace(old, version="new", size=3)
     twice = [Outgoing("same id", "ingest", b"{}")] * 2
@@ -780,7 +859,7 @@ async def test_an_object_and_its_notifications_are_one(world):
 
 
 async def test_the_outbox_is_oldest_first_and_forgets_what_is_settled(world):
-    """A limited look shows the oldest; settled ids are gone, unknown ones nothing to do."""
+    """A limited look shows the oldest; settled ids are gone, unknown ones no matter [EDGESIM]."""
     for number in range(5):
         await world.bucket.put(f"in/{number}.gz", b"")
     first = await world.driver.outbox(2)
@@ -791,7 +870,7 @@ async def test_the_outbox_is_oldest_first_and_forgets_what_is_settled(world):
 
 
 async def test_the_relay_moves_the_outbox_to_the_queues(world):
-    """Each notification reaches its queue, those of an earlier life and new ones alike."""
+    """Each notification reaches its queue, those of an earlier life and new ones alike [EVENTS]."""
     await world.bucket.put("in/1.gz", b"")
     arrived: list[tuple[str, str]] = []
     changed = anyio.Event()
@@ -823,7 +902,7 @@ async def test_the_relay_moves_the_outbox_to_the_queues(world):
 
 
 async def test_objects_and_notifications_survive_the_process(durable):
-    """What was put, and told to nobody yet, is there when the store is opened again."""
+    """What was put, and told to nobody yet, is there at the next opening [CONSISTENCY]."""
     async with durable.open() as world:
         put = await world.bucket.put("in/a.gz", b"hello", custom_metadata={"é": "☃"})
         told = await world.driver.outbox(10)

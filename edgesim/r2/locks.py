@@ -1,0 +1,33 @@
+"""One writer a key: what decides on an object and what changes it must not interleave."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from weakref import WeakValueDictionary
+
+import anyio
+
+
+class KeyLocks:
+    """Locks by key, which cost nothing while nobody holds or wants them."""
+
+    def __init__(self, released: Callable[[], None]) -> None:
+        """``released`` is called whenever a holder is done, well or not."""
+        self._locks: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
+        self._released = released
+
+    def __len__(self) -> int:
+        return len(self._locks)
+
+    @asynccontextmanager
+    async def of(self, keys: Sequence[str]) -> AsyncIterator[None]:
+        """Alone with these keys."""
+        async with AsyncExitStack() as stack:
+            for key in sorted(keys):
+                lock = self._locks.setdefault(key, anyio.Lock(fast_acquire=True))
+                await stack.enter_async_context(lock)
+            try:
+                yield
+            finally:
+                self._released()

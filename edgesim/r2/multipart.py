@@ -1,0 +1,177 @@
+"""Multipart uploads: an object that arrives in parts, which may come in any order and at once.
+
+An upload's id says when it was begun, so that it is out of date after seven days whatever the store
+remembers of it, and an id that no bucket ever gave can be told from that of a finished upload.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Sequence
+from contextlib import aclosing
+
+from edgesim.clock import Clock
+from edgesim.errors import PlatformError
+from edgesim.model import Body, R2Object
+from edgesim.r2 import limits
+from edgesim.r2.driver import Assembled, Outgoing, Part, Uploads
+from edgesim.r2.limits import refusal
+from edgesim.r2.locks import KeyLocks
+from edgesim.r2.notifications import Notifications
+from edgesim.r2.upload import Upload
+
+LIFETIME_MS = 7 * 24 * 3600 * 1000
+
+
+class MultipartUpload:
+    """An upload of one object in parts, in progress or not: nothing is checked before it is used.
+
+    Every method raises PlatformError in R2's words for what R2 refuses, RunError where the store
+    fails.
+    """
+
+    def __init__(
+        self,
+        bucket: str,
+        key: str,
+        upload_id: str,
+        uploads: Uploads,
+        locks: KeyLocks,
+        clock: Clock,
+        notifications: Notifications,
+    ) -> None:
+        self.key = key
+        self.upload_id = upload_id
+        self._begun = _read_id(upload_id)
+        self._bucket = bucket
+        self._uploads = uploads
+        self._locks = locks
+        self._clock = clock
+        self._notifications = notifications
+
+    async def upload_part(self, number: int, body: Body) -> Part:
+        """Store a part, durable when it returns, in place of an earlier one of that number."""
+        upload = Upload("uploadPart", body)
+
+        def finish() -> Part:
+            upload.check_length()
+            return Part(number, upload.size, upload.md5)
+
+        async with aclosing(upload):
+            _check_number(number)
+            limits.check_key("uploadPart", self.key)
+            store_id = self._store_id()
+            part: Part | None = None
+            if store_id is not None:
+                part = await self._uploads.put_part(
+                    self._bucket, self.key, store_id, upload.chunks(), finish
+                )
+            if part is None:
+                raise refusal("uploadPart", limits.NO_SUCH_UPLOAD)
+            return part
+
+    async def complete(self, parts: Sequence[tuple[int, str]]) -> R2Object:
+        """Join the parts, given as (number, etag) in any order, into the object.
+
+        All but the last by number must be of one size, 5 MiB at least, and the last no larger.
+        """
+        action = "completeMultipartUpload"
+        for number, _ in parts:
+            _check_number(number)
+        limits.check_key(action, self.key)
+        if self._begun is None or len(dict(parts)) < len(parts):
+            raise refusal(action, limits.INTERNAL_ERROR)
+        store_id = self._store_id()
+        stored: R2Object | None = None
+        if store_id is not None:
+            async with self._locks.of([self.key]):
+                there = await self._uploads.parts(self._bucket, self.key, store_id)
+                if there is not None:
+                    chosen = _chosen(action, there, parts)
+                    assembled = self._assembled(chosen)
+                    stored = await self._uploads.complete(
+                        self._bucket, self.key, store_id, chosen, assembled, self._tell
+                    )
+        if stored is None:
+            raise refusal(action, limits.NO_SUCH_UPLOAD)
+        return stored
+
+    async def abort(self) -> None:
+        """Drop the parts; nothing to do if the upload is completed or aborted already."""
+        limits.check_key("abortMultipartUpload", self.key)
+        if self._begun is None:
+            raise refusal("abortMultipartUpload", limits.INTERNAL_ERROR)
+        store_id = self._store_id()
+        if store_id is not None:
+            await self._uploads.abort(self._bucket, self.key, store_id)
+
+    def _assembled(self, parts: Sequence[Part]) -> Assembled:
+        size = sum(part.size for part in parts)
+        return Assembled(size, _joined_etag(parts), self._clock.now_ms())
+
+    def _tell(self, stored: R2Object) -> Sequence[Outgoing]:
+        return self._notifications.messages_for(self._bucket, "CompleteMultipartUpload", stored)
+
+    def _store_id(self) -> str | None:
+        """What the store calls the upload; None if it is out of date, or never was one."""
+        if self._begun is None or self._clock.now_ms() - self._begun[0] >= LIFETIME_MS:
+            return None
+        return self._begun[1]
+
+
+def upload_id(begun_ms: int, store_id: str) -> str:
+    """What a Worker holds of an upload: opaque there."""
+    return base64.urlsafe_b64encode(f"{begun_ms:x}.{store_id}".encode()).decode().rstrip("=")
+
+
+def _read_id(text: str) -> tuple[int, str] | None:
+    """When the upload was begun and what the store calls it; None for an id that is none."""
+    try:
+        padded = text + "=" * (-len(text) % 4)
+        begun, dot, store_id = (
+            base64.b64decode(padded, b"-_", validate=True).decode().partition(".")
+        )
+        return (int(begun, 16), store_id) if dot and store_id else None
+    except (binascii.Error, ValueError):
+        return None
+
+
+def _joined_etag(parts: Sequence[Part]) -> str:
+    """As S3 makes it of the parts' MD5s; of their names, where a store calls them otherwise."""
+    try:
+        named = b"".join(bytes.fromhex(part.etag) for part in parts)
+    except ValueError:
+        named = "".join(part.etag for part in parts).encode()
+    return f"{hashlib.md5(named, usedforsecurity=False).hexdigest()}-{len(parts)}"
+
+
+def _check_number(number: int) -> None:
+    if not 1 <= number <= limits.PARTS_MAX:
+        raise PlatformError(
+            f"Part number must be between 1 and {limits.PARTS_MAX} (inclusive). "
+            f"Actual value was: {number}",
+            "TypeError",
+        )
+
+
+def _chosen(action: str, there: Sequence[Part], wanted: Sequence[tuple[int, str]]) -> list[Part]:
+    """The parts that were asked for, by number; refused if missing, too small or uneven."""
+    by_name = {(part.number, part.etag): part for part in there}
+    parts = []
+    for name in wanted:
+        part = by_name.get(name)
+        if part is None:
+            raise refusal(action, limits.INVALID_PART)
+        parts.append(part)
+    if not parts:
+        raise refusal(action, limits.INVALID_PART)
+    if any(part.size < limits.PART_BYTES_MIN for part in parts[:-1]):
+        raise refusal(action, limits.ENTITY_TOO_SMALL)
+    parts.sort(key=lambda part: part.number)
+    *first, last = parts
+    sizes = {part.size for part in first}
+    if len(sizes) > 1 or any(size < max(limits.PART_BYTES_MIN, last.size) for size in sizes):
+        raise refusal(action, limits.BAD_UPLOAD)
+    return parts

@@ -1,0 +1,105 @@
+"""Uploads in parts on an S3 server: its own, part by part, so that they outlive this process.
+
+The server joins the parts by itself, so completing one is an intent like any other change to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from edgesim.model import R2Object
+from edgesim.r2.driver import Assembled, Outgoing, Part, Uploads
+from edgesim.r2.outbox import Intent, Outbox
+from edgesim.r2.s3.known import KnownObjects
+from edgesim.r2.s3.metadata import Naming
+from edgesim.r2.s3.spool import Spool, md5_header
+from edgesim.r2.s3.store import S3Store
+
+_VERSION_CHARACTERS = 32
+
+
+class S3Uploads:
+    """The multipart uploads of an S3 server; an id is the object's version and the server's id."""
+
+    def __init__(
+        self, store: S3Store, naming: Naming, outbox: Outbox, known: KnownObjects, state: Path
+    ) -> None:
+        self._store = store
+        self._naming = naming
+        self._outbox = outbox
+        self._known = known
+        self._state = state
+
+    async def create(self, bucket: str, planned: R2Object) -> str:
+        await self._store.make(bucket)
+        upload = await self._store.create_upload(
+            bucket, self._naming.name(planned.key), self._naming.headers(planned)
+        )
+        return planned.version + upload
+
+    async def put_part(
+        self,
+        bucket: str,
+        key: str,
+        upload: str,
+        body: AsyncIterator[bytes],
+        finish: Callable[[], Part],
+    ) -> Part | None:
+        with Spool(self._state) as spool:
+            await spool.fill(body)
+            part = finish()
+            etag = await self._store.put_part(
+                bucket,
+                self._naming.name(key),
+                _server_id(upload),
+                part.number,
+                spool.content(),
+                md5_header(part.etag),
+            )
+        return None if etag is None else msgspec.structs.replace(part, etag=etag)
+
+    async def parts(self, bucket: str, key: str, upload: str) -> Sequence[Part] | None:
+        return await self._store.parts(bucket, self._naming.name(key), _server_id(upload))
+
+    async def complete(
+        self,
+        bucket: str,
+        key: str,
+        upload: str,
+        parts: Sequence[Part],
+        assembled: Assembled,
+        outbox: Callable[[R2Object], Sequence[Outgoing]],
+    ) -> R2Object | None:
+        name, version = self._naming.name(key), upload[:_VERSION_CHARACTERS]
+        expected = R2Object(key=key, version=version, **msgspec.structs.asdict(assembled))
+        intent = Intent(bucket, key, version)
+        with self._outbox.announced([(intent, outbox(expected))]) as decision:
+            self._known.forget(bucket, name)
+            done = await self._store.complete_upload(bucket, name, _server_id(upload), parts)
+            headers = await self._store.head(bucket, name)
+            stored = None if headers is None else self._naming.read(name, headers)
+            if stored is None or stored.version != version:
+                # Overwritten already, or there was no such upload.
+                decision.happened = done
+                return expected if done else None
+            if stored.etag != expected.etag:  # some servers have etags of their own for these
+                self._outbox.replace(intent, outbox(stored))
+        return stored
+
+    async def abort(self, bucket: str, key: str, upload: str) -> None:
+        await self._store.abort_upload(bucket, self._naming.name(key), _server_id(upload))
+
+    async def drop(self, bucket: str, before_ms: float) -> None:
+        for name, upload, begun_ms in await self._store.uploads(bucket, self._naming.name("")):
+            if begun_ms < before_ms:
+                await self._store.abort_upload(bucket, name, upload)
+
+
+def _server_id(upload: str) -> str:
+    return upload[_VERSION_CHARACTERS:]
+
+
+_: type[Uploads] = S3Uploads

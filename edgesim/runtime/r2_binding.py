@@ -1,0 +1,124 @@
+"""Behind an R2 binding: from a Call to the bucket's own method, and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import structlog
+
+from edgesim.errors import RunError
+from edgesim.isolates.wire import StreamRef
+from edgesim.model import R2Object
+from edgesim.r2.bucket import Bucket, R2ObjectBody
+from edgesim.r2.limits import INTERNAL_ERROR, refusal
+from edgesim.r2.worker_options import (
+    body_of,
+    get_arguments,
+    keys_of,
+    list_arguments,
+    multipart_arguments,
+    part_number,
+    part_options,
+    parts_of,
+    put_arguments,
+)
+from edgesim.r2.worker_values import text
+from edgesim.runtime.bindings import no_method
+from edgesim.runtime.invocation import Invocation
+
+log = structlog.get_logger()
+
+
+class R2Binding:
+    """One bucket.
+
+    An upload in parts stays with the Worker as its key and id, which come back with each call.
+    """
+
+    counts_as_connection = True
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+
+    async def call(
+        self, method: str, args: list[Any], options: dict[str, Any], invocation: Invocation
+    ) -> Any:
+        """The methods of R2Bucket, and those of R2MultipartUpload with its key and id in front."""
+        try:
+            return await self._call(method, args, options, invocation)
+        except RunError as error:
+            log.error("r2 store failed", bucket=self._bucket.name, call=method, error=str(error))
+            raise refusal(method, INTERNAL_ERROR) from error
+
+    async def _call(
+        self, method: str, args: list[Any], options: dict[str, Any], invocation: Invocation
+    ) -> Any:
+        match method:
+            case "head":
+                found = await self._bucket.head(text(args[0]))
+                return None if found is None else _shown(found)
+            case "get":
+                return await self._get(text(args[0]), options, invocation)
+            case "put":
+                body = body_of(_content(args[1], invocation))
+                stored = await self._bucket.put(text(args[0]), body, **put_arguments(options))
+                return None if stored is None else _shown(stored)
+            case "delete":
+                return await self._bucket.delete(keys_of(args[0]))
+            case "list":
+                return await self._list(options)
+            case "createMultipartUpload":
+                upload = await self._bucket.create_multipart_upload(
+                    text(args[0]), **multipart_arguments(options)
+                )
+                return {"key": upload.key, "uploadId": upload.upload_id}
+        return await self._call_upload(method, args, options, invocation)
+
+    async def _call_upload(
+        self, method: str, args: list[Any], options: dict[str, Any], invocation: Invocation
+    ) -> Any:
+        if method not in {"uploadPart", "completeMultipartUpload", "abortMultipartUpload"}:
+            raise no_method("R2Bucket", method)
+        upload = self._bucket.resume_multipart_upload(text(args[0]), text(args[1]))
+        match method:
+            case "uploadPart":
+                body = body_of(_content(args[3], invocation), "uploadPart", "R2MultipartUpload")
+                part_options(options)
+                part = await upload.upload_part(part_number(args[2]), body)
+                return {"partNumber": part.number, "etag": part.etag}
+            case "completeMultipartUpload":
+                return _shown(await upload.complete(parts_of(args[2])))
+            case _:
+                return await upload.abort()
+
+    async def _get(self, key: str, options: dict[str, Any], invocation: Invocation) -> Any:
+        found = await self._bucket.get(key, **get_arguments(options))
+        if not isinstance(found, R2ObjectBody):
+            return None if found is None else _shown(found)
+        shown = _shown(found.object)
+        shown["range"] = {"offset": found.range.offset, "length": found.range.length}
+        shown["body"] = await invocation.give_body(found.body)
+        return shown
+
+    async def _list(self, options: dict[str, Any]) -> dict[str, Any]:
+        arguments = list_arguments(options)
+        listing = await self._bucket.list(**arguments)
+        hidden = {"httpMetadata", "customMetadata"} - set(arguments["include"])
+        shown = {
+            "objects": [_shown(each, hidden) for each in listing.objects],
+            "truncated": listing.truncated,
+            "delimitedPrefixes": listing.delimited_prefixes,
+        }
+        return shown | ({"cursor": listing.cursor} if listing.truncated else {})
+
+
+def _content(value: Any, invocation: Invocation) -> Any:
+    return invocation.take_body(value) if isinstance(value, StreamRef) else value
+
+
+def _shown(found: R2Object, hidden: set[str] | frozenset[str] = frozenset()) -> dict[str, Any]:
+    """An object's metadata in the platform's names; times in Unix milliseconds."""
+    wire: dict[str, Any] = msgspec.to_builtins(found)
+    wire["httpEtag"] = f'"{found.etag}"'
+    return {name: value for name, value in wire.items() if name not in hidden}

@@ -1,0 +1,47 @@
+"""A bucket over each R2 driver there is, for the conformance suite."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.r2_world import DURABLE, SCHEMES, Store
+from tests.servers_s3 import seaweedfs
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory):
+    """One server for the whole session."""
+    with seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as server:
+        yield server
+
+
+def make_store(scheme: str, request: pytest.FixtureRequest, folder: Path) -> Store:
+    """The store of a scheme; the S3 server is started only if it is asked for."""
+    if scheme == "s3":
+        return Store.s3(request.getfixturevalue("s3_server"), folder)
+    return Store.memory() if scheme == "memory" else Store.file(folder)
+
+
+@pytest.fixture(params=SCHEMES)
+def store(request, tmp_path):
+    """Each store there is, empty."""
+    return make_store(request.param, request, tmp_path)
+
+
+@pytest.fixture(params=DURABLE)
+def durable(request, tmp_path):
+    """Each store that outlives its process, empty."""
+    return make_store(request.param, request, tmp_path)
+
+
+@pytest.fixture
+async def world(store):
+    """An open store with a bucket."""
+    async with store.open() as world:
+        yield world
+
+
+@pytest.fixture
+def bucket(world):
+    """An empty bucket."""
+    return world.bucket
