@@ -29,6 +29,7 @@ def redact_url(url: str) -> str:
 
 @lru_cache(maxsize=1024)
 def is_secret(name: str) -> bool:
+    """Whether the value of a header of that name, in lower case, is kept from Tail Workers."""
     return name in {"cookie", "set-cookie"} or any(word in name for word in _SECRET_WORDS)
 
 

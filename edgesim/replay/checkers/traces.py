@@ -10,7 +10,7 @@ async def check(world: World) -> list[str]:
     finished = told = 0
     for name, worker in world.project.workers.items():
         outcomes = world.history.invocations.get(name)
-        tails = {tail.service for tail in worker.settings.tail_consumers} - {name}
+        tails = {tail.target for tail in worker.settings.tail_consumers} - {name}
         finished += len(tails) * (outcomes.total() if outcomes else 0)
     for flow in world.history.tails.values():
         told += flow.entered
