@@ -115,7 +115,9 @@ class ObservedQueues(_Observer):
 
     async def release(self, queue: str, lease_ids: Sequence[str], visible_at: float) -> int:
         count: int = await self._inner.release(queue, lease_ids, visible_at)
-        self._history.released(queue, self._end(lease_ids), visible_at)
+        # The lease still counts, until somebody takes the message anew.
+        ids = [self._leased[each] for each in lease_ids if each in self._leased]
+        self._history.released(queue, ids, visible_at)
         return count
 
     async def move(self, queue: str, lease_ids: Sequence[str], to: str, now: float) -> int:
