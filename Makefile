@@ -8,7 +8,7 @@ TOOLS := $(VENV)/.tools
 SEEDS ?= 100
 KILLS ?= 50
 
-.PHONY: setup dev test check crash bench clean servers
+.PHONY: setup dev test check crash bench sim pythons clean servers
 
 setup: $(RUNTIME) $(TOOLS)
 
@@ -29,8 +29,24 @@ check: $(RUNTIME) $(TOOLS)
 crash: $(RUNTIME) $(TOOLS)
 	KILLS=$(KILLS) $(BIN)/pytest tests/crash $(ARGS)
 
+# Random traffic, random faults, every checker.  SEED=123 repeats one, SEEDS=1000 runs the first thousand.
+sim: $(RUNTIME) $(TOOLS)
+	$(BIN)/python -m tests.simulation.run $(if $(SEED),--first $(SEED) --seeds 1,--seeds $(SEEDS)) $(ARGS)
+
+# Environments of other Python versions, where they exist: the tests compare replays between them.
+pythons:
+	@for version in 3.11 3.12 3.13; do \
+	  python=; for each in python$$version $$HOME/.pyenv/versions/$$version.*/bin/python; do \
+	    $$each -c '' 2>/dev/null && python=$$each; done; \
+	  if test -z "$$python"; then echo "no python$$version here"; continue; fi; \
+	  test -d .venv-$$version || $$python -m venv .venv-$$version; \
+	  .venv-$$version/bin/pip install --quiet --editable . && \
+	  .venv-$$version/bin/pip install --quiet --no-deps 'chdb-core>=26.5'; \
+	done
+
 bench: $(RUNTIME) $(TOOLS)
 	$(BIN)/python tests/bench/levels.py $(ARGS)
+	$(BIN)/python -m tests.bench.replay $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis workers/.edgesim

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import msgspec
 
 from edgesim import urls
 from edgesim.clickhouse import driver as clickhouse_driver
+from edgesim.clickhouse.driver import ClickHouseDriver
 from edgesim.clickhouse.gateway import Gateway
 from edgesim.clock import Clock
 from edgesim.config import Environment, Project
@@ -31,29 +33,55 @@ async def open_backends(
     project: Project, environment: Environment, clock: Clock
 ) -> AsyncIterator[Backends]:
     """Open what the project's URLs name; ConfigError or UsageError where one cannot be."""
-    where = project.backends
+    async with AsyncExitStack() as stack:
+        r2 = await stack.enter_async_context(open_r2(project, environment, clock))
+        queues = await stack.enter_async_context(open_queues(project, environment, clock))
+        database = await stack.enter_async_context(open_clickhouse(project, environment))
+        yield Backends(r2, queues, Gateway(database, project.schema))
+
+
+def open_r2(
+    project: Project, environment: Environment, clock: Clock
+) -> AbstractAsyncContextManager[R2Driver]:
+    """The store of objects."""
+    where = project.backends.r2
+    opener: Any = urls.opener("r2", where, r2_driver.DRIVERS)
     project.state.mkdir(parents=True, exist_ok=True)
-    open_r2 = urls.opener("r2", where.r2, r2_driver.DRIVERS)
-    open_queues = urls.opener("queues", where.queues, queues_driver.DRIVERS)
-    open_clickhouse = urls.opener("clickhouse", where.clickhouse, clickhouse_driver.DRIVERS)
     keys = {}
-    if urls.scheme_of(where.r2) == "s3":
+    if urls.scheme_of(where) == "s3":
         keys = {"access_key": environment.s3_access_key, "secret_key": environment.s3_secret_key}
+    store: AbstractAsyncContextManager[R2Driver] = opener(
+        where, clock, project.state / "r2-local", **keys
+    )
+    return store
+
+
+def open_queues(
+    project: Project, environment: Environment, clock: Clock
+) -> AbstractAsyncContextManager[QueueDriver]:
+    """The store of messages."""
+    where = project.backends.queues
+    opener: Any = urls.opener("queues", where, queues_driver.DRIVERS)
+    project.state.mkdir(parents=True, exist_ok=True)
     nats = {}
-    if urls.scheme_of(where.queues) == "nats":
+    if urls.scheme_of(where) == "nats":
         nats = {
             "user": environment.nats_user,
             "password": environment.nats_password,
             "token": environment.nats_token,
         }
-    async with AsyncExitStack() as stack:
-        r2 = await stack.enter_async_context(
-            open_r2(where.r2, clock, project.state / "r2-local", **keys)
-        )
-        queues = await stack.enter_async_context(open_queues(where.queues, clock, **nats))
-        database = await stack.enter_async_context(
-            open_clickhouse(
-                where.clickhouse, environment.clickhouse_user, environment.clickhouse_password
-            )
-        )
-        yield Backends(r2, queues, Gateway(database, project.schema))
+    store: AbstractAsyncContextManager[QueueDriver] = opener(where, clock, **nats)
+    return store
+
+
+def open_clickhouse(
+    project: Project, environment: Environment
+) -> AbstractAsyncContextManager[ClickHouseDriver]:
+    """The database."""
+    where = project.backends.clickhouse
+    opener: Any = urls.opener("clickhouse", where, clickhouse_driver.DRIVERS)
+    project.state.mkdir(parents=True, exist_ok=True)
+    database: AbstractAsyncContextManager[ClickHouseDriver] = opener(
+        where, environment.clickhouse_user, environment.clickhouse_password
+    )
+    return database

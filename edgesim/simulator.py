@@ -6,8 +6,8 @@ configuration) without losing what they hold, be it only in memory.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,7 @@ from edgesim.config.project import PullConfig, QueueConfig
 from edgesim.config.wrangler import ConsumerConfig
 from edgesim.errors import ConfigError, WorkerLoadError, first_error
 from edgesim.isolates import driver as isolates_driver
+from edgesim.isolates.driver import Isolates
 from edgesim.model import (
     BatchResult,
     HttpRequest,
@@ -47,7 +48,7 @@ from edgesim.runtime.r2_binding import R2Binding
 from edgesim.runtime.request_cf import request_cf
 from edgesim.runtime.routing import Router
 from edgesim.runtime.schedule import Schedule
-from edgesim.runtime.tail import TailConsumer
+from edgesim.runtime.tail import TailConsumer, TraceSink
 from edgesim.runtime.worker import Worker
 
 ACCOUNT = "edgesim"
@@ -57,6 +58,8 @@ REPLACE_SECONDS = 0.2
 CLOSE_SECONDS = 10.0
 """How long a closing Simulator waits for invocations and traces that are on their way."""
 
+OpenIsolates = Callable[[WorkerSpec, Clock], AbstractAsyncContextManager[Isolates]]
+
 log = structlog.get_logger()
 
 
@@ -64,7 +67,13 @@ class Simulator:
     """A running project.  Made by ``open_simulator``."""
 
     def __init__(
-        self, project: Project, backends: Backends, clock: Clock, tasks: TaskGroup
+        self,
+        project: Project,
+        backends: Backends,
+        clock: Clock,
+        tasks: TaskGroup,
+        open_isolates: OpenIsolates | None = None,
+        traces: TraceSink | None = None,
     ) -> None:
         self.project = project
         self.workers: dict[str, Worker] = {}
@@ -76,7 +85,10 @@ class Simulator:
         self._backends = backends
         self._clock = clock
         self._tasks = tasks
+        self._open_isolates = open_isolates or isolates_of(project)
+        self._traces = [] if traces is None else [traces]
         self._closing = False
+        self._abandoned = False
         self._retire: dict[str, anyio.Event] = {}
         self._notifications = Notifications(_rules(project), clock, ACCOUNT)
         self._queues: dict[str, Queue] = {}
@@ -197,6 +209,11 @@ class Simulator:
 
     # --- the state of things ---
 
+    @property
+    def traces_pending(self) -> int:
+        """Traces that no tail handler has finished with yet."""
+        return sum(tail.pending for tail in self._tails.values())
+
     async def stats(self) -> dict[str, Any]:
         """Counters per stage, since this Simulator was opened, and what is stored now."""
         consumers: dict[str, Consumer | PullConsumer] = {**self.pull_consumers}
@@ -219,7 +236,7 @@ class Simulator:
             "tail": {
                 "items": sum(tail.items for tail in self._tails.values()),
                 "lost": sum(tail.lost for tail in self._tails.values()),
-                "pending": sum(tail.pending for tail in self._tails.values()),
+                "pending": self.traces_pending,
             },
             "pipelines": {
                 name: {
@@ -245,7 +262,7 @@ class Simulator:
                 if not self._busy():
                     for pipeline in self._pipelines.values():
                         await pipeline.roll()
-                    if await self._is_quiet(deadline):
+                    if await self.is_quiet(deadline):
                         return True
                 await anyio.sleep(DRAIN_POLL_SECONDS)
         return False
@@ -255,12 +272,12 @@ class Simulator:
             tail.pending for tail in self._tails.values()
         )
 
-    async def _is_quiet(self, deadline: float) -> bool:
+    async def is_quiet(self, deadline: float) -> bool:
+        """Whether nothing is on its way; what is delayed past ``deadline`` is parked."""
         if await self._notifications.pending(self._backends.r2):
             return False
         for consumer in self._consumers:
             depth = await consumer.queue.depth()
-            # What is delayed past the deadline is parked (a dead letter, say), not on its way.
             if consumer.in_flight or (depth.next_visible_at or deadline) < deadline:
                 return False
         return not self._busy() and not any(each.pending for each in self._pipelines.values())
@@ -284,20 +301,20 @@ class Simulator:
             previous.set()
 
     async def _serve_worker(self, config: WorkerConfig, *, task_status: TaskStatus[None]) -> None:
-        open_isolates: Any = urls.opener(
-            "isolation", self.project.isolation_of(config.name), isolates_driver.DRIVERS
-        )
         cpu_ms = config.settings.limits.cpu_ms
         limits = Limits() if cpu_ms is None else Limits(cpu_ms=cpu_ms)
         spec = WorkerSpec(config.name, str(config.main), config.bindings(), limits)
         retire = anyio.Event()
-        async with open_isolates(spec, self._clock) as isolates:
+        async with self._open_isolates(spec, self._clock) as isolates:
             worker = Worker(
                 config,
                 isolates,
                 self._bindings(config),
                 self._outbound.of(config),
-                [self._tails[tail.target] for tail in config.settings.tail_consumers],
+                [
+                    *(self._tails[tail.target] for tail in config.settings.tail_consumers),
+                    *self._traces,
+                ],
                 self._tasks,
                 self._clock,
             )
@@ -441,14 +458,19 @@ class Simulator:
 
     async def finish(self) -> None:
         """Let invocations end and their traces reach the Tail Workers, within reason."""
+        if self._abandoned:
+            return
         with anyio.move_on_after(CLOSE_SECONDS) as scope:
             while self._busy():
                 for tail in self._tails.values():
                     tail.hurry()
                 await anyio.sleep(DRAIN_POLL_SECONDS)
         if scope.cancelled_caught:
-            lost = sum(tail.pending for tail in self._tails.values())
-            log.error("closed with work unfinished", traces_lost=lost)
+            log.error("closed with work unfinished", traces_lost=self.traces_pending)
+
+    def abandon(self) -> None:
+        """End, when it ends, as a killed process does: with nothing finished."""
+        self._abandoned = True
 
     def retire_workers(self) -> None:
         """Let every Worker's isolates go."""
@@ -464,16 +486,25 @@ class Simulator:
 
 @asynccontextmanager
 async def open_simulator(
-    project: Project, backends: Backends, clock: Clock
+    project: Project,
+    backends: Backends,
+    clock: Clock,
+    *,
+    open_isolates: OpenIsolates | None = None,
+    network: Fetch | None = None,
+    traces: TraceSink | None = None,
 ) -> AsyncIterator[Simulator]:
     """A Simulator with everything going; at the end what can be finished is finished.
 
-    WorkerLoadError or ConfigError where a Worker does not load.
+    ``open_isolates`` and ``network`` stand in for the project's isolation level and for the
+    internet; ``traces`` is given every trace.  WorkerLoadError or ConfigError where a Worker does
+    not load.
     """
     try:
         async with anyio.create_task_group() as tasks:
-            simulator = Simulator(project, backends, clock, tasks)
-            async with open_outbound(simulator.router, simulator.worker_fetch) as outbound:
+            simulator = Simulator(project, backends, clock, tasks, open_isolates, traces)
+            worker_fetch = simulator.worker_fetch
+            async with open_outbound(simulator.router, worker_fetch, network) as outbound:
                 try:
                     await simulator.start(outbound)
                     async with anyio.create_task_group() as background:
@@ -492,6 +523,17 @@ async def open_simulator(
         if error is None:
             raise
         raise error from group
+
+
+def isolates_of(project: Project) -> OpenIsolates:
+    """Each Worker's isolates, at the level that the project gives it."""
+
+    def open_isolates(spec: WorkerSpec, clock: Clock) -> AbstractAsyncContextManager[Isolates]:
+        level = project.isolation_of(spec.name)
+        opener: OpenIsolates = urls.opener("isolation", level, isolates_driver.DRIVERS)
+        return opener(spec, clock)
+
+    return open_isolates
 
 
 async def _cancel_when(event: anyio.Event, scope: anyio.CancelScope) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import anyio
 
@@ -17,6 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=8787, help="0 picks a free one (default: 8787)")
     parser.add_argument("--host", default="127.0.0.1", help="address to bind (default: loopback)")
     parser.add_argument("--no-reload", action="store_true", help="do not watch files")
+    parser.add_argument(
+        "--record", type=Path, metavar="FILE", help="write the requests as a fixture (.gz too)"
+    )
     parser.add_argument("--quiet", action="store_true", help="log only warnings and errors")
 
 
@@ -26,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     from edgesim.dev.server import DevServer, Options
 
     logs.configure(verbose=not arguments.quiet)
-    options = Options(arguments.host, arguments.port, reload=not arguments.no_reload)
+    options = Options(arguments.host, arguments.port, not arguments.no_reload, arguments.record)
     server = DevServer(lambda: project_of(arguments), options, Environment.read())
     anyio.run(server.run, _ready, backend_options={"use_uvloop": True})
     return 0

@@ -11,8 +11,9 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import anyio
-from anyio.abc import Process, UNIXSocketStream
+import structlog
 
+from edgesim import foreign
 from edgesim.clickhouse.driver import Answer, ClickHouseDriver, Statement
 from edgesim.clickhouse.wire import (
     CHUNK_BYTES,
@@ -30,8 +31,9 @@ from edgesim.errors import ClickHouseError, RunError
 from edgesim.model import iterate
 from edgesim.urls import path_of
 
-DETERMINISTIC = False
+DETERMINISTIC = True  # it is asked with the world stopped where time is virtual
 CLOSE_SECONDS = 20.0
+log = structlog.get_logger()
 _ENDED = "the embedded ClickHouse engine ended during a statement; the next one starts it anew"
 _MISSING = (
     "the embedded ClickHouse engine is not installed: pip install 'edgesim[chdb]', "
@@ -44,8 +46,8 @@ class ChdbClickHouse:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._process: Process | None = None
-        self._control: UNIXSocketStream | None = None
+        self._process: foreign.Process | None = None
+        self._control: foreign.Stream | None = None
         self._starting = anyio.Lock()
 
     async def execute(self, statement: Statement) -> Answer:
@@ -70,7 +72,10 @@ class ChdbClickHouse:
             try:
                 return await self._connect()
             except GONE:
-                await self.close()  # it died since the last statement, and this one was not seen
+                # It died since the last statement, and this one was not seen.
+                status = self._process.returncode if self._process else None
+                log.error("the embedded ClickHouse engine has ended", exit_status=status)
+                await self.close()
                 await self._start()
             try:
                 return await self._connect()
@@ -83,7 +88,7 @@ class ChdbClickHouse:
         assert self._control is not None
         ours, theirs = socket.socketpair()
         with theirs:
-            stream = await UNIXSocketStream.from_socket(ours)
+            stream = await foreign.stream(ours)
             try:
                 await self._control.send_fds(b"s", [theirs.fileno()])
             except BaseException:
@@ -95,10 +100,10 @@ class ChdbClickHouse:
         if importlib.util.find_spec("chdb") is None:
             raise RunError(_MISSING)
         ours, theirs = socket.socketpair()
-        self._control = await UNIXSocketStream.from_socket(ours)
+        self._control = await foreign.stream(ours)
         try:
             with theirs:
-                self._process = await anyio.open_process(
+                self._process = await foreign.start(
                     [
                         *(sys.executable, "-P", "-m", "edgesim.clickhouse.chdb_process"),
                         *(str(theirs.fileno()), str(self._path)),
@@ -107,7 +112,6 @@ class ChdbClickHouse:
                     env={"TMPDIR": str(self._path / SCRATCH), "LANG": "C.UTF-8"},
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
-                    stderr=None,
                     pass_fds=[theirs.fileno()],
                 )
             ready = await Channel(self._control).receive()

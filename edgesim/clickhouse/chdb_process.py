@@ -178,6 +178,8 @@ def _execute(path: Path, session: Any, run: Run, data: Iterator[bytes]) -> Itera
         write = _insert_select if insert.input else _insert
         yield Started(run.default_format, write(path, session, run.encoding, insert, data))
     else:
+        for _ in data:
+            pass  # the End: to hang up before the sender has sent it breaks its pipe
         yield from _query(session, run)
     yield End()
 

@@ -11,8 +11,9 @@ from typing import BinaryIO
 
 import msgspec
 from anyio import BrokenResourceError, ClosedResourceError, EndOfStream, IncompleteRead
-from anyio.abc import UNIXSocketStream
 from anyio.streams.buffered import BufferedByteReceiveStream
+
+from edgesim.foreign import Stream
 
 SCRATCH = "scratch"
 """Beneath the database's folder: the engine's TMPDIR, where it keeps a folder while it runs."""
@@ -76,7 +77,7 @@ def read(pipe: BinaryIO) -> Frame:
 class Channel:
     """The platform's end of a statement's socket; whoever is gone shows as one of GONE."""
 
-    def __init__(self, stream: UNIXSocketStream) -> None:
+    def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._reader = BufferedByteReceiveStream(stream)
 

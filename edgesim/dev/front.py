@@ -14,6 +14,7 @@ import anyio
 from anyio.abc import TaskGroup
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from edgesim.dev.record import Recorder
 from edgesim.model import HttpRequest, HttpResponse, iterate
 from edgesim.runtime.routing import named_by
 from edgesim.simulator import Simulator
@@ -36,6 +37,7 @@ class Front:
         self.admin: ASGIApp | None = None
         self.api: ASGIApp | None = None
         self.tasks: TaskGroup | None = None
+        self.recorder: Recorder | None = None
         self._simulator: Simulator | None = None
         self._available = anyio.Event()
 
@@ -92,6 +94,8 @@ class Front:
             # One port serves both schemes, so a route's own does not count here.
             target = simulator.router.find(request.url, any_scheme=True)
             name = target.worker if target else ""
+        if self.recorder is not None:
+            self.recorder.add(request, name or None)
         return await simulator.fetch(request, name or None)
 
 

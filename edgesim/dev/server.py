@@ -11,7 +11,7 @@ import secrets
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import anyio
@@ -27,6 +27,7 @@ from edgesim.dev.admin import admin_app
 from edgesim.dev.front import Front
 from edgesim.dev.presence import Owner, own
 from edgesim.dev.queues_api import queues_api
+from edgesim.dev.record import Recorder, recording
 from edgesim.dev.reload import changes, is_configuration, reload_workers
 from edgesim.errors import ConfigError, EdgesimError, UsageError, WorkerLoadError
 from edgesim.isolates.limits import KERNEL_GUARDS
@@ -44,6 +45,7 @@ class Options(msgspec.Struct, frozen=True):
     host: str = "127.0.0.1"
     port: int = 8787
     reload: bool = True
+    record: Path | None = None
 
 
 class _Uvicorn(uvicorn.Server):
@@ -79,7 +81,11 @@ class DevServer:
     async def run(self, ready: Callable[[str], None]) -> None:
         """Serve until SIGINT or SIGTERM; ``ready`` is told the URL when requests can come."""
         project = self._load()
-        with own(project.state) as ownership, _listen(self._options) as listener:
+        with (
+            own(project.state) as ownership,
+            _listen(self._options) as listener,
+            self._recording() as self._front.recorder,
+        ):
             token = self._token()
             self._front.admin = admin_app(self._front, token)
             self._front.api = queues_api(
@@ -100,6 +106,10 @@ class DevServer:
                 await tasks.start(self._serve_http, listener)
                 await self._simulate(project, backends, up)
                 tasks.cancel_scope.cancel()
+
+    def _recording(self) -> AbstractContextManager[Recorder | None]:
+        where = self._options.record
+        return nullcontext() if where is None else recording(where, self._clock)
 
     async def _simulate(self, project: Project, backends: Backends, up: Callable[[], None]) -> None:
         """Run the project, and its successors as its configuration changes, until told to stop."""

@@ -8,12 +8,13 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 
 import anyio
 import structlog
-from anyio.abc import ByteReceiveStream, Process
+from anyio.abc import ByteReceiveStream
 
+from edgesim import foreign
 from edgesim.errors import WorkerLoadError
 from edgesim.isolates.limits import CPU_EXCEEDED, MEMORY_EXCEEDED
 from edgesim.isolates.link import Link, open_link
@@ -131,10 +132,11 @@ class Forks:
 
     async def boot(self, boot: Boot) -> str | None:
         """Have the Worker imported; why it cannot be, in one line."""
-        self._link = await open_link(self._control.dup(), self._take, self._end)
+        control = self._control.dup()
+        self._link = await open_link(control, self._take, self._end, takes_turns=False)
         self._link.send(0, boot)
         with anyio.move_on_after(BOOT_SECONDS) as scope:
-            await self._heard.wait()
+            await self._link.until(self._heard)
         if scope.cancelled_caught:
             return f"{boot.main} was not imported within {BOOT_SECONDS:.0f} s"
         return self.booted.error
@@ -165,14 +167,19 @@ class Forks:
         for fork in self._alive.values():
             fork.ended.set()
 
+    async def news_of(self, fork: Fork) -> None:
+        """Wait until it is known how the fork ended."""
+        if self._link is not None:
+            await self._link.until(fork.ended)
+
     async def dismiss(self) -> None:
         """Ask the zygote to go."""
         self._dismissed = True
         with suppress(OSError):  # it may be gone already
             self._control.shutdown(socket.SHUT_WR)
-        with anyio.move_on_after(GOODBYE_SECONDS):
-            await self.lost.wait()
         if self._link is not None:
+            with anyio.move_on_after(GOODBYE_SECONDS):
+                await self._link.until(self.lost)
             self._link.close()
 
 
@@ -182,13 +189,14 @@ async def open_forks(spec: WorkerSpec) -> AsyncIterator[Forks]:
     ours, theirs = socket.socketpair()
     with ours:
         with theirs:
-            process = await anyio.open_process(
+            process = await foreign.start(
                 [
                     *(sys.executable, "-P", "-s", "-m", "edgesim.isolates.zygote"),
                     str(theirs.fileno()),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
                 pass_fds=[theirs.fileno()],
                 env=_ENVIRONMENT,
             )
@@ -201,9 +209,9 @@ async def open_forks(spec: WorkerSpec) -> AsyncIterator[Forks]:
             spec.limits.memory_bytes,
             spec.guard,
         )
-        async with process, anyio.create_task_group() as tasks:
-            assert process.stderr is not None
-            tasks.start_soon(_show_stderr, spec.name, process.stderr)
+        async with aclosing(process), anyio.create_task_group() as tasks:
+            if process.stderr is not None:
+                tasks.start_soon(_show_stderr, spec.name, process.stderr)
             try:
                 problem = await forks.boot(boot)
                 if problem is None:
@@ -218,7 +226,7 @@ async def open_forks(spec: WorkerSpec) -> AsyncIterator[Forks]:
             raise WorkerLoadError(f"worker {spec.name}: {problem}")
 
 
-async def _end(process: Process) -> None:
+async def _end(process: foreign.Process) -> None:
     with anyio.move_on_after(GOODBYE_SECONDS):
         await process.wait()
         return

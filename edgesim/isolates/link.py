@@ -12,10 +12,15 @@ import socket
 from collections.abc import Callable
 from typing import cast
 
+import anyio
+
+from edgesim.foreign import StoppingStream, stops_the_world
 from edgesim.isolates.wire import Frame, Message, MessageReader, encode
 
 OnMessage = Callable[[Message], None]
 OnEnd = Callable[[Exception | None], None]
+TURN_SECONDS = 60.0
+"""Real time that a peer's turn may take where time is virtual."""
 
 
 class Link(asyncio.Protocol):
@@ -39,6 +44,10 @@ class Link(asyncio.Protocol):
         if not self._out:
             self._loop.call_soon(self._flush)
         self._out.append((invocation, frame))
+
+    async def until(self, event: anyio.Event) -> None:
+        """Wait for what a message of the peer, or its end, is to set."""
+        await event.wait()
 
     def close(self) -> None:
         """Hang up."""
@@ -74,8 +83,81 @@ class Link(asyncio.Protocol):
             self._on_end(error)
 
 
-async def open_link(sock: socket.socket, on_message: OnMessage, on_end: OnEnd) -> Link:
-    """A Link over one end of a socket pair, which it owns from here on."""
+class SteppedLink(Link):
+    """A Link where time is virtual: whenever it has said something, the peer has its turn.
+
+    The world stands still until the peer's message says that it waits, or it hangs up: however
+    long that takes, it takes no virtual time, and nothing overtakes.  A peer that takes no turns is
+    heard when there is something to wait for.
+    """
+
+    def __init__(
+        self, sock: socket.socket, on_message: OnMessage, on_end: OnEnd, *, takes_turns: bool
+    ) -> None:
+        super().__init__(on_message, on_end)
+        self._stream = StoppingStream(sock, TURN_SECONDS)
+        self._takes_turns = takes_turns
+
+    async def until(self, event: anyio.Event) -> None:
+        while self._out:
+            self._flush()
+        while not event.is_set() and not self._ended:
+            self._hear()
+
+    def close(self) -> None:
+        super().close()
+        self._stream.close()
+
+    def take_turn(self) -> None:
+        """Hear the peer out."""
+        while not self._ended and not self._hear():
+            pass
+
+    def _flush(self) -> None:
+        out, self._out = self._out, []
+        if not out or self._ended:
+            return
+        try:
+            self._stream.send_now(bytes(encode(Message(out))))
+        except anyio.BrokenResourceError:
+            self._end(None)
+        if self._takes_turns:
+            self.take_turn()
+
+    def _hear(self) -> bool:
+        """What the peer says next; whether it waits then."""
+        waiting = False
+        try:
+            for message in self._reader.feed(self._stream.receive_now()):
+                if not self._ended:
+                    self._on_message(message)
+                waiting = message.waiting
+        except ValueError as error:
+            self._end(error)
+        except TimeoutError:
+            self._end(TimeoutError(f"its turn had no end in {TURN_SECONDS:.0f} s"))
+        except (anyio.EndOfStream, anyio.BrokenResourceError):
+            self._end(None)
+        return waiting
+
+
+async def open_link(
+    sock: socket.socket,
+    on_message: OnMessage,
+    on_end: OnEnd,
+    *,
+    takes_turns: bool = True,
+    speaks_first: bool = False,
+) -> Link:
+    """A Link over one end of a socket pair, which it owns from here on.
+
+    ``takes_turns``: the peer says when it waits; ``speaks_first``: it does so before it is asked.
+    """
+    if stops_the_world():
+        stepped = SteppedLink(sock, on_message, on_end, takes_turns=takes_turns)
+        if speaks_first:
+            stepped.take_turn()
+        return stepped
     sock.setblocking(False)
     link = Link(on_message, on_end)
     await asyncio.get_running_loop().create_unix_connection(lambda: link, sock=sock)

@@ -27,7 +27,7 @@ from edgesim.isolates.link import Link, open_link
 from edgesim.isolates.wire import Call, Done, Failure, Frame, Invoke, Message, Tainted
 from edgesim.model import WorkerSpec
 
-DETERMINISTIC = False
+DETERMINISTIC = True  # a link takes turns where time is virtual
 PROCESSES_MAX = max(2, os.cpu_count() or 1)
 """Of one Worker that are given invocations; more may be alive that finish what they have."""
 BUSY = 4
@@ -226,7 +226,7 @@ class WarmIsolates(Isolates):
             except OSError:
                 ours.close()
                 raise
-        isolate.link = await open_link(ours, isolate.take, isolate.end)
+        isolate.link = await open_link(ours, isolate.take, isolate.end, speaks_first=True)
         self._serving.append(isolate)
         self._tasks.start_soon(self._follow, isolate)
         return isolate
@@ -252,7 +252,7 @@ class WarmIsolates(Isolates):
         """The process died: who had it is guilty, the others begin again or are told."""
         guilty = isolate.running
         with anyio.move_on_after(NEWS_SECONDS):
-            await isolate.fork.ended.wait()
+            await self._forks.news_of(isolate.fork)
         conversations = list(isolate.conversations.values())
         isolate.conversations.clear()
         for conversation in conversations:

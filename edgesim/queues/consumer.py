@@ -102,6 +102,7 @@ class Consumer:
         self._dead_letters = DeadLetters(queue, settings.dead_letter_queue, dead_letter)
         self._batches = 0
         self._crowded = False  # a batch is ready and must wait for another to end
+        self._orphans_back: list[float] = []  # when messages return that were leased to nobody
 
     @property
     def dead(self) -> int:
@@ -136,7 +137,7 @@ class Consumer:
         while True:
             changed = self.queue.changed
             depth = await self._insist(self.queue.depth)
-            now, first = self._clock.now(), _first_visible(depth)
+            now, first = self._clock.now(), self._first(depth)
             ready = self._is_ready(depth, now)
             self._crowded = ready and self._batches >= self.concurrency
             if self._crowded:
@@ -147,7 +148,7 @@ class Consumer:
                 await self._wait(changed, (first if now < first else first + timeout) - now)
 
     def _is_ready(self, depth: Depth, now: float) -> bool:
-        first = _first_visible(depth)
+        first = self._first(depth)
         # Not the number of visible messages, which the store does not tell, but never less.
         waiting = depth.messages - self.in_flight
         full = first <= now and waiting >= self.settings.max_batch_size
@@ -161,7 +162,7 @@ class Consumer:
         try:
             while True:
                 changed = self.queue.changed
-                lease = partial(self.queue.lease, size - len(batch), LEASE_SECONDS, leased_max)
+                lease = partial(self._lease, size - len(batch), leased_max)
                 leased = await self._insist(lease)
                 batch += leased
                 self.in_flight += len(leased)
@@ -173,6 +174,21 @@ class Consumer:
             self.in_flight -= len(batch)
             await self._give_back(batch)
             raise
+
+    def _first(self, depth: Depth) -> float:
+        """When there is something to lease; infinity if there is nothing."""
+        return min(_first_visible(depth), *self._orphans_back, math.inf)
+
+    async def _lease(self, limit: int, leased_max: int | None) -> Sequence[Message]:
+        """A store that failed may have leased all the same, and nobody holds those messages."""
+        now = self._clock.now()
+        try:
+            leased = await self.queue.lease(limit, LEASE_SECONDS, leased_max)
+        except RunError:
+            self._orphans_back.append(now + LEASE_SECONDS)
+            raise
+        self._orphans_back = [time for time in self._orphans_back if time > now]
+        return leased
 
     async def _wait(self, changed: anyio.Event, seconds: float) -> None:
         """Wait for a change of the queue, at most ``seconds``."""

@@ -1,14 +1,26 @@
-"""What a replay must come to: a TOML file of response counts and SQL results.
+"""What a replay must come to: a TOML file; every table in it is optional.
 
-[responses]
+[responses]                             requests by the status of their answer, and no others
 200 = 970
-400 = 30
+[[requests]]                            one request of the fixture, counted from 1
+number = 3
+status = 400
+json = { error = "invalid_event" }      these keys at least; or body = "the whole text"
 [sql]
-"SELECT count() FROM events" = 970
+"SELECT count() FROM events" = 970      a value, a row, or rows
+[counts]
+"tail.lost" = 0                         any counter of the report's stats
+[objects.events]
+count = 2
+rows = 970                              lines in all of them
+[queues.ingest]
+backlog = 0                             also: delivered, retried, dead
 """
 
 from __future__ import annotations
 
+import difflib
+import gzip
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -17,13 +29,44 @@ from typing import Any
 import msgspec
 
 from edgesim.config.wrangler import convert, read_table
+from edgesim.model import read_all
+from edgesim.r2.bucket import R2ObjectBody
+from edgesim.simulator import Simulator
+
+
+class RequestExpectation(msgspec.Struct, forbid_unknown_fields=True):
+    """What one request must be answered; ``json`` names the keys that matter."""
+
+    number: int
+    status: int | None = None
+    body: str | None = None
+    json: dict[str, Any] | None = None
+
+
+class ObjectsExpectation(msgspec.Struct, forbid_unknown_fields=True):
+    """What must be in a bucket, under ``prefix``."""
+
+    prefix: str = ""
+    count: int | None = None
+    rows: int | None = None
 
 
 class Expectations(msgspec.Struct, forbid_unknown_fields=True):
-    """The file: responses by status, and for each statement its single value, row or rows."""
+    """The file."""
 
     responses: dict[str, int] = {}
+    requests: list[RequestExpectation] = []
     sql: dict[str, Any] = {}
+    counts: dict[str, int] = {}
+    objects: dict[str, ObjectsExpectation] = {}
+    queues: dict[str, dict[str, int]] = {}
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """The answer to a request that the expectations name."""
+
+    status: int
+    body: str
 
 
 class Mismatch(msgspec.Struct, frozen=True):
@@ -33,6 +76,21 @@ class Mismatch(msgspec.Struct, frozen=True):
     expected: Any
     got: Any
 
+    def diff(self) -> list[str]:
+        """Both sides, line by line where they have lines."""
+        lines = difflib.ndiff(_lines(self.expected), _lines(self.got))
+        return [line for line in lines if not line.startswith("?")]
+
+
+class Outcome(msgspec.Struct):
+    """What a replay came to, as far as expectations look at it; ``sql`` answers in JSONCompact."""
+
+    responses: Mapping[int, int]
+    answers: Mapping[int, Answered]
+    stats: Mapping[str, Any]
+    simulator: Simulator
+    sql: Callable[[str], Awaitable[str]]
+
 
 def read(path: Path) -> Expectations:
     """ConfigError names file and key."""
@@ -40,25 +98,106 @@ def read(path: Path) -> Expectations:
     return expectations
 
 
-async def compare(
-    expected: Expectations,
-    responses: Mapping[int, int],
-    sql: Callable[[str], Awaitable[str]],
-) -> list[Mismatch]:
-    """Everything that differs; ``sql`` gives a statement's answer in JSONCompact."""
-    mismatches = []
-    if expected.responses:
-        wanted = {int(status): count for status, count in expected.responses.items()}
-        for status in sorted(wanted.keys() | responses.keys()):
-            if wanted.get(status, 0) != responses.get(status, 0):
-                mismatches.append(  # noqa: PERF401 (a comprehension would hide the condition)
-                    Mismatch(f"responses {status}", wanted.get(status, 0), responses.get(status, 0))
-                )
-    for statement, wanted_value in expected.sql.items():
-        got = _shaped(json.loads(await sql(statement))["data"])
-        if _plain(got) != _plain(wanted_value):
-            mismatches.append(Mismatch(statement, wanted_value, got))
-    return mismatches
+async def compare(expected: Expectations, outcome: Outcome) -> tuple[list[str], list[Mismatch]]:
+    """Everything that was looked at, and what of it differs."""
+    pairs = [
+        *_responses(expected, outcome),
+        *_requests(expected, outcome),
+        *[pair async for pair in _sql(expected, outcome)],
+        *[(what, value, _at(outcome.stats, what)) for what, value in expected.counts.items()],
+        *[pair async for pair in _objects(expected, outcome)],
+        *[
+            (f"queue {name} {what}", value, _at(outcome.stats, f"queues.{name}.{what}"))
+            for name, wanted in expected.queues.items()
+            for what, value in wanted.items()
+        ],
+    ]
+    mismatches = [Mismatch(*pair) for pair in pairs if _plain(pair[1]) != _plain(pair[2])]
+    return [what for what, _, _ in pairs], mismatches
+
+
+_Pair = tuple[str, Any, Any]
+
+
+def _responses(expected: Expectations, outcome: Outcome) -> list[_Pair]:
+    if not expected.responses:
+        return []
+    wanted = {int(status): count for status, count in expected.responses.items()}
+    return [
+        (f"responses {status}", wanted.get(status, 0), outcome.responses.get(status, 0))
+        for status in sorted(wanted.keys() | outcome.responses.keys())
+    ]
+
+
+def _requests(expected: Expectations, outcome: Outcome) -> list[_Pair]:
+    pairs: list[_Pair] = []
+    for wanted in expected.requests:
+        answer = outcome.answers.get(wanted.number)
+        what = f"request {wanted.number}"
+        if answer is None:
+            pairs.append((what, "an answer", "none"))
+            continue
+        if wanted.status is not None:
+            pairs.append((f"{what} status", wanted.status, answer.status))
+        if wanted.body is not None:
+            pairs.append((f"{what} body", wanted.body, answer.body))
+        if wanted.json is not None:
+            pairs.append((f"{what} json", wanted.json, _named(answer.body, wanted.json)))
+    return pairs
+
+
+def _named(body: str, keys: Mapping[str, Any]) -> Any:
+    try:
+        value = json.loads(body)
+    except ValueError:
+        return body
+    return {key: value.get(key) for key in keys} if isinstance(value, dict) else value
+
+
+async def _sql(expected: Expectations, outcome: Outcome) -> Any:
+    for statement, wanted in expected.sql.items():
+        yield statement, wanted, _shaped(json.loads(await outcome.sql(statement))["data"])
+
+
+async def _objects(expected: Expectations, outcome: Outcome) -> Any:
+    for bucket, wanted in expected.objects.items():
+        count = rows = 0
+        async for found in outcome.simulator.objects(bucket, wanted.prefix):
+            count += 1
+            if wanted.rows is not None:
+                rows += await count_rows(outcome.simulator, bucket, found.key)
+        if wanted.count is not None:
+            yield f"objects in {bucket}", wanted.count, count
+        if wanted.rows is not None:
+            yield f"rows in objects of {bucket}", wanted.rows, rows
+
+
+async def count_rows(simulator: Simulator, bucket: str, key: str) -> int:
+    """Lines of an object, unpacked if its name says so; 0 if it is gone."""
+    return len(await read_lines(simulator, bucket, key))
+
+
+async def read_lines(simulator: Simulator, bucket: str, key: str) -> list[bytes]:
+    """The lines of an object, unpacked if its name says so; none if it is gone."""
+    found = await simulator.bucket(bucket).get(key)
+    if not isinstance(found, R2ObjectBody):
+        return []
+    data = await read_all(found.body)
+    return (gzip.decompress(data) if key.endswith(".gz") else data).splitlines()
+
+
+def _at(stats: Mapping[str, Any], path: str) -> Any:
+    """The counter at a dotted path; 0 where nothing was counted, as most counters begin absent."""
+    value: Any = stats
+    for part in path.split("."):
+        if not isinstance(value, Mapping):
+            return f"no counter {path!r}"
+        value = value.get(part, 0 if value is not stats else None)
+        if value is None:
+            return f"no counter {path!r}; stats have {', '.join(stats)}"
+        if value == 0:
+            return 0
+    return value
 
 
 def _shaped(rows: list[list[Any]]) -> Any:
@@ -72,4 +211,16 @@ def _plain(value: Any) -> Any:
     """ClickHouse writes 64-bit integers as strings in JSON: compare what they say."""
     if isinstance(value, list):
         return [_plain(each) for each in value]
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
     return str(value)
+
+
+def _lines(value: Any) -> list[str]:
+    if isinstance(value, list):
+        return [json.dumps(each, ensure_ascii=False) for each in value]
+    if isinstance(value, dict):
+        return [
+            f"{key} = {json.dumps(each, ensure_ascii=False)}" for key, each in sorted(value.items())
+        ]
+    return str(value).splitlines() or [""]

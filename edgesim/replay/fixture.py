@@ -2,42 +2,74 @@
 
 A bare JSON object or array is an event: POSTed to the entry Worker.  An envelope has the key
 ``request``: {"at": seconds, "worker": name, "request": {"method", "path", "headers", "json" |
-"body"}}.
+"body"}}; the first one may say when all of it begins ("start": "2026-01-31T12:00:00Z").  A line
+with ``outbound`` and ``response`` is what the internet answers: {"outbound": {"method", "url"},
+"response": {"status", "headers", "json" | "body"}}, for requests that come after it.
 """
 
 from __future__ import annotations
 
 import gzip
-import json
 import zlib
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import msgspec
 
 from edgesim.errors import ConfigError
-from edgesim.model import HttpRequest
+from edgesim.model import Headers, HttpRequest, HttpResponse
 
 ORIGIN = "http://edgesim.localhost"
+_JSON = ("content-type", "application/json")
 
 
-class FixtureRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The request of an envelope; ``body`` is sent as it is, ``json`` as JSON."""
+class _Message(msgspec.Struct, forbid_unknown_fields=True):
+    """``body`` is sent as it is, ``base64`` as the bytes that it stands for, ``json`` as JSON."""
+
+    headers: dict[str, str] = {}
+    body: str | None = None
+    base64: bytes | None = None
+    json: msgspec.Raw = msgspec.Raw()
+
+
+class FixtureRequest(_Message, forbid_unknown_fields=True):
+    """The request of an envelope."""
 
     method: str = "POST"
     path: str = "/"
-    headers: dict[str, str] = {}
-    body: str | None = None
-    json: msgspec.Raw | None = None
 
 
-class Envelope(msgspec.Struct, forbid_unknown_fields=True):
+class FixtureResponse(_Message, forbid_unknown_fields=True):
+    """What the internet answers."""
+
+    status: int = 200
+
+
+class Envelope(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """One line with more to say than an event; ``at`` is seconds from the start."""
 
     request: FixtureRequest
     at: float = 0.0
     worker: str | None = None
+    start: str | None = None
+
+
+class _Address(msgspec.Struct, forbid_unknown_fields=True):
+    url: str
+    method: str = "GET"
+
+
+class _Answer(msgspec.Struct, forbid_unknown_fields=True):
+    outbound: _Address
+    response: FixtureResponse
+
+
+class _Probe(msgspec.Struct):
+    request: msgspec.Raw = msgspec.Raw()
+    outbound: msgspec.Raw = msgspec.Raw()
+    response: msgspec.Raw = msgspec.Raw()
 
 
 class Arrival(msgspec.Struct):
@@ -48,35 +80,103 @@ class Arrival(msgspec.Struct):
     worker: str | None = None
 
 
-def read(path: Path) -> Iterator[Arrival]:
-    """The fixture's requests in order; ConfigError names file and line."""
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield _arrival(path, number, line.strip())
-    except (OSError, EOFError, zlib.error) as error:
-        raise ConfigError(path, None, f"cannot read the fixture: {error}") from error
+class Outbound(msgspec.Struct):
+    """What the internet answers to a request of a Worker."""
+
+    method: str
+    url: str
+    response: HttpResponse
 
 
-def _arrival(path: Path, number: int, line: bytes) -> Arrival:
+class Fixture:
+    """One file, read as far as it is asked for; ``share`` of its bytes has been read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: BinaryIO | None = None
+        self._size = 1
+
+    @property
+    def share(self) -> float:
+        """From 0 to 1."""
+        if self._file is None or self._file.closed:
+            return 0.0
+        return min(1.0, self._file.tell() / self._size)
+
+    def __iter__(self) -> Iterator[Arrival | Outbound]:
+        """The lines in order; ConfigError names file and line."""
+        for number, line in self._lines():
+            yield _read(self.path, number, line)
+
+    def start(self) -> float | None:
+        """When it begins, as its first line has it; Unix seconds."""
+        for number, line in self._lines():
+            if not isinstance(_read(self.path, number, line), Arrival):
+                continue
+            try:
+                begins = msgspec.json.decode(line, type=Envelope).start
+            except msgspec.MsgspecError:
+                return None  # a bare event
+            return None if begins is None else unix_time(begins, f"{self.path}: line {number}")
+        return None
+
+    def lines(self) -> Iterator[bytes]:
+        """The lines that hold something, as they are."""
+        return (line for _, line in self._lines())
+
+    def _lines(self) -> Iterator[tuple[int, bytes]]:
+        try:
+            with self.path.open("rb") as self._file:
+                self._size = max(1, self.path.stat().st_size)
+                packed = self.path.suffix == ".gz"
+                lines = gzip.GzipFile(fileobj=self._file) if packed else self._file
+                for number, line in enumerate(lines, 1):
+                    if stripped := line.strip():
+                        yield number, stripped
+        except (OSError, EOFError, zlib.error) as error:
+            raise ConfigError(self.path, None, f"cannot read the fixture: {error}") from error
+
+
+def unix_time(text: str, where: object) -> float:
+    """An ISO date or time, UTC unless it says otherwise; ConfigError for anything else."""
     try:
-        value: Any = json.loads(line)
-        if not (isinstance(value, dict) and "request" in value):
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        problem = f"{text!r} is not an ISO date or time, like 2026-01-31T12:00:00Z"
+        raise ConfigError(where, None, problem) from error
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+
+
+def _read(path: Path, number: int, line: bytes) -> Arrival | Outbound:
+    try:
+        if not line.startswith(b"{"):
+            msgspec.json.decode(line, type=msgspec.Raw)
+            return Arrival(HttpRequest("POST", f"{ORIGIN}/", [_JSON], line))
+        probe = msgspec.json.decode(line, type=_Probe)
+        if bytes(probe.outbound) and bytes(probe.response):
+            return _outbound(msgspec.json.decode(line, type=_Answer))
+        if not bytes(probe.request):
             return Arrival(HttpRequest("POST", f"{ORIGIN}/", [_JSON], line))
         envelope = msgspec.json.decode(line, type=Envelope)
     except (ValueError, msgspec.MsgspecError) as error:
         problem = f"{error}; a line is a JSON event or an envelope with `request`"
         raise ConfigError(path, f"line {number}", problem) from error
     wanted = envelope.request
-    headers = list(wanted.headers.items())
-    if wanted.json is not None:
-        headers = [_JSON, *headers]
-        body = bytes(wanted.json)
-    else:
-        body = (wanted.body or "").encode("utf-8", "surrogatepass")
-    request = HttpRequest(wanted.method, f"{ORIGIN}{wanted.path}", headers, body)
-    return Arrival(request, envelope.at, envelope.worker)
+    headers, body = _content(wanted)
+    url = wanted.path if wanted.path.startswith(("http://", "https://")) else ORIGIN + wanted.path
+    return Arrival(HttpRequest(wanted.method, url, headers, body), envelope.at, envelope.worker)
 
 
-_JSON = ("content-type", "application/json")
+def _outbound(answer: _Answer) -> Outbound:
+    headers, body = _content(answer.response)
+    response = HttpResponse(answer.response.status, headers, body)
+    return Outbound(answer.outbound.method.upper(), answer.outbound.url, response)
+
+
+def _content(message: _Message) -> tuple[Headers, bytes]:
+    headers = list(message.headers.items())
+    if len(json := bytes(message.json)):
+        return [_JSON, *headers], json
+    if message.base64 is not None:
+        return headers, message.base64
+    return headers, (message.body or "").encode("utf-8", "surrogatepass")

@@ -1,7 +1,12 @@
-"""A replay's report: a table for a person, JSON or JUnit XML for a machine."""
+"""A replay's report: a table for a person, JSON or JUnit XML for a machine.
+
+Nothing in it depends on the machine or on how long the replay took, so two reports of the same
+replay are the same bytes.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -9,32 +14,76 @@ from xml.etree import ElementTree as ET
 import msgspec
 
 from edgesim.replay.runner import Report
+from edgesim.replay.stages import Stage
+
+_HEAD = ("stage", "in", "out", "lost", "retried", "dead", "p50", "p99", "max")
 
 
 def text(report: Report) -> str:
     """What a person reads in ten seconds."""
-    rate = report.requests / report.seconds if report.seconds else 0
-    lines = [f"{report.requests} requests in {report.seconds:.1f} s ({rate:.0f}/s)"]
-    lines += [f"  answered {status:>3}  {count:>9}" for status, count in report.responses.items()]
-    tail = report.stats["tail"]
-    lines.append(f"  tail          {tail['items']:>9} traces, {tail['lost']} lost")
-    for name, pipeline in report.stats["pipelines"].items():
-        lines.append(
-            f"  pipeline {name:<10} {pipeline['records']:>9} records, "
-            f"{pipeline['objects']} objects, {pipeline['pending']} pending"
-        )
-    for name, queue in report.stats["queues"].items():
-        lines.append(
-            f"  queue {name:<13} {queue['delivered']:>9} delivered, {queue['retried']} retried, "
-            f"{queue['dead']} dead, {queue['backlog']} waiting"
-        )
+    answers = ", ".join(f"{count} x {status}" for status, count in report.responses.items())
+    head = f"{report.requests} requests in {duration(report.seconds * 1000)} of virtual time"
+    lines = [f"{head}, seed {report.seed}: {answers or 'no answers'}"]
+    if report.unanswered:
+        lines[0] += f", {report.unanswered} unanswered"
+    lines += _table([_HEAD, *(_row(stage) for stage in report.stages)])
+    lines += [
+        f"  fault x{count}: {fault}"
+        for fault, count in sorted(Counter(fired.fault for fired in report.faults).items())
+    ]
     if not report.drained:
         lines.append("FAILED: something was still on its way when the time was over")
+    for violation in report.violations:
+        lines.append(f"FAILED: {violation.checker}: {violation.problem}")
     for mismatch in report.mismatches:
         lines.append(f"FAILED: {mismatch.what}")
-        lines.append(f"  - expected {mismatch.expected!r}")
-        lines.append(f"  + got      {mismatch.got!r}")
+        diff = mismatch.diff()
+        if len(diff) > 2:
+            lines += [f"  {line}" for line in diff]
+        else:
+            lines.append(f"  - expected {mismatch.expected!r}")
+            lines.append(f"  + got      {mismatch.got!r}")
+    if report.ok:
+        looked = [
+            f"{len(report.expectations)} expectations met" if report.expectations else "",
+            f"{len(report.checked)} checks passed" if report.checked else "",
+        ]
+        lines.append("OK" + "".join(f", {each}" for each in looked if each))
     return "\n".join(lines)
+
+
+def _row(stage: Stage) -> tuple[str, ...]:
+    counts = (stage.entered, stage.left, stage.lost, stage.retried, stage.dead)
+    latency = stage.latency
+    times = (latency.p50, latency.p99, latency.max) if latency else (None,) * 3
+    return (
+        stage.name,
+        *("-" if count is None else str(count) for count in counts),
+        *("-" if time is None else duration(time) for time in times),
+    )
+
+
+def _table(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  "
+        + row[0].ljust(widths[0])
+        + "".join(f"  {cell.rjust(width)}" for cell, width in zip(row[1:], widths[1:], strict=True))
+        for row in rows
+    ]
+
+
+def duration(ms: float) -> str:
+    """Milliseconds as a person says them."""
+    if ms < 1000:
+        return f"{ms:g} ms"
+    if ms < 100_000:
+        return f"{ms / 1000:.3g} s"
+    minutes, seconds = divmod(round(ms / 1000), 60)
+    if minutes < 100:
+        return f"{minutes} min {seconds} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"
 
 
 def json(report: Report) -> str:
@@ -43,19 +92,26 @@ def json(report: Report) -> str:
 
 
 def junit(report: Report) -> str:
-    """One test case for the drain and one for each expectation that failed."""
-    failures = len(report.mismatches) + (not report.drained)
-    suite = ET.Element("testsuite", name="edgesim replay", tests=str(1 + len(report.mismatches)))
-    suite.set("failures", str(failures))
-    suite.set("time", f"{report.seconds:.3f}")
-    drained = ET.SubElement(suite, "testcase", classname="edgesim", name="drained")
-    if not report.drained:
-        ET.SubElement(drained, "failure", message="something was still on its way")
-    for mismatch in report.mismatches:
-        case = ET.SubElement(suite, "testcase", classname="edgesim", name=mismatch.what)
-        message = f"expected {mismatch.expected!r}, got {mismatch.got!r}"
-        ET.SubElement(case, "failure", message=message)
+    """A test case for the drain, for each expectation and for each check."""
+    suite = ET.Element("testsuite", name="edgesim replay", time=f"{report.seconds:.3f}")
+    _case(suite, "drained", [] if report.drained else ["something was still on its way"])
+    for checker in report.checked:
+        broken = [each.problem for each in report.violations if each.checker == checker]
+        _case(suite, checker, broken)
+    wrong = {each.what: each for each in report.mismatches}
+    for what in report.expectations:
+        found = wrong.get(what)
+        message = f"expected {found.expected!r}, got {found.got!r}" if found else ""
+        _case(suite, what, [message] if found else [])
+    suite.set("tests", str(len(suite)))
+    suite.set("failures", str(len(suite.findall("testcase/failure/.."))))
     return ET.tostring(suite, encoding="unicode", xml_declaration=True)
+
+
+def _case(suite: ET.Element, name: str, failures: list[str]) -> None:
+    case = ET.SubElement(suite, "testcase", classname="edgesim", name=name)
+    if failures:
+        ET.SubElement(case, "failure", message="; ".join(failures))
 
 
 FORMATS: dict[str, Callable[[Any], str]] = {"text": text, "json": json, "junit": junit}

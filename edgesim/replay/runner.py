@@ -1,116 +1,243 @@
-"""Drive fixtures through a Simulator, on the real clock, and gather what came of them.
+"""Drive fixtures through a World and gather what came of them.
 
 Requests enter where the HTTP server would hand them over; everything behind is the chain that
-``dev`` runs.  At the end the Pipelines are rolled instead of waiting for their windows.
+``dev`` runs.  When the last one is in, time goes on until nothing is on its way: windows end by
+age, retries come when they are due.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
+from typing import Any, TextIO
 
 import anyio
 import msgspec
 
-from edgesim.backends import open_backends
+from edgesim.backends import open_clickhouse
+from edgesim.clickhouse.driver import ClickHouseDriver
 from edgesim.clock import Clock
 from edgesim.config import Environment, Project
-from edgesim.errors import RunError, UsageError
-from edgesim.model import HttpRequest, read_all
-from edgesim.replay import expectations, fixture
-from edgesim.replay.expectations import Expectations, Mismatch
-from edgesim.replay.fixture import Arrival
-from edgesim.simulator import Simulator, open_simulator
+from edgesim.errors import UsageError
+from edgesim.model import read_all
+from edgesim.replay import checkers, expectations
+from edgesim.replay.expectations import Answered, Expectations, Mismatch, Outcome
+from edgesim.replay.faults.injector import Fired, Injector
+from edgesim.replay.faults.language import Rule
+from edgesim.replay.fixture import Arrival, Fixture, Outbound
+from edgesim.replay.history import History
+from edgesim.replay.latencies import Latencies
+from edgesim.replay.network import Network
+from edgesim.replay.stages import Stage, stages
+from edgesim.replay.virtual_clock import VirtualClock
+from edgesim.replay.virtual_loop import VirtualLoop
+from edgesim.replay.world import World, check_deterministic, open_world
 
+START = 1_893_456_000.0
+"""2030-01-01T00:00:00Z, where a replay begins unless told otherwise: later than any event that has
+been recorded, so that nothing in a fixture lies in the future."""
 IN_FLIGHT_MAX = 64
-DRAIN_SECONDS = 120.0
+TRACES_PENDING_MAX = 5_000
+"""Requests wait while more traces than this wait for Tail Workers, which would lose some."""
+CLIENT_SECONDS = 900.0
+"""How long a client waits for its answer."""
+QUIET_SECONDS = 6 * 3600.0
+"""How long after the last request everything must have arrived; what waits longer is parked."""
+
+Progress = Callable[[int, float, float], None]
+"""Told of requests answered, the replay's own seconds, and the share of the fixture read."""
+
+
+class Plan(msgspec.Struct):
+    """What to replay, and how; ``start`` is Unix seconds, None what the fixture says."""
+
+    project: Project
+    fixtures: Sequence[Path]
+    seed: int = 0
+    start: float | None = None
+    faults: Sequence[Rule] = ()
+    expected: Expectations | None = None
+    check: bool = False
+    realtime: bool = False
+    journal: TextIO | None = None
+    open_database: Callable[[], AbstractAsyncContextManager[ClickHouseDriver]] | None = None
+    """Instead of what the project's URL names."""
+    checkers: Mapping[str, checkers.Checker] = msgspec.field(
+        default_factory=lambda: checkers.CHECKERS
+    )
 
 
 class Report(msgspec.Struct):
-    """What a replay came to; seconds are real ones."""
+    """What a replay came to; ``seconds`` are the replay's own, virtual ones."""
 
+    seed: int
     requests: int
     responses: dict[int, int]
+    unanswered: int
     seconds: float
     drained: bool
+    stages: list[Stage]
     stats: dict[str, Any]
+    faults: list[Fired] = []
+    checked: list[str] = []
+    violations: list[checkers.Violation] = []
+    expectations: list[str] = []
     mismatches: list[Mismatch] = []
 
     @property
     def ok(self) -> bool:
         """Whether everything arrived and is as expected."""
-        return self.drained and not self.mismatches
+        return self.drained and not self.mismatches and not self.violations
 
 
-async def replay(
-    project: Project,
-    fixtures: Sequence[Path],
-    expected: Expectations | None,
-    seed: int | None,
-    progress: Callable[[int], None],
-) -> Report:
-    """Run the fixtures in order; RunError if a response never came."""
-    clock = Clock(seed)
-    async with (
-        open_backends(project, Environment.read(), clock) as backends,
-        open_simulator(project, backends, clock) as simulator,
-    ):
-        started = clock.elapsed()
-        responses: Counter[int] = Counter()
-        for path in fixtures:
-            await _feed(simulator, fixture.read(path), responses, progress)
-        if not responses:
-            raise UsageError("the fixtures hold no request")
-        drained = await simulator.drain(DRAIN_SECONDS)
-        report = Report(
-            requests=responses.total(),
-            responses=dict(sorted(responses.items())),
-            seconds=clock.elapsed() - started,
-            drained=drained,
-            stats=await simulator.stats(),
+def replay(plan: Plan, progress: Progress | None = None) -> Report:
+    """Run the fixtures in order; UsageError or ConfigError for what cannot be replayed."""
+    if plan.realtime:
+        return anyio.run(
+            _replay, plan, Clock(plan.seed), progress, backend_options={"use_uvloop": True}
         )
+    check_deterministic(plan.project)
+    start = plan.start
+    if start is None:
+        start = next((begin for path in plan.fixtures if (begin := Fixture(path).start())), START)
+    loops: list[VirtualLoop] = []
 
-        async def sql(statement: str) -> str:
-            return await _ask(simulator, statement)
+    def make_loop() -> VirtualLoop:
+        loops.append(VirtualLoop(plan.seed, start, plan.journal))
+        return loops[0]
 
-        if expected is not None:
-            report.mismatches = await expectations.compare(expected, responses, sql)
-        return report
+    async def run() -> Report:
+        return await _replay(plan, VirtualClock(loops[0], plan.seed), progress)
+
+    return anyio.run(run, backend_options={"loop_factory": make_loop})
 
 
-async def _feed(
-    simulator: Simulator,
-    arrivals: Iterable[Arrival],
-    responses: Counter[int],
-    progress: Callable[[int], None],
-) -> None:
-    slots = anyio.Semaphore(IN_FLIGHT_MAX)
+async def _replay(plan: Plan, clock: Clock, progress: Progress | None) -> Report:
+    opened = (
+        open_clickhouse(plan.project, Environment.read())
+        if plan.open_database is None
+        else plan.open_database()
+    )
+    async with opened as database:
+        return await _replay_into(plan, clock, database, progress)
 
-    async def send(arrival: Arrival) -> None:
+
+async def _replay_into(
+    plan: Plan, clock: Clock, database: ClickHouseDriver, progress: Progress | None
+) -> Report:
+    detail = plan.check or bool(plan.faults)
+    network = Network()
+    world = World(
+        plan.project,
+        clock,
+        Injector(plan.faults, plan.seed, clock),
+        History(clock, detail=detail),
+        database,
+        None if plan.realtime else network.fetch,
+    )
+    async with open_world(world):
+        feed = _Feed(world, network, plan.expected, progress)
+        for path in plan.fixtures:
+            await feed.run(Fixture(path))
+        if not feed.count:
+            raise UsageError("the fixtures hold no request")
+        drained = await world.quiet(QUIET_SECONDS)
+        return await _report(plan, world, feed, drained=drained)
+
+
+async def _report(plan: Plan, world: World, feed: _Feed, *, drained: bool) -> Report:
+    seconds = round(world.clock.now() - world.started, 6)
+    stats = await world.stats()
+    with world.injector.calm():
+        report = Report(
+            seed=plan.seed,
+            requests=feed.count,
+            responses=dict(sorted(feed.responses.items())),
+            unanswered=feed.unanswered,
+            seconds=seconds,
+            drained=drained,
+            stages=stages(world, feed.count, feed.responses.total(), feed.latencies),
+            stats=stats,
+            faults=world.injector.fired,
+        )
+        if world.history.detail:
+            report.checked = list(plan.checkers)
+            report.violations = await checkers.check(world, plan.checkers)
+        if plan.expected is not None:
+            outcome = Outcome(feed.responses, feed.answers, stats, world.simulator, world.ask)
+            report.expectations, report.mismatches = await expectations.compare(
+                plan.expected, outcome
+            )
+    return report
+
+
+class _Feed:
+    """Sends what fixtures hold when it is due, and counts the answers."""
+
+    def __init__(
+        self,
+        world: World,
+        network: Network,
+        expected: Expectations | None,
+        progress: Progress | None,
+    ) -> None:
+        self.count = 0
+        self.unanswered = 0
+        self.responses: Counter[int] = Counter()
+        self.answers: dict[int, Answered] = {}
+        self.latencies = Latencies()
+        self._world = world
+        self._network = network
+        self._wanted = {each.number for each in expected.requests} if expected else set()
+        self._progress = progress
+        self._slots = anyio.Semaphore(IN_FLIGHT_MAX)
+
+    async def run(self, fixture: Fixture) -> None:
+        """All of one fixture; its times count from now."""
+        clock = self._world.clock
+        begun = clock.now()
+        async with anyio.create_task_group() as tasks:
+            for line in fixture:
+                if isinstance(line, Outbound):
+                    self._network.learn(line.method, line.url, line.response)
+                    continue
+                self._check_worker(line)
+                if (wait := begun + line.at - clock.now()) > 0:
+                    await anyio.sleep(wait)
+                await self._make_room()
+                self.count += 1
+                tasks.start_soon(self._send, self.count, line)
+                if self._progress is not None:
+                    elapsed = clock.now() - self._world.started
+                    self._progress(self.responses.total(), elapsed, fixture.share)
+
+    def _check_worker(self, arrival: Arrival) -> None:
+        workers = self._world.project.workers
+        if arrival.worker is not None and arrival.worker not in workers:
+            known = ", ".join(workers)
+            raise UsageError(f"the fixture names Worker {arrival.worker!r}; known: {known}")
+
+    async def _make_room(self) -> None:
+        await self._slots.acquire()
+        # Nobody announces that traces have become fewer.
+        while (await self._world.until_up()).traces_pending > TRACES_PENDING_MAX:  # noqa: ASYNC110
+            await anyio.sleep(0.001)
+
+    async def _send(self, number: int, arrival: Arrival) -> None:
+        begun = self._world.clock.now()
         try:
-            response = await simulator.fetch(arrival.request, arrival.worker)
-            await read_all(response.body)
-            responses[response.status] += 1
+            response = None
+            with anyio.move_on_after(CLIENT_SECONDS):
+                response = await self._world.fetch(arrival.request, arrival.worker)
+            if response is None:
+                self.unanswered += 1
+                return
+            body = await read_all(response.body)
+            self.responses[response.status] += 1
+            self.latencies.add(self._world.clock.now() - begun)
+            if number in self._wanted:
+                self.answers[number] = Answered(response.status, body.decode("utf-8", "replace"))
         finally:
-            slots.release()
-
-    async with anyio.create_task_group() as tasks:
-        for arrival in arrivals:
-            if arrival.worker is not None and arrival.worker not in simulator.workers:
-                known = ", ".join(simulator.workers)
-                raise UsageError(f"the fixture names Worker {arrival.worker!r}; known: {known}")
-            await slots.acquire()
-            tasks.start_soon(send, arrival)
-            progress(responses.total())
-
-
-async def _ask(simulator: Simulator, statement: str) -> str:
-    url = f"http://clickhouse/?default_format={quote('JSONCompact')}"
-    answer = await simulator.clickhouse(HttpRequest("POST", url, [], statement.encode()))
-    text = (await read_all(answer.body)).decode("utf-8", "replace")
-    if answer.status != 200:
-        raise RunError(f"{statement}: {text.strip()}")
-    return text
+            self._slots.release()

@@ -34,9 +34,12 @@ log = structlog.get_logger()
 class Outbound:
     """The way out; one HTTP client, opened at its first use."""
 
-    def __init__(self, router: Router, worker_fetch: Callable[[str], Fetch]) -> None:
+    def __init__(
+        self, router: Router, worker_fetch: Callable[[str], Fetch], network: Fetch | None = None
+    ) -> None:
         self._router = router
         self._worker_fetch = worker_fetch
+        self._network = network or self._internet
         self._session: aiohttp.ClientSession | None = None
 
     def of(self, caller: WorkerConfig) -> Fetch:
@@ -50,7 +53,7 @@ class Outbound:
             raise PlatformError(f"Invalid URL: {request.url}", "TypeError")
         target = self._router.find(request.url)
         if target is None:
-            return await self._network(request)
+            return await self._network(request, depth)
         if _is_refused_there(caller, target):
             log.warning(
                 "fetch of another Worker in the same zone: error 1042 on the platform; "
@@ -66,7 +69,7 @@ class Outbound:
         if self._session is not None:
             await self._session.close()
 
-    async def _network(self, request: HttpRequest) -> HttpResponse:
+    async def _internet(self, request: HttpRequest, depth: int) -> HttpResponse:
         import aiohttp  # slow to import, and most projects never go out
 
         if self._session is None:
@@ -100,10 +103,13 @@ def _is_refused_there(caller: WorkerConfig, target: Target) -> bool:
 
 @asynccontextmanager
 async def open_outbound(
-    router: Router, worker_fetch: Callable[[str], Fetch]
+    router: Router, worker_fetch: Callable[[str], Fetch], network: Fetch | None = None
 ) -> AsyncIterator[Outbound]:
-    """An Outbound that is closed at the end; ``worker_fetch`` gives a local Worker's fetch."""
-    outbound = Outbound(router, worker_fetch)
+    """An Outbound that is closed at the end; ``worker_fetch`` gives a local Worker's fetch.
+
+    ``network`` answers for the internet, where that is not to be asked.
+    """
+    outbound = Outbound(router, worker_fetch, network)
     try:
         yield outbound
     finally:

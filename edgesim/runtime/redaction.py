@@ -19,7 +19,7 @@ _HEX = frozenset("0123456789abcdefABCDEF")
 
 def redact_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """The headers, by lower-case name, without the values of secret ones."""
-    return {name: REDACTED if _is_secret(name) else value for name, value in headers.items()}
+    return {name: REDACTED if is_secret(name) else value for name, value in headers.items()}
 
 
 def redact_url(url: str) -> str:
@@ -28,7 +28,8 @@ def redact_url(url: str) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _is_secret(name: str) -> bool:
+def is_secret(name: str) -> bool:
+    """Whether the value of a header of that name, in lower case, is kept from Tail Workers."""
     return name in {"cookie", "set-cookie"} or any(word in name for word in _SECRET_WORDS)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
 
 import anyio
 import structlog
@@ -21,6 +22,13 @@ BUFFER_ITEMS_MAX = 100_000
 log = structlog.get_logger()
 
 Deliver = Callable[[Sequence[TraceItem]], Awaitable[Done]]
+
+
+class TraceSink(Protocol):
+    """Whoever is told of finished traces."""
+
+    def add(self, item: TraceItem) -> None:
+        """Take one."""
 
 
 class TailConsumer:

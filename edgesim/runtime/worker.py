@@ -25,7 +25,7 @@ from edgesim.isolates.wire import Done, Failure, Invoke
 from edgesim.model import HttpRequest, HttpResponse, TraceItem
 from edgesim.runtime.invocation import SUBREQUESTS_MAX, Binding, Fetch, Invocation
 from edgesim.runtime.redaction import redact_url
-from edgesim.runtime.tail import TailConsumer
+from edgesim.runtime.tail import TraceSink
 from edgesim.runtime.trace import Trace, delivered, fetch_event
 
 CONSOLE_CHARS_MAX = 300
@@ -45,7 +45,7 @@ class Worker:
         isolates: Isolates,
         bindings: Mapping[str, Binding],
         outbound: Fetch,
-        tails: Sequence[TailConsumer],
+        tails: Sequence[TraceSink],
         tasks: TaskGroup,
         clock: Clock,
     ) -> None:

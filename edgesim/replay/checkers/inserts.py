@@ -1,0 +1,25 @@
+"""A table holds each object's rows once, however often the object was inserted."""
+
+from __future__ import annotations
+
+import json
+
+from edgesim.replay.world import World
+
+
+async def check(world: World) -> list[str]:
+    """For tables whose inserts all carry a deduplication token, which names what they insert."""
+    problems = []
+    for table, tokens in sorted(world.history.inserts.items()):
+        if table in world.history.untokened:
+            continue
+        wanted = sum(tokens.values())
+        count = f"SELECT count() FROM {table}"  # noqa: S608 (the name comes from a statement of theirs)
+        answer = json.loads(await world.ask(count))
+        found = int(answer["data"][0][0])
+        if found != wanted:
+            problems.append(
+                f"table {table}: {len(tokens)} different inserts have {wanted} rows, "
+                f"and {found} are there"
+            )
+    return problems

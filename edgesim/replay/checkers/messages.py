@@ -1,0 +1,24 @@
+"""Every message that was sent has been acknowledged, or waits in a queue that keeps it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from edgesim.replay.world import World
+
+
+async def check(world: World) -> list[str]:
+    """By count: messages without a fate are those that the queues still hold."""
+    waiting: Counter[str] = Counter(
+        sent.queue for sent in world.history.messages.values() if not sent.acked
+    )
+    problems = []
+    for queue in sorted(world.simulator.queue_names() | waiting.keys()):
+        dropped = world.history.queues[queue].lost if queue in world.history.queues else 0
+        held = (await world.simulator.queue(queue).depth()).messages
+        if held + dropped != waiting[queue]:
+            problems.append(
+                f"queue {queue}: {waiting[queue]} messages were neither acked nor moved on, "
+                f"{held} are there and {dropped} were dropped"
+            )
+    return problems

@@ -1,0 +1,36 @@
+"""Every record that a Pipeline accepted is in an object, as often as it was sent and no more."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import msgspec
+
+from edgesim.replay.expectations import read_lines
+from edgesim.replay.history import digest
+from edgesim.replay.world import World
+
+
+async def check(world: World) -> list[str]:
+    """Accepted <= stored <= attempted, record by record.
+
+    A record that was attempted and not accepted may be there (the platform was killed before it
+    could say so) or not; nobody was promised anything.
+    """
+    problems = []
+    history = world.history
+    for name, pipeline in world.project.account.pipelines.items():
+        stored: Counter[bytes] = Counter()
+        async for found in world.simulator.objects(pipeline.bucket, pipeline.prefix):
+            lines = await read_lines(world.simulator, pipeline.bucket, found.key)
+            stored.update(digest(msgspec.json.decode(line)) for line in lines)
+        accepted = history.accepted.get(name, Counter())
+        attempted = history.attempted.get(name, Counter())
+        lost, twice = accepted - stored, stored - attempted
+        if lost:
+            problems.append(f"pipeline {name}: {lost.total()} accepted records are in no object")
+        if twice:
+            problems.append(
+                f"pipeline {name}: {twice.total()} records are stored oftener than they were sent"
+            )
+    return problems

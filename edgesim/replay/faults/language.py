@@ -1,0 +1,142 @@
+"""The fault language: one rule a line (or between semicolons), ``#`` begins a comment.
+
+    r2 error 5%                           each call fails with that chance, before it had any effect
+    queues.send lost-answer 2%            it happens, and the caller hears that it failed
+    clickhouse latency 200ms..2s          each call takes that much longer
+    clickhouse outage from 100s to 5m     no call succeeds in that time
+    queues duplicate 3%                   an acknowledged message is delivered once more
+    queues reorder 10%                    a message is held back, up to 30 s
+    insert crash 1%                       an isolate dies in the middle of an invocation
+    platform kill at 95s                  the platform dies and starts again on the same stores
+
+A rule is a target, a kind, the kind's amount, and optionally when: ``from T``, ``to T``, ``at T``.
+Times count from the start of the replay.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import msgspec
+
+from edgesim.errors import UsageError
+
+_STORES = ("r2", "queues", "clickhouse")
+KINDS: dict[str, tuple[str, ...]] = {
+    "error": (*_STORES, "pipelines", "workers"),
+    "latency": (*_STORES, "pipelines", "workers"),
+    "outage": (*_STORES, "pipelines", "workers"),
+    "lost-answer": (*_STORES, "pipelines"),
+    "duplicate": ("queues",),
+    "reorder": ("queues",),
+    "crash": ("workers",),
+    "kill": ("platform",),
+}
+"""Which kinds of target each kind of fault has."""
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_PERCENT = re.compile(r"(\d+(?:\.\d+)?)%")
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """One line: ``kind`` strikes at ``target`` with ``chance`` from ``since`` to ``until``.
+
+    ``latency`` is the shortest and the longest delay; all times are seconds from the start.
+    """
+
+    text: str
+    target: str
+    kind: str
+    chance: float = 1.0
+    latency: tuple[float, float] = (0.0, 0.0)
+    since: float = 0.0
+    until: float = math.inf
+
+
+def read(spec: str, targets: Mapping[str, Collection[str]]) -> list[Rule]:
+    """The rules of a file of that name, else of the text itself; UsageError names the line.
+
+    ``targets`` has every name that a rule may have, by the kind of target that it is.
+    """
+    path = Path(spec)
+    named = path.is_file() if len(spec) < 256 and "\n" not in spec else False
+    if named:
+        try:
+            text, where = path.read_text("utf-8"), f"{path}: line "
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{path}: cannot read the faults: {error}") from error
+    else:
+        text, where = spec.replace(";", "\n"), "--faults: rule "
+    rules = []
+    for number, line in enumerate(text.splitlines(), 1):
+        words = line.partition("#")[0].split()
+        if words:
+            try:
+                rules.append(_rule(words, targets))
+            except ValueError as error:
+                raise UsageError(f"{where}{number}: {' '.join(words)!r}: {error}") from error
+    return rules
+
+
+def _rule(words: list[str], targets: Mapping[str, Collection[str]]) -> Rule:
+    if len(words) < 2:
+        raise ValueError("a rule is TARGET KIND [AMOUNT] [from T] [to T], as in `r2 error 5%`")
+    target, kind, rest = words[0], words[1], words[2:]
+    _check_target(target, kind, targets)
+    chance, latency, seen_amount = 1.0, (0.0, 0.0), False
+    times: dict[str, float] = {}
+    while rest:
+        word = rest.pop(0)
+        if word in {"from", "to", "at"}:
+            if not rest:
+                raise ValueError(f"a time must follow `{word}`, as in `{word} 90s`")
+            times[word] = _seconds(rest.pop(0))
+        elif percent := _PERCENT.fullmatch(word):
+            chance, seen_amount = float(percent[1]) / 100, True
+        elif kind == "latency" and latency == (0.0, 0.0):
+            first, _, last = word.partition("..")
+            latency = (_seconds(first), _seconds(last or first))
+        else:
+            raise ValueError(f"{word!r} says nothing here; amounts are 5%, 200ms, 1s..2s")
+    if not 0 <= chance <= 1:
+        raise ValueError("a chance is 0% to 100%")
+    if kind in {"error", "lost-answer", "duplicate", "reorder", "crash"} and not seen_amount:
+        raise ValueError(f"{kind} needs a chance, as in `{target} {kind} 5%`")
+    if kind == "latency" and not 0 < latency[1] >= latency[0]:
+        raise ValueError("latency needs a duration, as in `latency 200ms` or `latency 200ms..2s`")
+    if ("at" in times) != (kind == "kill"):
+        raise ValueError(
+            "kill needs `at T`" if kind == "kill" else "`at` is for kill; write `from T to T`"
+        )
+    since = times.get("at", times.get("from", 0.0))
+    until = times.get("to", math.inf)
+    if until <= since:
+        raise ValueError("it ends before it begins")
+    return Rule(" ".join(words), target, kind, chance, latency, since, until)
+
+
+def _check_target(target: str, kind: str, targets: Mapping[str, Collection[str]]) -> None:
+    if kind not in KINDS:
+        raise ValueError(f"there is no fault {kind!r}{_hint(kind, KINDS)}")
+    known = [name for group in targets.values() for name in group]
+    if target not in known:
+        raise ValueError(f"there is no target {target!r}{_hint(target, known)}")
+    if not any(target in targets[group] for group in KINDS[kind]):
+        raise ValueError(f"{kind} is a fault of {', '.join(KINDS[kind])}, not of {target}")
+
+
+def _hint(word: str, known: Collection[str]) -> str:
+    near = difflib.get_close_matches(word, known, 1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
+
+
+def _seconds(word: str) -> float:
+    found = _DURATION.fullmatch(word)
+    if found is None:
+        raise ValueError(f"{word!r} is not a time, like 200ms, 90s, 5m or 1h")
+    return float(found[1]) * _UNITS[found[2]]

@@ -1,0 +1,213 @@
+"""Stores that fail as the fault rules say; with no rules they are the stores themselves.
+
+A life that was killed gets nothing done any more: every call of it is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from edgesim.clickhouse import statements
+from edgesim.clickhouse.driver import Answer, ClickHouseDriver, Statement
+from edgesim.clock import Clock
+from edgesim.model import Message, R2Object
+from edgesim.queues.driver import Depth, NewMessage, QueueDriver
+from edgesim.r2.driver import ANYTHING, Expected, Finished, Outgoing, R2Driver, Uploads
+from edgesim.replay.faults.injector import Injector, Life
+
+HOLD_BACK_SECONDS = 30.0
+"""The longest that a reordered message waits while others overtake it."""
+R2_METHODS = ("put", "head", "get", "delete", "list", "usage", "outbox", "settle")
+QUEUE_METHODS = (
+    *("send", "lease", "ack", "release", "move", "redrive", "peek", "depth", "purge", "expire"),
+)
+
+_Result = TypeVar("_Result")
+
+
+class FaultyR2:
+    """See R2Driver."""
+
+    def __init__(self, inner: R2Driver, injector: Injector, life: Life) -> None:
+        self._inner = inner
+        self._injector = injector
+        self._life = life
+
+    @property
+    def uploads(self) -> Uploads:
+        """Multipart uploads have no faults of their own."""
+        self._life.check()
+        return self._inner.uploads
+
+    async def put(
+        self,
+        bucket: str,
+        key: str,
+        body: AsyncIterator[bytes],
+        finish: Callable[[], Finished],
+        expected: Expected = ANYTHING,
+    ) -> bool:
+        return await self._call(
+            "put", bucket, key, lambda: self._inner.put(bucket, key, body, finish, expected)
+        )
+
+    async def head(self, bucket: str, key: str) -> R2Object | None:
+        return await self._call("head", bucket, key, lambda: self._inner.head(bucket, key))
+
+    async def get(
+        self, bucket: str, key: str, offset: int, length: int | None
+    ) -> tuple[R2Object, AsyncIterator[bytes]] | None:
+        return await self._call(
+            "get", bucket, key, lambda: self._inner.get(bucket, key, offset, length)
+        )
+
+    async def delete(
+        self, bucket: str, keys: Sequence[str], outbox: Callable[[R2Object], Sequence[Outgoing]]
+    ) -> None:
+        await self._call(
+            "delete", bucket, f"{len(keys)} keys", lambda: self._inner.delete(bucket, keys, outbox)
+        )
+
+    async def list(self, bucket: str, prefix: str, after: str, limit: int) -> Sequence[R2Object]:
+        return await self._call(
+            "list", bucket, prefix, lambda: self._inner.list(bucket, prefix, after, limit)
+        )
+
+    async def usage(self, bucket: str) -> tuple[int, int]:
+        return await self._call("usage", bucket, "", lambda: self._inner.usage(bucket))
+
+    async def buckets(self) -> Sequence[str]:
+        self._life.check()
+        return await self._inner.buckets()
+
+    async def outbox(self, limit: int) -> Sequence[Outgoing]:
+        return await self._call("outbox", "", "", lambda: self._inner.outbox(limit))
+
+    async def settle(self, ids: Sequence[str]) -> None:
+        await self._call("settle", "", f"{len(ids)} ids", lambda: self._inner.settle(ids))
+
+    async def _call(
+        self, method: str, bucket: str, detail: str, act: Callable[[], Awaitable[_Result]]
+    ) -> _Result:
+        targets = ("r2", f"r2.{method}", f"r2.{bucket}")
+        where = f"r2.{method} {bucket}/{detail}" if bucket else f"r2.{method} {detail}".rstrip()
+        return await self._injector.around(self._life, targets, where, act)
+
+
+class FaultyQueues:
+    """See QueueDriver; duplicates and reorders as an at-least-once queue may."""
+
+    def __init__(self, inner: QueueDriver, injector: Injector, life: Life, clock: Clock) -> None:
+        self._inner = inner
+        self._injector = injector
+        self._life = life
+        self._clock = clock
+
+    async def send(self, queue: str, messages: Sequence[NewMessage]) -> None:
+        held_back = [self._hold_back(queue, message) for message in messages]
+        await self._call("send", queue, messages, lambda: self._inner.send(queue, held_back))
+
+    def _hold_back(self, queue: str, message: NewMessage) -> NewMessage:
+        targets = ("queues", f"queues.{queue}")
+        struck = self._injector.strikes("reorder", targets, f"queues.send {queue} {message.id}")
+        if struck is None:
+            return message
+        later = message.visible_at + struck[1].uniform(0, HOLD_BACK_SECONDS)
+        return NewMessage(
+            message.id, message.body, message.content_type, message.timestamp_ms, later
+        )
+
+    async def lease(
+        self, queue: str, limit: int, now: float, until: float, leased_max: int | None = None
+    ) -> Sequence[Message]:
+        return await self._call(
+            "lease", queue, (), lambda: self._inner.lease(queue, limit, now, until, leased_max)
+        )
+
+    async def ack(self, queue: str, lease_ids: Sequence[str]) -> int:
+        return await self._call("ack", queue, lease_ids, lambda: self._ack(queue, lease_ids))
+
+    async def _ack(self, queue: str, lease_ids: Sequence[str]) -> int:
+        targets = ("queues", f"queues.{queue}")
+        again = [
+            each
+            for each in lease_ids
+            if self._injector.strikes("duplicate", targets, f"queues.ack {queue}")
+        ]
+        if again:
+            await self._inner.release(queue, again, self._clock.now())
+        rest = [each for each in lease_ids if each not in again]
+        return len(again) + await self._inner.ack(queue, rest)
+
+    async def release(self, queue: str, lease_ids: Sequence[str], visible_at: float) -> int:
+        return await self._call(
+            "release",
+            queue,
+            lease_ids,
+            lambda: self._inner.release(queue, lease_ids, visible_at),
+        )
+
+    async def move(self, queue: str, lease_ids: Sequence[str], to: str, now: float) -> int:
+        return await self._call(
+            "move", queue, lease_ids, lambda: self._inner.move(queue, lease_ids, to, now)
+        )
+
+    async def redrive(self, queue: str, to: str, limit: int, now: float) -> int:
+        return await self._call(
+            "redrive", queue, (), lambda: self._inner.redrive(queue, to, limit, now)
+        )
+
+    async def peek(self, queue: str, limit: int) -> Sequence[Message]:
+        return await self._call("peek", queue, (), lambda: self._inner.peek(queue, limit))
+
+    async def depth(self, queue: str) -> Depth:
+        return await self._call("depth", queue, (), lambda: self._inner.depth(queue))
+
+    async def purge(self, queue: str) -> int:
+        return await self._call("purge", queue, (), lambda: self._inner.purge(queue))
+
+    async def expire(self, queue: str, before_ms: int) -> int:
+        return await self._call("expire", queue, (), lambda: self._inner.expire(queue, before_ms))
+
+    async def names(self) -> Sequence[str]:
+        self._life.check()
+        return await self._inner.names()
+
+    async def changed_elsewhere(self) -> str:
+        self._life.check()
+        return await self._inner.changed_elsewhere()
+
+    async def _call(
+        self,
+        method: str,
+        queue: str,
+        messages: Sequence[object],
+        act: Callable[[], Awaitable[_Result]],
+    ) -> _Result:
+        targets = ("queues", f"queues.{method}", f"queues.{queue}")
+        count = f" x{len(messages)}" if messages else ""
+        where = f"queues.{method} {queue}{count}"
+        return await self._injector.around(self._life, targets, where, act)
+
+
+class FaultyClickHouse:
+    """See ClickHouseDriver."""
+
+    def __init__(self, inner: ClickHouseDriver, injector: Injector, life: Life) -> None:
+        self._inner = inner
+        self._injector = injector
+        self._life = life
+
+    async def execute(self, statement: Statement) -> Answer:
+        kind = "insert" if statements.as_insert(statement.sql) is not None else "query"
+        targets = ("clickhouse", f"clickhouse.{kind}")
+        where = f"clickhouse.{kind} {' '.join(statement.sql.split())[:60]}"
+        return await self._injector.around(
+            self._life, targets, where, lambda: self._inner.execute(statement)
+        )
+
+
+_r2: type[R2Driver] = FaultyR2
+_queues: type[QueueDriver] = FaultyQueues
+_clickhouse: type[ClickHouseDriver] = FaultyClickHouse

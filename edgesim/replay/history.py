@@ -1,0 +1,235 @@
+"""What really happened in a replay, seen from closest to the stores: for checkers and latencies.
+
+Counts are always kept.  Which records, objects and messages they were is kept in ``detail`` only,
+as 8-byte digests and ids, since a fixture may be larger than memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import msgspec
+
+from edgesim.clock import Clock
+from edgesim.replay.latencies import Latencies
+
+_CROCKFORD = {char: value for value, char in enumerate("0123456789ABCDEFGHJKMNPQRSTVWXYZ")}
+
+
+class Flow(msgspec.Struct):
+    """What went through one stage.  Which of the counts mean something depends on the stage."""
+
+    entered: int = 0
+    left: int = 0
+    lost: int = 0
+    retried: int = 0
+    dead: int = 0
+    latencies: Latencies = msgspec.field(default_factory=Latencies)
+
+
+class Sent(msgspec.Struct):
+    """A message since it was sent; ``due`` is when it may be delivered (Unix seconds)."""
+
+    queue: str
+    body: bytes
+    due: float
+    acked: bool = False
+
+
+class History:
+    """Written by the observers, read by checkers and the report."""
+
+    def __init__(self, clock: Clock, *, detail: bool) -> None:
+        self.detail = detail
+        self.pipelines: dict[str, Flow] = {}
+        self.buckets: dict[str, Flow] = {}
+        self.queues: dict[str, Flow] = {}
+        self.tails: dict[str, Flow] = {}
+        self.clickhouse = Flow()
+        self.whole_chain: dict[str, Latencies] = {}
+        """By Pipeline: from a record's acceptance to its object's message acknowledged."""
+        self.invocations: dict[str, Counter[str]] = {}
+        self.attempted: dict[str, Counter[bytes]] = {}
+        self.accepted: dict[str, Counter[bytes]] = {}
+        self.messages: dict[str, Sent] = {}
+        self.objects: dict[tuple[str, str], str] = {}
+        self.inserts: dict[str, dict[str, int]] = {}
+        """Rows by deduplication token, by table, of the inserts that happened."""
+        self.untokened: set[str] = set()
+        """Tables that also had inserts without a token."""
+        self.traces_lost_by_kills = 0
+        self._clock = clock
+        self._waiting: dict[str, list[tuple[float, int]]] = {}
+        self._in_object: dict[tuple[str, str], tuple[str, list[tuple[float, int]]]] = {}
+        self._sent_at: dict[str, tuple[float, tuple[str, str] | None]] = {}
+
+    # --- Pipelines ---
+
+    def sending(self, pipeline: str, records: Any) -> None:
+        """A Worker hands records to a Pipeline."""
+        if self.detail and isinstance(records, list):
+            self.attempted.setdefault(pipeline, Counter()).update(map(digest, records))
+
+    def accepted_by(self, pipeline: str, records: list[Any]) -> None:
+        """The Pipeline has them: from here on none may be lost."""
+        flow = self.pipelines.setdefault(pipeline, Flow())
+        flow.entered += len(records)
+        self._waiting.setdefault(pipeline, []).append((self._clock.now(), len(records)))
+        if self.detail:
+            self.accepted.setdefault(pipeline, Counter()).update(map(digest, records))
+
+    def pipeline_object(self, pipeline: str, bucket: str, key: str) -> None:
+        """A Pipeline's object is stored; its records are those sent before its key was decided."""
+        sealed_ms = _ulid_ms(key)
+        flow = self.pipelines.setdefault(pipeline, Flow())
+        waiting = self._waiting.get(pipeline, [])
+        inside = [each for each in waiting if int(each[0] * 1000) <= sealed_ms]
+        self._waiting[pipeline] = waiting[len(inside) :]
+        now = self._clock.now()
+        for at, count in inside:
+            flow.left += count
+            flow.latencies.add(now - at, count)
+        self._in_object[bucket, key] = (pipeline, inside)
+
+    # --- R2 ---
+
+    def put(self, bucket: str, key: str, etag: str) -> None:
+        """An object is stored."""
+        self.buckets.setdefault(bucket, Flow()).entered += 1
+        if self.detail:
+            self.objects[bucket, key] = etag
+
+    def deleted(self, bucket: str, keys: Sequence[str]) -> None:
+        """Objects are gone."""
+        for key in keys:
+            self.objects.pop((bucket, key), None)
+
+    # --- Queues ---
+
+    def sent(self, queue: str, message_id: str, body: bytes, due: float) -> None:
+        """A message is in its queue."""
+        self.queues.setdefault(queue, Flow()).entered += 1
+        now = self._clock.now()
+        subject = notified(body)
+        if subject is not None:
+            bucket = self.buckets.setdefault(subject[0], Flow())
+            bucket.left += 1
+        self._sent_at[message_id] = (now, subject)
+        if self.detail:
+            self.messages[message_id] = Sent(queue, body, due)
+
+    def acked(self, queue: str, message_id: str) -> None:
+        """A message is gone for good; an ack that is repeated finds nothing."""
+        if message_id not in self._sent_at:
+            return
+        flow = self.queues.setdefault(queue, Flow())
+        flow.left += 1
+        at, subject = self._sent_at.pop(message_id)
+        flow.latencies.add(self._clock.now() - at)
+        if subject in self._in_object:
+            self._arrived(subject)
+        if message_id in self.messages:
+            self.messages[message_id].acked = True
+
+    def _arrived(self, subject: tuple[str, str]) -> None:
+        pipeline, inside = self._in_object.pop(subject)
+        latencies = self.whole_chain.setdefault(pipeline, Latencies())
+        now = self._clock.now()
+        for at, count in inside:
+            latencies.add(now - at, count)
+
+    def released(self, queue: str, ids: Sequence[str], due: float) -> None:
+        """Messages wait for another delivery."""
+        self.queues.setdefault(queue, Flow()).retried += len(ids)
+        for message_id in ids:
+            if message_id in self.messages:
+                self.messages[message_id].due = due
+
+    def moved(self, queue: str, message_id: str, to: str) -> None:
+        """A message is in another queue; a move that is repeated finds nothing."""
+        sent = self.messages.get(message_id)
+        if sent is not None and sent.queue != queue:
+            return
+        self.queues.setdefault(queue, Flow()).dead += 1
+        self.queues.setdefault(to, Flow()).entered += 1
+        if sent is not None:
+            sent.queue, sent.due = to, self._clock.now()
+
+    def due(self, queues: Collection[str], until: float) -> int:
+        """Messages of those queues that are to be delivered before then, leased or not.
+
+        A lease whose answer was lost is nobody's, and the store alone cannot tell: its message
+        comes back when the lease is over.
+        """
+        return sum(
+            not sent.acked and sent.queue in queues and sent.due < until
+            for sent in self.messages.values()
+        )
+
+    def dropped(self, queue: str, count: int) -> None:
+        """Messages were purged, or outlived their retention."""
+        if count:
+            self.queues.setdefault(queue, Flow()).lost += count
+
+    # --- the rest ---
+
+    def invoked(self, worker: str, outcome: str) -> None:
+        """An invocation has ended."""
+        self.invocations.setdefault(worker, Counter())[outcome] += 1
+
+    def traced(self, worker: str, ages: Sequence[float], *, delivered: bool) -> None:
+        """A Tail Worker has been given traces; ``ages`` are seconds since their events began."""
+        flow = self.tails.setdefault(worker, Flow())
+        flow.entered += len(ages)
+        if delivered:
+            flow.left += len(ages)
+        else:
+            flow.lost += len(ages)
+        for age in ages:
+            flow.latencies.add(age)
+
+    def inserted(self, table: str, token: str | None, rows: int) -> None:
+        """An INSERT happened."""
+        if token is None:
+            self.untokened.add(table)
+        else:
+            self.inserts.setdefault(table, {}).setdefault(token, rows)
+
+
+def digest(record: Any) -> bytes:
+    """8 bytes that tell records apart, whatever the order of their keys."""
+    encoded = msgspec.json.encode(record, order="deterministic")
+    return hashlib.blake2b(encoded, digest_size=8).digest()
+
+
+def _ulid_ms(key: str) -> int:
+    """The time in the ULID that a Pipeline's key ends in, Unix milliseconds."""
+    ulid = key.rpartition("/")[2].partition(".")[0][:10]
+    value = 0
+    for char in ulid:
+        value = value << 5 | _CROCKFORD[char]
+    return value
+
+
+class _Subject(msgspec.Struct):
+    key: str
+
+
+class _Notification(msgspec.Struct):
+    bucket: str
+    object: _Subject
+
+
+_decode: Callable[[bytes], _Notification] = msgspec.json.Decoder(_Notification).decode
+
+
+def notified(body: bytes) -> tuple[str, str] | None:
+    """Bucket and key that a message tells of; None for one that is no notification."""
+    try:
+        told = _decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    return told.bucket, told.object.key

@@ -1,0 +1,246 @@
+"""Wrappers that write down what their store or isolate did, closest to it: below every fault.
+
+A caller that was told of a failure, or told nothing, may have had its way all the same; here is
+known whether it had.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any
+
+from edgesim.clickhouse import statements
+from edgesim.clickhouse.compression import Gunzip
+from edgesim.clickhouse.driver import Answer, Statement
+from edgesim.clock import Clock
+from edgesim.isolates.driver import Host, Isolates
+from edgesim.isolates.wire import Call, Done, Invoke, Log, Respond
+from edgesim.model import Body, Message, R2Object, Stream, iterate
+from edgesim.queues.driver import NewMessage, QueueDriver
+from edgesim.r2.driver import ANYTHING, Expected, Finished, Outgoing, R2Driver
+from edgesim.replay.history import History
+
+_TOKEN = "insert_deduplication_token"  # noqa: S105 (a setting's name)
+_PIPELINE_KEY = re.compile(r"event_date=[\d-]+/hr=\d\d/[0-9A-Z]{26}\.json(\.gz)?$")
+_INTO = re.compile(r"\s*INSERT\s+INTO\s+(?:TABLE\s+)?([\w.`\"]+)", re.IGNORECASE)
+
+
+class _Observer:
+    """What is not observed goes straight through."""
+
+    def __init__(self, inner: Any, history: History) -> None:
+        self._inner = inner
+        self._history = history
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+class ObservedR2(_Observer):
+    """Puts and deletes; ``pipelines`` has bucket and key prefix of each Pipeline."""
+
+    def __init__(
+        self, inner: R2Driver, history: History, pipelines: Mapping[str, tuple[str, str]]
+    ) -> None:
+        super().__init__(inner, history)
+        self._pipelines = pipelines
+
+    async def put(
+        self,
+        bucket: str,
+        key: str,
+        body: AsyncIterator[bytes],
+        finish: Callable[[], Finished],
+        expected: Expected = ANYTHING,
+    ) -> bool:
+        stored: list[R2Object] = []
+
+        def finished() -> Finished:
+            result = finish()
+            stored.append(result.object)
+            return result
+
+        if not await self._inner.put(bucket, key, body, finished, expected):
+            return False
+        self._history.put(bucket, key, stored[0].etag)
+        if (found := _PIPELINE_KEY.search(key)) is not None:
+            for pipeline, place in self._pipelines.items():
+                if place == (bucket, key[: found.start()]):
+                    self._history.pipeline_object(pipeline, bucket, key)
+        return True
+
+    async def delete(
+        self, bucket: str, keys: Sequence[str], outbox: Callable[[R2Object], Sequence[Outgoing]]
+    ) -> None:
+        await self._inner.delete(bucket, keys, outbox)
+        self._history.deleted(bucket, keys)
+
+
+class ObservedQueues(_Observer):
+    """Where every message is, by the lease that counts: a later one takes its place."""
+
+    def __init__(self, inner: QueueDriver, history: History) -> None:
+        super().__init__(inner, history)
+        self._leased: dict[str, str] = {}  # lease id -> message id
+        self._leases: dict[str, str] = {}  # message id -> its latest lease id
+
+    async def send(self, queue: str, messages: Sequence[NewMessage]) -> None:
+        await self._inner.send(queue, messages)
+        for message in messages:
+            self._history.sent(queue, message.id, message.body, message.visible_at)
+
+    async def lease(
+        self, queue: str, limit: int, now: float, until: float, leased_max: int | None = None
+    ) -> Sequence[Message]:
+        leased: Sequence[Message] = await self._inner.lease(queue, limit, now, until, leased_max)
+        for message in leased:
+            self._leased.pop(self._leases.get(message.id, ""), None)
+            self._leased[message.lease_id] = message.id
+            self._leases[message.id] = message.lease_id
+        return leased
+
+    def _end(self, lease_ids: Sequence[str]) -> list[str]:
+        """The messages whose leases these are, unless they have ended before."""
+        ids = [self._leased.pop(each) for each in lease_ids if each in self._leased]
+        for each in ids:
+            del self._leases[each]
+        return ids
+
+    async def ack(self, queue: str, lease_ids: Sequence[str]) -> int:
+        count: int = await self._inner.ack(queue, lease_ids)
+        for each in self._end(lease_ids):
+            self._history.acked(queue, each)
+        return count
+
+    async def release(self, queue: str, lease_ids: Sequence[str], visible_at: float) -> int:
+        count: int = await self._inner.release(queue, lease_ids, visible_at)
+        # The lease still counts, until somebody takes the message anew.
+        ids = [self._leased[each] for each in lease_ids if each in self._leased]
+        self._history.released(queue, ids, visible_at)
+        return count
+
+    async def move(self, queue: str, lease_ids: Sequence[str], to: str, now: float) -> int:
+        count: int = await self._inner.move(queue, lease_ids, to, now)
+        for each in self._end(lease_ids):
+            self._history.moved(queue, each, to)
+        return count
+
+    async def redrive(self, queue: str, to: str, limit: int, now: float) -> int:
+        oldest = await self._inner.peek(queue, limit)
+        count: int = await self._inner.redrive(queue, to, limit, now)
+        for message in oldest[:count]:
+            self._history.moved(queue, message.id, to)
+        return count
+
+    async def purge(self, queue: str) -> int:
+        count: int = await self._inner.purge(queue)
+        self._history.dropped(queue, count)
+        return count
+
+    async def expire(self, queue: str, before_ms: int) -> int:
+        count: int = await self._inner.expire(queue, before_ms)
+        self._history.dropped(queue, count)
+        return count
+
+
+class ObservedClickHouse(_Observer):
+    """Inserts, with their rows where the history keeps details."""
+
+    async def execute(self, statement: Statement) -> Answer:
+        insert = statements.as_insert(statement.sql)
+        found = _INTO.match(statement.sql)
+        if insert is None or found is None:
+            answer: Answer = await self._inner.execute(statement)
+            return answer
+        flow = self._history.clickhouse
+        flow.entered += 1
+        rows = _Rows()
+        if self._history.detail:
+            statement.data = rows.counted(statement)
+        try:
+            answer = await self._inner.execute(statement)
+        except Exception:
+            flow.retried += 1
+            raise
+        flow.left += 1
+        self._history.inserted(found[1], statement.settings.get(_TOKEN), rows.count)
+        return answer
+
+
+class _Rows:
+    """Counts the lines of an insert's data on their way to the database."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def counted(self, statement: Statement) -> Stream:
+        length = statement.data.length if isinstance(statement.data, Stream) else None
+        return Stream(self._through(statement.data, statement.encoding == "gzip"), length)
+
+    async def _through(self, data: Body, packed: bool) -> AsyncIterator[bytes]:
+        member = Gunzip()
+        async for chunk in iterate(data):
+            self.count += (member.feed(chunk) if packed else chunk).count(b"\n")
+            yield chunk
+
+
+class ObservedIsolates(Isolates):
+    """Invocations, records on their way to Pipelines, traces on their way to Tail Workers.
+
+    The outermost wrapper: an outcome is known with what faults made of it, while the host that goes
+    in from here is the one closest to the platform.
+    """
+
+    def __init__(
+        self,
+        worker: str,
+        inner: Isolates,
+        pipelines: Mapping[str, str],
+        history: History,
+        clock: Clock,
+    ) -> None:
+        self.handlers = inner.handlers
+        self.guards = inner.guards
+        self.lost = inner.lost
+        self._worker = worker
+        self._inner = inner
+        self._pipelines = pipelines
+        self._history = history
+        self._clock = clock
+
+    async def invoke(self, invoke: Invoke, host: Host) -> Done:
+        """See Isolates."""
+        begun = self._clock.now()
+        done = await self._inner.invoke(invoke, _ObservedHost(host, self._pipelines, self._history))
+        self._history.invoked(self._worker, done.outcome)
+        if invoke.handler == "tail":
+            ages = [begun - item["eventTimestamp"] / 1000 for item in invoke.event]
+            self._history.traced(self._worker, ages, delivered=done.outcome == "ok")
+        return done
+
+
+class _ObservedHost(Host):
+    def __init__(self, inner: Host, pipelines: Mapping[str, str], history: History) -> None:
+        self.depth = inner.depth
+        self._inner = inner
+        self._pipelines = pipelines
+        self._history = history
+
+    async def call(self, call: Call) -> Any:
+        pipeline = self._pipelines.get(call.binding)
+        if pipeline is None or call.method != "send":
+            return await self._inner.call(call)
+        records: Any = call.args[0] if call.args else None
+        self._history.sending(pipeline, records)
+        value = await self._inner.call(call)
+        self._history.accepted_by(pipeline, records)
+        return value
+
+    def log(self, log: Log) -> None:
+        """See Host."""
+        self._inner.log(log)
+
+    def respond(self, response: Respond) -> None:
+        """See Host."""
+        self._inner.respond(response)

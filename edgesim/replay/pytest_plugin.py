@@ -1,0 +1,90 @@
+"""The ``edgesim`` fixture: a project in virtual time, for its own tests.
+
+    async def test_a_kill_arrives(edgesim):
+        answer = await edgesim.fetch(json={"event": "kill", "player_id": "p1", "ts": 0})
+        assert answer.status == 200
+        await edgesim.advance(92)
+        assert await edgesim.sql("SELECT count() FROM events") == [[1]]
+
+A test that takes the fixture is a coroutine and runs on an event loop of its own, in which 90 s
+pass at once.  Every test begins with empty stores.  ``@pytest.mark.edgesim(project=..., seed=...,
+isolation=..., faults=..., start=...)`` says what is different for one; ``edgesim_project`` in
+pytest's configuration is the folder of edgesim.toml.
+
+pytest loads it in every project that has edgesim installed, so it imports the rest when it is used.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from edgesim.replay.testing import Engine, Project
+
+_numbers = itertools.count(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``edgesim_project``."""
+    parser.addini("edgesim_project", "folder of edgesim.toml (default: the rootdir, or workers/)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The marker."""
+    config.addinivalue_line(
+        "markers",
+        "edgesim(project, seed, isolation, faults, start): how the `edgesim` fixture is made",
+    )
+
+
+@pytest.fixture(scope="session")
+def edgesim_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """The database engine of all tests, started by the first statement of any."""
+    from edgesim.replay.testing import Engine
+
+    engine = Engine(tmp_path_factory.mktemp("edgesim") / "clickhouse")
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def edgesim(request: pytest.FixtureRequest, tmp_path: Path, edgesim_engine: Engine) -> Project:
+    """The project that the test is of."""
+    from edgesim.replay.testing import Project
+
+    if not inspect.iscoroutinefunction(request.function):
+        pytest.fail("a test with the `edgesim` fixture must be `async def`", pytrace=False)
+    marker = request.node.get_closest_marker("edgesim")
+    options = dict(marker.kwargs) if marker else {}
+    folder = options.pop("project", None) or request.config.getini("edgesim_project")
+    return Project(
+        _folder(request.config.rootpath, folder),
+        tmp_path / ".edgesim",
+        edgesim_engine,
+        f"test_{next(_numbers)}",
+        **options,
+    )
+
+
+def _folder(root: Path, named: str) -> Path:
+    if named:
+        return root / named
+    return root if (root / "edgesim.toml").is_file() else root / "workers"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a coroutine test that takes the fixture on its project's own loop."""
+    project: Any = pyfuncitem.funcargs.get("edgesim")
+    if project is None or not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    names = pyfuncitem._fixtureinfo.argnames  # noqa: SLF001 (as pytest's own call does)
+    arguments = {name: pyfuncitem.funcargs[name] for name in names}
+    project.run(pyfuncitem.obj, arguments)
+    return True

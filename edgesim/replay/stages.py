@@ -1,0 +1,68 @@
+"""The stages of a replay as rows of one table."""
+
+from __future__ import annotations
+
+import msgspec
+
+from edgesim.replay.history import Flow
+from edgesim.replay.latencies import Latencies, Percentiles
+from edgesim.replay.world import World
+
+
+class Stage(msgspec.Struct, frozen=True):
+    """What went in and came out; None where the word means nothing for the stage.
+
+    Latencies are virtual time: requests from arrival to answer, traces from their event to their
+    delivery, records from acceptance to the object, messages from sending to acknowledgement; and
+    ``end to end`` from a record's acceptance to the acknowledgement of its object's message.
+    """
+
+    name: str
+    entered: int
+    left: int
+    lost: int | None = None
+    retried: int | None = None
+    dead: int | None = None
+    latency: Percentiles | None = None
+
+
+def stages(world: World, requests: int, answered: int, latencies: Latencies) -> list[Stage]:
+    """Along the way of the data."""
+    history = world.history
+    rows = [
+        Stage(
+            world.project.entry,
+            requests,
+            answered,
+            lost=requests - answered,
+            latency=latencies.percentiles(),
+        )
+    ]
+    rows += [
+        _stage(f"tail {name}", flow, lost=flow.lost) for name, flow in sorted(history.tails.items())
+    ]
+    rows += [_stage(f"pipeline {name}", flow) for name, flow in sorted(history.pipelines.items())]
+    rows += [_stage(f"bucket {name}", flow) for name, flow in sorted(history.buckets.items())]
+    rows += [
+        _stage(f"queue {name}", flow, lost=flow.lost, retried=flow.retried, dead=flow.dead)
+        for name, flow in sorted(history.queues.items())
+    ]
+    if history.clickhouse.entered:
+        rows.append(_stage("inserts", history.clickhouse, retried=history.clickhouse.retried))
+    for name, chain in sorted(history.whole_chain.items()):
+        flow = history.pipelines[name]
+        rows.append(
+            Stage(f"end to end {name}", flow.entered, flow.left, latency=chain.percentiles())
+        )
+    return rows
+
+
+def _stage(
+    name: str,
+    flow: Flow,
+    *,
+    lost: int | None = None,
+    retried: int | None = None,
+    dead: int | None = None,
+) -> Stage:
+    return Stage(name, flow.entered, flow.left, lost, retried, dead, flow.latencies.percentiles())

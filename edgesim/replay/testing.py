@@ -1,0 +1,251 @@
+"""What a test holds by the ``edgesim`` fixture: a project that it can send to, wait for, look into.
+
+Queues and buckets are in memory; the write-ahead logs of Pipelines are in the test's own folder.
+"""
+
+from __future__ import annotations
+
+import json as json_module
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import msgspec
+
+from edgesim.clickhouse.chdb import ChdbClickHouse
+from edgesim.config import load_project
+from edgesim.config.project import DEFAULT, Overrides
+from edgesim.errors import RunError, first_error
+from edgesim.model import Headers, HttpRequest, HttpResponse, TraceItem, read_all
+from edgesim.queues.producer import Queue
+from edgesim.r2.bucket import Bucket
+from edgesim.replay import faults
+from edgesim.replay.expectations import read_lines
+from edgesim.replay.faults.injector import Fired, Injector
+from edgesim.replay.fixture import ORIGIN, unix_time
+from edgesim.replay.history import History
+from edgesim.replay.network import Network
+from edgesim.replay.runner import QUIET_SECONDS, START
+from edgesim.replay.shared_database import database
+from edgesim.replay.virtual_clock import VirtualClock
+from edgesim.replay.virtual_loop import VirtualLoop
+from edgesim.replay.world import World, check_deterministic, open_world, targets_of
+
+
+class Engine:
+    """The embedded ClickHouse of a test session."""
+
+    def __init__(self, path: Path) -> None:
+        self.driver = ChdbClickHouse(path)
+
+    def close(self) -> None:
+        """End it, if it was ever started."""
+        make_loop: Callable[[], VirtualLoop] = partial(VirtualLoop, 0, START)
+        anyio.run(self.driver.close, backend_options={"loop_factory": make_loop})
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a Worker answered."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        """The body, as UTF-8."""
+        return self.body.decode()
+
+    def json(self) -> Any:
+        """The body, parsed."""
+        return json_module.loads(self.body)
+
+
+class _Traces:
+    def __init__(self) -> None:
+        self.items: list[TraceItem] = []
+
+    def add(self, item: TraceItem) -> None:
+        self.items.append(item)
+
+
+class Project:
+    """A project in virtual time."""
+
+    def __init__(
+        self,
+        folder: Path,
+        state: Path,
+        engine: Engine,
+        name: str,
+        *,
+        seed: int = 0,
+        isolation: str = "inline",
+        faults: str = "",
+        start: str | None = None,
+    ) -> None:
+        overrides = Overrides(
+            state=state, isolation={DEFAULT: isolation}, r2="memory:", queues="memory:"
+        )
+        self.project = load_project(folder, overrides)
+        check_deterministic(self.project)
+        self._engine = engine
+        self._name = name
+        self._seed = seed
+        self._start = START if start is None else unix_time(start, "start")
+        self._faults = faults
+        self._traces = _Traces()
+        self._network = Network()
+        self._world: World | None = None
+
+    def run(self, test: Callable[..., Coroutine[Any, Any, None]], arguments: Any) -> None:
+        """Run a test in it, from empty stores."""
+        loops: list[VirtualLoop] = []
+
+        def make_loop() -> VirtualLoop:
+            loops.append(VirtualLoop(self._seed, self._start))
+            return loops[0]
+
+        async def main() -> None:
+            await self._run(loops[0], test, arguments)
+
+        try:
+            anyio.run(main, backend_options={"loop_factory": make_loop})
+        except BaseExceptionGroup as group:
+            # What the test raised, or the one line that says what is wrong with the project.
+            raise first_error(group) or _only(group) from None
+
+    async def _run(self, loop: VirtualLoop, test: Callable[..., Any], arguments: Any) -> None:
+        clock = VirtualClock(loop, self._seed)
+        rules = faults.read(self._faults, targets_of(self.project)) if self._faults else []
+        async with database(self._engine.driver, self._name) as own:
+            self._world = World(
+                self.project,
+                clock,
+                Injector(rules, self._seed, clock),
+                History(clock, detail=True),
+                own,
+                self._network.fetch,
+                self._traces,
+            )
+            async with open_world(self._world):
+                await test(**arguments)
+
+    # --- what a test does ---
+
+    async def fetch(
+        self,
+        path: str = "/",
+        *,
+        method: str | None = None,
+        json: Any = None,
+        body: str | bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        worker: str | None = None,
+    ) -> Answer:
+        """A request from outside, to the entry Worker unless another is named.
+
+        GET, or POST where there is a body.  RunError if the platform was killed meanwhile.
+        """
+        sent: Headers = list((headers or {}).items())
+        content = body.encode() if isinstance(body, str) else body
+        if json is not None:
+            sent.append(("content-type", "application/json"))
+            content = json_module.dumps(json).encode()
+        url = path if path.startswith(("http://", "https://")) else ORIGIN + path
+        wanted = method or ("POST" if content else "GET")
+        response = await self.world.fetch(HttpRequest(wanted, url, sent, content), worker)
+        if response is None:
+            raise RunError("the platform was killed before it answered")
+        return Answer(response.status, response.headers, await read_all(response.body))
+
+    async def scheduled(self, worker: str, cron: str = "* * * * *") -> str:
+        """Run a scheduled handler now; its outcome."""
+        return await self.world.simulator.scheduled(worker, cron)
+
+    async def advance(self, seconds: float) -> None:
+        """Let so much time pass; everything that is due meanwhile happens."""
+        await anyio.sleep(seconds)
+
+    async def settle(self, seconds: float = QUIET_SECONDS) -> None:
+        """Let time pass until nothing is on its way; AssertionError if that does not come."""
+        if not await self.world.quiet(seconds):
+            raise AssertionError(f"something is still on its way after {seconds:.0f} s")
+
+    async def kill(self) -> None:
+        """End the platform as kill -9 does; it starts again by itself, on the same stores."""
+        await self.world.kill()
+        await self.world.until_up()
+
+    def fault(self, spec: str) -> None:
+        """From now on this goes wrong as well; times in the rules count from now."""
+        self.world.injector.add(faults.read(spec, targets_of(self.project)))
+
+    def outbound(
+        self, url: str, *, method: str = "GET", status: int = 200, json: Any = None, body: str = ""
+    ) -> None:
+        """What the internet answers to a request of a Worker."""
+        content = json_module.dumps(json) if json is not None else body
+        self._network.learn(method, url, HttpResponse(status, [], content.encode()))
+
+    # --- what a test looks into ---
+
+    @property
+    def world(self) -> World:
+        """The running project; RuntimeError outside a test."""
+        if self._world is None:
+            raise RuntimeError("the project runs while its test does, and not before")
+        return self._world
+
+    @property
+    def now(self) -> float:
+        """Virtual Unix seconds."""
+        return self.world.clock.now()
+
+    @property
+    def traces(self) -> list[TraceItem]:
+        """Finished invocations of all Workers, in order."""
+        return self._traces.items
+
+    @property
+    def faults(self) -> list[Fired]:
+        """The faults that struck."""
+        return self.world.injector.fired
+
+    def queue(self, name: str) -> Queue:
+        """A queue: ``send``, ``peek``, ``depth``, ``purge``."""
+        return self.world.simulator.queue(name)
+
+    def bucket(self, name: str) -> Bucket:
+        """A bucket: ``get``, ``put``, ``head``, ``list``, ``delete``."""
+        return self.world.simulator.bucket(name)
+
+    async def records(self, bucket: str, prefix: str = "") -> list[Any]:
+        """The records of all NDJSON objects in a bucket, unpacked and parsed."""
+        simulator = self.world.simulator
+        return [
+            json_module.loads(line)
+            async for found in simulator.objects(bucket, prefix)
+            for line in await read_lines(simulator, bucket, found.key)
+        ]
+
+    async def sql(self, statement: str) -> list[list[Any]]:
+        """The rows of a statement's answer; 64-bit integers are numbers."""
+        quoting = " SETTINGS output_format_json_quote_64bit_integers = 0"
+        answer = await self.world.ask(statement + quoting)
+        rows: list[list[Any]] = json_module.loads(answer)["data"]
+        return rows
+
+    async def stats(self) -> dict[str, Any]:
+        """Counters per stage."""
+        return await self.world.stats()
+
+
+def _only(group: BaseExceptionGroup) -> BaseException:
+    """The one exception inside, if there is only one."""
+    leaf: BaseException = group
+    while isinstance(leaf, BaseExceptionGroup) and len(leaf.exceptions) == 1:
+        leaf = leaf.exceptions[0]
+    return leaf

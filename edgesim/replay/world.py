@@ -1,0 +1,339 @@
+"""A project in virtual time: its Simulator over watched and faulty stores, through kills and all.
+
+A kill ends the platform between two steps of its tasks, with nothing finished: what it still tries
+afterwards has no effect, what it held in memory is gone.  The stores that would outlive a process
+(everything but ``memory:``) are closed and opened again.  The database is a server of its own, also
+where it is embedded, and goes on.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any
+from urllib.parse import quote
+
+import anyio
+
+from edgesim import backends, urls
+from edgesim.backends import Backends
+from edgesim.clickhouse import driver as clickhouse_driver
+from edgesim.clickhouse.driver import ClickHouseDriver
+from edgesim.clickhouse.gateway import Gateway
+from edgesim.clock import Clock
+from edgesim.config import Environment, Project
+from edgesim.errors import RunError, UsageError
+from edgesim.isolates import driver as isolates_driver
+from edgesim.isolates.driver import Isolates
+from edgesim.model import HttpRequest, HttpResponse, WorkerSpec, read_all
+from edgesim.queues import driver as queues_driver
+from edgesim.queues.driver import QueueDriver
+from edgesim.r2 import driver as r2_driver
+from edgesim.r2.driver import R2Driver
+from edgesim.replay.faults.injector import Injector, Life
+from edgesim.replay.faults.isolates import FaultyIsolates
+from edgesim.replay.faults.language import Rule
+from edgesim.replay.faults.stores import (
+    QUEUE_METHODS,
+    R2_METHODS,
+    FaultyClickHouse,
+    FaultyQueues,
+    FaultyR2,
+)
+from edgesim.replay.history import History
+from edgesim.replay.observers import (
+    ObservedClickHouse,
+    ObservedIsolates,
+    ObservedQueues,
+    ObservedR2,
+)
+from edgesim.runtime.invocation import Fetch
+from edgesim.runtime.tail import TraceSink
+from edgesim.simulator import Simulator, isolates_of, open_simulator
+
+QUIET_POLL_SECONDS = 1.0
+
+
+class World:
+    """A project that lives in virtual time.  Made by ``open_world``."""
+
+    def __init__(
+        self,
+        project: Project,
+        clock: Clock,
+        injector: Injector,
+        history: History,
+        database: ClickHouseDriver,
+        network: Fetch | None = None,
+        traces: TraceSink | None = None,
+    ) -> None:
+        self.project = project
+        self.clock = clock
+        self.injector = injector
+        self.history = history
+        self.started = clock.now()
+        self._database = database
+        self._network = network
+        self._traces = traces
+        self._open_isolates = isolates_of(project)
+        self._consumed = {
+            each.queue
+            for worker in project.workers.values()
+            for each in worker.settings.queues.consumers
+        }
+        self._durable = urls.scheme_of(project.backends.r2) != "memory"
+        self._simulator: Simulator | None = None
+        self._up = anyio.Event()
+        self._life = Life()
+        self._scope = anyio.CancelScope()
+        self._ended = anyio.Event()
+        self._totals: dict[str, Any] = {}
+
+    @property
+    def simulator(self) -> Simulator:
+        """The Simulator of this life; RunError between two lives."""
+        if self._simulator is None:
+            raise RunError("the platform is just starting")
+        return self._simulator
+
+    async def until_up(self) -> Simulator:
+        """The Simulator, once there is one."""
+        while self._simulator is None:
+            await self._up.wait()
+        return self._simulator
+
+    async def fetch(self, request: HttpRequest, worker: str | None = None) -> HttpResponse | None:
+        """A request from outside; None if the platform was killed before it answered."""
+        simulator = await self.until_up()
+        life = self._life
+        response = await simulator.fetch(request, worker)
+        return None if life.killed else response
+
+    async def quiet(self, seconds: float) -> bool:
+        """Let time pass until nothing is on its way; False if that took longer than ``seconds``.
+
+        Windows end and retries come when they are due, and nothing is hurried.
+        """
+        deadline = self.clock.now() + seconds
+        while self.clock.now() < deadline:
+            if await self.is_quiet(deadline):
+                return True
+            await anyio.sleep(QUIET_POLL_SECONDS)
+        return False
+
+    async def is_quiet(self, deadline: float) -> bool:
+        """Whether nothing is on its way that is due before ``deadline`` (Unix seconds)."""
+        if self._simulator is None or self.history.due(self._consumed, deadline):
+            return False
+        with self.injector.calm():
+            return await self._simulator.is_quiet(deadline)
+
+    async def ask(self, statement: str) -> str:
+        """The database's answer, in JSONCompact; RunError for an error of its."""
+        url = f"http://clickhouse/?default_format={quote('JSONCompact')}"
+        request = HttpRequest("POST", url, [], statement.encode())
+        answer = await self.simulator.clickhouse(request)
+        text = (await read_all(answer.body)).decode("utf-8", "replace")
+        if answer.status != 200:
+            raise RunError(f"{statement}: {text.strip()}")
+        return text
+
+    async def stats(self) -> dict[str, Any]:
+        """The Simulator's own counters, summed over all lives, and what is stored now.
+
+        Without the bytes stored: how well gzip does depends on words that differ between Python's
+        versions (those of its own error messages), and a report must not.
+        """
+        with self.injector.calm():
+            stats = await self.simulator.stats()
+        for bucket in stats["r2"].values():
+            del bucket["bytes"]
+        total: dict[str, Any] = _sum(self._totals, stats)
+        return total
+
+    async def kill(self) -> None:
+        """End the platform now, as kill -9 does; the next life begins by itself."""
+        simulator = await self.until_up()
+        with self.injector.calm():
+            stats = await simulator.stats()
+        self.history.traces_lost_by_kills += stats["tail"]["pending"]
+        self._totals = _sum(self._totals, _counters(stats))
+        self._life.killed = True
+        self._show(None)
+        simulator.abandon()
+        self._scope.cancel()
+
+    def end(self) -> None:
+        """Close the platform, in order."""
+        self._ended.set()
+
+    async def live(self) -> None:
+        """One life after another, until ``end``."""
+        async with AsyncExitStack() as lasting:
+            kept = None
+            if not self._durable:
+                kept = await self._open_stores(lasting)
+            while not self._ended.is_set():
+                self._life = life = Life()
+                async with AsyncExitStack() as stack:
+                    r2, queues = kept or await self._open_stores(stack)
+                    with anyio.CancelScope() as self._scope:
+                        try:
+                            await self._one_life(self._wrapped(r2, queues, life), life)
+                        except Exception:
+                            if not life.killed:  # what a killed platform still raises is nothing
+                                raise
+
+    async def _open_stores(self, stack: AsyncExitStack) -> tuple[R2Driver, QueueDriver]:
+        environment = Environment.read()
+        r2 = await stack.enter_async_context(
+            backends.open_r2(self.project, environment, self.clock)
+        )
+        queues = await stack.enter_async_context(
+            backends.open_queues(self.project, environment, self.clock)
+        )
+        return r2, queues
+
+    def _wrapped(self, r2: R2Driver, queues: QueueDriver, life: Life) -> Backends:
+        places = {
+            name: (pipeline.bucket, f"{prefix}/" if (prefix := pipeline.prefix.strip("/")) else "")
+            for name, pipeline in self.project.account.pipelines.items()
+        }
+        watched_r2: Any = ObservedR2(r2, self.history, places)
+        watched_queues: Any = ObservedQueues(queues, self.history)
+        watched_database: Any = ObservedClickHouse(self._database, self.history)
+        return Backends(
+            FaultyR2(watched_r2, self.injector, life),
+            FaultyQueues(watched_queues, self.injector, life, self.clock),
+            Gateway(FaultyClickHouse(watched_database, self.injector, life), self.project.schema),
+        )
+
+    async def _one_life(self, stores: Backends, life: Life) -> None:
+        def open_isolates(spec: WorkerSpec, clock: Clock) -> AbstractAsyncContextManager[Isolates]:
+            return self._isolates(spec, life)
+
+        async with open_simulator(
+            self.project,
+            stores,
+            self.clock,
+            open_isolates=open_isolates,
+            network=self._network,
+            traces=self._traces,
+        ) as simulator:
+            self._show(simulator)
+            try:
+                await self._ended.wait()
+            finally:
+                if self._simulator is simulator:
+                    self._show(None)
+
+    @asynccontextmanager
+    async def _isolates(self, spec: WorkerSpec, life: Life) -> AsyncIterator[Isolates]:
+        settings = self.project.workers[spec.name].settings
+        pipelines = {each.binding: each.target for each in settings.pipelines}
+        async with self._open_isolates(spec, self.clock) as inner:
+            faulty = FaultyIsolates(spec.name, inner, pipelines, self.injector, life, self.clock)
+            yield ObservedIsolates(spec.name, faulty, pipelines, self.history, self.clock)
+
+    def _show(self, simulator: Simulator | None) -> None:
+        self._simulator = simulator
+        if simulator is not None:
+            self._up.set()
+        else:
+            self._up = anyio.Event()
+
+
+@asynccontextmanager
+async def open_world(world: World) -> AsyncIterator[World]:
+    """Bring it to life; at the end the platform is closed in order."""
+    async with anyio.create_task_group() as living:
+        living.start_soon(world.live)
+        async with anyio.create_task_group() as kills:
+            for rule in world.injector.rules:
+                if rule.kind == "kill":
+                    kills.start_soon(_kill_at, world, rule)
+            await world.until_up()
+            yield world
+            kills.cancel_scope.cancel()  # what was due later is due no more
+        world.end()
+
+
+async def _kill_at(world: World, rule: Rule) -> None:
+    await anyio.sleep(world.started + rule.since - world.clock.now())
+    world.injector.note(rule, "platform")
+    await world.kill()
+
+
+def targets_of(project: Project) -> Mapping[str, Sequence[str]]:
+    """Every name that a fault rule may have in this project, by kind."""
+    queues = {
+        *(each.queue for w in project.workers.values() for each in w.settings.queues.consumers),
+        *(each.queue for w in project.workers.values() for each in w.settings.queues.producers),
+        *(rule.queue for bucket in project.account.r2.values() for rule in bucket.notifications),
+    }
+    bucket_names = {
+        *project.account.r2,
+        *(pipeline.bucket for pipeline in project.account.pipelines.values()),
+    }
+    return {
+        "r2": ["r2", *(f"r2.{name}" for name in (*R2_METHODS, *sorted(bucket_names)))],
+        "queues": ["queues", *(f"queues.{name}" for name in (*QUEUE_METHODS, *sorted(queues)))],
+        "clickhouse": ["clickhouse", "clickhouse.insert", "clickhouse.query"],
+        "pipelines": ["pipelines", *(f"pipelines.{name}" for name in project.account.pipelines)],
+        "workers": ["workers", *project.workers],
+        "platform": ["platform"],
+    }
+
+
+def check_deterministic(project: Project) -> None:
+    """UsageError for the first driver that cannot live in virtual time."""
+    tables: list[tuple[str, str, Mapping[str, str]]] = [
+        ("r2", project.backends.r2, r2_driver.DRIVERS),
+        ("queues", project.backends.queues, queues_driver.DRIVERS),
+        ("clickhouse", project.backends.clickhouse, clickhouse_driver.DRIVERS),
+    ]
+    tables += [
+        ("isolation", project.isolation_of(worker), isolates_driver.DRIVERS)
+        for worker in project.workers
+    ]
+    for primitive, url, drivers in tables:
+        opener = urls.opener(primitive, url, drivers)
+        if not importlib.import_module(opener.__module__).DETERMINISTIC:
+            usable = [name for name, place in drivers.items() if _is_deterministic(place)]
+            raise UsageError(
+                f"the {primitive} backend {urls.redact(url)!r} cannot live in virtual time; replay "
+                f"with one of {', '.join(usable)}, or in real time with --speed realtime"
+            )
+
+
+def _is_deterministic(place: str) -> bool:
+    try:
+        return bool(importlib.import_module(place.partition(":")[0]).DETERMINISTIC)
+    except ModuleNotFoundError:  # its library is an extra that is not installed
+        return False
+
+
+def _counters(stats: dict[str, Any]) -> dict[str, Any]:
+    """What only ever grows; what is stored or waits now is the last life's to tell."""
+    gauges = {"tail": {"pending"}, "pipelines": {"pending"}, "queues": {"backlog"}}
+    kept: dict[str, Any] = {"receiver": stats["receiver"], "invocations": stats["invocations"]}
+    kept["tail"] = _without(stats["tail"], gauges["tail"])
+    for stage in ("pipelines", "queues"):
+        kept[stage] = {
+            name: _without(counts, gauges[stage]) for name, counts in stats[stage].items()
+        }
+    return kept
+
+
+def _without(counts: dict[str, Any], names: set[str]) -> dict[str, Any]:
+    return {name: value for name, value in counts.items() if name not in names}
+
+
+def _sum(one: Any, other: Any) -> Any:
+    """Two trees of numbers, added leaf by leaf."""
+    if isinstance(one, dict) or isinstance(other, dict):
+        one, other = one or {}, other or {}
+        names = [*other, *(name for name in one if name not in other)]
+        return {name: _sum(one.get(name, 0), other.get(name, 0)) for name in names}
+    return one + other

@@ -1,0 +1,29 @@
+"""POST / takes an order; a mail goes out for each, by a queue; GET /rate asks another service."""
+
+from workers import Response, WorkerEntrypoint, fetch
+
+MAIL_SERVICE = "https://mail.example.com/send"
+RATE_SERVICE = "https://rates.example.com/eur"
+
+
+class Default(WorkerEntrypoint):
+    """Takes orders, sends mails."""
+
+    async def fetch(self, request):
+        if request.method == "GET":
+            answer = await fetch(RATE_SERVICE)
+            return Response(await answer.text(), status=answer.status)
+        order = await request.json()
+        if not order.get("item"):
+            return Response.json({"error": "no item"}, status=400)
+        await self.env.ORDERS.send([order])
+        await self.env.MAILS.send({"to": order["mail"], "item": order["item"]})
+        return Response("OK")
+
+    async def queue(self, batch, env=None, ctx=None):
+        for message in batch.messages:
+            answer = await fetch(MAIL_SERVICE, method="POST")
+            if answer.ok:
+                message.ack()
+            else:
+                message.retry(delaySeconds=60)

@@ -1,0 +1,73 @@
+"""What goes wrong in one seed: rules of the fault language, all over when the traffic is."""
+
+import random
+
+from tests.simulation.traffic import HORIZON_SECONDS
+
+MENU = [
+    "r2 error {percent}",
+    "r2.put error {percent}",
+    "r2.get error {percent}",
+    "r2.put lost-answer {percent}",
+    "r2.settle lost-answer {percent}",
+    "r2.outbox error {percent}",
+    "r2 latency {delay} {percent}",
+    "queues error {percent}",
+    "queues.send lost-answer {percent}",
+    "queues.ack lost-answer {percent}",
+    "queues.lease lost-answer {percent}",
+    "queues.move lost-answer {percent}",
+    "queues.release error {percent}",
+    "queues latency {delay} {percent}",
+    "queues duplicate {percent}",
+    "queues reorder {percent}",
+    "clickhouse error {percent}",
+    "clickhouse lost-answer {percent}",
+    "clickhouse.insert lost-answer {percent}",
+    "clickhouse latency {delay} {percent}",
+    "pipelines error {percent}",
+    "pipelines lost-answer {percent}",
+    "pipelines latency {delay} {percent}",
+    "workers crash {percent}",
+    "insert crash {percent}",
+    "tail crash {percent}",
+    "receiver crash {percent}",
+    "large-payload crash {percent}",
+    "dead-letter crash {percent}",
+    "workers error {percent}",
+    "workers latency {delay} {percent}",
+]
+OUTAGES = ["clickhouse", "r2", "queues", "insert", "r2.get", "clickhouse.insert"]
+
+
+def generate(seed: int) -> list[str]:
+    """Some rules; none at all for one seed in ten."""
+    chance = random.Random(f"adversity {seed}")
+    if chance.random() < 0.1:
+        return []
+    rules = [_rule(chance) for _ in range(chance.choice([1, 2, 4, 8]))]
+    rules += [_outage(chance) for _ in range(chance.choice([0, 0, 1, 2]))]
+    kills = chance.choice([0, 0, 0, 1, 1, 2, 4])
+    rules += [f"platform kill at {_kill_time(chance)}s" for _ in range(kills)]
+    return rules
+
+
+def _rule(chance):
+    text = chance.choice(MENU).format(
+        percent=f"{chance.choice([1, 5, 20, 60])}%",
+        delay=f"{chance.choice([1, 20])}ms..{chance.choice([50, 500, 20_000])}ms",
+    )
+    return f"{text} to {HORIZON_SECONDS:.0f}s"
+
+
+def _outage(chance):
+    since = chance.uniform(0, HORIZON_SECONDS)
+    until = min(since + chance.choice([5, 60, 400]), HORIZON_SECONDS)
+    return f"{chance.choice(OUTAGES)} outage from {since:.1f}s to {until + 0.2:.1f}s"
+
+
+def _kill_time(chance):
+    """Often just when much is going on: around the end of a window."""
+    if chance.random() < 0.5:
+        return round(chance.choice([90, 91, 180, 270, 361]) + chance.random() * 3, 3)
+    return round(chance.uniform(0.1, HORIZON_SECONDS), 3)

@@ -1,0 +1,153 @@
+"""One seed: its traffic, its adversity, the whole chain into ClickHouse, every checker.
+
+python -m tests.simulation.run --seeds 1000 --first 0      (make sim SEEDS=1000)
+"""
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import anyio
+
+from edgesim.cli import logs
+from edgesim.clickhouse.chdb import ChdbClickHouse
+from edgesim.config import load_project
+from edgesim.config.project import DEFAULT, Overrides
+from edgesim.replay import checkers, faults, runner
+from edgesim.replay.runner import Plan, Report
+from edgesim.replay.shared_database import database
+from edgesim.replay.virtual_loop import VirtualLoop
+from edgesim.replay.world import World, targets_of
+from tests.processes import ROOT, WORKERS
+from tests.simulation import adversity, traffic
+
+FAST_DISK = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
+FAILURES = ROOT / ".simulation"
+
+
+async def rows_are_records(world: World) -> list[str]:
+    """Every event that is in an object is a row of `events`, and no event is two rows.
+
+    But for what died: an object whose message went to the dead-letter queue is not inserted.
+    """
+    import json
+
+    [[rows, ids]] = json.loads(
+        await world.ask("SELECT toUInt32(count()), toUInt32(uniqExact(match_id)) FROM events")
+    )["data"]
+    stored = sum(world.history.accepted.get("events", {}).values())
+    problems = []
+    if rows != ids:
+        problems.append(f"{rows} rows of events have {ids} different ids")
+    if rows < stored and not _dead(world):
+        problems.append(f"{stored} events were accepted, {rows} are rows, and nothing died")
+    return problems
+
+
+def _dead(world):
+    return any(flow.dead for flow in world.history.queues.values())
+
+
+CHECKERS = {**checkers.CHECKERS, "each event one row": rows_are_records}
+
+
+class Simulation:
+    """Runs seeds, all in one engine."""
+
+    def __init__(self, engine: ChdbClickHouse, folder: Path, isolation: str = "inline") -> None:
+        self._engine = engine
+        self._folder = folder
+        self._isolation = isolation
+
+    def run(self, seed: int) -> Report:
+        """The report of one seed; what it was made of lies in its folder."""
+        folder = self.folder(seed)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        (folder / "traffic.ndjson").write_text("\n".join(traffic.generate(seed)) + "\n")
+        (folder / "faults.txt").write_text("\n".join(adversity.generate(seed)) + "\n")
+        project = load_project(
+            WORKERS, Overrides(state=folder / "state", isolation={DEFAULT: self._isolation})
+        )
+        rules = faults.read(str(folder / "faults.txt"), targets_of(project))
+        plan = Plan(
+            project,
+            [folder / "traffic.ndjson"],
+            seed,
+            faults=rules,
+            check=True,
+            checkers=CHECKERS,
+            open_database=partial(database, self._engine, f"seed_{seed}"),
+        )
+        return runner.replay(plan)
+
+    def folder(self, seed: int) -> Path:
+        return self._folder / f"seed-{seed}"
+
+    def keep(self, seed: int) -> str:
+        """Put what a failing seed was made of where it stays; the command that repeats it."""
+        kept = FAILURES / f"seed-{seed}"
+        kept.mkdir(parents=True, exist_ok=True)
+        for name in ("traffic.ndjson", "faults.txt"):
+            shutil.copy(self.folder(seed) / name, kept / name)
+        where = kept.relative_to(ROOT)
+        return (
+            f"edgesim replay {where}/traffic.ndjson --faults {where}/faults.txt --seed {seed} "
+            f"--project workers --isolation {self._isolation} --check"
+        )
+
+
+@contextmanager
+def open_simulation(isolation: str = "inline") -> Iterator[Simulation]:
+    """An engine and a folder on a fast disk, both gone at the end."""
+    with tempfile.TemporaryDirectory(prefix="edgesim-simulation-", dir=FAST_DISK) as folder:
+        engine = ChdbClickHouse(Path(folder) / "clickhouse")
+        try:
+            yield Simulation(engine, Path(folder), isolation)
+        finally:
+            anyio.run(
+                engine.close,
+                backend_options={"loop_factory": lambda: VirtualLoop(0, runner.START)},
+            )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=100)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--isolation", default="inline")
+    options = parser.parse_args()
+    logs.configure(verbose=False)
+    failed = 0
+    began = time.perf_counter()
+    with open_simulation(options.isolation) as simulation:
+        for number, seed in enumerate(range(options.first, options.first + options.seeds), 1):
+            try:
+                report = simulation.run(seed)
+                problems = [f"{each.checker}: {each.problem}" for each in report.violations]
+                if not report.drained:
+                    problems.append("not drained")
+            except Exception as error:  # noqa: BLE001 (whatever it is, the seed must be said)
+                import traceback
+
+                traceback.print_exc()
+                problems = [f"{type(error).__name__}: {error}"]
+            if problems:
+                failed += 1
+                print(f"seed {seed} FAILED: {'; '.join(problems)}")
+                print(f"  repeat: {simulation.keep(seed)}", flush=True)
+            if number % 50 == 0:
+                took = time.perf_counter() - began
+                print(f"{number} seeds, {failed} failed, {took / number:.2f} s each", flush=True)
+    print(f"{options.seeds} seeds, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""The fault language: what it means, and one clear line for what it does not."""
+
+import math
+
+import pytest
+
+from edgesim.config import load_project
+from edgesim.errors import UsageError
+from edgesim.replay import faults
+from edgesim.replay.world import targets_of
+from tests.processes import WORKERS
+
+TARGETS = targets_of(load_project(WORKERS))
+
+
+def read(text):
+    return faults.read(text, TARGETS)
+
+
+def test_a_rule_is_a_target_a_kind_and_an_amount():
+    """Chance, latency and window, in the units that were written."""
+    [error, latency, outage, kill] = read(
+        "r2.put error 2.5% from 1m; queues latency 200ms..2s 10%  # slow\n"
+        "clickhouse outage from 90s to 1h; platform kill at 95s"
+    )
+    assert (error.target, error.kind, error.chance, error.since) == ("r2.put", "error", 0.025, 60)
+    assert error.until == math.inf
+    assert (latency.latency, latency.chance) == ((0.2, 2.0), 0.1)
+    assert (outage.since, outage.until, outage.chance) == (90, 3600, 1)
+    assert (kill.kind, kill.since) == ("kill", 95)
+
+
+def test_every_name_of_the_project_is_a_target():
+    """Buckets, queues, Pipelines, Workers, and the methods of stores."""
+    rules = read(
+        "r2.events error 1%; queues.ingest error 1%; pipelines.errors error 1%\n"
+        "dead-letter crash 1%; queues.ack lost-answer 1%; clickhouse.insert error 1%"
+    )
+    assert len(rules) == 6
+
+
+def test_a_file_is_read(tmp_path):
+    """A name of a file means what is in it; errors name file and line."""
+    path = tmp_path / "faults.txt"
+    path.write_text("# nothing yet\n\nr2 error 1%\nr2 eror 1%\n")
+    with pytest.raises(UsageError, match=r"faults\.txt: line 4.*did you mean 'error'"):
+        read(str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("r2", "TARGET KIND"),
+        ("quues error 1%", "did you mean 'queues'"),
+        ("r2 error", "needs a chance"),
+        ("r2 error 101%", "0% to 100%"),
+        ("r2 error often", "'often' says nothing"),
+        ("r2 latency", "needs a duration"),
+        ("r2 latency 2s..1s", "needs a duration"),
+        ("r2 latency fast", "'fast' is not a time"),
+        ("r2 outage from 5m to 1m", "ends before it begins"),
+        ("r2 outage from", "a time must follow"),
+        ("r2 kill at 5s", "kill is a fault of platform"),
+        ("platform kill", "kill needs `at T`"),
+        ("r2 error 1% at 5s", "`at` is for kill"),
+        ("insert duplicate 1%", "duplicate is a fault of queues"),
+    ],
+)
+def test_what_is_wrong_is_one_line(text, problem):
+    """Rule, problem, and the cure or the nearest right spelling."""
+    with pytest.raises(UsageError) as error:
+        read(text)
+    assert problem in str(error.value)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,170 @@
+"""The event loop of a replay: its time, its order, its refusals."""
+
+import asyncio
+import io
+import threading
+from functools import partial
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from edgesim import foreign
+from edgesim.errors import RunError
+from edgesim.replay.virtual_clock import VirtualClock
+from edgesim.replay.virtual_loop import StuckError, VirtualLoop
+
+START = 1_893_456_000.0
+
+
+def run(body, seed=0, journal=None):
+    """What ``body(loop)`` returns, on a loop of its own."""
+    loops = []
+
+    def make_loop():
+        loops.append(VirtualLoop(seed, START, journal))
+        return loops[0]
+
+    async def main():
+        return await body(loops[0])
+
+    return anyio.run(main, backend_options={"loop_factory": make_loop})
+
+
+def test_time_jumps_to_the_next_timer():
+    """A day of sleep takes no time, and the clock has moved on by exactly a day."""
+
+    async def body(loop):
+        clock = VirtualClock(loop, 0)
+        await anyio.sleep(86_400)
+        return clock.now()
+
+    assert run(body) == START + 86_400
+
+
+def test_timers_fire_in_order_of_their_times():
+    """However many, and whenever they were set."""
+    fired = []
+
+    async def body(loop):
+        async def wait(seconds):
+            await anyio.sleep(seconds)
+            fired.append((seconds, loop.time() - START))
+
+        async with anyio.create_task_group() as tasks:
+            for seconds in (90, 0.25, 3600, 1, 90):
+                tasks.start_soon(wait, seconds)
+
+    run(body)
+    assert fired == [(0.25, 0.25), (1, 1), (90, 90), (90, 90), (3600, 3600)]
+
+
+async def _scramble(loop, order):
+    """Tasks that are all ready at once, cancelled all at once."""
+
+    async def work(number):
+        try:
+            await anyio.lowlevel.checkpoint()
+            order.append(number)
+            await anyio.sleep(1000 + number)
+        finally:
+            order.append(-number)
+
+    with anyio.move_on_after(30):
+        async with anyio.create_task_group() as tasks:
+            for number in range(1, 30):
+                tasks.start_soon(work, number)
+
+
+def test_the_order_is_the_seeds():
+    """The same seed gives the same order, also of cancellation; another gives another."""
+    orders: list[list[int]] = []
+    for seed in (1, 1, 2):
+        orders.append([])
+        ballast = [bytearray(index * 37 % 900) for index in range(len(orders) * 500)]
+        run(partial(_scramble, order=orders[-1]), seed)
+        del ballast
+    assert orders[0] == orders[1]
+    assert orders[0] != orders[2]
+    assert sorted(orders[0]) == sorted(orders[2])
+
+
+def test_the_journal_names_every_turn():
+    """Time, and each task with the lines that it waits at."""
+    journal = io.StringIO()
+    run(partial(_scramble, order=[]), 1, journal)
+    lines = journal.getvalue().splitlines()
+    assert lines[0].startswith("1893456000.000000 0 callbacks, tasks: 1")
+    assert any(line.startswith("1893456030.000000") for line in lines)
+    assert any("test_virtual_loop.py:" in line for line in lines)
+
+
+def test_what_can_never_go_on_is_an_error():
+    """Nothing ready and no timer: said at once, with where everyone waits."""
+
+    async def body(loop):
+        await anyio.Event().wait()
+
+    with pytest.raises(StuckError, match="nothing can run") as error:
+        run(body)
+    assert any("test_virtual_loop.py" in note for note in error.value.__notes__)
+
+
+def test_threads_are_refused():
+    """Neither may a thread be used, nor may one call in."""
+
+    async def use(loop):
+        await loop.run_in_executor(None, lambda: None)
+
+    async def call_in(loop):
+        failures = []
+
+        def call():
+            try:
+                loop.call_soon_threadsafe(lambda: None)
+            except RunError as error:
+                failures.append(error)
+
+        thread = threading.Thread(target=call)
+        thread.start()
+        thread.join()
+        raise failures[0]
+
+    for body in (use, call_in):
+        with pytest.raises(RunError, match="virtual time"):
+            run(body)
+
+
+def test_the_network_is_out_of_reach():
+    """A socket of asyncio's own has nothing to wait with."""
+
+    async def body(loop):
+        await asyncio.open_connection("127.0.0.1", 9)
+
+    with pytest.raises((RunError, NotImplementedError)):
+        run(body)
+
+
+def test_a_foreign_process_takes_no_virtual_time():
+    """The world stands still while it answers, and sees its end."""
+    import socket
+    import subprocess
+    import sys
+
+    code = "import os,time; time.sleep(0.05); os.write({fd}, b'done')"
+
+    async def body(loop):
+        ours, theirs = socket.socketpair()
+        with theirs:
+            command = [sys.executable, "-c", code.format(fd=theirs.fileno())]
+            process = await foreign.start(
+                command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
+            )
+        stream = await foreign.stream(ours)
+        said = await stream.receive()
+        with pytest.raises(anyio.EndOfStream):
+            await stream.receive()
+        await stream.aclose()
+        return said, await process.wait(), loop.time()
+
+    assert run(body) == (b"done", 0, START)
