@@ -77,14 +77,17 @@ def test_dead_letters_are_put_back(tmp_path):
     shutil.copytree(WORKERS, project, ignore=shutil.ignore_patterns(".edgesim", "__pycache__"))
     tables = project / "insert" / "tables.py"
     right = tables.read_text()
-    tables.write_text(right.replace("INSERT INTO events", "INSERT INTO nowhere"))
+    tables.write_text(right.replace('Table(\n        "events"', 'Table(\n        "nowhere"'))
     wrangler = project / "insert" / "wrangler.jsonc"
-    wrangler.write_text(wrangler.read_text().replace('"max_retries": 8', '"max_retries": 0'))
+    wrangler.write_text(wrangler.read_text().replace('"ATTEMPTS_MAX": "9"', '"ATTEMPTS_MAX": "1"'))
     run = commands(tmp_path / "state", project)
     with dev(project, tmp_path / "state", "--no-reload") as running:
         running.post(EVENT)
         running.drain()
         assert "events" in run("queue", "peek", "ingest-dlq")
+        [failure] = running.sql("SELECT queue, attempts, error FROM insert_failures")
+        assert (failure["queue"], failure["attempts"]) == ("ingest", 1)
+        assert "nowhere" in failure["error"]
         assert running.stop() == 0
     assert "ingest-dlq\t1\t" in run("queue", "ls")
     tables.write_text(right)
