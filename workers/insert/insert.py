@@ -27,15 +27,15 @@ class Default(WorkerEntrypoint):
 
     async def queue(self, batch, env=None, ctx=None):
         self.database = Database(self.env.CLICKHOUSE, float(self.env.INSERT_TIMEOUT_SECONDS))
-        reachable = True
+        unreachable = None
         for message in batch.messages:
-            if not reachable:  # one message has found that out for all: the rest wait as well
-                self._retry(message)
-                continue
             try:
+                if unreachable:  # one message has found that out for the rest
+                    raise unreachable
                 await self._insert(batch.queue, message)
             except Exception as error:
-                reachable = not isinstance(error, UnreachableError)
+                if isinstance(error, UnreachableError):
+                    unreachable = error
                 await self._failed(batch.queue, message, error)
             else:
                 message.ack()
