@@ -5,9 +5,14 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import anyio
 import pytest
 
-from tests.processes import WORKERS, dev, edgesim
+from edgesim.clock import Clock
+from edgesim.r2.bucket import Bucket
+from edgesim.r2.file import open_r2
+from edgesim.r2.notifications import Notifications
+from tests.processes import WORKERS, dev, edgesim, on_terminal
 
 EVENT = {"event": "kill", "player_id": "p1", "ts": 1_767_225_600_000}
 
@@ -57,6 +62,26 @@ def test_requeue_doubles_nothing(tmp_path):
         stats = running.drain()
         assert stats["queues"]["ingest"]["delivered"] == 2
         assert running.sql("SELECT count() AS n FROM events") == [{"n": 10}]
+
+
+def test_requeue_goes_page_by_page(tmp_path):
+    """More objects than a page: each notified of once, with a bar that fills on a terminal."""
+    run = commands(tmp_path)
+    anyio.run(_fill, tmp_path, 1_203)
+    assert run("r2", "requeue", "events", "--prefix", "a/") == "objects 1203, messages 1203\n"
+    assert "ingest\t1203\t" in run("queue", "ls")
+    shown = on_terminal("r2", "requeue", "events", "--project", WORKERS, "--state", tmp_path)
+    assert "] 500 of 1203 objects" in shown
+    assert f"[{'#' * 30}] 1203 of 1203 objects" in shown
+    assert "objects 1203, messages 1203" in shown
+
+
+async def _fill(state: Path, objects: int) -> None:
+    """Objects by the bucket itself: by the command it would be a process for each."""
+    async with open_r2(f"file:{state}/r2", Clock(), state) as store:
+        bucket = Bucket("events", store, Clock(), Notifications({}, Clock(), "edgesim"))
+        for number in range(objects):
+            await bucket.put(f"a/{number}.json.gz", b"x")
 
 
 def test_a_file_that_somebody_puts_is_ingested(tmp_path):

@@ -11,7 +11,7 @@ from database import DatabaseError, quoted
 
 RAW_CHARS_MAX = 8192
 
-_SETTINGS = {
+SETTINGS = {
     "async_insert": "0",
     "input_format_skip_unknown_fields": "1",
     # One block, up to 1 GiB in memory.
@@ -93,7 +93,7 @@ async def insert(database, bucket, source, opened, *, packed):
     table = TABLES[bucket]
 
     async def send(statement, token):
-        settings = _SETTINGS | {"insert_deduplication_token": token}
+        settings = SETTINGS | {"insert_deduplication_token": token}
         await database.run(statement, await opened(), packed=packed, **settings)
 
     try:
