@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 from edgesim.backends import Backends, open_backends
 from edgesim.clock import Clock
 from edgesim.config import Environment, load_project
-from edgesim.config.project import Overrides
+from edgesim.config.project import DEFAULT, Overrides
 from edgesim.model import HttpRequest, HttpResponse, read_all
 from edgesim.r2.bucket import R2ObjectBody
 from edgesim.runtime.delivery import settle
@@ -133,7 +133,11 @@ async def world(
     Nothing is notified of: a test delivers to the consumers what it wants delivered.
     """
     overrides = Overrides(
-        state=state, isolation="inline", r2="memory:", queues="memory:", clickhouse=clickhouse
+        state=state,
+        isolation={DEFAULT: "inline"},
+        r2="memory:",
+        queues="memory:",
+        clickhouse=clickhouse,
     )
     project = load_project(WORKERS, overrides)
     project.schema = (WORKERS / "insert" / schema).read_text()

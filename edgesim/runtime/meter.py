@@ -22,6 +22,7 @@ class Metered:
     """A bucket's binding that counts what goes through it."""
 
     def __init__(self, binding: Binding, operations: Counter[str]) -> None:
+        self.counts_as_connection = binding.counts_as_connection
         self._binding = binding
         self._operations = operations
 
