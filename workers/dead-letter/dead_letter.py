@@ -25,7 +25,7 @@ class Default(WorkerEntrypoint):
                 await self._record(batch.queue, message)
             except Exception as error:
                 delay = again_in(message.attempts, float(self.env.RETRY_BASE_SECONDS))
-                print(f"failure not recorded, again in {delay} s: {error}")
+                print(f"failure not recorded, again in {delay} s: {error!r}")
                 message.retry(delaySeconds=delay)
             else:
                 message.retry(delaySeconds=KEEP_SECONDS)

@@ -1,4 +1,4 @@
-"""The same on a ClickHouse that knows no tokens (before 20.x), with ``schema-ledger.sql``.
+"""The same on a ClickHouse that knows no tokens (before 22.2), with ``schema-ledger.sql``.
 
 Each row carries its object's identity, so the rows themselves say whether they are there; a ledger
 of finished objects spares looking for them.  The order is what makes it safe:
