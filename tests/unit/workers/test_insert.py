@@ -124,6 +124,25 @@ async def test_a_crash_before_the_ledger_is_written(server, tmp_path, left):
         assert await running.sql(stages) == [[0]]
 
 
+async def test_the_views(tmp_path):
+    """What one asks first is there: by minute, by type, by player, the lag, what failed."""
+    async with world(tmp_path, clickhouse=f"chdb:{tmp_path}/clickhouse") as running:
+        rows = [line(number % 3, ts=TS + number % 3 * 60_000) for number in range(9)]
+        await running.put("events", "a.json.gz", ndjson(*rows))
+        told = [notification("a.json.gz"), notification("gone.json.gz")]
+        assert len((await running.deliver("insert", "ingest", *told)).acks) == 2
+        minutes = "SELECT events, players FROM events_per_minute ORDER BY minute"
+        assert await running.sql(minutes) == [[3, 1]] * 3
+        types = "SELECT event, events, players FROM events_per_type"
+        assert await running.sql(types) == [["kill", 9, 3]]
+        players = "SELECT player_id, events FROM events_per_player ORDER BY player_id"
+        assert await running.sql(players) == [["p0", 3], ["p1", 3], ["p2", 3]]
+        lag = "SELECT events, p50 > 0, p50 <= p95, p95 <= most FROM ingest_lag"
+        assert await running.sql(lag) == [[9, 1, 1, 1]]
+        failures = "SELECT error, failures, objects FROM failures_per_error"
+        assert await running.sql(failures) == [["the object is gone", 1, 1]]
+
+
 async def test_a_new_version_of_an_object_is_another_object(database):
     """The same key with other bytes is inserted as well."""
     for number in range(2):
