@@ -16,9 +16,10 @@ from edgesim.backends import Backends, open_backends
 from edgesim.clock import Clock
 from edgesim.config import Environment, load_project
 from edgesim.config.project import DEFAULT, Overrides
-from edgesim.model import HttpRequest, HttpResponse, read_all
+from edgesim.model import HttpRequest, HttpResponse, Message, read_all
+from edgesim.queues.producer import Metrics
 from edgesim.r2.bucket import R2ObjectBody
-from edgesim.runtime.delivery import settle
+from edgesim.runtime.delivery import deliver
 from edgesim.simulator import Simulator, open_simulator
 from tests.processes import WORKERS
 
@@ -87,12 +88,13 @@ class World:
     async def deliver(self, worker: str, queue: str, *bodies: Any, attempts: int = 1) -> Any:
         """One batch to a queue handler; what became of each message."""
         messages = [
-            {"id": f"m{number}", "timestamp": 0, "attempts": attempts, "body": body}
+            Message(f"m{number}", json.dumps(body).encode(), "json", 0, attempts)
             for number, body in enumerate(bodies)
         ]
-        done = await self.simulator.workers[worker].queue(queue, messages)
-        assert done.outcome == "ok", done.exceptions
-        return settle([message["id"] for message in messages], done)
+        running = self.simulator.workers[worker]
+        result = await deliver(running, queue, messages, Metrics(len(messages), 0))
+        assert not result.failed
+        return result
 
     async def sql(self, query: str) -> Any:
         """Rows of a query."""
