@@ -12,8 +12,8 @@ from typing import Any
 from edgesim.runtime.invocation import Binding, Invocation
 
 CLASSES = {
-    **dict.fromkeys(("put", "list", "copy", "createMultipartUpload"), "class_a"),
-    **dict.fromkeys(("uploadPart", "completeMultipartUpload", "complete"), "class_a"),
+    **dict.fromkeys(("put", "list", "createMultipartUpload"), "class_a"),
+    **dict.fromkeys(("uploadPart", "completeMultipartUpload"), "class_a"),
     **dict.fromkeys(("get", "head"), "class_b"),
 }
 
