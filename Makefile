@@ -47,6 +47,8 @@ pythons:
 bench: $(RUNTIME) $(TOOLS)
 	$(BIN)/python tests/bench/levels.py $(ARGS)
 	$(BIN)/python -m tests.bench.replay $(ARGS)
+	$(BIN)/python tests/bench/receiver.py
+	$(BIN)/python tests/bench/compression.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis workers/.edgesim

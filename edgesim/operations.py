@@ -20,6 +20,8 @@ from edgesim.queues.encoding import decode
 from edgesim.simulator import Simulator
 
 Operation = Callable[..., Awaitable[Any]]
+REQUEUE_PAGE = 500
+"""Objects of one page: an answer within a second or so, for whoever shows progress."""
 
 
 async def perform(simulator: Simulator, name: str, arguments: dict[str, Any]) -> Any:
@@ -66,6 +68,14 @@ async def _r2_ls(simulator: Simulator, bucket: str, prefix: str = "") -> list[di
     return [_described(found) async for found in simulator.objects(bucket, prefix)]
 
 
+async def _r2_count(simulator: Simulator, bucket: str, prefix: str = "") -> dict[str, int]:
+    known_bucket(simulator, bucket)
+    objects = 0
+    async for _ in simulator.objects(bucket, prefix):
+        objects += 1
+    return {"objects": objects}
+
+
 async def _r2_rm(simulator: Simulator, bucket: str, key: str) -> dict[str, Any]:
     known_bucket(simulator, bucket)
     if await simulator.bucket(bucket).head(key) is None:
@@ -91,16 +101,27 @@ async def _r2_requeue(
     prefix: str = "",
     since: str | None = None,
     until: str | None = None,
+    after: str = "",
 ) -> dict[str, Any]:
+    """One page of a requeue: ``next`` is the ``after`` of the page behind it, None at the end.
+
+    ``seen`` objects were looked at, ``objects`` of them chosen.
+    """
     known_bucket(simulator, bucket)
     first = _time_ms(since) if since else float("-inf")
     last = _time_ms(until) if until else float("inf")
-    objects = messages = 0
-    async for found in simulator.objects(bucket, prefix):
-        if first <= found.uploaded < last:
-            objects += 1
-            messages += await simulator.notify_again(bucket, found)
-    return {"objects": objects, "messages": messages}
+    stored = simulator.bucket(bucket)
+    page = await stored.list(prefix=prefix, start_after=after, limit=REQUEUE_PAGE)
+    chosen = [found for found in page.objects if first <= found.uploaded < last]
+    messages = 0
+    for found in chosen:
+        messages += await simulator.notify_again(bucket, found)
+    return {
+        "objects": len(chosen),
+        "messages": messages,
+        "seen": len(page.objects),
+        "next": page.objects[-1].key if page.truncated else None,
+    }
 
 
 OPERATIONS: dict[str, Operation] = {
@@ -109,6 +130,7 @@ OPERATIONS: dict[str, Operation] = {
     "queue.send": _queue_send,
     "queue.purge": _queue_purge,
     "queue.redrive": _queue_redrive,
+    "r2.count": _r2_count,
     "r2.ls": _r2_ls,
     "r2.cp": _r2_cp,
     "r2.rm": _r2_rm,

@@ -6,6 +6,7 @@ configuration) without losing what they hold, be it only in memory.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -43,6 +44,7 @@ from edgesim.r2.notifications import Notifications, Rule
 from edgesim.runtime import delivery
 from edgesim.runtime.bindings import PipelineBinding, QueueBinding, ServiceBinding
 from edgesim.runtime.invocation import Binding, Fetch
+from edgesim.runtime.meter import Metered
 from edgesim.runtime.outbound import Outbound, open_outbound
 from edgesim.runtime.r2_binding import R2Binding
 from edgesim.runtime.request_cf import request_cf
@@ -93,6 +95,7 @@ class Simulator:
         self._notifications = Notifications(_rules(project), clock, ACCOUNT)
         self._queues: dict[str, Queue] = {}
         self._buckets: dict[str, Bucket] = {}
+        self._r2_operations: dict[str, Counter[str]] = {}
         self._pipelines = {
             name: Pipeline(
                 name,
@@ -223,14 +226,12 @@ class Simulator:
             consumer = consumers.get(name)
             queues[name] = {
                 "backlog": (await self.queue(name).depth()).messages,
+                "operations": self.queue(name).operations,
                 "delivered": consumer.delivered if consumer else 0,
                 "retried": consumer.retried if consumer else 0,
                 "dead": consumer.dead + consumer.lost if consumer else 0,
             }
-        r2 = {}
-        for name in sorted(self._buckets.keys() | set(await self._backends.r2.buckets())):
-            objects, size = await self._backends.r2.usage(name)
-            r2[name] = {"objects": objects, "bytes": size}
+        buckets = sorted(self._buckets.keys() | set(await self._backends.r2.buckets()))
         return {
             "receiver": {"requests": self.requests, "rejected": self.rejected},
             "tail": {
@@ -241,15 +242,32 @@ class Simulator:
             "pipelines": {
                 name: {
                     "records": pipeline.records,
+                    "bytes": pipeline.bytes,
                     "pending": pipeline.pending,
                     "objects": pipeline.objects,
                     "dropped": dict(pipeline.dropped),
                 }
                 for name, pipeline in self._pipelines.items()
             },
-            "r2": r2,
+            "r2": {name: await self._bucket_stats(name) for name in buckets},
             "queues": queues,
             "invocations": {name: dict(worker.outcomes) for name, worker in self.workers.items()},
+            "cpu_ms": {name: round(worker.cpu_ms, 3) for name, worker in self.workers.items()},
+        }
+
+    async def _bucket_stats(self, name: str) -> dict[str, int]:
+        objects, size = await self._backends.r2.usage(name)
+        operations = self._r2_operations.get(name, Counter())
+        written = sum(
+            pipeline.objects
+            for pipeline_name, pipeline in self._pipelines.items()
+            if self.project.account.pipelines[pipeline_name].bucket == name
+        )
+        return {
+            "objects": objects,
+            "bytes": size,
+            "class_a": operations["class_a"] + written,
+            "class_b": operations["class_b"],
         }
 
     async def drain(self, timeout: float) -> bool:
@@ -322,6 +340,7 @@ class Simulator:
             self.guards[config.name] = isolates.guards
             if config.name in self.workers:
                 worker.outcomes.update(self.workers[config.name].outcomes)
+                worker.cpu_ms = self.workers[config.name].cpu_ms
             if config.ignored_keys and config.name not in self.workers:
                 keys = ", ".join(config.ignored_keys)
                 log.info("wrangler keys without effect here", worker=config.name, keys=keys)
@@ -354,7 +373,9 @@ class Simulator:
         settings = config.settings
         bindings: dict[str, Binding] = {}
         for bucket in settings.r2_buckets:
-            bindings[bucket.binding] = R2Binding(self.bucket(bucket.bucket_name))
+            operations = self._r2_operations.setdefault(bucket.bucket_name, Counter())
+            binding = R2Binding(self.bucket(bucket.bucket_name))
+            bindings[bucket.binding] = Metered(binding, operations)
         for producer in settings.queues.producers:
             bindings[producer.binding] = QueueBinding(
                 self.queue(producer.queue), producer.delivery_delay

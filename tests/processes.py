@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,25 @@ def edgesim(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess
         timeout=120,
         check=False,
     )
+
+
+def on_terminal(*arguments: object) -> str:
+    """One command as a person runs it: all that its terminal shows."""
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgesim.cli", *map(str, arguments)],
+        cwd=ROOT,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    shown = b""
+    with os.fdopen(ours, "rb", buffering=0) as terminal, suppress(OSError):  # EIO at the end
+        while chunk := terminal.read(1 << 16):
+            shown += chunk
+    assert process.wait(60) == 0, shown.decode()
+    return shown.decode()
 
 
 class Dev:

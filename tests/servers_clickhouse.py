@@ -1,6 +1,7 @@
 """A real ClickHouse server for tests: started on free ports, in a folder of its own."""
 
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -9,6 +10,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -23,9 +25,16 @@ CONFIG = """<yandex><logger><level>error</level><console>1</console></logger>
 READY_SECONDS = 30.0
 
 
-@contextmanager
-def clickhouse_server(folder: Path) -> Iterator[tuple[int, int]]:
-    """(HTTP port, native port) of a running server; skips without one, fails in CI."""
+class PreparedServer(NamedTuple):
+    """A server that may be started, any number of times."""
+
+    command: str
+    http: int
+    tcp: int
+
+
+def prepared_server(folder: Path) -> PreparedServer:
+    """Configuration and data in ``folder``, free ports; skips without a server, fails in CI."""
     if shutil.which("clickhouse-server") is None:
         reason = "no clickhouse-server on PATH (Debian: apt-get install clickhouse-server)"
         if os.environ.get("CI") == "true":
@@ -34,14 +43,19 @@ def clickhouse_server(folder: Path) -> Iterator[tuple[int, int]]:
     http, tcp = _free_port(), _free_port()
     config = folder / "config.xml"
     config.write_text(CONFIG.format(http=http, tcp=tcp, folder=folder))
+    return PreparedServer(f"clickhouse-server --config-file={config}", http, tcp)
+
+
+@contextmanager
+def clickhouse_server(folder: Path) -> Iterator[tuple[int, int]]:
+    """(HTTP port, native port) of a running server."""
+    server = prepared_server(folder)
     process = subprocess.Popen(
-        ["clickhouse-server", f"--config-file={config}"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        shlex.split(server.command), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        _wait_ready(process, http)
-        yield http, tcp
+        _wait_ready(process, server.http)
+        yield server.http, server.tcp
     finally:
         process.kill()
         process.wait()

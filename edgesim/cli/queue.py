@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``edgesim queue``."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     helps = {
-        "ls": "every queue: name, backlog, delivered, retried, dead",
+        "ls": "every queue: name, backlog, operations billed, delivered, retried, dead",
         "peek": "the oldest messages, untouched",
         "send": "send one JSON message",
         "purge": "remove every message",

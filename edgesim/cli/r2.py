@@ -14,6 +14,7 @@ import anyio
 from edgesim.cli import logs
 from edgesim.cli.arguments import add_project, project_of
 from edgesim.cli.operate import given, perform, show
+from edgesim.cli.requeue import requeue
 from edgesim.cli.running import ask, opened, serving
 from edgesim.config import Project
 from edgesim.errors import RunError, UsageError
@@ -70,6 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
             _get(project, arguments)
         case "put":
             _put(project, arguments)
+        case "requeue":
+            show(requeue(project, given(arguments, *_OPERATIONS["requeue"])))
         case action:
             show(perform(project, f"r2.{action}", given(arguments, *_OPERATIONS[action])))
     return 0

@@ -21,7 +21,8 @@ class Statement(msgspec.Struct):
     """One statement as the HTTP interface receives it.
 
     ``sql`` may end in ``FORMAT x`` (of the data for an INSERT, of the answer otherwise); ``data``
-    is an INSERT's input, compressed as ``encoding`` ("gzip" or None) says.
+    is an INSERT's input, compressed as ``encoding`` ("gzip" or None) says.  ``query_id`` is for
+    servers, which run one statement of an id at a time.
     """
 
     sql: str
@@ -30,6 +31,7 @@ class Statement(msgspec.Struct):
     default_format: str = "TabSeparated"
     database: str | None = None
     settings: Mapping[str, str] = {}
+    query_id: str | None = None
 
 
 class Answer(msgspec.Struct):

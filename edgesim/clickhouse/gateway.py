@@ -114,6 +114,7 @@ async def _statement(request: HttpRequest, parameters: dict[str, str]) -> Statem
         default_format=wanted or "TabSeparated",
         database=request.header("x-clickhouse-database") or parameters.get("database"),
         settings=settings,
+        query_id=parameters.get("query_id"),
     )
     return await _cut(statement, wanted)
 

@@ -48,6 +48,8 @@ class HttpClickHouse:
         # otherwise come as their last row, under status 200.
         parameters = {"default_format": statement.default_format, "wait_end_of_query": "1"}
         parameters |= statement.settings
+        if statement.query_id:
+            parameters["query_id"] = statement.query_id
         database = statement.database or self._database
         if database:
             parameters["database"] = database

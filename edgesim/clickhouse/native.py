@@ -73,7 +73,10 @@ class NativeClickHouse:
             client.connection.connect()
             _check_settings(client, statement)
             result = client.execute(
-                statement.sql, with_column_types=True, settings=dict(statement.settings)
+                statement.sql,
+                with_column_types=True,
+                query_id=statement.query_id,
+                settings=dict(statement.settings),
             )
         except ServerException as error:
             raise from_text(error.message, error.code) from error

@@ -34,6 +34,9 @@ def _samples(stats: dict[str, Any]) -> Iterator[tuple[str, str, float]]:
                 for outcome, count in outcomes.items():
                     labels = _labels(worker=worker, outcome=outcome)
                     yield "edgesim_invocations_total", labels, count
+        elif stage == "cpu_ms":
+            for worker, spent in found.items():
+                yield "edgesim_cpu_ms_total", _labels(worker=worker), spent
         elif stage in _LABELS:
             for each, counters in found.items():
                 yield from _counters(stage, _labels(**{_LABELS[stage]: each}), counters)

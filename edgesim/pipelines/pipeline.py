@@ -76,6 +76,7 @@ class Pipeline:
         if self._log.open is not None:  # an earlier run's window goes on
             self._opened.set()
         self.records = 0
+        self.bytes = 0
         self.objects = 0
         self.dropped: Counter[str] = Counter()
         """Records that the schema refused, by reason."""
@@ -139,12 +140,14 @@ class Pipeline:
         error: Exception | None = None
         try:
             window = self._log.current(self._clock.now())
-            window.append(b"".join(entry.lines for entry in entries), rows)
+            lines = b"".join(entry.lines for entry in entries)
+            window.append(lines, rows)
         except (EdgesimError, OSError) as failure:
             error = failure
             log.error("pipeline refuses records", pipeline=self.name, rows=rows, error=str(failure))
         else:
             self.records += rows
+            self.bytes += len(lines)
             self._opened.set()
             if window.rows >= self._config.max_rows or window.bytes >= self._config.max_bytes:
                 self._seal()

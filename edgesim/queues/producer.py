@@ -10,6 +10,7 @@ Not enforced: 5,000 messages a second (10250), which replay and redrive rightly 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import anyio
@@ -28,6 +29,7 @@ MESSAGE_BYTES_MAX = 128_000
 BATCH_BYTES_MAX = 256_000
 BATCH_MESSAGES_MAX = 100
 BACKLOG_BYTES_MAX = 25_000_000_000
+OPERATION_BYTES = 64_000
 METADATA_BYTES = 100
 """What the platform adds to each message and counts."""
 DELAY_SECONDS_MAX = 86_400
@@ -55,6 +57,9 @@ class MessageSendRequest(msgspec.Struct, frozen=True):
 class Queue:
     """A named queue; ``expired`` counts messages that outlived ``retention_seconds`` unconsumed.
 
+    ``operations`` are what the platform bills: each 64 KB written, read or deleted (a delete counts
+    as one here, whatever the message's size, which is no longer known then).
+
     ``changed`` is the event of the next change that a consumer must know of; take it before
     looking at the queue, and nothing is missed.
     """
@@ -80,6 +85,7 @@ class Queue:
         self.delivery_delay = delivery_delay
         self.retention_seconds = retention_seconds
         self.expired = 0
+        self.operations = 0
         self.changed = anyio.Event()
         self._driver = driver
         self._clock = clock
@@ -137,6 +143,7 @@ class Queue:
                 for request in requests
             ],
         )
+        self.operations += sum(_billed(len(request.body)) for request in requests)
         self.wake()
         oldest_ms = timestamp_ms if before.oldest_ms is None else before.oldest_ms
         return Metrics(before.messages + count, before.bytes + size, oldest_ms)
@@ -172,6 +179,7 @@ class Queue:
         # What arrives meanwhile (say, the same messages, failed again) stays for the next time.
         waiting = (await self.depth()).messages
         moved = await self._driver.redrive(self.name, to.name, waiting, self._clock.now())
+        self._bill_move(moved, to)
         to.wake()
         return moved
 
@@ -185,11 +193,15 @@ class Queue:
         Whoever consumes the queue, at most ``leased_max`` messages are leased at a time.
         """
         now = self._clock.now()
-        return await self._driver.lease(self.name, limit, now, now + seconds, leased_max)
+        leased = await self._driver.lease(self.name, limit, now, now + seconds, leased_max)
+        self.operations += sum(_billed(len(message.body)) for message in leased)
+        return leased
 
     async def ack(self, lease_ids: Sequence[str]) -> int:
         """Remove leased messages for good; how many still were under these leases."""
-        return await self._driver.ack(self.name, lease_ids)
+        acked = await self._driver.ack(self.name, lease_ids)
+        self.operations += acked
+        return acked
 
     async def release(self, lease_ids: Sequence[str], delay_seconds: float) -> int:
         """End leases, the messages are visible again after ``delay_seconds``; how many."""
@@ -201,6 +213,7 @@ class Queue:
     async def move(self, lease_ids: Sequence[str], to: Queue) -> int:
         """Take leased messages to another queue of the same store, to start anew; how many."""
         moved = await self._driver.move(self.name, lease_ids, to.name, self._clock.now())
+        self._bill_move(moved, to)
         to.wake()
         return moved
 
@@ -208,6 +221,10 @@ class Queue:
         """Let everyone who waits for ``changed`` look again."""
         changed, self.changed = self.changed, anyio.Event()
         changed.set()
+
+    def _bill_move(self, moved: int, to: Queue) -> None:
+        self.operations += moved  # deleted here
+        to.operations += moved  # and written there
 
     async def _expire(self) -> None:
         # Done by whoever looks, so that a queue without a consumer forgets as well.
@@ -230,6 +247,10 @@ class Queue:
 def is_delay(seconds: float) -> bool:
     """Whether the platform takes these seconds for a delay (NaN is none)."""
     return 0 <= seconds <= DELAY_SECONDS_MAX
+
+
+def _billed(size: int) -> int:
+    return max(1, math.ceil(size / OPERATION_BYTES))
 
 
 def _size(request: MessageSendRequest) -> int:

@@ -51,6 +51,7 @@ class Worker:
     ) -> None:
         self.name = config.name
         self.outcomes: Counter[str] = Counter()
+        self.cpu_ms = 0.0
         self.in_flight = 0
         self._config = config
         self._version = config.version_id()
@@ -143,6 +144,7 @@ class Worker:
                 invocation.trace.event["response"] = {"status": invocation.response.status}
             item = invocation.trace.finish(done, self._clock.now_ms(), wall_ms)
             self.outcomes[done.outcome] += 1
+            self.cpu_ms += done.cpu_ms
             for tail in self._tails:
                 tail.add(item)
         finally:

@@ -163,9 +163,9 @@ def test_a_handler_that_raises_is_an_error_page_and_a_trace(project, tmp_path):
     receiver = project / "receiver" / "receiver.py"
     receiver.write_text(
         receiver.read_text().replace(
-            "        path = request.url",
+            "        origins = self.env",
             '        if request.headers.get("x-boom"):\n            raise KeyError("boom")\n'
-            "        path = request.url",
+            "        origins = self.env",
             1,
         )
     )
@@ -186,7 +186,7 @@ def test_reload_on_save_loses_nothing(project, tmp_path):
     source = receiver.read_text()
     with dev(project, tmp_path / "state") as running:
         assert running.post(EVENT) == 200
-        receiver.write_text(source.replace('return Response("OK")', 'return Response("edited")'))
+        receiver.write_text(source.replace('Response("OK", headers', 'Response("edited", headers'))
         running.wait_log('"reloaded"')
         assert running.request("/health", method="GET")[1] == b"edited"
         receiver.write_text("def broken(:\n")
@@ -226,7 +226,7 @@ def test_a_taken_port_is_one_line():
         ("tail/wrangler.jsonc", "[", "", "tail/wrangler.jsonc: not valid JSONC"),
         ("edgesim.toml", "max_seconds = 90", "max_seconds = 0", "pipelines[...].max_seconds"),
         ("edgesim.toml", "max_seconds", "max_secs", "pipelines.events.max_secs: unknown key"),
-        ("tail/tail.py", "from rpc import", "from rcp import", "tail.py:7: ModuleNotFoundError"),
+        ("tail/tail.py", "from rpc import", "from rcp import", "tail.py:8: ModuleNotFoundError"),
         ("insert/insert.py", "async def queue", "async def quue", "no `queue` handler"),
         ("edgesim.toml", '"file:.edgesim/r2"', '"ftp://x"', "known schemes: file, memory, s3"),
     ],
@@ -246,9 +246,11 @@ def test_broken_configuration_is_one_line(project, file, old, new, expected):
 def test_what_cannot_be_inserted_waits_in_the_dead_letter_queue(project, tmp_path):
     """After the last retry insert_failures has a row, and the message stays to be redriven."""
     tables = project / "insert" / "tables.py"
-    tables.write_text(tables.read_text().replace("INSERT INTO events", "INSERT INTO nowhere"))
+    tables.write_text(
+        tables.read_text().replace('Table(\n        "events"', 'Table(\n        "nowhere"')
+    )
     wrangler = project / "insert" / "wrangler.jsonc"
-    wrangler.write_text(wrangler.read_text().replace('"max_retries": 8', '"max_retries": 0'))
+    wrangler.write_text(wrangler.read_text().replace('"max_retries": 12', '"max_retries": 0'))
     with dev(project, tmp_path / "state", "--no-reload") as running:
         assert running.post(EVENT) == 200
         stats = running.drain()
@@ -321,10 +323,10 @@ def test_a_handler_that_never_ends_does_not_keep_the_server(project, tmp_path):
     receiver = project / "receiver" / "receiver.py"
     receiver.write_text(
         receiver.read_text().replace(
-            "        path = request.url",
+            "        origins = self.env",
             '        if request.headers.get("x-spin"):\n'
             "            while True:\n                pass\n"
-            "        path = request.url",
+            "        origins = self.env",
             1,
         )
     )

@@ -5,9 +5,14 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import anyio
 import pytest
 
-from tests.processes import WORKERS, dev, edgesim
+from edgesim.clock import Clock
+from edgesim.r2.bucket import Bucket
+from edgesim.r2.file import open_r2
+from edgesim.r2.notifications import Notifications
+from tests.processes import WORKERS, dev, edgesim, on_terminal
 
 EVENT = {"event": "kill", "player_id": "p1", "ts": 1_767_225_600_000}
 
@@ -59,6 +64,26 @@ def test_requeue_doubles_nothing(tmp_path):
         assert running.sql("SELECT count() AS n FROM events") == [{"n": 10}]
 
 
+def test_requeue_goes_page_by_page(tmp_path):
+    """More objects than a page: each notified of once, with a bar that fills on a terminal."""
+    run = commands(tmp_path)
+    anyio.run(_fill, tmp_path, 1_203)
+    assert run("r2", "requeue", "events", "--prefix", "a/") == "objects 1203, messages 1203\n"
+    assert "ingest\t1203\t" in run("queue", "ls")
+    shown = on_terminal("r2", "requeue", "events", "--project", WORKERS, "--state", tmp_path)
+    assert "] 500 of 1203 objects" in shown
+    assert f"[{'#' * 30}] 1203 of 1203 objects" in shown
+    assert "objects 1203, messages 1203" in shown
+
+
+async def _fill(state: Path, objects: int) -> None:
+    """Objects by the bucket itself: by the command it would be a process for each."""
+    async with open_r2(f"file:{state}/r2", Clock(), state) as store:
+        bucket = Bucket("events", store, Clock(), Notifications({}, Clock(), "edgesim"))
+        for number in range(objects):
+            await bucket.put(f"a/{number}.json.gz", b"x")
+
+
 def test_a_file_that_somebody_puts_is_ingested(tmp_path):
     """An object put by hand is notified of like any other."""
     run = commands(tmp_path / "state")
@@ -77,14 +102,17 @@ def test_dead_letters_are_put_back(tmp_path):
     shutil.copytree(WORKERS, project, ignore=shutil.ignore_patterns(".edgesim", "__pycache__"))
     tables = project / "insert" / "tables.py"
     right = tables.read_text()
-    tables.write_text(right.replace("INSERT INTO events", "INSERT INTO nowhere"))
+    tables.write_text(right.replace('Table(\n        "events"', 'Table(\n        "nowhere"'))
     wrangler = project / "insert" / "wrangler.jsonc"
-    wrangler.write_text(wrangler.read_text().replace('"max_retries": 8', '"max_retries": 0'))
+    wrangler.write_text(wrangler.read_text().replace('"ATTEMPTS_MAX": "9"', '"ATTEMPTS_MAX": "1"'))
     run = commands(tmp_path / "state", project)
     with dev(project, tmp_path / "state", "--no-reload") as running:
         running.post(EVENT)
         running.drain()
         assert "events" in run("queue", "peek", "ingest-dlq")
+        [failure] = running.sql("SELECT queue, attempts, error FROM insert_failures")
+        assert (failure["queue"], failure["attempts"]) == ("ingest", 1)
+        assert "nowhere" in failure["error"]
         assert running.stop() == 0
     assert "ingest-dlq\t1\t" in run("queue", "ls")
     tables.write_text(right)

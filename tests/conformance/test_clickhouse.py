@@ -92,6 +92,7 @@ def make(schemes: list[str]) -> Any:
 
 
 client = make(["chdb", *SERVER])
+on_server = make(SERVER)
 inserting = make(["chdb", "clickhouse+http"])
 embedded = make(["chdb"])
 
@@ -540,3 +541,18 @@ def _alive(process_id: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return "State:\tZ" not in status
+
+
+async def test_a_server_runs_one_statement_of_an_id(on_server):
+    """The query id reaches the server, which refuses the same again while the first runs."""
+    answers: list[tuple[int, str]] = []
+
+    async def ask() -> None:
+        answers.append(await on_server.ask("SELECT sleep(1)", query_id="the-same"))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(2):
+            tasks.start_soon(ask)
+    done, refused = sorted(answers)
+    assert done == (200, "0\n")
+    assert "Code: 216" in refused[1]

@@ -9,9 +9,9 @@ redriven message keeps its id, so its second failure was never recorded; now the
 looks whether there is a row.
 """
 
-import json
+import asyncio
 
-from failures import KEEP_SECONDS, again_in, failure, insert_url
+from failures import KEEP_SECONDS, again_in, failure, statement
 
 from workers import WorkerEntrypoint
 
@@ -24,16 +24,16 @@ class Default(WorkerEntrypoint):
             try:
                 await self._record(batch.queue, message)
             except Exception as error:
-                delay = again_in(message.attempts)
-                print(f"failure not recorded, again in {delay} s: {error}")
+                delay = again_in(message.attempts, float(self.env.RETRY_BASE_SECONDS))
+                print(f"failure not recorded, again in {delay} s: {error!r}")
                 message.retry(delaySeconds=delay)
             else:
                 message.retry(delaySeconds=KEEP_SECONDS)
 
     async def _record(self, queue, message):
-        answer = await self.env.CLICKHOUSE.fetch(
-            insert_url(), method="POST", body=json.dumps(failure(queue, message))
-        )
-        if not answer.ok:
+        sql = statement(failure(queue, message), message.attempts)
+        async with asyncio.timeout(float(self.env.INSERT_TIMEOUT_SECONDS)):
+            answer = await self.env.CLICKHOUSE.fetch("http://clickhouse/", method="POST", body=sql)
             text = (await answer.text()).strip()
+        if not answer.ok:
             raise RuntimeError(f"ClickHouse answered {answer.status}: {text[:500]}")

@@ -1,70 +1,97 @@
 """The insert Worker: each notified object is one bulk insert, streamed from R2 to ClickHouse.
 
-The gzip bytes go through as they are and never enter this Worker.  The insert's deduplication
-token is the object's own identity, so a repeated delivery, a requeue, or a crash between insert
-and ack changes nothing.
+The gzip bytes go through as they are and never enter this Worker.  An insert is idempotent for its
+object (tables.py says how, ledger.py for old servers), so a repeated delivery, a requeue, or a
+crash between insert and ack changes nothing.
 """
 
 import json
 import random
 
-from tables import TABLES, backoff, failure_url, insert_url
+import ledger
+import tables
+from database import Database, UnreachableError
+from retries import backoff, dead_letter, failure
 
 from workers import WorkerEntrypoint
+
+WAYS = {"token": tables.insert, "ledger": ledger.insert}
+
+
+class HopelessError(Exception):
+    """What no further attempt can change."""
 
 
 class Default(WorkerEntrypoint):
     """Consumes R2 event notifications of the buckets in TABLES."""
 
     async def queue(self, batch, env=None, ctx=None):
+        self.database = Database(self.env.CLICKHOUSE, float(self.env.INSERT_TIMEOUT_SECONDS))
+        unreachable = None
         for message in batch.messages:
             try:
+                if unreachable:  # one message has found that out for the rest
+                    raise unreachable
                 await self._insert(batch.queue, message)
             except Exception as error:
-                delay = backoff(
-                    message.attempts,
-                    float(self.env.BACKOFF_BASE_SECONDS),
-                    float(self.env.BACKOFF_CAP_SECONDS),
-                    random.random(),
-                )
-                print(f"insert failed, attempt {message.attempts}, again in {delay} s: {error}")
-                message.retry(delaySeconds=delay)
+                if isinstance(error, UnreachableError):
+                    unreachable = error
+                await self._failed(batch.queue, message, error)
             else:
                 message.ack()
 
     async def _insert(self, queue, message):
-        bucket = message.body["bucket"]
-        key = message.body["object"]["key"]
-        if bucket not in TABLES:
-            raise ValueError(f"no table for objects of bucket {bucket!r}")
-        binding, statement = TABLES[bucket]
-        found = await getattr(self.env, binding).get(key)
-        if found is None:
-            await self._record_gone(queue, message, bucket, key)
+        bucket, key = _object_of(message.body)
+        objects = getattr(self.env, tables.TABLES[bucket].binding)
+        found = await objects.get(key)
+        if found is None or found.size == 0:
+            # However often it is tried: there is nothing to insert.
+            why = "the object is gone" if found is None else "the object is empty"
+            row = json.dumps(failure(queue, message, bucket, key, why))
+            await self.database.run("INSERT INTO insert_failures FORMAT JSONEachRow", row)
             return
-        answer = await self.env.CLICKHOUSE.fetch(
-            insert_url(statement, f"{bucket}/{key}@{found.etag}"),
-            method="POST",
-            headers={"content-encoding": "gzip"} if key.endswith(".gz") else {},
-            body=found.body,
-        )
-        await _check(answer, f"{bucket}/{key}")
+        unread = [found.body]
 
-    async def _record_gone(self, queue, message, bucket, key):
-        """An object that is no more cannot be inserted however often it is tried."""
-        row = {
-            "queue": queue,
-            "message_id": message.id,
-            "bucket": bucket,
-            "object": key,
-            "attempts": message.attempts,
-            "error": "the object is gone",
-        }
-        answer = await self.env.CLICKHOUSE.fetch(failure_url(), method="POST", body=json.dumps(row))
-        await _check(answer, "insert_failures")
+        async def opened():
+            """The bytes of this version of the object, from the beginning."""
+            if unread:
+                return unread.pop()
+            again = await objects.get(key, onlyIf={"etagMatches": found.etag})
+            return again.body
+
+        source = f"{bucket}/{key}@{found.etag}"
+        insert = WAYS[self.env.DEDUPLICATION]
+        await insert(self.database, bucket, source, opened, packed=key.endswith(".gz"))
+
+    async def _failed(self, queue, message, error):
+        """Again later; or, with the error, to the dead-letter queue."""
+        hopeless = isinstance(error, HopelessError)
+        if not hopeless and message.attempts < int(self.env.ATTEMPTS_MAX):
+            print(f"insert failed, attempt {message.attempts}: {error}")
+            self._retry(message)
+            return
+        print(f"insert given up after attempt {message.attempts}: {error}")
+        try:
+            await self.env.DEAD_LETTERS.send(dead_letter(queue, message, str(error)))
+        except Exception as second:
+            # The platform moves it there itself after its last retry, only without the error.
+            print(f"dead letter not sent: {second}")
+            self._retry(message)
+        else:
+            message.ack()
+
+    def _retry(self, message):
+        base, cap = self.env.BACKOFF_BASE_SECONDS, self.env.BACKOFF_CAP_SECONDS
+        delay = backoff(message.attempts, float(base), float(cap), random.random())
+        message.retry(delaySeconds=delay)
 
 
-async def _check(answer, what):
-    if not answer.ok:
-        text = (await answer.text()).strip()
-        raise RuntimeError(f"{what}: ClickHouse answered {answer.status}: {text[:500]}")
+def _object_of(body):
+    """Bucket and key of a notification."""
+    try:
+        bucket, key = body["bucket"], body["object"]["key"]
+    except (KeyError, TypeError) as error:
+        raise HopelessError(f"not a notification: {body!r:.200}") from error
+    if bucket not in tables.TABLES:
+        raise HopelessError(f"no table for objects of bucket {bucket!r}")
+    return bucket, key

@@ -1,59 +1,108 @@
-"""Which bucket's objects become rows of which table, and by what statement."""
+"""Which bucket's objects become rows of which table, on a ClickHouse that knows tokens.
 
-from urllib.parse import urlencode
-
-CLICKHOUSE = "http://clickhouse/"
-
-# ts is milliseconds in the events and a DateTime64 in the tables, which would read it as seconds.
-_EVENTS = """
-INSERT INTO events
-    (event, player_id, ts, match_id, session_id, platform, region, build, props)
-SELECT
-    event, player_id, fromUnixTimestamp64Milli(ts, 'UTC') AS ts,
-    match_id, session_id, platform, region, build, props
-FROM input('event String, player_id String, ts Int64, match_id String, session_id String,
-            platform String, region String, build String, props String')
-FORMAT JSONEachRow
-"""
-_ERRORS = """
-INSERT INTO ingest_errors
-    (received_at, worker, reason, detail, raw, ip, user_agent, country)
-SELECT
-    fromUnixTimestamp64Milli(received_at, 'UTC') AS received_at,
-    worker, reason, detail, raw, ip, user_agent, country
-FROM input('received_at Int64, worker String, reason String, detail String, raw String, ip String,
-            user_agent String, country String')
-FORMAT JSONEachRow
+An insert carries its object's identity as ``insert_deduplication_token``, and the table remembers
+the tokens of its last inserts (``non_replicated_deduplication_window`` in the schema, or the
+replicated tables' own), so the same object inserts once, however often it is sent.  One object is
+one block: a block is all there or not at all, and blocks of a repeated insert could be cut
+elsewhere.
 """
 
-# Bucket -> (name of its binding, statement).
-TABLES = {"events": ("EVENTS", _EVENTS), "errors": ("ERRORS", _ERRORS)}
+from database import DatabaseError, quoted
+
+RAW_CHARS_MAX = 8192
+
+SETTINGS = {
+    "async_insert": "0",
+    "input_format_skip_unknown_fields": "1",
+    # One block, up to 1 GiB in memory.
+    "min_insert_block_size_rows": "0",
+    "min_insert_block_size_bytes": "1073741824",
+    # One client with a broken clock must not make the whole object uninsertable: events of more
+    # than 100 months in one insert are refused by default.
+    "max_partitions_per_insert_block": "0",
+}
 
 
-def insert_url(statement, token):
-    """Where to POST an object: ClickHouse drops an insert whose token it has seen."""
-    return (
-        CLICKHOUSE
-        + "?"
-        + urlencode(
-            {
-                "query": " ".join(statement.split()),
-                "insert_deduplication_token": token,
-                "input_format_skip_unknown_fields": "1",
-                # One client with a broken clock must not make the whole object uninsertable: events
-                # of more than 100 months in one insert are refused by default.
-                "max_partitions_per_insert_block": "0",
-            }
-        )
-    )
+class Table:
+    """A table and its columns: ``times`` are milliseconds in the objects, ``texts`` are strings.
+
+    ``insert`` reads rows as they are.  ``salvage`` and ``refuse`` divide the lines of an object
+    that holds rows which ``insert`` refuses: all that can be a row, and all that cannot.
+    """
+
+    def __init__(self, name, binding, time, texts):
+        self.binding = binding
+        columns = ", ".join((time, *texts))
+        values = ", ".join(texts)
+        structure = ", ".join((f"{time} Int64", *(f"{text} String" for text in texts)))
+        # A DateTime64 would read the number as seconds.
+        self.insert = f"""
+            INSERT INTO {name} ({columns})
+            SELECT fromUnixTimestamp64Milli({time}, 'UTC') AS {time}, {values}
+            FROM input('{structure}') FORMAT JSONEachRow"""
+        fields = ", ".join(_field(text) for text in texts)
+        number = f"toInt64OrNull(JSONExtract(line, '{time}', 'String'))"
+        self._is_row = f"isValidJSON(line) AND JSONType(line) = 'Object' AND {number} IS NOT NULL"
+        self.salvage = f"""
+            INSERT INTO {name} ({columns})
+            SELECT fromUnixTimestamp64Milli(assumeNotNull({number}), 'UTC') AS {time}, {fields}
+            FROM input('line String') WHERE {self._is_row} FORMAT LineAsString"""
+
+    def refuse(self, source, why):
+        """The statement that keeps the other lines in ``ingest_errors``."""
+        return f"""
+            INSERT INTO ingest_errors (received_at, worker, reason, detail, raw)
+            SELECT now64(3), 'insert', 'refused_row', {quoted(f"{source}: {why}")},
+                   substringUTF8(toValidUTF8(line), 1, {RAW_CHARS_MAX})
+            FROM input('line String') WHERE line != '' AND NOT ({self._is_row})
+            FORMAT LineAsString"""
 
 
-def failure_url():
-    """Where to POST rows of insert_failures."""
-    statement = "INSERT INTO insert_failures FORMAT JSONEachRow"
-    return CLICKHOUSE + "?" + urlencode({"query": statement})
+def _field(name):
+    # An object is kept as its text, as JSONEachRow keeps it.
+    if name == "props":
+        return "JSONExtractRaw(line, 'props')"
+    return f"JSONExtract(line, '{name}', 'String')"
 
 
-def backoff(attempts, base, cap, chance):
-    """Seconds before the next delivery: exponential with full jitter, ``chance`` in [0, 1)."""
-    return max(1, round(chance * min(cap, base * 2 ** (min(attempts, 32) - 1))))
+TABLES = {
+    "events": Table(
+        "events",
+        "EVENTS",
+        "ts",
+        (
+            *("event", "player_id", "match_id", "session_id"),
+            *("platform", "region", "build", "props"),
+        ),
+    ),
+    "errors": Table(
+        "ingest_errors",
+        "ERRORS",
+        "received_at",
+        ("worker", "reason", "detail", "raw", "ip", "user_agent", "country"),
+    ),
+}
+
+
+async def insert(database, bucket, source, opened, *, packed):
+    """Insert an object's rows; ``opened()`` gives its bytes, ``source`` names it and its version.
+
+    Rows that ClickHouse refuses go to ingest_errors and the others in, by two more passes over the
+    object.  All three inserts have tokens, so it may break off anywhere and be done again.
+    """
+    table = TABLES[bucket]
+
+    async def send(statement, token):
+        settings = SETTINGS | {"insert_deduplication_token": token}
+        await database.run(statement, await opened(), packed=packed, **settings)
+
+    try:
+        await send(table.insert, source)
+    except DatabaseError as error:
+        if not error.rows_refused:
+            raise
+        print(f"{source}: {error}")
+        # The same token: nothing of the first insert is there, and should it ever be accepted after
+        # all (a newer server, say), it would double these.
+        await send(table.salvage, source)
+        await send(table.refuse(source, str(error)[:500]), f"{source}#refused")

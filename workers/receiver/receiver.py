@@ -7,51 +7,65 @@ not fit the trace's log budget goes to the large-payload Worker behind the respo
 import json
 import time
 
-from event import InvalidError, read_events, to_line
+from cors import answer_headers, depends_on_origin, preflight_headers
+from event import InvalidError, TooLargeError, excerpt, read_events, to_line, unpack
 
 from workers import Response, WorkerEntrypoint
 
 RAW_CHARS_MAX = 8192
+CLIENT_CHARS_MAX = 512
 LINE_OVERHEAD_BYTES = 16
 HEAD_BYTES_MAX = (16 + 128) * 1024
 """What the platform allows a URL and a request's headers."""
 
 
 class Default(WorkerEntrypoint):
-    """POST / takes events, GET /health answers, nothing else does."""
+    """POST / takes events, GET /health answers, OPTIONS is for browsers, nothing else is."""
 
     async def fetch(self, request):
-        path = request.url.split("?", 1)[0].split("/", 3)
-        path = "/" + (path[3] if len(path) > 3 else "")
-        if path == "/health":
-            if request.method in ("GET", "HEAD"):
-                return Response("OK")
-            return _refuse(405, "method_not_allowed", "ask GET /health", {"allow": "GET"})
-        if path != "/":
-            return _refuse(404, "not_found", "events go to POST /")
-        if request.method != "POST":
-            return _refuse(405, "method_not_allowed", "events go to POST /", {"allow": "POST"})
-        return await self._receive(request)
+        origins = self.env.ALLOWED_ORIGINS
+        origin = _header(request, "origin") if depends_on_origin(origins) else ""
+        headers = answer_headers(origins, origin)
+        method, path = request.method, _path(request.url)
+        if method == "POST" and path == "/":
+            return await self._receive(request, headers)
+        if path not in ("/", "/health"):
+            return _refuse(404, "not_found", "events go to POST /", headers)
+        if method == "OPTIONS":
+            return Response(None, status=204, headers=preflight_headers(headers))
+        if path == "/":
+            allow = headers | {"allow": "OPTIONS, POST"}
+            return _refuse(405, "method_not_allowed", "events go to POST /", allow)
+        if method in ("GET", "HEAD"):
+            return Response("OK", headers=headers)
+        allow = headers | {"allow": "GET, HEAD, OPTIONS"}
+        return _refuse(405, "method_not_allowed", "ask GET /health", allow)
 
-    async def _receive(self, request):
+    async def _receive(self, request, headers):
         limit = int(self.env.BODY_BYTES_MAX)
-        body = await request.bytes()
-        if len(body) > limit:
-            detail = f"{len(body)} bytes; at most {limit}"
-            _report(request, body, "payload_too_large", detail)
-            return _refuse(413, "payload_too_large", detail)
+        body = b""
         try:
+            _check_length(request, limit)
+            body = await request.bytes()
+            _check_size(len(body), limit)
+            body = unpack(body, limit)
             events = read_events(body, int(time.time() * 1000))
+            lines = [to_line(event) for event in events]
+            fits = _fits_the_log(request, lines, int(self.env.LOG_BYTES_MAX))
+            if not fits:
+                # Written out, an event may be longer than it came (1e15), and none may be longer
+                # than what a Pipeline takes.
+                _check_size(max(map(len, lines)), limit)
         except InvalidError as invalid:
             _report(request, body, invalid.error, invalid.detail)
-            return _refuse(400, invalid.error, invalid.detail)
-        lines = [to_line(event) for event in events]
-        if _fits_the_log(request, lines, int(self.env.LOG_BYTES_MAX)):
+            status = 413 if isinstance(invalid, TooLargeError) else 400
+            return _refuse(status, invalid.error, invalid.detail, headers)
+        if fits:
             for line in lines:
                 print("PIPE_ME", line)
         else:
             self.ctx.waitUntil(self._hand_over("[" + ",".join(lines) + "]"))
-        return Response("OK")
+        return Response("OK", headers=headers)
 
     async def _hand_over(self, body):
         answer = await self.env.LARGE_PAYLOAD.fetch(
@@ -64,11 +78,36 @@ class Default(WorkerEntrypoint):
             raise RuntimeError(f"large-payload answered {answer.status}: {await answer.text()}")
 
 
+def _path(url):
+    parts = url.split("?", 1)[0].split("/", 3)
+    return "/" + (parts[3] if len(parts) > 3 else "")
+
+
+def _header(request, name):
+    """One header, "" if it is missing.
+
+    On the platform ``request.headers`` copies every header, which costs more than all the rest of a
+    request; the JavaScript object below it gives the one that is asked for.
+    """
+    return getattr(request, "js_object", request).headers.get(name) or ""
+
+
+def _check_length(request, limit):
+    """Refuse what says itself that it is too long, before it is read into memory."""
+    length = _header(request, "content-length")
+    if length.isdecimal() and len(length) < 20:
+        _check_size(int(length), limit)
+
+
+def _check_size(size, limit):
+    if size > limit:
+        raise TooLargeError(f"{size} bytes; at most {limit}")
+
+
 def _fits_the_log(request, lines, budget):
     """Whether the trace has room for the lines beside the request's URL and headers."""
     size = sum(map(_log_bytes, lines))
-    # On the platform reading the headers costs more than all the rest, so only where it matters.
-    if size > budget - HEAD_BYTES_MAX:
+    if size > budget - HEAD_BYTES_MAX:  # only then do the headers matter
         size += len(request.url)
         size += sum(len(name) + len(value) for name, value in request.headers.items())
     return size <= budget
@@ -79,7 +118,7 @@ def _log_bytes(line):
     return LINE_OVERHEAD_BYTES + len(line) + line.count('"') + line.count("\\")
 
 
-def _refuse(status, error, detail, headers=None):
+def _refuse(status, error, detail, headers):
     return Response.json({"error": error, "detail": detail}, status=status, headers=headers)
 
 
@@ -90,9 +129,9 @@ def _report(request, body, reason, detail):
         "worker": "receiver",
         "reason": reason,
         "detail": detail,
-        "raw": body[:RAW_CHARS_MAX].decode("utf-8", "replace"),
-        "ip": request.headers.get("CF-Connecting-IP") or "",
-        "user_agent": (request.headers.get("User-Agent") or "")[:512],
-        "country": request.headers.get("CF-IPCountry") or "",
+        "raw": excerpt(body, RAW_CHARS_MAX).decode("utf-8", "replace"),
+        "ip": _header(request, "cf-connecting-ip")[:CLIENT_CHARS_MAX],
+        "user_agent": _header(request, "user-agent")[:CLIENT_CHARS_MAX],
+        "country": _header(request, "cf-ipcountry")[:CLIENT_CHARS_MAX],
     }
     print("PIPE_ERR", json.dumps(record, separators=(",", ":")))

@@ -1,7 +1,8 @@
 """The Tail Worker: PIPE_ME lines to the events Pipeline, PIPE_ERR lines to the errors Pipeline.
 
 One parse a line, order kept, one send for each pipeline and call unless it would be too large.  A
-receiver that threw, was killed or logged too much is a record of the errors stream.
+receiver that threw, was killed or logged too much is a record of the errors stream.  A trace is
+delivered once, so a send that fails costs its own records and no others: every send is tried.
 """
 
 from rpc import call
@@ -19,12 +20,21 @@ class Default(WorkerEntrypoint):
             found, wrong = read_trace(trace)
             records += found
             errors += wrong
-        try:
-            await _send(self.env.PIPELINE, records)
-        finally:  # a Pipeline that refuses costs its own records, not the other's
-            await _send(self.env.ERROR_PIPELINE, errors)
+        failures = [
+            *await _send(self.env.PIPELINE, records),
+            *await _send(self.env.ERROR_PIPELINE, errors),
+        ]
+        if failures:  # the platform is to know that this call has lost something
+            raise failures[0]
 
 
 async def _send(pipeline, records):
+    """Send all of it; the exceptions of the sends that failed."""
+    failures = []
     for chunk in split(records):
-        await call(pipeline, "send", chunk)
+        try:
+            await call(pipeline, "send", chunk)
+        except Exception as error:
+            print(f"{len(chunk)} records lost: {error}")
+            failures.append(error)
+    return failures

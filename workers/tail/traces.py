@@ -1,10 +1,14 @@
-"""From traces to records: pure functions over one trace at a time."""
+"""From traces to records: pure functions over one trace at a time.
+
+A record goes with its size: the bytes that a Pipeline will count, or somewhat more.
+"""
 
 import json
 
 EVENT_MARK = "PIPE_ME "
 ERROR_MARK = "PIPE_ERR "
 RAW_CHARS_MAX = 8192
+CLIENT_CHARS_MAX = 512
 SEND_BYTES_MAX = 4_000_000
 _FINE = ("ok", "canceled")
 
@@ -18,9 +22,10 @@ def line_of(message):
 
 
 def read_line(line):
-    """(events or errors, record, size) of a marked line; None for any other.
+    """(stream, record, size) of a marked line; None for any other.
 
-    A marked line that does not parse is an error record: it never costs its neighbours.
+    A marked line that does not parse never costs its neighbours: it is (errors, (reason, detail,
+    raw), 0), for the trace to make a record of.
     """
     if line.startswith(EVENT_MARK):
         stream, text = "events", line[len(EVENT_MARK) :]
@@ -31,10 +36,10 @@ def read_line(line):
     try:
         record = _parse(text)
     except (ValueError, RecursionError) as error:
-        return "errors", ("unparsable_log", str(error), line), len(text)
+        return "errors", ("unparsable_log", str(error), line), 0
     if not isinstance(record, dict):
-        return "errors", ("unparsable_log", "not a JSON object", line), len(text)
-    return stream, record, len(text)
+        return "errors", ("unparsable_log", "not a JSON object", line), 0
+    return stream, record, len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
 
 
 def _parse(text):
@@ -68,45 +73,66 @@ _DECODER = json.JSONDecoder(
 )
 
 
-def error_record(received_at, worker, reason, detail, raw=""):
-    """A row of the errors stream, in the shape of all of them."""
-    return {
+def error_record(trace, received_at, reason, detail, raw=""):
+    """A row of the errors stream, in the shape of all of them, and its size."""
+    headers = _headers(trace)
+    record = {
         "received_at": int(received_at),
-        "worker": worker,
+        "worker": _text(trace.scriptName),
         "reason": reason,
         "detail": detail[:RAW_CHARS_MAX],
         "raw": raw[:RAW_CHARS_MAX],
-        "ip": "",
-        "user_agent": "",
-        "country": "",
+        "ip": _client(headers, "cf-connecting-ip"),
+        "user_agent": _client(headers, "user-agent"),
+        "country": _client(headers, "cf-ipcountry"),
     }
+    line = json.dumps(record)
+    if "\\ud" in line:  # half a character, which no Pipeline takes
+        record = json.loads(json.dumps(record, ensure_ascii=False).encode("utf-8", "replace"))
+    return record, len(line)
+
+
+def _headers(trace):
+    """The headers of a request's trace, names in lower case; None for any other invocation."""
+    request = getattr(trace.event, "request", None)
+    return getattr(request, "headers", None)
+
+
+def _client(headers, name):
+    return _text(getattr(headers, name, None))[:CLIENT_CHARS_MAX]
+
+
+def _text(value):
+    return value if isinstance(value, str) else ""
 
 
 def read_trace(trace):
     """Two lists of (record, size) of one trace: events, errors."""
-    worker = trace.scriptName or ""
     when = trace.eventTimestamp or 0
     streams = {"events": [], "errors": []}
+    lines = 0
     for log in trace.logs:
         found = read_line(line_of(log.message))
         if found is None:
             continue
+        lines += 1
         stream, record, size = found
         if isinstance(record, tuple):
-            record = error_record(log.timestamp, worker, *record)
+            record, size = error_record(trace, log.timestamp, *record)
         streams[stream].append((record, size))
-    for reason, detail in _troubles(trace):
-        streams["errors"].append((error_record(when, worker, reason, detail), len(detail)))
+    for reason, detail in _troubles(trace, lines):
+        streams["errors"].append(error_record(trace, when, reason, detail))
     return streams["events"], streams["errors"]
 
 
-def _troubles(trace):
+def _troubles(trace, lines):
     """What went wrong with the invocation itself."""
     troubles = [(trace.outcome, str(exception.message)) for exception in trace.exceptions]
     if not troubles and trace.outcome not in _FINE:
         troubles.append((trace.outcome, f"the invocation ended as {trace.outcome}"))
     if getattr(trace, "truncated", False):
-        troubles.append(("truncated", "the trace was over its budget; some of its logs are lost"))
+        detail = f"the trace was over its budget: what was logged after {lines} records is lost"
+        troubles.append(("truncated", detail))
     return troubles
 
 

@@ -7,6 +7,7 @@ STATS = {
     "pipelines": {"events": {"records": 2, "pending": 1, "objects": 0}},
     "queues": {'odd "name"': {"backlog": 5, "delivered": 7}},
     "invocations": {"receiver": {"ok": 2, "exceededCpu": 1}},
+    "cpu_ms": {"large-payload": 1.5},
 }
 
 
@@ -18,6 +19,7 @@ def test_counters_and_gauges():
     assert "# TYPE edgesim_pipelines_pending gauge" in lines
     assert 'edgesim_pipelines_pending{pipeline="events"} 1' in lines
     assert 'edgesim_invocations_total{worker="receiver",outcome="exceededCpu"} 1' in lines
+    assert 'edgesim_cpu_ms_total{worker="large-payload"} 1.5' in lines
 
 
 def test_label_values_are_escaped():

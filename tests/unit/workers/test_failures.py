@@ -1,5 +1,6 @@
 """What the dead-letter Worker writes, and how long it keeps trying."""
 
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -21,26 +22,59 @@ def message(body, attempts=1):
 
 def test_a_notification_is_a_row_with_its_object():
     """Queue, bucket and key are columns, so that error analysis is a query."""
+    told = {"failure": {"queue": "ingest", "attempts": 9, "error": "no"}}
+    row = failures.failure("ingest-dlq", message(NOTIFICATION | told, 3))
+    assert (row["queue"], row["message_id"], row["attempts"]) == ("ingest", "m1", 9)
+    assert (row["bucket"], row["object"], row["error"]) == ("events", "a/b.json.gz", "no")
+
+
+def test_a_message_that_the_platform_moved_itself():
+    """Nobody has said what went wrong, and its attempts began anew."""
     row = failures.failure("ingest-dlq", message(NOTIFICATION, 3))
-    assert (row["queue"], row["message_id"], row["attempts"]) == ("ingest-dlq", "m1", 3)
-    assert (row["bucket"], row["object"]) == ("events", "a/b.json.gz")
+    assert (row["queue"], row["attempts"]) == ("ingest-dlq", 0)
+    assert row["error"] == "retries exhausted"
 
 
-@pytest.mark.parametrize("body", ["text", None, 5, [1], {}, {"object": "key"}, memoryview(b"x")])
+@pytest.mark.parametrize(
+    "body",
+    [
+        *("text", None, 5, [1], {}, {"object": "key"}, memoryview(b"x")),
+        {"failure": 1},
+        {"failure": {"attempts": -1, "error": None}},
+    ],
+)
 def test_any_other_message_is_a_row_too(body):
     """A body that is no notification is recorded without an object, never refused."""
     row = failures.failure("ingest-dlq", message(body))
     assert row["object"] == ""
     assert row["error"]
+    assert 0 <= row["attempts"] < 2**16
+
+
+def skeleton(sql):
+    """The statement without its literals."""
+    return re.sub(r"'(?:[^'\\]|\\.)*'", "?", sql, flags=re.DOTALL)
+
+
+@given(st.text(st.characters(exclude_categories=())))
+def test_no_text_ends_its_literal(text):
+    """Quotes, backslashes, half characters and NULs stay inside the literal, which encodes."""
+    plain = failures.failure("q", message(NOTIFICATION))
+    row = failures.failure("q", message({"bucket": text, "object": {"key": text}}))
+    sql = failures.statement(row, 2)
+    sql.encode()
+    assert skeleton(sql) == skeleton(failures.statement(plain, 2))
 
 
 def test_an_outage_outlives_no_message():
     """Trying again in vain takes longer than any retention: no dead letter is used up by it."""
-    assert sum(failures.again_in(attempt) for attempt in range(1, DELIVERIES)) > RETENTION_SECONDS
+    assert (
+        sum(failures.again_in(attempt, 60) for attempt in range(1, DELIVERIES)) > RETENTION_SECONDS
+    )
     assert failures.KEEP_SECONDS * (DELIVERIES - 1) > RETENTION_SECONDS
 
 
 @given(st.integers(1, 10_000))
 def test_waiting_grows_within_the_platforms_delay(attempts):
     """From a minute to a day, which is the longest delay there is."""
-    assert 60 <= failures.again_in(attempts) <= failures.again_in(attempts + 1) <= 86_400
+    assert 60 <= failures.again_in(attempts, 60) <= failures.again_in(attempts + 1, 60) <= 86_400

@@ -73,6 +73,13 @@ def test_a_line_that_no_pipeline_takes_goes_to_errors(bad):
     json.dumps(errors[0][0], ensure_ascii=False).encode()
 
 
+def test_half_a_character_in_a_broken_line():
+    """What no Pipeline could write is replaced in what is kept of the line."""
+    _, [(record, size)] = traces.read_trace(trace([f"PIPE_ME broken {HALF} é"]))
+    assert record["raw"] == "PIPE_ME broken ? é"
+    assert size >= len(json.dumps(record, ensure_ascii=False).encode())
+
+
 def test_a_null_of_javascript_is_no_text():
     """console.log with something else than strings costs neither its line nor its neighbours."""
     jsnull = type("JsNull", (), {"__bool__": lambda _: False})()

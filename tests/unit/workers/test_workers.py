@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from tests.unit.workers.test_event import load
 
 traces = load("tail", "traces")
-tables = load("insert", "tables")
+retries = load("insert", "retries")
 
 
 def trace(*messages: list[Any], **more: Any) -> SimpleNamespace:
     logs = [SimpleNamespace(message=message, timestamp=5.0) for message in messages]
-    defaults = {"scriptName": "receiver", "eventTimestamp": 4.0, "outcome": "ok"}
+    defaults = {"scriptName": "receiver", "eventTimestamp": 4.0, "outcome": "ok", "event": None}
     return SimpleNamespace(
         **(defaults | {"logs": logs, "exceptions": [], "truncated": False} | more)
     )
@@ -72,16 +72,9 @@ def test_split_keeps_order_and_limit(sizes):
 @given(st.integers(1, 10_000), st.floats(0, 1, exclude_max=True))
 def test_backoff_grows_to_its_cap(attempts, chance):
     """Between 1 s and the cap, and never more than base * 2^(attempts - 1)."""
-    delay = tables.backoff(attempts, 5, 900, chance)
+    delay = retries.backoff(attempts, 5, 900, chance)
     assert 1 <= delay <= min(900, 5 * 2 ** min(attempts - 1, 31))
     assert isinstance(delay, int)
-
-
-def test_every_table_names_its_token():
-    """The token of an insert is in its URL, whatever characters the key has."""
-    _, statement = tables.TABLES["events"]
-    url = tables.insert_url(statement, "events/a b&c=d@e")
-    assert "insert_deduplication_token=events%2Fa+b%26c%3Dd%40e" in url
 
 
 def test_the_helper_is_the_same_in_both_workers():

@@ -1,0 +1,85 @@
+"""From usage and prices to dollars.
+
+What is included is the account's: an item's allowance is shared by its stages as they use it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from edgesim.cost.prices import Price, Prices
+from edgesim.cost.usage import Usage
+
+
+class Line(msgspec.Struct):
+    """One item of one stage; ``article_usd`` None where the article names no price for it."""
+
+    stage: str
+    item: str
+    title: str
+    quantity: float
+    usd: float
+    article_usd: float | None = None
+
+
+class Bill(msgspec.Struct):
+    """A month's bill, or with ``included`` False what a run would cost beyond every allowance."""
+
+    prices_as_of: str
+    article_as_of: str
+    plan_usd: float
+    usd: float
+    article_usd: float
+    lines: list[Line]
+
+    def stages(self) -> dict[str, float]:
+        """Dollars of each stage, in the order of the pipeline."""
+        totals: dict[str, float] = {}
+        for line in self.lines:
+            totals[line.stage] = totals.get(line.stage, 0.0) + line.usd
+        return totals
+
+
+def bill(usage: Usage, prices: Prices, *, included: bool = True) -> Bill:
+    """The bill of a month's usage; without ``included`` every unit is paid for and no plan."""
+    totals: dict[str, float] = {}
+    for items in usage.values():
+        for item, quantity in items.items():
+            totals[item] = totals.get(item, 0.0) + quantity
+    lines = []
+    for stage, items in usage.items():
+        for item, quantity in items.items():
+            if not quantity:
+                continue
+            price = prices.items[item]
+            whole = _cost(totals[item], price, included=included)
+            share = whole * quantity / totals[item]
+            article = _article(prices, stage, item, quantity)
+            lines.append(Line(stage, item, price.title, quantity, share, article))
+    plan = prices.plan_usd if included else 0.0
+    return Bill(
+        prices_as_of=prices.as_of,
+        article_as_of=prices.article.as_of,
+        plan_usd=plan,
+        usd=plan + sum(line.usd for line in lines),
+        article_usd=sum(line.article_usd or 0.0 for line in lines),
+        lines=lines,
+    )
+
+
+def _cost(quantity: float, price: Price, *, included: bool) -> float:
+    units = quantity / price.per
+    if included:
+        units = max(0.0, quantity - price.included) / price.per
+        if price.rounded_up:
+            units = math.ceil(units)
+    return units * price.usd
+
+
+def _article(prices: Prices, stage: str, item: str, quantity: float) -> float | None:
+    price = prices.article.items.get(item)
+    if price is None or (price.stages and stage not in price.stages):
+        return None
+    return quantity / price.per * price.usd

@@ -1,0 +1,131 @@
+"""How much of each billed item every stage of the pipeline uses.
+
+A stage's usage is {item: quantity}, items as in the price table.  ``planned`` computes a month of a
+load; ``used`` reads what a run has really used from its stats; ``measured`` makes of a run the
+figures that a plan needs (CPU ms, bytes), so that a plan rests on them instead of on defaults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+MONTH_DAYS = 30
+OPERATIONS_PER_MESSAGE = 3
+"""Written, read, deleted."""
+ITEMS = (
+    *("requests", "cpu_ms", "pipeline_sql_gb", "pipeline_sink_gb"),
+    *("r2_class_a", "r2_class_b", "r2_gb_month", "queue_operations"),
+)
+
+Usage = dict[str, dict[str, float]]
+
+
+class Load(msgspec.Struct, frozen=True):
+    """A month's load, and what it takes to carry it.
+
+    CPU ms are per request (receiver), per event (tail) and per object (insert).  The defaults were
+    measured with edgesim (0.25, 0.11 and 4 ms in CPython) and multiplied, because Python on the
+    platform is WebAssembly and several times slower; measure yours.  ``compression`` is of the
+    objects in R2, where they are kept ``retention_days``.
+    """
+
+    events_per_day: float = 1e9
+    event_bytes: float = 360
+    events_per_request: float = 1
+    window_seconds: float = 90
+    object_bytes_max: float = 100_000_000
+    compression: float = 7.0
+    retention_days: float = 30
+    receiver_cpu_ms: float = 1.0
+    tail_cpu_ms: float = 0.4
+    insert_cpu_ms: float = 15.0
+
+
+class Roles(msgspec.Struct, frozen=True):
+    """What a project's Workers are, which decides what is billed of them.
+
+    ``entry`` and ``consumers`` are billed by request and CPU; every other Worker (tail Workers,
+    Workers behind service bindings) by CPU alone.
+    """
+
+    entry: str
+    consumers: Sequence[str]
+
+
+def planned(load: Load) -> Usage:
+    """A month of this load, stage by stage."""
+    events = load.events_per_day * MONTH_DAYS
+    gigabytes = events * load.event_bytes / 1e9
+    windows = MONTH_DAYS * 86_400 / load.window_seconds
+    # A window that is full before its time is more than one object.
+    objects = max(min(windows, events), gigabytes * 1e9 / load.object_bytes_max)
+    requests = events / load.events_per_request
+    kept = gigabytes / load.compression * load.retention_days / MONTH_DAYS
+    return {
+        "receiver": {"requests": requests, "cpu_ms": requests * load.receiver_cpu_ms},
+        "tail": {"cpu_ms": events * load.tail_cpu_ms},
+        "pipeline": {
+            "pipeline_sql_gb": gigabytes,
+            "pipeline_sink_gb": gigabytes,
+            "r2_class_a": objects,
+        },
+        "r2": {"r2_gb_month": kept},
+        "queue": {"queue_operations": objects * OPERATIONS_PER_MESSAGE},
+        "insert": {
+            "requests": objects,
+            "cpu_ms": objects * load.insert_cpu_ms,
+            "r2_class_b": objects,
+        },
+    }
+
+
+def used(stats: Mapping[str, Any], roles: Roles) -> Usage:
+    """What a run has used, by Worker, pipeline, bucket and queue; storage as if kept a month."""
+    usage: Usage = {}
+    for worker, outcomes in stats["invocations"].items():
+        billed = {"cpu_ms": stats["cpu_ms"].get(worker, 0.0)}
+        if worker == roles.entry:
+            billed["requests"] = stats["receiver"]["requests"]
+        elif worker in roles.consumers:
+            billed["requests"] = sum(outcomes.values())
+        usage[worker] = billed
+    for name, pipeline in stats["pipelines"].items():
+        gigabytes = pipeline["bytes"] / 1e9
+        usage[f"pipeline {name}"] = dict.fromkeys(
+            ("pipeline_sql_gb", "pipeline_sink_gb"), gigabytes
+        )
+    for name, bucket in stats["r2"].items():
+        usage[f"r2 {name}"] = {
+            "r2_class_a": bucket["class_a"],
+            "r2_class_b": bucket["class_b"],
+            "r2_gb_month": bucket["bytes"] / 1e9,
+        }
+    for name, queue in stats["queues"].items():
+        usage[f"queue {name}"] = {"queue_operations": queue["operations"]}
+    return {stage: items for stage, items in usage.items() if any(items.values())}
+
+
+def measured(stats: Mapping[str, Any], load: Load) -> Load:
+    """The load with what a run of the reference pipeline says of it; the rest as it was."""
+    events, bucket = stats["pipelines"].get("events", {}), stats["r2"].get("events", {})
+    records, size = events.get("records", 0), events.get("bytes", 0)
+    cpu, requests = stats["cpu_ms"], stats["receiver"]["requests"]
+    inserts = sum(stats["invocations"].get("insert", {}).values())
+    found = {
+        "event_bytes": _ratio(size, records),
+        "events_per_request": _ratio(records, requests - stats["receiver"]["rejected"]),
+        "compression": _ratio(size, bucket.get("bytes", 0)),
+        "receiver_cpu_ms": _ratio(cpu.get("receiver", 0), requests),
+        "tail_cpu_ms": _ratio(cpu.get("tail", 0), records),
+        "insert_cpu_ms": _ratio(cpu.get("insert", 0), inserts),
+    }
+    return msgspec.structs.replace(
+        load, **{name: value for name, value in found.items() if value is not None}
+    )
+
+
+def _ratio(amount: float, of: float) -> float | None:
+    return amount / of if amount > 0 and of > 0 else None

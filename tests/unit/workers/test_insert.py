@@ -1,0 +1,317 @@
+"""The insert Worker's handler over every ClickHouse that it inserts into."""
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from edgesim.model import HttpResponse
+from tests.servers_clickhouse import clickhouse_server
+from tests.worker_world import Scripted, World, notification, refusal, world
+
+pytestmark = pytest.mark.anyio
+
+TS = 1_767_225_600_123
+BACKENDS = ["chdb", "18.16"]
+TABLES = ("events", "ingest_errors", "insert_failures", "insert_ledger")
+
+
+def line(number: int, **more: Any) -> dict[str, Any]:
+    return {
+        "event": "kill",
+        "player_id": f"p{number}",
+        "ts": TS + number,
+        "region": "eu",
+        "props": {"n": number, "text": 'a "b", \\ c\t', "region": "zz"},
+    } | more
+
+
+def ndjson(*rows: Any) -> bytes:
+    return b"".join(
+        (row if isinstance(row, bytes) else json.dumps(row, separators=(",", ":")).encode()) + b"\n"
+        for row in rows
+    )
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    with clickhouse_server(tmp_path_factory.mktemp("clickhouse")) as (http, _):
+        yield http
+
+
+@asynccontextmanager
+async def ledgered(http: int, tmp_path: Path) -> AsyncIterator[World]:
+    """On the server that knows no tokens; without a table when it is left."""
+    url = f"clickhouse+http://127.0.0.1:{http}"
+    way = {"DEDUPLICATION": "ledger"}
+    async with world(tmp_path, clickhouse=url, schema="schema-ledger.sql", insert=way) as running:
+        yield running
+        for table in TABLES:
+            await running.sql(f"DROP TABLE {table}")
+
+
+@pytest.fixture(params=BACKENDS)
+async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
+    if request.param == "chdb":
+        opened = world(tmp_path, clickhouse=f"chdb:{tmp_path}/clickhouse")
+    else:
+        opened = ledgered(request.getfixturevalue("server"), tmp_path)
+    async with opened as running:
+        yield running
+
+
+async def test_an_object_is_inserted_once_however_often_it_comes(database):
+    """Deliveries one after another, at the same time and under other keys' names: one row each."""
+    await database.put("events", "a.json.gz", ndjson(*map(line, range(100))))
+    told = notification("a.json.gz")
+    result = await database.deliver("insert", "ingest", told, told)
+    assert result.acks == ["m0", "m1"]
+    assert await database.sql("SELECT count(), uniqExact(player_id) FROM events") == [[100, 100]]
+    [[event, player, region, props]] = await database.sql(
+        "SELECT event, player_id, region, props FROM events WHERE player_id = 'p7'"
+    )
+    assert (event, player, region) == ("kill", "p7", "eu")
+    assert json.loads(props) == line(7)["props"]
+
+
+async def test_deliveries_beside_each_other(database):
+    """Two Workers with the same object at once: what one cannot do now it does later."""
+    await database.put("events", "b.json.gz", ndjson(*map(line, range(200))))
+    results: list[Any] = []
+
+    async def deliver() -> None:
+        results.append(await database.deliver("insert", "ingest", notification("b.json.gz")))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(4):
+            tasks.start_soon(deliver)
+    assert any(result.acks for result in results)
+    result = await database.deliver("insert", "ingest", notification("b.json.gz"))
+    assert result.acks == ["m0"]
+    assert await database.sql("SELECT count() FROM events") == [[200]]
+
+
+async def test_months_apart_in_one_object(server, tmp_path):
+    """A clock that is years off costs nothing: more than 100 months in one insert."""
+    async with ledgered(server, tmp_path) as running:
+        rows = [line(number, ts=number * 31 * 86_400_000 + 1) for number in range(105)]
+        await running.put("events", "m.json.gz", ndjson(*rows))
+        for _ in range(2):
+            assert (await running.deliver("insert", "ingest", notification("m.json.gz"))).acks
+        assert await running.sql("SELECT count() FROM events") == [[105]]
+
+
+@pytest.mark.parametrize("left", ["all months", "one month", "none"])
+async def test_a_crash_before_the_ledger_is_written(server, tmp_path, left):
+    """What a killed delivery has left decides what is inserted: nothing is there twice or not."""
+    async with ledgered(server, tmp_path) as running:
+        rows = [line(number, ts=TS + number % 2 * 31 * 86_400_000) for number in range(10)]
+        await running.put("events", "c.json.gz", ndjson(*rows))
+        assert (await running.deliver("insert", "ingest", notification("c.json.gz"))).acks
+        # As if it had been killed there: rows, or some of them, and no entry in the ledger.
+        await running.sql("DROP TABLE insert_ledger")
+        await running.sql("CREATE TABLE insert_ledger (object String) ENGINE = TinyLog")
+        for month in {"all months": (), "one month": (202601,), "none": (202601, 202602)}[left]:
+            await running.sql(f"ALTER TABLE events DROP PARTITION {month}")
+        assert (await running.deliver("insert", "ingest", notification("c.json.gz"))).acks
+        assert await running.sql("SELECT count(), uniqExact(player_id) FROM events") == [[10, 10]]
+        assert await running.sql("SELECT count() FROM insert_ledger") == [[1]]
+        stages = "SELECT count() FROM system.tables WHERE name LIKE 'insert_stage%'"
+        assert await running.sql(stages) == [[0]]
+
+
+async def test_the_views(tmp_path):
+    """What one asks first is there: by minute, by type, by player, the lag, what failed."""
+    async with world(tmp_path, clickhouse=f"chdb:{tmp_path}/clickhouse") as running:
+        rows = [line(number % 3, ts=TS + number % 3 * 60_000) for number in range(9)]
+        await running.put("events", "a.json.gz", ndjson(*rows))
+        told = [notification("a.json.gz"), notification("gone.json.gz")]
+        assert len((await running.deliver("insert", "ingest", *told)).acks) == 2
+        minutes = "SELECT events, players FROM events_per_minute ORDER BY minute"
+        assert await running.sql(minutes) == [[3, 1]] * 3
+        types = "SELECT event, events, players FROM events_per_type"
+        assert await running.sql(types) == [["kill", 9, 3]]
+        players = "SELECT player_id, events FROM events_per_player ORDER BY player_id"
+        assert await running.sql(players) == [["p0", 3], ["p1", 3], ["p2", 3]]
+        lag = "SELECT events, p50 > 0, p50 <= p95, p95 <= most FROM ingest_lag"
+        assert await running.sql(lag) == [[9, 1, 1, 1]]
+        failures = "SELECT error, failures, objects FROM failures_per_error"
+        assert await running.sql(failures) == [["the object is gone", 1, 1]]
+
+
+async def test_a_new_version_of_an_object_is_another_object(database):
+    """The same key with other bytes is inserted as well."""
+    for number in range(2):
+        await database.put("events", "v.json.gz", ndjson(line(number)))
+        assert (await database.deliver("insert", "ingest", notification("v.json.gz"))).acks
+    assert await database.sql("SELECT count() FROM events") == [[2]]
+
+
+async def test_bad_rows_are_set_apart(database):
+    """Good rows in, bad ones to ingest_errors with their object, and once, however often."""
+    bad = [b"{broken", b"[1, 2]", ndjson(line(3, ts="soon")).strip(), b"plain text", b'"x"']
+    await database.put("events", "p.json.gz", ndjson(*map(line, range(5)), *bad, line(5)))
+    for attempts in (1, 2, 3):
+        told = notification("p.json.gz")
+        assert (await database.deliver("insert", "ingest", told, attempts=attempts)).acks == ["m0"]
+    assert await database.sql("SELECT count(), uniqExact(player_id) FROM events") == [[6, 6]]
+    rows = await database.sql("SELECT raw, worker, reason FROM ingest_errors ORDER BY raw")
+    assert [row[0].encode() for row in rows] == sorted(bad)
+    assert {tuple(row[1:]) for row in rows} == {("insert", "refused_row")}
+    [[detail]] = await database.sql("SELECT DISTINCT substring(detail, 1, 17) FROM ingest_errors")
+    assert detail == "events/p.json.gz@"
+    [[props]] = await database.sql("SELECT props FROM events WHERE player_id = 'p1'")
+    assert json.loads(props) == line(1)["props"]
+
+
+async def test_the_mirrored_chain(database):
+    """Objects of the errors bucket are rows of ingest_errors."""
+    row = {
+        "received_at": TS,
+        "worker": "receiver",
+        "reason": "invalid_json",
+        "detail": "d",
+        "raw": '{"a": ",\\"props\\":"} \u00e9',
+        "ip": "192.0.2.1",
+        "user_agent": "game/1",
+        "country": "NL",
+    }
+    await database.put("errors", "e.json.gz", ndjson(row))
+    for _ in range(2):
+        told = notification("e.json.gz", "errors")
+        assert (await database.deliver("insert", "ingest-errors", told)).acks
+    rows = await database.sql("SELECT worker, reason, raw, ip, country FROM ingest_errors")
+    assert rows == [["receiver", "invalid_json", row["raw"], "192.0.2.1", "NL"]]
+
+
+@pytest.mark.parametrize("kind", ["gone", "empty"])
+async def test_an_object_that_holds_nothing(database, kind):
+    """Gone or empty: a row of insert_failures, and acked, for it will not come back."""
+    if kind == "empty":
+        await database.put("events", "x.json.gz", b"")
+    result = await database.deliver("insert", "ingest", notification("x.json.gz"))
+    assert result.acks == ["m0"]
+    query = "SELECT queue, bucket, object, error FROM insert_failures"
+    expected = ["ingest", "events", "x.json.gz", f"the object is {kind}"]
+    assert await database.sql(query) == [expected]
+
+
+async def test_a_dead_letter_is_recorded_once(database):
+    """With the error that the insert Worker gave it; a redelivery adds no row."""
+    letter = notification("q'\\.gz") | {
+        "failure": {"queue": "ingest", "attempts": 9, "error": "it's \\ down"}
+    }
+    for attempts in (1, 2, 3):
+        result = await database.deliver("dead-letter", "ingest-dlq", letter, attempts=attempts)
+        assert [retry.delay_seconds for retry in result.retries] == [86_400]
+    rows = await database.sql(
+        "SELECT queue, message_id, object, attempts, error FROM insert_failures"
+    )
+    assert rows == [["ingest", "m0", "q'\\.gz", 9, "it's \\ down"]]
+
+
+# --- what it does with a database that fails ---
+
+
+@pytest.mark.parametrize(
+    "answer", [HttpResponse(503, body=b"down"), refusal(241, "Memory limit exceeded"), refusal(60)]
+)
+async def test_a_failed_insert_is_tried_again_later(tmp_path, answer):
+    """Exponential backoff with full jitter, as the vars say."""
+    down = Scripted(answer)
+    variables = {"BACKOFF_BASE_SECONDS": "2", "BACKOFF_CAP_SECONDS": "16"}
+    async with world(tmp_path, scripted=down, insert=variables) as running:
+        await running.put("events", "a.json.gz", ndjson(line(1)))
+        for attempts, most in ((1, 2), (3, 8), (8, 16)):
+            told = notification("a.json.gz")
+            result = await running.deliver("insert", "ingest", told, attempts=attempts)
+            assert result.acks == []
+            assert 1 <= result.retries[0].delay_seconds <= most
+
+
+async def test_one_message_finds_out_for_its_batch(tmp_path):
+    """While there is no database, one statement a batch is tried and not one a message."""
+    down = Scripted(HttpResponse(503, body=b"down"))
+    async with world(tmp_path, scripted=down) as running:
+        for name in "abc":
+            await running.put("events", f"{name}.json.gz", ndjson(line(1)))
+        down.asked.clear()
+        told = [notification(f"{name}.json.gz") for name in "abc"]
+        result = await running.deliver("insert", "ingest", *told)
+        assert len(result.retries) == 3
+        assert len(down.asked) == 1
+
+
+async def test_the_last_attempt_goes_to_the_dead_letters_with_its_error(tmp_path):
+    """The message as it was, and why; acked, so that it is in one place."""
+    down = Scripted(HttpResponse(503, body=b"out of reach"))
+    async with world(tmp_path, scripted=down, insert={"ATTEMPTS_MAX": "4"}) as running:
+        await running.put("events", "a.json.gz", ndjson(line(1)))
+        told = notification("a.json.gz")
+        result = await running.deliver("insert", "ingest", told, attempts=4)
+        assert result.acks == ["m0"]
+        [letter] = await running.dead_letters()
+        failure = letter.pop("failure")
+        assert letter == told
+        assert (failure["queue"], failure["attempts"]) == ("ingest", 4)
+        assert "out of reach" in failure["error"]
+
+
+@pytest.mark.parametrize(
+    "body", ["text", None, 5, [1], {"bucket": "nowhere", "object": {"key": "k"}}]
+)
+async def test_what_is_no_notification_is_not_tried_again(tmp_path, body):
+    """It goes to the dead letters at once, and costs its neighbours nothing."""
+    async with world(tmp_path, scripted=Scripted()) as running:
+        await running.put("events", "a.json.gz", ndjson(line(1)))
+        result = await running.deliver("insert", "ingest", body, notification("a.json.gz"))
+        assert result.acks == ["m0", "m1"]
+        assert len(await running.dead_letters()) == 1
+
+
+async def test_an_answer_that_never_comes(tmp_path):
+    """A statement has its time; then it is tried again like any other failure."""
+
+    class Silent(Scripted):
+        async def fetch(self, request: Any) -> HttpResponse:
+            await anyio.sleep_forever()
+            raise AssertionError
+
+    variables = {"INSERT_TIMEOUT_SECONDS": "0.1"}
+    async with world(tmp_path, scripted=Silent(), insert=variables) as running:
+        await running.put("events", "a.json.gz", ndjson(line(1)))
+        with anyio.fail_after(10):
+            result = await running.deliver("insert", "ingest", notification("a.json.gz"))
+        assert len(result.retries) == 1
+
+
+async def test_the_bytes_go_through_as_they_are(tmp_path):
+    """Still packed, in one statement, under the object's own token."""
+    scripted = Scripted()
+    async with world(tmp_path, scripted=scripted) as running:
+        await running.put("events", "a b&c.json.gz", ndjson(*map(line, range(3))))
+        scripted.asked.clear()
+        await running.deliver("insert", "ingest", notification("a b&c.json.gz"))
+        [(query, settings, data)] = scripted.asked
+        found = await running.simulator.bucket("events").head("a b&c.json.gz")
+        assert found is not None
+        assert query.startswith("INSERT INTO events (ts, event,")
+        assert settings["insert_deduplication_token"] == f"events/a b&c.json.gz@{found.etag}"
+        assert data == await running.content("events", "a b&c.json.gz")
+
+
+async def test_a_server_without_tokens_is_loud(server, tmp_path):
+    """Tokens asked of a server that has none: an error, and never a row twice."""
+    url = f"clickhouse+http://127.0.0.1:{server}"
+    async with world(tmp_path, clickhouse=url, schema="schema-ledger.sql") as running:
+        await running.put("events", "a.json.gz", ndjson(line(1)))
+        result = await running.deliver("insert", "ingest", notification("a.json.gz"), attempts=9)
+        assert result.acks == ["m0"]
+        [letter] = await running.dead_letters()
+        assert "Unknown setting" in letter["failure"]["error"]
+        for table in TABLES:
+            await running.sql(f"DROP TABLE {table}")

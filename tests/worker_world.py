@@ -1,0 +1,154 @@
+"""The Workers of this repository over memory backends, with any ClickHouse or a scripted one.
+
+Handlers run as the platform runs them; what a test sees is what they answer, what is in buckets and
+queues, and what ClickHouse was asked or holds.
+"""
+
+import gzip
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from edgesim.backends import Backends, open_backends
+from edgesim.clock import Clock
+from edgesim.config import Environment, load_project
+from edgesim.config.project import DEFAULT, Overrides
+from edgesim.model import HttpRequest, HttpResponse, Message, read_all
+from edgesim.queues.producer import Metrics
+from edgesim.r2.bucket import R2ObjectBody
+from edgesim.runtime.delivery import deliver
+from edgesim.simulator import Simulator, open_simulator
+from tests.processes import WORKERS
+
+
+class Scripted:
+    """A ClickHouse that always answers the same; ``asked`` is (query, settings, data)."""
+
+    def __init__(self, answer: HttpResponse | None = None) -> None:
+        self.answer = answer or HttpResponse(200)
+        self.asked: list[tuple[str, dict[str, str], bytes]] = []
+
+    async def fetch(self, request: HttpRequest) -> HttpResponse:
+        settings = {name: found[0] for name, found in parse_qs(urlsplit(request.url).query).items()}
+        data = await read_all(request.body)
+        self.asked.append((settings.pop("query", ""), settings, data))
+        return self.answer
+
+
+def refusal(code: int, text: str = "no") -> HttpResponse:
+    """ClickHouse's answer to a statement that it refuses."""
+    headers = [("x-clickhouse-exception-code", str(code))]
+    return HttpResponse(500, headers, f"Code: {code}. DB::Exception: {text}\n".encode())
+
+
+class World:
+    """A running project and how to look into it."""
+
+    def __init__(self, simulator: Simulator, backends: Backends) -> None:
+        self.simulator = simulator
+        self.backends = backends
+
+    async def post(
+        self,
+        body: Any,
+        headers: dict[str, str] | None = None,
+        method: str = "POST",
+        path: str = "/",
+    ) -> tuple[int, dict[str, str], bytes]:
+        """A request to the receiver: status, headers and body of its answer."""
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        given = [*{"content-length": str(len(content)), **(headers or {})}.items()]
+        request = HttpRequest(method, f"http://receiver.localhost{path}", given, content)
+        answer = await self.simulator.fetch(request)
+        shown = {name.lower(): value for name, value in answer.headers}
+        return answer.status, shown, await read_all(answer.body)
+
+    async def records(self, bucket: str) -> list[Any]:
+        """What the pipelines have written into a bucket, oldest first, after a drain."""
+        assert await self.simulator.drain(20)
+        rows = []
+        async for found in self.simulator.objects(bucket, ""):
+            text = gzip.decompress(await self.content(bucket, found.key))
+            rows += [json.loads(line) for line in text.splitlines()]
+        return rows
+
+    async def content(self, bucket: str, key: str) -> bytes:
+        found = await self.simulator.bucket(bucket).get(key)
+        assert isinstance(found, R2ObjectBody)
+        return await read_all(found.body)
+
+    async def put(self, bucket: str, key: str, lines: bytes) -> None:
+        """An object as a Pipeline writes it, or as somebody puts it by hand."""
+        content = gzip.compress(lines) if key.endswith(".gz") and lines else lines
+        await self.simulator.bucket(bucket).put(key, content)
+
+    async def deliver(self, worker: str, queue: str, *bodies: Any, attempts: int = 1) -> Any:
+        """One batch to a queue handler; what became of each message."""
+        messages = [
+            Message(f"m{number}", json.dumps(body).encode(), "json", 0, attempts)
+            for number, body in enumerate(bodies)
+        ]
+        running = self.simulator.workers[worker]
+        result = await deliver(running, queue, messages, Metrics(len(messages), 0))
+        assert not result.failed
+        return result
+
+    async def sql(self, query: str) -> Any:
+        """Rows of a query."""
+        plain = "output_format_json_quote_64bit_integers=0"
+        url = f"http://clickhouse/?default_format=JSONCompact&{plain}"
+        answer = await self.backends.gateway.fetch(HttpRequest("POST", url, [], query.encode()))
+        text = (await read_all(answer.body)).decode()
+        assert answer.status == 200, text
+        return json.loads(text)["data"] if text else []
+
+    async def dead_letters(self) -> list[Any]:
+        queue = self.simulator.queue("ingest-dlq")
+        return [json.loads(message.body) for message in await queue.peek(100)]
+
+
+def notification(key: str, bucket: str = "events") -> dict[str, Any]:
+    """What R2 tells of a new object."""
+    return {
+        "account": "edgesim",
+        "action": "PutObject",
+        "bucket": bucket,
+        "object": {"key": key, "size": 1, "eTag": "e"},
+        "eventTime": "2026-01-01T00:00:00.000Z",
+    }
+
+
+@asynccontextmanager
+async def world(
+    state: Path,
+    *,
+    scripted: Scripted | None = None,
+    clickhouse: str | None = None,
+    schema: str = "schema.sql",
+    **variables: dict[str, str],
+) -> AsyncIterator[World]:
+    """The project; ``variables`` changes vars of Workers, named with _ for -.
+
+    Nothing is notified of: a test delivers to the consumers what it wants delivered.
+    """
+    overrides = Overrides(
+        state=state,
+        isolation={DEFAULT: "inline"},
+        r2="memory:",
+        queues="memory:",
+        clickhouse=clickhouse,
+    )
+    project = load_project(WORKERS, overrides)
+    project.schema = (WORKERS / "insert" / schema).read_text()
+    for name, values in variables.items():
+        project.workers[name.replace("_", "-")].settings.vars.update(values)
+    project.account.r2.clear()
+    clock = Clock()
+    async with open_backends(project, Environment(), clock) as backends:
+        if scripted is not None:
+            backends.gateway = scripted  # type: ignore[assignment]
+        async with open_simulator(project, backends, clock) as simulator:
+            yield World(simulator, backends)

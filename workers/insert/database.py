@@ -1,0 +1,67 @@
+"""ClickHouse's HTTP interface through a service binding: one statement, its answer or its error."""
+
+import asyncio
+from urllib.parse import urlencode
+
+# Exceptions of ClickHouse that are about the rows and not about the server: they will not do better
+# the next time.
+_ABOUT_ROWS = frozenset(
+    (
+        "6",  # CANNOT_PARSE_TEXT
+        "25",  # CANNOT_PARSE_ESCAPE_SEQUENCE
+        "26",  # CANNOT_PARSE_QUOTED_STRING
+        "27",  # CANNOT_PARSE_INPUT_ASSERTION_FAILED
+        "33",  # CANNOT_READ_ALL_DATA
+        "38",  # CANNOT_PARSE_DATE
+        "41",  # CANNOT_PARSE_DATETIME
+        "53",  # TYPE_MISMATCH
+        "69",  # ARGUMENT_OUT_OF_BOUND
+        "72",  # CANNOT_PARSE_NUMBER
+        "117",  # INCORRECT_DATA
+        "321",  # VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE
+        "349",  # CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN
+        "407",  # DECIMAL_OVERFLOW
+        "469",  # VIOLATED_CONSTRAINT
+    )
+)
+
+
+class DatabaseError(Exception):
+    """ClickHouse said no, or said nothing; ``rows_refused`` where it is the rows' own fault."""
+
+    def __init__(self, text, code=""):
+        super().__init__(text)
+        self.rows_refused = code in _ABOUT_ROWS
+
+
+class UnreachableError(DatabaseError):
+    """No answer in time, or none from ClickHouse: the next statement would fare no better."""
+
+
+class Database:
+    """The service, and how many seconds one statement may take."""
+
+    def __init__(self, service, seconds):
+        self._service = service
+        self._seconds = seconds
+
+    async def run(self, sql, data=b"", *, packed=False, **settings):
+        """Run one statement and give its answer as text; ``packed``: its data is gzip."""
+        url = "http://clickhouse/?" + urlencode({"query": " ".join(sql.split()), **settings})
+        headers = {"content-encoding": "gzip"} if packed else {}
+        try:
+            async with asyncio.timeout(self._seconds):
+                answer = await self._service.fetch(url, method="POST", headers=headers, body=data)
+                text = (await answer.text()).strip()
+        except TimeoutError as error:
+            raise UnreachableError(f"ClickHouse gave no answer in {self._seconds} s") from error
+        if answer.ok:
+            return text
+        code = answer.headers.get("x-clickhouse-exception-code")
+        problem = f"ClickHouse answered {answer.status}: {text[:500]}"
+        raise DatabaseError(problem, code) if code else UnreachableError(problem)
+
+
+def quoted(text):
+    """A SQL string literal."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
