@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime
 TOOLS := $(VENV)/.tools
+NODE := tests/portability
 SEEDS ?= 100
 KILLS ?= 50
 
@@ -15,7 +16,7 @@ setup: $(RUNTIME) $(TOOLS)
 dev: $(RUNTIME)
 	@$(BIN)/edgesim dev $(ARGS)
 
-test: $(RUNTIME) $(TOOLS) servers
+test: $(RUNTIME) $(TOOLS) servers portability
 	$(BIN)/pytest $(ARGS)
 
 check: $(RUNTIME) $(TOOLS)
@@ -49,7 +50,7 @@ bench: $(RUNTIME) $(TOOLS)
 	$(BIN)/python -m tests.bench.replay $(ARGS)
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis workers/.edgesim
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis workers/.edgesim $(NODE)/node_modules
 
 # edgesim and the embedded engine.  chdb-core without its optional data-frame packages is 320 MB less.
 $(RUNTIME): pyproject.toml $(BIN)/python
@@ -73,6 +74,18 @@ venv-package:
 	@test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
 	  || { echo "Python's venv module is missing; install it: sudo apt-get install python3-venv"; exit 2; }
 	apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-venv
+
+# The platform's own Python and command line, for the proof that Workers run there as they run here.
+# Without Node or without the network its tests skip.
+.PHONY: portability
+portability:
+	@if command -v npm >/dev/null; then \
+	  $(MAKE) --no-print-directory $(NODE)/node_modules/.package-lock.json \
+	    || echo "npm could not install: the tests against the platform's own Python skip"; \
+	else echo "no npm here (sudo apt-get install nodejs npm): the tests of portability skip"; fi
+
+$(NODE)/node_modules/.package-lock.json: $(NODE)/package-lock.json
+	cd $(NODE) && npm ci --silent --no-audit --no-fund && touch node_modules/.package-lock.json
 
 # A real ClickHouse server for the tests of that backend.  Where it cannot be installed they skip.
 servers:

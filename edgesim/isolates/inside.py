@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from pyodide.ffi import JsException
 from pyodide.http import AbortError
+from workers._calling import relaxed
 from workers._convert import from_wire, refuse, to_wire
 from workers._entrypoint import Context, MessageBatch
 from workers._events import ScheduledController, TraceItem
@@ -194,7 +195,8 @@ async def serve(
 
 
 async def _fetch(instance: Any, event: Any, serving: Serving, done: Done) -> None:
-    response = handler_response(await _call(instance.fetch, Request._from_wire(event)))
+    request = Request._from_wire(event)
+    response = handler_response(await _call(*relaxed(instance.fetch, request, None, None)))
     await response._settle()
     wire = response._to_wire()
     serving.respond(Respond(wire["status"], wire["headers"], wire["body"]))

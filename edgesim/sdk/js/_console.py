@@ -39,7 +39,7 @@ def _value(arg: Any) -> Any:
     if isinstance(arg, float) and not math.isfinite(arg):
         return None
     if isinstance(arg, bool | int | float | str):
-        return arg if not isinstance(arg, int) or abs(arg) <= SAFE_INTEGER_MAX else str(arg)
+        return arg if not isinstance(arg, int) or abs(arg) < SAFE_INTEGER_MAX else str(arg)
     if isinstance(arg, JsProxy):
         return arg._to_wire()
     return repr(arg)

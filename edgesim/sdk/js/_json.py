@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from pyodide.ffi import JsException, JsProxy, to_js, to_proxy
+from pyodide.ffi import JsException, JsProxy, to_js, to_proxy, whole
 
 
 class _JSON:
@@ -15,7 +15,9 @@ class _JSON:
     def parse(self, text: str) -> Any:
         """The value, raw; a JsException for what is no JSON."""
         try:
-            return to_proxy(json.loads(text, parse_constant=_no_constant))
+            return to_proxy(
+                json.loads(text, parse_constant=_no_constant, parse_float=_number)
+            )
         except ValueError as error:
             raise JsException("SyntaxError", f"{error} in JSON") from None
 
@@ -33,6 +35,10 @@ class _Object:
         made = to_js(dict(entries))
         assert isinstance(made, JsProxy)
         return made
+
+
+def _number(text: str) -> float:
+    return whole(float(text))
 
 
 def _no_constant(name: str) -> Any:

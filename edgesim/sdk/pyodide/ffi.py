@@ -251,8 +251,10 @@ def _raw(value: Any, dict_converter: Any, default_converter: Any) -> Any:
         return UNDEFINED
     if value is jsnull:
         return None
-    if isinstance(value, str | bool | int | float | bytes):
+    if isinstance(value, str | bool | int | bytes):
         return value
+    if isinstance(value, float):
+        return whole(value)
     if isinstance(value, bytearray | memoryview):
         return bytes(value)
     if isinstance(value, list | tuple):

@@ -19,6 +19,7 @@ from js._stream import ReadableStream
 from pyodide.ffi import JsBuffer, JsException, JsProxy, jsnull, to_js
 from pyodide.http import AbortError
 from workers._blob import Blob
+from workers._convert import refuse
 from workers._formdata import FormData
 
 
@@ -348,6 +349,7 @@ def _init(status: Any, status_text: str, headers: Any) -> dict[str, Any]:
 
 def handler_response(result: Any) -> js.Response:
     """The raw response that a fetch handler returned; TypeError for anything else."""
+    refuse(result)
     raw = getattr(result, "js_object", result)
     if not isinstance(raw, js.Response):
         raise TypeError(
