@@ -76,16 +76,23 @@ venv-package:
 	apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-venv
 
 # The platform's own Python and command line, for the proof that Workers run there as they run here.
-# Without Node or without the network its tests skip.
+# npm brings the Node it needs.  Where it is not to be had the tests skip.
 .PHONY: portability
 portability:
-	@if command -v npm >/dev/null; then \
-	  $(MAKE) --no-print-directory $(NODE)/node_modules/.package-lock.json \
-	    || echo "npm could not install: the tests against the platform's own Python skip"; \
-	else echo "no npm here (sudo apt-get install nodejs npm): the tests of portability skip"; fi
+	@command -v npm >/dev/null || $(MAKE) --no-print-directory npm
+	@! command -v npm >/dev/null || $(MAKE) --no-print-directory $(NODE)/node_modules/.installed \
+	  || echo "npm could not install: the tests against the platform's own Python skip"
 
-$(NODE)/node_modules/.package-lock.json: $(NODE)/package-lock.json
-	cd $(NODE) && npm ci --silent --no-audit --no-fund && touch node_modules/.package-lock.json
+$(NODE)/node_modules/.installed: $(NODE)/package-lock.json
+	cd $(NODE) && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+.PHONY: npm
+npm:
+	@if test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -y -qq --no-install-recommends npm >/dev/null; \
+	else echo "no npm here (sudo apt-get install npm): the tests of portability skip"; fi
 
 # A real ClickHouse server for the tests of that backend.  Where it cannot be installed they skip.
 servers:

@@ -6,6 +6,7 @@ import random
 import sys
 
 from pyodide.code import relaxed_call
+
 from workers import python_from_rpc, python_to_rpc
 
 random.random = lambda: 0.5  # chance is the same on both sides

@@ -24,6 +24,7 @@ from edgesim.runtime.invocation import Invocation
 from edgesim.runtime.trace import Trace
 from tests.portability.scenarios import HANDLERS, NOW_MS, ROOT
 
+
 class StillClock(Clock):
     """Time stands still."""
 

@@ -72,9 +72,7 @@ def prepared(group: str, given: dict[str, Any]) -> dict[str, Any]:
         "main": str(worker.main.relative_to(ROOT)),
         "handler": handler,
         "outcome": given.get("outcome", "ok"),
-        "vars": {
-            name: each.value for name, each in kinds.items() if each.kind in {"text", "json"}
-        }
+        "vars": {name: each.value for name, each in kinds.items() if each.kind in {"text", "json"}}
         | given.get("vars", {}),
         "bindings": {
             name: binding(each.kind, given.get("bindings", {}).get(name, {}))

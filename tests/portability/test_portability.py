@@ -5,9 +5,7 @@ and compared: response, logs, calls of bindings, decisions about messages, excep
 """
 
 import json
-import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, files
@@ -17,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.portability.here import run
+from tests.portability.node import node_for
 from tests.portability.scenarios import HANDLERS, HERE, NOW_MS, ROOT, load_scenarios
 
 pytestmark = pytest.mark.anyio
@@ -25,9 +24,7 @@ PYTHONS = {"pyodide-0.28.2": "3.13", "pyodide-314": "3.14"}
 SCENARIOS = load_scenarios()
 THROUGH_A_PROCESS = 6
 """Each so many-th scenario of the probes runs in a forked isolate too."""
-PROBES = [
-    each for each in SCENARIOS if "probes" in each["main"] and "the_time" not in each["name"]
-]
+PROBES = [each for each in SCENARIOS if "probes" in each["main"] and "the_time" not in each["name"]]
 
 
 @pytest.fixture(scope="session", params=PYTHONS)
@@ -35,7 +32,7 @@ def platform(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Any]:
     """What every scenario did on the platform's side, by name."""
-    need_node(request.param)
+    node = node_for(request.param)
     folder = tmp_path_factory.mktemp(request.param)
     job = {
         "pyodide": request.param,
@@ -46,7 +43,7 @@ def platform(
     }
     (folder / "job.json").write_text(json.dumps(job))
     finished = subprocess.run(
-        ["node", "runner.mjs", folder / "job.json", folder / "results.json"],
+        [node, "runner.mjs", folder / "job.json", folder / "results.json"],
         cwd=HERE,
         capture_output=True,
         text=True,
@@ -57,16 +54,6 @@ def platform(
     answer = json.loads((folder / "results.json").read_text())
     assert answer["python"].startswith(PYTHONS[request.param])
     return {each["name"]: each for each in answer["results"]}
-
-
-def need_node(package: str) -> None:
-    """Skip, or fail in CI, where Node or what it runs is not installed."""
-    if shutil.which("node") is not None and (HERE / "node_modules" / package).is_dir():
-        return
-    reason = f"no {package} for Node (make portability)"
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 def sdk_files() -> Iterator[tuple[str, str]]:
@@ -95,9 +82,7 @@ async def test_the_same_on_both_sides(scenario, platform):
     assert here["outcome"] == scenario["outcome"] or scenario["outcome"] is None
 
 
-@pytest.mark.parametrize(
-    "scenario", PROBES[::THROUGH_A_PROCESS], ids=lambda each: each["name"]
-)
+@pytest.mark.parametrize("scenario", PROBES[::THROUGH_A_PROCESS], ids=lambda each: each["name"])
 async def test_the_same_in_a_process_of_its_own(scenario):
     """A forked isolate does what the inline level does, which is what is compared above."""
     assert await run(scenario, "process") == await run(scenario, "inline")

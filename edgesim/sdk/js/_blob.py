@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable
 from typing import Any
 
-from js._stream import ReadableStream
-from js._text import utf8
 from pyodide.ffi import JsBuffer, JsException, JsProxy
+
+from js._stream import ReadableStream
+from js._text import text_of, utf8
 
 _LINE_ENDS = re.compile(r"\r\n|\r|\n")
 
@@ -16,13 +18,13 @@ _LINE_ENDS = re.compile(r"\r\n|\r|\n")
 class Blob(JsProxy):
     """``parts`` are strings, bytes and other blobs; ``type`` is lower-cased as there."""
 
-    _value: bytes  # type: ignore[assignment]
+    _value: bytes
 
     def __init__(
         self,
         parts: Iterable[Any] = (),
         *,
-        type: str | None = None,  # noqa: A002 (JavaScript's word)
+        type: str | None = None,
         endings: str | None = None,
     ) -> None:
         if endings not in {None, "transparent", "native"}:
@@ -42,7 +44,7 @@ class Blob(JsProxy):
 
     async def text(self) -> str:
         """The bytes as UTF-8."""
-        return self._value.decode("utf-8", "replace").removeprefix("\ufeff")
+        return text_of(self._value)
 
     async def arrayBuffer(self) -> JsBuffer:
         """The bytes."""
@@ -81,7 +83,7 @@ class File(Blob):
         parts: Iterable[Any],
         name: str,
         *,
-        type: str | None = None,  # noqa: A002 (JavaScript's word)
+        type: str | None = None,
         endings: str | None = None,
         lastModified: int | None = None,
     ) -> None:
@@ -98,8 +100,6 @@ class File(Blob):
     def lastModified(self) -> int:
         """Milliseconds since 1970; now, if it was not given."""
         if self._last_modified is None:
-            import time
-
             self._last_modified = int(time.time() * 1000)
         return self._last_modified
 

@@ -14,9 +14,10 @@ from email.parser import HeaderParser
 from typing import Any
 from urllib.parse import parse_qsl
 
+from pyodide.ffi import JsBuffer, JsException, JsProxy, jsnull
+
 from js._blob import Blob, File
 from js._text import utf8
-from pyodide.ffi import JsBuffer, JsException, JsProxy, jsnull
 
 _LINE_ENDS = re.compile(r"\r\n|\r|\n")
 
@@ -24,7 +25,7 @@ _LINE_ENDS = re.compile(r"\r\n|\r|\n")
 class FormData(JsProxy):
     """Names and values in order; a value is a string or a File."""
 
-    _value: list[tuple[str, Any]]  # type: ignore[assignment]
+    _value: list[tuple[str, Any]]
 
     def __init__(self) -> None:
         self._value = []

@@ -17,7 +17,7 @@ _EDGES = " \t\r\n"
 class Headers(JsProxy):
     """A list of headers.  The spelling of a name is kept for the network, not shown."""
 
-    _value: list[tuple[str, str]]  # type: ignore[assignment]
+    _value: list[tuple[str, str]]
 
     def __init__(self, init: Any = None) -> None:
         self._value = []

@@ -5,18 +5,20 @@ What fails is a JsException with JavaScript's error class, as it is where Python
 
 from __future__ import annotations
 
+import builtins
 import json
 import re
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
+from pyodide.ffi import JsBuffer, JsException, JsProxy, jsnull, to_js, to_proxy
+from workers._runtime import invocation
+
 from js._blob import Blob
 from js._formdata import FormData, decode, encode
 from js._headers import Headers
 from js._stream import USED, ReadableStream
-from js._text import utf8
-from pyodide.ffi import JsBuffer, JsException, JsProxy, jsnull, to_js, to_proxy
-from workers._runtime import invocation
+from js._text import text_of, utf8
 
 _NORMALISED = {"DELETE", "GET", "HEAD", "OPTIONS", "POST", "PUT"}
 _METHOD = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -51,7 +53,7 @@ class Body(JsProxy):
 
     async def text(self) -> str:
         """The whole body as UTF-8, broken bytes replaced."""
-        return (await self._read()).decode("utf-8", "replace").removeprefix("\ufeff")
+        return text_of(await self._read())
 
     async def blob(self) -> Blob:
         """The whole body."""
@@ -69,7 +71,7 @@ class Body(JsProxy):
         found = self.headers.get("content-type")
         return found if isinstance(found, str) else ""
 
-    async def _read(self) -> bytes:
+    async def _read(self) -> builtins.bytes:
         if self._stream is None:
             return b""
         if self._stream.locked:
@@ -127,9 +129,14 @@ def _extract(body: Any) -> tuple[Any, str | None]:
 class Request(Body):
     """``new Request(input, init)``."""
 
+    url: str
+    method: str
+    redirect: str
+    _cf: dict[str, Any] | None
+
     def __init__(
         self,
-        input: Any,  # noqa: A002 (JavaScript's word)
+        input: Any,
         init: Any = None,
         **options: Any,
     ) -> None:

@@ -15,9 +15,7 @@ class _JSON:
     def parse(self, text: str) -> Any:
         """The value, raw; a JsException for what is no JSON."""
         try:
-            return to_proxy(
-                json.loads(text, parse_constant=_no_constant, parse_float=_number)
-            )
+            return to_proxy(json.loads(text, parse_constant=_no_constant, parse_float=_number))
         except ValueError as error:
             raise JsException("SyntaxError", f"{error} in JSON") from None
 

@@ -73,7 +73,7 @@ class JsProxy:
 
     def __eq__(self, other: object) -> bool:
         if type(self) in {JsProxy, JsArray}:  # two views of one object
-            return type(self) is type(other) and self._value is other._value  # type: ignore[attr-defined]
+            return type(self) is type(other) and self._value is other._value
         return self is other
 
     def __hash__(self) -> int:
@@ -110,7 +110,7 @@ class JsProxy:
 class JsArray(JsProxy):
     """A JavaScript array: length, index, slice, iteration."""
 
-    _value: list[Any]  # type: ignore[assignment]
+    _value: list[Any]
 
     def __init__(self, value: list[Any]) -> None:
         self._value = value
@@ -136,7 +136,7 @@ class JsArray(JsProxy):
 class JsBuffer(JsProxy):
     """An ArrayBuffer, or a view of one: bytes that JavaScript holds."""
 
-    _value: bytes  # type: ignore[assignment]
+    _value: bytes
 
     def __init__(self, value: bytes | memoryview | bytearray) -> None:
         self._value = bytes(value)
@@ -175,7 +175,7 @@ class JsBuffer(JsProxy):
 class JsDate(JsProxy):
     """A Date."""
 
-    _value: datetime  # type: ignore[assignment]
+    _value: datetime
 
     def __init__(self, value: datetime) -> None:
         self._value = value
@@ -290,17 +290,13 @@ def _python(raw: Any) -> Any:
 
 def _without_undefined(raw: Any) -> Any:
     if isinstance(raw, dict):
-        return {
-            key: _without_undefined(item) for key, item in raw.items() if item is not UNDEFINED
-        }
+        return {key: _without_undefined(item) for key, item in raw.items() if item is not UNDEFINED}
     if isinstance(raw, list):
         return [None if item is UNDEFINED else _without_undefined(item) for item in raw]
     return raw._to_wire() if hasattr(raw, "_to_wire") else raw
 
 
-def create_proxy(
-    obj: Any, /, *, capture_this: bool = False, roundtrip: bool = True
-) -> Any:
+def create_proxy(obj: Any, /, *, capture_this: bool = False, roundtrip: bool = True) -> Any:
     """The object itself: there is no JavaScript heap here for it to be kept alive on."""
     return obj
 

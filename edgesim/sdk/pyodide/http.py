@@ -157,7 +157,9 @@ class FetchResponse:
         raise ValueError("abort_controller is not set")
 
 
-async def pyfetch(request: Any, /, *, signal: Any = None, fetcher: Any = None, **kwargs: Any) -> Any:
+async def pyfetch(
+    request: Any, /, *, signal: Any = None, fetcher: Any = None, **kwargs: Any
+) -> Any:
     """The fetch below ``workers.fetch``; ``fetcher`` is asked in place of the open internet."""
     import js
 

@@ -64,9 +64,13 @@ _ELSEWHERE = {
 }
 
 
+def not_here(name: str) -> ImportError:
+    """What is raised for a name that edgesim leaves out."""
+    reason = _ELSEWHERE[name]
+    return ImportError(f"workers.{name} is in Cloudflare's SDK but not in edgesim: {reason}")
+
+
 def __getattr__(name: str) -> Any:
     if name in _ELSEWHERE:
-        raise ImportError(
-            f"workers.{name} is in Cloudflare's SDK but not in edgesim: {_ELSEWHERE[name]}"
-        )
+        raise not_here(name)
     raise AttributeError(f"module 'workers' has no attribute {name!r}")

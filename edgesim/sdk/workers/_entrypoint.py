@@ -7,6 +7,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 from pyodide.ffi import JsException
+
 from workers._convert import from_ms, from_wire
 from workers._runtime import invocation
 

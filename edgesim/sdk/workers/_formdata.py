@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, MutableMapping
+from collections.abc import Generator, Iterator, MutableMapping
 from typing import Any
 
 import js
+
 from workers._blob import Blob, wrapped
 
 
@@ -50,7 +51,7 @@ class FormData(MutableMapping[str, Any]):
         """The names, repeated ones too."""
         yield from self._js_form_data.keys()
 
-    def __iter__(self) -> Generator[str, None, None]:
+    def __iter__(self) -> Iterator[str]:
         yield from self.keys()
 
     def items(self) -> Generator[tuple[str, Any], None, None]:  # type: ignore[override]

@@ -18,6 +18,7 @@ from js._http import send
 from js._stream import ReadableStream
 from pyodide.ffi import JsBuffer, JsException, JsProxy, jsnull, to_js
 from pyodide.http import AbortError
+
 from workers._blob import Blob
 from workers._convert import refuse
 from workers._formdata import FormData
@@ -286,10 +287,10 @@ class FetchResponse(pyodide.http.FetchResponse):
         except JsException as error:
             raise python_error(error) from error
 
-    def json(self, *args: Any, **kwargs: Any) -> Any:
+    def json(self: Any, *args: Any, **kwargs: Any) -> Any:
         """The body parsed; called on the class, a Response of JSON."""
         if isinstance(self, Response):
-            return super().json()
+            return pyodide.http.FetchResponse.json(self)
         return Response.from_json(self, *args, **kwargs)
 
     def _to_wire(self) -> dict[str, Any]:
@@ -364,9 +365,7 @@ async def fetch(resource: Any, **other_options: Any) -> Response:
     fetcher = other_options.pop("fetcher", None)
     if fetcher is None:
         return await fetch_through("", resource, other_options)
-    answer = await pyodide.http.pyfetch(
-        _raw_request(resource, other_options), fetcher=fetcher
-    )
+    answer = await pyodide.http.pyfetch(_raw_request(resource, other_options), fetcher=fetcher)
     return Response(answer.js_response)
 
 

@@ -1,4 +1,4 @@
-"""``handler``, ``patch_env`` and ``import_from_javascript``: what few Workers need, and the limits."""
+"""``handler``, ``patch_env`` and ``import_from_javascript``: what few Workers need."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import js
 from pyodide.ffi import to_js
+
 from workers._bindings import CurrentEnv, PatchedEnv
 from workers._entrypoint import wait_until
 from workers._http import Request

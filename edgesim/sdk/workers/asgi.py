@@ -1,5 +1,5 @@
-"""Not in edgesim: ``import workers.asgi` says so in place of ModuleNotFoundError."""
+"""Not in edgesim: ``import workers.asgi`` says so in place of ModuleNotFoundError."""
 
-import workers
+from workers import not_here
 
-raise ImportError(f"workers.asgi is in Cloudflare's SDK but not in edgesim: {workers._ELSEWHERE['asgi']}")
+raise not_here("asgi")

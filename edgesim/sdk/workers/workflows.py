@@ -1,5 +1,5 @@
-"""Not in edgesim: ``import workers.workflows` says so in place of ModuleNotFoundError."""
+"""Not in edgesim: ``import workers.workflows`` says so in place of ModuleNotFoundError."""
 
-import workers
+from workers import not_here
 
-raise ImportError(f"workers.workflows is in Cloudflare's SDK but not in edgesim: {workers._ELSEWHERE['workflows']}")
+raise not_here("workflows")

@@ -1,5 +1,5 @@
-"""Not in edgesim: ``import workers.wsgi` says so in place of ModuleNotFoundError."""
+"""Not in edgesim: ``import workers.wsgi`` says so in place of ModuleNotFoundError."""
 
-import workers
+from workers import not_here
 
-raise ImportError(f"workers.wsgi is in Cloudflare's SDK but not in edgesim: {workers._ELSEWHERE['wsgi']}")
+raise not_here("wsgi")

@@ -39,7 +39,9 @@ class Default(WorkerEntrypoint):
 
     async def scheduled(self, controller, env=None, ctx=None):
         controller.noRetry()
-        print(controller.cron, controller.scheduledTime, env, ctx, failing(lambda: controller["cron"]))
+        print(
+            controller.cron, controller.scheduledTime, env, ctx, failing(lambda: controller["cron"])
+        )
 
     async def echo(self, value, *more):
         print(type(value).__name__, shown(value), len(more))
@@ -131,4 +133,6 @@ def refused(batch, message, body):
 
 def attributes_and_items(batch, message, body):
     print(batch["queue"], message["id"], body.do, body["items"], type(body.items).__name__)
-    print(failing(lambda: len(batch)), failing(lambda: list(batch)), failing(lambda: message.absent))
+    print(
+        failing(lambda: len(batch)), failing(lambda: list(batch)), failing(lambda: message.absent)
+    )

@@ -99,7 +99,14 @@ async def request_without_body(request):
 
 async def cf_properties(request):
     cf = request.cf
-    return [cf.country, cf.asn, getattr(cf, "absent", "none"), cf.nested.deep, cf.tags[1], len(cf.tags)]
+    return [
+        cf.country,
+        cf.asn,
+        getattr(cf, "absent", "none"),
+        cf.nested.deep,
+        cf.tags[1],
+        len(cf.tags),
+    ]
 
 
 async def no_cf(request):
