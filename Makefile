@@ -79,7 +79,7 @@ venv-package:
 # npm brings the Node it needs.  Where it is not to be had the tests skip.
 .PHONY: portability
 portability:
-	@command -v npm >/dev/null || $(MAKE) --no-print-directory npm
+	@command -v npm >/dev/null && command -v shellcheck >/dev/null || $(MAKE) --no-print-directory npm
 	@! command -v npm >/dev/null || $(MAKE) --no-print-directory $(NODE)/node_modules/.installed \
 	  || echo "npm could not install: the tests against the platform's own Python skip"
 
@@ -91,8 +91,9 @@ $(NODE)/node_modules/.installed: $(NODE)/package-lock.json
 npm:
 	@if test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-	    apt-get install -y -qq --no-install-recommends npm >/dev/null; \
-	else echo "no npm here (sudo apt-get install npm): the tests of portability skip"; fi
+	    apt-get install -y -qq --no-install-recommends \
+	      $$(command -v npm >/dev/null || echo npm) shellcheck >/dev/null; \
+	else echo "npm or shellcheck is missing (sudo apt-get install npm shellcheck): tests skip"; fi
 
 # A real ClickHouse server for the tests of that backend.  Where it cannot be installed they skip.
 servers:

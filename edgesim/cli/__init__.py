@@ -9,13 +9,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from edgesim.cli import check, dev, queue, r2, replay, sql
+from edgesim.cli import check, dev, export, init, queue, r2, replay, sql
 from edgesim.errors import EdgesimError, RunError, first_error
 
 COMMANDS = {
+    "init": init,
     "dev": dev,
     "replay": replay,
     "check": check,
+    "export": export,
     "sql": sql,
     "r2": r2,
     "queue": queue,

@@ -82,7 +82,7 @@ SOURCES = [
     ("def (\n", 1, "error", "syntax", "invalid syntax"),
     (CLEAN + "    async def queue(self, batch):\n        pass\n", 7, "error", "handler", "three"),
     (CLEAN + "    def tail(self, events, env):\n        pass\n", 7, "error", "handler", "three"),
-    (CLEAN + "    def scheduled(self, c, e, x, y):\n        pass\n", 7, "error", "handler", "three"),
+    (CLEAN + "    def scheduled(self, c, e, x, y):\n        0\n", 7, "error", "handler", "three"),
     (CLEAN + "    def __init__(self, ctx, env):\n        self.x = 1\n", 7, "error", "handler",
      "super().__init__"),
     (body("await self.env.PIPELINE.send([])"), 5, "warning", "pipeline-send", "iterator"),
