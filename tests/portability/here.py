@@ -63,6 +63,8 @@ def canonical(value: Any) -> Any:
 class QueueFake:
     """A producer whose messages are encoded as edgesim does and then written down."""
 
+    counts_as_connection = False
+
     def __init__(self, name: str, spec: dict[str, Any], record: Recorder) -> None:
         self._name, self._spec, self._record = name, spec, record
 
@@ -89,6 +91,8 @@ def _encoded(body: Any, options: dict[str, Any]) -> Any:
 
 class StubFake:
     """A service or a pipeline."""
+
+    counts_as_connection = False
 
     def __init__(self, name: str, spec: dict[str, Any], record: Recorder) -> None:
         self._name, self._spec, self._record = name, dict(spec), record
@@ -129,6 +133,8 @@ class StubFake:
 
 class R2Fake:
     """edgesim's own bucket in memory, its calls written down."""
+
+    counts_as_connection = False
 
     def __init__(self, name: str, spec: dict[str, Any], bucket: Bucket, record: Recorder) -> None:
         self._name, self._spec, self._record = name, spec, record

@@ -22,9 +22,9 @@ pytestmark = pytest.mark.anyio
 
 PYTHONS = {"pyodide-0.28.2": "3.13", "pyodide-314": "3.14"}
 SCENARIOS = load_scenarios()
-THROUGH_A_PROCESS = 6
-"""Each so many-th scenario of the probes runs in a forked isolate too."""
-PROBES = [each for each in SCENARIOS if "probes" in each["main"] and "the_time" not in each["name"]]
+OF_THE_PROBES = 8
+"""Each so many-th scenario of the probes runs at the other levels too."""
+PROBES = [each for each in SCENARIOS if "probes" in each["main"]]
 
 
 @pytest.fixture(scope="session", params=PYTHONS)
@@ -82,10 +82,11 @@ async def test_the_same_on_both_sides(scenario, platform):
     assert here["outcome"] == scenario["outcome"] or scenario["outcome"] is None
 
 
-@pytest.mark.parametrize("scenario", PROBES[::THROUGH_A_PROCESS], ids=lambda each: each["name"])
-async def test_the_same_in_a_process_of_its_own(scenario):
-    """A forked isolate does what the inline level does, which is what is compared above."""
-    assert await run(scenario, "process") == await run(scenario, "inline")
+@pytest.mark.parametrize("level", ["process", "warm"])
+@pytest.mark.parametrize("scenario", PROBES[::OF_THE_PROBES], ids=lambda each: each["name"])
+async def test_the_same_at_every_level(scenario, level):
+    """The other levels do what the inline level does, which is what is compared above."""
+    assert await run(scenario, level) == await run(scenario, "inline")
 
 
 def test_there_is_enough_to_compare():

@@ -18,6 +18,7 @@ class Headers(JsProxy):
     """A list of headers.  The spelling of a name is kept for the network, not shown."""
 
     _value: list[tuple[str, str]]
+    __setattr__ = object.__setattr__  # a class of ours, whose attributes are its own
 
     def __init__(self, init: Any = None) -> None:
         self._value = []
@@ -27,7 +28,7 @@ class Headers(JsProxy):
     @classmethod
     def _of(cls, pairs: Iterable[tuple[str, str]]) -> Headers:
         """Headers that came over the wire, valid already."""
-        headers = cls()
+        headers = cls.__new__(cls)
         headers._value = [(name, value) for name, value in pairs]
         return headers
 
@@ -61,11 +62,14 @@ class Headers(JsProxy):
 
     def entries(self) -> Iterator[tuple[str, str]]:
         """(lower-case name, joined value), sorted; each Set-Cookie by itself."""
-        for name in sorted({name.lower() for name, _ in self._value}):
+        joined: dict[str, list[str]] = {}
+        for name, value in self._value:
+            joined.setdefault(name.lower(), []).append(value)
+        for name in sorted(joined):
             if name == "set-cookie":
-                yield from ((name, value) for value in self._all(name))
+                yield from ((name, value) for value in joined[name])
             else:
-                yield name, ", ".join(self._all(name))
+                yield name, ", ".join(joined[name])
 
     def keys(self) -> Iterator[str]:
         """The names."""

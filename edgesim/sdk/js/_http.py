@@ -32,6 +32,7 @@ class Body(JsProxy):
 
     headers: Headers
     _stream: ReadableStream | None
+    __setattr__ = object.__setattr__  # a class of ours, whose attributes are its own
 
     @property
     def body(self) -> Any:

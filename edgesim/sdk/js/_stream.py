@@ -32,6 +32,8 @@ class _Shared:
 class ReadableStream(JsProxy):
     """A body: pass it on, or read it once."""
 
+    __setattr__ = object.__setattr__  # a class of ours, whose attributes are its own
+
     def __init__(self, content: Any) -> None:
         self._content = content
         self._value = {}

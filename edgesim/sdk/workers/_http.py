@@ -31,11 +31,14 @@ class HTTPMessageMapping(HTTPMessage, Mapping[str, str]):  # type: ignore[misc]
 def message_of(headers: js.Headers) -> HTTPMessageMapping:
     """A fresh message of the headers, names in lower case."""
     message = HTTPMessageMapping()
-    for value in headers.getSetCookie():
-        message.add_header("Set-Cookie", value)
+    rest = []
     for name, value in headers.entries():
-        if name != "set-cookie":
-            message.add_header(name, value)
+        if name == "set-cookie":
+            message.set_raw("Set-Cookie", value)
+        else:
+            rest.append((name, value))
+    for name, value in rest:
+        message.set_raw(name, value)  # add_header would look into each value, for nothing
     return message
 
 
