@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import json
 import random
 import sys
 
@@ -37,3 +38,21 @@ async def call(module, handler, ctx, env, *args):
     given = [python_from_rpc(each) for each in args]
     result = relaxed_call(method, *given) if handler == "fetch" else method(*given)
     return python_to_rpc(await result if inspect.isawaitable(result) else result)
+
+
+def missing_modules():
+    """Modules of the standard library that cannot be imported, as JSON.
+
+    Left out: what is private, and what does something when it is imported.
+    """
+    skipped = {"antigravity", "idlelib", "this"}
+    names = [name for name in sys.stdlib_module_names if not name.startswith("_")]
+    return json.dumps([name for name in names if name not in skipped and not _importable(name)])
+
+
+def _importable(name):
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        return False
+    return True

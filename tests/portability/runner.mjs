@@ -175,5 +175,7 @@ async function run(scenario) {
 
 const results = [];
 for (const scenario of job.scenarios) results.push(await run(scenario));
-writeFileSync(resultsFile, JSON.stringify({ python: pyodide.runPython("import sys; sys.version.split()[0]"), results }));
+const python = pyodide.runPython("import sys; sys.version.split()[0]");
+const missing = JSON.parse(pyodide.globals.get("missing_modules")());
+writeFileSync(resultsFile, JSON.stringify({ python, missing, results }));
 process.exit(0);

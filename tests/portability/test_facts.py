@@ -1,15 +1,12 @@
 """What ``edgesim check`` believes of the platform, asked of the platform's own tools."""
 
 import json
-import subprocess
 from typing import Any
-
-import pytest
 
 from edgesim.check.modules import ABSENT, NOT_EVERYWHERE
 from edgesim.check.wrangler_keys import KEYS
-from tests.portability.node import HERE, MODULES, node_for
-from tests.portability.test_portability import PYTHONS
+from tests.portability.node import MODULES, node_for
+from tests.portability.there import PYTHONS, on_the_platform
 
 
 def test_wrangler_keys():
@@ -30,24 +27,8 @@ def test_wrangler_keys():
         assert set(resolved(table)["properties"]) == keys, path
 
 
-@pytest.fixture(scope="module")
-def missing() -> list[set[str]]:
-    """Modules of the standard library that cannot be imported, for each Python."""
-    found = []
-    for package in PYTHONS:
-        finished = subprocess.run(
-            [node_for(package), "library.mjs", package],
-            cwd=HERE,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-        )
-        found.append(set(json.loads(finished.stdout)))
-    return found
-
-
-def test_modules_that_are_absent(missing):
+def test_modules_that_are_absent():
     """What is called absent is so in every Python, what is called unsure in at least one."""
+    missing = [set(on_the_platform(package)["missing"]) for package in PYTHONS]
     assert set.intersection(*missing) - {"idlelib"} == ABSENT - {"idlelib"}
     assert set.union(*missing) - ABSENT == NOT_EVERYWHERE

@@ -6,21 +6,17 @@ and compared: response, logs, calls of bindings, decisions about messages, excep
 
 import json
 import re
-import subprocess
-from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.portability.here import run
-from tests.portability.node import node_for
-from tests.portability.scenarios import HANDLERS, HERE, NOW_MS, ROOT, load_scenarios
+from tests.portability.scenarios import HANDLERS, HERE, ROOT, load_scenarios
+from tests.portability.there import PYTHONS, on_the_platform
 
 pytestmark = pytest.mark.anyio
 
-PYTHONS = {"pyodide-0.28.2": "3.13", "pyodide-314": "3.14"}
 SCENARIOS = load_scenarios()
 OF_THE_PROBES = 8
 """Each so many-th scenario of the probes runs at the other levels too."""
@@ -28,43 +24,9 @@ PROBES = [each for each in SCENARIOS if "probes" in each["main"]]
 
 
 @pytest.fixture(scope="session", params=PYTHONS)
-def platform(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Any]:
+def platform(request: pytest.FixtureRequest) -> dict[str, Any]:
     """What every scenario did on the platform's side, by name."""
-    node = node_for(request.param)
-    folder = tmp_path_factory.mktemp(request.param)
-    job = {
-        "pyodide": request.param,
-        "root": str(ROOT),
-        "now_ms": NOW_MS,
-        "sdk": dict(sdk_files()),
-        "scenarios": SCENARIOS,
-    }
-    (folder / "job.json").write_text(json.dumps(job))
-    finished = subprocess.run(
-        [node, "runner.mjs", folder / "job.json", folder / "results.json"],
-        cwd=HERE,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr[-4000:]
-    answer = json.loads((folder / "results.json").read_text())
-    assert answer["python"].startswith(PYTHONS[request.param])
-    return {each["name"]: each for each in answer["results"]}
-
-
-def sdk_files() -> Iterator[tuple[str, str]]:
-    """The installed files of Cloudflare's SDK: name in the package, path."""
-    try:
-        found = files("workers-runtime-sdk") or []
-    except PackageNotFoundError:
-        pytest.fail("workers-runtime-sdk is not installed (make setup)")
-    for each in found:
-        if each.parts[0] == "workers" and each.suffix in {".py", ".js"}:
-            yield str(each), str(each.locate())
+    return {each["name"]: each for each in on_the_platform(request.param)["results"]}
 
 
 def comparable(result: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ class Headers(JsProxy):
     """A list of headers.  The spelling of a name is kept for the network, not shown."""
 
     _value: list[tuple[str, str]]
-    __setattr__ = object.__setattr__  # a class of ours, whose attributes are its own
+    __setattr__ = object.__setattr__  # type: ignore[assignment] # its attributes are its own
 
     def __init__(self, init: Any = None) -> None:
         self._value = []

@@ -32,7 +32,7 @@ class Body(JsProxy):
 
     headers: Headers
     _stream: ReadableStream | None
-    __setattr__ = object.__setattr__  # a class of ours, whose attributes are its own
+    __setattr__ = object.__setattr__  # type: ignore[assignment] # its attributes are its own
 
     @property
     def body(self) -> Any:

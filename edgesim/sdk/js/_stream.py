@@ -32,7 +32,7 @@ class _Shared:
 class ReadableStream(JsProxy):
     """A body: pass it on, or read it once."""
 
-    __setattr__ = object.__setattr__  # a class of ours, whose attributes are its own
+    __setattr__ = object.__setattr__  # type: ignore[assignment] # its attributes are its own
 
     def __init__(self, content: Any) -> None:
         self._content = content

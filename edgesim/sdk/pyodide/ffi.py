@@ -137,7 +137,7 @@ class JsBuffer(JsProxy):
     """An ArrayBuffer, or a view of one: bytes that JavaScript holds."""
 
     _value: bytes
-    __setattr__ = object.__setattr__  # a class of ours, whose attributes are its own
+    __setattr__ = object.__setattr__  # type: ignore[assignment] # its attributes are its own
 
     def __init__(self, value: bytes | memoryview | bytearray) -> None:
         self._value = bytes(value)
