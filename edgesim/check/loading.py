@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import subprocess
 import sys
 import time
 import traceback
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from edgesim.check.findings import Finding, relative
 from edgesim.config import WorkerConfig
@@ -84,9 +82,6 @@ class _Watch:
             problem = f"importing the module opens {what}, which the platform has not"
             self.report("loading", problem, "Take it out", traceback.extract_stack())
 
-    def refuse(self, *_: Any, **__: Any) -> NoReturn:
-        raise OSError(29, f"{REFUSAL}: no randomness at import")
-
     def failed(self, error: BaseException) -> None:
         if isinstance(error, SyntaxError):
             return  # found in the source already
@@ -118,28 +113,22 @@ def _main() -> None:
     from workers._bindings import Env
     from workers._runtime import current_env
 
+    from edgesim.isolates import senses
+
     current_env.set(Env([tuple(each) for each in env]))
     watch = _Watch(main)
-    _refuse_chance(watch)
+    senses.install()
     sys.addaudithook(watch.audit)
     started = time.process_time()
     try:
-        load(main)
+        with senses.global_scope():
+            load(main)
     except BaseException as error:  # noqa: BLE001 (whatever an import raises is a finding)
         watch.failed(error)
     seconds = time.process_time() - started
     watch.active = False
     print(json.dumps({"findings": watch.findings, "seconds": seconds}), file=out, flush=True)
     os._exit(0)  # a thread that the module started does not hold the report back
-
-
-def _refuse_chance(watch: _Watch) -> None:
-    """A seeded ``random.Random`` of the module's own stays allowed."""
-    os.urandom = watch.refuse
-    for maker in ("uuid1", "uuid4"):
-        setattr(uuid, maker, watch.refuse)
-    for name in ("random", "randint", "randrange", "choice", "shuffle", "getrandbits", "uniform"):
-        setattr(random, name, watch.refuse)
 
 
 if __name__ == "__main__":

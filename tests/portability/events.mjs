@@ -35,9 +35,11 @@ function delayOf(options) {
   return delay;
 }
 
+// The first decision counts, of a message and of its batch; an opposite one after it only warns.
 class Message {
-  #decision = null;
-  constructor(data) {
+  #decisions;
+  constructor(data, decisions) {
+    this.#decisions = decisions;
     Object.assign(this, {
       id: data.id,
       attempts: data.attempts,
@@ -52,41 +54,43 @@ class Message {
     this.#decide("retry", delayOf(options));
   }
   #decide(decision, delay) {
-    if (this.#decision === null) this.#decision = [decision, delay];
-    else if (this.#decision[0] !== decision)
+    const { messages, all } = this.#decisions;
+    const made = messages[this.id];
+    if (!made && !all) messages[this.id] = [decision, delay];
+    else if ((all ?? made[0]) !== decision) {
+      const earlier = all ? `${all}All` : made[0];
       console.warn(
-        `Received a call to ${decision}() on message ${this.id} after ${this.#decision[0]}() was ` +
-          "already called. Calling one after the other has no effect.",
+        `Received a call to ${decision}() on message ${this.id} after ${earlier}() was already ` +
+          `called. Calling ${decision}() on a message after calling ${earlier}() has no effect.`,
       );
-  }
-  decision() {
-    return this.#decision;
+    }
   }
 }
 
 class MessageBatch {
-  #all = null;
-  #delay = null;
+  #decisions = { messages: {}, all: null, delaySeconds: null };
   constructor({ queue, messages }) {
     this.queue = queue;
-    this.messages = messages.map((each) => new Message(each));
+    this.messages = messages.map((each) => new Message(each, this.#decisions));
     this.metadata = {};
   }
   ackAll() {
-    this.#all ??= "ack";
+    this.#decide("ack", null);
   }
   retryAll(options) {
-    const delay = delayOf(options);
-    if (this.#all === null) [this.#all, this.#delay] = ["retry", delay];
+    this.#decide("retry", delayOf(options));
+  }
+  #decide(decision, delaySeconds) {
+    const { all } = this.#decisions;
+    if (!all) Object.assign(this.#decisions, { all: decision, delaySeconds });
+    else if (all !== decision)
+      console.warn(
+        `Received a call to ${decision}All() after ${all}All() was already called. ` +
+          `Calling ${decision}All() after calling ${all}All() has no effect.`,
+      );
   }
   decisions() {
-    return {
-      messages: Object.fromEntries(
-        this.messages.filter((each) => each.decision()).map((each) => [each.id, each.decision()]),
-      ),
-      all: this.#all,
-      delaySeconds: this.#delay,
-    };
+    return this.#decisions;
   }
 }
 

@@ -70,7 +70,7 @@ SOURCES = [
     ("from uuid import uuid4 as u\nx = u()\n" + CLEAN, 2, "error", "global-scope", "uuid.uuid4"),
     ("import time\nx = time.time()\n" + CLEAN, 2, "warning", "global-scope", "moment"),
     ("import random\n\ndef f():\n    return random.choice('ab')\n\nx = f()\n" + CLEAN, 4, "error",
-     "loading", "no randomness at import"),
+     "loading", "Disallowed operation"),
     ("x = 1 / 0\n" + CLEAN, 1, "error", "loading", "ZeroDivisionError"),
     ("from workers import env\nx = env.ABSENT\n" + CLEAN, 2, "error", "loading", "ABSENT"),
     ("import os\nos._exit(3)\n" + CLEAN, 1, "error", "loading", "status 3"),
