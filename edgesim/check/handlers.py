@@ -113,9 +113,9 @@ def check_roles(project: Project, handlers: dict[str, set[str]]) -> Iterator[Fin
                 problem = f"Worker {worker.name} has a `{name}` handler that nothing calls"
                 yield Finding(file, 1, "warning", "role", problem, f"Add `{key}`")
         for tail in settings.tail_consumers:
-            tailed.add(tail.service)
-            if "tail" not in handlers.get(tail.service, {"tail"}):
-                problem = f"tail consumer {tail.service} has no `tail` handler"
+            tailed.add(tail.target)
+            if "tail" not in handlers.get(tail.target, {"tail"}):
+                problem = f"tail consumer {tail.target} has no `tail` handler"
                 line = line_of(worker.file, "tail_consumers")
                 yield Finding(file, line, "error", "role", problem, "Add the handler to it")
     for worker in project.workers.values():

@@ -85,6 +85,8 @@ def _walk(table: Any, path: str) -> Iterator[tuple[str, str]]:
             inner = f"{path}.{key}" if path else key
             if inner in KEYS:
                 yield from _walk(value, inner)
+            elif inner == "env" and isinstance(value, dict):
+                yield from _walk(list(value.values()), "")
 
 
 def _files(worker: WorkerConfig, root: Path) -> Iterator[Finding]:

@@ -10,14 +10,15 @@ import json
 import shutil
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from edgesim.config import Project, WorkerConfig
+from edgesim.config.pipelines import Field, PipelineConfig
 from edgesim.errors import UsageError
 from edgesim.export.notes import notes
 from edgesim.export.script import script, uses_clickhouse
 
 SCRIPT = "setup.sh"
-STREAMS = "streams"
 _LEFT_AT_HOME = {"__pycache__", "node_modules", "python_modules"}
 _PYPROJECT = """\
 [project]
@@ -43,9 +44,9 @@ def export_cloudflare(project: Project, out: Path) -> list[Path]:
         written += _worker(worker, out / worker.name)
     if uses_clickhouse(project):
         written += _proxy(project, out / project.account.clickhouse.service)
-    schemas = project.root / STREAMS
-    if schemas.is_dir():
-        written += _copy(schemas, out / STREAMS)
+    for name, pipeline in project.account.pipelines.items():
+        if pipeline.schema:
+            written.append(_schema(pipeline, out / "streams" / f"{name}.json"))
     written.append(_write(out / SCRIPT, script(project), executable=True))
     written.append(_write(out / "NOTES.md", notes(project)))
     return written
@@ -89,6 +90,23 @@ def _proxy(project: Project, folder: Path) -> list[Path]:
     if project.schema:
         written.append(_write(folder / "schema.sql", project.schema))
     return written
+
+
+def _schema(pipeline: PipelineConfig, file: Path) -> Path:
+    """The stream's columns as the official command line reads them."""
+    fields = [_column(field) for field in pipeline.schema]
+    return _write(file, json.dumps({"fields": fields}, indent=2) + "\n")
+
+
+def _column(field: Field) -> dict[str, Any]:
+    column: dict[str, Any] = {"type": field.type, "required": field.required}
+    if field.name:
+        column = {"name": field.name} | column
+    if field.items is not None:
+        column["items"] = _column(field.items)
+    if field.fields:
+        column["fields"] = [_column(each) for each in field.fields]
+    return column
 
 
 def _write(file: Path, text: str, *, executable: bool = False) -> Path:

@@ -9,7 +9,6 @@ from edgesim.export.script import (
     ROLL_SECONDS_MIN,
     deployment_order,
     named_by,
-    stream_name,
     uses_clickhouse,
 )
 
@@ -61,16 +60,12 @@ def _points(project: Project) -> Iterator[str]:
 
 
 def _pipeline_points(project: Project) -> Iterator[str]:
-    missing = [
-        name
-        for name in project.account.pipelines
-        if not (project.root / "streams" / f"{stream_name(name)}.json").is_file()
-    ]
+    missing = [name for name, each in project.account.pipelines.items() if not each.schema]
     if missing:
         yield (
             f"Streams without a schema ({', '.join(missing)}): Cloudflare stores each record under "
-            "one column, `value`. Describe the columns in `streams/NAME.json` beside edgesim.toml "
-            "and export again; a schema cannot be changed afterwards."
+            "one column, `value`. Give them `[[pipelines.NAME.schema]]` in edgesim.toml and export "
+            "again; a schema cannot be changed afterwards."
         )
     yield (
         "A record that breaks its stream's schema is accepted by `send` and dropped later; watch "

@@ -6,12 +6,12 @@ names, then secrets, then the rules that set things going.
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Iterator
 
 from edgesim.config import Project, WorkerConfig
-from edgesim.config.project import NotificationRule, PipelineConfig
+from edgesim.config.pipelines import PipelineConfig
+from edgesim.config.project import NotificationRule
 
 PROXY_SECRETS = ("CLICKHOUSE_URL", "CLICKHOUSE_USER", "CLICKHOUSE_PASSWORD")
 RETENTION_SECONDS = 345_600
@@ -74,12 +74,15 @@ pipeline() {
 
 # A wrangler file names a stream; Cloudflare wants its id.
 bind_stream() {
-  file=$1 name=$2 id=$(id_of streams "$3")
+  file=$1 name=$2 id=$(id_of streams "$2")
   sed -e "s/\\(\\"\\{0,1\\}stream\\"\\{0,1\\} *[:=] *\\"\\)$name\\"/\\1$id\\"/" "$file" >"$file.new"
   mv "$file.new" "$file"
 }
 
-deploy() { (cd "$1" && uv run pywrangler deploy); }
+deploy() {
+  folder=$1; shift
+  (cd "$folder" && uv run pywrangler deploy "$@")
+}
 
 secret() {
   worker=$1 name=$2
@@ -130,11 +133,6 @@ def script(project: Project) -> str:
     return "\n".join(filter(None, parts))
 
 
-def stream_name(name: str) -> str:
-    """Streams, sinks and pipelines are named by letters, digits and underscores."""
-    return re.sub(r"\W", "_", name)
-
-
 def buckets(project: Project) -> list[str]:
     """Every bucket that anything names."""
     names = {each.bucket for each in project.account.pipelines.values()} | set(project.account.r2)
@@ -179,7 +177,7 @@ def deployment_order(project: Project) -> list[str]:
 def named_by(worker: WorkerConfig) -> list[str]:
     """The Workers that must be there before this one is deployed."""
     settings = worker.settings
-    tails = [each.service for each in settings.tail_consumers]
+    tails = [each.target for each in settings.tail_consumers]
     return [each.service for each in settings.services] + tails
 
 
@@ -207,16 +205,18 @@ def _queues(project: Project) -> Iterator[str]:
         settings = project.account.queues.get(name)
         options = ""
         if settings is not None and settings.retention_seconds != RETENTION_SECONDS:
-            options = f" --message-retention-period-secs {settings.retention_seconds:.0f}"
+            options += f" --message-retention-period-secs {settings.retention_seconds:.0f}"
+        if settings is not None and settings.delivery_delay:
+            options += f" --delivery-delay-secs {settings.delivery_delay:.0f}"
         yield f"queue {_q(name)}{options}"
 
 
 def _pipelines(project: Project) -> Iterator[str]:
     for name, pipeline in project.account.pipelines.items():
-        plain = stream_name(name)
-        yield f"stream {plain}"
-        yield f"sink {plain}_sink {_sink_options(pipeline)}"
-        yield f"pipeline {plain} 'INSERT INTO {plain}_sink SELECT * FROM {plain}'"  # noqa: S608 (text)
+        yield f"stream {name}"
+        yield f"sink {name}_sink {_sink_options(pipeline)}"
+        sql = f"INSERT INTO {name}_sink SELECT * FROM {name}"  # noqa: S608 (a script's text)
+        yield f"pipeline {name} '{sql}'"
 
 
 def _sink_options(pipeline: PipelineConfig) -> str:
@@ -225,8 +225,9 @@ def _sink_options(pipeline: PipelineConfig) -> str:
         f"--compression {'gzip' if pipeline.compression == 'gzip' else 'uncompressed'}",
         f"--roll-interval {max(round(pipeline.max_seconds), ROLL_SECONDS_MIN)}",
         f"--roll-size {max(round(pipeline.max_bytes / 1_000_000), 1)}",
-        "--partitioning 'event_date=%Y-%m-%d/hr=%H'",
     ]
+    if pipeline.layout == "legacy":
+        options.append("--partitioning 'event_date=%Y-%m-%d/hr=%H'")
     if pipeline.prefix:
         options.append(f"--path {_q(pipeline.prefix)}")
     return " \\\n  ".join(options)
@@ -236,14 +237,16 @@ def _stream_ids(project: Project) -> Iterator[str]:
     for worker in project.workers.values():
         file = f"{worker.name}/{worker.file.name}"
         for target in sorted({each.target for each in worker.settings.pipelines}):
-            yield f"bind_stream {_q(file)} {_q(target)} {stream_name(target)}"
+            yield f"bind_stream {_q(file)} {target}"
 
 
 def _deployments(project: Project) -> Iterator[str]:
     if uses_clickhouse(project):
         yield f"(cd {_q(project.account.clickhouse.service)} && wrangler deploy)"
+    environment = project.account.environment
+    options = f" --env {_q(environment)}" if environment else ""
     for name in deployment_order(project):
-        yield f"deploy {_q(name)}"
+        yield f"deploy {_q(name)}{options}"
 
 
 def _secrets(project: Project) -> Iterator[str]:

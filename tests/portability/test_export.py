@@ -31,6 +31,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "receiver" / ".dev.vars").write_text('API_KEY="do-not-tell"\n')
     with (folder / "edgesim.toml").open("a") as file:
         file.write('[[r2.backup.notifications]]\nqueue = "ingest"\nprefix = "in here/"\n')
+        file.write('[pipelines.audit]\nbucket = "backup"\nlayout = "current"\n')
+        file.write('schema = [{ name = "n", type = "int64", required = true },')
+        file.write(' { name = "l", type = "list", items = { type = "string" } }]\n')
     return folder
 
 
@@ -111,6 +114,17 @@ def test_wrangler_files_and_modules_are_as_they_were(exported, project):
         assert (copy / "pyproject.toml").is_file()
 
 
+def test_schemas_become_files(exported):
+    """The official command line reads a stream's columns from a file."""
+    assert json.loads((exported / "streams" / "audit.json").read_text()) == {
+        "fields": [
+            {"name": "n", "type": "int64", "required": True},
+            {"name": "l", "type": "list", "required": False,
+             "items": {"type": "string", "required": False}},
+        ]
+    }  # fmt: skip
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path, project, exported):
     """It exports over an earlier export, and refuses any other folder that is not empty."""
     (tmp_path / "mine").write_text("x")
@@ -138,7 +152,9 @@ def test_the_script_makes_everything_in_order(first_run, account):
     things = account.things()
     assert set(things["bucket"]) == {"backup", "errors", "events"}
     assert set(things["queue"]) == {"ingest", "ingest-errors", "ingest-dlq"}
-    assert set(things["streams"]) == set(things["pipelines"]) == {"events", "errors"}
+    assert set(things["streams"]) == set(things["pipelines"]) == {"events", "errors", "audit"}
+    assert "streams/audit.json" in things["streams"]["audit"]
+    assert "--partitioning" not in things["sinks"]["audit_sink"]
     assert "90" in things["sinks"]["events_sink"]
     deployed = [call[0] for call in first_run if call[1:] in (["deploy"], ["pywrangler", "deploy"])]
     assert deployed[0] == "clickhouse"

@@ -130,6 +130,7 @@ SETTINGS = [
     ({"compatibility_flags": ["x"]}, 5, "error", "compatibility", "python_workers"),
     ({"varz": {}}, 8, "error", "unknown-key", "no key `varz`"),
     ({"triggers": {"cron": []}}, 9, "error", "unknown-key", "`triggers.cron`"),
+    ({"env": {"dev": {"varz": 1}}}, 10, "error", "unknown-key", "no key `varz`"),
     ({"kv_namespaces": []}, 8, "warning", "left-out", "`kv_namespaces`"),
     ({"vars": {"BIG": "x" * 5001}}, 9, "error", "size", "5,001 bytes"),
     ({"vars": {f"V{n}": "" for n in range(129)}}, 8, "error", "size", "129 variables"),
