@@ -19,8 +19,8 @@ from edgesim.queues.encoding import content_type_of, decode, encode
 from edgesim.r2.bucket import Bucket
 from edgesim.r2.memory import open_r2
 from edgesim.r2.notifications import Notifications
-from edgesim.runtime.bindings import R2Binding
 from edgesim.runtime.invocation import Invocation
+from edgesim.runtime.r2_binding import R2Binding
 from edgesim.runtime.trace import Trace
 from tests.portability.scenarios import HANDLERS, NOW_MS, ROOT
 
@@ -145,11 +145,16 @@ class R2Fake:
     ) -> Any:
         if method == "put" and isinstance(args[1], StreamRef):
             args[1] = await read_all(invocation.take_body(args[1]))
-        shown = [args[0], args[1] or b"", *args[2:]] if method == "put" else args
+        shown = [args[0], _content(args[1])] if method == "put" else args
         self._record(self._name, method, *shown, *([options] if options else []))
         if "error" in self._spec:
             raise PlatformError(self._spec["error"])
         return await self._binding.call(method, args, options, invocation)
+
+
+def _content(value: Any) -> Any:
+    """What a put stores: text and bytes are the same to a bucket."""
+    return value.encode() if isinstance(value, str) else value or b""
 
 
 def shown_headers(headers: list[tuple[str, str]]) -> list[list[str]]:

@@ -10,6 +10,7 @@ import json
 from typing import Any
 
 from pyodide.ffi import to_proxy
+
 from workers._binding import Binding, merged_options
 from workers._convert import from_wire
 from workers._http import Request, Response, fetch_through
