@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime
 TOOLS := $(VENV)/.tools
+NODE := tests/portability
 SEEDS ?= 100
 KILLS ?= 50
 
@@ -15,7 +16,7 @@ setup: $(RUNTIME) $(TOOLS)
 dev: $(RUNTIME)
 	@$(BIN)/edgesim dev $(ARGS)
 
-test: $(RUNTIME) $(TOOLS) servers
+test: $(RUNTIME) $(TOOLS) servers portability
 	$(BIN)/pytest $(ARGS)
 
 check: $(RUNTIME) $(TOOLS)
@@ -51,7 +52,7 @@ bench: $(RUNTIME) $(TOOLS)
 	$(BIN)/python tests/bench/compression.py
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis workers/.edgesim
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis workers/.edgesim $(NODE)/node_modules
 
 # edgesim and the embedded engine.  chdb-core without its optional data-frame packages is 320 MB less.
 $(RUNTIME): pyproject.toml $(BIN)/python
@@ -75,6 +76,26 @@ venv-package:
 	@test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
 	  || { echo "Python's venv module is missing; install it: sudo apt-get install python3-venv"; exit 2; }
 	apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-venv
+
+# The platform's own Python and command line, for the proof that Workers run there as they run here.
+# npm brings the Node it needs.  Where it is not to be had the tests skip.
+.PHONY: portability
+portability:
+	@command -v npm >/dev/null && command -v shellcheck >/dev/null || $(MAKE) --no-print-directory npm
+	@! command -v npm >/dev/null || $(MAKE) --no-print-directory $(NODE)/node_modules/.installed \
+	  || echo "npm could not install: the tests against the platform's own Python skip"
+
+$(NODE)/node_modules/.installed: $(NODE)/package-lock.json
+	cd $(NODE) && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+.PHONY: npm
+npm:
+	@if test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -y -qq --no-install-recommends \
+	      $$(command -v npm >/dev/null || echo npm) shellcheck >/dev/null; \
+	else echo "npm or shellcheck is missing (sudo apt-get install npm shellcheck): tests skip"; fi
 
 # A real ClickHouse server for the tests of that backend.  Where it cannot be installed they skip.
 servers:

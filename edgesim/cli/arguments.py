@@ -43,6 +43,11 @@ def _level(text: str) -> tuple[str, str]:
     return (worker if equals else DEFAULT), level
 
 
+def find_project(argument: str | None) -> Project:
+    """The project alone, for commands that touch no state and no backend."""
+    return load_project(find_root(argument))
+
+
 def project_of(arguments: argparse.Namespace, *, state: Path | None = None) -> Project:
     """The project that the arguments name, with flags over environment over files."""
     return load_project(

@@ -137,4 +137,4 @@ def _route_console() -> None:
 
     if not isinstance(sys.stdout, ConsoleStream):
         sys.stdout = ConsoleStream("log", sys.stdout)
-        sys.stderr = ConsoleStream("warn", sys.stderr)
+        sys.stderr = ConsoleStream("error", sys.stderr)

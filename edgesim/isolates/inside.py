@@ -21,10 +21,11 @@ from typing import Any, Protocol
 
 from pyodide.ffi import JsException
 from pyodide.http import AbortError
-from workers._convert import from_wire, to_wire
+from workers._calling import relaxed
+from workers._convert import from_wire, refuse, to_wire
 from workers._entrypoint import Context, MessageBatch
 from workers._events import ScheduledController, TraceItem
-from workers._http import FetchResponse
+from workers._http import handler_response
 from workers._runtime import current, current_env
 
 from edgesim.isolates.limits import (
@@ -194,12 +195,9 @@ async def serve(
 
 
 async def _fetch(instance: Any, event: Any, serving: Serving, done: Done) -> None:
-    response = await _call(instance.fetch, Request._from_wire(event))
-    if not isinstance(response, FetchResponse):
-        raise TypeError(
-            "Incorrect type for Promise: the Promise did not resolve to 'Response'. "
-            f"(fetch returned {type(response).__name__})"
-        )
+    request = Request._from_wire(event)
+    response = handler_response(await _call(*relaxed(instance.fetch, request, None, None)))
+    await response._settle()
     wire = response._to_wire()
     serving.respond(Respond(wire["status"], wire["headers"], wire["body"]))
 
@@ -207,17 +205,17 @@ async def _fetch(instance: Any, event: Any, serving: Serving, done: Done) -> Non
 async def _queue(instance: Any, event: Any, serving: Serving, done: Done) -> None:
     batch = MessageBatch(event)
     try:
-        await _call(instance.queue, batch, None, None)
+        refuse(await _call(instance.queue, batch, None, None))
     finally:
         done.result = batch._result()
 
 
 async def _tail(instance: Any, event: Any, serving: Serving, done: Done) -> None:
-    await _call(instance.tail, [TraceItem(item) for item in event], None, None)
+    refuse(await _call(instance.tail, [TraceItem(item) for item in event], None, None))
 
 
 async def _scheduled(instance: Any, event: Any, serving: Serving, done: Done) -> None:
-    await _call(instance.scheduled, ScheduledController(event), None, None)
+    refuse(await _call(instance.scheduled, ScheduledController(event), None, None))
 
 
 async def _rpc(instance: Any, event: Any, serving: Serving, done: Done) -> None:

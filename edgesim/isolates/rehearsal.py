@@ -36,7 +36,7 @@ class _Rehearsal(WorkerEntrypoint):
 def rehearsed_loop() -> turns.TurnLoop:
     """The event loop of every fork, used but idle; the process's console is worker code's now."""
     sys.stdout = inside.ConsoleStream("log", sys.stderr)
-    sys.stderr = inside.ConsoleStream("warn", sys.stderr)
+    sys.stderr = inside.ConsoleStream("error", sys.stderr)
     senses.install()
     loop = turns.TurnLoop()
     asyncio.set_event_loop(loop)

@@ -136,7 +136,7 @@ def _json_leaf(value: Any) -> Any:
 
 
 def _json_number(value: float) -> float | None:
-    if isinstance(value, int) and abs(value) > _SAFE_INTEGER_MAX:
+    if isinstance(value, int) and abs(value) >= _SAFE_INTEGER_MAX:  # the largest is one already
         raise _type_error("Do not know how to serialize a BigInt")
     try:
         whole = int(value)

@@ -171,7 +171,7 @@ async def test_print_is_one_log_of_one_string_a_line(level):
         ("log", ["one"]),
         ("log", ["two"]),
         ("warn", ["x", 1, None]),
-        ("warn", ["to stderr"]),
+        ("error", ["to stderr"]),
     ]
 
 

@@ -1,19 +1,33 @@
-"""Stand-ins for Pyodide's view of JavaScript values: attributes only, as on the platform."""
+"""Stand-ins for Pyodide's view of JavaScript values.
+
+A raw JavaScript value shows attributes and no ``[]``, its null is ``jsnull`` and its undefined is
+None, as on the platform.  Inside, a proxy holds the value as it crosses the wire (None is null),
+and ``UNDEFINED`` where JavaScript would have undefined.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+SAFE_INTEGER_MAX = 2**53 - 1
+IN_BROWSER = True
+"""As on the platform, whose Pyodide believes to be in a browser."""
+
+
+class ConversionError(Exception):
+    """A value that cannot be converted."""
+
 
 class JsException(Exception):
-    """What a binding threw; ``str()`` is "Error: message"."""
+    """What JavaScript threw; ``str()`` is "Error: message"."""
 
-    def __init__(self, name: str, message: str) -> None:
+    def __init__(self, name: str, message: str = "", stack: str = "") -> None:
         super().__init__(f"{name}: {message}")
         self.name = name
         self.message = message
+        self.stack = stack
 
 
 class JsNull:
@@ -26,24 +40,68 @@ class JsNull:
         return "jsnull"
 
 
+class _Undefined:
+    def __repr__(self) -> str:
+        return "undefined"
+
+
 jsnull = JsNull()
+UNDEFINED = _Undefined()
 
 
 class JsProxy:
     """A JavaScript object: ``x.name``, never ``x["name"]``; ``to_py()`` for a Python copy."""
 
+    _value: Any = ()
+
     def __init__(self, value: dict[str, Any]) -> None:
         self._value = value
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
         try:
             return to_proxy(self._value[name])
-        except KeyError:
+        except (KeyError, TypeError):
             raise AttributeError(name) from None
 
-    def to_py(self) -> Any:
-        """The object as a dict."""
-        return self._value
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.startswith("_") or type(self) is not JsProxy:
+            object.__setattr__(self, name, value)
+        else:
+            self._value[name] = _raw(value, None, None)
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) in {JsProxy, JsArray}:  # two views of one object
+            return type(self) is type(other) and self._value is other._value
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self._value if type(self) in {JsProxy, JsArray} else self)
+
+    @classmethod
+    def new(cls, *args: Any, **options: Any) -> Any:
+        """What ``new X(...)`` is in JavaScript; keywords are the trailing object."""
+        return cls(*args, **options)
+
+    def to_py(self, *, depth: int = -1, default_converter: Any = None) -> Any:
+        """A Python copy: dicts and lists, null as ``jsnull``."""
+        return _python(self._value)
+
+    def object_keys(self) -> JsArray:
+        """As ``Object.keys``."""
+        return JsArray(list(self._value))
+
+    def object_values(self) -> JsArray:
+        """As ``Object.values``."""
+        return JsArray(list(self._value.values()))
+
+    def object_entries(self) -> JsArray:
+        """As ``Object.entries``."""
+        return JsArray([[key, value] for key, value in self._value.items()])
+
+    def _to_wire(self) -> Any:
+        return _without_undefined(self._value)
 
     def __repr__(self) -> str:
         return "[object Object]"
@@ -52,15 +110,15 @@ class JsProxy:
 class JsArray(JsProxy):
     """A JavaScript array: length, index, slice, iteration."""
 
-    _value: list[Any]  # type: ignore[assignment]
+    _value: list[Any]
 
     def __init__(self, value: list[Any]) -> None:
         self._value = value
 
-    def __getattr__(self, name: str) -> Any:
-        if name == "length":
-            return len(self._value)
-        raise AttributeError(name)
+    @property
+    def length(self) -> int:
+        """Number of elements."""
+        return len(self._value)
 
     def __len__(self) -> int:
         return len(self._value)
@@ -71,14 +129,18 @@ class JsArray(JsProxy):
     def __getitem__(self, index: int | slice) -> Any:
         return to_proxy(self._value[index])
 
+    def __repr__(self) -> str:
+        return ",".join("" if each is None else str(to_proxy(each)) for each in self._value)
+
 
 class JsBuffer(JsProxy):
-    """An ArrayBuffer: bytes that JavaScript holds."""
+    """An ArrayBuffer, or a view of one: bytes that JavaScript holds."""
 
-    _value: bytes  # type: ignore[assignment]
+    _value: bytes
+    __setattr__ = object.__setattr__  # type: ignore[assignment] # its attributes are its own
 
-    def __init__(self, value: bytes) -> None:
-        self._value = value
+    def __init__(self, value: bytes | memoryview | bytearray) -> None:
+        self._value = bytes(value)
 
     @property
     def byteLength(self) -> int:
@@ -89,15 +151,32 @@ class JsBuffer(JsProxy):
         """A copy."""
         return self._value
 
-    def to_py(self) -> memoryview:
+    def to_memoryview(self) -> memoryview:
+        """A copy, as a memoryview."""
+        return memoryview(self._value)
+
+    def to_string(self, encoding: str = "utf-8") -> str:
+        """The bytes decoded."""
+        return self._value.decode(encoding, "replace")
+
+    def to_py(self, *, depth: int = -1, default_converter: Any = None) -> memoryview:
         """The bytes as a memoryview."""
         return memoryview(self._value)
+
+    def __len__(self) -> int:
+        return len(self._value)
+
+    def _to_wire(self) -> bytes:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "[object ArrayBuffer]"
 
 
 class JsDate(JsProxy):
     """A Date."""
 
-    _value: datetime  # type: ignore[assignment]
+    _value: datetime
 
     def __init__(self, value: datetime) -> None:
         self._value = value
@@ -111,15 +190,27 @@ class JsDate(JsProxy):
         shown = self._value.astimezone(UTC).isoformat(timespec="milliseconds")
         return shown.replace("+00:00", "Z")
 
-    def to_py(self) -> JsDate:
+    toJSON = toISOString
+
+    def to_py(self, *, depth: int = -1, default_converter: Any = None) -> JsDate:
         """Itself: Pyodide has no conversion for dates."""
         return self
+
+    def _to_wire(self) -> datetime:
+        return self._value
+
+    def __repr__(self) -> str:
+        return self.toISOString()
 
 
 def to_proxy(value: Any) -> Any:
     """A value of the wire as Pyodide would show it, unconverted."""
     if value is None:
         return jsnull
+    if isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return whole(value)
     if isinstance(value, dict):
         return JsProxy(value)
     if isinstance(value, list):
@@ -128,14 +219,124 @@ def to_proxy(value: Any) -> Any:
         return JsBuffer(value)
     if isinstance(value, datetime):
         return JsDate(value)
+    return None if value is UNDEFINED else value
+
+
+def whole(number: float) -> float:
+    """JavaScript has one kind of number: what is whole arrives in Python as an int."""
+    return int(number) if number.is_integer() and abs(number) <= SAFE_INTEGER_MAX else number
+
+
+def to_js(
+    obj: Any,
+    /,
+    *,
+    depth: int = -1,
+    pyproxies: Any = None,
+    create_pyproxies: bool = True,
+    dict_converter: Callable[[Iterable[tuple[str, Any]]], Any] | None = None,
+    default_converter: Callable[..., Any] | None = None,
+    eager_converter: Callable[..., Any] | None = None,
+) -> Any:
+    """The value on the JavaScript side: None is undefined there, so a key with it vanishes.
+
+    A dict becomes an object, as it does from Pyodide 314 on (before that: a Map, unless
+    ``dict_converter`` says otherwise).
+    """
+    return _shown(_raw(obj, dict_converter, default_converter))
+
+
+def _raw(value: Any, dict_converter: Any, default_converter: Any) -> Any:
+    """The wire form of what ``to_js`` makes."""
+    if value is None:
+        return UNDEFINED
+    if value is jsnull:
+        return None
+    if isinstance(value, str | bool | int | bytes):
+        return value
+    if isinstance(value, float):
+        return whole(value)
+    if isinstance(value, bytearray | memoryview):
+        return bytes(value)
+    if isinstance(value, list | tuple):
+        return [_raw(each, dict_converter, default_converter) for each in value]
+    if isinstance(value, dict):
+        pairs = [
+            (key, _raw(item, dict_converter, default_converter)) for key, item in value.items()
+        ]
+        if dict_converter is None:
+            return {str(key): item for key, item in pairs}
+        made = dict_converter([(key, _shown(item)) for key, item in pairs])
+        return made._value if type(made) is JsProxy else made
+    if type(value) in {JsProxy, JsArray, JsBuffer, JsDate}:
+        return value._value
+    if default_converter is not None and not isinstance(value, JsProxy):
+        return default_converter(value, lambda inner: inner, lambda *_: None)
     return value
 
 
-def to_js(obj: Any, *, dict_converter: Callable[[Any], Any] | None = None, **options: Any) -> Any:
-    """The value itself: there is no JavaScript side here, and bindings copy what they are given."""
+def _shown(raw: Any) -> Any:
+    return raw if isinstance(raw, JsProxy) else to_proxy(raw)
+
+
+def _python(raw: Any) -> Any:
+    if isinstance(raw, dict):
+        return {key: _python(item) for key, item in raw.items()}
+    if isinstance(raw, list):
+        return [_python(item) for item in raw]
+    if isinstance(raw, bytes):
+        return memoryview(raw)
+    return to_proxy(raw)
+
+
+def _without_undefined(raw: Any) -> Any:
+    if isinstance(raw, dict):
+        return {key: _without_undefined(item) for key, item in raw.items() if item is not UNDEFINED}
+    if isinstance(raw, list):
+        return [None if item is UNDEFINED else _without_undefined(item) for item in raw]
+    return raw._to_wire() if hasattr(raw, "_to_wire") else raw
+
+
+def create_proxy(obj: Any, /, *, capture_this: bool = False, roundtrip: bool = True) -> Any:
+    """The object itself: there is no JavaScript heap here for it to be kept alive on."""
     return obj
 
 
-def create_proxy(obj: Any, **options: Any) -> Any:
-    """The value itself."""
+def create_once_callable(obj: Any, /, *, _may_syncify: bool = False) -> Any:
+    """The function itself."""
     return obj
+
+
+def destroy_proxies(pyproxies: Any, /) -> None:
+    """Nothing to destroy."""
+
+
+_IN_PYODIDE_ONLY = {
+    "JsAsyncGenerator",
+    "JsAsyncIterable",
+    "JsAsyncIterator",
+    "JsCallable",
+    "JsCallableDoubleProxy",
+    "JsDomElement",
+    "JsDoubleProxy",
+    "JsFetchResponse",
+    "JsGenerator",
+    "JsIterable",
+    "JsIterator",
+    "JsMap",
+    "JsMutableMap",
+    "JsOnceCallable",
+    "JsPromise",
+    "JsTypedArray",
+    "JsWeakRef",
+    "ToJsConverter",
+    "register_js_module",
+    "run_sync",
+    "unregister_js_module",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _IN_PYODIDE_ONLY:
+        raise ImportError(f"pyodide.ffi.{name} is in Pyodide but not in edgesim")
+    raise AttributeError(f"module 'pyodide.ffi' has no attribute {name!r}")

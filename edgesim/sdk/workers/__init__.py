@@ -7,47 +7,70 @@ here raises an ImportError that says so.
 from typing import Any
 
 from workers._bindings import CurrentEnv
+from workers._blob import Blob, BlobEnding, File
+from workers._convert import python_from_rpc, python_to_rpc
 from workers._entrypoint import WorkerEntrypoint, wait_until
+from workers._formdata import FormData
 from workers._http import FetchResponse, Request, Response, fetch
+from workers._legacy import handler, import_from_javascript, patch_env
+from workers._types import (
+    BlobValue,
+    Body,
+    Context,
+    FetchKwargs,
+    FormDataValue,
+    Headers,
+    JSBody,
+    RequestInitCfProperties,
+)
 
 env = CurrentEnv()
 waitUntil = wait_until
 
 __all__ = [
-    "FetchResponse",
-    "Request",
-    "Response",
-    "WorkerEntrypoint",
-    "env",
-    "fetch",
-    "waitUntil",
-    "wait_until",
-]
-
-_ELSEWHERE = {
     "Blob",
     "BlobEnding",
     "BlobValue",
     "Body",
     "Context",
-    "DurableObject",
     "FetchKwargs",
+    "FetchResponse",
     "File",
     "FormData",
     "FormDataValue",
     "Headers",
     "JSBody",
+    "Request",
     "RequestInitCfProperties",
-    "WorkflowEntrypoint",
+    "Response",
+    "WorkerEntrypoint",
+    "env",
+    "fetch",
     "handler",
     "import_from_javascript",
     "patch_env",
     "python_from_rpc",
     "python_to_rpc",
+    "waitUntil",
+    "wait_until",
+]
+
+_ELSEWHERE = {
+    "DurableObject": "edgesim runs pipelines of stateless Workers",
+    "WorkflowEntrypoint": "edgesim runs pipelines of stateless Workers",
+    "asgi": "put no web framework in a Worker of a pipeline; use fetch(self, request)",
+    "wsgi": "put no web framework in a Worker of a pipeline; use fetch(self, request)",
+    "workflows": "edgesim runs pipelines of stateless Workers",
 }
+
+
+def not_here(name: str) -> ImportError:
+    """What is raised for a name that edgesim leaves out."""
+    reason = _ELSEWHERE[name]
+    return ImportError(f"workers.{name} is in Cloudflare's SDK but not in edgesim: {reason}")
 
 
 def __getattr__(name: str) -> Any:
     if name in _ELSEWHERE:
-        raise ImportError(f"workers.{name} is in Cloudflare's SDK but not in edgesim")
+        raise not_here(name)
     raise AttributeError(f"module 'workers' has no attribute {name!r}")

@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from pyodide.ffi import to_proxy
+
 from workers._binding import Binding, merged_options
 from workers._convert import from_wire
-from workers._http import FetchResponse, Request, fetch_through
+from workers._http import Request, Response, fetch_through
 from workers._r2 import R2Bucket
 from workers._runtime import current_env
 
@@ -27,6 +29,8 @@ class WorkerQueue(Binding):
 
     async def sendBatch(self, messages: Any, *options: Any, **keywords: Any) -> Any:
         """Queue up to 100 messages, each {"body", "contentType"?, "delaySeconds"?}."""
+        if not isinstance(messages, list):
+            raise TypeError("sendBatch wants a list: a generator arrives empty on the platform")
         sent = [
             each | {"body": _sendable(each["body"], each.get("contentType"))}
             if isinstance(each, dict) and "body" in each
@@ -68,7 +72,7 @@ class Pipeline(Binding):
 class Fetcher(Binding):
     """Another Worker, or a service that speaks HTTP: ``fetch`` or any RPC method by its name."""
 
-    async def fetch(self, resource: str | Request, **options: Any) -> FetchResponse:
+    async def fetch(self, resource: str | Request, **options: Any) -> Response:
         """A request to that service; the host part of the URL is arbitrary."""
         return await fetch_through(self._name, resource, options)
 
@@ -83,22 +87,6 @@ class Fetcher(Binding):
         return remote
 
 
-class JsonVar:
-    """A JSON variable, a proxy on the platform: ``.to_py()`` gives the Python value."""
-
-    def __init__(self, value: Any) -> None:
-        self._value = value
-
-    def __getattr__(self, name: str) -> Any:
-        if not isinstance(self._value, dict) or name not in self._value:
-            raise AttributeError(name)
-        return self._value[name]
-
-    def to_py(self) -> Any:
-        """A fresh copy of the value."""
-        return json.loads(json.dumps(self._value))
-
-
 KINDS: dict[str, type[Binding]] = {
     "r2": R2Bucket,
     "queue": WorkerQueue,
@@ -111,14 +99,29 @@ class Env:
     """The Worker's bindings and variables, by attribute; a missing name is an AttributeError."""
 
     def __init__(self, specs: list[tuple[str, str, Any]]) -> None:
+        self._json: dict[str, str] = {}
         for name, kind, value in specs:
-            if kind == "text":
-                held: Any = value
-            elif kind == "json":
-                held = JsonVar(value)
+            if kind == "json":
+                self._json[name] = json.dumps(value)
             else:
-                held = KINDS[kind](name)
-            setattr(self, name, held)
+                setattr(self, name, value if kind == "text" else KINDS[kind](name))
+
+    def __getattr__(self, name: str) -> Any:
+        """A JSON variable, raw as on the platform, and a fresh one each time."""
+        if name.startswith("_") or name not in self._json:
+            raise AttributeError(name)
+        return to_proxy(json.loads(self._json[name]))
+
+
+class PatchedEnv:
+    """An env with some names changed, for ``patch_env``."""
+
+    def __init__(self, env: Any, changes: dict[str, Any]) -> None:
+        self._env = env
+        self._changes = changes
+
+    def __getattr__(self, name: str) -> Any:
+        return self._changes[name] if name in self._changes else getattr(self._env, name)
 
 
 class CurrentEnv:

@@ -1,13 +1,18 @@
 """Values on their way to a binding, by the rules of the platform's own SDK.
 
-dict, list, str, bool, float, int, None, bytes, memoryview, set, datetime and SDK objects cross;
-tuple, bytearray, awaitables and anything unknown is a TypeError here as it is there.
+dict, list, str, bool, float, int, None, bytes, memoryview, datetime, raw JavaScript values and SDK
+objects cross.  tuple, bytearray, awaitables and patterns are a TypeError here as they are there; so
+is, here only, what would arrive as something else without a word (a set, an exception, an object).
 """
 
 from __future__ import annotations
 
+import inspect
+import re
 from datetime import UTC, datetime
 from typing import Any
+
+from pyodide.ffi import JsArray, JsBuffer, JsDate, JsProxy, jsnull, to_proxy, whole
 
 _PLAIN = (str, bool, float, bytes, type(None))
 
@@ -22,17 +27,37 @@ def to_wire(value: Any) -> Any:
         return int(value)
     if isinstance(value, dict):
         return {str(key): to_wire(item) for key, item in value.items()}
-    if isinstance(value, list | set | frozenset):
+    if isinstance(value, list):
         return [to_wire(item) for item in value]
     if isinstance(value, memoryview):
         return bytes(value)
     if isinstance(value, datetime):
         # The platform's Date has no zone: a naive datetime is UTC.
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    if value is jsnull:
+        return None
+    value = getattr(value, "js_object", value)
     wire = getattr(value, "_to_wire", None)
     if wire is not None:
         return wire()
-    raise TypeError(f"{type(value).__name__} cannot be sent over RPC.")
+    refuse(value)
+    raise TypeError(
+        f"{type(value)} cannot be sent over RPC in edgesim "
+        "(on the platform it would arrive empty, or not at all)."
+    )
+
+
+def refuse(value: Any) -> None:
+    """TypeError for what the platform's SDK lets across nowhere, not even as a handler's result."""
+    if isinstance(value, tuple | bytearray | re.Pattern):
+        raise TypeError(f"{type(value)} cannot be sent over RPC.")
+    if inspect.isawaitable(value):
+        raise TypeError(f"Awaitable {type(value)} cannot be sent over RPC.")
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | set | frozenset):
+        for each in value:
+            refuse(each)
 
 
 def from_wire(value: Any) -> Any:
@@ -41,6 +66,8 @@ def from_wire(value: Any) -> Any:
         return JsDict({key: from_wire(item) for key, item in value.items()})
     if isinstance(value, list):
         return [from_wire(item) for item in value]
+    if isinstance(value, float):
+        return whole(value)
     if isinstance(value, bytes):
         return memoryview(value)
     if isinstance(value, datetime):
@@ -53,6 +80,37 @@ def from_ms(timestamp_ms: float) -> datetime:
     return datetime.fromtimestamp(timestamp_ms / 1000, UTC).replace(tzinfo=None)
 
 
+def python_to_rpc(value: Any) -> Any:
+    """The raw JavaScript value that would be given to a binding."""
+    if value is None:
+        return jsnull
+    if callable(value) and not isinstance(value, type | JsProxy):
+        return value
+    raw = getattr(value, "js_object", value)
+    return raw if isinstance(raw, JsProxy) else to_proxy(to_wire(value))
+
+
+def python_from_rpc(obj: Any) -> Any:
+    """What the SDK makes of a raw JavaScript value; one that is Python's already stays."""
+    import js
+
+    from workers._blob import wrapped
+    from workers._formdata import FormData
+    from workers._http import Request, Response
+
+    if obj is jsnull:
+        return None
+    if isinstance(obj, js.Response):
+        return Response(obj)
+    if isinstance(obj, js.Request):
+        return Request(obj)
+    if isinstance(obj, js.FormData):
+        return FormData(obj)
+    if type(obj) in {JsProxy, JsArray, JsBuffer, JsDate}:
+        return from_wire(obj._to_wire())
+    return wrapped(obj)
+
+
 class JsDict(dict[str, Any]):
     """A JavaScript object as a dict whose keys are attributes too (where dict has no such name)."""
 
@@ -61,3 +119,6 @@ class JsDict(dict[str, Any]):
             return self[name]
         except KeyError:
             raise AttributeError(name) from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self[name] = value

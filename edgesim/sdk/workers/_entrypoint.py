@@ -6,6 +6,8 @@ import json
 from collections.abc import Awaitable
 from typing import Any
 
+from pyodide.ffi import JsException
+
 from workers._convert import from_ms, from_wire
 from workers._runtime import invocation
 
@@ -24,9 +26,15 @@ class Context:
 class WorkerEntrypoint:
     """Base of a Worker's ``Default`` class; a new instance for every invocation."""
 
+    ctx: Any
+    env: Any
+
     def __init__(self, ctx: Any, env: Any) -> None:
         self.ctx = ctx
         self.env = env
+
+    def __init_subclass__(cls, **_kwargs: Any) -> None:
+        """Class keywords are taken and ignored, as on the platform."""
 
 
 def wait_until(work: Awaitable[Any]) -> None:
@@ -34,7 +42,23 @@ def wait_until(work: Awaitable[Any]) -> None:
     invocation().wait_until(work)
 
 
-class Message:
+class _Wrapped:
+    """What the SDK wraps: attributes, and the same by ``[]``; no length and no iteration."""
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(self, name)
+
+    def __iter__(self) -> Any:
+        raise TypeError(f"'{type(self).__name__}' object is not iterable")
+
+    def __len__(self) -> int:
+        raise TypeError(f"'{type(self).__name__}' object has no len()")
+
+    def __bool__(self) -> bool:
+        return True
+
+
+class Message(_Wrapped):
     """One message of a batch.
 
     Of ack, retry, and ackAll or retryAll on its batch, the first call wins; a later opposite one
@@ -73,7 +97,7 @@ class Message:
             invocation().log("warn", [warning])
 
 
-class MessageBatch:
+class MessageBatch(_Wrapped):
     """What a queue handler is given."""
 
     def __init__(self, wire: dict[str, Any]) -> None:
@@ -111,11 +135,12 @@ class MessageBatch:
 
 def _delay(options: Any, keyword: float | None) -> float | None:
     if options is not None and not isinstance(options, dict):
-        raise TypeError(
+        raise JsException(
+            "TypeError",
             "retry takes delaySeconds=... or {'delaySeconds': ...}, "
-            f"not {json.dumps(options, default=str)}"
+            f"not {json.dumps(options, default=str)}",
         )
     delay = keyword if options is None else options.get("delaySeconds", keyword)
     if delay is not None and not 0 <= delay <= 86_400:
-        raise TypeError(f"delaySeconds must be between 0 and 86400, not {delay}")
+        raise JsException("TypeError", f"delaySeconds must be between 0 and 86400, not {delay}")
     return delay

@@ -1,94 +1,70 @@
-"""Request, Response and fetch, as the platform's Python SDK has them."""
+"""Request, Response and fetch of the SDK: Python's side of the web's classes (folder ``js``).
+
+A wrapper holds the raw object (``js_object``) and converts what it gives; headers are read into a
+fresh message each time, so writing to it changes nothing, there as here.
+"""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Mapping
-from enum import StrEnum
+from collections.abc import Mapping
+from http import HTTPMethod, HTTPStatus
 from http.client import HTTPMessage
 from typing import Any
 
-from workers._runtime import invocation
+import js
+import pyodide.http
+from js._http import send
+from js._stream import ReadableStream
+from pyodide.ffi import JsBuffer, JsException, JsProxy, jsnull, to_js
+from pyodide.http import AbortError
+
+from workers._blob import Blob
+from workers._convert import refuse
+from workers._formdata import FormData
 
 
-class HTTPMethod(StrEnum):
-    """The verbs that Request knows."""
-
-    GET = "GET"
-    HEAD = "HEAD"
-    POST = "POST"
-    PUT = "PUT"
-    DELETE = "DELETE"
-    CONNECT = "CONNECT"
-    OPTIONS = "OPTIONS"
-    TRACE = "TRACE"
-    PATCH = "PATCH"
-
-
-# Fetch's own rule: a value is bytes without line ends and NUL, so nothing can follow it.
-_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_VALUE = re.compile(r"[^\r\n\0\u0100-\U0010ffff]*")
-
-HeaderInit = HTTPMessage | Mapping[str, str] | Iterable[tuple[str, str]]
-
-
-def header_pairs(headers: HeaderInit | None) -> list[tuple[str, str]]:
-    """Header pairs from what the constructors accept; TypeError otherwise."""
-    if headers is None:
-        return []
-    if isinstance(headers, HTTPMessage | Mapping):
-        pairs = [(str(name), str(value)) for name, value in headers.items()]
-    elif isinstance(headers, list):
-        pairs = [(str(name), str(value)) for name, value in headers]
-    else:
-        raise TypeError("Received unexpected type for headers argument")
-    for name, value in pairs:
-        if not _NAME.fullmatch(name):
-            raise TypeError("Invalid header name.")
-        if not _VALUE.fullmatch(value):
-            raise TypeError("Invalid header value.")
-    return pairs
-
-
-def message_of(pairs: Iterable[tuple[str, str]]) -> HTTPMessage:
+class HTTPMessageMapping(HTTPMessage, Mapping[str, str]):  # type: ignore[misc]
     """Headers as the SDK shows them: case-insensitive, a missing name gives None."""
-    message = HTTPMessage()
-    for name, value in pairs:
-        message.add_header(name, value)
+
+
+def message_of(headers: js.Headers) -> HTTPMessageMapping:
+    """A fresh message of the headers, names in lower case."""
+    message = HTTPMessageMapping()
+    rest = []
+    for name, value in headers.entries():
+        if name == "set-cookie":
+            message.set_raw("Set-Cookie", value)
+        else:
+            rest.append((name, value))
+    for name, value in rest:
+        message.set_raw(name, value)  # add_header would look into each value, for nothing
     return message
 
 
-class ReadableStream:
-    """A body: pass it on, or read it once.  ``handle`` is the platform's, or the bytes."""
+def raw_headers(headers: Any) -> js.Headers:
+    """Headers from what the constructors accept; TypeError otherwise."""
+    if isinstance(headers, js.Headers):
+        return headers
+    if isinstance(headers, list | dict):
+        return js.Headers(headers)
+    raise TypeError("Received unexpected type for headers argument")
 
-    def __init__(self, handle: Any) -> None:
-        self._handle = handle
-        self._used = False
 
-    @property
-    def locked(self) -> bool:
-        """Whether somebody has begun to read or has passed the stream on."""
-        return self._used
+def raw_body(body: Any) -> Any:
+    """A body as JavaScript takes it: forms unwrapped."""
+    return body.js_object if isinstance(body, FormData) else body
 
-    def _to_wire(self) -> Any:
-        if self._used:
-            raise OSError("Body already used")
-        self._used = True
-        return self._handle
 
-    async def _read_all(self) -> bytes:
-        handle = self._to_wire()
-        if isinstance(handle, bytes):
-            return handle
-        chunks = []
-        while chunk := await invocation().call("", "read", [handle.id]):
-            chunks.append(chunk)
-        return b"".join(chunks)
+def python_error(error: JsException) -> Exception:
+    """The Python exception that the SDK makes of a JavaScript one, where it makes one."""
+    kinds: dict[str, type[Exception]] = {"RangeError": ValueError, "TypeError": TypeError}
+    kind = kinds.get(error.name)
+    return error if kind is None else kind(error.message)
 
 
 class BodyReader:
-    """What Request, Response and stored objects have in common: a body that is read once."""
+    """A body that is read once, and the ways to read it."""
 
     def __init__(self, content: Any) -> None:
         self._body = content if isinstance(content, ReadableStream) else ReadableStream(content)
@@ -104,7 +80,7 @@ class BodyReader:
         return self._body.locked
 
     async def bytes(self) -> bytes:
-        """The whole body; OSError at the second read."""
+        """The whole body; a JsException at the second read."""
         return await self._body._read_all()
 
     async def text(self) -> str:
@@ -120,184 +96,299 @@ class BodyReader:
         return memoryview(await self.bytes())
 
 
-def wire_body(body: Any) -> Any:
-    """A request or response body for the wire: bytes, or the handle of a stream."""
-    if body is None:
-        return b""
-    if isinstance(body, str):
-        return body.encode("utf-8", "surrogatepass")
-    if isinstance(body, bytes):
-        return body
-    if isinstance(body, bytearray | memoryview):
-        return bytes(body)
-    if isinstance(body, ReadableStream):
-        return body._to_wire()
-    raise TypeError(
-        f"a body must be str, bytes or a stream, not {type(body).__name__}; "
-        "use json.dumps for JSON (the platform would send '[object Object]')"
-    )
-
-
-class Request(BodyReader):
+class Request:
     """An incoming or outgoing request."""
 
-    url: str
-    method: HTTPMethod
-    headers: HTTPMessage
-    cf: dict[str, Any]
-
-    def __init__(
-        self,
-        input: str | Request,
-        *,
-        method: str = "GET",
-        headers: HeaderInit | None = None,
-        body: Any = None,
-        cf: dict[str, Any] | None = None,
-    ) -> None:
-        if isinstance(input, Request):
-            url = input.url
-            method = input.method
-            headers = input.headers if headers is None else headers
-            content = input.body._to_wire() if body is None else wire_body(body)
-        else:
-            url = input
-            content = wire_body(body)
-        super().__init__(content)
-        self.url = url
-        self.method = HTTPMethod[method.upper()]
-        self.headers = message_of(header_pairs(headers))
-        _default_type(self.headers, body)
-        self.cf = cf or {}
+    def __init__(self, input: Request | str | js.Request, **other_options: Any) -> None:
+        if isinstance(input, js.Request):
+            if other_options:
+                raise ValueError("Expected no options when constructing Request from a js.Request")
+            self._js_request = input
+            return
+        options = dict(other_options)
+        if isinstance(options.get("method"), HTTPMethod):
+            options["method"] = options["method"].value
+        if "headers" in options:
+            options["headers"] = raw_headers(options["headers"])
+        options["body"] = raw_body(options.get("body"))
+        source = input._js_request if isinstance(input, Request) else input
+        self._js_request = js.Request(source, **options)
 
     @classmethod
     def _from_wire(cls, event: dict[str, Any]) -> Request:
-        request = cls.__new__(cls)
-        BodyReader.__init__(request, event["body"])
-        request.url = event["url"]
-        request.method = HTTPMethod[event["method"]]
-        request.headers = message_of(event["headers"])
-        request.cf = event["cf"]
-        return request
+        return cls(js.Request._of(event))
 
-    def _to_wire(self) -> dict[str, Any]:
-        return {
-            "method": str(self.method),
-            "url": self.url,
-            "headers": header_pairs(self.headers),
-            "body": self._body._to_wire(),
-        }
-
-    def clone(self) -> Request:
-        """A second Request over the same body; TypeError for a body that is not in memory."""
-        content = self._body._handle
-        if self._body.locked or not isinstance(content, bytes):
-            raise TypeError("edgesim can clone a request only before its body is read, in memory")
-        return Request(self.url, method=self.method, headers=self.headers, body=content, cf=self.cf)
-
-
-class FetchResponse(BodyReader):
-    """The answer that fetch returned."""
-
-    status: int
-    status_text: str
-    headers: HTTPMessage
-    url: str
-    redirected = False
+    def __repr__(self) -> str:
+        return f"Request(method={self._js_request.method!r}, url={self._js_request.url!r})"
 
     @property
-    def ok(self) -> bool:
-        """Whether the status is 2xx."""
-        return 200 <= self.status <= 299
+    def js_object(self) -> js.Request:
+        """The raw request."""
+        return self._js_request
 
-    @classmethod
-    def _from_wire(cls, wire: dict[str, Any], url: str) -> FetchResponse:
-        response = cls.__new__(cls)
-        BodyReader.__init__(response, wire["body"])
-        response.status = wire["status"]
-        response.status_text = ""
-        response.headers = message_of(wire["headers"])
-        response.url = url
-        return response
+    @property
+    def body(self) -> Any:
+        """The body as a raw stream to pass on; jsnull if there is none."""
+        return self._js_request.body
 
-    def raise_for_status(self) -> None:
-        """OSError for a 4xx or 5xx."""
-        if self.status >= 400:
-            raise OSError(f"{self.status} {self.status_text} for url {self.url}")
+    @property
+    def body_used(self) -> bool:
+        """Whether the body has been read or passed on."""
+        return self._js_request.bodyUsed
+
+    @property
+    def cf(self) -> Any:
+        """What the platform knows of the client, raw: ``request.cf.country``."""
+        return self._js_request.cf
+
+    @property
+    def cache(self) -> str:
+        """As JavaScript has it."""
+        return self._js_request.cache
+
+    @property
+    def headers(self) -> HTTPMessageMapping:
+        """Case-insensitive; a missing name gives None."""
+        return message_of(self._js_request.headers)
+
+    @property
+    def integrity(self) -> str:
+        """As JavaScript has it."""
+        return self._js_request.integrity
+
+    @property
+    def keepalive(self) -> bool:
+        """As JavaScript has it."""
+        return self._js_request.keepalive
+
+    @property
+    def method(self) -> HTTPMethod:
+        """The verb; KeyError for one that Python does not know."""
+        return HTTPMethod[self._js_request.method]
+
+    @property
+    def redirect(self) -> str:
+        """What becomes of a redirect: follow, manual or error."""
+        redirect: str = self._js_request.redirect
+        return redirect
+
+    @property
+    def url(self) -> str:
+        """The whole URL."""
+        return self._js_request.url
+
+    def _raise_if_failed(self) -> None:
+        if self.body_used:
+            raise OSError("Body already used")
+
+    async def buffer(self) -> JsBuffer:
+        """The whole body, raw."""
+        self._raise_if_failed()
+        return await self._js_request.arrayBuffer()
+
+    async def form_data(self) -> FormData:
+        """The form in the body."""
+        self._raise_if_failed()
+        try:
+            return FormData(await self._js_request.formData())
+        except JsException as error:
+            raise python_error(error) from error
+
+    async def blob(self) -> Blob:
+        """The whole body."""
+        self._raise_if_failed()
+        return Blob(await self._js_request.blob())
+
+    async def bytes(self) -> bytes:
+        """The whole body; OSError at the second read."""
+        return (await self.buffer()).to_bytes()
+
+    def clone(self) -> Request:
+        """Another of the same; both bodies can be read."""
+        self._raise_if_failed()
+        return Request(self._js_request.clone())
+
+    async def json(self, **kwargs: Any) -> Any:
+        """The whole body parsed; json.JSONDecodeError (a ValueError) if it is not JSON."""
+        return json.loads(await self.text(), **kwargs)
+
+    async def text(self) -> str:
+        """The whole body as UTF-8, broken bytes replaced."""
+        self._raise_if_failed()
+        return await self._js_request.text()
 
     def _to_wire(self) -> dict[str, Any]:
-        return {
-            "status": self.status,
-            "headers": header_pairs(self.headers),
-            "body": self._body._to_wire(),
-        }
+        return self._js_request._to_wire()
+
+
+class FetchResponse(pyodide.http.FetchResponse):
+    """What Response has beyond Pyodide's own."""
+
+    js_response: js.Response
+
+    @property
+    def body(self) -> Any:
+        """The body as a raw stream to pass on; None if there is none."""
+        body = self.js_response.body
+        return None if body is jsnull else body
+
+    @property
+    def js_object(self) -> js.Response:
+        """The raw response."""
+        return self.js_response
+
+    @property
+    def headers(self) -> HTTPMessageMapping:
+        """Case-insensitive; a missing name gives None."""
+        return message_of(self.js_response.headers)
+
+    async def formData(self) -> FormData:
+        """The old name of ``form_data``."""
+        return await self.form_data()
+
+    async def form_data(self) -> FormData:
+        """The form in the body."""
+        self._raise_if_failed()
+        try:
+            return FormData(await self.js_response.formData())
+        except JsException as error:
+            raise python_error(error) from error
+
+    def replace_body(self, body: Any) -> Response:
+        """A Response of the same status and headers with another body."""
+        return Response(js.Response(raw_body(body), self.js_response))
+
+    async def blob(self) -> Blob:
+        """The whole body."""
+        self._raise_if_failed()
+        return Blob(await self.js_response.blob())
+
+    @staticmethod
+    def redirect(url: str, status: HTTPStatus | int = HTTPStatus.FOUND) -> js.Response:
+        """A redirect to an absolute URL: a raw response, which a handler may return."""
+        try:
+            return js.Response.redirect(url, int(status))
+        except JsException as error:
+            raise python_error(error) from error
+
+    @staticmethod
+    def from_json(
+        data: Any,
+        status: HTTPStatus | int = HTTPStatus.OK,
+        status_text: str = "",
+        headers: Any = None,
+    ) -> Response:
+        """A Response of JSON, its content type set unless the headers have one."""
+        options = _init(status, status_text, headers)
+        try:
+            if isinstance(data, JsProxy):
+                return Response(js.Response.json(data, **options))  # type: ignore[arg-type]
+            raw = options.setdefault("headers", js.Headers())
+            if not raw.has("content-type"):
+                raw.set("content-type", "application/json")
+            return Response(js.Response(json.dumps(data), **options))
+        except JsException as error:
+            raise python_error(error) from error
+
+    def json(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """The body parsed; called on the class, a Response of JSON."""
+        if isinstance(self, Response):
+            return pyodide.http.FetchResponse.json(self)
+        return Response.from_json(self, *args, **kwargs)
+
+    def _to_wire(self) -> dict[str, Any]:
+        return self.js_response._to_wire()
 
 
 class Response(FetchResponse):
-    """A handler's own answer."""
+    """A handler's own answer, and what fetch returns."""
 
     def __init__(
         self,
         body: Any = None,
-        status: int | None = None,
+        status: HTTPStatus | int | None = None,
         status_text: str = "",
-        headers: HeaderInit | None = None,
+        headers: Any = None,
+        web_socket: Any = None,
     ) -> None:
-        if body is not None and not isinstance(body, str | bytes | ReadableStream):
+        if web_socket is not None:
+            raise NotImplementedError("WebSockets are not in edgesim")
+        if isinstance(body, js.Response):
+            if status is not None or status_text or headers is not None:
+                raise ValueError(
+                    "Expected no options when constructing Response from a js.Response"
+                )
+            super().__init__(body.url, body)
+            return
+        if body is not None and not isinstance(body, _BODIES):
             raise TypeError(f"Unsupported type in Response: {type(body).__name__}")
-        self.status = 200 if status is None else int(status)
-        if not 200 <= self.status <= 599:
-            raise ValueError(
-                "Responses may only be constructed with status codes in the range 200 to 599, "
-                "inclusive."
-            )
-        if body is not None and self.status in {204, 205, 304}:
-            raise TypeError("Response with null body status (204, 205, or 304) cannot have a body.")
-        super().__init__(body if isinstance(body, ReadableStream) else wire_body(body))
-        self.status_text = status_text
-        self.headers = message_of(header_pairs(headers))
-        self.url = ""
-        _default_type(self.headers, body)
+        options = _init(status, status_text, headers)
+        super().__init__("", js.Response(raw_body(body), **options))
 
-    @staticmethod
-    def from_json(
-        data: Any, status: int = 200, status_text: str = "", headers: HeaderInit | None = None
-    ) -> Response:
-        """A Response of JSON, its content type set unless the headers have one."""
-        pairs = header_pairs(headers)
-        if not any(name.lower() == "content-type" for name, _ in pairs):
-            pairs.append(("content-type", "application/json"))
-        return Response(json.dumps(data), status, status_text, pairs)
-
-    # The platform's SDK, too, gives up the reading method for the constructor on this class.
-    json = from_json  # type: ignore[assignment]
-
-    @staticmethod
-    def redirect(url: str, status: int = 302) -> Response:
-        """A redirect to an absolute URL."""
-        if status not in {301, 302, 303, 307, 308}:
-            raise ValueError("Invalid status code")
-        return Response(None, status, headers={"location": url})
+    def __repr__(self) -> str:
+        shown = [f"status={self.status}"]
+        if self.status_text:
+            shown.append(f"status_text={self.status_text!r}")
+        kind = self.headers["content-type"]
+        if kind is not None:
+            shown.append(f"content_type={kind!r}")
+        if self.url:
+            shown.append(f"url={self.url!r}")
+        return f"Response({', '.join(shown)})"
 
 
-async def fetch(resource: str | Request, **options: Any) -> FetchResponse:
+_BODIES = (str, bytes, FormData, js.Blob, js.FormData, JsBuffer, ReadableStream)
+
+
+def _init(status: Any, status_text: str, headers: Any) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    if status:
+        options["status"] = int(status)
+    if status_text:
+        options["statusText"] = status_text
+    if headers:
+        options["headers"] = raw_headers(headers)
+    return options
+
+
+def handler_response(result: Any) -> js.Response:
+    """The raw response that a fetch handler returned; TypeError for anything else."""
+    refuse(result)
+    raw = getattr(result, "js_object", result)
+    if not isinstance(raw, js.Response):
+        raise TypeError(
+            "Incorrect type for Promise: the Promise did not resolve to 'Response'. "
+            f"(fetch returned {type(result).__name__})"
+        )
+    return raw
+
+
+async def fetch(resource: Any, **other_options: Any) -> Response:
     """A request to anywhere; options are Request's.  4xx and 5xx are responses, not exceptions."""
-    return await fetch_through("", resource, options)
+    fetcher = other_options.pop("fetcher", None)
+    if fetcher is None:
+        return await fetch_through("", resource, other_options)
+    answer = await pyodide.http.pyfetch(_raw_request(resource, other_options), fetcher=fetcher)
+    return Response(answer.js_response)
 
 
-async def fetch_through(
-    binding: str, resource: str | Request, options: dict[str, Any]
-) -> FetchResponse:
+async def fetch_through(binding: str, resource: Any, options: dict[str, Any]) -> Response:
     """Fetch by way of a binding; "" is the open internet, as the platform allows it."""
-    if isinstance(resource, Request) and not options:
-        request = resource
-    else:
-        known = {key: options[key] for key in ("method", "headers", "body", "cf") if key in options}
-        request = Request(resource, **known)
-    wire = await invocation().call(binding, "fetch", [request._to_wire()])
-    return FetchResponse._from_wire(wire, request.url)
+    request = _raw_request(resource, options)
+    try:
+        return Response(await send(binding, request))
+    except JsException as error:
+        raise AbortError(error) from None
 
 
-def _default_type(headers: HTTPMessage, body: Any) -> None:
-    if isinstance(body, str) and headers["content-type"] is None:
-        headers.add_header("content-type", "text/plain;charset=UTF-8")
+def _raw_request(resource: Any, options: dict[str, Any]) -> js.Request:
+    if isinstance(resource, Request):
+        resource = resource.js_object
+    if isinstance(resource, js.Request) and not options:
+        return resource
+    if isinstance(options.get("method"), HTTPMethod):
+        options = options | {"method": options["method"].value}
+    # What JavaScript does with any object here, a dict among them.
+    if isinstance(options.get("headers"), dict):
+        options = options | {"headers": to_js(options["headers"])}
+    return js.Request(resource, **options)

@@ -1,16 +1,16 @@
-"""The part of the JavaScript global scope that portable Python needs: ``console``."""
+"""``console``: one log entry with one element for each argument."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from pyodide.ffi import JsProxy, jsnull
+from pyodide.ffi import SAFE_INTEGER_MAX, JsProxy, jsnull
 from workers._runtime import invocation
 
 
 class Console:
-    """``console.log`` and its sisters: one log entry with one element for each argument."""
+    """``console.log`` and its sisters."""
 
     def debug(self, *args: Any) -> None:
         invocation().log("debug", _values(args))
@@ -39,15 +39,10 @@ def _value(arg: Any) -> Any:
     if isinstance(arg, float) and not math.isfinite(arg):
         return None
     if isinstance(arg, bool | int | float | str):
-        return arg if not isinstance(arg, int) or abs(arg) < 1 << 53 else str(arg)
+        return arg if not isinstance(arg, int) or abs(arg) < SAFE_INTEGER_MAX else str(arg)
     if isinstance(arg, JsProxy):
-        return arg.to_py()
+        return arg._to_wire()
     return repr(arg)
 
 
 console = Console()
-
-
-def __getattr__(name: str) -> Any:
-    # `from js import JSON` turns this into the ImportError that portable code waits for.
-    raise AttributeError(f"js.{name} is not in edgesim: Python code here runs without JavaScript")

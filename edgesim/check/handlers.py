@@ -1,0 +1,126 @@
+"""Rules about the ``Default`` class: its handlers, their parameters, what the files say of them.
+
+The platform calls every handler but fetch with three arguments, whatever it takes.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgesim.check.findings import Finding, relative
+from edgesim.check.lines import line_of
+from edgesim.check.sources import Source, dotted
+from edgesim.config import Project, WorkerConfig
+
+STRICT = {"queue": "batch", "tail": "events", "scheduled": "controller"}
+_LEGACY = frozenset({"on_fetch", "on_queue", "on_scheduled", "on_trace", "on_tail"})
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def default_class(source: Source) -> ast.ClassDef | None:
+    """The class that the platform looks for."""
+    classes = [node for node in source.tree.body if isinstance(node, ast.ClassDef)]
+    return next((each for each in classes if each.name == "Default"), None)
+
+
+def methods(node: ast.ClassDef | None) -> dict[str, Function]:
+    """Its functions by name."""
+    body = node.body if node is not None else []
+    return {each.name: each for each in body if isinstance(each, Function)}
+
+
+def check_handlers(worker: WorkerConfig, main: Source, root: Path) -> Iterator[Finding]:
+    """The class and its handlers."""
+    file = relative(main.file, root)
+    default = default_class(main)
+    legacy = [
+        each for each in main.tree.body if isinstance(each, Function) and each.name in _LEGACY
+    ]
+    for node in legacy:
+        problem = f"module-level {node.name} is not called since compatibility date 2025-08-14"
+        cure = f"Make it {node.name.removeprefix('on_')} of class Default(WorkerEntrypoint)"
+        yield Finding(file, node.lineno, "error", "handler", problem, cure)
+    if default is None:
+        if main.error is None and not legacy and not _imports_default(main.tree):
+            problem = "no class Default(WorkerEntrypoint) in the module that `main` names"
+            cure = "Write the handlers as methods of one"
+            yield Finding(file, 1, "error", "handler", problem, cure)
+        return
+    for name, function in methods(default).items():
+        if name in STRICT:
+            yield from _strict(file, name, function)
+        elif name == "__init__":
+            yield from _init(file, function)
+
+
+def _imports_default(tree: ast.Module) -> bool:
+    return any(
+        (each.asname or each.name) == "Default"
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom)
+        for each in node.names
+    )
+
+
+def _strict(file: str, name: str, function: Function) -> Iterator[Finding]:
+    arguments = function.args
+    names = [*arguments.posonlyargs, *arguments.args]
+    required = len(names) - len(arguments.defaults)
+    most = len(names) if arguments.vararg is None else 4
+    missing = [
+        each.arg
+        for each, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+        if default is None
+    ]
+    if required <= 4 <= most and not missing:
+        return
+    problem = f"{name} is called with three arguments, which this signature does not take"
+    cure = f"Write `async def {name}(self, {STRICT[name]}, env=None, ctx=None)`"
+    yield Finding(file, function.lineno, "error", "handler", problem, cure)
+
+
+def _init(file: str, function: Function) -> Iterator[Finding]:
+    calls = [dotted(node.func) for node in ast.walk(function) if isinstance(node, ast.Call)]
+    inner = [node for node in ast.walk(function) if isinstance(node, ast.Attribute)]
+    if any(each.attr == "__init__" for each in inner) or "super().__init__" in calls:
+        return
+    problem = "an __init__ that leaves out super().__init__(ctx, env): self.env and self.ctx miss"
+    yield Finding(
+        file, function.lineno, "error", "handler", problem, "Call super().__init__(ctx, env)"
+    )
+
+
+def check_roles(project: Project, handlers: dict[str, set[str]]) -> Iterator[Finding]:
+    """A Worker that is to be called for something has the handler for it, and the reverse."""
+    tailed: set[str] = set()
+    for worker in project.workers.values():
+        has = handlers[worker.name]
+        file = relative(worker.file, project.root)
+        settings = worker.settings
+        wanted = {
+            "queue": ("consumers", bool(settings.queues.consumers), "consumes a queue"),
+            "scheduled": ("crons", bool(settings.triggers.crons), "has cron triggers"),
+        }
+        for name, (key, is_wanted, what) in wanted.items():
+            if is_wanted and name not in has:
+                problem = f"Worker {worker.name} {what} and has no `{name}` handler"
+                cure = f"Add the handler, or take out `{key}`"
+                line = line_of(worker.file, key)
+                yield Finding(file, line, "error", "role", problem, cure)
+            elif name in has and not is_wanted:
+                problem = f"Worker {worker.name} has a `{name}` handler that nothing calls"
+                yield Finding(file, 1, "warning", "role", problem, f"Add `{key}`")
+        for tail in settings.tail_consumers:
+            tailed.add(tail.target)
+            if "tail" not in handlers.get(tail.target, {"tail"}):
+                problem = f"tail consumer {tail.target} has no `tail` handler"
+                line = line_of(worker.file, "tail_consumers")
+                yield Finding(file, line, "error", "role", problem, "Add the handler to it")
+    for worker in project.workers.values():
+        if "tail" in handlers[worker.name] and worker.name not in tailed:
+            problem = f"Worker {worker.name} has a `tail` handler and no Worker names it"
+            cure = "Add it to `tail_consumers` of the Worker it is to watch"
+            file = relative(worker.file, project.root)
+            yield Finding(file, 1, "warning", "role", problem, cure)

@@ -1,0 +1,135 @@
+"""The dynamic reading: each Worker's module is imported once, alone, with the platform's refusals.
+
+Run in a process of its own (``python -m edgesim.check.loading MAIN``), which reports by JSON on
+standard output; what worker code prints goes to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from edgesim.check.findings import Finding, relative
+from edgesim.config import WorkerConfig
+from edgesim.isolates.zygote import load, prepare_path
+
+STARTUP_SECONDS = 1.0
+LOADING_SECONDS_MAX = 30.0
+REFUSAL = "Disallowed operation called within global scope"
+_EVENTS = {
+    "socket.connect": "a connection",
+    "socket.bind": "a socket",
+    "subprocess.Popen": "a process",
+    "os.fork": "a process",
+    "_thread.start_new_thread": "a thread",
+    "os.system": "a process",
+}
+
+
+def check_loading(worker: WorkerConfig, root: Path) -> Iterator[Finding]:
+    """What importing the module raises or does, and how long it takes."""
+    env = json.dumps([[each.name, each.kind, each.value] for each in worker.bindings()])
+    try:
+        finished = subprocess.run(  # noqa: S603 (our own module)
+            [sys.executable, "-m", "edgesim.check.loading", str(worker.main)],
+            input=env,
+            capture_output=True,
+            text=True,
+            timeout=LOADING_SECONDS_MAX,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        problem = f"importing the module takes more than {LOADING_SECONDS_MAX:.0f} s"
+        yield _finding(worker, root, "loading", problem, "Do the work in a handler")
+        return
+    try:
+        report = json.loads(finished.stdout)
+    except ValueError:
+        problem = f"importing the module ended its process (status {finished.returncode})"
+        yield _finding(worker, root, "loading", problem, "Import it with python to see why")
+        return
+    for each in report["findings"]:
+        yield Finding(relative(Path(each.pop("file")), root), **each)
+    if report["seconds"] > STARTUP_SECONDS:
+        problem = f"importing the module took {report['seconds']:.1f} s of CPU; there it may take 1"
+        yield _finding(worker, root, "startup", problem, "Import less", "warning")
+
+
+def _finding(
+    worker: WorkerConfig, root: Path, rule: str, problem: str, cure: str, level: Any = "error"
+) -> Finding:
+    return Finding(relative(worker.main, root), 1, level, rule, problem, cure)
+
+
+class _Watch:
+    """What the module does while it is imported."""
+
+    def __init__(self, main: Path) -> None:
+        self.main = main
+        self.active = True
+        self.findings: list[dict[str, Any]] = []
+
+    def audit(self, event: str, _: tuple[Any, ...]) -> None:
+        what = _EVENTS.get(event) if self.active else None
+        if what is not None:
+            problem = f"importing the module opens {what}, which the platform has not"
+            self.report("loading", problem, "Take it out", traceback.extract_stack())
+
+    def failed(self, error: BaseException) -> None:
+        if isinstance(error, SyntaxError):
+            return  # found in the source already
+        text = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+        problem = f"importing the module raises {text}"
+        cure = "Call it in a handler" if REFUSAL in text else "Correct it"
+        self.report("loading", problem, cure, traceback.extract_tb(error.__traceback__))
+
+    def report(self, rule: str, problem: str, cure: str, frames: traceback.StackSummary) -> None:
+        own = [frame for frame in frames if frame.filename.startswith(str(self.main.parent))]
+        file, line = (own[-1].filename, own[-1].lineno or 1) if own else (str(self.main), 1)
+        self.findings.append(
+            {
+                "file": file,
+                "line": line,
+                "level": "error",
+                "rule": rule,
+                "problem": problem,
+                "cure": cure,
+            }
+        )
+
+
+def _main() -> None:
+    main = Path(sys.argv[1])
+    out, sys.stdout = sys.stdout, sys.stderr
+    env = json.loads(sys.stdin.read())
+    prepare_path(main)
+    from workers._bindings import Env
+    from workers._runtime import current_env
+
+    from edgesim.isolates import senses
+
+    current_env.set(Env([tuple(each) for each in env]))
+    watch = _Watch(main)
+    senses.install()
+    sys.addaudithook(watch.audit)
+    started = time.process_time()
+    try:
+        with senses.global_scope():
+            load(main)
+    except BaseException as error:  # noqa: BLE001 (whatever an import raises is a finding)
+        watch.failed(error)
+    seconds = time.process_time() - started
+    watch.active = False
+    print(json.dumps({"findings": watch.findings, "seconds": seconds}), file=out, flush=True)
+    os._exit(0)  # a thread that the module started does not hold the report back
+
+
+if __name__ == "__main__":
+    _main()

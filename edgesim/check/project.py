@@ -1,0 +1,45 @@
+"""All rules over all Workers of a project."""
+
+from __future__ import annotations
+
+from edgesim.check.calls import check_calls
+from edgesim.check.findings import Finding
+from edgesim.check.handlers import check_handlers, check_roles, default_class, methods
+from edgesim.check.loading import check_loading
+from edgesim.check.modules import check_modules
+from edgesim.check.settings import check_settings
+from edgesim.check.sources import sources_of
+from edgesim.check.state import check_global_scope, check_state
+from edgesim.config import Project, WorkerConfig
+
+
+def check_project(project: Project) -> list[Finding]:
+    """Every finding, in order of files and lines."""
+    found: set[Finding] = set()
+    handlers = {}
+    for worker in project.workers.values():
+        found |= _check_worker(worker, project)
+        handlers[worker.name] = set(methods(default_class(sources_of(worker)[0])))
+    found |= set(check_roles(project, handlers))
+    return sorted(_without_echoes(found))
+
+
+def _check_worker(worker: WorkerConfig, project: Project) -> set[Finding]:
+    root = project.root
+    sources = sources_of(worker)
+    found = set(check_settings(worker, root))
+    found |= set(check_modules(worker, sources, root))
+    found |= set(check_handlers(worker, sources[0], root))
+    for source in sources:
+        found |= set(check_global_scope(source, root))
+        found |= set(check_state(source, root))
+        found |= set(check_calls(worker, source, root))
+    return found | set(check_loading(worker, root))
+
+
+def _without_echoes(found: set[Finding]) -> set[Finding]:
+    """What loading ran into at a line that another rule explains is said once."""
+    explained = {(each.file, each.line) for each in found if each.rule != "loading"}
+    return {
+        each for each in found if each.rule != "loading" or (each.file, each.line) not in explained
+    }

@@ -1,0 +1,135 @@
+"""Rules about wrangler files and the folder around them."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from edgesim.check.findings import Finding, relative
+from edgesim.check.lines import line_of
+from edgesim.check.wrangler_keys import KEYS
+from edgesim.config import WorkerConfig
+from edgesim.config.wrangler import read_table
+
+SDK_DATE = date(2026, 4, 21)
+"""From here on the SDK is the one that a project vendors, as edgesim's is."""
+READ_BY_EDGESIM = frozenset({"$schema", "env", "observability", "routes", "route", "dev"})
+WORKER_BYTES_MAX = 64 << 20
+VARS_MAX = 128
+VAR_BYTES_MAX = 5_000
+
+
+def check_settings(worker: WorkerConfig, root: Path) -> Iterator[Finding]:
+    """Dates, flags, keys, files beside, sizes."""
+    file = relative(worker.file, root)
+    yield from _compatibility(worker, file)
+    yield from _keys(worker, file)
+    yield from _files(worker, root)
+    yield from _sizes(worker, file)
+
+
+def _compatibility(worker: WorkerConfig, file: str) -> Iterator[Finding]:
+    settings = worker.settings
+    if "python_workers" not in settings.compatibility_flags:
+        line = line_of(worker.file, "compatibility_flags")
+        problem = "without the flag `python_workers` nothing runs a Python module"
+        cure = 'Add "python_workers" to `compatibility_flags`'
+        yield Finding(file, line, "error", "compatibility", problem, cure)
+    line = line_of(worker.file, "compatibility_date")
+    if not settings.compatibility_date:
+        problem = "there is no `compatibility_date`"
+        cure = f'Set it to a date from "{SDK_DATE}" on'
+        yield Finding(file, 1, "error", "compatibility", problem, cure)
+        return
+    try:
+        given = date.fromisoformat(settings.compatibility_date)
+    except ValueError:
+        problem = f"{settings.compatibility_date!r} is not a date"
+        yield Finding(file, line, "error", "compatibility", problem, "Write it as YYYY-MM-DD")
+        return
+    if given < SDK_DATE:
+        problem = f"before {SDK_DATE} the platform's own SDK is used, which wraps no R2 or queue"
+        cure = "Set a later date, and vendor workers-runtime-sdk"
+        yield Finding(file, line, "error", "compatibility", problem, cure)
+
+
+def _keys(worker: WorkerConfig, file: str) -> Iterator[Finding]:
+    table = read_table(worker.file)
+    handled = set(type(worker.settings).__struct_fields__) | READ_BY_EDGESIM
+    for path, key in _walk(table, ""):
+        known = KEYS[path]
+        name = f"{path}.{key}" if path else key
+        line = line_of(worker.file, key)
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            cure = f"Did you mean `{near[0]}`?" if near else "Take it out"
+            problem = f"Cloudflare knows no key `{name}`"
+            yield Finding(file, line, "error", "unknown-key", problem, cure.rstrip("?"))
+        elif not path and key not in handled:
+            problem = f"`{name}` is Cloudflare's, and edgesim leaves it out"
+            yield Finding(file, line, "warning", "left-out", problem, "Test that part over there")
+
+
+def _walk(table: Any, path: str) -> Iterator[tuple[str, str]]:
+    """(path of the table, key) of the tables that KEYS describes."""
+    if isinstance(table, list):
+        for each in table:
+            yield from _walk(each, path)
+    elif isinstance(table, dict):
+        for key, value in table.items():
+            yield path, key
+            inner = f"{path}.{key}" if path else key
+            if inner in KEYS:
+                yield from _walk(value, inner)
+            elif inner == "env" and isinstance(value, dict):
+                yield from _walk(list(value.values()), "")
+
+
+def _files(worker: WorkerConfig, root: Path) -> Iterator[Finding]:
+    folder = worker.file.parent
+    others = [folder / name for name in ("wrangler.toml", "wrangler.jsonc", "wrangler.json")]
+    both = [each for each in others if each.is_file() and each != worker.file]
+    if worker.file.name == "wrangler.json":
+        problem = "Cloudflare's tool for Python Workers does not read wrangler.json"
+        cure = "Rename it to wrangler.jsonc"
+        yield Finding(relative(worker.file, root), 1, "error", "files", problem, cure)
+    for other in both:
+        problem = f"{other.name} stands beside {worker.file.name}, and tools differ in which counts"
+        yield Finding(relative(other, root), 1, "error", "files", problem, "Keep one of them")
+    requirements = folder / "requirements.txt"
+    if requirements.is_file():
+        problem = "Cloudflare's tool stops where there is a requirements.txt"
+        cure = "Put its lines into `dependencies` of pyproject.toml"
+        yield Finding(relative(requirements, root), 1, "error", "files", problem, cure)
+
+
+def _sizes(worker: WorkerConfig, file: str) -> Iterator[Finding]:
+    total = sum(
+        each.stat().st_size
+        for each in worker.file.parent.rglob("*")
+        if each.is_file() and not _is_left_at_home(each.relative_to(worker.file.parent))
+    )
+    if total > WORKER_BYTES_MAX:
+        problem = f"{total:,} bytes of modules; at most {WORKER_BYTES_MAX:,}"
+        cure = "Vendor fewer packages"
+        yield Finding(file, 1, "error", "size", problem, cure)
+    texts = worker.settings.vars | worker.secrets
+    if len(texts) > VARS_MAX:
+        problem = f"{len(texts)} variables and secrets; at most {VARS_MAX}"
+        yield Finding(file, line_of(worker.file, "vars"), "error", "size", problem, "Join some")
+    for name, value in worker.settings.vars.items():
+        size = len((value if isinstance(value, str) else json.dumps(value)).encode())
+        if size > VAR_BYTES_MAX:
+            problem = f"variable {name} has {size:,} bytes; at most {VAR_BYTES_MAX:,}"
+            cure = "Put it into a module, or into R2"
+            yield Finding(file, line_of(worker.file, name), "error", "size", problem, cure)
+
+
+def _is_left_at_home(path: Path) -> bool:
+    return any(
+        part.startswith(".") or part in {"__pycache__", "node_modules"} for part in path.parts
+    )

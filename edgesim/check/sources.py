@@ -1,0 +1,100 @@
+"""A Worker's own modules as syntax trees: ``main`` and what it imports from beside it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from edgesim.config import WorkerConfig
+
+
+class Source(msgspec.Struct):
+    """One module; ``error`` in place of a tree where it does not parse."""
+
+    file: Path
+    tree: ast.Module
+    error: SyntaxError | None = None
+
+
+def sources_of(worker: WorkerConfig) -> list[Source]:
+    """``main`` first, then the modules of its folder that are imported, directly or not."""
+    found: dict[Path, Source] = {}
+    waiting = [worker.main]
+    while waiting:
+        file = waiting.pop(0)
+        if file in found:
+            continue
+        found[file] = _read(file)
+        for name, _ in imports(found[file].tree):
+            waiting += own_module(worker.main.parent, name)
+    return list(found.values())
+
+
+def _read(file: Path) -> Source:
+    try:
+        return Source(file, ast.parse(file.read_bytes(), str(file)))
+    except SyntaxError as error:
+        return Source(file, ast.Module([], []), error)
+
+
+def imports(tree: ast.Module) -> Iterator[tuple[str, ast.stmt]]:
+    """Dotted names that are imported anywhere in the module, with the statement."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((each.name, node) for each in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            yield node.module, node
+            yield from ((f"{node.module}.{each.name}", node) for each in node.names)
+
+
+def own_module(folder: Path, name: str) -> list[Path]:
+    """The files that importing ``name`` runs, of those in the Worker's folder."""
+    parts = name.split(".")
+    found = []
+    for end in range(1, len(parts) + 1):
+        path = folder.joinpath(*parts[:end])
+        for file in (path / "__init__.py", path.with_suffix(".py")):
+            if file.is_file():
+                found.append(file.resolve())
+                break
+    return found
+
+
+def aliases(tree: ast.Module) -> dict[str, str]:
+    """What the names that imports bind stand for."""
+    bound = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for each in node.names:
+                bound[each.asname or each.name.partition(".")[0]] = (
+                    each.name if each.asname else each.name.partition(".")[0]
+                )
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            for each in node.names:
+                bound[each.asname or each.name] = f"{node.module}.{each.name}"
+    return bound
+
+
+def dotted(node: ast.AST) -> str | None:
+    """``a.b.c`` of a chain of names, else None."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        inner = dotted(node.value)
+        return f"{inner}.{node.attr}" if inner else None
+    return None
+
+
+def top_level(tree: ast.Module) -> Iterator[ast.AST]:
+    """Everything that runs when the module is imported: no bodies of functions."""
+    waiting: list[ast.AST] = list(tree.body)
+    while waiting:
+        node = waiting.pop(0)
+        yield node
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            waiting += [*node.decorator_list, *node.args.defaults, *node.args.kw_defaults]  # type: ignore[list-item]
+        elif not isinstance(node, ast.Lambda):
+            waiting += [each for each in ast.iter_child_nodes(node) if each is not None]

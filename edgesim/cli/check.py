@@ -1,0 +1,34 @@
+"""edgesim check: find what would fail on Cloudflare before it is deployed."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from edgesim.cli.arguments import find_project
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``edgesim check``."""
+    parser.add_argument(
+        "project", nargs="?", help="folder of edgesim.toml (default: . or ./workers)"
+    )
+    parser.add_argument(
+        "--format", choices=("text", "github", "json"), default="text", help="of the findings"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the findings; 1 if one of them is an error."""
+    from edgesim.check import check_project
+    from edgesim.check.findings import FORMATS
+
+    findings = check_project(find_project(arguments.project))
+    shown = FORMATS[arguments.format](findings)
+    if shown:
+        print(shown)
+    errors = sum(each.level == "error" for each in findings)
+    if arguments.format == "text":
+        rest = len(findings) - errors
+        print(f"{errors} errors, {rest} warnings", file=sys.stderr)
+    return 1 if errors else 0

@@ -1,0 +1,48 @@
+"""edgesim init: write a new project, a pipeline from an HTTP request to a table."""
+
+from __future__ import annotations
+
+import argparse
+from importlib.abc import Traversable
+from importlib.resources import files
+from pathlib import Path
+
+from edgesim.errors import UsageError
+
+_SUFFIX = ".tmpl"
+_HIDDEN = {"github", "gitignore"}
+"""Names that begin with a dot in the project."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``edgesim init``."""
+    parser.add_argument("folder", nargs="?", type=Path, default=Path(), help="(default: .)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the files; say what to do with them."""
+    folder: Path = arguments.folder
+    template = dict(_files(files("edgesim").joinpath("template"), Path()))
+    taken = sorted(str(path) for path in template if (folder / path).exists())
+    if taken:
+        raise UsageError(
+            f"{folder / taken[0]} exists already; name another folder: edgesim init DIR"
+        )
+    for path, text in template.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text, "utf-8")
+    where = "" if folder == Path() else f"cd {folder} && "
+    print(f"{len(template)} files in {folder.resolve()}; next: {where}edgesim dev")
+    return 0
+
+
+def _files(folder: Traversable, path: Path) -> list[tuple[Path, str]]:
+    found = []
+    for each in folder.iterdir():
+        name = each.name.removesuffix(_SUFFIX)
+        inner = path / (f".{name}" if name in _HIDDEN else name)
+        if each.is_dir():
+            found += _files(each, inner)
+        elif each.name.endswith(_SUFFIX):
+            found.append((inner, each.read_text("utf-8")))
+    return found

@@ -1,0 +1,117 @@
+"""The exported folder: the Workers as they are, with what Cloudflare's tools want beside them.
+
+That is a pyproject.toml for each, the script, the proxy to ClickHouse and the notes.  Nothing is
+secret: dotfiles stay at home.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from edgesim.config import Project, WorkerConfig
+from edgesim.config.pipelines import Field, PipelineConfig
+from edgesim.errors import UsageError
+from edgesim.export.notes import notes
+from edgesim.export.script import script, uses_clickhouse
+
+SCRIPT = "setup.sh"
+_LEFT_AT_HOME = {"__pycache__", "node_modules", "python_modules"}
+_PYPROJECT = """\
+[project]
+name = "{name}"
+version = "0.1.0"
+requires-python = ">=3.13"
+dependencies = []
+
+[dependency-groups]
+dev = ["workers-py>=1.17", "workers-runtime-sdk>=1.9"]
+"""
+
+
+def export_cloudflare(project: Project, out: Path) -> list[Path]:
+    """Write the project to ``out``; the files that were written.
+
+    UsageError where ``out`` has something else in it.
+    """
+    if out.is_dir() and any(out.iterdir()) and not (out / SCRIPT).is_file():
+        raise UsageError(f"{out} is not empty and no earlier export; name another folder (--out)")
+    written = []
+    for worker in project.workers.values():
+        written += _worker(worker, out / worker.name)
+    if uses_clickhouse(project):
+        written += _proxy(project, out / project.account.clickhouse.service)
+    for name, pipeline in project.account.pipelines.items():
+        if pipeline.schema:
+            written.append(_schema(pipeline, out / "streams" / f"{name}.json"))
+    written.append(_write(out / SCRIPT, script(project), executable=True))
+    written.append(_write(out / "NOTES.md", notes(project)))
+    return written
+
+
+def _worker(worker: WorkerConfig, folder: Path) -> list[Path]:
+    written = _copy(worker.file.parent, folder)
+    if not (folder / "pyproject.toml").is_file():
+        written.append(_write(folder / "pyproject.toml", _PYPROJECT.format(name=worker.name)))
+    return written
+
+
+def _copy(source: Path, folder: Path) -> list[Path]:
+    written = []
+    for file in sorted(source.rglob("*")):
+        path = file.relative_to(source)
+        hidden = any(part.startswith(".") or part in _LEFT_AT_HOME for part in path.parts)
+        if hidden or not file.is_file():
+            continue
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, folder / path)
+        written.append(folder / path)
+    return written
+
+
+def _proxy(project: Project, folder: Path) -> list[Path]:
+    settings = {
+        "name": project.account.clickhouse.service,
+        "main": "proxy.js",
+        "compatibility_date": max(
+            worker.settings.compatibility_date for worker in project.workers.values()
+        ),
+        "workers_dev": False,
+        "preview_urls": False,
+    }
+    module = files("edgesim.export").joinpath("clickhouse_proxy.js").read_text("utf-8")
+    written = [
+        _write(folder / "wrangler.jsonc", json.dumps(settings, indent=2) + "\n"),
+        _write(folder / "proxy.js", module),
+    ]
+    if project.schema:
+        written.append(_write(folder / "schema.sql", project.schema))
+    return written
+
+
+def _schema(pipeline: PipelineConfig, file: Path) -> Path:
+    """The stream's columns as the official command line reads them."""
+    fields = [_column(field) for field in pipeline.schema]
+    return _write(file, json.dumps({"fields": fields}, indent=2) + "\n")
+
+
+def _column(field: Field) -> dict[str, Any]:
+    column: dict[str, Any] = {"type": field.type, "required": field.required}
+    if field.name:
+        column = {"name": field.name} | column
+    if field.items is not None:
+        column["items"] = _column(field.items)
+    if field.fields:
+        column["fields"] = [_column(each) for each in field.fields]
+    return column
+
+
+def _write(file: Path, text: str, *, executable: bool = False) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, "utf-8")
+    if executable:
+        file.chmod(0o755)
+    return file

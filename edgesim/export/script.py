@@ -1,0 +1,269 @@
+"""setup.sh: what wrangler files cannot say, in Cloudflare's order, any number of times.
+
+Buckets and queues first, then streams, sinks and pipelines, then the Workers, each after those it
+names, then secrets, then the rules that set things going.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+
+from edgesim.config import Project, WorkerConfig
+from edgesim.config.pipelines import PipelineConfig
+from edgesim.config.project import NotificationRule
+
+PROXY_SECRETS = ("CLICKHOUSE_URL", "CLICKHOUSE_USER", "CLICKHOUSE_PASSWORD")
+RETENTION_SECONDS = 345_600
+"""Cloudflare's own, for which nothing has to be said."""
+ROLL_SECONDS_MIN = 10
+
+_HEAD = """\
+#!/bin/sh
+# Sets up the project in a Cloudflare account.  Safe to run again: what is there is kept.
+#
+# Wants node (npx) and uv, and a login: npx wrangler login, or CLOUDFLARE_API_TOKEN.
+# A secret is taken from the environment variable of its name, else asked for once.
+set -eu
+cd "$(dirname "$0")"
+
+wrangler() { npx --yes wrangler@4 "$@"; }
+
+say() { printf '%s\\n' "$*" >&2; }
+
+# Bucket and queue commands can tell of one by name.
+bucket() {
+  if wrangler r2 bucket info "$1" >/dev/null 2>&1; then say "bucket $1: there already"
+  else wrangler r2 bucket create "$1"; fi
+}
+
+queue() {
+  name=$1; shift
+  if wrangler queues info "$name" >/dev/null 2>&1; then say "queue $name: there already"
+  else wrangler queues create "$name" "$@"; fi
+}
+
+# The id of a stream, sink or pipeline by name; nothing if there is none.
+id_of() {
+  kind=$1 name=$2
+  case $kind in pipelines) set -- ;; *) set -- "$kind" ;; esac
+  wrangler pipelines "$@" list --per-page 100 --json | node -e '
+    const found = JSON.parse(require("node:fs").readFileSync(0, "utf8"));
+    const list = Array.isArray(found) ? found : found.result ?? [];
+    const one = list.find((each) => each.name === process.argv[1]);
+    if (one) console.log(one.id);' "$name"
+}
+
+stream() {
+  if test -n "$(id_of streams "$1")"; then say "stream $1: there already"
+  elif test -f "streams/$1.json"; then
+    wrangler pipelines streams create "$1" --schema-file "streams/$1.json" --http-enabled false
+  else wrangler pipelines streams create "$1" --http-enabled false; fi
+}
+
+sink() {
+  name=$1; shift
+  if test -n "$(id_of sinks "$name")"; then say "sink $name: there already"
+  else wrangler pipelines sinks create "$name" "$@"; fi
+}
+
+pipeline() {
+  if test -n "$(id_of pipelines "$1")"; then say "pipeline $1: there already"
+  else wrangler pipelines create "$1" --sql "$2"; fi
+}
+
+# A wrangler file names a stream; Cloudflare wants its id.
+bind_stream() {
+  file=$1 name=$2 id=$(id_of streams "$2")
+  sed -e "s/\\(\\"\\{0,1\\}stream\\"\\{0,1\\} *[:=] *\\"\\)$name\\"/\\1$id\\"/" "$file" >"$file.new"
+  mv "$file.new" "$file"
+}
+
+deploy() {
+  folder=$1; shift
+  (cd "$folder" && uv run pywrangler deploy "$@")
+}
+
+secret() {
+  worker=$1 name=$2
+  eval "value=\\${$name:-}"
+  # shellcheck disable=SC2154  # eval has set it
+  if test -n "$value"; then printf '%s' "$value" | wrangler secret put "$name" --name "$worker"
+  elif wrangler secret list --name "$worker" | grep -q "\\"$name\\""; then
+    say "secret $name of $worker: there already"
+  else wrangler secret put "$name" --name "$worker"; fi
+}
+
+# Rules are told apart by queue, prefix, suffix and event.
+notify() {
+  bucket=$1 queue=$2 event=$3 prefix=$4 suffix=$5
+  case $event in object-create) action=PutObject ;; *) action=DeleteObject ;; esac
+  if wrangler r2 bucket notification list "$bucket" 2>/dev/null |
+    awk -v RS= -v queue="$queue" -v prefix="${prefix:-(all prefixes)}" \\
+      -v suffix="${suffix:-(all suffixes)}" -v action="$action" '
+      function field(name,   at, line) {
+        at = index($0, name ":"); if (!at) return ""
+        line = substr($0, at + length(name) + 1); sub(/\\n.*/, "", line)
+        gsub(/^ +| +$/, "", line); return line
+      }
+      field("queue_name") == queue && field("prefix") == prefix && field("suffix") == suffix &&
+        index(field("event_type"), action) { found = 1 }
+      END { exit !found }'
+  then say "notifications of $bucket to $queue: there already"; return; fi
+  set -- --event-type "$event" --queue "$queue"
+  test -z "$prefix" || set -- "$@" --prefix "$prefix"
+  test -z "$suffix" || set -- "$@" --suffix "$suffix"
+  wrangler r2 bucket notification create "$bucket" "$@"
+}
+"""
+
+
+def script(project: Project) -> str:
+    """The whole script."""
+    parts = [
+        _HEAD,
+        _section("Buckets", (f"bucket {_q(name)}" for name in buckets(project))),
+        _section("Queues", _queues(project)),
+        _section("Streams, sinks and pipelines", _pipelines(project)),
+        _section("The ids of the streams, into the wrangler files", _stream_ids(project)),
+        _section("Workers, each after those it names", _deployments(project)),
+        _section("Secrets", _secrets(project)),
+        _section("Event notifications: from here on things happen", _notifications(project)),
+    ]
+    return "\n".join(filter(None, parts))
+
+
+def buckets(project: Project) -> list[str]:
+    """Every bucket that anything names."""
+    names = {each.bucket for each in project.account.pipelines.values()} | set(project.account.r2)
+    for worker in project.workers.values():
+        names |= {each.bucket_name for each in worker.settings.r2_buckets}
+    return sorted(names)
+
+
+def queues(project: Project) -> list[str]:
+    """Every queue that anything names; dead-letter queues before the queues that use them."""
+    dead: set[str] = set()
+    names = set(project.account.queues)
+    for bucket in project.account.r2.values():
+        names |= {rule.queue for rule in bucket.notifications}
+    for worker in project.workers.values():
+        names |= {each.queue for each in worker.settings.queues.producers}
+        for consumer in worker.settings.queues.consumers:
+            names.add(consumer.queue)
+            if consumer.dead_letter_queue:
+                dead.add(consumer.dead_letter_queue)
+    return [*sorted(dead), *sorted(names - dead)]
+
+
+def deployment_order(project: Project) -> list[str]:
+    """Workers, each after the Workers that it binds or is tailed by; a circle is cut anywhere."""
+    order: list[str] = []
+    begun: set[str] = set()
+
+    def visit(name: str) -> None:
+        if name in begun or name not in project.workers:
+            return
+        begun.add(name)
+        for other in named_by(project.workers[name]):
+            visit(other)
+        order.append(name)
+
+    for name in project.workers:
+        visit(name)
+    return order
+
+
+def named_by(worker: WorkerConfig) -> list[str]:
+    """The Workers that must be there before this one is deployed."""
+    settings = worker.settings
+    tails = [each.target for each in settings.tail_consumers]
+    return [each.service for each in settings.services] + tails
+
+
+def uses_clickhouse(project: Project) -> bool:
+    """Whether a Worker has the gateway on its env."""
+    name = project.account.clickhouse.service
+    return any(
+        service.service == name
+        for worker in project.workers.values()
+        for service in worker.settings.services
+    )
+
+
+def _section(title: str, lines: Iterator[str]) -> str:
+    body = "\n".join(lines)
+    return f"# {title}.\n{body}\n" if body else ""
+
+
+def _q(text: str) -> str:
+    return shlex.quote(text)
+
+
+def _queues(project: Project) -> Iterator[str]:
+    for name in queues(project):
+        settings = project.account.queues.get(name)
+        options = ""
+        if settings is not None and settings.retention_seconds != RETENTION_SECONDS:
+            options += f" --message-retention-period-secs {settings.retention_seconds:.0f}"
+        if settings is not None and settings.delivery_delay:
+            options += f" --delivery-delay-secs {settings.delivery_delay:.0f}"
+        yield f"queue {_q(name)}{options}"
+
+
+def _pipelines(project: Project) -> Iterator[str]:
+    for name, pipeline in project.account.pipelines.items():
+        yield f"stream {name}"
+        yield f"sink {name}_sink {_sink_options(pipeline)}"
+        sql = f"INSERT INTO {name}_sink SELECT * FROM {name}"  # noqa: S608 (a script's text)
+        yield f"pipeline {name} '{sql}'"
+
+
+def _sink_options(pipeline: PipelineConfig) -> str:
+    options = [
+        f"--type r2 --bucket {_q(pipeline.bucket)} --format json",
+        f"--compression {'gzip' if pipeline.compression == 'gzip' else 'uncompressed'}",
+        f"--roll-interval {max(round(pipeline.max_seconds), ROLL_SECONDS_MIN)}",
+        f"--roll-size {max(round(pipeline.max_bytes / 1_000_000), 1)}",
+    ]
+    if pipeline.layout == "legacy":
+        options.append("--partitioning 'event_date=%Y-%m-%d/hr=%H'")
+    if pipeline.prefix:
+        options.append(f"--path {_q(pipeline.prefix)}")
+    return " \\\n  ".join(options)
+
+
+def _stream_ids(project: Project) -> Iterator[str]:
+    for worker in project.workers.values():
+        file = f"{worker.name}/{worker.file.name}"
+        for target in sorted({each.target for each in worker.settings.pipelines}):
+            yield f"bind_stream {_q(file)} {target}"
+
+
+def _deployments(project: Project) -> Iterator[str]:
+    if uses_clickhouse(project):
+        yield f"(cd {_q(project.account.clickhouse.service)} && wrangler deploy)"
+    environment = project.account.environment
+    options = f" --env {_q(environment)}" if environment else ""
+    for name in deployment_order(project):
+        yield f"deploy {_q(name)}{options}"
+
+
+def _secrets(project: Project) -> Iterator[str]:
+    if uses_clickhouse(project):
+        for name in PROXY_SECRETS:
+            yield f"secret {_q(project.account.clickhouse.service)} {name}"
+    for worker in project.workers.values():
+        for name in sorted(worker.secrets):
+            yield f"secret {_q(worker.name)} {_q(name)}"
+
+
+def _notifications(project: Project) -> Iterator[str]:
+    for name, bucket in sorted(project.account.r2.items()):
+        for rule in bucket.notifications:
+            yield _notification(name, rule)
+
+
+def _notification(bucket: str, rule: NotificationRule) -> str:
+    given = (bucket, rule.queue, rule.event, rule.prefix, rule.suffix)
+    return "notify " + " ".join(map(_q, given))

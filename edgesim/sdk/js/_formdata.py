@@ -1,0 +1,162 @@
+"""``FormData``, and how it travels: multipart/form-data out, that or urlencoded in.
+
+The standard library's email parser reads multipart too, but changes line ends inside binary parts;
+so the parts are cut here, and only their headers are given to it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from email.message import Message
+from email.parser import HeaderParser
+from typing import Any
+from urllib.parse import parse_qsl
+
+from pyodide.ffi import JsBuffer, JsException, JsProxy, jsnull
+
+from js._blob import Blob, File
+from js._text import utf8
+
+_LINE_ENDS = re.compile(r"\r\n|\r|\n")
+
+
+class FormData(JsProxy):
+    """Names and values in order; a value is a string or a File."""
+
+    _value: list[tuple[str, Any]]
+
+    def __init__(self) -> None:
+        self._value = []
+
+    def get(self, name: str) -> Any:
+        """The first value; null if there is none."""
+        return next((value for each, value in self._value if each == name), jsnull)
+
+    def getAll(self, name: str) -> list[Any]:
+        """Every value."""
+        return [value for each, value in self._value if each == name]
+
+    def has(self, name: str) -> bool:
+        """Whether there is a value."""
+        return any(each == name for each, _ in self._value)
+
+    def append(self, name: str, value: Any, filename: str | None = None) -> None:
+        """One more value."""
+        self._value.append((str(name), _entry(value, filename)))
+
+    def set(self, name: str, value: Any, filename: str | None = None) -> None:
+        """This value in place of all others of that name, where the first of them stood."""
+        entry = (str(name), _entry(value, filename))
+        at = next((i for i, (each, _) in enumerate(self._value) if each == name), None)
+        if at is None:
+            self._value.append(entry)
+            return
+        rest = [pair for pair in self._value[at + 1 :] if pair[0] != name]
+        self._value[at:] = [entry, *rest]
+
+    def delete(self, name: str) -> None:
+        """None of that name."""
+        self._value = [pair for pair in self._value if pair[0] != name]
+
+    def keys(self) -> Iterator[str]:
+        """The names, repeated ones too."""
+        return (name for name, _ in self._value)
+
+    def values(self) -> Iterator[Any]:
+        """The values."""
+        return (value for _, value in self._value)
+
+    def entries(self) -> Iterator[tuple[str, Any]]:
+        """(name, value)."""
+        return iter(list(self._value))
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        return self.entries()
+
+    def to_py(self, *, depth: int = -1, default_converter: Any = None) -> FormData:
+        """Itself."""
+        return self
+
+    def _to_wire(self) -> Any:
+        raise TypeError("FormData cannot be sent over RPC in edgesim; send it as a body.")
+
+    def __repr__(self) -> str:
+        return "[object FormData]"
+
+
+def _entry(value: Any, filename: str | None) -> Any:
+    if isinstance(value, Blob):
+        name = filename or (value.name if isinstance(value, File) else "blob")
+        if isinstance(value, File) and value.name == name:
+            return value
+        return File([value], name, type=value.type)
+    if filename is not None:
+        raise JsException("TypeError", "a filename is for a Blob or a File, not for a string")
+    return str(value)
+
+
+def encode(form: FormData) -> tuple[bytes, str]:
+    """The body and its content type."""
+    boundary = "----edgesim" + os.urandom(12).hex()
+    parts = []
+    for name, value in form.entries():
+        head = f'Content-Disposition: form-data; name="{_quoted(name)}"'
+        if isinstance(value, File):
+            kind = value.type or "application/octet-stream"
+            head += f'; filename="{_quoted(value.name)}"\r\nContent-Type: {kind}'
+            content = value._value
+        else:
+            content = utf8(_LINE_ENDS.sub("\r\n", value))
+        parts.append(b"--" + boundary.encode() + b"\r\n" + utf8(head) + b"\r\n\r\n" + content)
+    end = b"--" + boundary.encode() + b"--\r\n"
+    body = b"".join(part + b"\r\n" for part in parts) + end
+    return body, f"multipart/form-data; boundary={boundary}"
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\n", "%0A").replace("\r", "%0D").replace('"', "%22")
+
+
+def decode(body: bytes, content_type: str) -> FormData:
+    """The form in a body; JsException (a TypeError) if it has none."""
+    header = Message()
+    header["content-type"] = content_type
+    kind = header.get_content_type() if content_type else ""
+    if kind == "application/x-www-form-urlencoded":
+        form = FormData()
+        for name, value in parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True):
+            form.append(name, value)
+        return form
+    boundary = header.get_param("boundary")
+    if kind != "multipart/form-data" or not isinstance(boundary, str):
+        raise JsException("TypeError", f"no form in a body of content type {content_type!r}")
+    return _decode_multipart(body, b"--" + boundary.encode())
+
+
+def _decode_multipart(body: bytes, delimiter: bytes) -> FormData:
+    form = FormData()
+    pieces = (b"\r\n" + body).split(b"\r\n" + delimiter)
+    if len(pieces) < 2 or not pieces[-1].startswith(b"--"):
+        raise JsException("TypeError", "the multipart body has no end")
+    for piece in pieces[1:-1]:
+        head, blank, content = piece.partition(b"\r\n\r\n")
+        headers = HeaderParser().parsestr(head.decode("utf-8", "replace").lstrip("\r\n"))
+        name = _parameter(headers, "name")
+        if not blank or name is None:
+            raise JsException("TypeError", "a part of the multipart body has no name")
+        filename = _parameter(headers, "filename")
+        if filename is None:
+            form.append(name, content.decode("utf-8", "replace"))
+        else:
+            kind = headers.get("content-type", "text/plain")
+            form.append(name, File([JsBuffer(content)], filename, type=kind))
+    return form
+
+
+def _parameter(headers: Message, name: str) -> str | None:
+    value = headers.get_param(name, header="content-disposition")
+    if not isinstance(value, str):
+        return None
+    return value.replace("%0A", "\n").replace("%0D", "\r").replace("%22", '"')

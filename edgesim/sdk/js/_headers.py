@@ -1,0 +1,122 @@
+"""``Headers``: names in any case, repeated values joined, iteration in order of names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from pyodide.ffi import JsException, JsProxy, jsnull
+
+# Fetch's own rule: a value is bytes without line ends and NUL, so nothing can follow it.
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_VALUE = re.compile(r"[^\r\n\0\u0100-\U0010ffff]*")
+_EDGES = " \t\r\n"
+
+
+class Headers(JsProxy):
+    """A list of headers.  The spelling of a name is kept for the network, not shown."""
+
+    _value: list[tuple[str, str]]
+    __setattr__ = object.__setattr__  # type: ignore[assignment] # its attributes are its own
+
+    def __init__(self, init: Any = None) -> None:
+        self._value = []
+        for name, value in _pairs(init):
+            self.append(name, value)
+
+    @classmethod
+    def _of(cls, pairs: Iterable[tuple[str, str]]) -> Headers:
+        """Headers that came over the wire, valid already."""
+        headers = cls.__new__(cls)
+        headers._value = [(name, value) for name, value in pairs]
+        return headers
+
+    def get(self, name: str) -> Any:
+        """All values of that name joined by ", "; null if there is none."""
+        values = self._all(name)
+        return ", ".join(values) if values else jsnull
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a header."""
+        return bool(self._all(name))
+
+    def append(self, name: str, value: str) -> None:
+        """One more value."""
+        self._value.append(_checked(name, value))
+
+    def set(self, name: str, value: str) -> None:
+        """This value and no other."""
+        pair = _checked(name, value)
+        self.delete(name)
+        self._value.append(pair)
+
+    def delete(self, name: str) -> None:
+        """None of that name."""
+        lower = name.lower()
+        self._value = [pair for pair in self._value if pair[0].lower() != lower]
+
+    def getSetCookie(self) -> list[str]:
+        """Each Set-Cookie by itself."""
+        return self._all("set-cookie")
+
+    def entries(self) -> Iterator[tuple[str, str]]:
+        """(lower-case name, joined value), sorted; each Set-Cookie by itself."""
+        joined: dict[str, list[str]] = {}
+        for name, value in self._value:
+            joined.setdefault(name.lower(), []).append(value)
+        for name in sorted(joined):
+            if name == "set-cookie":
+                yield from ((name, value) for value in joined[name])
+            else:
+                yield name, ", ".join(joined[name])
+
+    def keys(self) -> Iterator[str]:
+        """The names."""
+        return (name for name, _ in self.entries())
+
+    def values(self) -> Iterator[str]:
+        """The values."""
+        return (value for _, value in self.entries())
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return self.entries()
+
+    def _all(self, name: str) -> list[str]:
+        lower = name.lower()
+        return [value for each, value in self._value if each.lower() == lower]
+
+    def _to_wire(self) -> list[tuple[str, str]]:
+        return list(self._value)
+
+    def __repr__(self) -> str:
+        return "[object Headers]"
+
+
+def _pairs(init: Any) -> Iterable[tuple[str, str]]:
+    if init is None:
+        return []
+    if isinstance(init, Headers):
+        return list(init._value)
+    if isinstance(init, JsProxy):
+        init = init._to_wire()
+    if isinstance(init, Mapping):
+        return list(init.items())
+    return [_pair(each) for each in init]
+
+
+def _pair(each: Any) -> tuple[str, str]:
+    try:
+        name, value = each
+    except (TypeError, ValueError):
+        raise JsException("TypeError", "Headers wants pairs of a name and a value.") from None
+    return name, value
+
+
+def _checked(name: Any, value: Any) -> tuple[str, str]:
+    name, value = str(name), str(value).strip(_EDGES)
+    if not _NAME.fullmatch(name):
+        raise JsException("TypeError", "Invalid header name.")
+    if not _VALUE.fullmatch(value):
+        raise JsException("TypeError", "Invalid header value.")
+    return name, value

@@ -1,0 +1,384 @@
+"""``Request``, ``Response`` and ``fetch``: the web's own classes, over the wire.
+
+What fails is a JsException with JavaScript's error class, as it is where Python calls JavaScript.
+"""
+
+from __future__ import annotations
+
+import builtins
+import json
+import re
+from typing import Any
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from pyodide.ffi import JsBuffer, JsException, JsProxy, jsnull, to_js, to_proxy
+from workers._runtime import invocation
+
+from js._blob import Blob
+from js._formdata import FormData, decode, encode
+from js._headers import Headers
+from js._stream import USED, ReadableStream
+from js._text import text_of, utf8
+
+_NORMALISED = {"DELETE", "GET", "HEAD", "OPTIONS", "POST", "PUT"}
+_METHOD = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_NULL_BODY = {101, 204, 205, 304}
+_REDIRECTS = {301, 302, 303, 307, 308}
+_URL_SAFE = "!$%&'()*+,/:;=?@[]~"
+
+
+class Body(JsProxy):
+    """What Request and Response have in common: headers, and a body that is read once."""
+
+    headers: Headers
+    _stream: ReadableStream | None
+    __setattr__ = object.__setattr__  # type: ignore[assignment] # its attributes are its own
+
+    @property
+    def body(self) -> Any:
+        """The stream; null if there is no body."""
+        return jsnull if self._stream is None else self._stream
+
+    @property
+    def bodyUsed(self) -> bool:
+        """Whether the body has been read or passed on."""
+        return self._stream is not None and self._stream.locked
+
+    async def arrayBuffer(self) -> JsBuffer:
+        """The whole body."""
+        return JsBuffer(await self._read())
+
+    async def bytes(self) -> JsBuffer:
+        """The whole body."""
+        return JsBuffer(await self._read())
+
+    async def text(self) -> str:
+        """The whole body as UTF-8, broken bytes replaced."""
+        return text_of(await self._read())
+
+    async def blob(self) -> Blob:
+        """The whole body."""
+        return Blob([JsBuffer(await self._read())], type=self._content_type())
+
+    async def formData(self) -> FormData:
+        """The form in the body."""
+        return decode(await self._read(), self._content_type())
+
+    def to_py(self, *, depth: int = -1, default_converter: Any = None) -> Body:
+        """Itself."""
+        return self
+
+    def _content_type(self) -> str:
+        found = self.headers.get("content-type")
+        return found if isinstance(found, str) else ""
+
+    async def _read(self) -> builtins.bytes:
+        if self._stream is None:
+            return b""
+        if self._stream.locked:
+            raise JsException("TypeError", USED)
+        return await self._stream._read_all()
+
+    def _cloned(self) -> ReadableStream | None:
+        if self.bodyUsed:
+            raise JsException("TypeError", USED)
+        return None if self._stream is None else self._stream._clone()
+
+    async def _settle(self) -> None:
+        """Bring here what cannot be passed on as a handle."""
+        if self._stream is not None and not self._stream.locked:
+            await self._stream._settle()
+
+    def _wire_body(self) -> Any:
+        return b"" if self._stream is None else self._stream._to_wire()
+
+    def _set_body(self, body: Any) -> None:
+        """The body of an init, and the content type that comes with it."""
+        content, kind = _extract(body)
+        stream = content if isinstance(content, ReadableStream) else None
+        if stream is not None and stream.locked:
+            raise JsException("TypeError", "This ReadableStream is disturbed or locked.")
+        self._stream = ReadableStream(content) if content is not None else None
+        if stream is not None:
+            self._stream = stream
+        if kind and not self.headers.has("content-type"):
+            self.headers.append("content-type", kind)
+
+
+def _extract(body: Any) -> tuple[Any, str | None]:
+    """Bytes or a stream, and a content type, of what JavaScript takes for a body."""
+    if body is None or body is jsnull:
+        return None, None
+    if isinstance(body, str):
+        return utf8(body), "text/plain;charset=UTF-8"
+    if isinstance(body, bytes | bytearray | memoryview):
+        return bytes(body), None
+    if isinstance(body, JsBuffer):
+        return body.to_bytes(), None
+    if isinstance(body, Blob):
+        return body._value, body.type or None
+    if isinstance(body, FormData):
+        return encode(body)
+    if isinstance(body, ReadableStream):
+        return body, None
+    raise TypeError(
+        f"a body must be str, bytes, a form, a blob or a stream, not {type(body).__name__}; "
+        "use json.dumps for JSON (the platform would send '[object Object]')"
+    )
+
+
+class Request(Body):
+    """``new Request(input, init)``."""
+
+    url: str
+    method: str
+    redirect: str
+    _cf: dict[str, Any] | None
+
+    def __init__(
+        self,
+        input: Any,
+        init: Any = None,
+        **options: Any,
+    ) -> None:
+        options = _options(init) | options
+        original = input if isinstance(input, Request) else None
+        self.url = original.url if original else normal_url(str(input))
+        self.method = _method(options.get("method"), original)
+        self.redirect = options.get("redirect") or (original.redirect if original else "follow")
+        headers = options.get("headers")
+        self.headers = Headers(original.headers if original and headers is None else headers)
+        self._cf = options.get("cf") or (original._cf if original else None)
+        body = options.get("body")
+        if body is not None and self.method in {"GET", "HEAD"}:
+            raise JsException("TypeError", "Request with a GET or HEAD method cannot have a body.")
+        if body is None and original is not None:
+            self._stream = original._handed_over()
+        else:
+            self._set_body(body)
+
+    @classmethod
+    def _of(cls, wire: dict[str, Any]) -> Request:
+        """A request that came over the wire."""
+        request = cls.__new__(cls)
+        request.url = wire["url"]
+        request.method = wire["method"]
+        request.redirect = "manual"
+        request.headers = Headers._of(wire["headers"])
+        request._cf = wire["cf"]
+        has_body = wire["method"] not in {"GET", "HEAD"} or wire["body"]
+        request._stream = ReadableStream(wire["body"]) if has_body else None
+        return request
+
+    @property
+    def cf(self) -> Any:
+        """What the platform knows of the client."""
+        return to_proxy(self._cf) if self._cf else None
+
+    @property
+    def cache(self) -> str:
+        """How the cache is used: as the headers say."""
+        return "default"
+
+    @property
+    def integrity(self) -> str:
+        """Never checked."""
+        return ""
+
+    @property
+    def keepalive(self) -> bool:
+        """Never."""
+        return False
+
+    def clone(self) -> Request:
+        """Another of the same; both bodies can be read."""
+        stream = self._cloned()
+        copy = Request.__new__(Request)
+        copy.url, copy.method, copy.redirect = self.url, self.method, self.redirect
+        copy.headers = Headers(self.headers)
+        copy._cf = self._cf
+        copy._stream = stream
+        return copy
+
+    def _handed_over(self) -> ReadableStream | None:
+        """The body for a request that is made from this one, whose own is then used."""
+        if self._stream is None:
+            return None
+        if self._stream.locked:
+            raise JsException("TypeError", USED)
+        content = self._stream._take()
+        return ReadableStream(content)
+
+    def _to_wire(self) -> dict[str, Any]:
+        return {
+            "method": self.method,
+            "url": self.url,
+            "headers": self.headers._to_wire(),
+            "body": self._wire_body(),
+        }
+
+    def __repr__(self) -> str:
+        return "[object Request]"
+
+
+class Response(Body):
+    """``new Response(body, init)``."""
+
+    redirected = False
+    type = "default"
+
+    def __init__(self, body: Any = None, init: Any = None, **options: Any) -> None:
+        options = _options(init) | options
+        status = options.get("status")
+        self.status = 200 if status is None else int(status)
+        self.statusText = str(options.get("statusText") or "")
+        self.headers = Headers(options.get("headers"))
+        self.url = ""
+        if not 200 <= self.status <= 599:
+            raise JsException(
+                "RangeError",
+                "Responses may only be constructed with status codes in the range 200 to 599, "
+                "inclusive.",
+            )
+        if body is not None and body is not jsnull and self.status in _NULL_BODY:
+            raise JsException(
+                "TypeError",
+                "Response with null body status (101, 204, 205, or 304) cannot have a body.",
+            )
+        self._set_body(body)
+
+    @classmethod
+    def _of(cls, wire: dict[str, Any], url: str) -> Response:
+        """A response that came over the wire."""
+        response = cls.__new__(cls)
+        response.status = wire["status"]
+        response.statusText = wire.get("statusText", "")
+        response.headers = Headers._of(wire["headers"])
+        response.url = url
+        empty = wire["status"] in _NULL_BODY and wire["body"] == b""
+        response._stream = None if empty else ReadableStream(wire["body"])
+        return response
+
+    @property
+    def ok(self) -> bool:
+        """Whether the status is 2xx."""
+        return 200 <= self.status <= 299
+
+    @staticmethod
+    def redirect(url: str, status: int = 302) -> Response:
+        """A redirect; the URL must be absolute."""
+        if status not in _REDIRECTS:
+            raise JsException("RangeError", f"{status} is not a redirect status code.")
+        return Response(None, status=status, headers={"location": normal_url(url)})
+
+    @staticmethod
+    def error() -> Response:
+        """Not to be had: a handler that fails raises."""
+        raise JsException("Error", "Response.error() is not in edgesim; raise an exception")
+
+    def json(self, *args: Any, **options: Any) -> Any:
+        """The body parsed, raw; called on the class, a Response of JSON."""
+        if isinstance(self, Response):
+            return self._read_json()
+        return _json_response(self, *args, **options)
+
+    async def _read_json(self) -> Any:
+        try:
+            return to_proxy(json.loads(await self.text()))
+        except ValueError as error:
+            raise JsException("SyntaxError", f"{error}") from None
+
+    def clone(self) -> Response:
+        """Another of the same; both bodies can be read."""
+        stream = self._cloned()
+        copy = Response.__new__(Response)
+        copy.status, copy.statusText, copy.url = self.status, self.statusText, self.url
+        copy.headers = Headers(self.headers)
+        copy._stream = stream
+        return copy
+
+    def _to_wire(self) -> dict[str, Any]:
+        return {
+            "status": self.status,
+            "headers": self.headers._to_wire(),
+            "body": self._wire_body(),
+        }
+
+    def __repr__(self) -> str:
+        return "[object Response]"
+
+
+def _json_response(data: Any, init: Any = None, **options: Any) -> Response:
+    raw = to_js(data)
+    text = json.dumps(raw._to_wire() if isinstance(raw, JsProxy) else raw, separators=(",", ":"))
+    options = _options(init) | options
+    headers = Headers(options.pop("headers", None))
+    if not headers.has("content-type"):
+        headers.append("content-type", "application/json")
+    return Response(text, headers=headers, **options)
+
+
+def _options(init: Any) -> dict[str, Any]:
+    if init is None:
+        return {}
+    if isinstance(init, Response):
+        return {"status": init.status, "statusText": init.statusText, "headers": init.headers}
+    return dict(init._value) if isinstance(init, JsProxy) else dict(init)
+
+
+def _method(given: Any, original: Request | None) -> str:
+    if given is None:
+        return original.method if original else "GET"
+    method = str(given)
+    if not _METHOD.fullmatch(method):
+        raise JsException("TypeError", f"{method!r} is not a valid HTTP method.")
+    return method.upper() if method.upper() in _NORMALISED else method
+
+
+def normal_url(url: str) -> str:
+    """The URL as JavaScript spells it: host in lower case, a path, what needs it escaped."""
+    try:
+        parts = urlsplit(url.strip())
+        host = parts.hostname
+        port = parts.port
+    except ValueError:
+        host = None
+    if host is None or not parts.scheme:
+        raise JsException("TypeError", f"Invalid URL: {url}")
+    default = {"http": 80, "https": 443}.get(parts.scheme)
+    name = f"[{host}]" if ":" in host else host.encode("idna").decode() if host else ""
+    where = name if port in {None, default} else f"{name}:{port}"
+    user = parts.netloc.rpartition("@")[0]
+    path = quote(_without_dots(parts.path or "/"), _URL_SAFE + "|")
+    query = quote(parts.query, _URL_SAFE + "\\^`{|}")
+    fragment = quote(parts.fragment, _URL_SAFE + "#")
+    return urlunsplit((parts.scheme, f"{user}@{where}" if user else where, path, query, fragment))
+
+
+def _without_dots(path: str) -> str:
+    if "/." not in path:
+        return path
+    kept: list[str] = []
+    segments = path.split("/")
+    for segment in segments:
+        if segment == ".." and len(kept) > 1:
+            kept.pop()
+        elif segment not in {".", ".."}:
+            kept.append(segment)
+    if segments[-1] in {".", ".."}:
+        kept.append("")
+    return "/".join(kept)
+
+
+async def fetch(resource: Any, init: Any = None, **options: Any) -> Response:
+    """A request to anywhere."""
+    if isinstance(resource, Request) and init is None and not options:
+        return await send("", resource)
+    return await send("", Request(resource, init, **options))
+
+
+async def send(binding: str, request: Request) -> Response:
+    """The request by way of a binding; "" is the open internet, as the platform allows it."""
+    await request._settle()
+    wire = await invocation().call(binding, "fetch", [request._to_wire()])
+    return Response._of(wire, request.url)

@@ -1,0 +1,47 @@
+"""``JSON`` and ``Object``: what code uses to give a binding a plain object."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from pyodide.ffi import JsException, JsProxy, to_js, to_proxy, whole
+
+
+class _JSON:
+    """``JSON``."""
+
+    def parse(self, text: str) -> Any:
+        """The value, raw; a JsException for what is no JSON."""
+        try:
+            return to_proxy(json.loads(text, parse_constant=_no_constant, parse_float=_number))
+        except ValueError as error:
+            raise JsException("SyntaxError", f"{error} in JSON") from None
+
+    def stringify(self, value: Any) -> str:
+        """The text of a raw value."""
+        raw = value._to_wire() if isinstance(value, JsProxy) else value
+        return json.dumps(raw, ensure_ascii=False, separators=(",", ":"))
+
+
+class _Object:
+    """``Object``."""
+
+    def fromEntries(self, entries: Iterable[tuple[str, Any]]) -> JsProxy:
+        """An object of (key, value) pairs; made for ``to_js(..., dict_converter=...)``."""
+        made = to_js(dict(entries))
+        assert isinstance(made, JsProxy)
+        return made
+
+
+def _number(text: str) -> float:
+    return whole(float(text))
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a number")
+
+
+JSON = _JSON()
+Object = _Object()

@@ -1,0 +1,145 @@
+"""``ReadableStream``: a body on its way, read once or passed on.
+
+Its content is bytes that are here, a handle of what stays with the platform, or a ``_Shared`` of
+which a clone reads too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from pyodide.ffi import UNDEFINED, JsBuffer, JsException, JsProxy
+from workers._runtime import invocation
+
+USED = "Body has already been used. It can only be used once. Use tee() first if you need to read it twice."  # noqa: E501 (the platform's text)
+
+
+class _Shared:
+    """One source for two streams: read whole at the first need, then kept."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+        self._reading: asyncio.Future[bytes] | None = None
+
+    async def read(self) -> bytes:
+        if self._reading is None:
+            self._reading = asyncio.ensure_future(_read_handle(self._handle))
+        return await self._reading
+
+
+class ReadableStream(JsProxy):
+    """A body: pass it on, or read it once."""
+
+    __setattr__ = object.__setattr__  # type: ignore[assignment] # its attributes are its own
+
+    def __init__(self, content: Any) -> None:
+        self._content = content
+        self._value = {}
+        self._used = False
+
+    @property
+    def locked(self) -> bool:
+        """Whether somebody has begun to read or has passed the stream on."""
+        return self._used
+
+    def getReader(self) -> _Reader:
+        """A reader of its own chunks."""
+        self._take()
+        return _Reader(_chunks(self._content))
+
+    def tee(self) -> list[ReadableStream]:
+        """Two streams of the same bytes in place of this one."""
+        content = _shareable(self._take())
+        return [ReadableStream(content), ReadableStream(content)]
+
+    def cancel(self, reason: Any = None) -> Any:
+        """Nobody wants the rest."""
+        self._used = True
+        return _nothing()
+
+    def __aiter__(self) -> AsyncIterator[JsBuffer]:
+        self._take()
+        return _buffers(self._content)
+
+    def _clone(self) -> ReadableStream:
+        """Another stream of the same bytes; this one stays readable."""
+        if self._used:
+            raise JsException("TypeError", USED)
+        self._content = _shareable(self._content)
+        return ReadableStream(self._content)
+
+    def _take(self) -> Any:
+        if self._used:
+            raise JsException("TypeError", USED)
+        self._used = True
+        return self._content
+
+    async def _settle(self) -> None:
+        """Bring a shared body here, where ``_to_wire`` can give it away."""
+        if isinstance(self._content, _Shared):
+            self._content = await self._content.read()
+
+    def _to_wire(self) -> Any:
+        content = self._take()
+        if isinstance(content, _Shared):
+            raise JsException("TypeError", "edgesim cannot pass on half of a teed stream unread")
+        return content
+
+    async def _read_all(self) -> bytes:
+        content = self._take()
+        if isinstance(content, _Shared):
+            return await content.read()
+        return content if isinstance(content, bytes) else await _read_handle(content)
+
+    def __repr__(self) -> str:
+        return "[object ReadableStream]"
+
+
+class _Reader:
+    """What ``getReader()`` gives."""
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+
+    async def read(self) -> JsProxy:
+        """``.done`` and ``.value``."""
+        async for chunk in self._chunks:
+            return JsProxy({"done": False, "value": chunk})
+        return JsProxy({"done": True, "value": UNDEFINED})
+
+    def releaseLock(self) -> None:
+        """Nobody else waits for it."""
+
+    def cancel(self, reason: Any = None) -> Any:
+        """Nobody wants the rest."""
+        return _nothing()
+
+
+def _shareable(content: Any) -> Any:
+    return content if isinstance(content, bytes | _Shared) else _Shared(content)
+
+
+async def _nothing() -> None:
+    pass
+
+
+async def _chunks(content: Any) -> AsyncIterator[bytes]:
+    if isinstance(content, _Shared):
+        content = await content.read()
+    if isinstance(content, bytes):
+        if content:
+            yield content
+        return
+    while chunk := await invocation().call("", "read", [content.id]):
+        yield chunk
+
+
+async def _buffers(content: Any) -> AsyncIterator[JsBuffer]:
+    async for chunk in _chunks(content):
+        yield JsBuffer(chunk)
+
+
+async def _read_handle(handle: Any) -> bytes:
+    return b"".join([chunk async for chunk in _chunks(handle)])

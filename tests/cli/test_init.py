@@ -1,0 +1,34 @@
+"""``edgesim init``: from nothing to a running pipeline."""
+
+import subprocess
+import sys
+
+from tests.processes import edgesim
+
+
+def test_a_new_project_checks_and_passes_its_own_tests(tmp_path):
+    """What it writes passes ``edgesim check`` without a warning, and its tests run the chain."""
+    folder = tmp_path / "new"
+    made = edgesim("init", folder)
+    assert made.returncode == 0, made.stderr
+    checked = edgesim("check", folder)
+    assert (checked.returncode, checked.stdout) == (0, "")
+    assert (folder / ".github" / "workflows" / "ci.yml").is_file()
+    tested = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert tested.returncode == 0, tested.stdout
+
+
+def test_nothing_is_overwritten(tmp_path):
+    """A folder that has one of its files is left as it is."""
+    (tmp_path / "schema.sql").write_text("mine")
+    refused = edgesim("init", tmp_path)
+    assert refused.returncode == 2
+    assert "schema.sql exists already" in refused.stderr
+    assert [each.name for each in tmp_path.iterdir()] == ["schema.sql"]

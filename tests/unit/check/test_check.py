@@ -1,0 +1,212 @@
+"""What ``edgesim check`` finds in a project, and how it says so."""
+
+import json
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from edgesim.check import Finding, check_project
+from edgesim.check.findings import FORMATS
+from edgesim.config import load_project
+from tests.processes import ROOT, WORKERS, edgesim
+
+WRANGLER = {
+    "name": "w",
+    "main": "w.py",
+    "compatibility_date": "2026-10-01",
+    "compatibility_flags": ["python_workers"],
+}
+CLEAN = """
+from workers import Response, WorkerEntrypoint
+
+
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        return Response("ok")
+"""
+
+
+def project(folder: Path, source: str = CLEAN, **settings: object) -> Path:
+    """A project of one Worker; settings replace its wrangler keys, None takes one out."""
+    (folder / "w").mkdir(exist_ok=True)
+    (folder / "w" / "w.py").write_text(textwrap.dedent(source))
+    table = {key: value for key, value in (WRANGLER | settings).items() if value is not None}
+    (folder / "w" / "wrangler.jsonc").write_text(json.dumps(table, indent=1))
+    (folder / "edgesim.toml").write_text(
+        'workers = ["w"]\n[pipelines.events]\nbucket = "events"\n[backends]\nr2 = "memory:"\n'
+    )
+    return folder
+
+
+def found(folder: Path) -> list[Finding]:
+    return check_project(load_project(folder))
+
+
+def body(text: str) -> str:
+    """A fetch handler with these lines, from line 5 on."""
+    head = "from workers import Response, WorkerEntrypoint, fetch\nimport json\n"
+    head += "class Default(WorkerEntrypoint):\n    async def fetch(self, request):\n"
+    return head + textwrap.indent(textwrap.dedent(text).strip("\n"), " " * 8) + "\n"
+
+
+def test_a_clean_project_has_no_findings(tmp_path):
+    """Neither a minimal Worker nor the Workers of this repository are complained of."""
+    assert found(project(tmp_path)) == []
+    assert found(WORKERS) == []
+
+
+SOURCES = [
+    ("import numpy\n" + CLEAN, 1, "error", "import", "no module 'numpy'"),
+    ("import src.event\n" + CLEAN, 1, "error", "import", "`src`"),
+    ("import tkinter\n" + CLEAN, 1, "error", "import", "no module 'tkinter'"),
+    ("from dbm import dumb\n" + CLEAN, 1, "error", "import", "no module 'dbm'"),
+    ("import ssl\n" + CLEAN, 1, "warning", "import", "not in every Python"),
+    ("import socket\n" + CLEAN, 1, "error", "import", "fails at its first use"),
+    ("from concurrent.futures import Future\n" + CLEAN, 1, "error", "import", "first use"),
+    ("import threading as t\n" + body("t.Thread()"), 6, "error", "thread", "no thread"),
+    (body("open('x')"), 5, "warning", "file", "memory of one isolate"),
+    ("import random\nx = random.random()\n" + CLEAN, 2, "error", "global-scope", "randomness"),
+    ("from uuid import uuid4 as u\nx = u()\n" + CLEAN, 2, "error", "global-scope", "uuid.uuid4"),
+    ("import time\nx = time.time()\n" + CLEAN, 2, "warning", "global-scope", "moment"),
+    ("import random\n\ndef f():\n    return random.choice('ab')\n\nx = f()\n" + CLEAN, 4, "error",
+     "loading", "Disallowed operation"),
+    ("x = 1 / 0\n" + CLEAN, 1, "error", "loading", "ZeroDivisionError"),
+    ("from workers import env\nx = env.ABSENT\n" + CLEAN, 2, "error", "loading", "ABSENT"),
+    ("import os\nos._exit(3)\n" + CLEAN, 1, "error", "loading", "status 3"),
+    ("seen = []\n" + body("seen.append(1)"), 6, "warning", "state", "'seen'"),
+    ("seen: dict = {}\n" + body("seen['a'] = 1"), 6, "warning", "state", "'seen'"),
+    ("n = 0\n" + body("global n\nn += 1"), 7, "warning", "state", "'n'"),
+    ("def on_fetch(request):\n    pass\n", 1, "error", "handler", "module-level on_fetch"),
+    ("x = 1\n", 1, "error", "handler", "no class Default"),
+    ("def (\n", 1, "error", "syntax", "invalid syntax"),
+    (CLEAN + "    async def queue(self, batch):\n        pass\n", 7, "error", "handler", "three"),
+    (CLEAN + "    def tail(self, events, env):\n        pass\n", 7, "error", "handler", "three"),
+    (CLEAN + "    def scheduled(self, c, e, x, y):\n        0\n", 7, "error", "handler", "three"),
+    (CLEAN + "    def __init__(self, ctx, env):\n        self.x = 1\n", 7, "error", "handler",
+     "super().__init__"),
+    (body("await self.env.PIPELINE.send([])"), 5, "warning", "pipeline-send", "iterator"),
+    (body("self.env['PIPELINE']"), 5, "error", "sdk", "no []"),
+    (body("await fetch('http://x/', json={})"), 5, "error", "sdk", "`json=`"),
+    (body("await fetch('http://x/', method='POST', body={})"), 5, "error", "sdk", "object Object"),
+    (body("m.retry(delay_seconds=5)"), 5, "error", "sdk", "`delay_seconds=`"),
+    (body("m.retry(5)"), 5, "error", "sdk", "retry(5)"),
+    (body("await self.env.QUEUE.send([(1, 2)])"), 5, "error", "sdk", "tuple"),
+    (body("return Response({'a': 1})"), 5, "error", "sdk", "no dict"),
+    (body("self.ctx.wait_until(x())"), 5, "error", "sdk", "no wait_until"),
+    ("from workers import wait_until\n" + CLEAN, 1, "warning", "sdk", "coroutine"),
+]  # fmt: skip
+
+
+@pytest.fixture
+def unloaded(monkeypatch):
+    """Sources are read and not run: what most rows are about, and quicker."""
+    monkeypatch.setattr("edgesim.check.project.check_loading", lambda *_: ())
+
+
+@pytest.mark.parametrize(("source", "line", "level", "rule", "problem"), SOURCES)
+def test_sources(source, line, level, rule, problem, tmp_path, request):
+    """Each mistake of a module is found at its line, with its rule, and nothing else is."""
+    if rule != "loading":
+        request.getfixturevalue("unloaded")
+    folder = project(
+        tmp_path,
+        source.lstrip("\n"),
+        pipelines=[{"binding": "PIPELINE", "stream": "events"}],
+        queues={"producers": [{"binding": "QUEUE", "queue": "q"}]},
+    )
+    others = {"role"}  # a handler that nothing calls is another rule's row
+    seen = [each for each in found(folder) if each.rule not in others]
+    assert [(each.line, each.level, each.rule) for each in seen] == [(line, level, rule)]
+    assert problem in seen[0].problem
+    assert seen[0].file.endswith("w/w.py")
+    assert seen[0].cure
+
+
+SETTINGS = [
+    ({"compatibility_date": None}, 1, "error", "compatibility", "no `compatibility_date`"),
+    ({"compatibility_date": "soon"}, 4, "error", "compatibility", "not a date"),
+    ({"compatibility_date": "2025-01-01"}, 4, "error", "compatibility", "wraps no R2"),
+    ({"compatibility_flags": ["x"]}, 5, "error", "compatibility", "python_workers"),
+    ({"varz": {}}, 8, "error", "unknown-key", "no key `varz`"),
+    ({"triggers": {"cron": []}}, 9, "error", "unknown-key", "`triggers.cron`"),
+    ({"env": {"dev": {"varz": 1}}}, 10, "error", "unknown-key", "no key `varz`"),
+    ({"kv_namespaces": []}, 8, "warning", "left-out", "`kv_namespaces`"),
+    ({"vars": {"BIG": "x" * 5001}}, 9, "error", "size", "5,001 bytes"),
+    ({"vars": {f"V{n}": "" for n in range(129)}}, 8, "error", "size", "129 variables"),
+    ({"triggers": {"crons": ["* * * * *"]}}, 9, "error", "role", "no `scheduled` handler"),
+    ({"queues": {"consumers": [{"queue": "q"}]}}, 9, "error", "role", "no `queue` handler"),
+    ({"tail_consumers": [{"service": "w"}]}, 8, "error", "role", "no `tail` handler"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("settings", "line", "level", "rule", "problem"), SETTINGS)
+def test_settings(settings, line, level, rule, problem, tmp_path, unloaded):
+    """Each mistake of a wrangler file is found at its line."""
+    seen = found(project(tmp_path, **settings))
+    assert [(each.line, each.level, each.rule) for each in seen] == [(line, level, rule)]
+    assert problem in seen[0].problem
+
+
+def test_what_loading_runs_into_is_said_once(tmp_path):
+    """A refusal at a line that the source already explains is one finding."""
+    seen = found(project(tmp_path, "import random\nx = random.random()\n" + CLEAN))
+    assert [(each.line, each.rule) for each in seen] == [(2, "global-scope")]
+
+
+def test_handlers_that_nothing_calls(tmp_path, unloaded):
+    """A queue, cron or tail handler without a trigger is a warning."""
+    extra = "".join(
+        f"    async def {name}(self, x, env=None, ctx=None):\n        pass\n"
+        for name in ("queue", "scheduled", "tail")
+    )
+    seen = found(project(tmp_path, CLEAN + extra))
+    assert [(each.level, each.rule) for each in seen] == [("warning", "role")] * 3
+
+
+def test_vendored_packages_are_known_and_looked_at(tmp_path):
+    """A package in python_modules may be imported; a library for this machine is an error."""
+    folder = project(tmp_path, "import pack\n" + CLEAN)
+    package = folder / "w" / "python_modules" / "pack"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    assert found(folder) == []
+    (package / "fast.cpython-313-x86_64-linux-gnu.so").write_bytes(b"\x7fELF")
+    (package / "good.cpython-313-wasm32-emscripten.so").write_bytes(b"\0asm")
+    assert [each.rule for each in found(folder)] == ["package"]
+
+
+def test_files_that_get_in_the_way(tmp_path, unloaded):
+    """requirements.txt stops Cloudflare's tool; a second wrangler file is ambiguous."""
+    folder = project(tmp_path)
+    (folder / "w" / "requirements.txt").write_text("x\n")
+    (folder / "w" / "wrangler.toml").write_text("")
+    assert [(each.rule, each.level) for each in found(folder)] == [("files", "error")] * 2
+
+
+def test_local_names_are_no_state(tmp_path, unloaded):
+    """A local of the same name, or a parameter, is not the global."""
+    source = "seen = []\n" + body("seen = []\nseen.append(1)\nself.x = seen")
+    assert found(project(tmp_path, source)) == []
+
+
+def test_formats():
+    """Text for editors, workflow commands for GitHub, JSON for tools."""
+    finding = Finding("w/w.py", 3, "error", "sdk", "a: 100% problem", "The cure")
+    assert FORMATS["text"]([finding]) == "w/w.py:3: error: a: 100% problem. The cure. [sdk]"
+    assert FORMATS["github"]([finding]) == (
+        "::error file=w/w.py,line=3,title=sdk::a: 100%25 problem. The cure."
+    )
+    assert json.loads(FORMATS["json"]([finding]))[0]["line"] == 3
+
+
+def test_the_command(tmp_path):
+    """Exit 1 with errors, 0 with warnings or nothing, 2 where there is no project."""
+    bad = edgesim("check", project(tmp_path, "import socket\n" + CLEAN), "--format", "github")
+    assert bad.returncode == 1
+    assert bad.stdout.startswith("::error file=")
+    warned = edgesim("check", project(tmp_path, "import ssl\n" + CLEAN))
+    assert warned.returncode == 0
+    assert "warning" in warned.stdout
+    assert edgesim("check", cwd=ROOT).returncode == 0
+    assert edgesim("check", tmp_path / "nowhere").returncode == 2
