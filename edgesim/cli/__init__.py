@@ -9,10 +9,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from edgesim.cli import dev, queue, r2, replay, sql
+from edgesim.cli import dev, queue, r2, replay, serve, sql
 from edgesim.errors import EdgesimError, RunError, first_error
 
-COMMANDS = {"dev": dev, "replay": replay, "sql": sql, "r2": r2, "queue": queue}
+COMMANDS = {"dev": dev, "serve": serve, "replay": replay, "sql": sql, "r2": r2, "queue": queue}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
