@@ -7,8 +7,9 @@ RUNTIME := $(VENV)/.runtime
 TOOLS := $(VENV)/.tools
 SEEDS ?= 100
 KILLS ?= 50
+OUTAGE ?= 2000
 
-.PHONY: setup dev test check crash bench sim pythons clean servers
+.PHONY: setup dev test check crash drills bench sim pythons clean servers
 
 setup: $(RUNTIME) $(TOOLS)
 
@@ -28,6 +29,10 @@ check: $(RUNTIME) $(TOOLS)
 # Kill -9 at random moments; SEED=n for other moments.
 crash: $(RUNTIME) $(TOOLS)
 	KILLS=$(KILLS) $(BIN)/pytest tests/crash $(ARGS)
+
+# Longer outages of each server under a running node than the tests have time for.
+drills: $(RUNTIME) $(TOOLS) servers
+	OUTAGE=$(OUTAGE) $(BIN)/pytest --timeout 300 tests/nodes/test_faults.py $(ARGS)
 
 # Random traffic, random faults, every checker.  SEED=123 repeats one, SEEDS=1000 runs the first thousand.
 sim: $(RUNTIME) $(TOOLS)

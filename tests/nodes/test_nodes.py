@@ -1,11 +1,10 @@
 """Several nodes that share JetStream, S3 and ClickHouse and nothing else; one of them dies."""
 
-import signal
 from contextlib import ExitStack
 
 import pytest
 
-from tests.nodes.world import Load, node, servers, write_project
+from tests.nodes.world import Load, kill_with_records, node, servers, write_project
 
 pytestmark = [pytest.mark.nats_server, pytest.mark.s3_server, pytest.mark.clickhouse_server]
 
@@ -24,9 +23,9 @@ def test_a_killed_node_loses_nothing_that_was_acknowledged(tmp_path, monkeypatch
             load.start(running.url)
         for load in loads:
             load.wait_for(60)
-        nodes[0].process.send_signal(signal.SIGKILL)
-        nodes[0].process.wait(10)
+        left = kill_with_records(nodes[0], states[0])
         loads[0].stop()
+        assert left & acknowledged
         for load in loads[1:]:
             load.wait_for(60)
         nodes[0] = stack.enter_context(node(project, states[0], shared))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -123,10 +125,6 @@ class ClickHouse:
     def wait(self) -> None:
         until(self._answers)
 
-    def signal(self, number: int) -> None:
-        assert self._process is not None
-        self._process.send_signal(number)
-
     def kill(self) -> None:
         """SIGKILL, and gone."""
         if self._process is not None:
@@ -143,6 +141,26 @@ class ClickHouse:
         with suppress(OSError):
             return self.ask("SELECT 1") == "1\n"
         return False
+
+
+def start(server: NatsServer | Seaweed | ClickHouse) -> None:
+    """Run it on the data it has, and wait until it serves."""
+    server.start()
+    if not isinstance(server, Seaweed):
+        server.wait()
+
+
+def end(server: NatsServer | Seaweed | ClickHouse) -> None:
+    """Ask it to end, as an operator does, and wait until it has."""
+    send(server, signal.SIGTERM)
+    assert server._process is not None
+    server._process.wait(60)
+
+
+def send(server: NatsServer | Seaweed | ClickHouse, number: int) -> None:
+    """Send its process a signal."""
+    assert server._process is not None
+    server._process.send_signal(number)
 
 
 class Servers:
@@ -227,7 +245,7 @@ class Load:
     def wait_for(self, more: int) -> None:
         """Until so many more requests were acknowledged."""
         enough = self.count + more
-        until(lambda: self.count >= enough)
+        until(lambda: self.count >= enough, 30 + more / 10)
 
     def _send(self, host: str) -> None:
         while not self._stop.wait(PAUSE_SECONDS):
@@ -260,11 +278,23 @@ def node(project: Path, state: Path, shared: Servers, *arguments: object) -> Any
     return dev(project, state, *shared.arguments, *arguments, command="serve")
 
 
-def is_ready(running: Dev) -> bool:
-    """Whether the node says that it takes requests."""
-    with suppress(OSError):
-        return running.request("/cdn-cgi/edgesim/ready", method="GET")[0] == 200
-    return False
+def kill_with_records(running: Dev, state: Path) -> set[str]:
+    """SIGKILL at a moment when the log holds records that are in no object; their ids."""
+    found: set[str] = set()
+
+    def holds_records() -> bool:
+        running.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, running.process.pid, os.WSTOPPED | os.WNOWAIT)
+        logs = (state / "pipelines" / "events").glob("*.wal")
+        found.update(*(re.findall(r'"id":"(\w+)"', each.read_text("latin-1")) for each in logs))
+        if not found:
+            running.process.send_signal(signal.SIGCONT)
+        return bool(found)
+
+    until(holds_records)
+    running.process.kill()
+    running.process.wait(10)
+    return found
 
 
 def until(holds: Callable[[], bool], seconds: float = 30, pause: float = 0.02) -> None:
