@@ -242,7 +242,7 @@ def _say_how_isolated(simulator: Simulator) -> None:
     for worker, guards in simulator.guards.items():
         level = simulator.project.isolation_of(worker)
         say = log.info if set(KERNEL_GUARDS) <= set(guards) or level == "inline" else log.warning
-        say("isolation", worker=worker, level=level, guards=", ".join(guards) or "none")
+        say("isolation", worker=worker, runs=level, guards=", ".join(guards) or "none")
 
 
 def _listen(options: Options) -> socket.socket:
