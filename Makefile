@@ -8,8 +8,9 @@ TOOLS := $(VENV)/.tools
 NODE := tests/portability
 SEEDS ?= 100
 KILLS ?= 50
+OUTAGE ?= 2000
 
-.PHONY: setup dev test check crash bench sim pythons clean servers
+.PHONY: setup dev test check crash drills bench sim pythons clean servers
 
 setup: $(RUNTIME) $(TOOLS)
 
@@ -29,6 +30,10 @@ check: $(RUNTIME) $(TOOLS)
 # Kill -9 at random moments; SEED=n for other moments.
 crash: $(RUNTIME) $(TOOLS)
 	KILLS=$(KILLS) $(BIN)/pytest tests/crash $(ARGS)
+
+# Longer outages of each server under a running node than the tests have time for.
+drills: $(RUNTIME) $(TOOLS) servers
+	OUTAGE=$(OUTAGE) $(BIN)/pytest --timeout 300 tests/nodes/test_faults.py $(ARGS)
 
 # Random traffic, random faults, every checker.  SEED=123 repeats one, SEEDS=1000 runs the first thousand.
 sim: $(RUNTIME) $(TOOLS)

@@ -7,7 +7,7 @@ configuration) without losing what they hold, be it only in memory.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any
@@ -23,7 +23,7 @@ from edgesim.clock import Clock
 from edgesim.config import Project, WorkerConfig
 from edgesim.config.project import PullConfig, QueueConfig
 from edgesim.config.wrangler import ConsumerConfig
-from edgesim.errors import ConfigError, WorkerLoadError, first_error
+from edgesim.errors import ConfigError, RunError, WorkerLoadError, first_error
 from edgesim.isolates import driver as isolates_driver
 from edgesim.isolates.driver import Isolates
 from edgesim.model import (
@@ -59,6 +59,9 @@ REPLACE_SECONDS = 0.2
 """A pause before a Worker's isolates are replaced, in case they end as soon as they begin."""
 CLOSE_SECONDS = 10.0
 """How long a closing Simulator waits for invocations and traces that are on their way."""
+
+SHARED_QUEUES = {"nats"}
+"""Stores of queues that other nodes consume from as well."""
 
 OpenIsolates = Callable[[WorkerSpec, Clock], AbstractAsyncContextManager[Isolates]]
 
@@ -270,9 +273,28 @@ class Simulator:
             "class_b": operations["class_b"],
         }
 
+    async def queue_ages(self) -> dict[str, float]:
+        """How long the oldest message of each queue has been there, in seconds; 0 for none."""
+        now_ms = self._clock.now_ms()
+        names = self._queues.keys() | set(await self._backends.queues.names())
+        oldest = {name: (await self.queue(name).depth()).oldest_ms for name in sorted(names)}
+        return {
+            name: 0.0 if since_ms is None else max(0, now_ms - since_ms) / 1000
+            for name, since_ms in oldest.items()
+        }
+
     async def drain(self, timeout: float) -> bool:
         """Roll the pipelines and deliver until nothing is on its way; False if time ran out."""
         deadline = self._clock.now() + timeout
+        return await self._until(partial(self.is_quiet, deadline), timeout)
+
+    async def leave(self, timeout: float) -> bool:
+        """As ``drain``, at the end of a process: what the other nodes can do is left to them."""
+        if urls.scheme_of(self.project.backends.queues) not in SHARED_QUEUES:
+            return await self.drain(timeout)
+        return await self._until(self._has_left, timeout)
+
+    async def _until(self, quiet: Callable[[], Awaitable[bool]], timeout: float) -> bool:
         with anyio.move_on_after(timeout):
             while True:
                 for tail in self._tails.values():
@@ -280,10 +302,23 @@ class Simulator:
                 if not self._busy():
                     for pipeline in self._pipelines.values():
                         await pipeline.roll()
-                    if await self.is_quiet(deadline):
-                        return True
+                    try:
+                        if await quiet():
+                            return True
+                    except RunError as error:  # a store that is away may come back in time
+                        log.warning("not drained yet", error=str(error))
                 await anyio.sleep(DRAIN_POLL_SECONDS)
         return False
+
+    async def _has_left(self) -> bool:
+        if await self._notifications.pending(self._backends.r2):
+            return False
+        for consumer in self._consumers:
+            consumer.rest()
+        return not any(consumer.in_flight for consumer in self._consumers) and self._is_idle()
+
+    def _is_idle(self) -> bool:
+        return not self._busy() and not any(each.pending for each in self._pipelines.values())
 
     def _busy(self) -> bool:
         return any(worker.in_flight for worker in self.workers.values()) or any(
@@ -298,7 +333,7 @@ class Simulator:
             depth = await consumer.queue.depth()
             if consumer.in_flight or (depth.next_visible_at or deadline) < deadline:
                 return False
-        return not self._busy() and not any(each.pending for each in self._pipelines.values())
+        return self._is_idle()
 
     # --- Workers ---
 
@@ -341,6 +376,7 @@ class Simulator:
             if config.name in self.workers:
                 worker.outcomes.update(self.workers[config.name].outcomes)
                 worker.cpu_ms = self.workers[config.name].cpu_ms
+                worker.wall.update(self.workers[config.name].wall)
             if config.ignored_keys and config.name not in self.workers:
                 keys = ", ".join(config.ignored_keys)
                 log.info("wrangler keys without effect here", worker=config.name, keys=keys)
@@ -460,10 +496,18 @@ class Simulator:
             for consumer in self._consumers:
                 tasks.start_soon(consumer.run)
             for schedule in self._schedules:
-                run = partial(self.scheduled, schedule.worker, schedule.expression)
-                tasks.start_soon(schedule.run, run)
+                tasks.start_soon(schedule.run, partial(self._run_schedule, schedule))
             tasks.start_soon(self._notifications.relay, self._backends.r2, self._notify)
             tasks.start_soon(self._heed_other_nodes)
+
+    async def _run_schedule(self, schedule: Schedule, time_ms: int) -> str | None:
+        worker, cron = schedule.worker, schedule.expression
+        try:
+            mine = await self._backends.queues.claim(f"{worker} {cron} {time_ms}")
+        except RunError as error:  # who runs it cannot be told: rather not at all than everywhere
+            log.error("scheduled handler not run", worker=worker, cron=cron, error=str(error))
+            return None
+        return await self.scheduled(worker, cron, time_ms) if mine else None
 
     async def _heed_other_nodes(self) -> None:
         while True:

@@ -51,7 +51,7 @@ def on_terminal(*arguments: object) -> str:
 
 
 class Dev:
-    """A running ``edgesim dev``."""
+    """A running ``edgesim dev`` or ``edgesim serve``."""
 
     def __init__(self, process: subprocess.Popen[str], url: str, log: list[str]) -> None:
         self.process = process
@@ -105,11 +105,12 @@ class Dev:
 
 
 @contextmanager
-def dev(project: Path, state: Path, *arguments: object) -> Iterator[Dev]:
-    """``edgesim dev`` on a free port, ready; killed at the end if it still runs."""
-    command = [sys.executable, "-m", "edgesim.cli", "dev", project, "--port", "0", "--state", state]
+def dev(project: Path, state: Path, *arguments: object, command: str = "dev") -> Iterator[Dev]:
+    """The command on a free port, ready; killed at the end if it still runs."""
+    port = () if "--port" in arguments else ("--port", "0")
+    words = (sys.executable, "-m", "edgesim.cli", command, project, *port, "--state", state)
     process = subprocess.Popen(
-        [*map(str, command), *map(str, arguments)],
+        [*map(str, words), *map(str, arguments)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -9,12 +9,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from edgesim.cli import check, cost, dev, export, init, queue, r2, replay, sql
+from edgesim.cli import check, cost, dev, export, init, queue, r2, replay, serve, sql
 from edgesim.errors import EdgesimError, RunError, first_error
 
 COMMANDS = {
     "init": init,
     "dev": dev,
+    "serve": serve,
     "replay": replay,
     "check": check,
     "export": export,

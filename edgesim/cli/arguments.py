@@ -36,6 +36,13 @@ def add_isolation(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_address(parser: argparse.ArgumentParser) -> None:
+    """Where to listen, and how much to say."""
+    parser.add_argument("--port", type=int, default=8787, help="0 picks a free one (default: 8787)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to bind (default: loopback)")
+    parser.add_argument("--quiet", action="store_true", help="log only warnings and errors")
+
+
 def _level(text: str) -> tuple[str, str]:
     worker, equals, level = text.rpartition("=")
     if level not in LEVELS:
@@ -48,14 +55,20 @@ def find_project(argument: str | None) -> Project:
     return load_project(find_root(argument))
 
 
-def project_of(arguments: argparse.Namespace, *, state: Path | None = None) -> Project:
-    """The project that the arguments name, with flags over environment over files."""
+def project_of(
+    arguments: argparse.Namespace, *, state: Path | None = None, level: str = "process"
+) -> Project:
+    """The project that the arguments name, with flags over environment over files.
+
+    ``level`` is where handlers run if neither flags nor files say.
+    """
     return load_project(
         find_root(arguments.project),
         Overrides(
             state=arguments.state or state,
             environment=arguments.env,
             isolation=dict(getattr(arguments, "isolation", [])),
+            isolation_default=level,
             r2=arguments.r2,
             queues=arguments.queues,
             clickhouse=arguments.clickhouse,

@@ -8,9 +8,12 @@ import sys
 import structlog
 
 
-def configure(*, verbose: bool) -> None:
-    """Set structlog up, once, before anything logs; ``verbose`` False leaves out routine."""
-    terminal = sys.stderr.isatty()
+def configure(*, verbose: bool, json: bool = False) -> None:
+    """Set structlog up, once, before anything logs; ``verbose`` False leaves out routine.
+
+    ``json`` True: JSON lines on a terminal as well.
+    """
+    terminal = sys.stderr.isatty() and not json
     level = logging.INFO if verbose else logging.WARNING
     structlog.configure(
         processors=[

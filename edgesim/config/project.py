@@ -91,7 +91,7 @@ class AccountFile(msgspec.Struct, forbid_unknown_fields=True):
     workers: list[str]
     entry: str | None = None
     environment: str | None = None
-    isolation: Isolation | dict[str, Isolation] = "process"
+    isolation: Isolation | dict[str, Isolation] = {}
     pipelines: dict[str, PipelineConfig] = {}
     r2: dict[str, BucketConfig] = {}
     queues: dict[str, QueueConfig] = {}
@@ -108,6 +108,8 @@ class Overrides(msgspec.Struct, frozen=True):
     state: Path | None = None
     environment: str | None = None
     isolation: dict[str, str] = {}
+    isolation_default: str = "process"
+    """Where neither a flag nor the project says; each command has its own."""
     r2: str | None = None
     queues: str | None = None
     clickhouse: str | None = None
@@ -184,7 +186,9 @@ def load_project(
         root=root,
         state=state,
         entry=_entry(account, workers, environment_name),
-        isolation=_levels(account.isolation) | overrides.isolation,
+        isolation={DEFAULT: overrides.isolation_default}
+        | _levels(account.isolation)
+        | overrides.isolation,
         account=account,
         backends=backends,
         workers=workers,

@@ -1,7 +1,8 @@
-"""What lives under /cdn-cgi/: health, stats, drain, sql, operations, events set off by hand.
+"""What lives under /cdn-cgi/: health, ready, stats, drain, sql, operations, events set off by hand.
 
 It is for the person at this machine: a request with a foreign Host (DNS rebinding) or from a web
 page of another origin is refused, and where the server listens beyond loopback a token is needed.
+Only health and ready answer everybody: probes have no token, and they tell nothing else.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from starlette.types import ASGIApp
 
 from edgesim import operations
 from edgesim.config.cron import parse_cron
-from edgesim.dev import metrics
+from edgesim.dev import metrics, resources
 from edgesim.dev.front import Front
 from edgesim.errors import PlatformError, UsageError
 from edgesim.model import HttpRequest, Stream, iterate
@@ -43,7 +44,7 @@ class _Wanted(msgspec.Struct, forbid_unknown_fields=True):
 Endpoint = Callable[[Simulator, Request], Awaitable[Response]]
 
 
-def admin_app(front: Front, token: str | None) -> ASGIApp:
+def admin_app(front: Front, token: str | None, is_ready: Callable[[], bool]) -> ASGIApp:
     """The application; ``token`` None means that the server listens on loopback only."""
 
     def guarded(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
@@ -55,9 +56,14 @@ def admin_app(front: Front, token: str | None) -> ASGIApp:
 
         return serve
 
+    async def ready(request: Request) -> Response:
+        now = is_ready()
+        return JSONResponse({"ready": now}, 200 if now else 503)
+
     return Starlette(
         routes=[
-            Route(f"{PREFIX}/health", guarded(_health), methods=["GET"]),
+            Route(f"{PREFIX}/health", _health, methods=["GET"]),
+            Route(f"{PREFIX}/ready", ready, methods=["GET"]),
             Route(f"{PREFIX}/stats", guarded(_stats), methods=["GET"]),
             Route(f"{PREFIX}/metrics", guarded(_metrics), methods=["GET"]),
             Route(f"{PREFIX}/drain", guarded(_drain), methods=["POST"]),
@@ -86,8 +92,8 @@ def _refusal(request: Request, token: str | None) -> str | None:
     return None
 
 
-async def _health(simulator: Simulator, request: Request) -> Response:
-    return JSONResponse({"status": "ok", "workers": sorted(simulator.workers)})
+async def _health(request: Request) -> Response:
+    return JSONResponse({"status": "ok"})
 
 
 async def _stats(simulator: Simulator, request: Request) -> Response:
@@ -95,7 +101,13 @@ async def _stats(simulator: Simulator, request: Request) -> Response:
 
 
 async def _metrics(simulator: Simulator, request: Request) -> Response:
-    return Response(metrics.render(await simulator.stats()), media_type=metrics.CONTENT_TYPE)
+    samples = [
+        *metrics.of_stats(await simulator.stats()),
+        *metrics.of_queues(await simulator.queue_ages()),
+        *metrics.of_workers({name: each.wall for name, each in simulator.workers.items()}),
+        *resources.samples(),
+    ]
+    return Response(metrics.render(samples), media_type=metrics.CONTENT_TYPE)
 
 
 async def _drain(simulator: Simulator, request: Request) -> Response:

@@ -47,6 +47,11 @@ class Front:
             await self._available.wait()
         return self._simulator
 
+    @property
+    def serving(self) -> bool:
+        """Whether there is a Simulator now."""
+        return self._simulator is not None
+
     def show(self, simulator: Simulator | None) -> None:
         """Serve with this one from now on; None lets requests wait."""
         self._simulator = simulator

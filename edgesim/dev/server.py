@@ -1,7 +1,11 @@
-"""The life of ``edgesim dev``: own the state, open the stores, serve, reload, close in order.
+"""The life of ``edgesim dev`` and ``edgesim serve``: own the state, open the stores, serve, close.
 
 uvicorn serves, with its signal handling left out: when the process ends is decided here, so that
-the last responses go out first, then traces reach their Tail Workers, then the stores close.
+the last responses go out first, then traces reach their Tail Workers, then (``serve``) the
+windows become objects and are delivered, then the stores close.
+
+One process serves: the pipelines' logs, the outbox and the SQLite stores have one owner.  Where
+that core is full, the way on is another node with a state of its own, on this machine or elsewhere.
 """
 
 from __future__ import annotations
@@ -46,6 +50,10 @@ class Options(msgspec.Struct, frozen=True):
     port: int = 8787
     reload: bool = True
     record: Path | None = None
+    drain_seconds: float = 0
+    """For how long, at the end, windows are written and messages delivered."""
+    notice_seconds: float = 0
+    """For how long, at the end, requests are served still while readiness says no."""
 
 
 class _Uvicorn(uvicorn.Server):
@@ -64,7 +72,7 @@ class _Uvicorn(uvicorn.Server):
         self._status.started()
 
 
-class DevServer:
+class Server:
     """One run of the command."""
 
     def __init__(
@@ -75,6 +83,7 @@ class DevServer:
         self._environment = environment
         self._clock = Clock()
         self._front = Front()
+        self._leaving = False
         self._stop = anyio.Event()
         self._http_ended = anyio.Event()
 
@@ -87,7 +96,7 @@ class DevServer:
             self._recording() as self._front.recorder,
         ):
             token = self._token()
-            self._front.admin = admin_app(self._front, token)
+            self._front.admin = admin_app(self._front, token, self._is_ready)
             self._front.api = queues_api(
                 self._front, self._environment.api_token, loopback=self._options.host in LOOPBACK
             )
@@ -127,12 +136,25 @@ class DevServer:
                     successor = await self._until_changed(simulator)
                     if successor is None:
                         await self._http_ended.wait()  # the last responses still need Workers
+                        await self._drain(simulator)
                     self._front.show(None)
             except (ConfigError, WorkerLoadError) as error:
                 if good is None or project is good:
                     raise
                 log.error("not reloaded, the old configuration goes on", error=str(error))
                 successor = good
+
+    async def _drain(self, simulator: Simulator) -> None:
+        seconds = self._options.drain_seconds
+        if not seconds:
+            return
+        if await simulator.leave(seconds):
+            log.info("drained")
+        else:
+            log.error("not drained in time, the rest is for the next start", seconds=seconds)
+
+    def _is_ready(self) -> bool:
+        return self._front.serving and not self._leaving
 
     async def _until_changed(self, simulator: Simulator) -> Project | None:
         """Wait; the project to go on with, or None to stop.  Module changes are dealt with here."""
@@ -172,12 +194,18 @@ class DevServer:
 
     async def _watch_signals(self) -> None:
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            async for number in signals:
-                if self._stop.is_set():
-                    log.warning("second signal, stopping without delay")
-                    os._exit(130)
-                log.info("stopping", signal=signal.Signals(number).name)
-                self._stop.set()
+            async with anyio.create_task_group() as tasks:
+                async for number in signals:
+                    if self._leaving:
+                        log.warning("second signal, stopping without delay")
+                        os._exit(130)
+                    log.info("stopping", signal=signal.Signals(number).name)
+                    self._leaving = True
+                    tasks.start_soon(self._stop_after_notice)
+
+    async def _stop_after_notice(self) -> None:
+        await anyio.sleep(self._options.notice_seconds)
+        self._stop.set()
 
     async def _serve_http(self, listener: socket.socket, *, task_status: TaskStatus[None]) -> None:
         config = uvicorn.Config(
@@ -214,7 +242,7 @@ def _say_how_isolated(simulator: Simulator) -> None:
     for worker, guards in simulator.guards.items():
         level = simulator.project.isolation_of(worker)
         say = log.info if set(KERNEL_GUARDS) <= set(guards) or level == "inline" else log.warning
-        say("isolation", worker=worker, level=level, guards=", ".join(guards) or "none")
+        say("isolation", worker=worker, runs=level, guards=", ".join(guards) or "none")
 
 
 def _listen(options: Options) -> socket.socket:

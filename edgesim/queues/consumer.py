@@ -101,6 +101,7 @@ class Consumer:
         self._clock = clock
         self._dead_letters = DeadLetters(queue, settings.dead_letter_queue, dead_letter)
         self._batches = 0
+        self._resting = False
         self._crowded = False  # a batch is ready and must wait for another to end
         self._orphans_back: list[float] = []  # when messages return that were leased to nobody
 
@@ -125,6 +126,10 @@ class Consumer:
                 else:
                     await self._wait(changed, OTHERS_SECONDS)
 
+    def rest(self) -> None:
+        """Begin no further batch; those that are forming or under way go on to their end."""
+        self._resting = True
+
     async def idle(self) -> bool:
         """Whether nothing is visible, delayed or in flight."""
         return self.in_flight == 0 and (await self.queue.depth()).messages == 0
@@ -139,7 +144,7 @@ class Consumer:
             depth = await self._insist(self.queue.depth)
             now, first = self._clock.now(), self._first(depth)
             ready = self._is_ready(depth, now)
-            self._crowded = ready and self._batches >= self.concurrency
+            self._crowded = ready and (self._resting or self._batches >= self.concurrency)
             if self._crowded:
                 await changed.wait()
             elif ready:

@@ -91,6 +91,12 @@ class QueueDriver(Protocol):
     async def names(self) -> Sequence[str]:
         """Names of the queues that hold a message."""
 
+    async def claim(self, name: str) -> bool:
+        """Whether this process may do what ``name`` says: of all processes, one is told yes.
+
+        The name is kept for two minutes.  Where a store has one process at a time, that one may.
+        """
+
     async def changed_elsewhere(self) -> str:
         """Wait until another process has changed a queue; its name.
 

@@ -87,6 +87,7 @@ class StreamConfig(msgspec.Struct, omit_defaults=True):
     num_replicas: int = 0
     discard: str = ""
     duplicate_window: int = 0
+    max_age: int = 0
     allow_direct: bool = False
     allow_atomic: bool = False
 

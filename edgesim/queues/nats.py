@@ -35,9 +35,21 @@ from edgesim.clock import Clock
 from edgesim.errors import RunError
 from edgesim.model import Message
 from edgesim.queues.driver import Depth, NewMessage, QueueDriver
-from edgesim.queues.jetstream import JetStream, Stored, StreamConfig, connect
+from edgesim.queues.jetstream import (
+    JetStream,
+    KnownError,
+    Outgoing,
+    Stored,
+    StreamConfig,
+    connect,
+)
 from edgesim.queues.nats_place import NAME, Place, place_of
-from edgesim.queues.work_queue import LEASED_MAX, WorkQueue, open_work_queue
+from edgesim.queues.work_queue import (
+    DUPLICATE_SECONDS,
+    LEASED_MAX,
+    WorkQueue,
+    open_work_queue,
+)
 
 DETERMINISTIC = False
 
@@ -89,6 +101,7 @@ class NatsQueue:
         self._opening = anyio.Lock()
         self._changed: set[str] = set()
         self._heard = anyio.Event()
+        self._has_claims = False
 
     # --- the contract ---
 
@@ -183,6 +196,29 @@ class NatsQueue:
             offset += len(listed.streams)
             if not listed.streams or offset >= listed.total:
                 return sorted(found)
+
+    async def claim(self, name: str) -> bool:
+        """See QueueDriver; the server refuses a message whose id it has got from another node."""
+        subject = f"{self._place.name}-claims"
+        if not self._has_claims:
+            window = DUPLICATE_SECONDS * 1_000_000_000
+            wanted = StreamConfig(
+                name=subject,
+                subjects=[subject],
+                retention="limits",
+                storage="file",
+                num_replicas=self._place.replicas,
+                duplicate_window=window,
+                max_age=window,
+            )
+            if await self._server.find(f"STREAM.INFO.{subject}") is None:
+                await self._server.api(f"STREAM.CREATE.{subject}", **msgspec.to_builtins(wanted))
+            self._has_claims = True
+        try:
+            await self._server.publish([Outgoing(subject, b"", {}, name)])
+        except KnownError:
+            return False
+        return True
 
     async def changed_elsewhere(self) -> str:
         """See QueueDriver."""

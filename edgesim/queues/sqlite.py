@@ -225,6 +225,10 @@ class SqliteQueue:
         """See QueueDriver."""
         return sorted(queue for queue, messages in self._messages.items() if messages)
 
+    async def claim(self, name: str) -> bool:
+        """See QueueDriver; the file is this process's alone."""
+        return True
+
     async def changed_elsewhere(self) -> str:
         """See QueueDriver; the file is this process's alone."""
         await anyio.sleep_forever()

@@ -22,8 +22,8 @@ LATE_MAX = timedelta(minutes=1)
 
 log = structlog.get_logger()
 
-Run = Callable[[int], Awaitable[str]]
-"""Run the handler for that minute (Unix ms); gives the outcome."""
+Run = Callable[[int], Awaitable[str | None]]
+"""Run the handler for that minute (Unix ms); gives the outcome, None where another node runs it."""
 
 
 class Schedule:
@@ -52,7 +52,7 @@ class Schedule:
 
     async def _run_once(self, run: Run, due: datetime) -> None:
         outcome = await run(round(due.timestamp() * 1000))
-        if outcome != "ok":
+        if outcome not in {"ok", None}:
             log.error(
                 "scheduled handler failed",
                 worker=self.worker,

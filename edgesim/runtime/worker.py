@@ -8,7 +8,7 @@ Workers.
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +23,7 @@ from edgesim.isolates.driver import Isolates
 from edgesim.isolates.limits import EVENT_SECONDS, WALL_EXCEEDED
 from edgesim.isolates.wire import Done, Failure, Invoke
 from edgesim.model import HttpRequest, HttpResponse, TraceItem
+from edgesim.runtime.histogram import Histogram
 from edgesim.runtime.invocation import SUBREQUESTS_MAX, Binding, Fetch, Invocation
 from edgesim.runtime.redaction import redact_url
 from edgesim.runtime.tail import TraceSink
@@ -52,6 +53,8 @@ class Worker:
         self.name = config.name
         self.outcomes: Counter[str] = Counter()
         self.cpu_ms = 0.0
+        self.wall: dict[str, Histogram] = defaultdict(Histogram)
+        """Seconds that invocations took, their waitUntil work included, by outcome."""
         self.in_flight = 0
         self._config = config
         self._version = config.version_id()
@@ -145,6 +148,7 @@ class Worker:
             item = invocation.trace.finish(done, self._clock.now_ms(), wall_ms)
             self.outcomes[done.outcome] += 1
             self.cpu_ms += done.cpu_ms
+            self.wall[done.outcome].observe(wall_ms / 1000)
             for tail in self._tails:
                 tail.add(item)
         finally:

@@ -600,6 +600,33 @@ async def test_zero_timeout_delivers_what_is_there(queue, clock, consumer_of):
         assert worker.bodies == [["a"]]
 
 
+async def test_a_consumer_at_rest_begins_no_batch(queue, clock, consumer_of):
+    """At the end of a node a batch that is under way is settled, and what comes then stays.
+
+    Source: ours.
+    """
+    worker = Worker(clock, takes=10)
+    async with consuming(consumer_of(queue, worker, max_batch_timeout=0)) as consumer:
+        await queue.send(b"1")
+        await settled()
+        assert consumer.in_flight == 1
+        consumer.rest()
+        await queue.send(b"2")
+        await clock.advance(60)
+        assert consumer.in_flight == 0
+    assert worker.bodies == [["1"]]
+    assert (await queue.depth()).messages == 1
+
+
+async def test_a_claim_by_the_only_process_is_granted(driver):
+    """What only one of all nodes may do, the only one may; another name is another claim.
+
+    Source: ours.
+    """
+    assert await driver.claim("worker * * * * * 1767225600000")
+    assert await driver.claim("worker * * * * * 1767225660000")
+
+
 async def test_empty_queue_never_delivers(queue, clock, consumer_of):
     """Without messages there is no invocation, however long it takes.
 

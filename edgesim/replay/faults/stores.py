@@ -174,6 +174,10 @@ class FaultyQueues:
         self._life.check()
         return await self._inner.names()
 
+    async def claim(self, name: str) -> bool:
+        self._life.check()
+        return await self._inner.claim(name)
+
     async def changed_elsewhere(self) -> str:
         self._life.check()
         return await self._inner.changed_elsewhere()

@@ -107,6 +107,24 @@ def url(nats):
 # --- several nodes ------------------------------------------------------------------------------
 
 
+async def test_one_node_gets_a_claim(url):
+    """Of nodes that claim a name at the same moment one may; another name is another claim."""
+    won = []
+    async with node(url) as one, node(url) as two, anyio.create_task_group() as tasks:
+
+        async def claim(driver, name):
+            if await driver.claim(name):
+                won.append(name)
+
+        for name in ("cleaner 0 * * * * 1767225600000", "cleaner 0 * * * * 1767229200000"):
+            for each in (one, two, one, two):
+                tasks.start_soon(claim, each.driver, name)
+    assert sorted(won) == [
+        "cleaner 0 * * * * 1767225600000",
+        "cleaner 0 * * * * 1767229200000",
+    ]
+
+
 async def test_two_nodes_share_the_work(url):
     """Each message goes to one of two consumers, both get some, and they wake each other."""
     async with node(url) as one, node(url) as two, anyio.create_task_group() as tasks:

@@ -123,3 +123,19 @@ async def test_a_failure_is_loud(clock, capsys):
         await Schedule("w", "* * * * *", clock).run(run)
     said = capsys.readouterr()
     assert (said.out + said.err).count("scheduled handler failed") == 1
+
+
+async def test_what_another_node_runs_is_no_failure(clock, capsys):
+    """None for an outcome is passed over in silence, and the schedule goes on."""
+    outcomes = [None, "ok"]
+
+    async def run(scheduled_ms: int) -> str | None:
+        if not outcomes:
+            raise EnoughError
+        return outcomes.pop(0)
+
+    with suppress(BaseExceptionGroup):
+        await Schedule("w", "* * * * *", clock).run(run)
+    said = capsys.readouterr()
+    assert not outcomes
+    assert not said.out + said.err

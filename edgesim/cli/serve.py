@@ -1,0 +1,60 @@
+"""edgesim serve: run the project for its users: warm isolates, JSON logs, a drain at the end."""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+import anyio
+
+from edgesim.cli import logs
+from edgesim.cli.arguments import add_address, add_isolation, add_project, project_of
+from edgesim.cli.dev import say_ready
+
+DRAIN_SECONDS = 30.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``edgesim serve``."""
+    add_project(parser, positional=True)
+    add_isolation(parser)
+    add_address(parser)
+    parser.add_argument(
+        "--drain-seconds",
+        type=_seconds,
+        default=DRAIN_SECONDS,
+        metavar="S",
+        help="at SIGTERM: write and deliver what is on its way, for so long (default: 30)",
+    )
+    parser.add_argument(
+        "--notice-seconds",
+        type=_seconds,
+        default=0.0,
+        metavar="S",
+        help="at SIGTERM: say 'not ready', and serve on for so long before that (default: 0)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until stopped."""
+    from edgesim.config import Environment
+    from edgesim.dev.server import Options, Server
+
+    logs.configure(verbose=not arguments.quiet, json=True)
+    options = Options(
+        arguments.host,
+        arguments.port,
+        reload=False,
+        drain_seconds=arguments.drain_seconds,
+        notice_seconds=arguments.notice_seconds,
+    )
+    server = Server(lambda: project_of(arguments, level="warm"), options, Environment.read())
+    anyio.run(server.run, say_ready, backend_options={"use_uvloop": True})
+    return 0
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return seconds

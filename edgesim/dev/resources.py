@@ -1,0 +1,45 @@
+"""What the platform's process and its isolates use, from /proc, when somebody asks.
+
+The names without a prefix are those that Prometheus' own clients use.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from edgesim.dev.metrics import Sample
+
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+def samples() -> Iterator[Sample]:
+    """Memory, CPU and files of this process; number and memory of those below it."""
+    times = os.times()
+    own = Path("/proc/self")
+    yield Sample("process_resident_memory_bytes", "gauge", {}, _resident(own))
+    yield Sample("process_cpu_seconds_total", "counter", {}, times.user + times.system)
+    yield Sample("process_open_fds", "gauge", {}, len(list((own / "fd").iterdir())))
+    below = [*_below(own)]
+    yield Sample("edgesim_child_processes", "gauge", {}, len(below))
+    # Pages that forks share are counted for each of them.
+    memory = sum(_resident(each) for each in below)
+    yield Sample("edgesim_child_resident_memory_bytes", "gauge", {}, memory)
+
+
+def _below(process: Path) -> Iterator[Path]:
+    with suppress(OSError):  # a process that has just ended
+        for thread in (process / "task").iterdir():
+            for pid in (thread / "children").read_text().split():
+                child = Path("/proc", pid)
+                yield child
+                yield from _below(child)
+
+
+def _resident(process: Path) -> int:
+    try:
+        return int((process / "statm").read_text().split()[1]) * _PAGE_BYTES
+    except OSError:  # as above
+        return 0

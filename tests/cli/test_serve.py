@@ -1,0 +1,241 @@
+"""`edgesim serve` as an operator meets it: probes, logs, the end of a node."""
+
+import http.client
+import json
+import signal
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edgesim.cli import main
+from tests.processes import WORKERS, Dev, dev, edgesim
+
+EVENT = {"event": "kill", "player_id": "p1", "ts": 1_767_225_600_000}
+ADMIN = "/cdn-cgi/edgesim"
+SLOW = """
+import asyncio
+from workers import Response, WorkerEntrypoint
+
+
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        if request.method == "POST":
+            await asyncio.sleep(1)
+        return Response("served")
+"""
+WRANGLER = {
+    "name": "main",
+    "main": "main.py",
+    "compatibility_date": "2026-10-01",
+    "compatibility_flags": ["python_workers"],
+}
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> Path:
+    """A project whose Worker answers a POST after a second, on backends in memory."""
+    worker = tmp_path / "project" / "main"
+    worker.mkdir(parents=True)
+    (worker / "main.py").write_text(SLOW)
+    (worker / "wrangler.jsonc").write_text(json.dumps(WRANGLER))
+    account = 'workers = ["main"]\n[backends]\nr2 = "memory:"\nqueues = "memory:"\n'
+    (worker.parent / "edgesim.toml").write_text(account)
+    return worker.parent
+
+
+def lines(running: Dev, event: str) -> list[dict[str, object]]:
+    found = [json.loads(line) for line in running.log]
+    return [each for each in found if each["event"] == event]
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_isolates_are_warm_unless_it_is_said(slow, tmp_path):
+    """`warm` by itself; the project's own level wins over that, and a flag over both."""
+
+    def level(*flags: object) -> object:
+        with dev(slow, tmp_path / "state", *flags, command="serve") as running:
+            assert running.stop() == 0
+        [said] = lines(running, "isolation")
+        return said["runs"]
+
+    assert level() == "warm"
+    account = slow / "edgesim.toml"
+    account.write_text('isolation = "process"\n' + account.read_text())
+    assert level() == "process"
+    assert level("--isolation", "inline") == "inline"
+
+
+def test_what_was_seen_is_delivered_before_the_end(tmp_path):
+    """SIGTERM rolls the 90 s windows and delivers them: exit 0, and the rows are in the table."""
+    with dev(WORKERS, tmp_path, command="serve") as running:
+        for number in range(20):
+            assert running.post(EVENT | {"player_id": f"p{number}"}) == 200
+        assert running.stop() == 0
+    assert lines(running, "drained")
+    query = "SELECT uniqExact(player_id) FROM events"
+    asked = edgesim("sql", query, "--project", WORKERS, "--state", tmp_path)
+    assert (asked.returncode, asked.stdout) == (0, "20\n")
+
+
+def test_what_cannot_be_delivered_in_time_is_for_the_next_start(tmp_path):
+    """With ClickHouse away the drain ends after --drain-seconds: exit 0, the messages stay."""
+    away = ("--clickhouse", f"clickhouse+http://127.0.0.1:{_closed_port()}")
+    arguments = (*away, "--drain-seconds", "1")
+    with dev(WORKERS, tmp_path, *arguments, command="serve") as running:
+        assert running.post(EVENT) == 200
+        assert running.stop() == 0
+    assert lines(running, "not drained in time, the rest is for the next start")
+    with dev(WORKERS, tmp_path, command="serve") as running:
+        until(lambda: running.stats()["queues"]["ingest"]["backlog"] == 0)
+        assert [row["n"] for row in running.sql("SELECT count() AS n FROM events")] == [1]
+        assert running.stop() == 0
+
+
+def test_a_second_signal_ends_it_at_once(tmp_path):
+    """While a drain cannot end, a second SIGTERM does not wait for it: exit 130."""
+    away = ("--clickhouse", f"clickhouse+http://127.0.0.1:{_closed_port()}")
+    arguments = (*away, "--drain-seconds", "100")
+    with dev(WORKERS, tmp_path, *arguments, command="serve") as running:
+        assert running.post(EVENT) == 200
+        running.process.send_signal(signal.SIGTERM)
+        running.wait_log("pipeline wrote object")  # it drains
+        assert running.stop() == 130
+
+
+def test_requests_under_way_are_finished(slow, tmp_path):
+    """At SIGTERM what runs is answered, and no further connection is taken."""
+    answers: list[tuple[int, bytes]] = []
+    with dev(slow, tmp_path / "state", command="serve") as running:
+        client = threading.Thread(target=lambda: answers.append(running.request(body=b"")))
+        client.start()
+        until(lambda: _in_flight(running))
+        running.process.send_signal(signal.SIGTERM)
+        until(lambda: _refuses(running))
+        assert not answers
+        client.join(10)
+        assert answers == [(200, b"served")]
+        assert running.process.wait(10) == 0
+
+
+def test_a_balancer_is_told_before_requests_are_refused(slow, tmp_path):
+    """With --notice-seconds a node says 503 at `ready` and serves on, healthy, then ends."""
+    arguments = ("--notice-seconds", "1")
+    with dev(slow, tmp_path / "state", *arguments, command="serve") as running:
+        assert running.request(f"{ADMIN}/ready", method="GET") == (200, b'{"ready":true}')
+        running.process.send_signal(signal.SIGTERM)
+        until(lambda: running.request(f"{ADMIN}/ready", method="GET")[0] == 503)
+        assert running.request("/", method="GET") == (200, b"served")
+        assert running.request(f"{ADMIN}/health", method="GET")[0] == 200
+        assert running.process.wait(10) == 0
+
+
+def test_it_is_not_ready_while_it_starts(slow, tmp_path):
+    """From the first answer on `health` is 200; `ready` is 503 until the Workers are there."""
+    worker = slow / "main" / "main.py"
+    worker.write_text("sum(range(20_000_000))  # what takes its time to import\n" + SLOW)
+    port = _closed_port()
+    seen: list[tuple[int, int]] = []
+    ready = threading.Event()
+
+    def probe() -> None:
+        while not ready.is_set():
+            answers = [_status(port, f"{ADMIN}/{path}") for path in ("ready", "health")]
+            if all(answers):
+                seen.append((answers[0], answers[1]))
+
+    prober = threading.Thread(target=probe)
+    prober.start()
+    try:
+        with dev(slow, tmp_path / "state", "--port", port, command="serve") as running:
+            assert _status(port, f"{ADMIN}/ready") == 200
+            assert running.stop() == 0
+    finally:
+        ready.set()
+        prober.join(10)
+    assert seen[0] == (503, 200)
+
+
+def test_probes_need_no_token(slow, tmp_path, monkeypatch):
+    """Beyond loopback `ready` and `health` answer everybody; metrics only who has the token."""
+    monkeypatch.setenv("EDGESIM_ADMIN_TOKEN", "secret")
+    arguments = ("--host", "0.0.0.0")
+    with dev(slow, tmp_path / "state", *arguments, command="serve") as running:
+        running.url = running.url.replace("0.0.0.0", "127.0.0.1")
+        for path in ("ready", "health"):
+            host = {"Host": "10.0.0.7:8787"}
+            assert running.request(f"{ADMIN}/{path}", method="GET", headers=host)[0] == 200
+        assert running.request(f"{ADMIN}/metrics", method="GET")[0] == 403
+        token = {"Authorization": "Bearer secret"}
+        assert running.request(f"{ADMIN}/metrics", method="GET", headers=token)[0] == 200
+
+
+def test_metrics_have_what_an_operator_needs(slow, tmp_path):
+    """Durations by Worker and outcome, and what the process and its isolates use."""
+    with dev(slow, tmp_path / "state", command="serve") as running:
+        for _ in range(3):
+            assert running.request("/", method="GET")[0] == 200
+        text = running.request(f"{ADMIN}/metrics", method="GET")[1].decode()
+    values = {name: float(value) for name, value in (line.rsplit(" ", 1) for line in _plain(text))}
+    labels = 'worker="main",outcome="ok"'
+    assert values[f'edgesim_invocation_seconds_bucket{{{labels},le="+Inf"}}'] == 3
+    assert values[f"edgesim_invocation_seconds_count{{{labels}}}"] == 3
+    assert 0 < values[f"edgesim_invocation_seconds_sum{{{labels}}}"] < 30
+    assert values["process_resident_memory_bytes"] > 10_000_000
+    assert values["edgesim_child_processes"] >= 1
+    assert values["edgesim_child_resident_memory_bytes"] > 1_000_000
+
+
+@pytest.mark.parametrize("seconds", ["-1", "soon", "inf"])
+def test_wrong_seconds_are_refused(seconds):
+    """A drain of no sensible length is a usage error: exit 2."""
+    with pytest.raises(SystemExit) as ended:
+        main(["serve", f"--drain-seconds={seconds}"])
+    assert ended.value.code == 2
+
+
+def _plain(text: str) -> list[str]:
+    return [line for line in text.splitlines() if not line.startswith("#")]
+
+
+def _in_flight(running: Dev) -> bool:
+    """Whether the warm isolate of the POST has it: the GET beside it was answered."""
+    return running.request("/", method="GET")[0] == 200
+
+
+def _refuses(running: Dev) -> bool:
+    host, _, port = running.url.removeprefix("http://").partition(":")
+    try:
+        socket.create_connection((host, int(port)), 5).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def _status(port: int, path: str) -> int:
+    """The status, 0 if nobody listens."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except (OSError, http.client.HTTPException):
+        return 0
+
+
+def _closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,67 @@
+"""A node under load while one of its servers is killed, frozen or restarted."""
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.nodes.world import Load, Servers, end, node, send, servers, start, write_project
+from tests.processes import Dev
+
+pytestmark = [pytest.mark.nats_server, pytest.mark.s3_server, pytest.mark.clickhouse_server]
+
+BEFORE = 20
+DURING = int(os.environ.get("OUTAGE", "120"))
+"""Acknowledged requests: some windows' worth while the server is away; `make drills` has more."""
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """The servers, for all of the faults one after the other."""
+    with servers(tmp_path_factory.mktemp("servers")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def running(shared: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
+    """One node, which has to live through all of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGESIM_S3_ACCESS_KEY", shared.s3.server.access_key)
+        patch.setenv("EDGESIM_S3_SECRET_KEY", shared.s3.server.secret_key)
+        folder = tmp_path_factory.mktemp("node")
+        with node(write_project(folder / "project"), folder / "state", shared) as started:
+            yield started
+            assert started.stop() == 0
+    assert not [line for line in started.log if "internal error" in line or "Traceback" in line]
+
+
+@pytest.mark.parametrize("fault", ["killed", "frozen", "restarted"])
+@pytest.mark.parametrize("name", ["nats", "s3", "clickhouse"])
+def test_a_server_is_away(name: str, fault: str, running: Dev, shared: Servers) -> None:
+    """Requests are acknowledged all the while; afterwards everything arrives by itself."""
+    server = getattr(shared, name)
+    acknowledged: set[str] = set()
+    load = Load(acknowledged)
+    load.start(running.url)
+    load.wait_for(BEFORE)
+    match fault:
+        case "killed":
+            server.kill()
+        case "frozen":
+            send(server, signal.SIGSTOP)
+        case "restarted":
+            end(server)
+    try:
+        load.wait_for(DURING)
+    finally:
+        if fault == "frozen":
+            send(server, signal.SIGCONT)
+        else:
+            start(server)
+    load.wait_for(BEFORE)
+    load.stop()
+    running.drain()
+    shared.wait_for(acknowledged)
+    assert load.failed == 0
+    assert running.process.poll() is None

@@ -1,0 +1,312 @@
+"""Nodes of ``edgesim serve`` on real servers, and a load that remembers what was acknowledged."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+import urllib.request
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import pytest
+
+from tests.processes import Dev, dev
+from tests.servers_clickhouse import CONFIG
+from tests.servers_nats import NatsServer, nats_server
+from tests.servers_s3 import Seaweed, seaweedfs_process
+
+ACCOUNT = """
+workers = ["main", "insert"]
+[pipelines.events]
+bucket = "events"
+max_seconds = 1
+[[r2.events.notifications]]
+queue = "ingest"
+[clickhouse]
+schema = "schema.sql"
+"""
+SCHEMA = "CREATE TABLE IF NOT EXISTS seen (id String) ENGINE = MergeTree() ORDER BY id"
+MAIN = """
+from workers import Response, WorkerEntrypoint
+
+
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        await self.env.PIPELINE.send(await request.json())
+        return Response("acknowledged")
+"""
+INSERT = """
+from workers import WorkerEntrypoint
+
+URL = "http://clickhouse/?query=INSERT+INTO+seen+FORMAT+JSONEachRow"
+
+
+class Default(WorkerEntrypoint):
+    async def queue(self, batch, env=None, ctx=None):
+        for message in batch.messages:
+            found = await self.env.EVENTS.get(message.body["object"]["key"])
+            headers = {"content-encoding": "gzip"}
+            answer = await self.env.CLICKHOUSE.fetch(
+                URL, method="POST", headers=headers, body=found.body
+            )
+            if answer.ok:
+                message.ack()
+            else:
+                message.retry(delaySeconds=0.5)
+"""
+SETTINGS: dict[str, dict[str, Any]] = {
+    "main": {"pipelines": [{"binding": "PIPELINE", "stream": "events"}]},
+    "insert": {
+        "r2_buckets": [{"binding": "EVENTS", "bucket_name": "events"}],
+        "services": [{"binding": "CLICKHOUSE", "service": "clickhouse"}],
+        "queues": {
+            "consumers": [{"queue": "ingest", "max_batch_timeout": 0, "max_retries": 100}],
+        },
+    },
+}
+PAUSE_SECONDS = 0.02
+"""Between requests of one client: the load is there to be interrupted, not to be a benchmark."""
+
+
+def write_project(folder: Path) -> Path:
+    """A Worker that answers 200 once PIPELINE.send has returned, and one that inserts objects."""
+    folder.mkdir(parents=True)
+    (folder / "edgesim.toml").write_text(ACCOUNT)
+    (folder / "schema.sql").write_text(SCHEMA)
+    for name, source in (("main", MAIN), ("insert", INSERT)):
+        worker = folder / name
+        worker.mkdir()
+        (worker / f"{name}.py").write_text(source)
+        settings = {
+            "name": name,
+            "main": f"{name}.py",
+            "compatibility_date": "2026-10-01",
+            "compatibility_flags": ["python_workers"],
+        }
+        (worker / "wrangler.jsonc").write_text(json.dumps(settings | SETTINGS[name]))
+    return folder
+
+
+class ClickHouse:
+    """A server that is killed, frozen and started again on the same data."""
+
+    def __init__(self, folder: Path) -> None:
+        self.http, tcp = _free_port(), _free_port()
+        self._config = folder / "config.xml"
+        self._config.write_text(CONFIG.format(http=self.http, tcp=tcp, folder=folder))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Run it; ``wait`` waits until it answers.  Skips without one, fails in CI."""
+        if shutil.which("clickhouse-server") is None:
+            reason = "no clickhouse-server on PATH (Debian: apt-get install clickhouse-server)"
+            if os.environ.get("CI") == "true":
+                pytest.fail(reason)
+            pytest.skip(reason)
+        self._process = subprocess.Popen(
+            ["clickhouse-server", f"--config-file={self._config}"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def wait(self) -> None:
+        until(self._answers)
+
+    def kill(self) -> None:
+        """SIGKILL, and gone."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def ask(self, query: str) -> str:
+        """The answer to a query, asked of the server itself."""
+        url = f"http://127.0.0.1:{self.http}/?query={quote(query)}"
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            return str(answer.read().decode())
+
+    def _answers(self) -> bool:
+        with suppress(OSError):
+            return self.ask("SELECT 1") == "1\n"
+        return False
+
+
+def start(server: NatsServer | Seaweed | ClickHouse) -> None:
+    """Run it on the data it has, and wait until it serves."""
+    server.start()
+    if not isinstance(server, Seaweed):
+        server.wait()
+
+
+def end(server: NatsServer | Seaweed | ClickHouse) -> None:
+    """Ask it to end, as an operator does, and wait until it has."""
+    send(server, signal.SIGTERM)
+    assert server._process is not None
+    server._process.wait(60)
+
+
+def send(server: NatsServer | Seaweed | ClickHouse, number: int) -> None:
+    """Send its process a signal."""
+    assert server._process is not None
+    server._process.send_signal(number)
+
+
+class Servers:
+    """The three that nodes share, and what is in the table in the end."""
+
+    def __init__(self, nats: NatsServer, s3: Seaweed, clickhouse: ClickHouse) -> None:
+        self.nats = nats
+        self.s3 = s3
+        self.clickhouse = clickhouse
+        place = uuid.uuid4().hex[:8]
+        self.arguments = (
+            *("--r2", f"s3://{s3.server.address}?secure=false&region=us-east-1&timeout=2"),
+            *("--queues", f"nats://{nats.address}/{place}?ack_wait=2"),
+            *("--clickhouse", f"clickhouse+http://127.0.0.1:{clickhouse.http}"),
+        )
+
+    def rows(self) -> Counter[str]:
+        """How often each id is in the table."""
+        return Counter(self.clickhouse.ask("SELECT id FROM seen").split())
+
+    def wait_for(self, ids: set[str]) -> Counter[str]:
+        """The rows, once all of the ids are among them."""
+        missing = ids
+
+        def all_there() -> bool:
+            nonlocal missing
+            with suppress(OSError):  # no table yet
+                missing = ids - self.rows().keys()
+            return not missing
+
+        try:
+            until(all_there, 40, pause=0.2)
+        except AssertionError as error:
+            raise AssertionError(f"{len(missing)} of {len(ids)} acknowledged are lost") from error
+        return self.rows()
+
+
+@contextmanager
+def servers(folder: Path) -> Iterator[Servers]:
+    """All three, running; without one of the programs skip, or fail where CI=true."""
+    for name in ("nats", "s3", "clickhouse"):
+        (folder / name).mkdir(parents=True)
+    clickhouse = ClickHouse(folder / "clickhouse")
+    with nats_server(folder / "nats") as nats, seaweedfs_process(folder / "s3") as s3:
+        try:
+            clickhouse.start()
+            clickhouse.wait()
+            yield Servers(nats, s3, clickhouse)
+        finally:
+            clickhouse.kill()
+
+
+class Load:
+    """Clients of one node, each with one request after the other, until told to stop."""
+
+    CLIENTS = 2
+
+    def __init__(self, acknowledged: set[str]) -> None:
+        self.acknowledged = acknowledged
+        self.count = 0
+        self.failed = 0
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def start(self, url: str) -> None:
+        """Send to that node."""
+        self._stop.clear()
+        self._threads = [
+            threading.Thread(target=self._send, args=(urlsplit(url).netloc,), daemon=True)
+            for _ in range(self.CLIENTS)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Until the last request has its answer."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(60)
+            assert not thread.is_alive(), "a request hangs"
+
+    def wait_for(self, more: int) -> None:
+        """Until so many more requests were acknowledged."""
+        enough = self.count + more
+        until(lambda: self.count >= enough, 30 + more / 10)
+
+    def _send(self, host: str) -> None:
+        while not self._stop.wait(PAUSE_SECONDS):
+            ids = [uuid.uuid4().hex for _ in range(5)]
+            try:
+                status = _post(host, [{"id": each} for each in ids])
+            except (OSError, http.client.HTTPException):
+                self.failed += 1
+                continue
+            if status == 200:
+                self.acknowledged.update(ids)
+                self.count += 1
+            else:
+                self.failed += 1
+
+
+def _post(host: str, records: list[dict[str, str]]) -> int:
+    connection = http.client.HTTPConnection(host, timeout=30)
+    try:
+        connection.request("POST", "/", json.dumps(records))
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status
+    finally:
+        connection.close()
+
+
+def node(project: Path, state: Path, shared: Servers, *arguments: object) -> Any:
+    """A node of its own state."""
+    return dev(project, state, *shared.arguments, *arguments, command="serve")
+
+
+def kill_with_records(running: Dev, state: Path) -> set[str]:
+    """SIGKILL at a moment when the log holds records that are in no object; their ids."""
+    found: set[str] = set()
+
+    def holds_records() -> bool:
+        running.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, running.process.pid, os.WSTOPPED | os.WNOWAIT)
+        logs = (state / "pipelines" / "events").glob("*.wal")
+        found.update(*(re.findall(r'"id":"(\w+)"', each.read_text("latin-1")) for each in logs))
+        if not found:
+            running.process.send_signal(signal.SIGCONT)
+        return bool(found)
+
+    until(holds_records)
+    running.process.kill()
+    running.process.wait(10)
+    return found
+
+
+def until(holds: Callable[[], bool], seconds: float = 30, pause: float = 0.02) -> None:
+    """Wait until it holds; other processes set no event of ours."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(pause)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
