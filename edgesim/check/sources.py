@@ -95,6 +95,7 @@ def top_level(tree: ast.Module) -> Iterator[ast.AST]:
         node = waiting.pop(0)
         yield node
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            waiting += [*node.decorator_list, *node.args.defaults, *node.args.kw_defaults]  # type: ignore[list-item]
+            defaults = [each for each in node.args.kw_defaults if each is not None]
+            waiting += [*node.decorator_list, *node.args.defaults, *defaults]
         elif not isinstance(node, ast.Lambda):
-            waiting += [each for each in ast.iter_child_nodes(node) if each is not None]
+            waiting += ast.iter_child_nodes(node)

@@ -313,7 +313,7 @@ CF = """
 class Default(WorkerEntrypoint):
     async def fetch(self, request):
         cf = request.cf
-        return Response(json.dumps([cf["country"], cf["colo"], cf["asn"], cf.get("botScore")]))
+        return Response(json.dumps([cf.country, cf.colo, cf.asn, getattr(cf, "botScore", None)]))
 """
 
 

@@ -68,6 +68,8 @@ SOURCES = [
     (body("open('x')"), 5, "warning", "file", "memory of one isolate"),
     ("import random\nx = random.random()\n" + CLEAN, 2, "error", "global-scope", "randomness"),
     ("from uuid import uuid4 as u\nx = u()\n" + CLEAN, 2, "error", "global-scope", "uuid.uuid4"),
+    ("import time\n\ndef f(*, a, b=time.time()):\n    pass\n" + CLEAN, 3, "warning",
+     "global-scope", "moment"),
     ("import time\nx = time.time()\n" + CLEAN, 2, "warning", "global-scope", "moment"),
     ("import random\n\ndef f():\n    return random.choice('ab')\n\nx = f()\n" + CLEAN, 4, "error",
      "loading", "Disallowed operation"),
