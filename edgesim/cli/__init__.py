@@ -9,10 +9,18 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from edgesim.cli import cost, dev, queue, r2, replay, sql
+from edgesim.cli import cost, dev, doctor, queue, r2, replay, sql
 from edgesim.errors import EdgesimError, RunError, first_error
 
-COMMANDS = {"dev": dev, "replay": replay, "sql": sql, "r2": r2, "queue": queue, "cost": cost}
+COMMANDS = {
+    "dev": dev,
+    "replay": replay,
+    "sql": sql,
+    "r2": r2,
+    "queue": queue,
+    "cost": cost,
+    "doctor": doctor,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -32,9 +32,13 @@ def run(arguments: argparse.Namespace) -> int:
     logs.configure(verbose=not arguments.quiet)
     options = Options(arguments.host, arguments.port, not arguments.no_reload, arguments.record)
     server = DevServer(lambda: project_of(arguments), options, Environment.read())
-    anyio.run(server.run, _ready, backend_options={"use_uvloop": True})
+    anyio.run(server.run, _ready, _ready_clickhouse, backend_options={"use_uvloop": True})
     return 0
 
 
 def _ready(url: str) -> None:
     print(f"Ready on {url}", flush=True)
+
+
+def _ready_clickhouse(url: str) -> None:
+    print(f"ClickHouse on {url}", flush=True)
