@@ -52,6 +52,7 @@ pythons:
 
 bench: $(RUNTIME) $(TOOLS)
 	$(BIN)/python tests/bench/levels.py $(ARGS)
+	$(BIN)/python tests/bench/clickhouse.py
 	$(BIN)/python -m tests.bench.replay $(ARGS)
 	$(BIN)/python tests/bench/receiver.py
 	$(BIN)/python tests/bench/compression.py

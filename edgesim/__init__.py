@@ -4,6 +4,7 @@ The floors, top to bottom; imports point down only:
 
     cli                                   commands: parse, call, print
     dev, replay                           the HTTP server with reload; fixtures and expectations
+    operations, doctor                    what commands do; what is checked before a start
     simulator                             the one wiring place
     runtime                               Workers, their bindings, invocations, tail, queue delivery
     pipelines                             buffer, write-ahead log, roll

@@ -226,3 +226,15 @@ class WorkerSpec(msgspec.Struct, frozen=True):
     bindings: list[BindingSpec] = []
     limits: Limits = Limits()
     guard: Literal["kernel", "audit"] = "kernel"
+
+
+# --- Doctor -------------------------------------------------------------------------------------
+
+
+class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one check came to: of what, how it is, and what cures it where it is not well."""
+
+    check: str
+    status: Literal["ok", "warning", "problem"]
+    said: str
+    cure: str = ""

@@ -10,55 +10,94 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 CONFIG = """<yandex><logger><level>error</level><console>1</console></logger>
-<http_port>{http}</http_port><tcp_port>{tcp}</tcp_port><listen_host>127.0.0.1</listen_host>
+<http_port>{http}</http_port><tcp_port>{tcp}</tcp_port>{tls}<listen_host>127.0.0.1</listen_host>
 <path>{folder}/data/</path><tmp_path>{folder}/tmp/</tmp_path>
 <mark_cache_size>67108864</mark_cache_size><keep_alive_timeout>1</keep_alive_timeout>
 <users_config>{folder}/config.xml</users_config>
 <profiles><default/></profiles><quotas><default/></quotas>
-<users><default><password></password><networks><ip>127.0.0.1</ip></networks>
+<users><default><password>{password}</password><networks><ip>127.0.0.1</ip></networks>
 <profile>default</profile><quota>default</quota></default></users></yandex>"""
 READY_SECONDS = 30.0
 
 
-class PreparedServer(NamedTuple):
-    """A server that may be started, any number of times."""
-
-    command: str
-    http: int
-    tcp: int
+TLS = """<https_port>{https}</https_port><tcp_port_secure>{tcps}</tcp_port_secure>
+<openSSL><server><certificateFile>{folder}/cert.pem</certificateFile>
+<privateKeyFile>{folder}/key.pem</privateKeyFile><verificationMode>none</verificationMode>
+<loadDefaultCAFile>false</loadDefaultCAFile></server></openSSL>"""
 
 
-def prepared_server(folder: Path) -> PreparedServer:
-    """Configuration and data in ``folder``, free ports; skips without a server, fails in CI."""
-    if shutil.which("clickhouse-server") is None:
-        reason = "no clickhouse-server on PATH (Debian: apt-get install clickhouse-server)"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    http, tcp = _free_port(), _free_port()
-    config = folder / "config.xml"
-    config.write_text(CONFIG.format(http=http, tcp=tcp, folder=folder))
-    return PreparedServer(f"clickhouse-server --config-file={config}", http, tcp)
+class Server:
+    """A server that can be killed and started again on the same ports, with the same data."""
+
+    def __init__(self, folder: Path, password: str = "", *, tls: bool = False) -> None:
+        self.http, self.tcp = free_port(), free_port()
+        self.https, self.tcps = free_port(), free_port()
+        self.config = folder / "config.xml"
+        secure = TLS.format(https=self.https, tcps=self.tcps, folder=folder) if tls else ""
+        if tls:
+            self._certify(folder)
+        self.config.write_text(
+            CONFIG.format(
+                http=self.http, tcp=self.tcp, folder=folder, password=password, tls=secure
+            )
+        )
+        self.command = f"clickhouse-server --config-file={self.config}"
+
+    def start(self) -> None:
+        """Until it answers."""
+        self.process = subprocess.Popen(
+            shlex.split(self.command), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        _wait_ready(self.process, self.http)
+
+    def kill(self) -> None:
+        """Kill -9."""
+        self.process.kill()
+        self.process.wait()
+
+    def _certify(self, folder: Path) -> None:
+        subprocess.run(
+            [
+                *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"),
+                *("-keyout", folder / "key.pem", "-out", folder / "cert.pem"),
+                *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
+            ],
+            check=True,
+            capture_output=True,
+        )
+
+
+def prepared_server(folder: Path, password: str = "", *, tls: bool = False) -> Server:
+    """A server that may be started, any number of times; skips without one, fails in CI."""
+    for command in ("clickhouse-server", *(["openssl"] if tls else [])):
+        if shutil.which(command) is None:
+            reason = f"no {command} on PATH (Debian: apt-get install {command})"
+            if os.environ.get("CI") == "true":
+                pytest.fail(reason)
+            pytest.skip(reason)
+    return Server(folder, password, tls=tls)
+
+
+@contextmanager
+def running_server(folder: Path, password: str = "", *, tls: bool = False) -> Iterator[Server]:
+    """A running server."""
+    server = prepared_server(folder, password, tls=tls)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
 
 
 @contextmanager
 def clickhouse_server(folder: Path) -> Iterator[tuple[int, int]]:
-    """(HTTP port, native port) of a running server."""
-    server = prepared_server(folder)
-    process = subprocess.Popen(
-        shlex.split(server.command), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        _wait_ready(process, server.http)
+    """(HTTP port, native port) of a running server; skips without one, fails in CI."""
+    with running_server(folder) as server:
         yield server.http, server.tcp
-    finally:
-        process.kill()
-        process.wait()
 
 
 def _wait_ready(process: subprocess.Popen[bytes], port: int) -> None:
@@ -73,7 +112,7 @@ def _wait_ready(process: subprocess.Popen[bytes], port: int) -> None:
             time.sleep(0.05)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from edgesim.cli import check, cost, dev, export, init, queue, r2, replay, serve, sql
+from edgesim.cli import check, cost, dev, doctor, export, init, queue, r2, replay, serve, sql
 from edgesim.errors import EdgesimError, RunError, first_error
 
 COMMANDS = {
@@ -23,6 +23,7 @@ COMMANDS = {
     "r2": r2,
     "queue": queue,
     "cost": cost,
+    "doctor": doctor,
 }
 
 

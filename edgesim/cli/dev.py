@@ -30,10 +30,16 @@ def run(arguments: argparse.Namespace) -> int:
     logs.configure(verbose=not arguments.quiet)
     options = Options(arguments.host, arguments.port, not arguments.no_reload, arguments.record)
     server = Server(lambda: project_of(arguments), options, Environment.read())
-    anyio.run(server.run, say_ready, backend_options={"use_uvloop": True})
+    ready = (say_ready, say_ready_clickhouse)
+    anyio.run(server.run, *ready, backend_options={"use_uvloop": True})
     return 0
 
 
 def say_ready(url: str) -> None:
     """The line that scripts wait for."""
     print(f"Ready on {url}", flush=True)
+
+
+def say_ready_clickhouse(url: str) -> None:
+    """Where ordinary ClickHouse clients are answered, if the project says so."""
+    print(f"ClickHouse on {url}", flush=True)

@@ -9,7 +9,7 @@ import anyio
 
 from edgesim.cli import logs
 from edgesim.cli.arguments import add_address, add_isolation, add_project, project_of
-from edgesim.cli.dev import say_ready
+from edgesim.cli.dev import say_ready, say_ready_clickhouse
 
 DRAIN_SECONDS = 30.0
 
@@ -49,7 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
         notice_seconds=arguments.notice_seconds,
     )
     server = Server(lambda: project_of(arguments, level="warm"), options, Environment.read())
-    anyio.run(server.run, say_ready, backend_options={"use_uvloop": True})
+    ready = (say_ready, say_ready_clickhouse)
+    anyio.run(server.run, *ready, backend_options={"use_uvloop": True})
     return 0
 
 

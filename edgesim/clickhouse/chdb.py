@@ -14,6 +14,7 @@ import anyio
 import structlog
 
 from edgesim import foreign
+from edgesim.clickhouse import statements
 from edgesim.clickhouse.driver import Answer, ClickHouseDriver, Statement
 from edgesim.clickhouse.wire import (
     CHUNK_BYTES,
@@ -35,10 +36,18 @@ DETERMINISTIC = True  # it is asked with the world stopped where time is virtual
 CLOSE_SECONDS = 20.0
 log = structlog.get_logger()
 _ENDED = "the embedded ClickHouse engine ended during a statement; the next one starts it anew"
+_READING = {"SELECT", "SHOW", "DESCRIBE", "DESC", "EXISTS", "EXPLAIN"}
 _MISSING = (
     "the embedded ClickHouse engine is not installed: pip install 'edgesim[chdb]', "
     "or name a server with --clickhouse URL"
 )
+
+
+class _EndedError(RunError):
+    """The engine let go of a statement."""
+
+    def __init__(self) -> None:
+        super().__init__(_ENDED)
 
 
 class ChdbClickHouse:
@@ -51,6 +60,15 @@ class ChdbClickHouse:
         self._starting = anyio.Lock()
 
     async def execute(self, statement: Statement) -> Answer:
+        """Where the engine ends under a statement that only reads, the next engine is asked."""
+        try:
+            return await self._ask(statement)
+        except _EndedError:
+            if statements.kind(statement.sql) not in _READING or statement.data != b"":
+                raise
+            return await self._ask(statement)
+
+    async def _ask(self, statement: Statement) -> Answer:
         """One socket for each statement: the engine sets the pace of the data, both ways."""
         channel = await self._open_channel()
         try:
@@ -193,14 +211,14 @@ async def _to(channel: Channel, frame: Frame) -> None:
     try:
         await channel.send(frame)
     except GONE as error:
-        raise RunError(_ENDED) from error
+        raise _EndedError from error
 
 
 async def _receive(channel: Channel) -> Frame:
     try:
         frame = await channel.receive()
     except GONE as error:
-        raise RunError(_ENDED) from error
+        raise _EndedError from error
     if isinstance(frame, Failed):
         raise ClickHouseError(frame.code, frame.message)
     return frame

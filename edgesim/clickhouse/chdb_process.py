@@ -20,6 +20,7 @@ import socket
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -141,8 +142,10 @@ def _serve(path: Path, channel: socket.socket) -> None:
             for frame in _answer(path, run, data):
                 writer.write(encode(frame))
             writer.flush()
-        except (EOFError, OSError):
+        except (EOFError, BrokenPipeError, ConnectionResetError):
             return  # whoever asked has gone away, and an insert of theirs was given up
+        except OSError:
+            traceback.print_exc()  # the platform hears of a lost statement, the log of the cause
 
 
 def _answer(path: Path, run: Run, data: Iterator[bytes]) -> Iterator[Frame]:

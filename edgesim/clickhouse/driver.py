@@ -12,6 +12,7 @@ from edgesim.model import Body
 DRIVERS = {
     "chdb": "edgesim.clickhouse.chdb:open_clickhouse",
     "clickhouse": "edgesim.clickhouse.native:open_clickhouse",
+    "clickhouses": "edgesim.clickhouse.native:open_clickhouse",
     "clickhouse+http": "edgesim.clickhouse.http:open_clickhouse",
     "clickhouse+https": "edgesim.clickhouse.http:open_clickhouse",
 }

@@ -13,14 +13,16 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from edgesim.clickhouse.exceptions import NOT_IMPLEMENTED
 from edgesim.errors import ClickHouseError
 
 UNKNOWN_FORMAT = 73
 QUOTE_64BIT = "output_format_json_quote_64bit_integers"
 Columns = Sequence[tuple[str, str]]
-Rows = Sequence[Sequence[Any]]
-Writer = Callable[[Rows, Columns], bytes]
+Row = Sequence[Any]
+Rows = Sequence[Row]
 _Field = Callable[[Any], str]
 
 _WRAPPER = re.compile(r"(?:Nullable|LowCardinality)\((.*)\)", re.DOTALL)
@@ -34,42 +36,74 @@ _ESCAPES = {
 }
 
 
-def writer(name: str, settings: Mapping[str, str]) -> Writer:
-    """The function that writes the format; ClickHouseError for one that is not here."""
-    found = _FORMATS.get(name.lower())
-    if found is None:
+class Layout(msgspec.Struct, frozen=True):
+    """A format: what stands before, in, between and after the rows."""
+
+    row: Callable[[Columns, bool], Callable[[Row], str]]
+    head: Callable[[Columns], str] = lambda _: ""
+    between: str = ""
+    foot: Callable[[int], str] = lambda _: ""
+
+
+class Writer:
+    """Writes one answer, block by block."""
+
+    def __init__(self, layout: Layout, columns: Columns, large_quoted: bool) -> None:
+        self._layout = layout
+        self._row = layout.row(columns, large_quoted)
+        self._rows = 0
+        self.head = _encoded(layout.head(columns))
+
+    def write(self, rows: Rows) -> bytes:
+        """The next rows."""
+        before = self._layout.between if self._rows and rows else ""
+        self._rows += len(rows)
+        return _encoded(before + self._layout.between.join(map(self._row, rows)))
+
+    def foot(self) -> bytes:
+        """What comes after the last row."""
+        return _encoded(self._layout.foot(self._rows))
+
+
+def writer(name: str, settings: Mapping[str, str]) -> Callable[[Columns], Writer]:
+    """How to write the format; ClickHouseError for one that is not here."""
+    layout = _FORMATS.get(name.lower())
+    if layout is None:
         known = "JSON, JSONCompact, JSONEachRow, TabSeparated(WithNames), CSV(WithNames)"
         raise ClickHouseError(
             UNKNOWN_FORMAT, f"Unknown format {name} over the native protocol; known: {known}"
         )
     large_quoted = settings.get(QUOTE_64BIT, "0").lower() in {"1", "true"}
-    return lambda rows, columns: found(rows, columns, large_quoted).encode(
-        "utf-8", "surrogateescape"
-    )
+    return lambda columns: Writer(layout, columns, large_quoted)
 
 
-def _json_each_row(rows: Rows, columns: Columns, large_quoted: bool) -> str:
-    return "".join(f"{row}\n" for row in _objects(rows, columns, large_quoted))
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
 
 
-def _json(rows: Rows, columns: Columns, large_quoted: bool) -> str:
-    return _document(_objects(rows, columns, large_quoted), columns)
+def _json_line(columns: Columns, large_quoted: bool) -> Callable[[Row], str]:
+    written = _json_object(columns, large_quoted)
+    return lambda row: f"{written(row)}\n"
 
 
-def _json_compact(rows: Rows, columns: Columns, large_quoted: bool) -> str:
-    fields = [_json_field(kind, large_quoted) for _, kind in columns]
-    return _document([f"[{','.join(_written(fields, row))}]" for row in rows], columns)
-
-
-def _objects(rows: Rows, columns: Columns, large_quoted: bool) -> list[str]:
+def _json_object(columns: Columns, large_quoted: bool) -> Callable[[Row], str]:
     fields = [_json_field(kind, large_quoted) for _, kind in columns]
     names = [f"{_json_text(name)}:" for name, _ in columns]
-    return ["{" + ",".join(map(str.__add__, names, _written(fields, row))) + "}" for row in rows]
+    return lambda row: "{" + ",".join(map(str.__add__, names, _written(fields, row))) + "}"
 
 
-def _document(data: list[str], columns: Columns) -> str:
+def _json_array(columns: Columns, large_quoted: bool) -> Callable[[Row], str]:
+    fields = [_json_field(kind, large_quoted) for _, kind in columns]
+    return lambda row: f"[{','.join(_written(fields, row))}]"
+
+
+def _json_head(columns: Columns) -> str:
     meta = json.dumps([{"name": name, "type": kind} for name, kind in columns], ensure_ascii=False)
-    return f'{{"meta":{meta},"data":[{",".join(data)}],"rows":{len(data)}}}\n'
+    return f'{{"meta":{meta},"data":['
+
+
+def _json_foot(rows: int) -> str:
+    return f'],"rows":{rows}}}\n'
 
 
 def _json_field(kind: str, large_quoted: bool) -> _Field:
@@ -93,14 +127,13 @@ def _json_text(text: str) -> str:
     )
 
 
-def _tab_separated(rows: Rows, columns: Columns, _: bool) -> str:
+def _tab_row(columns: Columns, _: bool) -> Callable[[Row], str]:
     fields = [_tab_field(kind) for _, kind in columns]
-    return "".join("\t".join(_written(fields, row)) + "\n" for row in rows)
+    return lambda row: "\t".join(_written(fields, row)) + "\n"
 
 
-def _tab_with_names(rows: Rows, columns: Columns, _: bool) -> str:
-    names = "\t".join(name.translate(_ESCAPES) for name, _ in columns)
-    return f"{names}\n{_tab_separated(rows, columns, _)}"
+def _tab_names(columns: Columns) -> str:
+    return "\t".join(name.translate(_ESCAPES) for name, _ in columns) + "\n"
 
 
 def _tab_field(kind: str) -> _Field:
@@ -110,14 +143,13 @@ def _tab_field(kind: str) -> _Field:
     return _or_null("\\N", lambda value: plain(value).translate(_ESCAPES))
 
 
-def _csv(rows: Rows, columns: Columns, _: bool) -> str:
+def _csv_row(columns: Columns, _: bool) -> Callable[[Row], str]:
     fields = [_csv_field(kind) for _, kind in columns]
-    return "".join(",".join(_written(fields, row)) + "\n" for row in rows)
+    return lambda row: ",".join(_written(fields, row)) + "\n"
 
 
-def _csv_with_names(rows: Rows, columns: Columns, _: bool) -> str:
-    names = ",".join(_csv_text(name) for name, _ in columns)
-    return f"{names}\n{_csv(rows, columns, _)}"
+def _csv_names(columns: Columns) -> str:
+    return ",".join(_csv_text(name) for name, _ in columns) + "\n"
 
 
 def _csv_field(kind: str) -> _Field:
@@ -200,14 +232,14 @@ def _written(fields: Sequence[_Field], row: Sequence[Any]) -> list[str]:
     return [field(value) for field, value in zip(fields, row, strict=True)]
 
 
-_FORMATS: dict[str, Callable[[Rows, Columns, bool], str]] = {
-    "json": _json,
-    "jsoncompact": _json_compact,
-    "jsoneachrow": _json_each_row,
-    "tabseparated": _tab_separated,
-    "tsv": _tab_separated,
-    "tabseparatedwithnames": _tab_with_names,
-    "tsvwithnames": _tab_with_names,
-    "csv": _csv,
-    "csvwithnames": _csv_with_names,
+_FORMATS = {
+    "json": Layout(_json_object, _json_head, ",", _json_foot),
+    "jsoncompact": Layout(_json_array, _json_head, ",", _json_foot),
+    "jsoneachrow": Layout(_json_line),
+    "tabseparated": Layout(_tab_row),
+    "tsv": Layout(_tab_row),
+    "tabseparatedwithnames": Layout(_tab_row, _tab_names),
+    "tsvwithnames": Layout(_tab_row, _tab_names),
+    "csv": Layout(_csv_row),
+    "csvwithnames": Layout(_csv_row, _csv_names),
 }

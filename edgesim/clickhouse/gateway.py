@@ -13,7 +13,7 @@ import anyio
 import msgspec
 
 from edgesim.clickhouse import statements
-from edgesim.clickhouse.compression import gunzip
+from edgesim.clickhouse.compression import gunzip, gzip
 from edgesim.clickhouse.driver import ClickHouseDriver, Statement
 from edgesim.clickhouse.exceptions import NOT_IMPLEMENTED, http_status
 from edgesim.errors import ClickHouseError, RunError
@@ -26,7 +26,7 @@ MAX_QUERY_BYTES = 262_144
 _OWN = {
     *("query", "database", "default_format", "user", "password", "query_id", "session_id"),
     *("compress", "decompress", "quota_key", "session_timeout", "session_check", "role"),
-    *("buffer_size", "wait_end_of_query"),
+    *("buffer_size", "wait_end_of_query", "client_protocol_version", "enable_http_compression"),
 }
 _CONTENT_TYPES = {
     "JSON": "application/json; charset=UTF-8",
@@ -62,7 +62,8 @@ class Gateway:
             return HttpResponse(404, [("content-type", _TEXT)], problem.encode())
         try:
             await self._apply_schema()
-            return await self._run(await _statement(request, parameters), parameters)
+            statement = await _statement(request, parameters)
+            return await self._run(statement, request, parameters)
         except ClickHouseError as error:
             return _error(error)
         except RunError as error:
@@ -86,16 +87,23 @@ class Gateway:
                     ) from error
             self._schema_applied = True
 
-    async def _run(self, statement: Statement, parameters: dict[str, str]) -> HttpResponse:
+    async def _run(
+        self, statement: Statement, request: HttpRequest, parameters: dict[str, str]
+    ) -> HttpResponse:
         answer = await self._driver.execute(statement)
         headers: Headers = [
             ("content-type", _CONTENT_TYPES.get(answer.format, _TEXT)),
             ("x-clickhouse-format", answer.format),
         ]
+        if "query_id" in parameters:
+            headers.append(("x-clickhouse-query-id", parameters["query_id"]))
         if answer.written_rows is not None:
             summary = msgspec.json.encode({"written_rows": str(answer.written_rows)}).decode()
             headers.append(("x-clickhouse-summary", summary))
         body = Stream(answer.body)
+        if _wants_gzip(request, parameters):
+            headers.append(("content-encoding", "gzip"))
+            body = Stream(_packed(answer.body))
         if parameters.get("wait_end_of_query", "0") != "0":
             return HttpResponse(200, headers, await read_all(body))
         return HttpResponse(200, headers, body)
@@ -152,6 +160,23 @@ async def _read_sql(statement: Statement) -> statements.Insert | None:
         )
     statement.sql, statement.data = statements.single(_utf8(head)), b""
     return None
+
+
+def _wants_gzip(request: HttpRequest, parameters: dict[str, str]) -> bool:
+    """As the real interface: only where the client both can read it and asks for it."""
+    if parameters.get("enable_http_compression", "0") not in {"1", "true"}:
+        return False
+    accepted = (request.header("accept-encoding") or "").replace(" ", "").split(",")
+    return any(each.partition(";")[0] == "gzip" for each in accepted)
+
+
+async def _packed(plain: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Gzip of an answer; whoever lets go of it lets go of the answer."""
+    try:
+        async for chunk in gzip(plain):
+            yield chunk
+    finally:
+        await Stream(plain).aclose()
 
 
 def _encoding(request: HttpRequest) -> str | None:

@@ -11,35 +11,41 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from urllib.parse import urlsplit
 
 import aiohttp
 
-from edgesim.clickhouse import statements
+from edgesim.clickhouse import address, statements
 from edgesim.clickhouse.compression import gzip
 from edgesim.clickhouse.driver import Answer, ClickHouseDriver, Statement
 from edgesim.clickhouse.exceptions import from_text
 from edgesim.errors import EdgesimError, RunError
 from edgesim.model import iterate
-from edgesim.urls import redact
 
 DETERMINISTIC = False
-CONNECT_SECONDS = 10.0
+SILENCE_SECONDS = 300.0
+"""As long as a statement may take: the server holds its answer until it has all of it."""
+ONE_BLOCK = {"min_insert_block_size_rows": "0", "min_insert_block_size_bytes": str(1 << 30)}
+"""The server collects the blocks of an insert and writes them as one, all or nothing, to 1 GiB."""
 
 
 class HttpClickHouse:
     """A server's HTTP interface; always POST, since GET is read-only there."""
 
     def __init__(self, url: str, user: str | None, password: str | None) -> None:
-        parts = urlsplit(url.partition("+")[2])
-        self._shown = redact(url)
-        self._base = f"{parts.scheme}://{parts.hostname}:{parts.port or 8123}/"
-        self._database = parts.path.strip("/") or None
-        name = user or parts.username
-        secret = password if password is not None else parts.password
-        self._auth = {"X-ClickHouse-User": name} if name else {}
-        if secret is not None:
-            self._auth["X-ClickHouse-Key"] = secret
+        where = address.read(url)
+        self._shown = where.shown
+        scheme = "https" if where.secure else "http"
+        host = f"[{where.host}]" if ":" in where.host else where.host
+        self._base = f"{scheme}://{host}:{where.port}/"
+        self._database = where.database or None
+        self._tls = where.tls()
+        self._silence = where.timeout or SILENCE_SECONDS
+        self._auth = {}
+        if user or password is not None:
+            self._auth = {
+                "X-ClickHouse-User": user or "default",
+                "X-ClickHouse-Key": password or "",
+            }
         self._session: aiohttp.ClientSession | None = None
 
     async def execute(self, statement: Statement) -> Answer:
@@ -54,7 +60,8 @@ class HttpClickHouse:
         if database:
             parameters["database"] = database
         if statements.as_insert(statement.sql) is not None:
-            response = await self._insert(parameters | {"query": statement.sql}, statement)
+            parameters = ONE_BLOCK | parameters | {"query": statement.sql}
+            response = await self._insert(parameters, statement)
         else:
             response = await self._post(parameters, self._auth, statement.sql.encode())
         if response.status != 200:
@@ -80,16 +87,19 @@ class HttpClickHouse:
         self, parameters: dict[str, str], headers: dict[str, str], data: object
     ) -> aiohttp.ClientResponse:
         if self._session is None:
-            timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
-            self._session = aiohttp.ClientSession(
-                timeout=timeout, connector=aiohttp.TCPConnector(force_close=True)
+            timeout = aiohttp.ClientTimeout(
+                total=None, sock_connect=address.CONNECT_SECONDS, sock_read=self._silence
             )
+            connector = aiohttp.TCPConnector(force_close=True, ssl=self._tls or True)
+            self._session = aiohttp.ClientSession(timeout=timeout, connector=connector)
         try:
             return await self._session.post(
                 self._base, params=parameters, headers=headers, data=data
             )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise RunError(f"ClickHouse at {self._shown} is out of reach: {error}") from error
+            raise RunError(
+                f"ClickHouse at {self._shown} is out of reach: {_said(error)}"
+            ) from error
 
     async def _failure(self, response: aiohttp.ClientResponse) -> EdgesimError:
         async with response:
@@ -148,6 +158,10 @@ class _Rows:
     async def aclose(self) -> None:
         """Let go of the rest."""
         self._response.close()
+
+
+def _said(error: Exception) -> str:
+    return str(error) or "it does not answer"
 
 
 def _written_rows(response: aiohttp.ClientResponse) -> int | None:

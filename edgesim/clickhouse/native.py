@@ -1,107 +1,379 @@
 """``clickhouse://host:9000/db``: a real server by its native protocol, through clickhouse-driver.
 
-The client is synchronous and not safe to share, so each statement has a client and a thread of its
-own.  Inserts of rows as text are refused here, with the cure: over HTTP (clickhouse+http://) the
-server parses them itself, several times faster than Python could.
+The client is synchronous and not safe to share, so each statement has a thread and, while it runs,
+a client of its own.  Clients are kept for the next statement and pinged before they get it, so a
+restart of the server shows as nothing but a new connection.
+
+Rows of JSONEachRow are decoded here and sent as columns, block by block; every other format, VALUES
+and input() need the server's own parser, which the native protocol does not offer: they are refused
+with the cure.  Settings that the server has not are refused too: the protocol's old form loses
+them, and a lost insert_deduplication_token is a double insert.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
-from urllib.parse import urlsplit
+import logging
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeVar
 
 import anyio
 from anyio.to_thread import run_sync  # noqa: TID251 (a blocking client, not deterministic)
 from clickhouse_driver import Client
-from clickhouse_driver.errors import Error, ServerException
+from clickhouse_driver.block import ColumnOrientedBlock
+from clickhouse_driver.errors import Error, ServerException, TypeMismatchError
 from clickhouse_driver.settings.available import settings as known_settings
 
-from edgesim.clickhouse import formats, statements
+from edgesim.clickhouse import address, formats, statements
+from edgesim.clickhouse.compression import Gunzip
 from edgesim.clickhouse.driver import Answer, ClickHouseDriver, Statement
 from edgesim.clickhouse.exceptions import NOT_IMPLEMENTED, from_text
+from edgesim.clickhouse.rows import HTTP_CURE, INCORRECT_DATA, Column, Rows
 from edgesim.errors import ClickHouseError, RunError
 from edgesim.model import iterate
-from edgesim.urls import redact
 
 DETERMINISTIC = False
-CONNECT_SECONDS = 10
-ANSWER_SECONDS = 300
+SILENCE_SECONDS = 60.0
+"""While a server works it tells of its progress: silence is a server that hangs."""
+CLIENTS_MAX = 16
+KEPT_CLIENTS_MAX = 4
+NO_SUCH_COLUMN = 16
 UNKNOWN_SETTING = 115
 SETTINGS_AS_STRINGS = 54429
-"""The protocol revision from which the server itself checks the names of settings."""
+"""The protocol revision from which settings go as text, whatever their names."""
+BLOCK_BYTES = 4 << 20
+"""JSON that is decoded at a time; in Python it is some ten times as much."""
+PACKED_BYTES = 1 << 14
+"""gzip that is unpacked at a time: 16 MB at the most, whatever it holds."""
+ROW_BYTES_MAX = 64 << 20
+ONE_BLOCK = {"min_insert_block_size_rows": "0", "min_insert_block_size_bytes": str(1 << 30)}
+"""The server collects the blocks of an insert and writes them as one, all or nothing, to 1 GiB."""
+LINES = {"JSONEACHROW", "JSONLINES", "NDJSON"}
+_LEAVE_NO_STATE = {"SELECT", "WITH", "INSERT", "SHOW", "DESCRIBE", "DESC", "EXISTS"}
+_T = TypeVar("_T")
+
+logging.getLogger("clickhouse_driver").addHandler(
+    logging.NullHandler()
+)  # its errors are ours to say
 
 
 class NativeClickHouse:
     """A server's native port."""
 
     def __init__(self, url: str, user: str | None, password: str | None) -> None:
-        parts = urlsplit(url)
-        self._shown = redact(url)
+        where = address.read(url)
+        self._shown = where.shown
+        self._database = where.database
+        self._limiter = anyio.CapacityLimiter(CLIENTS_MAX)
+        self._idle: list[Client] = []
+        self._in_use: set[int] = set()
+        self._settings: dict[str, str] = {}
         self._options: dict[str, Any] = {
-            "host": parts.hostname,
-            "port": parts.port or 9000,
-            "user": user or parts.username or "default",
-            "password": password if password is not None else parts.password or "",
-            "database": parts.path.strip("/"),
-            "connect_timeout": CONNECT_SECONDS,
-            "send_receive_timeout": ANSWER_SECONDS,
+            "host": where.host,
+            "port": where.port,
+            "user": user or "default",
+            "password": password or "",
+            "database": where.database,
+            "connect_timeout": address.CONNECT_SECONDS,
+            "send_receive_timeout": where.timeout or SILENCE_SECONDS,
+            "sync_request_timeout": min(5.0, where.timeout or SILENCE_SECONDS),
+            "settings_is_important": True,
         }
+        if where.secure:
+            self._options |= {"secure": True, "verify": where.verify, "ca_certs": where.ca}
 
     async def execute(self, statement: Statement) -> Answer:
         """Run it in a thread and write its rows in the format asked for."""
-        if statements.as_insert(statement.sql) is not None:
-            raise ClickHouseError(
-                NOT_IMPLEMENTED,
-                "inserting rows as text over the native protocol is not supported; name the "
-                "server as clickhouse+http://host:8123",
-            )
+        insert = statements.as_insert(statement.sql)
+        if insert is not None:
+            return await self._insert(statement, insert)
         wanted = statements.trailing_format(statement.sql) or statement.default_format
         write = formats.writer(wanted, statement.settings)
-        options = self._options | ({"database": statement.database} if statement.database else {})
-        client = Client(**options)
-        try:
-            rows, columns = await run_sync(self._ask, client, statement, abandon_on_cancel=True)
-        except anyio.get_cancelled_exc_class():
-            client.disconnect()  # the thread wakes up from its wait for the server
-            raise
-        return Answer(iterate(write(rows, columns)), wanted)
+        client = self._take(statement)
+        rows = _Rows(self, client, statement, write)
+        await rows.begin()
+        return Answer(rows, wanted)
 
-    def _ask(self, client: Client, statement: Statement) -> tuple[list[Any], list[tuple[str, str]]]:
-        try:
-            client.connection.connect()
-            _check_settings(client, statement)
-            result = client.execute(
-                statement.sql,
-                with_column_types=True,
-                query_id=statement.query_id,
-                settings=dict(statement.settings),
+    async def _insert(self, statement: Statement, insert: statements.Insert) -> Answer:
+        if insert.input or insert.format.upper() not in LINES:
+            what = "input()" if insert.input else f"rows as {insert.format}"
+            raise ClickHouseError(
+                NOT_IMPLEMENTED, f"{what} cannot be inserted over the native protocol; {HTTP_CURE}"
             )
+        table, names = statements.target(insert.head)
+        client = self._take(statement)
+        try:
+            upload = await self.in_thread(client, _Upload, self, client, statement, table, names)
+            async for chunk in iterate(statement.data):
+                await self.in_thread(client, upload.feed, chunk)
+            written = await self.in_thread(client, upload.finish)
+        except BaseException:
+            self.let_go(client)  # an insert without its end is none
+            raise
+        self._give_back(client)
+        return Answer(iterate(b""), statement.default_format, written)
+
+    async def in_thread(self, client: Client, function: Callable[..., _T], *args: Any) -> _T:
+        """Run what blocks; its errors are ours, and cancelling it closes the connection."""
+
+        def run() -> _T:
+            self._in_use.add(id(client))
+            try:
+                return function(*args)
+            except BaseException:
+                client.disconnect()  # by the thread that uses it: the client is not safe to share
+                raise
+            finally:
+                self._in_use.discard(id(client))
+
+        try:
+            return await run_sync(run, abandon_on_cancel=True, limiter=self._limiter)
+        except anyio.get_cancelled_exc_class():
+            self.let_go(client)
+            raise
         except ServerException as error:
             raise from_text(error.message, error.code) from error
+        except TypeMismatchError as error:
+            raise ClickHouseError(error.code, str(error.message)) from error
         except (Error, OSError, EOFError) as error:
-            raise RunError(f"ClickHouse at {self._shown} is out of reach: {error}") from error
-        finally:
+            self._settings = {}  # who answers next may be another version
+            said = str(error).partition("\n")[0]
+            raise RunError(f"ClickHouse at {self._shown} is out of reach: {said}") from error
+
+    def begin(
+        self, client: Client, sql: str, settings: dict[str, str], query_id: str | None
+    ) -> None:
+        """Connect where that is needed, and send the statement; in a thread."""
+        there = self.server_settings(client) if settings else {}
+        client.establish_connection(settings)
+        client.connection.server_info.session_timezone = None
+        if client.connection.server_info.used_revision < SETTINGS_AS_STRINGS:
+            self._check_settings(settings, there)
+        client.connection.send_query(sql, query_id=query_id)
+        client.connection.send_external_tables(None)
+
+    def ask(self, client: Client, sql: str) -> list[Any]:
+        """The rows of a short answer; in a thread."""
+        rows: list[Any] = client.execute(sql)
+        return rows
+
+    def server_settings(self, client: Client) -> dict[str, str]:
+        """The settings that the server has, asked for once; in a thread."""
+        if not self._settings:
+            self._settings = dict(self.ask(client, "SELECT name, value FROM system.settings"))
+        return self._settings
+
+    def done(self, client: Client, statement: Statement) -> None:
+        """The statement has ended well: keep its client, unless it may have changed a session."""
+        if statements.kind(statement.sql) in _LEAVE_NO_STATE:
+            self._give_back(client)
+        else:
             client.disconnect()
-        return result if isinstance(result, tuple) else ([], [])
+
+    def let_go(self, client: Client) -> None:
+        """Close the connection; a thread that waits on it wakes up, fails, and closes it itself."""
+        connected = client.connection.socket
+        if id(client) not in self._in_use:
+            client.disconnect()
+        elif connected is not None:
+            with suppress(OSError):
+                connected.shutdown(socket.SHUT_RDWR)
+
+    async def close(self) -> None:
+        """Close the connections: a server that stops waits for them."""
+        while self._idle:
+            self._idle.pop().disconnect()
+
+    def _take(self, statement: Statement) -> Client:
+        database = statement.database or self._database
+        for client in self._idle:
+            if client.connection.database == database:
+                self._idle.remove(client)
+                return client
+        return Client(**self._options | {"database": database})
+
+    def _give_back(self, client: Client) -> None:
+        self._idle.append(client)
+        if len(self._idle) > KEPT_CLIENTS_MAX:
+            self._idle.pop(0).disconnect()
+
+    def _check_settings(self, asked: dict[str, str], there: dict[str, str]) -> None:
+        """In the old form a setting that either side does not know is lost without a word."""
+        unknown = sorted(set(asked).difference(there.keys() & known_settings.keys()))
+        if unknown:
+            raise ClickHouseError(
+                UNKNOWN_SETTING, f"Unknown setting {unknown[0]} (for ClickHouse at {self._shown})"
+            )
 
 
-def _check_settings(client: Client, statement: Statement) -> None:
-    """To old servers settings go in a binary form, and the client drops what it does not know."""
-    if client.connection.server_info.used_revision >= SETTINGS_AS_STRINGS:
-        return
-    unknown = sorted(set(statement.settings) - set(known_settings))
-    if unknown:
-        raise ClickHouseError(UNKNOWN_SETTING, f"Unknown setting {unknown[0]}")
+class _Rows:
+    """An answer as it comes, a block at a time; a class, so that it can be let go unread."""
+
+    def __init__(
+        self, driver: NativeClickHouse, client: Client, statement: Statement, write: Any
+    ) -> None:
+        self._driver = driver
+        self._client = client
+        self._statement = statement
+        self._write = write
+        self._writer: formats.Writer | None = None
+        self._blocks: Iterator[Any] = iter(())
+        self._first: bytes | None = None
+        self._ended = False
+
+    async def begin(self) -> None:
+        """Read as far as the first rows, so that an early error is no answer at all."""
+        try:
+            self._first = await self._driver.in_thread(self._client, self._start)
+        except BaseException:
+            self._ended = True
+            self._driver.let_go(self._client)
+            raise
+        if self._ended:
+            self._driver.done(self._client, self._statement)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        if self._ended:
+            raise StopAsyncIteration
+        try:
+            text = await self._driver.in_thread(self._client, self._next)
+        except BaseException:
+            self._ended = True
+            self._driver.let_go(self._client)
+            raise
+        if self._ended:
+            self._driver.done(self._client, self._statement)
+        return text
+
+    async def aclose(self) -> None:
+        """Let go of the rest."""
+        self._first = None
+        if not self._ended:
+            self._ended = True
+            self._client.disconnect()
+
+    def _start(self) -> bytes:
+        settings = dict(self._statement.settings)
+        self._driver.begin(self._client, self._statement.sql, settings, self._statement.query_id)
+        self._blocks = self._client.packet_generator()
+        return self._next()
+
+    def _next(self) -> bytes:
+        """The text of the next rows, with what comes before the first and after the last."""
+        for packet in self._blocks:
+            block = getattr(packet, "block", None)
+            if block is None:
+                continue
+            head = b""
+            if self._writer is None:
+                self._writer = self._write(block.columns_with_types)
+                head = self._writer.head
+            if text := head + self._writer.write(block.get_rows()):
+                return text
+        self._ended = True
+        return self._writer.foot() if self._writer else b""
+
+
+class _Upload:
+    """An insert on its way; each of its methods runs in a thread, one after the other."""
+
+    def __init__(
+        self,
+        driver: NativeClickHouse,
+        client: Client,
+        statement: Statement,
+        table: str,
+        names: list[str] | None,
+    ) -> None:
+        self._driver = driver
+        self._client = client
+        self._table = table
+        self._settings = ONE_BLOCK | dict(statement.settings)
+        self._query_id = statement.query_id
+        self._member = Gunzip() if statement.encoding == "gzip" else None
+        self._line = bytearray()
+        self._types: list[tuple[str, str]] | None = None
+        self._written = 0
+        described = driver.ask(client, f"DESCRIBE TABLE {table}")
+        own = driver.server_settings(client)
+        self._rows = Rows(_columns(described, names), own | self._settings)
+
+    def feed(self, chunk: bytes) -> None:
+        """More of the data."""
+        for at in range(0, len(chunk), PACKED_BYTES):
+            piece = chunk[at : at + PACKED_BYTES]
+            self._line += self._member.feed(piece) if self._member else piece
+            if len(self._line) >= BLOCK_BYTES:
+                self._send_lines()
+
+    def finish(self) -> int:
+        """No more data: how many rows were written, once the server has said that they are."""
+        if self._member:
+            self._member.finish()
+        if self._line.strip():
+            self._send_block(bytes(self._line))
+        if self._types is None:
+            return 0
+        self._client.connection.send_data(ColumnOrientedBlock())
+        self._client.receive_profile_events()
+        self._client.receive_end_of_insert_query()
+        return self._written
+
+    def _send_lines(self) -> None:
+        end = self._line.rfind(b"\n") + 1
+        if not end and len(self._line) > ROW_BYTES_MAX:
+            raise ClickHouseError(INCORRECT_DATA, f"a row is over {ROW_BYTES_MAX} bytes")
+        if end:
+            lines = bytes(self._line[:end])
+            del self._line[:end]
+            self._send_block(lines)
+
+    def _send_block(self, lines: bytes) -> None:
+        columns = self._rows.decode(lines)
+        if not columns or not columns[0]:
+            return
+        if self._types is None:
+            self._types = self._begin()
+        self._client.connection.send_data(ColumnOrientedBlock(self._types, columns))
+        self._client.receive_profile_events()
+        self._written += len(columns[0])
+
+    def _begin(self) -> list[tuple[str, str]]:
+        named = ", ".join(statements.named(column.name) for column in self._rows.columns())
+        sql = f"INSERT INTO {self._table} ({named}) VALUES"
+        self._driver.begin(self._client, sql, self._settings, self._query_id)
+        types: list[tuple[str, str]] = self._client.receive_sample_block().columns_with_types
+        return types
+
+
+def _columns(described: list[Any], names: list[str] | None) -> list[Column]:
+    """The columns to insert into, from name, type and kind of default of those there are."""
+    there = {name: (kind, default) for name, kind, default, *_ in described}
+    if names is None:
+        names = [name for name, (_, default) in there.items() if default in {"", "DEFAULT"}]
+    for name in names:
+        if name not in there:
+            raise ClickHouseError(NO_SUCH_COLUMN, f"There is no column {name} in the table")
+    return [Column(name, there[name][0], there[name][1] == "DEFAULT") for name in names]
 
 
 @asynccontextmanager
 async def open_clickhouse(
     url: str, user: str | None, password: str | None
 ) -> AsyncIterator[NativeClickHouse]:
-    """The server at ``clickhouse://``."""
-    yield NativeClickHouse(url, user, password)
+    """The server at ``clickhouse://`` or, with TLS, ``clickhouses://``."""
+    database = NativeClickHouse(url, user, password)
+    try:
+        yield database
+    finally:
+        await database.close()
 
 
 _: type[ClickHouseDriver] = NativeClickHouse

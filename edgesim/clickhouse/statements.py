@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from edgesim.clickhouse.exceptions import NOT_IMPLEMENTED
 from edgesim.errors import ClickHouseError
 
 BAD_ARGUMENTS = 36
@@ -29,6 +30,14 @@ _TOKEN = re.compile(
 )
 _SETTING_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DATA_START = re.compile(r"[ \t\r\f]*\n?")
+_IDENTIFIER = r"""(?:`(?:[^`\\]|\\.|``)*`|"(?:[^"\\]|\\.|"")*"|[^\W\d]\w*)"""
+_NAME = re.compile(_IDENTIFIER)
+_TARGET = re.compile(
+    rf"INSERT (?:INTO )?(?:TABLE (?=\S+ ?(?:[.(]|$)))?"
+    rf"(?P<table>{_IDENTIFIER}(?: \. {_IDENTIFIER})?)"
+    rf"(?: (?P<columns>\( {_IDENTIFIER}(?: , {_IDENTIFIER})* \)))?",
+    re.IGNORECASE,
+)
 # A word FORMAT before one of these, or after one of those, is a name and not the clause.
 _NOT_BEFORE = {"FROM", "AS", "WHERE", "AND", "OR", "IN", "IS", "LIKE", "THEN", "ELSE", "END"}
 _NOT_AFTER = {
@@ -133,6 +142,36 @@ def as_insert(sql: str) -> Insert | None:
         if token.text in {"FROM", ";"}:
             return None  # FROM INFILE, or the start of another statement
     return Insert(sql.rstrip(), "", len(sql))
+
+
+def target(head: str) -> tuple[str, list[str] | None]:
+    """The table of an INSERT's head, as SQL, and the columns it names (None: it names none).
+
+    ClickHouseError for a head of any other form, which is more than a table and names.
+    """
+    columns = None
+    table = _TARGET.fullmatch(_without_comments(head))
+    if table is None or table["table"].upper() == "FUNCTION":
+        raise ClickHouseError(
+            NOT_IMPLEMENTED,
+            "only INSERT INTO table (column, ...) takes rows over the native protocol; name the "
+            "server as clickhouse+http://host:8123",
+        )
+    if table["columns"] is not None:
+        columns = [unquoted(each) for each in _NAME.findall(table["columns"])]
+    return table["table"], columns
+
+
+def unquoted(name: str) -> str:
+    """A SQL identifier as the name it stands for."""
+    if name[0] not in '`"':
+        return name
+    return re.sub(r"\\(.)", r"\1", name[1:-1]).replace(name[0] * 2, name[0])
+
+
+def _without_comments(sql: str) -> str:
+    """The statement with one space between its tokens, words spelled as they are."""
+    return " ".join(sql[token.start : token.end] for token in tokens(sql))
 
 
 def trailing_format(sql: str) -> str | None:

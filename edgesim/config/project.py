@@ -64,10 +64,14 @@ class QueueConfig(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ClickHouseConfig(msgspec.Struct, forbid_unknown_fields=True):
-    """The gateway: its name in service bindings, and SQL to apply before its first statement."""
+    """The gateway: its name in service bindings, and SQL to apply before its first statement.
+
+    ``port`` lets ordinary ClickHouse clients of this machine in while ``dev`` runs; 0: a free one.
+    """
 
     service: str = "clickhouse"
     schema: str | None = None
+    port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] | None = None
 
 
 class TailConfig(msgspec.Struct, forbid_unknown_fields=True):

@@ -15,7 +15,7 @@ from anyio.abc import TaskGroup
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edgesim.dev.record import Recorder
-from edgesim.model import HttpRequest, HttpResponse, iterate
+from edgesim.model import Body, HttpRequest, HttpResponse, iterate
 from edgesim.runtime.routing import named_by
 from edgesim.simulator import Simulator
 
@@ -79,7 +79,7 @@ class Front:
                     response = await self._answer(scope, body)
                 finally:
                     watch.cancel()
-                await _send(response, send)
+                await send_response(response, send)
 
     def _watch(self, receive: Receive, life: anyio.CancelScope) -> None:
         if self.tasks is not None:
@@ -89,7 +89,7 @@ class Front:
         if body is None:
             return _plain(413, "error code: 413, the request body is over 100 MB")
         simulator = await self.simulator()
-        request = _request(scope, body, simulator.cf)
+        request = request_of(scope, body, simulator.cf)
         host = (request.header("host") or "").partition(":")[0].lower()
         name, _ = named_by(host)
         if name and name not in simulator.workers:
@@ -140,7 +140,8 @@ async def _read_body(receive: Receive) -> bytes | None:
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def _request(scope: Scope, body: bytes, cf: dict[str, Any]) -> HttpRequest:
+def request_of(scope: Scope, body: Body, cf: dict[str, Any]) -> HttpRequest:
+    """The request, with what the edge adds to it."""
     headers = [
         (name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]
     ]
@@ -164,7 +165,8 @@ def _request(scope: Scope, body: bytes, cf: dict[str, Any]) -> HttpRequest:
     return HttpRequest(scope["method"], url, headers, body, cf | connection)
 
 
-async def _send(response: HttpResponse, send: Send) -> None:
+async def send_response(response: HttpResponse, send: Send) -> None:
+    """Answer with it; a stream goes out as it comes."""
     headers = [
         (name.lower().encode("latin-1"), value.encode("latin-1"))
         for name, value in response.headers

@@ -22,17 +22,20 @@ import anyio
 import msgspec
 import structlog
 import uvicorn
-from anyio.abc import TaskStatus
+from anyio.abc import TaskGroup, TaskStatus
+from starlette.types import ASGIApp
 
 from edgesim.backends import Backends, open_backends
 from edgesim.clock import Clock
 from edgesim.config import Environment, Project
+from edgesim.dev import clickhouse_port
 from edgesim.dev.admin import admin_app
 from edgesim.dev.front import Front
 from edgesim.dev.presence import Owner, own
 from edgesim.dev.queues_api import queues_api
 from edgesim.dev.record import Recorder, recording
 from edgesim.dev.reload import changes, is_configuration, reload_workers
+from edgesim.doctor import refuse_early
 from edgesim.errors import ConfigError, EdgesimError, UsageError, WorkerLoadError
 from edgesim.isolates.limits import KERNEL_GUARDS
 from edgesim.simulator import Simulator, open_simulator
@@ -87,8 +90,13 @@ class Server:
         self._stop = anyio.Event()
         self._http_ended = anyio.Event()
 
-    async def run(self, ready: Callable[[str], None]) -> None:
-        """Serve until SIGINT or SIGTERM; ``ready`` is told the URL when requests can come."""
+    async def run(
+        self, ready: Callable[[str], None], ready_clickhouse: Callable[[str], None]
+    ) -> None:
+        """Serve until SIGINT or SIGTERM; ``ready`` is told the URL when requests can come.
+
+        ``ready_clickhouse`` is told that of ClickHouse's own port, where the project asks for one.
+        """
         project = self._load()
         with (
             own(project.state) as ownership,
@@ -105,16 +113,37 @@ class Server:
             def up() -> None:
                 ownership.announce(Owner(os.getpid(), url, token))
                 ready(url)
+                if clickhouse is not None:
+                    ready_clickhouse(clickhouse)
 
+            await refuse_early(project, self._environment, self._clock)
+            clickhouse: str | None = None
             async with (
                 open_backends(project, self._environment, self._clock) as backends,
                 anyio.create_task_group() as tasks,
             ):
                 self._front.tasks = tasks
                 tasks.start_soon(self._watch_signals)
-                await tasks.start(self._serve_http, listener)
+                await tasks.start(self._serve_http, self._front, listener)
+                clickhouse = await self._serve_clickhouse(project, tasks)
                 await self._simulate(project, backends, up)
                 tasks.cancel_scope.cancel()
+
+    async def _serve_clickhouse(self, project: Project, tasks: TaskGroup) -> str | None:
+        """ClickHouse's own port, on loopback; its URL, or None where the project wants none.
+
+        Which port stays as it was at the start, whatever a reload says.
+        """
+        port = project.account.clickhouse.port
+        if port is None:
+            return None
+        try:
+            listener = _listen(Options(clickhouse_port.HOST, port))
+        except UsageError as error:
+            problem = f"cannot listen on port {port}: {error.__cause__}; 0 picks a free one"
+            raise ConfigError(project.file, "clickhouse.port", problem) from error
+        await tasks.start(self._serve_http, clickhouse_port.ClickHousePort(self._front), listener)
+        return f"http://{clickhouse_port.HOST}:{listener.getsockname()[1]}"
 
     def _recording(self) -> AbstractContextManager[Recorder | None]:
         where = self._options.record
@@ -207,9 +236,11 @@ class Server:
         await anyio.sleep(self._options.notice_seconds)
         self._stop.set()
 
-    async def _serve_http(self, listener: socket.socket, *, task_status: TaskStatus[None]) -> None:
+    async def _serve_http(
+        self, app: ASGIApp, listener: socket.socket, *, task_status: TaskStatus[None]
+    ) -> None:
         config = uvicorn.Config(
-            self._front,
+            app,
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -228,7 +259,8 @@ class Server:
             tasks.start_soon(end)
             await server.serve(sockets=[listener])
             tasks.cancel_scope.cancel()
-        self._http_ended.set()
+        if app is self._front:
+            self._http_ended.set()
 
     def _token(self) -> str | None:
         """Beyond loopback the admin part wants a token: the environment's, else a fresh one."""

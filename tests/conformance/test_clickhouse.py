@@ -17,7 +17,7 @@ import pytest
 
 from edgesim.clickhouse.driver import DRIVERS
 from edgesim.clickhouse.gateway import Gateway
-from edgesim.errors import ClickHouseError, RunError
+from edgesim.errors import ClickHouseError, ConfigError, RunError
 from edgesim.model import HttpRequest, Stream, read_all
 from tests.servers_clickhouse import clickhouse_server
 
@@ -28,8 +28,8 @@ ROWS = "".join(json.dumps({"n": n, "name": f"row {n}"}) + "\n" for n in range(1_
 
 
 def test_every_driver_is_in_this_suite():
-    """A driver without a row here does not merge (https is http with TLS before it)."""
-    assert set(DRIVERS) == {"chdb", *SERVER, "clickhouse+https"}
+    """A driver without a row here does not merge (two of them are others with TLS before them)."""
+    assert set(DRIVERS) == {"chdb", *SERVER, "clickhouses", "clickhouse+https"}
 
 
 @pytest.fixture(scope="module")
@@ -92,9 +92,9 @@ def make(schemes: list[str]) -> Any:
 
 
 client = make(["chdb", *SERVER])
-on_server = make(SERVER)
-inserting = make(["chdb", "clickhouse+http"])
+parsing = make(["chdb", "clickhouse+http"])
 embedded = make(["chdb"])
+server_client = make(SERVER)
 
 
 async def test_ping(client):
@@ -182,31 +182,31 @@ async def test_a_setting_cannot_break_out(embedded, name):
     assert status != 200
 
 
-async def test_gzip_insert(inserting):
+async def test_gzip_insert(client):
     """Rows come as gzip NDJSON with the statement in the parameter."""
-    await inserting.table()
-    done = await inserting.ask("INSERT INTO t FORMAT JSONEachRow", gzip.compress(ROWS), gz=True)
+    await client.table()
+    done = await client.ask("INSERT INTO t FORMAT JSONEachRow", gzip.compress(ROWS), gz=True)
     assert done == (200, "")
-    assert await inserting.ask("SELECT count(), sum(n), max(name) FROM t") == (
+    assert await client.ask("SELECT count(), sum(n), max(name) FROM t") == (
         200,
         "1000\t499500\trow 999\n",
     )
 
 
-async def test_insert_with_data_in_the_statement(inserting):
-    """VALUES, and rows after FORMAT in the body, work as with any client."""
-    await inserting.table()
-    assert (await inserting.ask("INSERT INTO t VALUES (1, 'a;b')"))[0] == 200
+async def test_insert_with_data_in_the_statement(parsing):
+    """VALUES, and rows after FORMAT in the body, work as with any parsing."""
+    await parsing.table()
+    assert (await parsing.ask("INSERT INTO t VALUES (1, 'a;b')"))[0] == 200
     inline = b'INSERT INTO t FORMAT JSONEachRow\n{"n": 2, "name": "FORMAT x"}'
-    assert (await inserting.ask(body=inline))[0] == 200
-    assert (await inserting.ask("SELECT name FROM t ORDER BY n"))[1] == "a;b\nFORMAT x\n"
+    assert (await parsing.ask(body=inline))[0] == 200
+    assert (await parsing.ask("SELECT name FROM t ORDER BY n"))[1] == "a;b\nFORMAT x\n"
 
 
-async def test_streamed_insert(inserting):
+async def test_streamed_insert(client):
     """A body of unknown length is passed on in chunks, cut anywhere, in several gzip members."""
-    await inserting.table()
+    await client.table()
     packed = gzip.compress(ROWS[:5_000]) + gzip.compress(ROWS[5_000:])
-    if inserting.scheme != "chdb":
+    if client.scheme == "clickhouse+http":
         packed = gzip.compress(ROWS)  # the old server reads one member only
 
     async def chunks() -> AsyncIterator[bytes]:
@@ -214,20 +214,18 @@ async def test_streamed_insert(inserting):
             yield packed[start : start + 777]
 
     sql = "INSERT INTO t FORMAT JSONEachRow"
-    assert await inserting.ask(sql, Stream(chunks()), gz=True) == (200, "")
-    assert await inserting.count() == 1_000
+    assert await client.ask(sql, Stream(chunks()), gz=True) == (200, "")
+    assert await client.count() == 1_000
 
 
-async def test_a_bad_row_leaves_nothing(inserting):
+async def test_a_bad_row_leaves_nothing(client):
     """An insert with one bad row is refused whole, with ClickHouse's code."""
-    await inserting.table()
+    await client.table()
     bad = ROWS + b'{"n": "many", "name": "x"}\n'
-    status, text = await inserting.ask(
-        "INSERT INTO t FORMAT JSONEachRow", gzip.compress(bad), gz=True
-    )
+    status, text = await client.ask("INSERT INTO t FORMAT JSONEachRow", gzip.compress(bad), gz=True)
     assert status in {400, 500}
     assert text.startswith("Code: ")
-    assert await inserting.count() == 0
+    assert await client.count() == 0
 
 
 async def test_data_that_is_no_gzip(embedded):
@@ -278,29 +276,165 @@ async def test_the_engine_killed(embedded):
     assert await embedded.count() == 1_000
 
 
-async def test_native_inserts_are_refused_with_the_cure(server):
-    """Formatted data over the native protocol is refused, and the error names what works."""
-    native = importlib.import_module("edgesim.clickhouse.native")
-    async with native.open_clickhouse(f"clickhouse://127.0.0.1:{server[1]}", None, None) as driver:
-        refused = Client("clickhouse", driver)
-        await refused.table()
-        status, text = await refused.ask("INSERT INTO t FORMAT JSONEachRow", ROWS)
+async def test_the_engine_killed_while_it_reads(embedded):
+    """A statement that only reads is asked again of the next engine; nobody notices."""
+    await embedded.table()
+    await embedded.ask("INSERT INTO t FORMAT JSONEachRow", ROWS)
+
+    async def kill() -> None:
+        await anyio.wait_all_tasks_blocked()
+        embedded.database._process.kill()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(kill)
+        assert await embedded.ask("SELECT count() FROM t WHERE sleep(1) = 0") == (200, "1000\n")
+
+
+native = make(["clickhouse"])
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "INSERT INTO t VALUES (1, 'a')",
+        "INSERT INTO t FORMAT CSV",
+        "INSERT INTO t SELECT * FROM input('n UInt32, name String') FORMAT JSONEachRow",
+        "INSERT INTO FUNCTION null('n UInt32') FORMAT JSONEachRow",
+    ],
+)
+async def test_what_native_cannot_insert_is_refused_with_the_cure(native, sql):
+    """What needs the server's own parser is refused, and the error names what works."""
+    await native.table()
+    status, text = await native.ask(sql, b"" if "VALUES" in sql else ROWS)
+    assert status == 501
+    assert "clickhouse+http://" in text
+    assert (await native.ask("INSERT INTO t SELECT 1, 'a'"))[0] == 200
+    assert await native.count() == 1
+
+
+COLUMNS = {
+    "small UInt8": ("7", "7"),
+    "large UInt64": ('"18446744073709551615"', "18446744073709551615"),
+    "signed Nullable(Int32)": ("null", "\\N"),
+    "real Float64": ("0.1", "0.1"),
+    "text String": ('"tab\\t \u00e9"', "tab\\t \u00e9"),
+    "fixed FixedString(2)": ('"ab"', "ab"),
+    "day Date": ('"2020-01-02"', "2020-01-02"),
+    "time DateTime('UTC')": ('"2020-01-02 03:04:05"', "2020-01-02 03:04:05"),
+    "stamp DateTime('UTC')": ("1577934245", "2020-01-02 03:04:05"),
+    "iso DateTime('UTC')": ('"2020-01-02T04:04:05.5+01:00"', "2020-01-02 03:04:05"),
+    "choice Enum8('a' = 1, 'b' = 2)": ('"b"', "b"),
+    "money Decimal(9, 2)": ("1.25", "1.25"),
+    "id UUID": (
+        '"61f0c404-5cb3-11e7-907b-a6006ad3dba0"',
+        "61f0c404-5cb3-11e7-907b-a6006ad3dba0",
+    ),
+    "list Array(Nullable(UInt8))": ("[1, null]", "[1,NULL]"),
+    "nested Array(Array(String))": ('[["a"], []]', "[['a'],[]]"),
+}
+
+
+async def test_native_inserts_take_the_types_of_the_columns(native):
+    """Each type from its JSON; what a row leaves out is the type's zero, or NULL."""
+    await native.ask("DROP TABLE IF EXISTS types")
+    names = [each.split(" ", 1)[0] for each in COLUMNS]
+    sql = f"CREATE TABLE types (row UInt8, {', '.join(COLUMNS)}) ENGINE = Memory"
+    assert (await native.ask(sql))[0] == 200
+    values = ", ".join(
+        f'"{name}": {value}' for name, (value, _) in zip(names, COLUMNS.values(), strict=True)
+    )
+    rows = f'{{"row": 1, {values}}}\n\n{{"row": 2, "choice": "a"}}\n'
+    assert await native.ask("INSERT INTO types FORMAT JSONEachRow", rows.encode()) == (200, "")
+    assert native.headers["x-clickhouse-summary"] == '{"written_rows":"2"}'
+    found = (await native.ask("SELECT * FROM types ORDER BY row"))[1].splitlines()
+    assert found[0].split("\t")[1:] == [text for _, text in COLUMNS.values()]
+    assert found[1].split("\t")[1:6] == ["0", "0", "\\N", "0", ""]
+
+
+async def test_native_inserts_leave_defaults_to_the_server(native):
+    """A DEFAULT that no row names is the server's; some with it and some without are refused."""
+    await native.ask("DROP TABLE IF EXISTS d")
+    await native.ask("CREATE TABLE d (n UInt8, twice UInt16 DEFAULT n * 2) ENGINE = Memory")
+    insert = "INSERT INTO d FORMAT JSONEachRow"
+    assert (await native.ask(insert, b'{"n": 2}\n{"n": 3}'))[0] == 200
+    assert (await native.ask(insert, b'{"n": 4, "twice": 1}'))[0] == 200
+    for mixed in (b'{"n": 5, "twice": 1}\n{"n": 6}', b'{"n": 6}\n{"n": 5, "twice": 1}'):
+        status, text = await native.ask(insert, mixed)
         assert status == 501
-        assert "clickhouse+http://" in text
-        assert (await refused.ask("INSERT INTO t VALUES (1, 'a')"))[0] == 501
-        assert (await refused.ask("INSERT INTO t SELECT 1, 'a'"))[0] == 200
-        assert await refused.count() == 1
+        assert "twice" in text
+    assert (await native.ask("SELECT * FROM d ORDER BY n"))[1] == "2\t4\n3\t6\n4\t1\n"
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        (b'{"n": -1}', "n"),
+        (b'{"n": 5000000000}', "n"),
+        (b'{"n": "x"}', ".n"),
+        (b'{"n": null}', ".n"),
+        (b'{"n": 1, "other": 1}', "other"),
+        (b'{"n": 1', "truncated"),
+        (b'{"n": 1, "name": "\xff"}', "utf-8"),
+    ],
+)
+async def test_native_inserts_say_what_is_wrong(native, row, told):
+    """A row that does not fit is a client's error, and nothing of the insert stays."""
+    await native.table()
+    status, text = await native.ask("INSERT INTO t FORMAT JSONEachRow", ROWS + row)
+    assert status == 400
+    assert told in text
+    assert await native.count() == 0
+    skipping = {"input_format_skip_unknown_fields": "1"}
+    assert (await native.ask("INSERT INTO t FORMAT JSONEachRow", b'{"x": 1}', **skipping))[0] == 200
+
+
+async def test_a_token_that_the_server_does_not_know_is_refused(native):
+    """The old protocol would lose it without a word, and a retry would insert twice."""
+    await native.table()
+    sql = "INSERT INTO t FORMAT JSONEachRow"
+    status, text = await native.ask(sql, ROWS, insert_deduplication_token="a")
+    assert (status, text[:9]) == (404, "Code: 115")
+    assert "insert_deduplication_token" in text
+    assert await native.count() == 0
+
+
+async def test_a_bad_row_far_behind_leaves_nothing(server_client):
+    """The server collects an insert and writes it as one, however many blocks it came in."""
+    await server_client.table()
+    rows = b'{"n": 1, "name": "x"}\n' * 1_200_000 + b'{"n": "many", "name": "x"}\n'
+    sql = "INSERT INTO t FORMAT JSONEachRow"
+    status, _ = await server_client.ask(sql, gzip.compress(rows, 1), gz=True)
+    assert status >= 400
+    assert await server_client.count() == 0
 
 
 @pytest.mark.parametrize("scheme", SERVER)
 async def test_a_server_out_of_reach(scheme):
-    """No server at the port is one clear line and 503; the password is not in it."""
+    """No server at the port is one clear line and 503."""
     module = importlib.import_module(DRIVERS[scheme].partition(":")[0])
-    async with module.open_clickhouse(f"{scheme}://u:secret@127.0.0.1:1/db", None, None) as driver:
+    async with module.open_clickhouse(f"{scheme}://127.0.0.1:1/db", "u", "secret") as driver:
         status, text = await Client(scheme, driver).ask("SELECT 1")
     assert status == 503
     assert "out of reach" in text
     assert "secret" not in text
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("//u:secret@127.0.0.1/db", "EDGESIM_CLICKHOUSE_PASSWORD"),
+        ("//127.0.0.1/?timeuot=1", "timeuot"),
+        ("///db", "names no host"),
+    ],
+)
+@pytest.mark.parametrize("scheme", SERVER)
+async def test_a_url_that_is_none(scheme, url, told):
+    """Passwords in URLs and unknown options are refused; the password is not in the message."""
+    module = importlib.import_module(DRIVERS[scheme].partition(":")[0])
+    with pytest.raises(ConfigError, match=told) as caught:
+        async with module.open_clickhouse(f"{scheme}:{url}", None, None):
+            pass
+    assert "secret" not in str(caught.value)
 
 
 async def test_schema_is_applied_before_the_first_statement(embedded):
@@ -317,15 +451,15 @@ async def test_schema_is_applied_before_the_first_statement(embedded):
 
 
 @pytest.mark.parametrize("sql", ["INSERT INTO t FORMAT JSONEachRow", INPUT])
-async def test_data_that_breaks_off_leaves_nothing(inserting, sql):
+async def test_data_that_breaks_off_leaves_nothing(client, sql):
     """Half an object is never inserted under the whole one's token, so a retry gets all of it."""
-    if inserting.scheme != "chdb" and sql is INPUT:
+    if client.scheme != "chdb" and sql is INPUT:
         pytest.skip("the old server has no input()")
-    await inserting.table()
+    await client.table()
     token = {}
-    if inserting.scheme == "chdb":
+    if client.scheme == "chdb":
         window = "ALTER TABLE t MODIFY SETTING non_replicated_deduplication_window = 100"
-        assert (await inserting.ask(window))[0] == 200
+        assert (await client.ask(window))[0] == 200
         token = {"insert_deduplication_token": "object"}
 
     async def broken() -> AsyncIterator[bytes]:
@@ -333,18 +467,18 @@ async def test_data_that_breaks_off_leaves_nothing(inserting, sql):
         raise OSError("the source broke")
 
     with pytest.raises(OSError, match="the source broke"):
-        await inserting.ask(sql, Stream(broken()), **token)
-    assert (await inserting.ask(sql, ROWS, **token))[0] == 200
-    assert await inserting.count() == 1_000
+        await client.ask(sql, Stream(broken()), **token)
+    assert (await client.ask(sql, ROWS, **token))[0] == 200
+    assert await client.count() == 1_000
 
 
-async def test_gzip_that_ends_early_leaves_nothing(inserting):
+async def test_gzip_that_ends_early_leaves_nothing(client):
     """Rows that could be unpacked do not make up for those that are missing."""
-    await inserting.table()
+    await client.table()
     cut = gzip.compress(ROWS)[:-8]
-    status, _ = await inserting.ask("INSERT INTO t FORMAT JSONEachRow", cut, gz=True)
+    status, _ = await client.ask("INSERT INTO t FORMAT JSONEachRow", cut, gz=True)
     assert status >= 400
-    assert await inserting.count() == 0
+    assert await client.count() == 0
 
 
 @pytest.mark.parametrize("sql", ["INSERT INTO t FORMAT JSONEachRow", INPUT])
@@ -368,15 +502,15 @@ async def test_an_answer_that_breaks_off_is_an_error(embedded):
         await read_all(answer.body)
 
 
-async def test_an_answer_closed_unread(inserting):
+async def test_an_answer_closed_unread(client):
     """Letting go of an answer lets go of the statement, however often."""
     sql = "SELECT number FROM system.numbers LIMIT 300000"
     for _ in range(10):
         url = f"http://clickhouse/?{urlencode({'query': sql})}"
-        answer = await inserting.gateway.fetch(HttpRequest("POST", url))
+        answer = await client.gateway.fetch(HttpRequest("POST", url))
         await answer.body.aclose()
     with anyio.fail_after(10):
-        assert await inserting.ask("SELECT 1") == (200, "1\n")
+        assert await client.ask("SELECT 1") == (200, "1\n")
 
 
 async def test_an_error_after_the_first_rows(client):
@@ -472,11 +606,11 @@ async def test_without_the_engine(tmp_path, monkeypatch):
     assert "pip install 'edgesim[chdb]'" in text
 
 
-async def test_data_of_any_bytes_after_the_sql(inserting):
+async def test_data_of_any_bytes_after_the_sql(parsing):
     """Data in the body after its INSERT is passed on as it is, whatever its encoding."""
-    await inserting.table()
-    assert (await inserting.ask(body=b'INSERT INTO t FORMAT CSV\n7,"caf\xe9 \x27; --"\n'))[0] == 200
-    assert await inserting.ask("SELECT hex(name) FROM t") == (200, "636166E920273B202D2D\n")
+    await parsing.table()
+    assert (await parsing.ask(body=b'INSERT INTO t FORMAT CSV\n7,"caf\xe9 \x27; --"\n'))[0] == 200
+    assert await parsing.ask("SELECT hex(name) FROM t") == (200, "636166E920273B202D2D\n")
 
 
 async def test_values_are_written_by_their_type(client):
@@ -543,12 +677,12 @@ def _alive(process_id: int) -> bool:
     return "State:\tZ" not in status
 
 
-async def test_a_server_runs_one_statement_of_an_id(on_server):
+async def test_a_server_runs_one_statement_of_an_id(server_client):
     """The query id reaches the server, which refuses the same again while the first runs."""
     answers: list[tuple[int, str]] = []
 
     async def ask() -> None:
-        answers.append(await on_server.ask("SELECT sleep(1)", query_id="the-same"))
+        answers.append(await server_client.ask("SELECT sleep(1)", query_id="the-same"))
 
     async with anyio.create_task_group() as tasks:
         for _ in range(2):

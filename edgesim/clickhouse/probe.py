@@ -1,0 +1,77 @@
+"""A look at a database, through any driver: reach, credentials, version, clock, what it can do.
+
+Nothing of the user's is read or changed.  What it needs are statements, which every driver takes,
+so no driver has a method for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from edgesim.clickhouse.driver import ClickHouseDriver, Statement
+from edgesim.clock import Clock
+from edgesim.errors import ClickHouseError, RunError
+from edgesim.model import Finding
+
+CLOCK_SECONDS_MAX = 5.0
+_ABOUT = "SELECT version(), toUnixTimestamp(now()) FORMAT TabSeparated"
+_HAS = "SELECT count() FROM system.{table} WHERE name = '{name}' FORMAT TabSeparated"
+_DENIED = {192, 193, 194, 497, 516}
+_FEATURES = [
+    (
+        *("settings", "insert_deduplication_token"),
+        "an insert that is repeated is not recognised by its token",
+        "use a current ClickHouse, or a ReplacingMergeTree that is read with FINAL",
+    ),
+    (
+        *("table_functions", "input"),
+        "inserts cannot transform rows on their way in (input())",
+        "use a current ClickHouse, or insert into the columns as they are",
+    ),
+]
+
+
+async def probe(driver: ClickHouseDriver, clock: Clock, native: bool) -> AsyncIterator[Finding]:
+    """One finding a check; after a problem there is no more to ask."""
+    try:
+        before = clock.now()
+        version, theirs = (await _ask(driver, _ABOUT)).split("\t")
+        ahead = float(theirs) - (before + clock.now()) / 2
+        yield Finding("clickhouse", "ok", f"version {version}")
+        yield _clock(ahead)
+        for table, name, problem, cure in _FEATURES:
+            if await _ask(driver, _HAS.format(table=table, name=name)) == "0":
+                yield Finding("clickhouse", "warning", f"no {name}: {problem}", cure)
+    except (ClickHouseError, RunError) as error:
+        yield Finding("clickhouse", "problem", *described(error))
+        return
+    if native:
+        yield Finding(
+            *("clickhouse", "warning", "the native protocol inserts JSONEachRow only, no input()"),
+            "clickhouse+http://host:8123 inserts whatever the server reads, and faster",
+        )
+
+
+def described(error: ClickHouseError | RunError) -> tuple[str, str]:
+    """What is wrong, in one line, and what cures it."""
+    said = " ".join(str(error).split())
+    if not isinstance(error, ClickHouseError):
+        return said, "start the server, or name another with --clickhouse URL"
+    if error.code in _DENIED:
+        cure = "set EDGESIM_CLICKHOUSE_USER and EDGESIM_CLICKHOUSE_PASSWORD to what it knows"
+    else:
+        cure = "see ClickHouse's documentation of this code, and the server's own log"
+    return f"Code {error.code}: {said}", cure
+
+
+def _clock(ahead: float) -> Finding:
+    if abs(ahead) <= CLOCK_SECONDS_MAX:
+        return Finding("clickhouse", "ok", "its clock is this machine's, to a few seconds")
+    way = "ahead of" if ahead > 0 else "behind"
+    said = f"its clock is {abs(ahead):.0f} s {way} this machine's"
+    return Finding("clickhouse", "warning", said, "let both keep time by NTP")
+
+
+async def _ask(driver: ClickHouseDriver, sql: str) -> str:
+    answer = await driver.execute(Statement(sql))
+    return b"".join([chunk async for chunk in answer.body]).decode().strip()

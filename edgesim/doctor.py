@@ -1,0 +1,235 @@
+"""What is checked before a project runs: the machine, the Workers, the backends; each with a cure.
+
+``examine`` is all of it, for ``edgesim doctor``; ``refuse_early`` is what the start of ``dev``
+does: servers that others run must answer, with these credentials, before the first event comes.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import anyio
+
+from edgesim import backends, urls
+from edgesim.clickhouse.driver import Statement
+from edgesim.clickhouse.probe import described, probe
+from edgesim.clock import Clock
+from edgesim.config import Environment, Project, WorkerConfig
+from edgesim.errors import (
+    ClickHouseError,
+    ConfigError,
+    EdgesimError,
+    PlatformError,
+    RunError,
+    UsageError,
+    WorkerLoadError,
+    first_error,
+)
+from edgesim.isolates import driver as isolates_driver
+from edgesim.isolates.limits import KERNEL_GUARDS
+from edgesim.jail import landlock, seccomp
+from edgesim.model import Finding, Limits, Stream, WorkerSpec, read_all
+from edgesim.queues.producer import Queue
+from edgesim.r2.bucket import Bucket, R2ObjectBody
+from edgesim.r2.notifications import Notifications
+
+ANSWER_SECONDS = 15.0
+EARLY_SECONDS = 5.0
+NAME = "edgesim-doctor"
+"""The queue and the object that a round trip goes through; both are removed again."""
+EMBEDDED = {"memory", "file", "sqlite", "chdb"}
+"""Stores of one process at a time: while a project runs on them they are not opened by another."""
+_KEYS = {
+    "r2": "EDGESIM_S3_ACCESS_KEY and EDGESIM_S3_SECRET_KEY",
+    "queues": "the credentials in EDGESIM_NATS_*",
+}
+Check = Callable[[Project, Environment, Clock], AsyncIterator[Finding]]
+
+
+async def examine(
+    project: Project, environment: Environment, clock: Clock, *, running: bool
+) -> AsyncIterator[Finding]:
+    """Every finding, one after the other; ``running``: a process serves this state now."""
+    for finding in (_python(), *_kernel()):
+        yield finding
+    for config in project.workers.values():
+        yield await _worker(project, config, clock)
+    for name, check in _CHECKS.items():
+        if running and urls.scheme_of(getattr(project.backends, name)) in EMBEDDED:
+            yield Finding(name, "ok", "open in the project that runs on this state")
+            continue
+        async for finding in _in_time(name, check, project, environment, clock):
+            yield finding
+
+
+async def refuse_early(project: Project, environment: Environment, clock: Clock) -> None:
+    """ConfigError, one line with file, key and cure, for a server that is out of reach."""
+    for name, look in _LOOKS.items():
+        where = getattr(project.backends, name)
+        if urls.scheme_of(where) in EMBEDDED:
+            continue
+        said = ""
+        try:
+            with anyio.fail_after(EARLY_SECONDS):
+                await look(project, environment, clock)
+        except TimeoutError:
+            said = f"{urls.redact(where)} does not answer within {EARLY_SECONDS:.0f} s"
+        except (RunError, PlatformError) as error:
+            said = " ".join(str(error).split())
+        except BaseExceptionGroup as group:
+            cause = first_error(group)
+            if cause is None:
+                raise
+            said = " ".join(str(cause).split())
+        if said:
+            cure = f"start it, or name another with --{name} URL (edgesim doctor says more)"
+            raise ConfigError(project.file, f"backends.{name}", f"{said}; {cure}")
+
+
+def _python() -> Finding:
+    said = f"{platform.python_version()}, {platform.platform(terse=True)}"
+    return Finding("python", "ok", said)
+
+
+def _kernel() -> list[Finding]:
+    cure = "a Linux of 5.13 or newer; until then Python's audit hook refuses in its place"
+    version = landlock.version()
+    return [
+        Finding("landlock", "ok", f"version {version} (files, TCP from 4 on)")
+        if version
+        else Finding("landlock", "warning", "this kernel has none", cure),
+        Finding("seccomp", "ok", "available")
+        if seccomp.available()
+        else Finding("seccomp", "warning", "not available here", cure),
+    ]
+
+
+async def _worker(project: Project, config: WorkerConfig, clock: Clock) -> Finding:
+    level = project.isolation_of(config.name)
+    open_isolates: Any = urls.opener("isolation", level, isolates_driver.DRIVERS)
+    cpu_ms = config.settings.limits.cpu_ms
+    limits = Limits() if cpu_ms is None else Limits(cpu_ms=cpu_ms)
+    spec = WorkerSpec(config.name, str(config.main), config.bindings(), limits)
+    name = f"worker {config.name}"
+    try:
+        async with open_isolates(spec, clock) as isolates:
+            guards = list(isolates.guards)
+    except WorkerLoadError as error:
+        return Finding(name, "problem", str(error), f"correct {config.main}")
+    said = f"loads at level {level}, guards: {', '.join(guards) or 'none'}"
+    if set(KERNEL_GUARDS) <= set(guards) or level == "inline":
+        return Finding(name, "ok", said)
+    return Finding(name, "warning", said, "see landlock and seccomp above")
+
+
+async def _in_time(
+    name: str, check: Check, project: Project, environment: Environment, clock: Clock
+) -> AsyncIterator[Finding]:
+    """What a backend's check finds; errors and silence are findings too."""
+    found: list[Finding] = []
+    where = urls.redact(getattr(project.backends, name))
+    try:
+        with anyio.fail_after(ANSWER_SECONDS):
+            found.extend([finding async for finding in check(project, environment, clock)])
+    except TimeoutError:
+        said = f"{where} did not answer within {ANSWER_SECONDS:.0f} s"
+        found.append(Finding(name, "problem", said, "restart it, and see its log"))
+    except (RunError, PlatformError, UsageError) as error:
+        found.append(_problem(name, where, error))
+    except BaseExceptionGroup as group:
+        cause = first_error(group)
+        if cause is None:
+            raise
+        found.append(_problem(name, where, cause))
+    for finding in found:
+        yield finding
+
+
+def _problem(name: str, where: str, error: EdgesimError) -> Finding:
+    cure = f"start it, name another with --{name} URL"
+    if urls.scheme_of(where) not in EMBEDDED:
+        cure += f", or correct {_KEYS[name]}"
+    return Finding(name, "problem", f"{where}: {' '.join(str(error).split())}", cure)
+
+
+async def _r2(project: Project, environment: Environment, clock: Clock) -> AsyncIterator[Finding]:
+    """An object there and back, in the project's first bucket, with no notification."""
+    async with backends.open_r2(project, environment, clock) as store:
+        bucket = Bucket(_bucket(project), store, clock, Notifications({}, clock, NAME))
+        key, sent = f".{NAME}/{clock.uuid()}", clock.uuid().encode()
+        try:
+            await bucket.put(key, sent)
+            found = await bucket.get(key)
+            read = await read_all(found.body) if isinstance(found, R2ObjectBody) else b""
+        finally:
+            await bucket.delete(key)
+    where = urls.redact(project.backends.r2)
+    if read == sent:
+        yield Finding("r2", "ok", f"{where}: an object went there and came back")
+    else:
+        said = f"{where}: an object came back as another"
+        yield Finding("r2", "problem", said, "see whether anything between here and there caches")
+
+
+async def _queues(
+    project: Project, environment: Environment, clock: Clock
+) -> AsyncIterator[Finding]:
+    """A message there and back, through a queue of its own."""
+    async with backends.open_queues(project, environment, clock) as store:
+        queue = Queue(NAME, store, clock)
+        await queue.send(b'"doctor"')
+        waiting = len(await queue.peek(1))
+        await queue.purge()
+    where = urls.redact(project.backends.queues)
+    if waiting:
+        yield Finding("queues", "ok", f"{where}: a message went there and came back")
+    else:
+        said = f"{where}: a message that was taken is not there"
+        yield Finding("queues", "problem", said, "see the log and the disk of the server")
+
+
+async def _clickhouse(
+    project: Project, environment: Environment, clock: Clock
+) -> AsyncIterator[Finding]:
+    native = urls.scheme_of(project.backends.clickhouse) in {"clickhouse", "clickhouses"}
+    async with backends.open_clickhouse(project, environment) as database:
+        async for finding in probe(database, clock, native):
+            yield finding
+
+
+async def _look_at_r2(project: Project, environment: Environment, clock: Clock) -> None:
+    async with backends.open_r2(project, environment, clock) as store:
+        bucket = Bucket(_bucket(project), store, clock, Notifications({}, clock, NAME))
+        await bucket.head(f".{NAME}")
+
+
+async def _look_at_queues(project: Project, environment: Environment, clock: Clock) -> None:
+    async with backends.open_queues(project, environment, clock) as store:
+        await store.names()
+
+
+async def _look_at_clickhouse(project: Project, environment: Environment, clock: Clock) -> None:
+    async with backends.open_clickhouse(project, environment) as database:
+        try:
+            answer = await database.execute(Statement("SELECT 1"))
+            await read_all(Stream(answer.body))
+        except ClickHouseError as error:
+            raise RunError("; ".join(described(error))) from error
+
+
+def _bucket(project: Project) -> str:
+    named = {
+        *project.account.r2,
+        *(pipeline.bucket for pipeline in project.account.pipelines.values()),
+    }
+    return min(named, default=NAME)
+
+
+_CHECKS: dict[str, Check] = {"r2": _r2, "queues": _queues, "clickhouse": _clickhouse}
+_LOOKS: dict[str, Callable[[Project, Environment, Clock], Awaitable[None]]] = {
+    "r2": _look_at_r2,
+    "queues": _look_at_queues,
+    "clickhouse": _look_at_clickhouse,
+}
