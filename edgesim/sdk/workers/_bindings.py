@@ -6,6 +6,7 @@ JavaScript's, options are keywords or one trailing dict, unknown options are ign
 
 from __future__ import annotations
 
+import copy
 import json
 from typing import Any
 
@@ -115,14 +116,19 @@ class Env:
             if kind == "text":
                 held: Any = value
             elif kind == "json":
-                held = JsonVar(value)
+                held = JsonVar(copy.deepcopy(value))
             else:
                 held = KINDS[kind](name)
             setattr(self, name, held)
 
 
 class CurrentEnv:
-    """``from workers import env``: the env of whichever Worker is running."""
+    """``from workers import env``: the env of whichever invocation is running."""
+
+    __slots__ = ()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(current_env.get(), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(current_env.get(), name, value)
