@@ -40,6 +40,7 @@ class Snapshot:
         """The life of a fork that is used once."""
         guard.seal(self._cpu_ms)
         turns.run_once(self._loop, sock, self._entry, self._env, self._cpu_ms)
+        turns.wait_for_hang_up(sock)
 
     def serve_many(self, sock: socket.socket, page: int) -> None:
         """The life of a fork that serves one invocation after and beside another."""

@@ -241,6 +241,16 @@ def run_once(
     wire.flush()
 
 
+def wait_for_hang_up(sock: socket.socket) -> None:
+    """Read until the platform has nothing more to say.
+
+    A process that ends with something unread, as an answer that nobody awaits, would have the
+    kernel reset the connection, and the platform would not hear what was said last.
+    """
+    while sock.recv(1 << 16):
+        pass
+
+
 def raise_out_of_time(number: int, frame: FrameType | None) -> None:
     """What SIGPROF does where a process serves one invocation."""
     raise CpuLimitExceeded(CPU_EXCEEDED)

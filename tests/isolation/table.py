@@ -12,7 +12,7 @@ MAY = f"{NOT}: may do what the platform may"
 
 
 class Attack(NamedTuple):
-    """``outcomes``: how the attacking invocation may end where it is contained; ``says``: its words."""
+    """``outcomes``: how the attacking invocation may end; ``says``: with what words."""
 
     name: str
     what: str

@@ -56,6 +56,10 @@ class Default(WorkerEntrypoint):
             return Response(str(sum(json.loads("[1, 2]"))))
         if path == "pid":
             return Response(str(os.getpid()))
+        if path == "ticks":  # what runs on among others shows itself where they all see it
+            seen = len(logging.root.manager.loggerDict)
+            await asyncio.sleep(0.1)
+            return Response(str(seen))
         if path == "draw":
             return Response(str(random.getrandbits(64)))
         if path == "calling":  # this has left it when harm is done
@@ -348,6 +352,13 @@ def busy_after_response(worker, request):
 @attack
 def time_sleep(worker, request):
     time.sleep(0.3)
+
+
+@attack
+async def ticking(worker, request):
+    while True:
+        await asyncio.sleep(0.01)
+        logging.getLogger(f"tick {random.random()}")
 
 
 @attack
