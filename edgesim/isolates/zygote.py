@@ -26,6 +26,7 @@ import signal
 import socket
 import sys
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
@@ -74,7 +75,7 @@ def _serve(control: socket.socket, boot: Boot) -> None:
     control.sendall(one(Booted(snapshot.handlers, None, guards)))
     gc.collect()
     gc.freeze()  # keeps the collector from touching, and so copying, the pages that forks share
-    _Forks(control, snapshot).run()
+    _Forks(control, snapshot, guard.fork).run()
 
 
 def prepare_path(main: Path) -> None:
@@ -144,8 +145,9 @@ def _channel(fd: int) -> socket.socket:
 class _Forks:
     """The zygote's life: fork when told, report what ended."""
 
-    def __init__(self, control: socket.socket, snapshot: Snapshot) -> None:
+    def __init__(self, control: socket.socket, snapshot: Snapshot, fork: Callable[[], int]) -> None:
         self._control = control
+        self._fork = fork
         self._snapshot = snapshot
         self._numbers: dict[int, int] = {}  # pid -> the platform's number
         self._wake_read, wake_write = os.pipe()
@@ -173,7 +175,7 @@ class _Forks:
         if not fds:
             return False
         number = int.from_bytes(data[:4], "big")
-        pid = os.fork()
+        pid = self._fork()
         if pid == 0:
             self._become_isolate(data[4:], fds)
         for fd in fds:

@@ -20,7 +20,7 @@ class Default(WorkerEntrypoint):
 CONTROL = "int(__import__('sys').argv[1])"
 REFUSED = {
     "fork": ("import os; os.fork()", "global scope"),
-    "thread": ("import threading; threading.Thread(target=print).start()", "global scope"),
+    "thread": ("import threading; threading.Thread(target=print).start()", "thread"),
     "socket": ("import socket; socket.create_connection(('127.0.0.1', 80))", "global scope"),
     "dns": ("import socket; socket.gethostbyname('example.com')", "global scope"),
     "subprocess": ("import subprocess; subprocess.run(['/bin/true'])", "global scope"),
@@ -93,12 +93,12 @@ def later(*_):
             found.append("refused")
 {LATER[name]}
 {HONEST}
-        import entry
-        return Response(" ".join(map(str, dict.fromkeys(entry.found))))
+        return Response(" ".join(map(str, dict.fromkeys(found))))
 """.replace('        return Response("fine")\n', "")
     )
     async with open_world("process", main) as world:
         await anyio.sleep(0.3)
+        await world.fetch("")
         answer = await world.fetch("")
         assert answer.body in {b"refused", b""}, answer.done
         children = Path(f"/proc/{world.isolates._forks._zygote}/task").iterdir()  # type: ignore[attr-defined]

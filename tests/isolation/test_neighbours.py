@@ -96,9 +96,7 @@ async def test_a_client_that_goes_away_takes_its_invocation_with_it(warm):
     assert ticks == int((await warm.fetch("ticks")).body)
 
 
-async def beside(
-    world: World, path: str, attack: Callable[[], Awaitable[Any]]
-) -> list[Answer]:
+async def beside(world: World, path: str, attack: Callable[[], Awaitable[Any]]) -> list[Answer]:
     """Answers to neighbours that were under way when the attack began."""
     answers: list[Answer] = []
 
