@@ -238,7 +238,7 @@ def run_once(
         done = failed(error)
     done.cpu_ms = (time.process_time() - before) * 1000
     wire.put(number, done)
-    wire.flush()
+    wire.flush(waiting=True)
 
 
 def wait_for_hang_up(sock: socket.socket) -> None:

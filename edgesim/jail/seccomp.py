@@ -91,8 +91,8 @@ def available() -> bool:
 def zygote_program() -> Program:
     """Compute, files (which Landlock shuts), inherited sockets, forks.
 
-    No thread, no new socket, no exec, no signal to anybody, no other process's memory, no change of the
-    file system.
+    No thread, no new socket, no exec, no signal to anybody, no other process's memory, no change of
+    the file system.
     """
     code = _begin()
     code += _unless_arg("ioctl", 1, _HARMLESS_IOCTLS)

@@ -18,6 +18,11 @@ class Default(WorkerEntrypoint):
         return Response("fine")
 """
 CONTROL = "int(__import__('sys').argv[1])"
+FORGED = f"""
+import os
+from edgesim.isolates.wire import Forked, one
+os.write({CONTROL}, one(Forked(1, os.getppid())))
+"""
 REFUSED = {
     "fork": ("import os; os.fork()", "global scope"),
     "thread": ("import threading; threading.Thread(target=print).start()", "thread"),
@@ -44,11 +49,7 @@ REFUSED = {
         f"import os; from edgesim.isolates.wire import one, Done; os.write({CONTROL}, one(Done()))",
         "wrote",
     ),
-    "another's death": (
-        "import os; from edgesim.isolates.wire import one, Forked\n"
-        f"os.write({CONTROL}, one(Forked(1, os.getppid())))",
-        "wrote",
-    ),
+    "another's death": (FORGED, "wrote"),
 }
 
 
@@ -73,7 +74,7 @@ LATER = {
     "signal": "import signal; signal.signal(signal.SIGALRM, later); "
     "signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)",
     "collector": "import gc; gc.callbacks.append(later)",
-    "destructor": "class Late:\n    def __del__(self): later()\nlate = Late(); late.me = late; del late",
+    "destructor": "class Late:\n  def __del__(self): later()\nl = Late(); l.me = l; del l",
 }
 
 

@@ -1,6 +1,6 @@
 """Who shares a `warm` process with an attack: answered right, as if nothing had been."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import anyio
@@ -46,7 +46,7 @@ async def test_neighbours_of_an_attack_are_right(warm, name):
 
 @pytest.mark.parametrize("name", ["busy-loop", "os-exit", "garbage", "memory-in-many"])
 async def test_neighbours_that_have_called_are_right_or_told(warm, name):
-    """A call is never made twice: whoever made one is answered right or gets the platform's error."""
+    """A call is never made twice: whoever made one is answered right or told that it failed."""
     before = len(warm.requests)
     answers = await beside(warm, "calling", lambda: warm.attack(name))
     for answer in answers:
@@ -96,7 +96,9 @@ async def test_a_client_that_goes_away_takes_its_invocation_with_it(warm):
     assert ticks == int((await warm.fetch("ticks")).body)
 
 
-async def beside(world: World, path: str, attack: Callable[[], Awaitable[Any]]) -> list[Answer]:
+async def beside(
+    world: World, path: str, attack: Callable[[], Coroutine[Any, Any, Any]]
+) -> list[Answer]:
     """Answers to neighbours that were under way when the attack began."""
     answers: list[Answer] = []
 
