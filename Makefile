@@ -8,7 +8,7 @@ TOOLS := $(VENV)/.tools
 SEEDS ?= 100
 KILLS ?= 50
 
-.PHONY: setup dev test check crash bench sim pythons clean servers
+.PHONY: setup dev test check crash bench endure sim pythons clean servers
 
 setup: $(RUNTIME) $(TOOLS)
 
@@ -43,6 +43,10 @@ pythons:
 	  .venv-$$version/bin/pip install --quiet --editable . && \
 	  .venv-$$version/bin/pip install --quiet --no-deps 'chdb-core>=26.5'; \
 	done
+
+# 20,000 requests a level, one in twenty an attack: ARGS='--level warm --requests 5000 --seed 2'.
+endure: $(RUNTIME) $(TOOLS)
+	$(BIN)/python tests/isolation/endurance.py $(ARGS)
 
 bench: $(RUNTIME) $(TOOLS)
 	$(BIN)/python tests/bench/levels.py $(ARGS)

@@ -19,7 +19,7 @@ from edgesim.errors import WorkerLoadError
 from edgesim.isolates.limits import CPU_EXCEEDED, MEMORY_EXCEEDED
 from edgesim.isolates.link import Link, open_link
 from edgesim.isolates.wire import Boot, Booted, Done, Exited, Failure, Forked, Message
-from edgesim.isolates.zygote import MANY, ONE
+from edgesim.isolates.zygote import MANY, ONE, OUT_OF_MEMORY_STATUS
 from edgesim.model import Limits, WorkerSpec
 
 BOOT_SECONDS = 30.0
@@ -86,6 +86,8 @@ class Fork:
             error = RuntimeError(f"signal {signal.Signals(number).name}")
         elif error is None and self.exit is not None:
             code = os.waitstatus_to_exitcode(self.exit.status)
+            if code == OUT_OF_MEMORY_STATUS:
+                return _verdict("exceededMemory", MEMORY_EXCEEDED)
             error = RuntimeError(f"exit status {code}")
         why = error or "it is gone"
         return _verdict("internalError", f"The isolate ended before its invocation did: {why}.")

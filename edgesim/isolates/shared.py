@@ -171,6 +171,7 @@ class SharedLoop(TurnLoop):
         self._running = resident
         PAGE.pack_into(self._page, 0, resident.number)
         self._began = time.thread_time()
+        self.unheard = None
         try:
             handle._run()
         except BaseException as error:  # noqa: BLE001 (SystemExit in a task of the invocation's)
@@ -181,6 +182,8 @@ class SharedLoop(TurnLoop):
             PAGE.pack_into(self._page, 0, PLATFORM)
         if resident.cpu_seconds > self._cpu_seconds:
             self._end(resident, failed(CpuLimitExceeded(CPU_EXCEEDED)))
+        if self.unheard is not None:
+            self._end(resident, failed(self.unheard))
 
     def tick(self, number: int, frame: FrameType | None) -> None:
         """A callback has had the process for a while: let others' answers out, and count."""

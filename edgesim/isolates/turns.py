@@ -137,7 +137,7 @@ class TurnLoop(asyncio.BaseEventLoop):
         self._selector = _Turn(self)
         self._clock_resolution = 1e-6
         self.set_exception_handler(_unheard)
-        self.out_of_time: CpuLimitExceeded | None = None
+        self.unheard: BaseException | None = None
 
     def begin(self, now: float) -> None:
         """Nothing has been asked yet, and this is the time."""
@@ -174,11 +174,12 @@ class TurnLoop(asyncio.BaseEventLoop):
 def _unheard(loop: Any, context: dict[str, Any]) -> None:
     """What is never awaited and fails is nobody's business any more, as on the platform.
 
-    But the end of CPU time may find the loop between two steps of a task; asyncio drops it then.
+    But the end of CPU time or of memory may find the loop between two steps of a task: asyncio
+    drops it then, and the task with it.
     """
     error = context.get("exception")
-    if isinstance(error, CpuLimitExceeded):
-        loop.out_of_time = error
+    if isinstance(error, CpuLimitExceeded | MemoryError):
+        loop.unheard = error
 
 
 class Line(Channel):
@@ -233,7 +234,7 @@ def run_once(
         done = loop.run_until_complete(serve(invoke, lambda: entry, lambda: env, serving))
     except HungError as error:
         hung = Done("exception", [Failure("Error", str(error))])
-        done = hung if loop.out_of_time is None else failed(loop.out_of_time)
+        done = hung if loop.unheard is None else failed(loop.unheard)
     except BaseException as error:  # noqa: BLE001 (SystemExit in a task, CPU time between two steps)
         done = failed(error)
     done.cpu_ms = (time.process_time() - before) * 1000

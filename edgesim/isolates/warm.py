@@ -71,6 +71,10 @@ class _Isolate:
         """The number of the invocation whose callback has the process; 0 for none."""
         return int.from_bytes(self._page[:PAGE_BYTES], "little")
 
+    def forget_page(self) -> None:
+        """It has a descriptor of its own, which the collector would leave open for a while."""
+        self._page.close()
+
     def begin(self, conversation: Conversation) -> None:
         self.conversations[conversation.number] = conversation
         self.occupied.set()
@@ -257,14 +261,17 @@ class WarmIsolates(Isolates):
 
     async def _follow(self, isolate: _Isolate) -> None:
         """Watch over a process until it ends, then settle what it had."""
-        async with anyio.create_task_group() as watching:
-            watching.start_soon(self._watch, isolate)
-            await isolate.ended.wait()
-            watching.cancel_scope.cancel()
-        self._alive.remove(isolate)
-        self._settled.set()
-        if isolate.conversations:
-            await self._settle(isolate)
+        try:
+            async with anyio.create_task_group() as watching:
+                watching.start_soon(self._watch, isolate)
+                await isolate.ended.wait()
+                watching.cancel_scope.cancel()
+            self._alive.remove(isolate)
+            self._settled.set()
+            if isolate.conversations:
+                await self._settle(isolate)
+        finally:
+            isolate.forget_page()
 
     async def _settle(self, isolate: _Isolate) -> None:
         """The process died: who had it is guilty, the others begin again or are told."""

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 FORK_REQUEST_BYTES = 5
 """A number (4 bytes, big-endian), then ONE or MANY."""
 ONE, MANY = b"1", b"m"
+OUT_OF_MEMORY_STATUS = 12
 _SDK = str(Path(edgesim.__file__).parent / "sdk")
 _PR_SET_PDEATHSIG, _SIGKILL = 1, 9
 # Looked up here and not in each fork: it is 150 page faults.
@@ -199,6 +200,8 @@ class _Forks:
             status = 0
         except (BrokenPipeError, ConnectionResetError):
             status = 0  # the platform has let go of this isolate
+        except MemoryError:  # and not in worker code, which would have had it as its own
+            status = OUT_OF_MEMORY_STATUS
         except BaseException:  # noqa: BLE001 (the last resort of a process that ends here anyway)
             traceback.print_exc(file=sys.__stderr__)
         finally:

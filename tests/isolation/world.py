@@ -2,7 +2,7 @@
 
 import importlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -57,11 +57,13 @@ class Answer:
 class World:
     """A Worker's isolates and what its env reaches."""
 
-    def __init__(self, level: str, isolates: Isolates, clock: Clock) -> None:
+    def __init__(
+        self, level: str, isolates: Isolates, clock: Clock, bindings: Mapping[str, Binding]
+    ) -> None:
         self.level = level
         self.isolates = isolates
         self.requests: list[HttpRequest] = []
-        self.bindings: dict[str, Binding] = {"ECHO": ServiceBinding(self._echo)}
+        self.bindings: dict[str, Binding] = {"ECHO": ServiceBinding(self._echo), **bindings}
         self._clock = clock
 
     async def fetch(self, path: str, body: Any = b"") -> Answer:
@@ -108,11 +110,17 @@ async def _secret() -> AsyncIterator[bytes]:
 
 
 @asynccontextmanager
-async def open_world(level: str, main: Path = ATTACKER, **settings: Any) -> AsyncIterator[World]:
-    """The attacking Worker at that level, or another one."""
+async def open_world(
+    level: str,
+    main: Path = ATTACKER,
+    buckets: Mapping[str, Binding] | None = None,
+    **settings: Any,
+) -> AsyncIterator[World]:
+    """The attacking Worker at that level, or another one, with buckets too."""
     clock = Clock()
     module = importlib.import_module(DRIVERS[level].partition(":")[0])
     limits = Limits(cpu_ms=CPU_MS)
-    spec = WorkerSpec("w", str(main), ENV, **({"limits": limits} | settings))
+    env = [*ENV, *(BindingSpec(name, "r2") for name in buckets or {})]
+    spec = WorkerSpec("w", str(main), env, **({"limits": limits} | settings))
     async with module.open_isolates(spec, clock) as isolates:
-        yield World(level, isolates, clock)
+        yield World(level, isolates, clock, buckets or {})

@@ -51,6 +51,25 @@ class Default(WorkerEntrypoint):
         path = request.url.split("/", 3)[3]
         if path == "honest":
             return Response(json.dumps(await self.honest(request), sort_keys=True))
+        if path == "work":
+            numbers = json.loads(await request.text())
+            answer = await self.env.ECHO.fetch(
+                "http://echo/", method="POST", body=json.dumps(numbers)
+            )
+            await asyncio.sleep(0)
+            return Response(str(sum(json.loads(await answer.text()))))
+        if path == "imports":
+            for name in (
+                "asyncio.subprocess concurrent.futures csv ctypes.util curses dataclasses decimal "
+                "difflib doctest email.mime.text fractions http.server imaplib lzma mailbox "
+                "multiprocessing.pool optparse pickle pydoc sqlite3 ssl statistics tarfile "
+                "turtledemo unittest.mock urllib.request wsgiref.simple_server xml.dom.minidom "
+                "xmlrpc.client zipfile zoneinfo"
+            ).split():
+                importlib.import_module(name)
+            return Response("imported")
+        if path == "count":
+            return Response(str(len(await request.bytes())))
         if path == "slow":  # nothing of this leaves the isolate before its answer
             await asyncio.sleep(0.4)
             return Response(str(sum(json.loads("[1, 2]"))))
@@ -344,6 +363,15 @@ def busy_after_response(worker, request):
     async def later():
         while True:
             pass
+
+    worker.ctx.waitUntil(later())
+    return "answered"
+
+
+@attack
+def death_after_response(worker, request):
+    async def later():
+        os._exit(1)
 
     worker.ctx.waitUntil(later())
     return "answered"
