@@ -106,6 +106,7 @@ ATTACKS = [
     ),
     # --- the end of processes ---
     Attack("os-exit", "`os._exit`", LETHAL, DIES),
+    Attack("death-after-response", "answers, then `os._exit`", LETHAL, DIES),
     Attack("segfault", "reads address 0 with `ctypes`", LETHAL, DIES),
     Attack("abort", "`os.abort`", LETHAL, DIES),
     Attack("kill-itself", "SIGKILL to itself", LETHAL, RAISES, PERMISSION),

@@ -54,9 +54,8 @@ async def test_a_response_stands_whatever_comes_after(patient):
 async def test_work_that_swallows_its_cancellation_ends_all_the_same(patient, monkeypatch):
     """30 s after the response waitUntil work is over, with the platform's warning."""
     clock = patient._clock
-    began = clock.now()
+    began, start = clock.now(), clock.elapsed()
     monkeypatch.setattr(Clock, "now", lambda self: began + (self.elapsed() - start) * FASTER)
-    start = clock.elapsed()
     loop = _faster_loop(monkeypatch)
     answer = await patient.fetch("attack/cancellation-swallowed")
     assert loop.calls
