@@ -10,7 +10,7 @@ SEEDS ?= 100
 KILLS ?= 50
 OUTAGE ?= 2000
 
-.PHONY: setup dev test check crash drills bench sim pythons clean servers
+.PHONY: setup dev test check crash drills bench endure sim pythons clean servers
 
 setup: $(RUNTIME) $(TOOLS)
 
@@ -49,6 +49,10 @@ pythons:
 	  .venv-$$version/bin/pip install --quiet --editable . && \
 	  .venv-$$version/bin/pip install --quiet --no-deps 'chdb-core>=26.5'; \
 	done
+
+# 20,000 requests a level, one in twenty an attack: ARGS='--level warm --requests 5000 --seed 2'.
+endure: $(RUNTIME) $(TOOLS)
+	$(BIN)/python tests/isolation/endurance.py $(ARGS)
 
 bench: $(RUNTIME) $(TOOLS)
 	$(BIN)/python tests/bench/levels.py $(ARGS)

@@ -33,6 +33,10 @@ class Process(Protocol):
     """As much of anyio's Process as drivers use."""
 
     @property
+    def pid(self) -> int:
+        """Its number."""
+
+    @property
     def stderr(self) -> ByteReceiveStream | None:
         """What it writes to standard error; None where that is our own."""
 
@@ -123,6 +127,10 @@ class _StoppingProcess:
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     @property
     def returncode(self) -> int | None:

@@ -6,22 +6,27 @@ be run again elsewhere.  So its log lines are held back until the first thing th
 
 from __future__ import annotations
 
+import asyncio
+from math import isfinite
+
 import anyio
 from anyio.abc import TaskGroup
 
 from edgesim.clock import Clock
 from edgesim.isolates.driver import Host, answer
+from edgesim.isolates.limits import LOG_BYTES_MAX, log_bytes
 from edgesim.isolates.link import Link
 from edgesim.isolates.wire import Call, Done, Frame, Invoke, Log, Reply, Respond
 
-TRIES_MAX = 2
+TRIES_MAX = 8
+"""Each time it was another's fault; who never shows its own would go on for ever."""
 
 
 class Conversation:
     """Answers an isolate's calls.
 
     When ``over`` is set it is either ``ended``, with ``done``, or its isolate is gone and whoever
-    waits for it begins it again or ends it with a ``verdict``.
+    waits for it begins it again or ends it with a ``verdict``.  A ``suspect`` may be what ended it.
     """
 
     def __init__(
@@ -33,6 +38,7 @@ class Conversation:
         self.over = anyio.Event()
         self.ended = False
         self.verdict: Done | None = None
+        self.suspect = False
         self._host = host
         self._tasks = tasks
         self._clock = clock
@@ -40,21 +46,25 @@ class Conversation:
         self._tries = 0
         self._link: Link | None = None
         self._logs: list[Log] = []
+        self._log_bytes = 0
         self._answering: set[anyio.CancelScope] = set()
 
     def begin(self, link: Link) -> None:
         """Run it in the isolate behind ``link``, from the start."""
         self._link = link
         self._logs.clear()
+        self._log_bytes = 0
         self._tries += 1
         self.invoke.now = self._clock.now()
         link.send(self.number, self.invoke)
 
     def take(self, frame: Frame) -> None:
         """Something that the isolate says; ValueError if an isolate cannot say it."""
+        if self.ended:
+            return
         match frame:
             case Log():
-                self._logs.append(frame)
+                self._hold(frame)
             case Respond():
                 self._leave()
                 self._host.respond(frame)
@@ -95,6 +105,15 @@ class Conversation:
         self.over = anyio.Event()
         return True
 
+    def _hold(self, log: Log) -> None:
+        if (
+            self._log_bytes <= LOG_BYTES_MAX
+        ):  # with one line beyond it, which says that there is more
+            self._log_bytes += log_bytes(log.message)
+            self._logs.append(log)
+            if self._has_left:
+                self._leave()
+
     def _leave(self) -> None:
         self._has_left = True
         for log in self._logs:
@@ -112,7 +131,28 @@ class Conversation:
                 self._answering.discard(scope)
 
 
-async def wake(link: Link, call: Call, clock: Clock) -> None:
-    """Answer an isolate's own question, which is to be told when it is that late."""
-    await anyio.sleep(max(0.0, call.args[0] - clock.now()))
-    link.send(0, Reply(call.id, clock.now()))
+class Alarm:
+    """An isolate's one timer, which it sets under no invocation's number."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._set: asyncio.TimerHandle | None = None
+
+    def take(self, frame: Frame, link: Link) -> None:
+        """Set it anew; what it was set to before is forgotten.  ValueError for other frames."""
+        match frame:
+            case Call(method="sleepUntil", args=[int() | float() as when]) if isfinite(when):
+                self.cancel()
+                delay = max(0.0, when - self._clock.now())
+                loop = asyncio.get_running_loop()
+                self._set = loop.call_later(delay, self._ring, link, frame.id)
+            case _:
+                raise ValueError(f"unexpected {type(frame).__name__} from an isolate")
+
+    def cancel(self) -> None:
+        """Nobody is there to be woken."""
+        if self._set is not None:
+            self._set.cancel()
+
+    def _ring(self, link: Link, number: int) -> None:
+        link.send(0, Reply(number, self._clock.now()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import signal
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 from workers._bindings import Env
@@ -25,7 +26,8 @@ class Snapshot:
         self._loop = loop
         self._main = Path(boot.main)
         self._cpu_ms = boot.cpu_ms
-        self._env = Env([(name, kind, value) for name, kind, value in boot.bindings])
+        self._bindings = boot.bindings
+        self._env = self._new_env()
         current_env.set(self._env)
         with senses.global_scope():
             self._entry = inside.entrypoint(load(self._main))
@@ -38,14 +40,18 @@ class Snapshot:
         """The life of a fork that is used once."""
         guard.seal(self._cpu_ms)
         turns.run_once(self._loop, sock, self._entry, self._env, self._cpu_ms)
+        turns.wait_for_hang_up(sock)
 
     def serve_many(self, sock: socket.socket, page: int) -> None:
         """The life of a fork that serves one invocation after and beside another."""
         gc.unfreeze()
         freeze_types()
         gc.freeze()
-        shared.run_many(sock, page, self._load_afresh, self._env, self._cpu_ms)
+        shared.run_many(sock, page, self._load_afresh, self._new_env, self._cpu_ms)
 
-    def _load_afresh(self) -> type[WorkerEntrypoint]:
+    def _new_env(self) -> Env:
+        return Env([(name, kind, value) for name, kind, value in self._bindings])
+
+    def _load_afresh(self, on_import: Callable[[], None]) -> type[WorkerEntrypoint]:
         with senses.global_scope():
-            return inside.entrypoint(Namespace(self._codes).load(self._main.stem))
+            return inside.entrypoint(Namespace(self._codes, on_import).load(self._main.stem))

@@ -19,7 +19,7 @@ from edgesim.errors import WorkerLoadError
 from edgesim.isolates.limits import CPU_EXCEEDED, MEMORY_EXCEEDED
 from edgesim.isolates.link import Link, open_link
 from edgesim.isolates.wire import Boot, Booted, Done, Exited, Failure, Forked, Message
-from edgesim.isolates.zygote import MANY, ONE
+from edgesim.isolates.zygote import MANY, ONE, OUT_OF_MEMORY_STATUS
 from edgesim.model import Limits, WorkerSpec
 
 BOOT_SECONDS = 30.0
@@ -46,8 +46,9 @@ _ENVIRONMENT = {
 class Fork:
     """A process that the zygote was asked for; it can be written to before it is born."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, zygote: int) -> None:
         self.number = number
+        self._zygote = zygote
         self.pid: int | None = None
         self.exit: Exited | None = None
         self.ended = anyio.Event()
@@ -62,7 +63,7 @@ class Fork:
     def kill(self) -> None:
         """End it at once, or as soon as it is born."""
         self._doomed = True
-        if self.pid is not None and self.exit is None:
+        if self.pid is not None and self.exit is None and _is_child(self.pid, self._zygote):
             with suppress(ProcessLookupError):  # it ended by itself, and the news is on its way
                 os.kill(self.pid, signal.SIGKILL)
 
@@ -85,9 +86,26 @@ class Fork:
             error = RuntimeError(f"signal {signal.Signals(number).name}")
         elif error is None and self.exit is not None:
             code = os.waitstatus_to_exitcode(self.exit.status)
+            if code == OUT_OF_MEMORY_STATUS:
+                return _verdict("exceededMemory", MEMORY_EXCEEDED)
             error = RuntimeError(f"exit status {code}")
         why = error or "it is gone"
         return _verdict("internalError", f"The isolate ended before its invocation did: {why}.")
+
+
+def _is_child(pid: int, parent: int) -> bool:
+    """Whether the process is what its zygote says it is, as far as can be known here.
+
+    A Worker's module, when it is imported, could speak in the zygote's place and name a process
+    that the platform may end and it may not.
+    """
+    if sys.platform != "linux":
+        return True
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:  # noqa: PTH123 (a /proc file)
+            return int(stat.read().rpartition(b")")[2].split()[1]) == parent
+    except OSError:
+        return False  # it has ended
 
 
 def _verdict(outcome: str, message: str) -> Done:
@@ -97,8 +115,9 @@ def _verdict(outcome: str, message: str) -> Done:
 class Forks:
     """The forks of one zygote.  Made by ``open_forks``."""
 
-    def __init__(self, spec: WorkerSpec, control: socket.socket) -> None:
+    def __init__(self, spec: WorkerSpec, control: socket.socket, zygote: int) -> None:
         self.spec = spec
+        self._zygote = zygote
         self.booted = Booted()
         self.lost = anyio.Event()
         self._control = control
@@ -124,7 +143,7 @@ class Forks:
     def _ask(self, kind: bytes, *fds: int) -> Fork:
         if self.lost.is_set():
             raise BrokenPipeError("the zygote is gone")
-        fork = Fork(self._count + 1)
+        fork = Fork(self._count + 1, self._zygote)
         socket.send_fds(self._control, [fork.number.to_bytes(4, "big") + kind], fds)
         self._count += 1
         self._alive[fork.number] = fork
@@ -147,9 +166,9 @@ class Forks:
                 case Booted() if not self._heard.is_set():
                     self.booted = frame
                     self._heard.set()
-                case Forked():
+                case Forked() if frame.number in self._alive:
                     self._alive[frame.number].born(frame.pid)
-                case Exited():
+                case Exited() if frame.number in self._alive:
                     fork = self._alive.pop(frame.number)
                     fork.exit = frame
                     fork.ended.set()
@@ -200,7 +219,7 @@ async def open_forks(spec: WorkerSpec) -> AsyncIterator[Forks]:
                 pass_fds=[theirs.fileno()],
                 env=_ENVIRONMENT,
             )
-        forks = Forks(spec, ours)
+        forks = Forks(spec, ours, process.pid)
         boot = Boot(
             spec.name,
             spec.main,

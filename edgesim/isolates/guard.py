@@ -35,8 +35,8 @@ CPU_GRACE_SECONDS = 0.1
 """From the exception, which worker code can catch, to the end, which it cannot."""
 
 _OF_OTHERS = (
-    "ctypes.", "fcntl.", "ftplib.", "os.exec", "os.fork", "os.kill", "os.posix_spawn",
-    "os.putenv", "os.spawn", "os.startfile", "os.system", "pty.spawn", "resource.", "shutil.",
+    "_thread.start", "ctypes.", "fcntl.", "ftplib.", "os.exec", "os.fork", "os.kill",
+    "os.posix_spawn", "os.spawn", "os.startfile", "os.system", "pty.spawn", "resource.", "shutil.",
     "signal.", "smtplib.", "socket.", "sqlite3.", "subprocess.", "syslog.", "webbrowser.",
 )  # fmt: skip
 """Audit events (or how they begin) of what an isolate has no business with."""
@@ -58,6 +58,7 @@ def put_on(wanted: str, folders: Iterable[str], memory_bytes: int) -> list[str]:
     """
     global _sealing, _hook  # noqa: PLW0603 (made here, where there is time; a fork only puts it on)
     readable = [*folders, *_library()]
+    sys.dont_write_bytecode = True  # it would be refused, here or by the kernel
     resource.setrlimit(resource.RLIMIT_CORE, (CORE_BYTES_MAX, CORE_BYTES_MAX))
     resource.setrlimit(resource.RLIMIT_NOFILE, (FILES_MAX, FILES_MAX))
     _limit_memory(memory_bytes)
@@ -73,6 +74,19 @@ def put_on(wanted: str, folders: Iterable[str], memory_bytes: int) -> list[str]:
     _hook = _Hook(guards, readable)
     sys.addaudithook(_hook)
     return guards
+
+
+def fork() -> int:
+    """``os.fork``, which is for the zygote itself, not for what an import has left behind in it.
+
+    What the fork does until it is sealed is ours.
+    """
+    assert _hook is not None
+    _hook.busy = True
+    pid = os.fork()
+    _hook.in_zygote = pid != 0
+    _hook.busy = pid == 0
+    return pid
 
 
 def seal(cpu_ms: int | None) -> None:
@@ -139,15 +153,17 @@ class _Hook:
         self._files = LANDLOCK not in guards
         self._others = SECCOMP not in guards
         self._readable = tuple(os.path.realpath(path) for path in readable)
+        self.in_zygote = True
         self.busy = False
 
     def __call__(self, event: str, args: tuple[Any, ...]) -> None:
         in_import = in_global_scope.get()
-        if not (in_import or self._files or self._others) or self.busy:
+        others = self._others or self.in_zygote
+        if not (in_import or self._files or others) or self.busy:
             return
         self.busy = True
         try:
-            if (in_import or self._others) and event.startswith(_OF_OTHERS):
+            if (in_import or others) and event.startswith(_OF_OTHERS):
                 self._refuse(event, in_import)
             if self._files and (event.startswith(_OF_FILES) or self._opens(event, args)):
                 self._refuse(event, in_import)

@@ -84,7 +84,10 @@ class InlineIsolates(Isolates):
         self._clock = clock
         self._main = Path(spec.main)
         self._codes = CodeCache(module_folders(self._main))
-        self._env = Env([(each.name, each.kind, each.value) for each in spec.bindings])
+        self._bindings: list[tuple[str, str, Any]] = [
+            (each.name, each.kind, each.value) for each in spec.bindings
+        ]
+        self._env_of = Env
         self._current_env = current_env
         self.lost = anyio.Event()
         try:
@@ -92,8 +95,11 @@ class InlineIsolates(Isolates):
         except BaseException as error:
             raise WorkerLoadError(f"worker {spec.name}: {explain(error, self._main)}") from error
 
+    def _new_env(self) -> Any:
+        return self._env_of(self._bindings)
+
     def _load(self) -> Any:
-        token = self._current_env.set(self._env)
+        token = self._current_env.set(self._new_env())
         try:
             with self._senses.global_scope():
                 return self._inside.entrypoint(Namespace(self._codes).load(self._main.stem))
@@ -109,7 +115,7 @@ class InlineIsolates(Isolates):
         async def run() -> None:
             serving = self._inside.Serving(_LocalChannel(host, self._clock), request.seed)
             started = time.thread_time()
-            done = await self._inside.serve(request, self._load, self._env, serving)
+            done = await self._inside.serve(request, self._load, self._new_env, serving)
             done.cpu_ms = (time.thread_time() - started) * 1000
             copy = copied(done)
             assert isinstance(copy, Done)

@@ -34,6 +34,7 @@ from edgesim.isolates.limits import (
     LATE,
     LOG_BYTES_MAX,
     WAIT_UNTIL_SECONDS,
+    log_bytes,
 )
 from edgesim.isolates.senses import new_random
 from edgesim.isolates.wire import Call, Done, Failure, Frame, Invoke, Log, Reply, Respond
@@ -102,7 +103,7 @@ class Serving:
         """One console call; once the trace's budget is spent, further ones would be dropped."""
         if self._log_bytes > LOG_BYTES_MAX:
             return
-        self._log_bytes += sum(len(each) if isinstance(each, str) else 8 for each in message)
+        self._log_bytes += log_bytes(message)
         self._channel.send(Log(level, [_cut(each) for each in message], self.now()))
 
     def respond(self, response: Respond) -> None:
@@ -174,13 +175,18 @@ def handlers_of(entry: type[WorkerEntrypoint]) -> list[str]:
 
 
 async def serve(
-    invoke: Invoke, entry: Callable[[], type[WorkerEntrypoint]], env: Any, serving: Serving
+    invoke: Invoke,
+    entry: Callable[[], type[WorkerEntrypoint]],
+    new_env: Callable[[], Any],
+    serving: Serving,
 ) -> Done:
     """Run the handler and its waitUntil work.  Never raises for what worker code does.
 
-    ``entry`` gives the Worker's class: where the process is not fresh, it loads the module anew.
+    ``entry`` gives the Worker's class, ``new_env`` its env: where the process is not fresh, they
+    load the module and make the bindings anew.
     """
     done = Done()
+    env = new_env()
     current_env.set(env)
     try:
         kind = entry()

@@ -5,11 +5,17 @@ Facts: Cloudflare's pages on Workers limits and errors; the texts are its own wh
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
+
 KERNEL_GUARDS = ("Landlock", "seccomp")
 """What guards an isolate where the kernel has all of it; an audit hook stands in for what it lacks.
 """
 LOG_BYTES_MAX = 256 * 1024
 """The budget of a trace; what is beyond it need not leave the isolate."""
+_LOG_ENTRY_BYTES = 80
+"""What an entry counts beside its text, as in a trace, so that empty ones do not come free."""
 WAIT_UNTIL_SECONDS = 30.0
 EVENT_SECONDS = 15 * 60.0
 """Wall time of a queue, tail, scheduled or RPC invocation."""
@@ -27,3 +33,15 @@ HUNG = (
     "The Workers runtime canceled this request because it detected that your Worker's code had "
     "hung and would never generate a response."
 )
+
+
+def log_bytes(message: list[Any]) -> int:
+    """What a console call takes of a trace's budget, at least; ValueError for what none says."""
+    return _LOG_ENTRY_BYTES + sum(
+        len(part) if isinstance(part, str) else len(msgspec.json.encode(part, enc_hook=_refuse))
+        for part in message
+    )
+
+
+def _refuse(value: Any) -> Any:
+    raise ValueError(f"{type(value).__name__} in a log line")

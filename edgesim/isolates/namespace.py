@@ -15,7 +15,7 @@ import importlib
 import importlib.util
 import pdb  # noqa: T100 (breakpoint() is what the inline level is for)
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
@@ -44,10 +44,11 @@ class CodeCache:
 
 
 class Namespace:
-    """One invocation's modules."""
+    """One invocation's modules; ``on_import`` is called when a library module was imported."""
 
-    def __init__(self, cache: CodeCache) -> None:
+    def __init__(self, cache: CodeCache, on_import: Callable[[], None] = lambda: None) -> None:
         self._cache = cache
+        self._on_import = on_import
         self.modules: dict[str, ModuleType] = {}
         self._views: dict[int, ModuleType] = {}
         self._builtins = vars(builtins) | {
@@ -92,7 +93,10 @@ class Namespace:
             name = importlib.util.resolve_name("." * level + name, package)
         top = name.partition(".")[0]
         if self._cache.find(top) is None:
+            before = len(sys.modules)
             found = builtins.__import__(name, globals, locals, fromlist or (), 0)
+            if len(sys.modules) != before:
+                self._on_import()
             view = self.view(found)
             if fromlist and "*" in fromlist and not hasattr(found, "__all__"):
                 for public in vars(found):

@@ -17,11 +17,11 @@ import structlog
 from anyio.abc import TaskGroup
 
 from edgesim.clock import Clock
-from edgesim.isolates.conversation import Conversation, wake
+from edgesim.isolates.conversation import Alarm, Conversation
 from edgesim.isolates.driver import Host, Isolates
 from edgesim.isolates.forks import Fork, Forks, open_forks
 from edgesim.isolates.link import Link, open_link
-from edgesim.isolates.wire import Call, Done, Failure, Invoke, Message
+from edgesim.isolates.wire import Done, Failure, Invoke, Message
 from edgesim.model import WorkerSpec
 
 DETERMINISTIC = True  # a link takes turns where time is virtual
@@ -45,13 +45,12 @@ log = structlog.get_logger()
 class _Isolate:
     """One fork, and the one conversation with it."""
 
-    def __init__(self, fork: Fork, tasks: TaskGroup, clock: Clock) -> None:
+    def __init__(self, fork: Fork, clock: Clock) -> None:
         self.fork = fork
         self.link: Link
         self.gone = False
         self.error: Exception | None = None
-        self._tasks = tasks
-        self._clock = clock
+        self._alarm = Alarm(clock)
         self._conversation: Conversation | None = None
 
     def begin(self, conversation: Conversation) -> None:
@@ -61,8 +60,8 @@ class _Isolate:
     def take(self, message: Message) -> None:
         """ValueError for what no isolate says."""
         for number, frame in message.frames:
-            if number == 0 and isinstance(frame, Call):
-                self._tasks.start_soon(wake, self.link, frame, self._clock)
+            if number == 0:
+                self._alarm.take(frame, self.link)
             elif self._conversation is None or number != self._conversation.number:
                 raise ValueError(f"a frame for invocation {number}")
             else:
@@ -71,9 +70,15 @@ class _Isolate:
     def end(self, error: Exception | None) -> None:
         self.gone = True
         self.error = error
+        self._alarm.cancel()
         self.fork.kill()
         if self._conversation is not None:
             self._conversation.interrupt()
+
+    def dismiss(self) -> None:
+        self._alarm.cancel()
+        self.link.close()
+        self.fork.kill()
 
 
 class ProcessIsolates(Isolates):
@@ -118,8 +123,7 @@ class ProcessIsolates(Isolates):
                 conversation.end(await self._died(isolate))
         finally:
             conversation.end(Done("canceled"))
-            isolate.link.close()
-            isolate.fork.kill()
+            isolate.dismiss()
         return conversation.done
 
     async def _take(self) -> _Isolate:
@@ -136,7 +140,7 @@ class ProcessIsolates(Isolates):
         ours, theirs = socket.socketpair()
         with theirs:
             try:
-                isolate = _Isolate(self._forks.one(theirs), self._tasks, self._clock)
+                isolate = _Isolate(self._forks.one(theirs), self._clock)
             except OSError:
                 ours.close()
                 raise

@@ -29,7 +29,7 @@ from edgesim.isolates.inside import CpuLimitExceeded, Serving, failed, serve
 from edgesim.isolates.limits import CPU_EXCEEDED, HUNG
 from edgesim.isolates.shared_state import SharedState
 from edgesim.isolates.turns import PLATFORM, Line, TurnLoop, Wire
-from edgesim.isolates.wire import Done, Failure, Frame, Invoke, Tainted
+from edgesim.isolates.wire import Cancel, Done, Failure, Frame, Invoke, Tainted
 from workers import WorkerEntrypoint
 
 TICK_SECONDS = 0.02
@@ -57,8 +57,8 @@ class SharedLoop(TurnLoop):
     def __init__(
         self,
         wire: Wire,
-        load: Callable[[], type[WorkerEntrypoint]],
-        env: Any,
+        load: Callable[[Callable[[], None]], type[WorkerEntrypoint]],
+        env: Callable[[], Any],
         cpu_ms: int,
         page: Any,
     ) -> None:
@@ -71,7 +71,7 @@ class SharedLoop(TurnLoop):
         self._live: dict[int, Resident] = {}
         self._running: Resident | None = None
         self._began = 0.0
-        self._state = SharedState()
+        self._state = SharedState(self)
 
     def listens(self) -> bool:
         return True
@@ -83,6 +83,9 @@ class SharedLoop(TurnLoop):
         for number, frame in event_list:
             if isinstance(frame, Invoke):
                 self._begin(number, frame)
+            elif isinstance(frame, Cancel):
+                if number in self._live:
+                    self._end(self._live[number], Done("exception"))
             else:
                 replies.append((number, frame))
         super()._process_events(replies)
@@ -98,7 +101,10 @@ class SharedLoop(TurnLoop):
             owner.reset(token)
 
     async def _serve(self, invoke: Invoke, resident: Resident) -> None:
-        self._end(resident, await serve(invoke, self._load, self._env, resident))
+        self._end(resident, await serve(invoke, self._load_afresh, self._env, resident))
+
+    def _load_afresh(self) -> type[WorkerEntrypoint]:
+        return self._load(self._state.keep_modules)
 
     def _end(self, resident: Resident, done: Done) -> None:
         """The invocation's last word; what it has left behind is never run again."""
@@ -165,6 +171,7 @@ class SharedLoop(TurnLoop):
         self._running = resident
         PAGE.pack_into(self._page, 0, resident.number)
         self._began = time.thread_time()
+        self.unheard = None
         try:
             handle._run()
         except BaseException as error:  # noqa: BLE001 (SystemExit in a task of the invocation's)
@@ -175,6 +182,8 @@ class SharedLoop(TurnLoop):
             PAGE.pack_into(self._page, 0, PLATFORM)
         if resident.cpu_seconds > self._cpu_seconds:
             self._end(resident, failed(CpuLimitExceeded(CPU_EXCEEDED)))
+        if self.unheard is not None:
+            self._end(resident, failed(self.unheard))
 
     def tick(self, number: int, frame: FrameType | None) -> None:
         """A callback has had the process for a while: let others' answers out, and count."""
@@ -199,8 +208,8 @@ class SharedLoop(TurnLoop):
 def run_many(
     sock: socket.socket,
     page: int,
-    load: Callable[[], type[WorkerEntrypoint]],
-    env: Any,
+    load: Callable[[Callable[[], None]], type[WorkerEntrypoint]],
+    env: Callable[[], Any],
     cpu_ms: int,
 ) -> None:
     """The life of a fork for many invocations: it ends when the platform hangs up."""

@@ -2,8 +2,9 @@
 
 Worker code sees library modules through views of its own (namespace.py), so a patched function is
 patched for itself alone.  Library classes are made immutable, as the interpreter's own are: to set
-an attribute of one is a TypeError.  The rest that is easily reached is compared after every
-invocation with what it was.
+an attribute of one is a TypeError.  Library modules write down what is set on them by whoever gets
+past the views.  The rest that is easily reached is compared after every invocation with what it
+was.
 
 What a determined program can still reach (a function's ``__globals__``, objects by way of the
 collector) is not guarded here: that is what the ``process`` level is for.
@@ -15,10 +16,12 @@ import asyncio
 import builtins
 import ctypes
 import gc
+import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from types import ModuleType
 from typing import Any
 
 _IMMUTABLE = 1 << 8
@@ -46,32 +49,109 @@ _PROBES: dict[str, Callable[[], Any]] = {
 }
 
 
-class SharedState:
-    """What is watched, as it was when the isolate began."""
+_MISSING = object()
+_written: dict[tuple[ModuleType, str], Any] = {}
+"""What was set on a library module, and what was there before."""
 
-    def __init__(self) -> None:
-        self._modules = dict(sys.modules)
-        self._before = {name: probe() for name, probe in _PROBES.items()}
+
+class _Watched(ModuleType):
+    """What every library module becomes."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        _written.setdefault((self, name), vars(self).get(name, _MISSING))
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        _written.setdefault((self, name), vars(self).get(name, _MISSING))
+        super().__delattr__(name)
+
+
+class SharedState:
+    """What is watched, as it was when the isolate began; to be made before anything runs."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._modules: dict[str, ModuleType] = {}
+        self._probes = _PROBES | {"logging": _logging, "the event loop": lambda: _settings(loop)}
         self._told = False
+        self.keep_modules()
+        self._before = {name: probe() for name, probe in self._probes.items()}
+
+    def keep_modules(self) -> None:
+        """Take in modules that were imported since, before worker code can lay hands on them."""
+        new = sys.modules.keys() - self._modules.keys()
+        found = {name: sys.modules[name] for name in new}
+        for module in found.values():
+            if type(module) is ModuleType:
+                module.__class__ = _Watched
+        _freeze(kind for kind in _types() if kind.__module__ in new)
+        self._modules |= found
+        for module, name in list(_written):  # the import system ties a module to its package
+            if vars(module).get(name) is sys.modules.get(f"{module.__name__}.{name}", _MISSING):
+                del _written[module, name]
 
     def changed(self) -> str | None:
         """What an invocation has changed for all that come after it; once, then None."""
         if self._told:
             return None
         found = next(
-            (name for name, probe in _PROBES.items() if probe() != self._before[name]), None
+            (name for name, probe in self._probes.items() if probe() != self._before[name]), None
         )
         if found is None and not self._modules.items() <= sys.modules.items():
             found = "sys.modules"
+        if found is None and _written:
+            found = self._rewritten()
         self._told = found is not None
         return found
+
+    @staticmethod
+    def _rewritten() -> str | None:
+        """A module that is not as it was; some of the library set a name and set it back."""
+        for (module, name), before in list(_written.items()):
+            if vars(module).get(name, _MISSING) is not before:
+                return f"{module.__name__}.{name}"
+            del _written[module, name]
+        return None
+
+
+def _logging() -> Any:
+    """How loggers are configured; a new one that nobody has configured makes no difference."""
+    loggers = logging.root.manager.loggerDict.items()
+    named = ((name, each) for name, each in loggers if isinstance(each, logging.Logger))
+    found = {name: state for name, each in named if (state := _configured(each)) != _UNCONFIGURED}
+    return found, _configured(logging.root), logging.root.manager.disable
+
+
+def _configured(logger: logging.Logger) -> Any:
+    return logger.level, logger.propagate, logger.disabled, logger.handlers[:], logger.filters[:]
+
+
+_UNCONFIGURED: Any = (logging.NOTSET, True, False, [], [])
+
+
+def _settings(loop: Any) -> Any:
+    """What of an event loop is not in motion: methods that were replaced, and settings."""
+    return [name for name in vars(loop) if hasattr(type(loop), name)], (
+        loop._task_factory,
+        loop._exception_handler,
+        loop._debug,
+        loop._selector,
+        loop.wire,
+    )
 
 
 def freeze_types() -> None:
     """Make every class that is there immutable; those that are made later are not."""
-    for kind in gc.get_objects():
-        # Not isinstance: a weak proxy says that it is whatever it stands for.
-        if issubclass(type(kind), type) and kind.__flags__ & _HEAP:
+    _freeze(_types())
+
+
+def _types() -> list[Any]:
+    # Not isinstance: a weak proxy says that it is whatever it stands for.
+    return [kind for kind in gc.get_objects() if issubclass(type(kind), type)]
+
+
+def _freeze(kinds: Iterable[Any]) -> None:
+    for kind in kinds:
+        if kind.__flags__ & _HEAP:
             flags = ctypes.c_ulong.from_address(id(kind) + _FLAGS_OFFSET)
             if (flags.value ^ kind.__flags__) & _STABLE:
                 raise RuntimeError(f"this interpreter keeps the flags of {kind!r} elsewhere")

@@ -113,6 +113,7 @@ class _Turn:
     def sleep(self, until: float) -> list[tuple[int, Frame]]:
         """Wait for that time and nothing else; what else arrives is returned."""
         number = self._ask(until)
+        self._wake_at = None  # the platform keeps one timer for an isolate, and this is it now
         arrived: list[tuple[int, Frame]] = []
         self._loop.wire.flush(waiting=True)
         while True:
@@ -135,8 +136,8 @@ class TurnLoop(asyncio.BaseEventLoop):
         self._now = 0.0
         self._selector = _Turn(self)
         self._clock_resolution = 1e-6
-        # What is never awaited and fails is nobody's business any more, as on the platform.
-        self.set_exception_handler(lambda _loop, _context: None)
+        self.set_exception_handler(_unheard)
+        self.unheard: BaseException | None = None
 
     def begin(self, now: float) -> None:
         """Nothing has been asked yet, and this is the time."""
@@ -168,6 +169,17 @@ class TurnLoop(asyncio.BaseEventLoop):
 
     def _write_to_self(self) -> None:
         raise RuntimeError("threads cannot wake an isolate's event loop")
+
+
+def _unheard(loop: Any, context: dict[str, Any]) -> None:
+    """What is never awaited and fails is nobody's business any more, as on the platform.
+
+    But the end of CPU time or of memory may find the loop between two steps of a task: asyncio
+    drops it then, and the task with it.
+    """
+    error = context.get("exception")
+    if isinstance(error, CpuLimitExceeded | MemoryError):
+        loop.unheard = error
 
 
 class Line(Channel):
@@ -219,14 +231,25 @@ def run_once(
     loop.begin(invoke.now)
     serving = Serving(Line(loop, number, eager=True), invoke.seed)
     try:
-        done = loop.run_until_complete(serve(invoke, lambda: entry, env, serving))
+        done = loop.run_until_complete(serve(invoke, lambda: entry, lambda: env, serving))
     except HungError as error:
-        done = Done("exception", [Failure("Error", str(error))])
+        hung = Done("exception", [Failure("Error", str(error))])
+        done = hung if loop.unheard is None else failed(loop.unheard)
     except BaseException as error:  # noqa: BLE001 (SystemExit in a task, CPU time between two steps)
         done = failed(error)
     done.cpu_ms = (time.process_time() - before) * 1000
     wire.put(number, done)
-    wire.flush()
+    wire.flush(waiting=True)
+
+
+def wait_for_hang_up(sock: socket.socket) -> None:
+    """Read until the platform has nothing more to say.
+
+    A process that ends with something unread, as an answer that nobody awaits, would have the
+    kernel reset the connection, and the platform would not hear what was said last.
+    """
+    while sock.recv(1 << 16):
+        pass
 
 
 def raise_out_of_time(number: int, frame: FrameType | None) -> None:

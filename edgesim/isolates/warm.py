@@ -2,8 +2,10 @@
 
 A process serves until it is tainted, an invocation breaks a limit in it, it dies, or one callback
 keeps it from answering.  Then it gets nothing more, another is forked in its place, and the
-invocations that it had are run again elsewhere, once, if nothing of theirs has left it; they cannot
-be told from ones that never began.  The guilty one gets its own outcome.
+invocations that it had are run again elsewhere if nothing of theirs has left it; they cannot be
+told from ones that never began.  The guilty one gets its own outcome.  Where it cannot be known who
+that is (who finds the memory full need not be who filled it), each begins again in a process of its
+own, and shows itself there.
 """
 
 from __future__ import annotations
@@ -20,11 +22,11 @@ import structlog
 from anyio.abc import TaskGroup
 
 from edgesim.clock import Clock
-from edgesim.isolates.conversation import Conversation, wake
+from edgesim.isolates.conversation import Alarm, Conversation
 from edgesim.isolates.driver import Host, Isolates
 from edgesim.isolates.forks import Fork, Forks, open_forks
 from edgesim.isolates.link import Link, open_link
-from edgesim.isolates.wire import Call, Done, Failure, Frame, Invoke, Message, Tainted
+from edgesim.isolates.wire import Cancel, Done, Failure, Frame, Invoke, Message, Tainted
 from edgesim.model import WorkerSpec
 
 DETERMINISTIC = True  # a link takes turns where time is virtual
@@ -34,6 +36,8 @@ BUSY = 4
 """Invocations that a process has before it is worth having another."""
 IN_FLIGHT_MAX = 256
 """Invocations of one process; where all have so many, further ones wait."""
+ALIVE_MAX = 64
+"""Processes of one Worker in all; where there are so many, who needs another waits."""
 STALL_SECONDS = 0.1
 """An isolate that was silent for so long has one callback that does not come back."""
 DRAIN_SECONDS = 30.0
@@ -49,23 +53,27 @@ log = structlog.get_logger()
 class _Isolate:
     """One process and what runs in it."""
 
-    def __init__(self, fork: Fork, page: mmap.mmap, tasks: TaskGroup, clock: Clock) -> None:
+    def __init__(self, fork: Fork, page: mmap.mmap, clock: Clock) -> None:
         self.fork = fork
         self.link: Link
         self.conversations: dict[int, Conversation] = {}
         self.retired = False
+        """Whether it gets nothing more."""
         self.out_of_time = False
         self.error: Exception | None = None
         self.ended = anyio.Event()
         self.occupied = anyio.Event()
         self._page = page
-        self._tasks = tasks
-        self._clock = clock
+        self._alarm = Alarm(clock)
 
     @property
     def running(self) -> int:
         """The number of the invocation whose callback has the process; 0 for none."""
         return int.from_bytes(self._page[:PAGE_BYTES], "little")
+
+    def forget_page(self) -> None:
+        """It has a descriptor of its own, which the collector would leave open for a while."""
+        self._page.close()
 
     def begin(self, conversation: Conversation) -> None:
         self.conversations[conversation.number] = conversation
@@ -73,8 +81,9 @@ class _Isolate:
         conversation.begin(self.link)
 
     def give_up(self, conversation: Conversation) -> None:
-        """Nobody waits for it any more; what it still says is not heard."""
-        self.conversations.pop(conversation.number, None)
+        """Nobody waits for it any more."""
+        if self.conversations.pop(conversation.number, None) is not None:
+            self.link.send(conversation.number, Cancel())
         self.close_if_done()
 
     def take(self, message: Message) -> None:
@@ -83,11 +92,11 @@ class _Isolate:
             conversation = self.conversations.get(number)
             if conversation is not None:
                 self._take(conversation, frame)
-            elif number == 0 and isinstance(frame, Call):
-                self._tasks.start_soon(wake, self.link, frame, self._clock)
             elif number == 0 and isinstance(frame, Tainted):
-                log.info("isolate retired", pid=self.fork.pid, changed=frame.what)
+                log.info("isolate retired", pid=self.fork.pid, changed=frame.what[:100])
                 self.retire()
+            elif number == 0:
+                self._alarm.take(frame, self.link)
             # The rest is of invocations that were given up here, or have been moved elsewhere.
         self.close_if_done()
 
@@ -101,6 +110,7 @@ class _Isolate:
             self.retired = True
         # Memory is shared: who finds it full need not be who filled it.
         if frame.outcome == "exceededMemory" and conversation.movable and self.conversations:
+            conversation.suspect = True
             conversation.interrupt()
         else:
             conversation.end(frame)
@@ -118,12 +128,14 @@ class _Isolate:
         """A retired process ends with its last invocation."""
         if self.retired and not self.conversations and not self.ended.is_set():
             self.link.close()
+            self._alarm.cancel()
             self.ended.set()
 
     def end(self, error: Exception | None) -> None:
         self.retired = True
         self.error = error
         self.fork.kill()
+        self._alarm.cancel()
         self.ended.set()
 
     def cpu_seconds(self) -> float | None:
@@ -146,7 +158,7 @@ class WarmIsolates(Isolates):
         self._forks = forks
         self._tasks = tasks
         self._clock = clock
-        self._serving: list[_Isolate] = []
+        self._alive: list[_Isolate] = []
         self._forking = anyio.Lock()
         self._in_flight = 0
         self._settled = anyio.Event()
@@ -159,7 +171,7 @@ class WarmIsolates(Isolates):
         isolate: _Isolate | None = None
         try:
             while not conversation.ended:
-                isolate = self._least_busy(host.depth) or await self._wait_for_one(host.depth)
+                isolate = await self._place_for(conversation, host.depth)
                 isolate.begin(conversation)
                 await conversation.over.wait()
                 if not conversation.ended and not conversation.begin_again():
@@ -177,20 +189,29 @@ class WarmIsolates(Isolates):
 
     # --- which process ---
 
+    async def _place_for(self, conversation: Conversation, depth: int) -> _Isolate:
+        """OSError where no process can be had."""
+        if not conversation.suspect:
+            return self._least_busy(depth) or await self._wait_for_one(depth)
+        while self._is_full(depth):
+            await self._something_ends()
+        isolate = await self._fork()
+        isolate.retired = True  # it is for this one alone
+        return isolate
+
+    def _serving(self) -> list[_Isolate]:
+        return [isolate for isolate in self._alive if not isolate.retired]
+
     def _least_busy(self, depth: int) -> _Isolate | None:
-        best: _Isolate | None = None
-        for isolate in self._serving:
-            if not isolate.retired and (
-                best is None or len(isolate.conversations) < len(best.conversations)
-            ):
-                best = isolate
-        if best is None:
+        serving = self._serving()
+        if not serving:
             return None
+        best = min(serving, key=lambda isolate: len(isolate.conversations))
         load = len(best.conversations)
         # A Worker that calls itself would wait for itself, so only calls from outside wait.
         if load >= IN_FLIGHT_MAX and depth == 0:
             return None
-        if load >= BUSY and len(self._serving) < PROCESSES_MAX and not self._forking.locked():
+        if load >= BUSY and len(serving) < PROCESSES_MAX and not self._forking.locked():
             self._tasks.start_soon(self._add)
         return best
 
@@ -201,14 +222,21 @@ class WarmIsolates(Isolates):
                 isolate = self._least_busy(depth)
                 if isolate is not None:
                     return isolate
-                if len(self._serving) < PROCESSES_MAX:
+                if len(self._serving()) < PROCESSES_MAX and not self._is_full(depth):
                     return await self._fork()
+            await self._something_ends()
+
+    def _is_full(self, depth: int) -> bool:
+        return len(self._alive) >= ALIVE_MAX and depth == 0
+
+    async def _something_ends(self) -> None:
+        if self._settled.is_set():
             self._settled = anyio.Event()
-            await self._settled.wait()
+        await self._settled.wait()
 
     async def _add(self) -> None:
         async with self._forking:
-            if len(self._serving) < PROCESSES_MAX:
+            if len(self._serving()) < PROCESSES_MAX and not self._is_full(depth=0):
                 try:
                     await self._fork()
                 except OSError as error:
@@ -220,14 +248,12 @@ class WarmIsolates(Isolates):
             file.truncate(PAGE_BYTES)
             page = mmap.mmap(file.fileno(), PAGE_BYTES)
             try:
-                isolate = _Isolate(
-                    self._forks.many(theirs, file.fileno()), page, self._tasks, self._clock
-                )
+                isolate = _Isolate(self._forks.many(theirs, file.fileno()), page, self._clock)
             except OSError:
                 ours.close()
                 raise
         isolate.link = await open_link(ours, isolate.take, isolate.end, speaks_first=True)
-        self._serving.append(isolate)
+        self._alive.append(isolate)
         self._tasks.start_soon(self._follow, isolate)
         return isolate
 
@@ -235,27 +261,28 @@ class WarmIsolates(Isolates):
 
     async def _follow(self, isolate: _Isolate) -> None:
         """Watch over a process until it ends, then settle what it had."""
-        async with anyio.create_task_group() as watching:
-            watching.start_soon(self._watch, isolate)
-            await isolate.ended.wait()
-            watching.cancel_scope.cancel()
-        self._leave(isolate)
-        if isolate.conversations:
-            await self._settle(isolate)
-
-    def _leave(self, isolate: _Isolate) -> None:
-        if isolate in self._serving:
-            self._serving.remove(isolate)
-        self._settled.set()
+        try:
+            async with anyio.create_task_group() as watching:
+                watching.start_soon(self._watch, isolate)
+                await isolate.ended.wait()
+                watching.cancel_scope.cancel()
+            self._alive.remove(isolate)
+            self._settled.set()
+            if isolate.conversations:
+                await self._settle(isolate)
+        finally:
+            isolate.forget_page()
 
     async def _settle(self, isolate: _Isolate) -> None:
         """The process died: who had it is guilty, the others begin again or are told."""
-        guilty = isolate.running
+        guilty = 0 if isolate.error else isolate.running  # bytes may come from any of them
         with anyio.move_on_after(NEWS_SECONDS):
             await self._forks.news_of(isolate.fork)
         conversations = list(isolate.conversations.values())
         isolate.conversations.clear()
+        known = any(conversation.number == guilty for conversation in conversations)
         for conversation in conversations:
+            conversation.suspect |= not known
             if conversation.number == guilty or len(conversations) == 1:
                 conversation.verdict = isolate.fork.verdict(
                     self._forks.spec.limits, isolate.error, out_of_time=isolate.out_of_time
@@ -273,7 +300,7 @@ class WarmIsolates(Isolates):
             running = isolate.running
             if running and running == before:
                 isolate.retire(but=running)
-                self._leave(isolate)
+                self._settled.set()
                 await self._limit_cpu(isolate, running)
                 return
             before = running
@@ -300,12 +327,11 @@ class WarmIsolates(Isolates):
     async def drain(self) -> None:
         """Wait until no invocation is in flight."""
         while self._in_flight:
-            self._settled = anyio.Event()
-            await self._settled.wait()
+            await self._something_ends()
 
     def let_go(self) -> None:
         """Hang up on every process."""
-        for isolate in self._serving:
+        for isolate in self._alive:
             isolate.link.close()
 
     async def begin(self) -> None:

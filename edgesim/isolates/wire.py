@@ -1,9 +1,9 @@
 """The protocol between platform and isolate: small, turn-based, the same at every level.
 
-The platform sends Invoke and Reply; the isolate sends Call, Log, Respond and Done.  Frames travel
-in batches: a Message is a 4-byte big-endian length and that many bytes of msgpack, and holds frames
-each with the number of the invocation it belongs to.  Bodies too large to copy cross as StreamRef,
-a handle that the invocation's platform side can open.
+The platform sends Invoke, Reply and Cancel; the isolate sends Call, Log, Respond and Done.  Frames
+travel in batches: a Message is a 4-byte big-endian length and that many bytes of msgpack, and holds
+frames each with the number of the invocation it belongs to.  Bodies too large to copy cross as
+StreamRef, a handle that the invocation's platform side can open.
 
 This module is loaded into isolates, so it imports nothing of the platform but msgspec.
 """
@@ -11,7 +11,7 @@ This module is loaded into isolates, so it imports nothing of the platform but m
 from __future__ import annotations
 
 import struct
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -20,6 +20,14 @@ MESSAGE_BYTES_MAX = 144 << 20
 
 _LENGTH = struct.Struct(">I")
 _STREAM_EXT = 1
+
+# What a frame may say is checked where it is decoded: its sender may be hostile.
+Time = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
+Milliseconds = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
+Status = Annotated[int, msgspec.Meta(ge=200, le=599)]
+Level = Annotated[str, msgspec.Meta(pattern=r"^(debug|info|log|warn|error)\Z")]
+Outcome = Annotated[str, msgspec.Meta(pattern=r"^(ok|exception|exceededCpu|exceededMemory)\Z")]
+"""Of an isolate's own telling; the platform has more."""
 
 
 class StreamRef:
@@ -56,6 +64,10 @@ class Invoke(msgspec.Struct, tag="invoke", array_like=True):
     seed: int | None = None
 
 
+class Cancel(msgspec.Struct, tag="cancel", array_like=True):
+    """Nobody waits for that invocation any more."""
+
+
 class Reply(msgspec.Struct, tag="reply", array_like=True):
     """The outcome of the Call with that id."""
 
@@ -78,15 +90,15 @@ class Call(msgspec.Struct, tag="call", array_like=True):
 class Log(msgspec.Struct, tag="log", array_like=True):
     """One console call, at the isolate's time (Unix seconds)."""
 
-    level: str
+    level: Level
     message: list[Any]
-    now: float = 0.0
+    now: Time = 0.0
 
 
 class Respond(msgspec.Struct, tag="respond", array_like=True):
     """The fetch handler's response; waitUntil work may go on after it."""
 
-    status: int
+    status: Status
     headers: list[tuple[str, str]]
     body: Any
 
@@ -94,10 +106,10 @@ class Respond(msgspec.Struct, tag="respond", array_like=True):
 class Done(msgspec.Struct, tag="done", array_like=True):
     """The invocation is over.  ``result`` is the handler's own (acks of a batch, an RPC value)."""
 
-    outcome: str = "ok"
+    outcome: Outcome = "ok"
     exceptions: list[Failure] = []
     result: Any = None
-    cpu_ms: float = 0.0
+    cpu_ms: Milliseconds = 0.0
 
 
 class Boot(msgspec.Struct, tag="boot", array_like=True):
@@ -150,7 +162,20 @@ class Tainted(msgspec.Struct, tag="tainted", array_like=True):
 PLATFORM_METHODS = ("fetch", "read", "sleepUntil")
 """fetch(request): outbound; read(stream id): the next chunk; sleepUntil(Unix seconds)."""
 
-Frame = Invoke | Reply | Call | Log | Respond | Done | Boot | Booted | Exited | Forked | Tainted
+Frame = (
+    Invoke
+    | Cancel
+    | Reply
+    | Call
+    | Log
+    | Respond
+    | Done
+    | Boot
+    | Booted
+    | Exited
+    | Forked
+    | Tainted
+)
 
 
 class Message(msgspec.Struct, array_like=True):

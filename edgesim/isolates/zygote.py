@@ -26,6 +26,7 @@ import signal
 import socket
 import sys
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 FORK_REQUEST_BYTES = 5
 """A number (4 bytes, big-endian), then ONE or MANY."""
 ONE, MANY = b"1", b"m"
+OUT_OF_MEMORY_STATUS = 12
 _SDK = str(Path(edgesim.__file__).parent / "sdk")
 _PR_SET_PDEATHSIG, _SIGKILL = 1, 9
 # Looked up here and not in each fork: it is 150 page faults.
@@ -74,7 +76,7 @@ def _serve(control: socket.socket, boot: Boot) -> None:
     control.sendall(one(Booted(snapshot.handlers, None, guards)))
     gc.collect()
     gc.freeze()  # keeps the collector from touching, and so copying, the pages that forks share
-    _Forks(control, snapshot).run()
+    _Forks(control, snapshot, guard.fork).run()
 
 
 def prepare_path(main: Path) -> None:
@@ -144,8 +146,9 @@ def _channel(fd: int) -> socket.socket:
 class _Forks:
     """The zygote's life: fork when told, report what ended."""
 
-    def __init__(self, control: socket.socket, snapshot: Snapshot) -> None:
+    def __init__(self, control: socket.socket, snapshot: Snapshot, fork: Callable[[], int]) -> None:
         self._control = control
+        self._fork = fork
         self._snapshot = snapshot
         self._numbers: dict[int, int] = {}  # pid -> the platform's number
         self._wake_read, wake_write = os.pipe()
@@ -173,7 +176,7 @@ class _Forks:
         if not fds:
             return False
         number = int.from_bytes(data[:4], "big")
-        pid = os.fork()
+        pid = self._fork()
         if pid == 0:
             self._become_isolate(data[4:], fds)
         for fd in fds:
@@ -197,6 +200,8 @@ class _Forks:
             status = 0
         except (BrokenPipeError, ConnectionResetError):
             status = 0  # the platform has let go of this isolate
+        except MemoryError:  # and not in worker code, which would have had it as its own
+            status = OUT_OF_MEMORY_STATUS
         except BaseException:  # noqa: BLE001 (the last resort of a process that ends here anyway)
             traceback.print_exc(file=sys.__stderr__)
         finally:

@@ -21,7 +21,7 @@ _PR_SET_NO_NEW_PRIVS = 38
 _SET_MODE_FILTER = 1
 
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
-_LOAD, _EQUAL, _ATLEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
+_LOAD, _EQUAL, _ATLEAST, _ANY_OF, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _AT_NUMBER, _AT_ARCH, _AT_ARGS = 0, 4, 16
 
 # name -> (number on x86_64, number on aarch64); -1 where there is none.
@@ -50,6 +50,7 @@ _NUMBERS = {
     "write": (1, 64), "writev": (20, 66),
 }  # fmt: skip
 
+_CLONE_THREAD = 0x10000
 _FORKING = {"clone", "fork", "vfork"}
 _HARMLESS_IOCTLS = (0x5401, 0x541B, 0x5421, 0x5450, 0x5451)
 """TCGETS (isatty), FIONREAD, FIONBIO, FIONCLEX, FIOCLEX; not TIOCSTI, which types on a terminal."""
@@ -90,11 +91,12 @@ def available() -> bool:
 def zygote_program() -> Program:
     """Compute, files (which Landlock shuts), inherited sockets, forks.
 
-    No new socket, no exec, no signal to anybody, no other process's memory, no change of the
-    file system.
+    No thread, no new socket, no exec, no signal to anybody, no other process's memory, no change of
+    the file system.
     """
     code = _begin()
     code += _unless_arg("ioctl", 1, _HARMLESS_IOCTLS)
+    code += _when_flag("clone", 0, _CLONE_THREAD)
     code += _when("clone3", _ERRNO | errno.ENOSYS)  # libc then uses clone, whose flags it can see
     for name in sorted(_NUMBERS.keys() - {"ioctl", "clone3"}):
         code += _when(name, _ALLOW)
@@ -138,6 +140,17 @@ def _unless_arg(name: str, index: int, values: tuple[int, ...]) -> list[bytes]:
     for value in values:
         body += [_jump(_EQUAL, value, 0, 1), _return(_ALLOW)]
     body.append(_return(_ERRNO | errno.EPERM))
+    return [_jump(_EQUAL, _number(name), 0, len(body)), *body]
+
+
+def _when_flag(name: str, index: int, flag: int) -> list[bytes]:
+    """Refuse the call if an argument has the flag."""
+    body = [
+        _load(_AT_ARGS + 8 * index),
+        _jump(_ANY_OF, flag, 0, 1),
+        _return(_ERRNO | errno.EPERM),
+        _load(_AT_NUMBER),
+    ]
     return [_jump(_EQUAL, _number(name), 0, len(body)), *body]
 
 

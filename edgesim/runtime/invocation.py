@@ -166,7 +166,9 @@ class Invocation(Host):
                     "TypeError",
                 )
             return stream
-        return bytes(body or b"")
+        if body is None or isinstance(body, bytes):
+            return body or b""
+        raise PlatformError(f"a {type(body).__name__} is no body", "TypeError")
 
     async def give_body(self, body: Body) -> bytes | StreamRef:
         """A body for the isolate: small ones as bytes, others as a handle."""

@@ -289,9 +289,10 @@ def test_a_zygote_that_is_killed_is_replaced(tmp_path):
         assert running.stop() == 0
 
 
-def test_no_process_outlives_a_killed_server(tmp_path):
+@pytest.mark.parametrize("isolation", ["process", "warm"])
+def test_no_process_outlives_a_killed_server(tmp_path, isolation):
     """Kill -9 of the server ends its zygotes, their forks and the database engine."""
-    with dev(WORKERS, tmp_path, "--no-reload") as running:
+    with dev(WORKERS, tmp_path, "--no-reload", "--isolation", isolation) as running:
         running.post(EVENT)
         running.drain()
         group = _descendants(running.process.pid)

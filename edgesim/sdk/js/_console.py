@@ -12,6 +12,8 @@ from workers._runtime import invocation
 class Console:
     """``console.log`` and its sisters."""
 
+    __slots__ = ()
+
     def debug(self, *args: Any) -> None:
         invocation().log("debug", _values(args))
 

@@ -33,6 +33,8 @@ class JsException(Exception):
 class JsNull:
     """JavaScript's null: falsy, but not None."""
 
+    __slots__ = ()
+
     def __bool__(self) -> bool:
         return False
 

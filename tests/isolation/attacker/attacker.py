@@ -1,0 +1,873 @@
+"""A Worker that attacks: /attack/<name> does one kind of harm, /honest looks whether any is left.
+
+What ought to be refused raises, so that an attack that succeeds ends as "ok" and is noticed.
+"""
+
+import asyncio
+import atexit
+import builtins
+import ctypes
+import gc
+import importlib
+import inspect
+import json
+import logging
+import mmap
+import os
+import random
+import re
+import resource
+import signal
+import socket
+import stat
+import struct
+import subprocess
+import sys
+import threading
+import time
+
+import js
+import sibling
+import workers
+from js import console
+from workers import Response, WorkerEntrypoint
+
+counter = 0
+ATTACKS = {}
+HONEST_BODY = b"x" * 1000
+
+
+class Mine:
+    attribute = "clean"
+
+
+def attack(function):
+    ATTACKS[function.__name__.strip("_").replace("_", "-")] = function
+    return function
+
+
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        path = request.url.split("/", 3)[3]
+        if path == "honest":
+            return Response(json.dumps(await self.honest(request), sort_keys=True))
+        if path == "work":
+            numbers = json.loads(await request.text())
+            answer = await self.env.ECHO.fetch(
+                "http://echo/", method="POST", body=json.dumps(numbers)
+            )
+            await asyncio.sleep(0)
+            return Response(str(sum(json.loads(await answer.text()))))
+        if path == "imports":
+            for name in (
+                "asyncio.subprocess concurrent.futures csv ctypes.util curses dataclasses decimal "
+                "difflib doctest email.mime.text fractions http.server imaplib lzma mailbox "
+                "multiprocessing.pool optparse pickle pydoc sqlite3 ssl statistics tarfile "
+                "turtledemo unittest.mock urllib.request wsgiref.simple_server xml.dom.minidom "
+                "xmlrpc.client zipfile zoneinfo"
+            ).split():
+                importlib.import_module(name)
+            return Response("imported")
+        if path == "count":
+            return Response(str(len(await request.bytes())))
+        if path == "slow":  # nothing of this leaves the isolate before its answer
+            await asyncio.sleep(0.4)
+            return Response(str(sum(json.loads("[1, 2]"))))
+        if path == "pid":
+            return Response(str(os.getpid()))
+        if path == "ticks":  # what runs on among others shows itself where they all see it
+            seen = len(logging.root.manager.loggerDict)
+            await asyncio.sleep(0.1)
+            return Response(str(seen))
+        if path == "draw":
+            return Response(str(random.getrandbits(64)))
+        if path == "calling":  # this has left it when harm is done
+            await self.env.ECHO.fetch("http://echo/first")
+            await asyncio.sleep(0.4)
+            return Response("called")
+        done = ATTACKS[path.removeprefix("attack/")](self, request)
+        if inspect.isawaitable(done):
+            done = await done
+        return done if isinstance(done, Response) else Response(str(done))
+
+    async def honest(self, request):
+        """Everything that an attack may have left behind."""
+        global counter
+        counter += 1
+        sibling.seen.append(counter)
+        answer = await self.env.ECHO.fetch("http://echo/", method="POST", body=HONEST_BODY)
+        loop = asyncio.get_running_loop()
+        return {
+            "globals": [counter, sibling.seen, Mine.attribute],
+            "echo": len(await answer.bytes()),
+            "body": len(await request.bytes()),
+            "builtins": [len("abc"), repr(builtins.len), hasattr(builtins, "evil")],
+            "library": [json.dumps([1]), repr(json.dumps), hasattr(json, "evil")],
+            "classes": [repr(json.JSONEncoder.default), json.loads('{"a": 1}'), json.dumps({1: 2})],
+            "late": getattr(getattr(sys.modules.get("csv"), "Dialect", None), "delimiter", None),
+            "modules": ["evil" in sys.modules, sys.modules["json"] is json],
+            "environ": sorted(os.environ),
+            "path": sys.path,
+            "interpreter": [sys.getrecursionlimit(), gc.isenabled(), sys.gettrace() is None],
+            "signals": [repr(signal.getsignal(each)) for each in (signal.SIGTERM, signal.SIGINT)],
+            "threads": threading.active_count(),
+            "policy": type(asyncio.get_event_loop_policy()).__name__,
+            "loop": [loop.get_task_factory() is None, "call_soon" in vars(loop), loop.get_debug()],
+            "logging": [logging.root.level, len(logging.root.handlers), logging.root.disabled],
+            "sdk": [repr(workers.fetch).split(" at ")[0], "fetch" in vars(WorkerEntrypoint)],
+            "console": [sorted(vars(console)) if hasattr(console, "__dict__") else []],
+            "env": [self.env.TEXT, self.env.JSON.to_py(), sorted(vars(self.env))],
+            "umask": os.getcwd(),
+        }
+
+
+# --- what invocations of a process share ---
+
+
+@attack
+def module_globals(worker, request):
+    global counter
+    counter = 1000
+    sibling.seen.append("evil")
+
+
+@attack
+def own_class(worker, request):
+    Mine.attribute = "evil"
+    Default.honest = None
+
+
+@attack
+def library_class(worker, request):
+    json.JSONEncoder.default = lambda *_: "evil"
+
+
+@attack
+def library_class_imported_late(worker, request):
+    import csv
+
+    csv.Dialect.delimiter = "evil"
+
+
+@attack
+def library_function(worker, request):
+    json.dumps = lambda *_: "evil"
+    json.evil = True
+
+
+@attack
+def library_by_a_side_door(worker, request):
+    module = importlib.__import__("json")
+    module.dumps = lambda *_, **__: "evil"
+    inspect.getmodule(json.loads).evil = True
+
+
+@attack
+def patched_builtins(worker, request):
+    builtins.len = lambda _: 7
+    builtins.evil = True
+
+
+@attack
+def sys_modules(worker, request):
+    sys.modules["evil"] = sys.modules.pop("json")
+
+
+@attack
+def environ(worker, request):
+    os.environ["EVIL"] = "1"
+
+
+@attack
+def import_path(worker, request):
+    sys.path.insert(0, "/evil")
+
+
+@attack
+def interpreter(worker, request):
+    gc.disable()
+    sys.setrecursionlimit(5000)
+    sys.settrace(lambda *_: None)
+
+
+@attack
+def signal_handlers(worker, request):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+@attack
+def at_exit(worker, request):
+    atexit.register(os.write, channel(), b"\xff" * 8)
+
+
+@attack
+def thread(worker, request):
+    threading.Thread(target=time.sleep, args=(5,)).start()
+
+
+@attack
+def leftover_task(worker, request):
+    async def haunt():
+        while True:
+            console.log("haunting")
+            builtins.evil = True
+            await asyncio.sleep(0.001)
+
+    asyncio.create_task(haunt())  # noqa: RUF006
+
+
+@attack
+def asyncio_policy(worker, request):
+    class Evil(asyncio.DefaultEventLoopPolicy):
+        pass
+
+    asyncio.set_event_loop_policy(Evil())
+
+
+@attack
+def event_loop(worker, request):
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(lambda loop, work, **_: asyncio.Task(work, loop=loop))
+    loop.set_debug(True)
+
+
+@attack
+def loop_method(worker, request):
+    loop = asyncio.get_running_loop()
+    real = loop.call_soon
+    loop.call_soon = lambda *a, **k: real(*a, **k)
+
+
+@attack
+def loop_stopped(worker, request):
+    asyncio.get_running_loop().stop()
+
+
+@attack
+def sdk_function(worker, request):
+    async def evil(*_, **__):
+        return Response("evil")
+
+    workers.fetch = evil
+    js.console = None
+
+
+@attack
+def sdk_class(worker, request):
+    WorkerEntrypoint.fetch = None
+
+
+@attack
+def sdk_console(worker, request):
+    console.log = lambda *_: None
+
+
+@attack
+def env(worker, request):
+    worker.env.TEXT = "evil"
+    worker.env.EVIL = "evil"
+
+
+@attack
+def env_json(worker, request):
+    worker.env.JSON.list.append("evil")
+
+
+@attack
+def env_binding(worker, request):
+    worker.env.ECHO.fetch = None
+
+
+@attack
+def logging_configured(worker, request):
+    logging.basicConfig(level=1, force=True)
+    logging.disable(logging.CRITICAL)
+    logging.root.disabled = True
+
+
+@attack
+def random_seeded(worker, request):
+    random.seed(1)
+    return random.getrandbits(64)
+
+
+@attack
+def function_globals(worker, request):
+    """What only a determined program does: the library's own names, by way of a function."""
+    json.loads.__globals__["dumps"] = lambda *_, **__: "evil"
+
+
+@attack
+def objects_by_the_collector(worker, request):
+    for each in gc.get_referents(json.loads):
+        if isinstance(each, dict) and "JSONEncoder" in each:
+            each["dumps"] = lambda *_, **__: "evil"
+
+
+# --- CPU ---
+
+
+@attack
+def busy_loop(worker, request):
+    while True:
+        pass
+
+
+@attack
+def busy_in_c(worker, request):
+    return sum(range(10**12))
+
+
+@attack
+def busy_regex(worker, request):
+    return re.match(r"(a+)+$", "a" * 60 + "b")
+
+
+@attack
+def busy_and_deaf(worker, request):
+    """The exception that says that time is up is caught, every time."""
+    while True:
+        try:
+            while True:
+                pass
+        except BaseException:  # noqa: S110
+            pass
+
+
+@attack
+def busy_timer_disarmed(worker, request):
+    signal.setitimer(signal.ITIMER_PROF, 0)
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+    while True:
+        pass
+
+
+@attack
+async def busy_in_steps(worker, request):
+    while True:
+        await asyncio.sleep(0)
+
+
+@attack
+async def busy_tasks(worker, request):
+    async def breed():
+        asyncio.ensure_future(breed())
+        asyncio.ensure_future(breed())
+
+    await asyncio.gather(breed())
+    await asyncio.sleep(3600)
+
+
+@attack
+def busy_after_response(worker, request):
+    async def later():
+        while True:
+            pass
+
+    worker.ctx.waitUntil(later())
+    return "answered"
+
+
+@attack
+def death_after_response(worker, request):
+    async def later():
+        os._exit(1)
+
+    worker.ctx.waitUntil(later())
+    return "answered"
+
+
+@attack
+def time_sleep(worker, request):
+    time.sleep(0.3)
+
+
+@attack
+async def ticking(worker, request):
+    while True:
+        await asyncio.sleep(0.01)
+        logging.getLogger(f"tick {random.random()}")
+
+
+@attack
+async def never_answers(worker, request):
+    await asyncio.Event().wait()
+
+
+@attack
+def exit_in_wait_until(worker, request):
+    async def later():
+        raise SystemExit(1)
+
+    worker.ctx.waitUntil(later())
+
+
+@attack
+async def exit_in_a_task(worker, request):
+    async def later():
+        raise SystemExit(1)
+
+    task = asyncio.create_task(later())
+    await asyncio.wait([task])
+
+
+@attack
+def cancellation_swallowed(worker, request):
+    async def later():
+        while True:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                pass
+
+    worker.ctx.waitUntil(later())
+
+
+# --- memory ---
+
+
+@attack
+def memory_in_one_block(worker, request):
+    return bytearray(1 << 30)[-1]
+
+
+@attack
+def memory_in_many(worker, request):
+    held = []
+    while True:
+        held.append(bytes(10_000))
+
+
+@attack
+def memory_and_deaf(worker, request):
+    held = []
+    while True:
+        try:
+            while True:
+                held.append(bytearray(1_000_000))
+        except MemoryError:
+            pass
+
+
+@attack
+def memory_mapped(worker, request):
+    held = mmap.mmap(-1, 1 << 30)
+    held[:: 1 << 12] = bytes(1 << 18)
+
+
+@attack
+def recursion(worker, request):
+    def down():
+        down()
+
+    down()
+
+
+@attack
+def stack_exhausted(worker, request):
+    sys.setrecursionlimit(10**9)
+
+    class Deep:
+        def __repr__(self):
+            return repr(self)
+
+    return repr(Deep())
+
+
+# --- the end of the process ---
+
+
+@attack
+def os_exit(worker, request):
+    os._exit(0)
+
+
+@attack
+def segfault(worker, request):
+    ctypes.string_at(0)
+
+
+@attack
+def abort(worker, request):
+    os.abort()
+
+
+@attack
+def kill_itself(worker, request):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@attack
+def kill_parent(worker, request):
+    os.kill(os.getppid(), signal.SIGKILL)
+
+
+@attack
+def kill_everyone(worker, request):
+    os.kill(-1, signal.SIGKILL)
+
+
+@attack
+def fork_bomb(worker, request):
+    while True:
+        os.fork()
+
+
+@attack
+def run_a_program(worker, request):
+    subprocess.run(["/bin/true"], check=True)
+
+
+@attack
+def become_a_program(worker, request):
+    os.execv("/bin/true", ["true"])
+
+
+@attack
+def program_from_memory(worker, request):
+    os.fexecve(os.memfd_create("evil"), ["evil"]) if hasattr(os, "fexecve") else os.memfd_create(
+        "e"
+    )
+
+
+@attack
+def thread_without_python(worker, request):
+    """Threads and processes by the kernel's own calls."""
+    for number, *args in ((56, 0x100 | 0x200 | 17, 0), (435, 0, 88), (57,), (58,)):
+        syscall(number, *args)
+    refused(ctypes.get_errno())
+
+
+@attack
+def raised_limits(worker, request):
+    resource.setrlimit(resource.RLIMIT_CPU, (3600, resource.RLIM_INFINITY))
+
+
+@attack
+def raised_limits_without_python(worker, request):
+    limit = struct.pack("QQ", 1 << 40, 1 << 40)
+    syscall(302, 0, resource.RLIMIT_AS, limit, 0)
+    syscall(160, resource.RLIMIT_AS, limit)
+    refused(ctypes.get_errno())
+
+
+# --- others' memory ---
+
+
+@attack
+def ptrace_a_sibling(worker, request):
+    syscall(101, 16, os.getppid(), 0, 0)
+    refused(ctypes.get_errno())
+
+
+@attack
+def memory_of_another(worker, request):
+    open(f"/proc/{os.getppid()}/mem", "rb")
+
+
+@attack
+def memory_of_another_by_call(worker, request):
+    buffer = ctypes.create_string_buffer(16)
+    vector = struct.pack("QQ", ctypes.addressof(buffer), 16)
+    syscall(310, os.getppid(), vector, 1, vector, 1, 0)
+    refused(ctypes.get_errno())
+
+
+# --- files, sockets, terminal ---
+
+
+@attack
+def read_passwords(worker, request):
+    return open("/etc/passwd").read()
+
+
+@attack
+def read_ssh_keys(worker, request):
+    return os.listdir(os.path.expanduser("~/.ssh"))
+
+
+@attack
+def read_the_project(worker, request):
+    """What lies beside the Worker's folder is not its own."""
+    return open(os.path.join(os.path.dirname(os.path.dirname(__file__)), "table.py")).read()
+
+
+@attack
+def environment_of_the_platform(worker, request):
+    return open(f"/proc/{os.getppid()}/environ").read()
+
+
+@attack
+def write_its_own_source(worker, request):
+    open(__file__, "a").close()
+
+
+@attack
+def write_anywhere(worker, request):
+    for folder in ("/tmp", "/dev/shm", "/var/tmp", os.path.expanduser("~"), "."):
+        try:
+            open(os.path.join(folder, "evil"), "w")
+        except OSError:
+            continue
+        return "written"
+    raise PermissionError
+
+
+@attack
+def remove_its_own_source(worker, request):
+    os.remove(__file__)
+
+
+@attack
+def symbolic_link(worker, request):
+    os.symlink("/etc/passwd", os.path.join(os.path.dirname(__file__), "link"))
+
+
+@attack
+def change_folder(worker, request):
+    os.chdir("/etc")
+
+
+@attack
+def tcp_socket(worker, request):
+    socket.create_connection(("127.0.0.1", 22), 1)
+
+
+@attack
+def unix_socket(worker, request):
+    socket.socket(socket.AF_UNIX).connect("/run/docker.sock")
+
+
+@attack
+def dns(worker, request):
+    """A name server would hear of it: the usual way to smuggle data out."""
+    socket.gethostbyname("example.com")
+
+
+@attack
+def namespaces(worker, request):
+    syscall(272, 0x10000000)
+    refused(ctypes.get_errno())
+
+
+@attack
+def io_uring(worker, request):
+    """A ring of requests that the kernel carries out past the filter."""
+    syscall(425, 8, ctypes.create_string_buffer(120))
+    refused(ctypes.get_errno())
+
+
+@attack
+def type_on_the_terminal(worker, request):
+    import fcntl
+    import termios
+
+    for fd in (0, 1, 2):
+        try:
+            fcntl.ioctl(fd, termios.TIOCSTI, b"x")
+        except OSError as error:
+            if error.errno != 1:
+                raise
+        else:
+            return "typed"
+    raise PermissionError
+
+
+@attack
+def terminal_escapes(worker, request):
+    os.write(1, b"\x1b[2J\x1b]0;evil\x07")
+    os.write(2, b"\x1b[2J\x1b]0;evil\x07\n")
+    console.log("\x1b[2J")
+
+
+@attack
+def stderr_flood(worker, request):
+    for _ in range(1000):
+        os.write(2, b"evil\n" * 1000)
+
+
+# --- the channel ---
+
+
+@attack
+def closed_descriptors(worker, request):
+    os.closerange(0, 64)
+
+
+@attack
+def garbage(worker, request):
+    os.write(channel(), b"garbage, and more of it")
+
+
+@attack
+def frame_of_2_gb(worker, request):
+    os.write(channel(), struct.pack(">I", 2 << 30) + b"x")
+
+
+@attack
+def half_a_frame(worker, request):
+    os.write(channel(), struct.pack(">I", 1000) + b"x")
+    while True:
+        pass
+
+
+@attack
+def wrong_frames(worker, request):
+    """Frames that only the platform or a zygote says."""
+    from edgesim.isolates.wire import Exited, Forked
+
+    say((number(), Forked(1, 1)), (0, Exited(1, 0, 0, 0)))
+
+
+@attack
+def two_responses(worker, request):
+    from edgesim.isolates.wire import Respond
+
+    say((number(), Respond(200, [], b"first")), (number(), Respond(201, [], b"second")))
+
+
+@attack
+def two_ends(worker, request):
+    from edgesim.isolates.wire import Call, Done, Log, Respond
+
+    echo = Call(
+        1, "ECHO", "fetch", [{"method": "GET", "url": "http://x", "headers": [], "body": 0}]
+    )
+    say(
+        (number(), Respond(200, [], b"first")),
+        (number(), Done()),
+        (number(), Done("exception")),
+        (number(), Log("log", ["after the end"])),
+        (number(), echo),
+    )
+
+
+@attack
+def end_of_another(worker, request):
+    from edgesim.isolates.wire import Done
+
+    say(*((each, Done()) for each in range(1, 100) if each != number()))
+
+
+@attack
+def invented_outcome(worker, request):
+    from edgesim.isolates.wire import Done
+
+    say((number(), Done("evil" * 1000)))
+
+
+@attack
+def response_of_wrong_types(worker, request):
+    """A body that is a number would be so many bytes of the platform's memory."""
+    from edgesim.isolates.wire import Respond
+
+    say((number(), Respond(200, [], 10**11)))
+
+
+@attack
+def response_of_no_status(worker, request):
+    from edgesim.isolates.wire import Respond
+
+    say((number(), Respond(-1, [], b"")))
+
+
+@attack
+def wake_of_wrong_types(worker, request):
+    from edgesim.isolates.wire import Call
+
+    say((0, Call(1, "", "sleepUntil", ["soon"])))
+
+
+@attack
+def call_of_wrong_types(worker, request):
+    from edgesim.isolates.wire import Call
+
+    say(*((number(), Call(each, "ECHO", "fetch", [each])) for each in range(5)))
+
+
+@attack
+def log_of_wrong_types(worker, request):
+    from edgesim.isolates.wire import Log
+
+    say((number(), Log("evil", [{"a": 1}], float("inf"))))
+
+
+@attack
+def log_flood(worker, request):
+    for _ in range(1_000_000):
+        print("x" * 100)
+
+
+@attack
+def log_flood_of_nothing(worker, request):
+    for _ in range(20_000):
+        print()
+
+
+@attack
+def log_flood_raw(worker, request):
+    from edgesim.isolates.wire import Log
+
+    for _ in range(200):
+        say(*((number(), Log("log", ["x" * 1000])) for _ in range(1000)))
+
+
+@attack
+def wake_flood(worker, request):
+    from edgesim.isolates.wire import Call
+
+    for _ in range(100):
+        say(*((0, Call(each, "", "sleepUntil", [1e12])) for each in range(1000)))
+
+
+@attack
+async def stream_of_another(worker, request):
+    """The handles of bodies are small numbers, easily guessed."""
+    from workers._runtime import invocation
+
+    for number in range(2, 20):
+        await invocation().call("", "read", [number])
+
+
+@attack
+async def too_many_subrequests(worker, request):
+    for _ in range(60):
+        await asyncio.gather(*(worker.env.ECHO.fetch("http://echo/") for _ in range(10)))
+
+
+def syscall(number, *args):
+    """A system call of x86-64 by its number."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syscall(ctypes.c_long(number), *args) >= 0:
+        raise SystemError(f"system call {number} succeeded")
+
+
+def refused(number):
+    raise PermissionError(number, os.strerror(number))
+
+
+def channel():
+    """The descriptor of the one socket that an isolate has."""
+    return next(fd for fd in range(3, 64) if is_socket(fd))
+
+
+def is_socket(fd):
+    try:
+        return stat.S_ISSOCK(os.fstat(fd).st_mode)
+    except OSError:
+        return False
+
+
+def number():
+    from workers._runtime import invocation
+
+    return invocation()._channel._invocation
+
+
+def say(*frames):
+    """Frames written past the SDK."""
+    from edgesim.isolates.wire import Message, encode
+
+    data = memoryview(encode(Message(list(frames))))
+    while data:
+        data = data[os.write(channel(), data) :]

@@ -1,0 +1,175 @@
+"""Attack by level: what is promised.  docs/isolation.md carries the same table; a test compares."""
+
+from typing import NamedTuple
+
+CONTAINED = "contained"
+RETIRED = "contained; the process is retired"
+NOT = "**not contained**"
+SHARED = f"{NOT}: one interpreter"
+ENDLESS = f"{NOT}: holds the platform"
+LETHAL = f"{NOT}: ends the platform"
+MAY = f"{NOT}: may do what the platform may"
+
+
+class Attack(NamedTuple):
+    """``outcomes``: how the attacking invocation may end; ``says``: with what words."""
+
+    name: str
+    what: str
+    inline: str
+    outcomes: str = "ok"
+    says: str = ""
+    process: str = CONTAINED
+    warm: str = CONTAINED
+
+    def promise(self, level: str) -> str:
+        return str(getattr(self, level))
+
+
+CPU, MEMORY, RAISES, DIES = "exceededCpu", "exceededMemory", "exception", "internalError"
+PERMISSION = "PermissionError"
+
+ATTACKS = [
+    # --- what invocations share ---
+    Attack("module-globals", "changes globals of its modules", CONTAINED),
+    Attack("own-class", "changes attributes of its own classes", CONTAINED),
+    Attack("library-class", "changes a class of the standard library", SHARED, "ok exception"),
+    Attack(
+        "library-class-imported-late",
+        "the same, of a module that it is the first to import",
+        SHARED,
+        "ok exception",
+    ),
+    Attack("library-function", "replaces a function of the standard library", CONTAINED),
+    Attack(
+        "library-by-a-side-door",
+        "the same, on a module got from `importlib` or `inspect`",
+        SHARED,
+        warm=RETIRED,
+    ),
+    Attack("patched-builtins", "replaces and adds builtins", CONTAINED, f"ok {DIES}"),
+    Attack("sys-modules", "swaps modules in `sys.modules`", CONTAINED),
+    Attack("environ", "changes `os.environ`", SHARED, warm=RETIRED),
+    Attack("import-path", "changes `sys.path`", SHARED, warm=RETIRED),
+    Attack("interpreter", "changes recursion limit, collector, tracing", SHARED, warm=RETIRED),
+    Attack("signal-handlers", "sets a signal handler", SHARED, RAISES, PERMISSION),
+    Attack("at-exit", "registers a function for the end of the process", SHARED),
+    Attack("thread", "starts a thread", SHARED, RAISES, "can't start new thread"),
+    Attack("leftover-task", "leaves a task running", SHARED),
+    Attack("asyncio-policy", "sets asyncio's event loop policy", SHARED, warm=RETIRED),
+    Attack(
+        "event-loop", "changes settings of the event loop", SHARED, "ok exception", warm=RETIRED
+    ),
+    Attack("loop-method", "replaces a method of the event loop", SHARED, warm=RETIRED),
+    Attack("loop-stopped", "stops the event loop", LETHAL, "ok exception internalError"),
+    Attack("sdk-function", "replaces functions of the SDK", CONTAINED),
+    Attack("sdk-class", "changes a class of the SDK", SHARED, "ok exception"),
+    Attack("sdk-console", "replaces `console.log`", CONTAINED, "ok exception"),
+    Attack("env", "changes and adds names on `env`", CONTAINED),
+    Attack("env-json", "changes the value of a JSON variable", CONTAINED),
+    Attack("env-binding", "replaces a method of a binding", CONTAINED),
+    Attack("logging-configured", "configures `logging`", SHARED, warm=RETIRED),
+    Attack("random-seeded", "seeds `random`", CONTAINED),
+    Attack(
+        "function-globals",
+        "changes a library's names by way of a function's `__globals__`",
+        SHARED,
+        warm=f"{NOT}: the process is shared",
+    ),
+    Attack(
+        "objects-by-the-collector",
+        "finds others' objects with `gc` and changes them",
+        SHARED,
+        warm=f"{NOT}: the process is shared",
+    ),
+    # --- CPU and time ---
+    Attack("busy-loop", "loops for ever", ENDLESS, CPU),
+    Attack("busy-in-c", "loops in C: `sum(range(10**12))`", ENDLESS, CPU),
+    Attack("busy-regex", "a regular expression that backtracks for ever", ENDLESS, CPU),
+    Attack("busy-and-deaf", "loops, and catches every exception", ENDLESS, CPU),
+    Attack("busy-timer-disarmed", "takes off the CPU timer, then loops", ENDLESS, CPU),
+    Attack("busy-in-steps", "loops with an `await` in each turn", ENDLESS, CPU),
+    Attack("busy-tasks", "tasks that start two more each", ENDLESS, f"{CPU} {MEMORY}"),
+    Attack("busy-after-response", "answers, then loops in waitUntil work", ENDLESS, CPU),
+    Attack("time-sleep", "`time.sleep`", f"{NOT}: all wait with it"),
+    Attack("never-answers", "awaits what never comes", f"{NOT}: waits for ever", RAISES, "hung"),
+    Attack("exit-in-wait-until", "SystemExit in waitUntil work", CONTAINED, RAISES, "SystemExit"),
+    Attack("exit-in-a-task", "SystemExit in a task of its own", LETHAL, "ok exception"),
+    # --- memory ---
+    Attack("memory-in-one-block", "allocates 1 GB at once", SHARED, MEMORY),
+    Attack("memory-in-many", "allocates without end, in small pieces", SHARED, MEMORY),
+    Attack("memory-and-deaf", "the same, and catches MemoryError", SHARED, f"{MEMORY} {CPU}"),
+    Attack("memory-mapped", "maps 1 GB of shared memory", SHARED, f"{MEMORY} {RAISES}"),
+    Attack("recursion", "recursion without end", CONTAINED, RAISES, "RecursionError"),
+    Attack(
+        "stack-exhausted", "the same, with the limit raised", LETHAL, f"{RAISES} {DIES} {MEMORY}"
+    ),
+    # --- the end of processes ---
+    Attack("os-exit", "`os._exit`", LETHAL, DIES),
+    Attack("death-after-response", "answers, then `os._exit`", LETHAL, DIES),
+    Attack("segfault", "reads address 0 with `ctypes`", LETHAL, DIES),
+    Attack("abort", "`os.abort`", LETHAL, DIES),
+    Attack("kill-itself", "SIGKILL to itself", LETHAL, RAISES, PERMISSION),
+    Attack("kill-parent", "SIGKILL to the process that started it", MAY, RAISES, PERMISSION),
+    Attack("kill-everyone", "SIGKILL to every process", MAY, RAISES, PERMISSION),
+    Attack("fork-bomb", "forks for ever", MAY, RAISES, PERMISSION),
+    Attack("run-a-program", "runs a program", MAY, RAISES, PERMISSION),
+    Attack("become-a-program", "becomes another program", MAY, RAISES, PERMISSION),
+    Attack("program-from-memory", "runs a program from memory", MAY, RAISES, PERMISSION),
+    Attack(
+        "thread-without-python", "threads and forks by bare system calls", MAY, RAISES, PERMISSION
+    ),
+    Attack("raised-limits", "raises its own limits", MAY, RAISES, "Error"),
+    Attack(
+        "raised-limits-without-python", "the same, by bare system calls", MAY, RAISES, PERMISSION
+    ),
+    # --- memory of others ---
+    Attack("ptrace-a-sibling", "`ptrace` of another process", MAY, RAISES, PERMISSION),
+    Attack("memory-of-another", "reads another process's `/proc/PID/mem`", MAY, RAISES, PERMISSION),
+    Attack("memory-of-another-by-call", "`process_vm_readv`", MAY, RAISES, PERMISSION),
+    # --- files, sockets, terminal ---
+    Attack("read-passwords", "reads `/etc/passwd`", MAY, RAISES, PERMISSION),
+    Attack("read-ssh-keys", "lists `~/.ssh`", MAY, RAISES, "Error"),
+    Attack("read-the-project", "reads a file beside its own folder", MAY, RAISES, PERMISSION),
+    Attack(
+        "environment-of-the-platform", "reads the platform's environment", MAY, RAISES, PERMISSION
+    ),
+    Attack("write-its-own-source", "writes to its own source", MAY, RAISES, PERMISSION),
+    Attack("write-anywhere", "writes to `/tmp`, `/dev/shm`, home", MAY, RAISES, PERMISSION),
+    Attack("remove-its-own-source", "removes its own source", MAY, RAISES, PERMISSION),
+    Attack("symbolic-link", "makes a symbolic link", MAY, RAISES, PERMISSION),
+    Attack("change-folder", "changes the current folder", SHARED, RAISES, PERMISSION),
+    Attack("tcp-socket", "connects to a port", MAY, RAISES, PERMISSION),
+    Attack("unix-socket", "connects to a local socket", MAY, RAISES, PERMISSION),
+    Attack("dns", "looks up a host name", MAY, RAISES, "gaierror"),
+    Attack("namespaces", "makes namespaces of its own", MAY, RAISES, PERMISSION),
+    Attack("io-uring", "`io_uring`, which is past every filter", MAY, RAISES, PERMISSION),
+    Attack("type-on-the-terminal", "types on the terminal (TIOCSTI)", MAY, RAISES, PERMISSION),
+    Attack("terminal-escapes", "writes escape codes to descriptors 1 and 2", MAY),
+    Attack("stderr-flood", "a million lines to descriptor 2", MAY, f"ok {CPU}"),
+    # --- the channel ---
+    Attack("closed-descriptors", "closes all descriptors", LETHAL, DIES),
+    Attack("garbage", "writes garbage on the channel", "no channel", DIES),
+    Attack("frame-of-2-gb", "a frame that claims 2 GB", "no channel", DIES),
+    Attack("half-a-frame", "half a frame, then a loop", "no channel", f"{CPU} {DIES}"),
+    Attack("wrong-frames", "frames that only others say", "no channel", DIES),
+    Attack("two-responses", "answers twice", "no channel"),
+    Attack("two-ends", "ends twice, and goes on to speak", "no channel"),
+    Attack("end-of-another", "ends other invocations", "no channel", "ok internalError"),
+    Attack("invented-outcome", "an outcome that there is not", "no channel", DIES),
+    Attack("response-of-wrong-types", "a number for a body", "no channel", DIES),
+    Attack("response-of-no-status", "a status that there is not", "no channel", DIES),
+    Attack("wake-of-wrong-types", "a text for a time", "no channel", DIES),
+    Attack("call-of-wrong-types", "numbers for requests", "no channel"),
+    Attack("log-of-wrong-types", "a console line at no time", "no channel", f"ok {DIES}"),
+    Attack("log-flood", "a million console lines", f"{NOT}: holds the platform", f"ok {CPU}"),
+    Attack("log-flood-of-nothing", "endless empty console lines", CONTAINED, f"ok {CPU}"),
+    Attack("log-flood-raw", "a flood of console lines past the SDK", "no channel", f"ok {CPU}"),
+    Attack("wake-flood", "100,000 timers past the SDK", "no channel", f"ok {CPU}"),
+    Attack(
+        "stream-of-another", "reads other requests' bodies", CONTAINED, RAISES, "different request"
+    ),
+    Attack(
+        "too-many-subrequests", "more subrequests than allowed", CONTAINED, RAISES, "subrequests"
+    ),
+]

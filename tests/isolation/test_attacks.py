@@ -1,0 +1,101 @@
+"""Every attack at every level that promises to contain it."""
+
+import json
+from typing import Any
+
+import anyio
+import pytest
+
+from tests.isolation.table import ATTACKS, CONTAINED, Attack
+from tests.isolation.world import World, open_world
+
+pytestmark = pytest.mark.anyio
+
+
+def contained(level: str) -> list[Any]:
+    return [
+        pytest.param(attack, id=attack.name)
+        for attack in ATTACKS
+        if attack.promise(level).startswith(CONTAINED)
+    ]
+
+
+@pytest.mark.parametrize("attack", contained("process"))
+async def test_process_contains(process, attack):
+    """A process for each invocation: it ends as the table says, and nobody notices."""
+    await check(process, attack)
+
+
+@pytest.mark.parametrize("attack", contained("warm"))
+async def test_warm_contains(warm, attack):
+    """A process for many invocations: the same, by ending the process where that is needed."""
+    await check(warm, attack)
+
+
+@pytest.mark.parametrize("attack", contained("inline"))
+async def test_inline_contains(inline, attack):
+    """The platform's own process: what can be kept apart there is."""
+    await check(inline, attack)
+
+
+async def check(world: World, attack: Attack) -> None:
+    before = await world.honest()
+    answer = await world.attack(attack.name)
+    assert answer.outcome in attack.outcomes.split(), answer.done
+    assert attack.says in answer.failure, answer.done
+    assert await world.honest() == before
+    found = []
+
+    async def visit():
+        found.append(await world.honest())
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(4):
+            tasks.start_soon(visit)
+    assert found == [before] * 4
+
+
+async def test_two_ends_are_one(process):
+    """What an isolate says after its end is not heard: the first response counts, nothing runs."""
+    before = len(process.requests)
+    answer = await process.attack("two-ends")
+    assert answer.body == b"first"
+    assert answer.logs == []
+    assert len(process.requests) == before
+    assert (await process.attack("two-responses")).body == b"first"
+
+
+async def test_logs_are_bounded(process):
+    """However much is logged, past the SDK too, a trace keeps its budget."""
+    for attack in ("log-flood", "log-flood-of-nothing", "log-flood-raw"):
+        answer = await process.attack(attack)
+        assert answer.truncated
+        assert sum(len(part) for log in answer.logs for part in log.message) <= 256 * 1024 + 1000
+        assert len(answer.logs) < 10_000
+
+
+async def test_random_is_not_seeded_for_others(process, warm, inline):
+    """random.seed repeats one's own numbers; the next invocation draws others."""
+    for world in (process, warm, inline):
+        first = await world.fetch("draw")
+        await world.attack("random-seeded")
+        assert (await world.fetch("draw")).body != first.body
+
+
+async def test_warm_stays_warm():
+    """Honest invocations share one process: nothing that they do retires it."""
+    async with open_world("warm") as world:
+        pids = set()
+        for _ in range(5):
+            pids.add((await world.fetch("pid")).body)
+        assert len(pids) == 1
+
+
+@pytest.mark.parametrize("name", ["function-globals", "objects-by-the-collector"])
+async def test_what_warm_does_not_contain(name):
+    """The table does not promise too little either: these do change the next invocation there."""
+    async with open_world("warm") as world:
+        before = await world.honest()
+        await world.attack(name)
+        answer = await world.fetch("honest", b"12345")
+        assert answer.outcome != "ok" or json.loads(answer.body) != before

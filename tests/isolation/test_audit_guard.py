@@ -1,0 +1,68 @@
+"""Where the kernel has no jail: Python's audit hook refuses in its place, as far as it can."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.isolation.world import World, open_world
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module", params=["process", "warm"])
+async def audited(request: pytest.FixtureRequest, anyio_backend: str) -> AsyncIterator[World]:
+    async with open_world(request.param, guard="audit") as world:
+        yield world
+
+
+async def test_it_says_so(audited):
+    """No part of the kernel's jail is claimed."""
+    assert audited.isolates.guards == ["audit hook"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "read-passwords",
+        "read-the-project",
+        "environment-of-the-platform",
+        "memory-of-another",
+        "write-its-own-source",
+        "remove-its-own-source",
+        "write-anywhere",
+        "symbolic-link",
+        "tcp-socket",
+        "unix-socket",
+        "dns",
+        "run-a-program",
+        "become-a-program",
+        "fork-bomb",
+        "kill-itself",
+        "kill-parent",
+        "kill-everyone",
+        "segfault",
+        "ptrace-a-sibling",
+        "raised-limits",
+        "type-on-the-terminal",
+    ],
+)
+async def test_it_refuses(audited, name):
+    """Files, sockets, programs, forks, threads, signals, ctypes: PermissionError."""
+    before = await audited.honest()
+    answer = await audited.attack(name)
+    assert answer.outcome == "exception", answer.done
+    assert "PermissionError" in answer.failure
+    assert await audited.honest() == before
+
+
+@pytest.mark.parametrize("name", ["busy-loop", "busy-in-c", "memory-in-many", "os-exit", "environ"])
+async def test_limits_need_no_jail(audited, name):
+    """CPU, memory and the life of the process are the same with and without it."""
+    before = await audited.honest()
+    assert (await audited.attack(name)).outcome in {
+        "exceededCpu",
+        "exceededMemory",
+        "internalError",
+        "ok",
+    }
+    assert await audited.honest() == before

@@ -1,0 +1,107 @@
+"""What a module does while it is imported: refused in one line, and nothing of it is left."""
+
+from pathlib import Path
+
+import anyio
+import pytest
+
+from edgesim.errors import WorkerLoadError
+from edgesim.isolates import forks
+from tests.isolation.world import open_world
+
+pytestmark = pytest.mark.anyio
+
+HONEST = """
+from workers import Response, WorkerEntrypoint
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        return Response("fine")
+"""
+CONTROL = "int(__import__('sys').argv[1])"
+FORGED = f"""
+import os
+from edgesim.isolates.wire import Forked, one
+os.write({CONTROL}, one(Forked(1, os.getppid())))
+"""
+REFUSED = {
+    "fork": ("import os; os.fork()", "global scope"),
+    "thread": ("import threading; threading.Thread(target=print).start()", "thread"),
+    "socket": ("import socket; socket.create_connection(('127.0.0.1', 80))", "global scope"),
+    "dns": ("import socket; socket.gethostbyname('example.com')", "global scope"),
+    "subprocess": ("import subprocess; subprocess.run(['/bin/true'])", "global scope"),
+    "system": ("import os; os.system('true')", "global scope"),
+    "kill": ("import os; os.kill(os.getppid(), 9)", "global scope"),
+    "ctypes": ("import ctypes; ctypes.string_at(0)", "global scope"),
+    "read": ("open('/etc/passwd')", "PermissionError"),
+    "write": ("open('/tmp/evil', 'w')", "PermissionError"),
+    "random": ("import random; random.random()", "global scope"),
+    "sleep": ("import time; time.sleep(1)", "global scope"),
+    "memory": ("x = bytearray(1 << 30)", "MemoryError"),
+    "memory in many": ("x = []\nwhile True: x.append(bytes(100_000))", "MemoryError"),
+    "recursion": ("def f(): f()\nf()", "RecursionError"),
+    "exit": ("import sys; sys.exit(0)", "SystemExit"),
+    "os._exit": ("import os; os._exit(0)", "ended its process"),
+    "loop": ("while True: pass", "was not imported within"),
+    "garbage": (f"import os; os.write({CONTROL}, b'garbage, and more')", "wrote"),
+    "frame of 2 GB": (f"import os; os.write({CONTROL}, b'\\x7f\\xff\\xff\\xff')", "wrote"),
+    "closed": ("import os; os.closerange(0, 64)", "ended its process"),
+    "wrong frames": (
+        f"import os; from edgesim.isolates.wire import one, Done; os.write({CONTROL}, one(Done()))",
+        "wrote",
+    ),
+    "another's death": (FORGED, "wrote"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_import_is_refused(name, tmp_path, monkeypatch):
+    """The Worker does not load, one line says why, and the next version of it does."""
+    monkeypatch.setattr(forks, "BOOT_SECONDS", 8.0)
+    source, why = REFUSED[name]
+    main = tmp_path / "entry.py"
+    main.write_text(f"{HONEST}\n{source}\n")
+    with pytest.raises(WorkerLoadError) as caught:
+        async with open_world("process", main):
+            pass
+    assert why in str(caught.value)
+    assert "\n" not in str(caught.value)
+    main.write_text(HONEST)
+    async with open_world("process", main) as world:
+        assert (await world.fetch("")).body == b"fine"
+
+
+LATER = {
+    "signal": "import signal; signal.signal(signal.SIGALRM, later); "
+    "signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)",
+    "collector": "import gc; gc.callbacks.append(later)",
+    "destructor": "class Late:\n  def __del__(self): later()\nl = Late(); l.me = l; del l",
+}
+
+
+@pytest.mark.parametrize("name", LATER)
+async def test_what_runs_in_the_zygote_later_is_refused_too(name, tmp_path):
+    """Code that the import left behind in the zygote cannot fork or start a program there."""
+    main = tmp_path / "entry.py"
+    main.write_text(
+        f"""
+import os, sys
+found = []
+def later(*_):
+    for harm in (os.fork, lambda: os.system("true"), lambda: os.kill(os.getppid(), 9)):
+        try:
+            found.append(harm())
+        except Exception:
+            found.append("refused")
+{LATER[name]}
+{HONEST}
+        return Response(" ".join(map(str, dict.fromkeys(found))))
+""".replace('        return Response("fine")\n', "")
+    )
+    async with open_world("process", main) as world:
+        await anyio.sleep(0.3)
+        await world.fetch("")
+        answer = await world.fetch("")
+        assert answer.body in {b"refused", b""}, answer.done
+        children = Path(f"/proc/{world.isolates._forks._zygote}/task").iterdir()  # type: ignore[attr-defined]
+        born = [each for task in children for each in (task / "children").read_text().split()]
+        assert len(born) <= 16

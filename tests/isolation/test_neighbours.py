@@ -1,0 +1,113 @@
+"""Who shares a `warm` process with an attack: answered right, as if nothing had been."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import anyio
+import pytest
+
+from tests.isolation.world import Answer, World
+
+pytestmark = pytest.mark.anyio
+
+NEIGHBOURS = 6
+ENDS = [
+    "busy-loop",
+    "busy-in-c",
+    "busy-and-deaf",
+    "busy-timer-disarmed",
+    "time-sleep",
+    "memory-in-one-block",
+    "memory-in-many",
+    "memory-and-deaf",
+    "os-exit",
+    "segfault",
+    "loop-stopped",
+    "closed-descriptors",
+    "garbage",
+    "frame-of-2-gb",
+    "half-a-frame",
+    "wrong-frames",
+    "end-of-another",
+    "invented-outcome",
+    "environ",
+    "recursion",
+]
+
+
+@pytest.mark.parametrize("name", ENDS)
+async def test_neighbours_of_an_attack_are_right(warm, name):
+    """Those of whom nothing had left the process begin again elsewhere and are answered right."""
+    answers = await beside(warm, "slow", lambda: warm.attack(name))
+    assert [answer.outcome for answer in answers] == ["ok"] * NEIGHBOURS, answers[0].done
+    assert [answer.body for answer in answers] == [b"3"] * NEIGHBOURS
+    await warm.honest()
+
+
+@pytest.mark.parametrize("name", ["busy-loop", "os-exit", "garbage", "memory-in-many"])
+async def test_neighbours_that_have_called_are_right_or_told(warm, name):
+    """A call is never made twice: whoever made one is answered right or told that it failed."""
+    before = len(warm.requests)
+    answers = await beside(warm, "calling", lambda: warm.attack(name))
+    for answer in answers:
+        if answer.outcome == "ok":
+            assert answer.body == b"called"
+        else:
+            assert answer.outcome == "internalError", answer.done
+            assert answer.response is None
+    assert len(warm.requests) - before <= NEIGHBOURS
+    await warm.honest()
+
+
+async def test_several_attacks_at_once(warm):
+    """Neighbours outlast one death after another."""
+
+    async def attack() -> None:
+        async with anyio.create_task_group() as tasks:
+            for name in ("os-exit", "segfault", "garbage", "memory-in-many", "busy-loop") * 2:
+                tasks.start_soon(warm.attack, name)
+
+    answers = await beside(warm, "slow", attack)
+    assert [answer.outcome for answer in answers] == ["ok"] * NEIGHBOURS
+
+
+async def test_many_wait_their_turn(warm):
+    """More at once than the processes take: each is answered, none is forgotten."""
+    answers: list[Answer] = []
+
+    async def one() -> None:
+        answers.append(await warm.fetch("slow"))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(700):
+            tasks.start_soon(one)
+    assert {answer.outcome for answer in answers} == {"ok"}
+
+
+async def test_a_client_that_goes_away_takes_its_invocation_with_it(warm):
+    """What nobody waits for any more does not run on among others."""
+    async with anyio.create_task_group() as tasks:
+        for _ in range(20):
+            tasks.start_soon(warm.fetch, "attack/ticking")
+        await anyio.sleep(0.3)
+        tasks.cancel_scope.cancel()
+    await warm.honest()
+    ticks = int((await warm.fetch("ticks")).body)
+    assert ticks == int((await warm.fetch("ticks")).body)
+
+
+async def beside(
+    world: World, path: str, attack: Callable[[], Coroutine[Any, Any, Any]]
+) -> list[Answer]:
+    """Answers to neighbours that were under way when the attack began."""
+    answers: list[Answer] = []
+
+    async def neighbour() -> None:
+        answers.append(await world.fetch(path))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(NEIGHBOURS):
+            tasks.start_soon(neighbour)
+        await anyio.sleep(0.05)  # they are under way
+        tasks.start_soon(attack)
+    return answers

@@ -1,0 +1,126 @@
+"""One Worker that attacks, at one level, with the platform's real side of an invocation."""
+
+import importlib
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from edgesim.clock import Clock
+from edgesim.errors import PlatformError
+from edgesim.isolates.driver import DRIVERS, Isolates
+from edgesim.isolates.wire import Done, Invoke
+from edgesim.model import BindingSpec, HttpRequest, HttpResponse, Limits, Stream, WorkerSpec
+from edgesim.runtime.bindings import ServiceBinding
+from edgesim.runtime.invocation import Binding, Invocation
+from edgesim.runtime.trace import Trace
+
+ATTACKER = Path(__file__).parent / "attacker" / "attacker.py"
+CPU_MS = 200
+SUBREQUESTS_MAX = 50
+SECONDS_MAX = 40
+"""No attack may hold up an answer for longer; most take well under a second."""
+ENV = [
+    BindingSpec("ECHO", "service"),
+    BindingSpec("TEXT", "text", "clean"),
+    BindingSpec("JSON", "json", {"list": ["clean"]}),
+]
+
+
+class Answer:
+    """What came of one invocation."""
+
+    def __init__(self, done: Done, invocation: Invocation) -> None:
+        self.done = done
+        self.response = invocation.response
+        self.logs = invocation.trace.logs
+        self.truncated = invocation.trace.truncated
+
+    @property
+    def outcome(self) -> str:
+        return self.done.outcome
+
+    @property
+    def body(self) -> bytes:
+        assert self.response is not None, self.done
+        assert isinstance(self.response.body, bytes)
+        return self.response.body
+
+    @property
+    def failure(self) -> str:
+        return self.done.exceptions[0].message if self.done.exceptions else ""
+
+
+class World:
+    """A Worker's isolates and what its env reaches."""
+
+    def __init__(
+        self, level: str, isolates: Isolates, clock: Clock, bindings: Mapping[str, Binding]
+    ) -> None:
+        self.level = level
+        self.isolates = isolates
+        self.requests: list[HttpRequest] = []
+        self.bindings: dict[str, Binding] = {"ECHO": ServiceBinding(self._echo), **bindings}
+        self._clock = clock
+
+    async def fetch(self, path: str, body: Any = b"") -> Answer:
+        """One request to the Worker, to the end of its waitUntil work."""
+        event: dict[str, Any] = {"method": "POST", "url": f"http://w/{path}", "headers": []}
+        invocation = Invocation(
+            "w",
+            self.bindings,
+            self._nowhere,
+            Trace("w", {}, self._clock.now_ms()),
+            self._clock,
+            subrequests_max=SUBREQUESTS_MAX,
+        )
+        try:
+            with anyio.fail_after(SECONDS_MAX):
+                event |= {"body": await invocation.give_body(body), "cf": {}}
+                invoke = Invoke("fetch", event, self._clock.now())
+                done = await self.isolates.invoke(invoke, invocation)
+        finally:
+            await invocation.close()
+        return Answer(done, invocation)
+
+    async def attack(self, name: str) -> Answer:
+        """That attack, while a stream of the platform's is open to the invocation."""
+        return await self.fetch(f"attack/{name}", body=Stream(_secret()))
+
+    async def honest(self) -> Any:
+        """What an ordinary invocation finds; it must be the same every time."""
+        answer = await self.fetch("honest", b"12345")
+        assert answer.outcome == "ok", answer.done
+        assert answer.done.exceptions == []
+        return json.loads(answer.body)
+
+    async def _echo(self, request: HttpRequest, depth: int) -> HttpResponse:
+        self.requests.append(request)
+        return HttpResponse(200, [], request.body)
+
+    async def _nowhere(self, request: HttpRequest, depth: int) -> HttpResponse:
+        raise PlatformError("Network connection lost.", "AbortError")
+
+
+async def _secret() -> AsyncIterator[bytes]:
+    yield b"secret"
+
+
+@asynccontextmanager
+async def open_world(
+    level: str,
+    main: Path = ATTACKER,
+    buckets: Mapping[str, Binding] | None = None,
+    **settings: Any,
+) -> AsyncIterator[World]:
+    """The attacking Worker at that level, or another one, with buckets too."""
+    clock = Clock()
+    module = importlib.import_module(DRIVERS[level].partition(":")[0])
+    limits = Limits(cpu_ms=CPU_MS)
+    env = [*ENV, *(BindingSpec(name, "r2") for name in buckets or {})]
+    spec = WorkerSpec("w", str(main), env, **({"limits": limits} | settings))
+    async with module.open_isolates(spec, clock) as isolates:
+        yield World(level, isolates, clock, buckets or {})
