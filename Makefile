@@ -7,6 +7,7 @@ RUNTIME := $(VENV)/.runtime
 TOOLS := $(VENV)/.tools
 NODE := tests/portability
 SEEDS ?= 100
+JOBS ?= 3
 KILLS ?= 50
 OUTAGE ?= 2000
 
@@ -18,7 +19,7 @@ dev: $(RUNTIME)
 	@$(BIN)/edgesim dev $(ARGS)
 
 test: $(RUNTIME) $(TOOLS) servers portability
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 check: $(RUNTIME) $(TOOLS)
 	$(BIN)/ruff check .
