@@ -12,6 +12,7 @@ chance again), and a second, synchronous copy of each driver.
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -80,6 +81,13 @@ class StoppingStream(ByteStream):
         if not data:
             raise anyio.EndOfStream
         return data
+
+    def has_news(self) -> bool:
+        """Whether ``receive_now`` would return at once."""
+        self._check_open()
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return bool(poll.poll(0))
 
     async def send(self, item: bytes) -> None:
         self.send_now(item)

@@ -143,6 +143,8 @@ class Forks:
     def _ask(self, kind: bytes, *fds: int) -> Fork:
         if self.lost.is_set():
             raise BrokenPipeError("the zygote is gone")
+        if self._link is not None:
+            self._link.hear_news()
         fork = Fork(self._count + 1, self._zygote)
         socket.send_fds(self._control, [fork.number.to_bytes(4, "big") + kind], fds)
         self._count += 1

@@ -49,6 +49,9 @@ class Link(asyncio.Protocol):
         """Wait for what a message of the peer, or its end, is to set."""
         await event.wait()
 
+    def hear_news(self) -> None:
+        """Take what has arrived, where no event loop does that."""
+
     def close(self) -> None:
         """Hang up."""
         self._ended = True
@@ -102,6 +105,11 @@ class SteppedLink(Link):
         while self._out:
             self._flush()
         while not event.is_set() and not self._ended:
+            self._hear()
+
+    def hear_news(self) -> None:
+        # Unheard, the news of some 270 forks fills the socket, and the zygote waits for ever.
+        while not self._ended and self._stream.has_news():
             self._hear()
 
     def close(self) -> None:

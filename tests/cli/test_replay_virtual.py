@@ -282,3 +282,12 @@ def test_the_example_project_has_a_suite_that_passes():
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "8 passed" in done.stdout
+
+
+def test_hundreds_of_processes(tmp_path):
+    """More forks than their zygote's socket holds news of: 400 requests at the process level."""
+    many = tmp_path / "many.ndjson"
+    many.write_text("".join(envelope(number * 0.01, number) + "\n" for number in range(400)))
+    done = replay(many, "--isolation", "process", "--report", "json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["responses"] == {"200": 400}
