@@ -48,7 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what the running project has used since its start, and a month at its figures",
     )
     parser.add_argument(
-        "--report", type=Path, metavar="FILE", help="the same of a `replay --report json`"
+        "--report",
+        type=Path,
+        metavar="FILE",
+        help="the same of a `replay --speed realtime --report json`",
     )
     parser.add_argument("--json", action="store_true", help="as JSON")
 
@@ -113,6 +116,9 @@ def _reported(path: Path) -> dict[str, Any]:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path} is no report of `edgesim replay --report json`") from error
+    if "cpu_ms" not in stats:
+        problem = "is of virtual time, which has no CPU and no bytes; replay with --speed realtime"
+        raise UsageError(f"{path} {problem}")
     return stats
 
 

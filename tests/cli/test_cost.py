@@ -25,7 +25,7 @@ def test_of_a_report(tmp_path):
     fixture.write_text((json.dumps(EVENT) + "\n") * 50)
     command = ("replay", fixture, "--project", WORKERS, "--isolation", "inline")
     report = tmp_path / "report.json"
-    report.write_text(edgesim(*command, "--report", "json").stdout)
+    report.write_text(edgesim(*command, "--report", "json", "--speed", "realtime").stdout)
     shown = json.loads(edgesim("cost", "--project", WORKERS, "--report", report, "--json").stdout)
     billed = {(line["stage"], line["item"]): line["quantity"] for line in shown["used"]["lines"]}
     assert billed["receiver", "requests"] == 50
@@ -49,6 +49,15 @@ def test_of_a_running_project(tmp_path):
         assert billed["receiver", "requests"] == 1
         assert shown["load"]["events_per_request"] == 10
         assert shown["load"]["tail_cpu_ms"] == 7
+
+
+def test_virtual_time_has_no_cpu(tmp_path):
+    """A report that must be the same each time cannot be billed, and it is said how to."""
+    report = tmp_path / "report.json"
+    report.write_text('{"stats": {"receiver": {}}}')
+    failed = edgesim("cost", "--project", WORKERS, "--report", report)
+    assert failed.returncode == 2
+    assert "--speed realtime" in failed.stderr
 
 
 @pytest.mark.parametrize(
