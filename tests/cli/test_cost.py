@@ -1,6 +1,7 @@
 """`edgesim cost`: of a load, of a replay's report, of a running project."""
 
 import json
+import shutil
 
 import pytest
 
@@ -23,7 +24,11 @@ def test_of_a_report(tmp_path):
     """A replay's report is billed as it was, and its CPU and sizes make the month."""
     fixture = tmp_path / "some.ndjson"
     fixture.write_text((json.dumps(EVENT) + "\n") * 50)
-    command = ("replay", fixture, "--project", WORKERS, "--isolation", "inline")
+    project = tmp_path / "workers"
+    shutil.copytree(WORKERS, project, ignore=shutil.ignore_patterns(".edgesim"))
+    account = project / "edgesim.toml"
+    account.write_text(account.read_text().replace("max_seconds = 90", "max_seconds = 1"))
+    command = ("replay", fixture, "--project", project, "--isolation", "inline")
     report = tmp_path / "report.json"
     report.write_text(edgesim(*command, "--report", "json", "--speed", "realtime").stdout)
     shown = json.loads(edgesim("cost", "--project", WORKERS, "--report", report, "--json").stdout)
