@@ -192,6 +192,8 @@ async def serve(
         kind = entry()
         current.set(serving)
         await HANDLERS[invoke.handler](kind(Context(), env), invoke.event, serving, done)
+    except GeneratorExit:
+        raise  # given up and collected, in the middle of who knows what other invocation
     except BaseException as error:  # noqa: BLE001 (SystemExit too ends only its own invocation)
         current.set(serving)
         record(done, error)

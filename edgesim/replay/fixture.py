@@ -10,6 +10,7 @@ with ``outbound`` and ``response`` is what the internet answers: {"outbound": {"
 from __future__ import annotations
 
 import gzip
+import json
 import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -148,6 +149,8 @@ def unix_time(text: str, where: object) -> float:
 
 
 def _read(path: Path, number: int, line: bytes) -> Arrival | Outbound:
+    if b"\\ud" in line.lower() and _is_event(line):
+        return Arrival(HttpRequest("POST", f"{ORIGIN}/", [_JSON], line))
     try:
         if not line.startswith(b"{"):
             msgspec.json.decode(line, type=msgspec.Raw)
@@ -167,6 +170,15 @@ def _read(path: Path, number: int, line: bytes) -> Arrival | Outbound:
     return Arrival(HttpRequest(wanted.method, url, headers, body), envelope.at, envelope.worker)
 
 
+def _is_event(line: bytes) -> bool:
+    """Whether it is an event with half a character in it, which msgspec does not read as JSON."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(event, dict) and not {"request", "outbound"} & event.keys()
+
+
 def _outbound(answer: _Answer) -> Outbound:
     headers, body = _content(answer.response)
     response = HttpResponse(answer.response.status, headers, body)
@@ -175,8 +187,8 @@ def _outbound(answer: _Answer) -> Outbound:
 
 def _content(message: _Message) -> tuple[Headers, bytes]:
     headers = list(message.headers.items())
-    if len(json := bytes(message.json)):
-        return [_JSON, *headers], json
+    if len(text := bytes(message.json)):
+        return [_JSON, *headers], text
     if message.base64 is not None:
         return headers, message.base64
     return headers, (message.body or "").encode("utf-8", "surrogatepass")

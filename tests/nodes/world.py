@@ -106,7 +106,9 @@ class ClickHouse:
     def __init__(self, folder: Path) -> None:
         self.http, tcp = _free_port(), _free_port()
         self._config = folder / "config.xml"
-        self._config.write_text(CONFIG.format(http=self.http, tcp=tcp, folder=folder))
+        self._config.write_text(
+            CONFIG.format(http=self.http, tcp=tcp, folder=folder, password="", tls="")
+        )
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:

@@ -270,7 +270,8 @@ def env(worker, request):
 
 @attack
 def env_json(worker, request):
-    worker.env.JSON.list.append("evil")
+    worker.env.JSON.to_py()["list"].append("evil")
+    worker.env.JSON.list = ["evil"]
 
 
 @attack
