@@ -12,7 +12,7 @@ from tests.simulated import write_worker
 ENTRY = """
 class Default(WorkerEntrypoint):
     async def fetch(self, request):
-        seen = [self.env.ME, request.cf["country"], request.headers["cf-ipcountry"]]
+        seen = [self.env.ME, request.cf.country, request.headers["cf-ipcountry"]]
         return Response(json.dumps(seen))
     async def scheduled(self, controller, env=None, ctx=None):
         print(f"cron={controller.cron} time={controller.scheduledTime}")

@@ -130,7 +130,8 @@ def test_what_a_worker_sent_is_pulled_and_acked(empty):
     ok(empty, "/jobs/messages/ack", {"retries": [{"lease_id": again["lease_id"]}]})
     assert ok(empty, "/jobs/messages/pull")["messages"] == []
     counts = empty.stats()["queues"]
-    assert counts["jobs"] == {"backlog": 0, "delivered": 3, "retried": 1, "dead": 1}
+    expected = {"backlog": 0, "delivered": 3, "retried": 1, "dead": 1}
+    assert counts["jobs"].items() >= expected.items()
     assert counts["jobs-dlq"]["backlog"] == 1
 
 

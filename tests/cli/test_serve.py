@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import shutil
 import signal
 import socket
 import threading
@@ -15,6 +16,7 @@ import pytest
 
 from edgesim.cli import main
 from tests.processes import WORKERS, Dev, dev, edgesim
+from tests.servers_clickhouse import Server, prepared_server
 
 EVENT = {"event": "kill", "player_id": "p1", "ts": 1_767_225_600_000}
 ADMIN = "/cdn-cgi/edgesim"
@@ -77,6 +79,20 @@ def test_isolates_are_warm_unless_it_is_said(slow, tmp_path):
     assert level("--isolation", "inline") == "inline"
 
 
+def _on_a_server(folder: Path) -> tuple[Path, Server]:
+    """The Workers without a schema (the real server's SQL is old), and that server."""
+    project = folder / "workers"
+    shutil.copytree(WORKERS, project, ignore=shutil.ignore_patterns(".edgesim"))
+    account = project / "edgesim.toml"
+    text = account.read_text()
+    assert 'schema = "insert/schema.sql"' in text
+    account.write_text(text.replace('schema = "insert/schema.sql"', ""))
+    (folder / "server").mkdir()
+    server = prepared_server(folder / "server")
+    server.start()
+    return project, server
+
+
 def test_what_was_seen_is_delivered_before_the_end(tmp_path):
     """SIGTERM rolls the 90 s windows and delivers them: exit 0, and the rows are in the table."""
     with dev(WORKERS, tmp_path, command="serve") as running:
@@ -91,13 +107,15 @@ def test_what_was_seen_is_delivered_before_the_end(tmp_path):
 
 def test_what_cannot_be_delivered_in_time_is_for_the_next_start(tmp_path):
     """With ClickHouse away the drain ends after --drain-seconds: exit 0, the messages stay."""
-    away = ("--clickhouse", f"clickhouse+http://127.0.0.1:{_closed_port()}")
+    project, server = _on_a_server(tmp_path)
+    away = ("--clickhouse", f"clickhouse+http://127.0.0.1:{server.http}")
     arguments = (*away, "--drain-seconds", "1")
-    with dev(WORKERS, tmp_path, *arguments, command="serve") as running:
+    with dev(project, tmp_path / "state", *arguments, command="serve") as running:
+        server.kill()
         assert running.post(EVENT) == 200
         assert running.stop() == 0
     assert lines(running, "not drained in time, the rest is for the next start")
-    with dev(WORKERS, tmp_path, command="serve") as running:
+    with dev(WORKERS, tmp_path / "state", command="serve") as running:
         until(lambda: running.stats()["queues"]["ingest"]["backlog"] == 0)
         assert [row["n"] for row in running.sql("SELECT count() AS n FROM events")] == [1]
         assert running.stop() == 0
@@ -105,9 +123,11 @@ def test_what_cannot_be_delivered_in_time_is_for_the_next_start(tmp_path):
 
 def test_a_second_signal_ends_it_at_once(tmp_path):
     """While a drain cannot end, a second SIGTERM does not wait for it: exit 130."""
-    away = ("--clickhouse", f"clickhouse+http://127.0.0.1:{_closed_port()}")
+    project, server = _on_a_server(tmp_path)
+    away = ("--clickhouse", f"clickhouse+http://127.0.0.1:{server.http}")
     arguments = (*away, "--drain-seconds", "100")
-    with dev(WORKERS, tmp_path, *arguments, command="serve") as running:
+    with dev(project, tmp_path / "state", *arguments, command="serve") as running:
+        server.kill()
         assert running.post(EVENT) == 200
         running.process.send_signal(signal.SIGTERM)
         running.wait_log("pipeline wrote object")  # it drains

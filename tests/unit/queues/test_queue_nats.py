@@ -315,7 +315,7 @@ async def test_absent_server_is_one_line(monkeypatch):
 
 
 def test_absent_server_ends_the_command(tmp_path):
-    """`edgesim dev` on a server that is not there ends with one line and exit code 3."""
+    """`edgesim dev` on a server that is not there ends with one line and exit code 2."""
     arguments = (
         "dev",
         WORKERS,
@@ -327,7 +327,7 @@ def test_absent_server_ends_the_command(tmp_path):
         "nats://127.0.0.1:1",
     )
     ended = edgesim(*arguments)
-    assert ended.returncode == 3
+    assert ended.returncode == 2
     assert len(ended.stderr.strip().splitlines()) == 1
     assert "nats://127.0.0.1:1" in ended.stderr
 
