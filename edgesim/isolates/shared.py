@@ -188,7 +188,7 @@ class SharedLoop(TurnLoop):
     def tick(self, number: int, frame: FrameType | None) -> None:
         """A callback has had the process for a while: let others' answers out, and count."""
         resident = self._running
-        if resident is None:
+        if resident is None or resident.closed:
             return
         self.wire.flush()
         if resident.cpu_seconds + time.thread_time() - self._began > self._cpu_seconds:
