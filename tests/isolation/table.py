@@ -93,6 +93,13 @@ ATTACKS = [
     Attack("busy-after-response", "answers, then loops in waitUntil work", ENDLESS, CPU),
     Attack("time-sleep", "`time.sleep`", f"{NOT}: all wait with it"),
     Attack("never-answers", "awaits what never comes", f"{NOT}: waits for ever", RAISES, "hung"),
+    Attack(
+        "speaks-from-the-grave",
+        "leaves destructors to be run in another's name",
+        SHARED,
+        RAISES,
+        "hung",
+    ),
     Attack("exit-in-wait-until", "SystemExit in waitUntil work", CONTAINED, RAISES, "SystemExit"),
     Attack("exit-in-a-task", "SystemExit in a task of its own", LETHAL, "ok exception"),
     # --- memory ---

@@ -68,6 +68,12 @@ class Default(WorkerEntrypoint):
             ).split():
                 importlib.import_module(name)
             return Response("imported")
+        if path == "churn":  # gives the collector something to do
+            for _ in range(5000):
+                cycle = []
+                cycle.append(cycle)
+            answer = await self.env.ECHO.fetch("http://echo/", method="POST", body="churned")
+            return Response(await answer.text())
         if path == "count":
             return Response(str(len(await request.bytes())))
         if path == "slow":  # nothing of this leaves the isolate before its answer
@@ -388,6 +394,23 @@ async def ticking(worker, request):
     while True:
         await asyncio.sleep(0.01)
         logging.getLogger(f"tick {random.random()}")
+
+
+@attack
+async def speaks_from_the_grave(worker, request):
+    """Runs on, in somebody else's name, when the collector finds what it has left."""
+
+    class Late:
+        def __del__(self):
+            console.log("haunting")
+
+    late = Late()
+    late.itself = late
+    try:
+        await asyncio.Event().wait()
+    except BaseException:
+        console.log("haunting")
+        raise
 
 
 @attack
