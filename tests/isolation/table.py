@@ -45,6 +45,13 @@ ATTACKS = [
         "library-by-a-side-door",
         "the same, on a module got from `importlib` or `inspect`",
         SHARED,
+        "ok exception",
+    ),
+    Attack(
+        "library-by-the-library",
+        "the same, by way of `unittest.mock`",
+        SHARED,
+        f"ok {DIES}",
         warm=RETIRED,
     ),
     Attack("patched-builtins", "replaces and adds builtins", CONTAINED, f"ok {DIES}"),

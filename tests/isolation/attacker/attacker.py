@@ -169,6 +169,13 @@ def library_by_a_side_door(worker, request):
 
 
 @attack
+def library_by_the_library(worker, request):
+    import unittest.mock
+
+    unittest.mock.patch("json.dumps", lambda *_, **__: "evil").start()
+
+
+@attack
 def patched_builtins(worker, request):
     builtins.len = lambda _: 7
     builtins.evil = True
