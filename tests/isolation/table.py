@@ -73,7 +73,7 @@ ATTACKS = [
     Attack("sdk-class", "changes a class of the SDK", SHARED, "ok exception"),
     Attack("sdk-console", "replaces `console.log`", CONTAINED, "ok exception"),
     Attack("env", "changes and adds names on `env`", CONTAINED),
-    Attack("env-json", "changes the value of a JSON variable", CONTAINED),
+    Attack("env-json", "changes the value of a JSON variable", CONTAINED, "ok exception"),
     Attack("env-binding", "replaces a method of a binding", CONTAINED),
     Attack("logging-configured", "configures `logging`", SHARED, warm=RETIRED),
     Attack("random-seeded", "seeds `random`", CONTAINED),

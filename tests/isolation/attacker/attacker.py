@@ -284,6 +284,7 @@ def env(worker, request):
 @attack
 def env_json(worker, request):
     worker.env.JSON.to_py()["list"].append("evil")
+    worker.env.JSON.list.to_py().append("evil")
     worker.env.JSON.list = ["evil"]
 
 
