@@ -5,6 +5,10 @@ CPU time is counted callback by callback.  What an invocation leaves running whe
 runs again.  What it has changed for others makes the isolate say Tainted, after which the platform
 sends nothing more here.
 
+What it has left behind in memory may have destructors, and the interpreter's collector would run
+them in the midst of another's callback, in its name.  So the collector is off, and its work is done
+between callbacks, and in long ones, in nobody's name.
+
 A callback that does not come back cannot be ended from here.  So the number of the invocation that
 has the process is written into a page that the platform shares, and the platform, seeing that
 nothing is heard, knows whom to hold responsible.
@@ -13,6 +17,7 @@ nothing is heard, knows whom to hold responsible.
 from __future__ import annotations
 
 import asyncio
+import gc
 import heapq
 import mmap
 import signal
@@ -20,7 +25,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Sequence
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from types import FrameType
 from typing import Any
 
@@ -71,6 +76,7 @@ class SharedLoop(TurnLoop):
         self._live: dict[int, Resident] = {}
         self._running: Resident | None = None
         self._began = 0.0
+        self._nobody = copy_context()
         self._state = SharedState(self)
 
     def listens(self) -> bool:
@@ -139,6 +145,7 @@ class SharedLoop(TurnLoop):
 
     def _run_once(self) -> None:
         """Asyncio's own turn, with each callback under the name of its invocation."""
+        _collect()
         timers = self._scheduled
         while timers and timers[0]._cancelled:
             self._timer_cancelled_count -= 1
@@ -188,9 +195,10 @@ class SharedLoop(TurnLoop):
     def tick(self, number: int, frame: FrameType | None) -> None:
         """A callback has had the process for a while: let others' answers out, and count."""
         resident = self._running
-        if resident is None:
+        if resident is None or resident.closed:
             return
         self.wire.flush()
+        self._nobody.copy().run(_collect)  # a copy: it may itself be interrupted
         if resident.cpu_seconds + time.thread_time() - self._began > self._cpu_seconds:
             raise CpuLimitExceeded(CPU_EXCEEDED)
 
@@ -205,6 +213,13 @@ class SharedLoop(TurnLoop):
                 self._end(resident, Done("exception", [Failure("Error", HUNG)]))
 
 
+def _collect() -> None:
+    """What the interpreter does at any moment where the collector is on."""
+    counts, thresholds = gc.get_count(), gc.get_threshold()
+    if counts[0] > thresholds[0] > 0:
+        gc.collect(2 if counts[2] > thresholds[2] > 0 else int(counts[1] > thresholds[1] > 0))
+
+
 def run_many(
     sock: socket.socket,
     page: int,
@@ -213,6 +228,7 @@ def run_many(
     cpu_ms: int,
 ) -> None:
     """The life of a fork for many invocations: it ends when the platform hangs up."""
+    gc.disable()
     loop = SharedLoop(Wire(sock), load, env, cpu_ms, mmap.mmap(page, PAGE.size))
     asyncio.set_event_loop(loop)
     signal.signal(signal.SIGPROF, loop.tick)

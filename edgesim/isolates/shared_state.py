@@ -2,9 +2,9 @@
 
 Worker code sees library modules through views of its own (namespace.py), so a patched function is
 patched for itself alone.  Library classes are made immutable, as the interpreter's own are: to set
-an attribute of one is a TypeError.  Library modules write down what is set on them by whoever gets
-past the views.  The rest that is easily reached is compared after every invocation with what it
-was.
+an attribute of one is a TypeError.  So it is for library modules that worker code gets past the
+views; what the library itself sets on them is written down.  The rest that is easily reached is
+compared after every invocation with what it was.
 
 What a determined program can still reach (a function's ``__globals__``, objects by way of the
 collector) is not guarded here: that is what the ``process`` level is for.
@@ -55,15 +55,23 @@ _written: dict[tuple[ModuleType, str], Any] = {}
 
 
 class _Watched(ModuleType):
-    """What every library module becomes."""
+    """What every library module becomes: the library may set its names, worker code may not."""
 
     def __setattr__(self, name: str, value: Any) -> None:
+        _refuse_worker_code(self)
         _written.setdefault((self, name), vars(self).get(name, _MISSING))
         super().__setattr__(name, value)
 
     def __delattr__(self, name: str) -> None:
+        _refuse_worker_code(self)
         _written.setdefault((self, name), vars(self).get(name, _MISSING))
         super().__delattr__(name)
+
+
+def _refuse_worker_code(module: ModuleType) -> None:
+    # Worker code is known by its builtins: it has a copy of its own (namespace.py).
+    if sys._getframe(2).f_builtins is not vars(builtins):
+        raise TypeError(f"cannot set an attribute of the module {module.__name__!r} itself")
 
 
 class SharedState:

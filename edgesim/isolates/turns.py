@@ -57,8 +57,9 @@ class Wire:
     def flush(self, *, waiting: bool = False) -> None:
         """Say now what there is to say."""
         if self._out or waiting:
-            out, self._out = self._out, []
-            self._sock.sendall(encode(Message(out, waiting)))
+            data = encode(Message(self._out, waiting))  # where memory is full nothing is lost by it
+            self._out = []
+            self._sock.sendall(data)
 
     def keep(self, frames: list[tuple[int, Frame]]) -> None:
         """Frames to be received again."""
@@ -178,7 +179,7 @@ def _unheard(loop: Any, context: dict[str, Any]) -> None:
     drops it then, and the task with it.
     """
     error = context.get("exception")
-    if isinstance(error, CpuLimitExceeded | MemoryError):
+    if "handle" in context and isinstance(error, CpuLimitExceeded | MemoryError):
         loop.unheard = error
 
 

@@ -302,7 +302,6 @@ class WarmIsolates(Isolates):
                 isolate.retire(but=running)
                 self._settled.set()
                 await self._limit_cpu(isolate, running)
-                return
             before = running
 
     async def _limit_cpu(self, isolate: _Isolate, running: int) -> None:

@@ -96,6 +96,16 @@ async def test_a_client_that_goes_away_takes_its_invocation_with_it(warm):
     assert ticks == int((await warm.fetch("ticks")).body)
 
 
+async def test_the_collector_speaks_in_nobodys_name(warm):
+    """What ended invocations have left is cleared away beside the others, not in their midst."""
+    for _ in range(10):
+        for _ in range(5):
+            await warm.attack("speaks-from-the-grave")
+        answer = await warm.fetch("churn")
+        assert (answer.outcome, answer.body) == ("ok", b"churned"), answer.done
+        assert answer.logs == []
+
+
 async def beside(
     world: World, path: str, attack: Callable[[], Coroutine[Any, Any, Any]]
 ) -> list[Answer]:

@@ -68,6 +68,12 @@ class Default(WorkerEntrypoint):
             ).split():
                 importlib.import_module(name)
             return Response("imported")
+        if path == "churn":  # gives the collector something to do
+            for _ in range(5000):
+                cycle = []
+                cycle.append(cycle)
+            answer = await self.env.ECHO.fetch("http://echo/", method="POST", body="churned")
+            return Response(await answer.text())
         if path == "count":
             return Response(str(len(await request.bytes())))
         if path == "slow":  # nothing of this leaves the isolate before its answer
@@ -160,6 +166,13 @@ def library_by_a_side_door(worker, request):
     module = importlib.__import__("json")
     module.dumps = lambda *_, **__: "evil"
     inspect.getmodule(json.loads).evil = True
+
+
+@attack
+def library_by_the_library(worker, request):
+    import unittest.mock
+
+    unittest.mock.patch("json.dumps", lambda *_, **__: "evil").start()
 
 
 @attack
@@ -271,6 +284,7 @@ def env(worker, request):
 @attack
 def env_json(worker, request):
     worker.env.JSON.to_py()["list"].append("evil")
+    worker.env.JSON.list.to_py().append("evil")
     worker.env.JSON.list = ["evil"]
 
 
@@ -388,6 +402,23 @@ async def ticking(worker, request):
     while True:
         await asyncio.sleep(0.01)
         logging.getLogger(f"tick {random.random()}")
+
+
+@attack
+async def speaks_from_the_grave(worker, request):
+    """Runs on, in somebody else's name, when the collector finds what it has left."""
+
+    class Late:
+        def __del__(self):
+            console.log("haunting")
+
+    late = Late()
+    late.itself = late
+    try:
+        await asyncio.Event().wait()
+    except BaseException:
+        console.log("haunting")
+        raise
 
 
 @attack
