@@ -61,11 +61,17 @@ class ChdbClickHouse:
 
     async def execute(self, statement: Statement) -> Answer:
         """Where the engine ends under a statement that only reads, the next engine is asked."""
+        process = self._process
         try:
             return await self._ask(statement)
         except _EndedError:
             if statements.kind(statement.sql) not in _READING or statement.data != b"":
                 raise
+            # A process that dies closes its sockets one by one: the next statement would still
+            # find the door open that nobody will answer.
+            if process is not None:
+                with anyio.move_on_after(CLOSE_SECONDS):
+                    await process.wait()
             return await self._ask(statement)
 
     async def _ask(self, statement: Statement) -> Answer:

@@ -268,11 +268,15 @@ def test_logs_are_one_line_an_invocation(project, tmp_path):
         running.drain()
         assert running.stop() == 0
     lines = [json.loads(line) for line in running.log]
+    cpu_ms = 0.0
     for event, worker in (("fetch", "receiver"), ("tail", "tail"), ("queue", "insert")):
         [line] = [each for each in lines if each["event"] == event]
         assert (line["worker"], line["outcome"]) == (worker, "ok")
-        assert line["cpu_ms"] > 0
         assert line["wall_ms"] > 0
+        cpu_ms += line["cpu_ms"]
+    # Of them all: where a machine's time is stolen, Linux takes that off, and of one that was
+    # short nothing may be left.
+    assert cpu_ms > 0
 
 
 def test_a_zygote_that_is_killed_is_replaced(tmp_path):
