@@ -18,28 +18,41 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import Any
+from typing import Any, NamedTuple
+
+
+class Code(NamedTuple):
+    """A module of the Worker's own, compiled; ``folder`` None where it is not a package."""
+
+    file: str
+    code: CodeType
+    folder: str | None
 
 
 class CodeCache:
     """Compiled sources of one Worker version, shared by its Namespaces."""
 
     def __init__(self, folders: Sequence[str]) -> None:
+        self.library: dict[tuple[str, tuple[str, ...]], ModuleType] = {}
+        """What import statements of library modules gave."""
         self._folders = [Path(folder) for folder in folders]
-        self._codes: dict[str, tuple[Path, CodeType] | None] = {}
+        self._codes: dict[str, Code | None] = {}
 
-    def find(self, name: str) -> tuple[Path, CodeType] | None:
-        """File and code of the module ``name``, or None if it is not the Worker's own."""
-        if name not in self._codes:
-            self._codes[name] = self._compile(name)
-        return self._codes[name]
+    def find(self, name: str) -> Code | None:
+        """The module ``name``, or None if it is not the Worker's own."""
+        try:
+            return self._codes[name]
+        except KeyError:
+            return self._codes.setdefault(name, self._compile(name))
 
-    def _compile(self, name: str) -> tuple[Path, CodeType] | None:
+    def _compile(self, name: str) -> Code | None:
         relative = Path(*name.split("."))
         for folder in self._folders:
-            for file in (folder / relative / "__init__.py", folder / relative.with_suffix(".py")):
+            package = folder / relative
+            for file in (package / "__init__.py", folder / relative.with_suffix(".py")):
                 if file.is_file():
-                    return file, compile(file.read_bytes(), str(file), "exec")
+                    code = compile(file.read_bytes(), str(file), "exec")
+                    return Code(str(file), code, str(package) if file.parent == package else None)
         return None
 
 
@@ -63,23 +76,24 @@ class Namespace:
         found = self._cache.find(name)
         if found is None:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-        file, code = found
         module = ModuleType(name)
-        module.__file__ = str(file)
-        module.__dict__["__builtins__"] = self._builtins
-        if file.name == "__init__.py":
-            module.__path__ = [str(file.parent)]
-            module.__package__ = name
+        names = module.__dict__
+        names["__file__"] = found.file
+        names["__builtins__"] = self._builtins
+        if found.folder is None:
+            names["__package__"] = name.rpartition(".")[0]
         else:
-            module.__package__ = name.rpartition(".")[0]
+            names["__path__"] = [found.folder]
+            names["__package__"] = name
         self.modules[name] = module
         try:
-            exec(code, module.__dict__)  # noqa: S102 (running worker code is what this is for)
+            exec(found.code, names)  # noqa: S102 (running worker code is what this is for)
         except BaseException:
             del self.modules[name]
             raise
         return module
 
+    # Runs for every import statement of every invocation, so what is common is looked up first.
     def _import(
         self,
         name: str,
@@ -93,30 +107,48 @@ class Namespace:
             name = importlib.util.resolve_name("." * level + name, package)
         top = name.partition(".")[0]
         if self._cache.find(top) is None:
-            before = len(sys.modules)
-            found = builtins.__import__(name, globals, locals, fromlist or (), 0)
-            if len(sys.modules) != before:
-                self._on_import()
-            view = self.view(found)
-            if fromlist and "*" in fromlist and not hasattr(found, "__all__"):
-                for public in vars(found):
-                    if not public.startswith("_"):
-                        setattr(view, public, getattr(view, public))
-            return view
-        module = self._load_chain(name)
+            return self._import_library(name, globals, locals, tuple(fromlist or ()))
+        module = self.modules.get(name) or self._load_chain(name)
         if not fromlist:
             return self.modules[top] if not level else module
-        for wanted in fromlist:
-            submodule = f"{name}.{wanted}"
-            if not hasattr(module, wanted) and self._cache.find(submodule) is not None:
-                self._load_chain(submodule)
+        if "__path__" in module.__dict__:
+            for wanted in fromlist:
+                submodule = f"{name}.{wanted}"
+                if not hasattr(module, wanted) and self._cache.find(submodule) is not None:
+                    self._load_chain(submodule)
         return module
+
+    def _import_library(
+        self,
+        name: str,
+        globals: Mapping[str, Any] | None,  # noqa: A002
+        locals: Mapping[str, Any] | None,  # noqa: A002
+        fromlist: tuple[str, ...],
+    ) -> ModuleType:
+        found = self._cache.library.get((name, fromlist))
+        if found is None:
+            before = len(sys.modules)
+            found = builtins.__import__(name, globals, locals, fromlist, 0)
+            if len(sys.modules) != before:
+                self._on_import()
+            self._cache.library[name, fromlist] = found
+        view = self.view(found)
+        if fromlist and fromlist[0] == "*" and not hasattr(found, "__all__"):
+            for public in vars(found):
+                if not public.startswith("_"):
+                    setattr(view, public, getattr(view, public))
+        return view
 
     def view(self, module: ModuleType) -> ModuleType:
         """The library module as this Namespace sees it."""
         view = self._views.get(id(module))
         if view is None:
-            view = _BuiltinsView(self._builtins) if module is builtins else _View(module, self)
+            if module is builtins:
+                view = _BuiltinsView(self._builtins)
+            else:
+                view = _View.__new__(_View)  # its names are the module's, so it is not initialised
+                _MODULE.__set__(view, module)
+                _NAMESPACE.__set__(view, self)
             self._views[id(module)] = view
         return view
 
@@ -149,12 +181,6 @@ class _View(ModuleType):
     """A library module, and what one invocation has set on it."""
 
     __slots__ = ("_module", "_namespace")
-
-    def __init__(self, module: ModuleType, namespace: Namespace) -> None:
-        super().__init__(module.__name__)
-        self.__dict__.clear()  # __doc__, __spec__ and so on are the module's own
-        _MODULE.__set__(self, module)
-        _NAMESPACE.__set__(self, namespace)
 
     def __getattr__(self, name: str) -> Any:
         return _NAMESPACE.__get__(self).seen(_MODULE.__get__(self), name)

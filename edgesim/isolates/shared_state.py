@@ -31,12 +31,13 @@ _STABLE = 0xFFFFFFFF & ~(1 << 19)
 _FLAGS_OFFSET = 21 * ctypes.sizeof(ctypes.c_void_p)
 """Of ``tp_flags`` in every PyTypeObject of CPython 3.11 to 3.14, 64-bit."""
 
+# The things themselves, not copies: this is asked after every invocation.
 _PROBES: dict[str, Callable[[], Any]] = {
-    "builtins": lambda: dict(vars(builtins)),
-    "os.environ": lambda: dict(os.environ),
-    "sys.path": lambda: list(sys.path),
+    "builtins": lambda: vars(builtins),
+    "os.environ": lambda: os.environ._data,
+    "sys.path": lambda: sys.path,
     "sys.stdout": lambda: (sys.stdout, sys.stderr, sys.displayhook, sys.excepthook),
-    "sys.meta_path": lambda: (list(sys.meta_path), list(sys.path_hooks)),
+    "sys.meta_path": lambda: (sys.meta_path, sys.path_hooks),
     "the interpreter": lambda: (
         sys.getrecursionlimit(),
         sys.gettrace(),
@@ -44,7 +45,7 @@ _PROBES: dict[str, Callable[[], Any]] = {
         sys.getswitchinterval(),
         gc.isenabled(),
     ),
-    "warnings.filters": lambda: list(warnings.filters),
+    "warnings.filters": lambda: warnings.filters,
     "asyncio": asyncio.get_event_loop_policy,
 }
 
@@ -79,10 +80,14 @@ class SharedState:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._modules: dict[str, ModuleType] = {}
-        self._probes = _PROBES | {"logging": _logging, "the event loop": lambda: _settings(loop)}
+        names = frozenset(vars(loop))
+        probes = _PROBES | {
+            "logging": _logging,
+            "the event loop": lambda: _settings(loop, names),
+        }
         self._told = False
         self.keep_modules()
-        self._before = {name: probe() for name, probe in self._probes.items()}
+        self._before = [(name, probe, _as_it_is(probe())) for name, probe in probes.items()]
 
     def keep_modules(self) -> None:
         """Take in modules that were imported since, before worker code can lay hands on them."""
@@ -101,15 +106,21 @@ class SharedState:
         """What an invocation has changed for all that come after it; once, then None."""
         if self._told:
             return None
-        found = next(
-            (name for name, probe in self._probes.items() if probe() != self._before[name]), None
-        )
-        if found is None and not self._modules.items() <= sys.modules.items():
+        found = None
+        for name, probe, before in self._before:
+            if probe() != before:
+                found = name
+                break
+        if found is None and not self._has_its_modules():
             found = "sys.modules"
         if found is None and _written:
             found = self._rewritten()
         self._told = found is not None
         return found
+
+    def _has_its_modules(self) -> bool:
+        """Whether each is where it was; the library may import more of its own at any time."""
+        return self._modules == sys.modules or self._modules.items() <= sys.modules.items()
 
     @staticmethod
     def _rewritten() -> str | None:
@@ -119,6 +130,17 @@ class SharedState:
                 return f"{module.__name__}.{name}"
             del _written[module, name]
         return None
+
+
+def _as_it_is(value: Any) -> Any:
+    """The same value, which stays so when the thing itself changes."""
+    match value:
+        case tuple():
+            return tuple(map(_as_it_is, value))
+        case list() | dict():
+            return value.copy()
+        case _:
+            return value
 
 
 def _logging() -> Any:
@@ -136,9 +158,9 @@ def _configured(logger: logging.Logger) -> Any:
 _UNCONFIGURED: Any = (logging.NOTSET, True, False, [], [])
 
 
-def _settings(loop: Any) -> Any:
+def _settings(loop: Any, names: frozenset[str]) -> Any:
     """What of an event loop is not in motion: methods that were replaced, and settings."""
-    return [name for name in vars(loop) if hasattr(type(loop), name)], (
+    return [name for name in vars(loop).keys() - names if hasattr(type(loop), name)], (
         loop._task_factory,
         loop._exception_handler,
         loop._debug,

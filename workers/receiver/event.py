@@ -21,12 +21,8 @@ GZIP_MAGIC = b"\x1f\x8b"
 _EVENT_CHARS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:-")
 _OPTIONAL = ("match_id", "session_id", "platform", "region", "build")
 _KNOWN = frozenset(("event", "player_id", "ts", "props", *_OPTIONAL))
-# C0, DEL and C1 go: they break terminals, logs and TSV, and no game means them.  Half a character
-# (a lone surrogate) is replaced: nothing behind here can encode it, and its batch would be lost.
-_UNWANTED = {
-    **dict.fromkeys((*range(0x20), *range(0x7F, 0xA0))),
-    **dict.fromkeys(range(0xD800, 0xE000), "\ufffd"),
-}
+# C0, DEL and C1: they break terminals, logs and TSV, and no game means them.
+_CONTROLS = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)))
 
 
 class InvalidError(Exception):
@@ -173,10 +169,10 @@ def _clean_dict(value, where, depth):
     for key, item in value.items():
         kind = type(item)
         if kind is str:  # most of all there is: no call for it
-            kept = item if item.isprintable() else item.translate(_UNWANTED)
+            kept = item if item.isprintable() else _clean_text(item)
         else:
             kept = _clean_item(item, kind, where, depth)
-        clean[key if key.isprintable() else key.translate(_UNWANTED)] = kept
+        clean[key if key.isprintable() else _clean_text(key)] = kept
     return clean
 
 
@@ -200,4 +196,9 @@ def _clean_item(item, kind, where, depth):
 
 def _clean_text(text):
     # Nothing unwanted is printable, and asking that is much cheaper than translating.
-    return text if text.isprintable() else text.translate(_UNWANTED)
+    if text.isprintable():
+        return text
+    # Half a character (a lone surrogate) is replaced: nothing behind here can encode it, and its
+    # batch would be lost.  In UTF-16 it is one unit, and no table of two thousand has to be made.
+    whole = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return whole.translate(_CONTROLS)
