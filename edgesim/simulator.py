@@ -6,6 +6,7 @@ configuration) without losing what they hold, be it only in memory.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -77,6 +78,7 @@ class Simulator:
         backends: Backends,
         clock: Clock,
         tasks: TaskGroup,
+        invocations: asyncio.TaskGroup,
         open_isolates: OpenIsolates | None = None,
         traces: TraceSink | None = None,
     ) -> None:
@@ -90,6 +92,7 @@ class Simulator:
         self._backends = backends
         self._clock = clock
         self._tasks = tasks
+        self._invocations = invocations
         self._open_isolates = open_isolates or isolates_of(project)
         self._traces = [] if traces is None else [traces]
         self._closing = False
@@ -368,7 +371,7 @@ class Simulator:
                     *(self._tails[tail.target] for tail in config.settings.tail_consumers),
                     *self._traces,
                 ],
-                self._tasks,
+                self._invocations,
                 self._clock,
             )
             _check_handlers(self.project, config, worker)
@@ -566,8 +569,10 @@ async def open_simulator(
     not load.
     """
     try:
-        async with anyio.create_task_group() as tasks:
-            simulator = Simulator(project, backends, clock, tasks, open_isolates, traces)
+        async with anyio.create_task_group() as tasks, asyncio.TaskGroup() as invocations:
+            simulator = Simulator(
+                project, backends, clock, tasks, invocations, open_isolates, traces
+            )
             worker_fetch = simulator.worker_fetch
             async with open_outbound(simulator.router, worker_fetch, network) as outbound:
                 try:

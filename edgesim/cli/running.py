@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import urllib.error
 import urllib.request
@@ -56,8 +57,9 @@ async def opened(project: Project) -> AsyncIterator[Simulator]:
         async with (
             open_backends(project, Environment.read(), clock) as backends,
             anyio.create_task_group() as tasks,
+            asyncio.TaskGroup() as invocations,
         ):
-            simulator = Simulator(project, backends, clock, tasks)
+            simulator = Simulator(project, backends, clock, tasks, invocations)
             try:
                 yield simulator
             finally:

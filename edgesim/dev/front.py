@@ -6,12 +6,11 @@ that no Worker can own on the real platform.
 
 from __future__ import annotations
 
-from asyncio import get_running_loop
+import asyncio
 from typing import Any
 from urllib.parse import quote
 
 import anyio
-from anyio.abc import TaskGroup
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edgesim.dev.record import Recorder
@@ -19,8 +18,8 @@ from edgesim.model import Body, HttpRequest, HttpResponse, iterate
 from edgesim.runtime.routing import named_by
 from edgesim.simulator import Simulator
 
-WATCH_SECONDS = 0.5
-"""A request that takes longer than this is given up when its client is.
+LOOK_SECONDS = 0.5
+"""A request that is still there at the second look is given up when its client goes.
 
 Most are over before; to watch every one from its beginning would cost each of them a task.
 """
@@ -30,14 +29,30 @@ ADMIN_PREFIX = "/cdn-cgi/"
 API_PREFIX = "/client/v4/accounts/"
 
 
+class _Asked:
+    """A request that is being answered."""
+
+    def __init__(self, receive: Receive) -> None:
+        self.receive = receive
+        self.looks = 0
+        self.gone = False
+        self._task = asyncio.current_task()
+
+    def give_up(self) -> None:
+        """There is nobody to answer."""
+        self.gone = True
+        assert self._task is not None
+        self._task.cancel()
+
+
 class Front:
     """The ASGI application; ``simulator`` is swapped when the configuration changes."""
 
     def __init__(self) -> None:
         self.admin: ASGIApp | None = None
         self.api: ASGIApp | None = None
-        self.tasks: TaskGroup | None = None
         self.recorder: Recorder | None = None
+        self._asked: dict[_Asked, None] = {}
         self._simulator: Simulator | None = None
         self._available = anyio.Event()
 
@@ -69,29 +84,45 @@ class Front:
         elif self.api is not None and _is_for_api(scope):
             await self.api(scope, receive, send)
         else:
-            try:
-                body = await _read_body(receive)
-            except ConnectionResetError:
-                return  # the client went away in the middle of its request
-            with anyio.CancelScope() as life:
-                watch = get_running_loop().call_later(WATCH_SECONDS, self._watch, receive, life)
-                try:
-                    response = await self._answer(scope, body)
-                finally:
-                    watch.cancel()
-                await send_response(response, send)
+            await self._serve(scope, receive, send)
 
-    def _watch(self, receive: Receive, life: anyio.CancelScope) -> None:
-        if self.tasks is not None:
-            self.tasks.start_soon(_cancel_when_gone, receive, life)
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            body = await _read_body(receive)
+        except ConnectionResetError:
+            return  # the client went away in the middle of its request
+        asked = _Asked(receive)
+        self._asked[asked] = None
+        try:
+            await send_response(await self._answer(scope, body), send)
+        except asyncio.CancelledError:
+            if not asked.gone:
+                raise
+        finally:
+            del self._asked[asked]
+
+    async def watch(self) -> None:
+        """Give up requests whose clients have gone, for ever."""
+        async with anyio.create_task_group() as tasks:
+            while True:
+                await anyio.sleep(LOOK_SECONDS)
+                for asked in self._asked:
+                    if asked.looks == 1:
+                        tasks.start_soon(self._give_up_when_gone, asked)
+                    asked.looks += 1
+
+    async def _give_up_when_gone(self, asked: _Asked) -> None:
+        while (await asked.receive())["type"] != "http.disconnect":
+            pass
+        if asked in self._asked:  # otherwise it only means that the answer is complete
+            asked.give_up()
 
     async def _answer(self, scope: Scope, body: bytes | None) -> HttpResponse:
         if body is None:
             return _plain(413, "error code: 413, the request body is over 100 MB")
         simulator = await self.simulator()
         request = request_of(scope, body, simulator.cf)
-        host = (request.header("host") or "").partition(":")[0].lower()
-        name, _ = named_by(host)
+        name, _ = named_by(_host_of(scope))
         if name and name not in simulator.workers:
             known = ", ".join(simulator.workers)
             return _plain(404, f"there is no Worker named {name!r}; known: {known}")
@@ -104,21 +135,20 @@ class Front:
         return await simulator.fetch(request, name or None)
 
 
-async def _cancel_when_gone(receive: Receive, life: anyio.CancelScope) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    life.cancel()
-
-
 def _is_for_api(scope: Scope) -> bool:
     """The API has a host of its own on the platform; here it leaves named Workers theirs."""
     path: str = scope["path"]
     if not path.startswith(API_PREFIX):
         return False
     after_account = path.removeprefix(API_PREFIX).partition("/")[2]
-    host: bytes = dict(scope["headers"]).get(b"host", b"")
-    named, _ = named_by(host.decode("latin-1").partition(":")[0].lower())
+    named, _ = named_by(_host_of(scope))
     return after_account.partition("/")[0] == "queues" and not named
+
+
+def _host_of(scope: Scope) -> str:
+    """The host that was asked for, without its port; "" where none was named."""
+    host: bytes = dict(scope["headers"]).get(b"host", b"")
+    return host.decode("latin-1").partition(":")[0].lower()
 
 
 async def _read_body(receive: Receive) -> bytes | None:
@@ -145,19 +175,18 @@ def request_of(scope: Scope, body: Body, cf: dict[str, Any]) -> HttpRequest:
     headers = [
         (name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]
     ]
-    host = next((value for name, value in headers if name == "host"), "localhost")
+    given = dict(headers)
     path = (scope.get("raw_path") or quote(scope["path"]).encode()).decode("latin-1")
     query = scope["query_string"].decode("latin-1")
+    host = given.get("host", "localhost")
     url = f"{scope['scheme']}://{host}{path}{'?' if query else ''}{query}"
-    client = (scope.get("client") or ("127.0.0.1", 0))[0]
-    given = dict(headers)
     # What the edge adds to every request; XX is the platform's code for a country it does not know.
-    added = {
-        "cf-connecting-ip": client,
-        "cf-ipcountry": str(cf.get("country") or "XX"),
-        "x-forwarded-proto": scope["scheme"],
-    }
-    headers += [(name, value) for name, value in added.items() if name not in given]
+    if "cf-connecting-ip" not in given:
+        headers.append(("cf-connecting-ip", (scope.get("client") or ("127.0.0.1", 0))[0]))
+    if "cf-ipcountry" not in given:
+        headers.append(("cf-ipcountry", str(cf.get("country") or "XX")))
+    if "x-forwarded-proto" not in given:
+        headers.append(("x-forwarded-proto", scope["scheme"]))
     connection = {
         "httpProtocol": f"HTTP/{scope['http_version']}",
         "clientAcceptEncoding": given.get("accept-encoding", ""),

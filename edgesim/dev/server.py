@@ -122,7 +122,7 @@ class Server:
                 open_backends(project, self._environment, self._clock) as backends,
                 anyio.create_task_group() as tasks,
             ):
-                self._front.tasks = tasks
+                tasks.start_soon(self._front.watch)
                 tasks.start_soon(self._watch_signals)
                 await tasks.start(self._serve_http, self._front, listener)
                 clickhouse = await self._serve_clickhouse(project, tasks)

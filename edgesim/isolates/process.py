@@ -7,6 +7,7 @@ each is used once.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator
@@ -14,7 +15,6 @@ from contextlib import asynccontextmanager
 
 import anyio
 import structlog
-from anyio.abc import TaskGroup
 
 from edgesim.clock import Clock
 from edgesim.isolates.conversation import Alarm, Conversation
@@ -84,12 +84,12 @@ class _Isolate:
 class ProcessIsolates(Isolates):
     """The forks of one zygote, each used once."""
 
-    def __init__(self, forks: Forks, tasks: TaskGroup, clock: Clock) -> None:
+    def __init__(self, forks: Forks, answers: asyncio.TaskGroup, clock: Clock) -> None:
         self.handlers = frozenset(forks.booted.handlers)
         self.guards = forks.booted.guards
         self.lost = forks.lost
         self._forks = forks
-        self._tasks = tasks
+        self._answers = answers
         self._clock = clock
         self._count = 0
         self._standby: deque[_Isolate] = deque()
@@ -115,10 +115,10 @@ class ProcessIsolates(Isolates):
             message = f"No isolate for Worker {self._forks.spec.name}: {error}"
             return Done("internalError", [Failure("Error", message)])
         self._count += 1
-        conversation = Conversation(self._count, invoke, host, self._tasks, self._clock)
+        conversation = Conversation(self._count, invoke, host, self._answers, self._clock)
         try:
             isolate.begin(conversation)
-            await conversation.over.wait()
+            await conversation.over
             if not conversation.ended:
                 conversation.end(await self._died(isolate))
         finally:
@@ -184,8 +184,12 @@ class ProcessIsolates(Isolates):
 @asynccontextmanager
 async def open_isolates(spec: WorkerSpec, clock: Clock) -> AsyncIterator[ProcessIsolates]:
     """Start the Worker's zygote, load the module, fork the first standbys."""
-    async with open_forks(spec) as forks, anyio.create_task_group() as tasks:
-        isolates = ProcessIsolates(forks, tasks, clock)
+    async with (
+        open_forks(spec) as forks,
+        anyio.create_task_group() as tasks,
+        asyncio.TaskGroup() as answers,
+    ):
+        isolates = ProcessIsolates(forks, answers, clock)
         tasks.start_soon(isolates.keep_standby)
         try:
             yield isolates

@@ -10,6 +10,7 @@ own, and shows itself there.
 
 from __future__ import annotations
 
+import asyncio
 import mmap
 import os
 import socket
@@ -151,12 +152,15 @@ class _Isolate:
 class WarmIsolates(Isolates):
     """The long-lived forks of one zygote."""
 
-    def __init__(self, forks: Forks, tasks: TaskGroup, clock: Clock) -> None:
+    def __init__(
+        self, forks: Forks, tasks: TaskGroup, answers: asyncio.TaskGroup, clock: Clock
+    ) -> None:
         self.handlers = frozenset(forks.booted.handlers)
         self.guards = forks.booted.guards
         self.lost = forks.lost
         self._forks = forks
         self._tasks = tasks
+        self._answers = answers
         self._clock = clock
         self._alive: list[_Isolate] = []
         self._forking = anyio.Lock()
@@ -166,14 +170,14 @@ class WarmIsolates(Isolates):
     async def invoke(self, invoke: Invoke, host: Host) -> Done:
         """Run it in the process that has the least to do."""
         number = self._clock.random.getrandbits(62) + 1  # not to be guessed by a neighbour
-        conversation = Conversation(number, invoke, host, self._tasks, self._clock)
+        conversation = Conversation(number, invoke, host, self._answers, self._clock)
         self._in_flight += 1
         isolate: _Isolate | None = None
         try:
             while not conversation.ended:
                 isolate = await self._place_for(conversation, host.depth)
                 isolate.begin(conversation)
-                await conversation.over.wait()
+                await conversation.over
                 if not conversation.ended and not conversation.begin_again():
                     conversation.end(conversation.verdict or _verdict(_EVICTED))
         except OSError as error:
@@ -345,8 +349,12 @@ def _verdict(message: str) -> Done:
 @asynccontextmanager
 async def open_isolates(spec: WorkerSpec, clock: Clock) -> AsyncIterator[WarmIsolates]:
     """Start the Worker's zygote, load the module, fork the first process."""
-    async with open_forks(spec) as forks, anyio.create_task_group() as tasks:
-        isolates = WarmIsolates(forks, tasks, clock)
+    async with (
+        open_forks(spec) as forks,
+        anyio.create_task_group() as tasks,
+        asyncio.TaskGroup() as answers,
+    ):
+        isolates = WarmIsolates(forks, tasks, answers, clock)
         await isolates.begin()
         try:
             yield isolates

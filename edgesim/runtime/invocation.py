@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
@@ -66,8 +67,9 @@ class Invocation(Host):
         self.depth = depth
         self.trace = trace
         self.response: HttpResponse | None = None
-        self.responded = anyio.Event()
-        self.life = anyio.CancelScope()
+        self.responded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.given_up = False
+        self.task: asyncio.Task[None] | None = None
         self.outcome = "unknown"
         self._worker = worker
         self._bindings = bindings
@@ -93,7 +95,17 @@ class Invocation(Host):
         except PlatformError as error:
             raise ValueError(error.message) from error
         self.response = HttpResponse(response.status, response.headers, body)
-        self.responded.set()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if not self.responded.done():
+            self.responded.set_result(None)
+
+    def give_up(self) -> None:
+        """Whoever asked has gone away."""
+        self.given_up = True
+        if self.task is not None:
+            self.task.cancel()
 
     async def call(self, call: Call) -> Any:
         """Answer the isolate; a fault of ours is loud in the log, an internal error there."""
@@ -188,7 +200,7 @@ class Invocation(Host):
 
     async def close(self) -> None:
         """Let go of streams that nobody read, and of whoever waits for a response."""
-        self.responded.set()
+        self._let_go()
         for stream in self._streams.values():
             await stream.aclose()
         self._streams.clear()

@@ -7,6 +7,7 @@ Workers.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,6 @@ from typing import Any
 
 import anyio
 import structlog
-from anyio.abc import TaskGroup
 
 from edgesim.clock import Clock
 from edgesim.config import WorkerConfig
@@ -47,7 +47,7 @@ class Worker:
         bindings: Mapping[str, Binding],
         outbound: Fetch,
         tails: Sequence[TraceSink],
-        tasks: TaskGroup,
+        tasks: asyncio.TaskGroup,
         clock: Clock,
     ) -> None:
         self.name = config.name
@@ -71,11 +71,11 @@ class Worker:
         if depth > DEPTH_MAX:
             return _error_page(500, 1019)
         invocation = self._invocation(fetch_event(request), depth)
-        self._tasks.start_soon(self._run_fetch, request, invocation)
+        self._tasks.create_task(self._run(invocation, "fetch", request))
         try:
-            await invocation.responded.wait()
-        except anyio.get_cancelled_exc_class():
-            invocation.life.cancel()  # whoever asked has gone away
+            await invocation.responded
+        except asyncio.CancelledError:
+            invocation.give_up()
             raise
         failed = _ERROR_PAGES.get(invocation.outcome, (500, 1101))
         return invocation.response or _error_page(*failed)
@@ -125,22 +125,10 @@ class Worker:
             subrequests_max=self._config.settings.limits.subrequests or SUBREQUESTS_MAX,
         )
 
-    async def _run_fetch(self, request: HttpRequest, invocation: Invocation) -> None:
-        event = {
-            "method": request.method,
-            "url": request.url,
-            "headers": request.headers,
-            "body": await invocation.give_body(request.body),
-            "cf": request.cf,
-        }
-        await self._run(invocation, "fetch", event)
-
     async def _run(self, invocation: Invocation, handler: str, event: Any) -> Done:
         started = self._clock.elapsed()
         try:
-            done = Done("canceled")
-            with invocation.life:
-                done = await self._invoke(Invoke(handler, event, self._clock.now()), invocation)
+            done = await self._invoke(handler, event, invocation)
             invocation.outcome = done.outcome
             wall_ms = (self._clock.elapsed() - started) * 1000
             if handler == "fetch" and invocation.response is not None:
@@ -157,17 +145,29 @@ class Worker:
         self._narrate(handler, item)
         return done
 
-    async def _invoke(self, invoke: Invoke, invocation: Invocation) -> Done:
+    async def _invoke(self, handler: str, event: Any, invocation: Invocation) -> Done:
+        if invocation.given_up:
+            return Done("canceled")
+        invocation.task = asyncio.current_task()
         try:
-            if invoke.handler == "fetch":  # no limit on wall time while somebody waits
+            if isinstance(event, HttpRequest):
+                invoke = Invoke(handler, await _fetch_event(event, invocation), self._clock.now())
+                # No limit on wall time while somebody waits.
                 return await self._isolates.invoke(invoke, invocation)
             with anyio.move_on_after(EVENT_SECONDS):
+                invoke = Invoke(handler, event, self._clock.now())
                 return await self._isolates.invoke(invoke, invocation)
             return Done("exceededWallTime", [Failure("Error", WALL_EXCEEDED)])
+        except asyncio.CancelledError:
+            if not invocation.given_up:
+                raise
+            return Done("canceled")
         except Exception as error:
             # A fault of ours: loud, and it costs this invocation only.
-            log.exception("internal error", worker=self.name, handler=invoke.handler)
+            log.exception("internal error", worker=self.name, handler=handler)
             return Done("internalError", [Failure("Error", f"internal error: {error!r}")])
+        finally:
+            invocation.task = None
 
     def _narrate(self, handler: str, item: TraceItem) -> None:
         """One line an invocation, and the Worker's own console lines before it."""
@@ -180,6 +180,16 @@ class Worker:
             self._log.info(f"console.{entry.level}", text=text[:CONSOLE_CHARS_MAX])
         times = {"cpu_ms": item.cpu_time, "wall_ms": item.wall_time}
         self._log.info(handler, **_details(handler, item), outcome=item.outcome, **times)
+
+
+async def _fetch_event(request: HttpRequest, invocation: Invocation) -> dict[str, Any]:
+    return {
+        "method": request.method,
+        "url": request.url,
+        "headers": request.headers,
+        "body": await invocation.give_body(request.body),
+        "cf": request.cf,
+    }
 
 
 def _error_page(status: int, code: int) -> HttpResponse:

@@ -72,7 +72,8 @@ def _faster_loop(monkeypatch: pytest.MonkeyPatch) -> Any:
         seen.calls += 1
         loop = asyncio.get_running_loop()
         return SimpleNamespace(
-            call_later=lambda delay, *rest: loop.call_later(delay / FASTER, *rest)
+            call_later=lambda delay, *rest: loop.call_later(delay / FASTER, *rest),
+            create_future=loop.create_future,
         )
 
     monkeypatch.setattr(conversation, "asyncio", SimpleNamespace(get_running_loop=get_running_loop))
