@@ -33,7 +33,8 @@ class Snapshot:
             self._entry = inside.entrypoint(load(self._main))
         self.handlers = inside.handlers_of(self._entry)
         self._codes = CodeCache(module_folders(self._main))
-        self._codes.find(self._main.stem)
+        self._name = self._main.stem
+        self._codes.find(self._name)
         signal.signal(signal.SIGPROF, turns.raise_out_of_time)
 
     def serve_one(self, sock: socket.socket) -> None:
@@ -54,4 +55,4 @@ class Snapshot:
 
     def _load_afresh(self, on_import: Callable[[], None]) -> type[WorkerEntrypoint]:
         with senses.global_scope():
-            return inside.entrypoint(Namespace(self._codes, on_import).load(self._main.stem))
+            return inside.entrypoint(Namespace(self._codes, on_import).load(self._name))

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from functools import cached_property
 from pathlib import Path
 from random import Random
-from types import ModuleType
+from types import CoroutineType, ModuleType
 from typing import Any, Protocol
 
 from pyodide.ffi import JsException
@@ -145,13 +145,17 @@ class ConsoleStream(io.TextIOBase):
         invocation = current.get(None)
         if invocation is None:
             return int(self._fallback.write(text))
+        level, begun = self._level, invocation.open_lines
         if text == "\n":  # what print writes last
-            invocation.log(self._level, [invocation.open_lines.pop(self._level, "")])
+            invocation.log(level, [begun.pop(level, "")])
             return 1
-        *lines, rest = (invocation.open_lines.get(self._level, "") + text).split("\n")
+        if "\n" not in text:
+            begun[level] = begun.get(level, "") + text
+            return len(text)
+        *lines, rest = (begun.get(level, "") + text).split("\n")
         for line in lines:
-            invocation.log(self._level, [line])
-        invocation.open_lines[self._level] = rest
+            invocation.log(level, [line])
+        begun[level] = rest
         return len(text)
 
     def flush(self) -> None:
@@ -247,7 +251,9 @@ HANDLERS: dict[str, Callable[[Any, Any, Serving, Done], Awaitable[None]]] = {
 async def _call(handler: Callable[..., Any], *args: Any) -> Any:
     """Handlers may be plain functions too."""
     result = handler(*args)
-    return await result if inspect.isawaitable(result) else result
+    if isinstance(result, CoroutineType) or inspect.isawaitable(result):
+        return await result
+    return result
 
 
 async def _finish_background(serving: Serving, done: Done, handler: str) -> None:

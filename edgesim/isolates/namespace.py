@@ -166,6 +166,8 @@ class Namespace:
         return self._import(absolute, None, None, ("__name__",))
 
     def _load_chain(self, name: str) -> ModuleType:
+        if "." not in name:
+            return self.load(name)
         parent: ModuleType | None = None
         module: ModuleType | None = None
         for end, part in enumerate(name.split("."), 1):

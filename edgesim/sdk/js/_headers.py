@@ -100,7 +100,7 @@ def _pairs(init: Any) -> Iterable[tuple[str, str]]:
         return list(init._value)
     if isinstance(init, JsProxy):
         init = init._to_wire()
-    if isinstance(init, Mapping):
+    if isinstance(init, dict | Mapping):  # the first is cheap to ask, and what it mostly is
         return list(init.items())
     return [_pair(each) for each in init]
 
