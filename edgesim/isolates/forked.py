@@ -13,6 +13,7 @@ from workers._runtime import current_env
 
 from edgesim.isolates import guard, inside, senses, shared, turns
 from edgesim.isolates.namespace import CodeCache, Namespace
+from edgesim.isolates.rehearsal import rehearse_while_idle
 from edgesim.isolates.shared_state import freeze_types
 from edgesim.isolates.wire import Boot
 from edgesim.isolates.zygote import load, module_folders
@@ -40,6 +41,7 @@ class Snapshot:
     def serve_one(self, sock: socket.socket) -> None:
         """The life of a fork that is used once."""
         guard.seal(self._cpu_ms)
+        rehearse_while_idle(self._loop, sock)
         turns.run_once(self._loop, sock, self._entry, self._env, self._cpu_ms)
         turns.wait_for_hang_up(sock)
 

@@ -15,7 +15,7 @@ import socket
 import time
 from collections.abc import Awaitable, Sequence
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 from edgesim.isolates import guard
 from edgesim.isolates.inside import Channel, CpuLimitExceeded, Serving, failed, serve
@@ -41,10 +41,20 @@ class HungError(RuntimeError):
     """Nothing is ready, no timer is set, no answer is awaited: the handler can never go on."""
 
 
+class Socket(Protocol):
+    """As much of a socket as is needed here."""
+
+    def recv(self, size: int, flags: int = 0, /) -> bytes:
+        """What has arrived; ``b""`` once the platform has hung up."""
+
+    def sendall(self, data: bytes | bytearray, /) -> None:
+        """All of it."""
+
+
 class Wire:
     """The isolate's socket: what it has to say, gathered, and what it is told."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: Socket) -> None:
         self._sock = sock
         self._reader = MessageReader()
         self._out: list[tuple[int, Frame]] = []
@@ -219,7 +229,7 @@ class Line(Channel):
 
 
 def run_once(
-    loop: TurnLoop, sock: socket.socket, entry: type[WorkerEntrypoint], env: Any, cpu_ms: int | None
+    loop: TurnLoop, sock: Socket, entry: type[WorkerEntrypoint], env: Any, cpu_ms: int | None
 ) -> None:
     """One invocation: Invoke, serve, Done.  None for ``cpu_ms`` is no limit."""
     wire = loop.wire = Wire(sock)
@@ -232,7 +242,10 @@ def run_once(
     loop.begin(invoke.now)
     serving = Serving(Line(loop, number, eager=True), invoke.seed)
     try:
-        done = loop.run_until_complete(serve(invoke, lambda: entry, lambda: env, serving))
+        task = loop.create_task(
+            serve(invoke, lambda: entry, lambda: env, serving), name=invoke.handler
+        )
+        done = loop.run_until_complete(task)
     except HungError as error:
         hung = Done("exception", [Failure("Error", str(error))])
         done = hung if loop.unheard is None else failed(loop.unheard)
