@@ -10,6 +10,7 @@ that core is full, the way on is another node with a state of its own, on this m
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
 import signal
@@ -111,6 +112,7 @@ class Server:
             url = f"http://{_shown(self._options.host)}:{listener.getsockname()[1]}"
 
             def up() -> None:
+                gc.freeze()  # what is there now stays: the collector need not look at it again
                 ownership.announce(Owner(os.getpid(), url, token))
                 ready(url)
                 if clickhouse is not None:

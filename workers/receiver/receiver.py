@@ -14,7 +14,8 @@ from workers import Response, WorkerEntrypoint
 
 RAW_CHARS_MAX = 8192
 CLIENT_CHARS_MAX = 512
-LINE_OVERHEAD_BYTES = 16
+LINE_OVERHEAD_BYTES = 96
+"""What a log line takes of the trace beside its text: its record, and the words around it."""
 HEAD_BYTES_MAX = (16 + 128) * 1024
 """What the platform allows a URL and a request's headers."""
 
