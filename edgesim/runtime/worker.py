@@ -109,6 +109,12 @@ class Worker:
             raise PlatformError(failure.message.splitlines()[-1], failure.name)
         return done.result
 
+    def go_on_counting(self, previous: Worker) -> None:
+        """Where the version before this one has left off."""
+        self.outcomes.update(previous.outcomes)
+        self.cpu_ms = previous.cpu_ms
+        self.wall.update(previous.wall)
+
     def has(self, handler: str) -> bool:
         """Whether the Worker has that handler."""
         return handler in self._isolates.handlers

@@ -225,7 +225,7 @@ async def test_delay_of_message_batch_binding_and_queue(running):
     """
     async with running(fetch) as world:
         await world.fetch()
-        queue, clock = world.simulator.queue("slow"), world.simulator._clock
+        queue, clock = world.simulator.queue("slow"), world.simulator.clock
         now, waits = clock.now(), []
         for _ in range(4):
             soon = (await queue.depth()).next_visible_at

@@ -1,0 +1,97 @@
+"""Until nothing is on its way any more: what a drain, or the end of a process, waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+
+import anyio
+import structlog
+
+from edgesim import urls
+from edgesim.errors import RunError
+from edgesim.runtime.worker import Worker
+from edgesim.simulator.primitives import Primitives
+
+POLL_SECONDS = 0.02
+CLOSE_SECONDS = 10.0
+"""How long a closing Simulator waits for invocations and traces that are on their way."""
+SHARED_QUEUES = {"nats"}
+"""Stores of queues that other nodes consume from as well."""
+
+log = structlog.get_logger()
+
+
+class Drain:
+    """Looks at every stage for work that is under way."""
+
+    def __init__(self, primitives: Primitives, workers: Mapping[str, Worker]) -> None:
+        self._primitives = primitives
+        self._workers = workers
+
+    async def drain(self, timeout: float) -> bool:
+        """Roll the pipelines and deliver until nothing is on its way; False if time ran out."""
+        deadline = self._primitives.clock.now() + timeout
+        return await self._until(partial(self.is_quiet, deadline), timeout)
+
+    async def leave(self, timeout: float) -> bool:
+        """As ``drain``, at the end of a process: what the other nodes can do is left to them."""
+        if urls.scheme_of(self._primitives.project.backends.queues) not in SHARED_QUEUES:
+            return await self.drain(timeout)
+        return await self._until(self._has_left, timeout)
+
+    async def is_quiet(self, deadline: float) -> bool:
+        """Whether nothing is on its way; what is delayed past ``deadline`` is parked."""
+        if await self._primitives.notifications.pending(self._primitives.backends.r2):
+            return False
+        for consumer in self._primitives.consumers:
+            depth = await consumer.queue.depth()
+            if consumer.in_flight or (depth.next_visible_at or deadline) < deadline:
+                return False
+        return self._is_idle()
+
+    async def finish(self) -> None:
+        """Let invocations end and their traces reach the Tail Workers, within reason."""
+        with anyio.move_on_after(CLOSE_SECONDS) as scope:
+            while self._is_busy():
+                self._hurry_tails()
+                await anyio.sleep(POLL_SECONDS)
+        if scope.cancelled_caught:
+            lost = sum(tail.pending for tail in self._primitives.tails.values())
+            log.error("closed with work unfinished", traces_lost=lost)
+
+    async def _until(self, quiet: Callable[[], Awaitable[bool]], timeout: float) -> bool:
+        with anyio.move_on_after(timeout):
+            while True:
+                self._hurry_tails()
+                if not self._is_busy():
+                    for pipeline in self._primitives.pipelines.values():
+                        await pipeline.roll()
+                    try:
+                        if await quiet():
+                            return True
+                    except RunError as error:  # a store that is away may come back in time
+                        log.warning("not drained yet", error=str(error))
+                await anyio.sleep(POLL_SECONDS)
+        return False
+
+    async def _has_left(self) -> bool:
+        if await self._primitives.notifications.pending(self._primitives.backends.r2):
+            return False
+        for consumer in self._primitives.consumers:
+            consumer.rest()
+        in_flight = any(consumer.in_flight for consumer in self._primitives.consumers)
+        return not in_flight and self._is_idle()
+
+    def _is_idle(self) -> bool:
+        pipelines = self._primitives.pipelines.values()
+        return not self._is_busy() and not any(each.pending for each in pipelines)
+
+    def _is_busy(self) -> bool:
+        return any(worker.in_flight for worker in self._workers.values()) or any(
+            tail.pending for tail in self._primitives.tails.values()
+        )
+
+    def _hurry_tails(self) -> None:
+        for tail in self._primitives.tails.values():
+            tail.hurry()

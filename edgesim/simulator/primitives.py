@@ -1,0 +1,180 @@
+"""What a project is made of beside its Workers: the primitives, wired to their drivers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
+
+import msgspec
+
+from edgesim.backends import Backends
+from edgesim.clock import Clock
+from edgesim.config import Project, WorkerConfig
+from edgesim.config.project import PullConfig, QueueConfig
+from edgesim.config.wrangler import ConsumerConfig
+from edgesim.model import BatchResult, HttpRequest, HttpResponse, Message, R2Object
+from edgesim.pipelines.pipeline import Pipeline
+from edgesim.queues.consumer import Consumer, ConsumerSettings
+from edgesim.queues.producer import Metrics, Queue
+from edgesim.queues.pull import PullConsumer, PullSettings
+from edgesim.r2.bucket import Bucket
+from edgesim.r2.notifications import Notifications, Rule
+from edgesim.runtime.schedule import Schedule
+from edgesim.runtime.tail import TailConsumer
+
+ACCOUNT = "edgesim"
+
+Deliver = Callable[[str, str, Sequence[Message], Metrics], Awaitable[BatchResult]]
+"""Give a Worker a batch of a queue: the names of both, the messages, the queue's metrics."""
+
+
+class Primitives:
+    """Buckets, queues, pipelines, tails, consumers and schedules; none of them runs by itself."""
+
+    def __init__(
+        self, project: Project, backends: Backends, clock: Clock, deliver: Deliver
+    ) -> None:
+        self.project = project
+        self.backends = backends
+        self.clock = clock
+        self._deliver = deliver
+        self.notifications = Notifications(_rules(project), clock, ACCOUNT)
+        self.queues: dict[str, Queue] = {}
+        """Those that were named so far."""
+        self.buckets: dict[str, Bucket] = {}
+        self.r2_operations: dict[str, Counter[str]] = {}
+        """Operations of Workers, by bucket and price class."""
+        self.pipelines = {
+            name: Pipeline(
+                name,
+                config,
+                self.bucket(config.bucket),
+                project.state / "pipelines" / name,
+                clock,
+            )
+            for name, config in project.account.pipelines.items()
+        }
+        self.tails = {
+            tail.target: TailConsumer(tail.target, project.account.tail)
+            for worker in project.workers.values()
+            for tail in worker.settings.tail_consumers
+        }
+        self.consumers = [
+            self._consumer(worker, config)
+            for worker in project.workers.values()
+            for config in worker.settings.queues.of_type("worker")
+        ]
+        self.pull_consumers = {
+            name: self._pull_consumer(name, config)
+            for name, config in project.pull_consumers().items()
+        }
+        self.schedules = [
+            Schedule(worker.name, cron, clock)
+            for worker in project.workers.values()
+            for cron in worker.settings.triggers.crons
+        ]
+
+    def queue(self, name: str) -> Queue:
+        """The queue of that name; it exists as soon as it is named."""
+        if name not in self.queues:
+            config = self.project.account.queues.get(name) or QueueConfig()
+            self.queues[name] = Queue(
+                name,
+                self.backends.queues,
+                self.clock,
+                delivery_delay=config.delivery_delay,
+                retention_seconds=config.retention_seconds,
+            )
+        return self.queues[name]
+
+    def bucket(self, name: str) -> Bucket:
+        """The bucket of that name; it exists as soon as it is named."""
+        if name not in self.buckets:
+            self.buckets[name] = Bucket(name, self.backends.r2, self.clock, self.notifications)
+        return self.buckets[name]
+
+    def queue_names(self) -> set[str]:
+        """Every queue that the project or its messages name."""
+        rules = _rules(self.project).values()
+        return {
+            *self.queues,
+            *self.project.account.queues,
+            *(rule.queue for bucket in rules for rule in bucket),
+            *(
+                producer.queue
+                for worker in self.project.workers.values()
+                for producer in worker.settings.queues.producers
+            ),
+        }
+
+    def bucket_names(self) -> set[str]:
+        """Every bucket that the project names."""
+        return {
+            *self.buckets,
+            *self.project.account.r2,
+            *(
+                bucket.bucket_name
+                for worker in self.project.workers.values()
+                for bucket in worker.settings.r2_buckets
+            ),
+        }
+
+    async def objects(self, bucket: str, prefix: str) -> AsyncIterator[R2Object]:
+        """All objects of a bucket with that prefix, in order of their keys."""
+        cursor: str | None = None
+        while True:
+            page = await self.bucket(bucket).list(prefix=prefix, cursor=cursor)
+            for found in page.objects:
+                yield found
+            if not page.truncated:
+                return
+            cursor = page.cursor
+
+    async def notify_again(self, bucket: str, found: R2Object) -> int:
+        """Send the notifications of an object that is there once more; how many those are."""
+        messages = self.notifications.messages_again(bucket, found)
+        for message in messages:
+            await self.notify(message.queue, message.body)
+        return len(messages)
+
+    async def clickhouse(self, request: HttpRequest, depth: int = 0) -> HttpResponse:
+        """A request to the ClickHouse gateway."""
+        return await self.backends.gateway.fetch(request)
+
+    async def notify(self, queue: str, body: bytes) -> None:
+        """Send an event notification."""
+        await self.queue(queue).send(body)
+
+    def _consumer(self, worker: WorkerConfig, config: ConsumerConfig) -> Consumer:
+        settings = {
+            key: value
+            for key in ConsumerSettings.__struct_fields__
+            if (value := getattr(config, key)) is not None
+        }
+        dead_letter = config.dead_letter_queue
+        return Consumer(
+            self.queue(config.queue),
+            msgspec.convert(settings, ConsumerSettings),
+            partial(self._deliver, worker.name, config.queue),
+            self.clock,
+            self.queue(dead_letter) if dead_letter else None,
+        )
+
+    def _pull_consumer(self, name: str, config: PullConfig) -> PullConsumer:
+        dead_letter = config.dead_letter_queue
+        return PullConsumer(
+            self.queue(name),
+            msgspec.convert(msgspec.structs.asdict(config), PullSettings),
+            self.queue(dead_letter) if dead_letter else None,
+        )
+
+
+def _rules(project: Project) -> dict[str, list[Rule]]:
+    return {
+        bucket: [
+            Rule(rule.queue, rule.event, rule.prefix, rule.suffix, tuple(rule.actions))
+            for rule in config.notifications
+        ]
+        for bucket, config in project.account.r2.items()
+    }

@@ -1,0 +1,231 @@
+"""A running project: configuration -> drivers -> primitives -> Workers -> one tree of tasks.
+
+A Simulator stands over opened backends and can be closed and another opened (a reload of the
+configuration) without losing what they hold, be it only in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import anyio
+import msgspec
+import structlog
+from anyio.abc import TaskGroup
+
+from edgesim.backends import Backends
+from edgesim.clock import Clock
+from edgesim.config import Project, WorkerConfig
+from edgesim.errors import RunError, first_error
+from edgesim.isolates.wire import Done
+from edgesim.model import BatchResult, HttpRequest, HttpResponse, Message, TraceItem
+from edgesim.queues.producer import Metrics
+from edgesim.runtime import delivery
+from edgesim.runtime.invocation import Fetch
+from edgesim.runtime.outbound import Outbound, open_outbound
+from edgesim.runtime.request_cf import request_cf
+from edgesim.runtime.routing import Router
+from edgesim.runtime.schedule import Schedule
+from edgesim.runtime.tail import TraceSink
+from edgesim.runtime.worker import Worker
+from edgesim.simulator import stats
+from edgesim.simulator.draining import Drain
+from edgesim.simulator.primitives import Primitives
+from edgesim.simulator.workers import OpenIsolates, Workers, isolates_of
+
+log = structlog.get_logger()
+
+
+class Simulator(Primitives):
+    """The primitives of a project and its Workers.  Made by ``open_simulator``."""
+
+    def __init__(
+        self,
+        project: Project,
+        backends: Backends,
+        clock: Clock,
+        tasks: TaskGroup,
+        invocations: asyncio.TaskGroup,
+        open_isolates: OpenIsolates | None = None,
+        traces: TraceSink | None = None,
+    ) -> None:
+        super().__init__(project, backends, clock, self._deliver_batch)
+        self.requests = 0
+        self.rejected = 0
+        self.router = Router(project.workers.values())
+        self.cf = request_cf(project.account.cf)
+        self._workers = Workers(
+            self, tasks, invocations, open_isolates or isolates_of(project), traces
+        )
+        self._drain = Drain(self, self.workers)
+        self._abandoned = False
+
+    @property
+    def workers(self) -> dict[str, Worker]:
+        """The current version of each Worker, by name."""
+        return self._workers.running
+
+    @property
+    def guards(self) -> dict[str, list[str]]:
+        """The parts of the jail that are in force, by Worker."""
+        return self._workers.guards
+
+    async def start_worker(self, config: WorkerConfig) -> None:
+        """Start a Worker, or a new version of it in place of the old, which ends when it is idle.
+
+        WorkerLoadError or ConfigError if it does not load; then the old version stays.
+        """
+        await self._workers.start(config)
+
+    async def fetch(self, request: HttpRequest, worker: str | None = None) -> HttpResponse:
+        """A request from outside, for the entry Worker unless another is named (KeyError)."""
+        if not request.cf:
+            request = msgspec.structs.replace(request, cf=self.cf)
+        response = await self.workers[worker or self.project.entry].fetch(request)
+        if worker in {None, self.project.entry}:
+            self.requests += 1
+            self.rejected += response.status >= 400
+        return response
+
+    def fetch_of(self, worker: str) -> Fetch:
+        """How a Worker of this project is asked by others."""
+        return self._workers.fetch_of(worker)
+
+    async def scheduled(self, worker: str, cron: str, scheduled_ms: int | None = None) -> str:
+        """Run a scheduled handler now, as of that time or as of now; its outcome."""
+        time_ms = self.clock.now_ms() if scheduled_ms is None else scheduled_ms
+        return (await self.workers[worker].scheduled(cron, time_ms)).outcome
+
+    # --- the state of things ---
+
+    @property
+    def traces_pending(self) -> int:
+        """Traces that no tail handler has finished with yet."""
+        return sum(tail.pending for tail in self.tails.values())
+
+    async def stats(self) -> dict[str, Any]:
+        """Counters per stage, since this Simulator was opened, and what is stored now."""
+        receiver = {"requests": self.requests, "rejected": self.rejected}
+        return {"receiver": receiver} | await stats.stats(self, self.workers)
+
+    async def queue_ages(self) -> dict[str, float]:
+        """How long the oldest message of each queue has been there, in seconds; 0 for none."""
+        return await stats.queue_ages(self)
+
+    async def drain(self, timeout: float) -> bool:
+        """Roll the pipelines and deliver until nothing is on its way; False if time ran out."""
+        return await self._drain.drain(timeout)
+
+    async def leave(self, timeout: float) -> bool:
+        """As ``drain``, at the end of a process: what the other nodes can do is left to them."""
+        return await self._drain.leave(timeout)
+
+    async def is_quiet(self, deadline: float) -> bool:
+        """Whether nothing is on its way; what is delayed past ``deadline`` is parked."""
+        return await self._drain.is_quiet(deadline)
+
+    # --- what goes on by itself ---
+
+    async def start(self, outbound: Outbound) -> None:
+        """Start every Worker; the first that fails to load is the error."""
+        await self._workers.start_all(outbound)
+
+    async def run(self) -> None:
+        """Windows, notifications, tails, consumers and schedules."""
+        async with anyio.create_task_group() as tasks:
+            for pipeline in self.pipelines.values():
+                tasks.start_soon(pipeline.run)
+            for name, tail in self.tails.items():
+                tasks.start_soon(tail.run, partial(self._deliver_traces, name))
+            for consumer in self.consumers:
+                tasks.start_soon(consumer.run)
+            for schedule in self.schedules:
+                tasks.start_soon(schedule.run, partial(self._run_schedule, schedule))
+            tasks.start_soon(self.notifications.relay, self.backends.r2, self.notify)
+            tasks.start_soon(self._heed_other_nodes)
+
+    async def _deliver_batch(
+        self, worker: str, queue: str, messages: Sequence[Message], metrics: Metrics
+    ) -> BatchResult:
+        return await delivery.deliver(self.workers[worker], queue, messages, metrics)
+
+    async def _deliver_traces(self, worker: str, items: Sequence[TraceItem]) -> Done:
+        return await self.workers[worker].tail(items)
+
+    async def _run_schedule(self, schedule: Schedule, time_ms: int) -> str | None:
+        worker, cron = schedule.worker, schedule.expression
+        try:
+            mine = await self.backends.queues.claim(f"{worker} {cron} {time_ms}")
+        except RunError as error:  # who runs it cannot be told: rather not at all than everywhere
+            log.error("scheduled handler not run", worker=worker, cron=cron, error=str(error))
+            return None
+        return await self.scheduled(worker, cron, time_ms) if mine else None
+
+    async def _heed_other_nodes(self) -> None:
+        while True:
+            name = await self.backends.queues.changed_elsewhere()
+            if name in self.queues:
+                self.queues[name].wake()
+
+    # --- the end ---
+
+    async def finish(self) -> None:
+        """Let invocations end and their traces reach the Tail Workers, within reason."""
+        if not self._abandoned:
+            await self._drain.finish()
+
+    def abandon(self) -> None:
+        """End, when it ends, as a killed process does: with nothing finished."""
+        self._abandoned = True
+
+    def close(self) -> None:
+        """Let every Worker's isolates go, and close what the primitives keep open."""
+        self._workers.retire()
+        for pipeline in self.pipelines.values():
+            pipeline.close()
+
+
+@asynccontextmanager
+async def open_simulator(
+    project: Project,
+    backends: Backends,
+    clock: Clock,
+    *,
+    open_isolates: OpenIsolates | None = None,
+    network: Fetch | None = None,
+    traces: TraceSink | None = None,
+) -> AsyncIterator[Simulator]:
+    """A Simulator with everything going; at the end what can be finished is finished.
+
+    ``open_isolates`` and ``network`` stand in for the project's isolation level and for the
+    internet; ``traces`` is given every trace.  WorkerLoadError or ConfigError where a Worker does
+    not load.
+    """
+    try:
+        async with anyio.create_task_group() as tasks, asyncio.TaskGroup() as invocations:
+            simulator = Simulator(
+                project, backends, clock, tasks, invocations, open_isolates, traces
+            )
+            fetch_of = simulator.fetch_of
+            async with open_outbound(simulator.router, fetch_of, network) as outbound:
+                try:
+                    await simulator.start(outbound)
+                    async with anyio.create_task_group() as background:
+                        background.start_soon(simulator.run)
+                        try:
+                            yield simulator
+                        finally:
+                            with anyio.CancelScope(shield=True):
+                                await simulator.finish()
+                            background.cancel_scope.cancel()
+                finally:
+                    simulator.close()
+    except BaseExceptionGroup as group:
+        error = first_error(group)
+        if error is None:
+            raise
+        raise error from group

@@ -1,0 +1,230 @@
+"""The Workers of a project that runs: started, replaced by newer versions, found by name."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import Any
+
+import anyio
+import structlog
+from anyio.abc import TaskGroup, TaskStatus
+
+from edgesim import urls
+from edgesim.clock import Clock
+from edgesim.config import Project, WorkerConfig
+from edgesim.errors import ConfigError, WorkerLoadError, first_error
+from edgesim.isolates import driver as isolates_driver
+from edgesim.isolates.driver import Isolates
+from edgesim.model import HttpRequest, HttpResponse, Limits, WorkerSpec
+from edgesim.runtime.bindings import PipelineBinding, QueueBinding, ServiceBinding
+from edgesim.runtime.invocation import Binding, Fetch
+from edgesim.runtime.meter import Metered
+from edgesim.runtime.outbound import Outbound
+from edgesim.runtime.r2_binding import R2Binding
+from edgesim.runtime.tail import TraceSink
+from edgesim.runtime.worker import Worker
+from edgesim.simulator.primitives import Primitives
+
+REPLACE_SECONDS = 0.2
+"""A pause before a Worker's isolates are replaced, in case they end as soon as they begin."""
+
+OpenIsolates = Callable[[WorkerSpec, Clock], AbstractAsyncContextManager[Isolates]]
+
+log = structlog.get_logger()
+
+
+class Workers:
+    """``running`` has the current version of each, by name."""
+
+    def __init__(
+        self,
+        primitives: Primitives,
+        tasks: TaskGroup,
+        invocations: asyncio.TaskGroup,
+        open_isolates: OpenIsolates,
+        traces: TraceSink | None,
+    ) -> None:
+        self.running: dict[str, Worker] = {}
+        self.guards: dict[str, list[str]] = {}
+        self._primitives = primitives
+        self._project = primitives.project
+        self._tasks = tasks
+        self._invocations = invocations
+        self._open_isolates = open_isolates
+        self._traces = [] if traces is None else [traces]
+        self._outbound: Outbound
+        self._closing = False
+        self._retire: dict[str, anyio.Event] = {}
+
+    async def start_all(self, outbound: Outbound) -> None:
+        """Start every Worker; the first that fails to load is the error."""
+        self._outbound = outbound
+        errors: list[Exception] = []
+
+        async def start_one(config: WorkerConfig) -> None:
+            try:
+                await self.start(config)
+            except (WorkerLoadError, ConfigError) as error:
+                errors.append(error)
+
+        async with anyio.create_task_group() as starting:
+            for config in self._project.workers.values():
+                starting.start_soon(start_one, config)
+        if errors:
+            raise errors[0]
+
+    async def start(self, config: WorkerConfig) -> None:
+        """Start a Worker, or a new version of it in place of the old, which ends when it is idle.
+
+        WorkerLoadError or ConfigError if it does not load; then the old version stays.
+        """
+        previous = self._retire.get(config.name)
+        try:
+            await self._tasks.start(self._serve, config)
+        except BaseExceptionGroup as group:
+            error = first_error(group)
+            if error is None:
+                raise
+            raise error from group
+        if previous is not None:
+            previous.set()
+
+    async def _serve(self, config: WorkerConfig, *, task_status: TaskStatus[None]) -> None:
+        cpu_ms = config.settings.limits.cpu_ms
+        limits = Limits() if cpu_ms is None else Limits(cpu_ms=cpu_ms)
+        spec = WorkerSpec(config.name, str(config.main), config.bindings(), limits)
+        retire = anyio.Event()
+        async with self._open_isolates(spec, self._primitives.clock) as isolates:
+            worker = self._worker(config, isolates)
+            _check_handlers(self._project, config, worker)
+            if config.name in self.running:
+                worker.go_on_counting(self.running[config.name])
+            else:
+                _say_what_is_ignored(config)
+            self.guards[config.name] = isolates.guards
+            self.running[config.name] = worker
+            self._retire[config.name] = retire
+            if self._closing:  # it was on its way when the others were told to go
+                retire.set()
+            task_status.started()
+            async with anyio.create_task_group() as waiting:
+                for event in (retire, isolates.lost):
+                    waiting.start_soon(_cancel_when, event, waiting.cancel_scope)
+        if not retire.is_set():
+            self._tasks.start_soon(self._replace, config)
+
+    async def _replace(self, config: WorkerConfig) -> None:
+        await anyio.sleep(REPLACE_SECONDS)
+        if self._closing:
+            return
+        try:
+            await self.start(config)
+        except (WorkerLoadError, ConfigError) as error:
+            log.error("worker not restarted", worker=config.name, error=str(error))
+        else:
+            log.info("worker restarted", worker=config.name)
+
+    def _worker(self, config: WorkerConfig, isolates: Isolates) -> Worker:
+        tails = [self._primitives.tails[tail.target] for tail in config.settings.tail_consumers]
+        return Worker(
+            config,
+            isolates,
+            self._bindings(config),
+            self._outbound.of(config),
+            [*tails, *self._traces],
+            self._invocations,
+            self._primitives.clock,
+        )
+
+    def retire(self) -> None:
+        """Let every Worker's isolates go."""
+        self._closing = True
+        for event in self._retire.values():
+            event.set()
+
+    # --- what they see of each other and of the primitives ---
+
+    def _bindings(self, config: WorkerConfig) -> dict[str, Binding]:
+        settings = config.settings
+        bindings: dict[str, Binding] = {}
+        for bucket in settings.r2_buckets:
+            operations = self._primitives.r2_operations.setdefault(bucket.bucket_name, Counter())
+            binding = R2Binding(self._primitives.bucket(bucket.bucket_name))
+            bindings[bucket.binding] = Metered(binding, operations)
+        for producer in settings.queues.producers:
+            bindings[producer.binding] = QueueBinding(
+                self._primitives.queue(producer.queue), producer.delivery_delay
+            )
+        for pipeline in settings.pipelines:
+            bindings[pipeline.binding] = PipelineBinding(
+                self._primitives.pipelines[pipeline.target]
+            )
+        for service in settings.services:
+            bindings[service.binding] = self._service(service.service)
+        return bindings
+
+    def _service(self, name: str) -> ServiceBinding:
+        if name not in self._project.workers:
+            return ServiceBinding(self._primitives.clickhouse)
+
+        async def rpc(method: str, args: list[Any], depth: int) -> Any:
+            return await self.running[name].rpc(method, args, depth)
+
+        return ServiceBinding(self.fetch_of(name), rpc)
+
+    async def _fetch(self, name: str, request: HttpRequest, depth: int) -> HttpResponse:
+        # Looked up at every call: a reload puts another version in its place.
+        return await self.running[name].fetch(request, depth)
+
+    def fetch_of(self, name: str) -> Fetch:
+        """How a Worker of this project is asked."""
+        return partial(self._fetch, name)
+
+
+def isolates_of(project: Project) -> OpenIsolates:
+    """Each Worker's isolates, at the level that the project gives it."""
+
+    def open_isolates(spec: WorkerSpec, clock: Clock) -> AbstractAsyncContextManager[Isolates]:
+        level = project.isolation_of(spec.name)
+        opener: OpenIsolates = urls.opener("isolation", level, isolates_driver.DRIVERS)
+        return opener(spec, clock)
+
+    return open_isolates
+
+
+async def _cancel_when(event: anyio.Event, scope: anyio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
+
+
+def _say_what_is_ignored(config: WorkerConfig) -> None:
+    if config.ignored_keys:
+        keys = ", ".join(config.ignored_keys)
+        log.info("wrangler keys without effect here", worker=config.name, keys=keys)
+    for warning in config.warnings:
+        log.warning(warning, worker=config.name)
+
+
+def _check_handlers(project: Project, config: WorkerConfig, worker: Worker) -> None:
+    """A Worker that is wired to receive something must have the handler for it."""
+    needed = {}
+    if config.settings.queues.of_type("worker"):
+        needed["queue"] = "queues.consumers"
+    if any(
+        config.name == tail.target
+        for other in project.workers.values()
+        for tail in other.settings.tail_consumers
+    ):
+        needed["tail"] = "name"
+    if config.settings.triggers.crons:
+        needed["scheduled"] = "triggers.crons"
+    if config.name == project.entry:
+        needed["fetch"] = "main"
+    for handler, key in needed.items():
+        if not worker.has(handler):
+            problem = f"{config.main.name} has no `{handler}` handler in its class Default"
+            raise ConfigError(config.file, key, problem)
