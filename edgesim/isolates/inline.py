@@ -6,10 +6,11 @@ the other levels; the interpreter, its library modules and its memory are shared
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -110,21 +111,36 @@ class InlineIsolates(Isolates):
         """Run it here; a module that fails to load this time is the invocation's exception."""
         request = copied(invoke)
         assert isinstance(request, Invoke)
-        results: list[Done] = []
 
-        async def run() -> None:
+        async def run() -> Done:
             serving = self._inside.Serving(_LocalChannel(host, self._clock), request.seed)
             started = time.thread_time()
             done = await self._inside.serve(request, self._load, self._new_env, serving)
             done.cpu_ms = (time.thread_time() - started) * 1000
             copy = copied(done)
             assert isinstance(copy, Done)
-            results.append(copy)
+            return copy
 
-        # A task of its own, so that the invocation's context variables end with it.
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(run)
-        return results[0]
+        return await _in_a_task(run())
+
+
+async def _in_a_task(work: Coroutine[Any, Any, Done]) -> Done:
+    """Run it in a task of its own, so that its context variables end with it.
+
+    Where this is cancelled so is the work, as often as it takes: worker code may not want to hear.
+    """
+    loop = asyncio.get_running_loop()
+    over = loop.create_future()
+    task = loop.create_task(work)
+    task.add_done_callback(lambda _: None if over.done() else over.set_result(None))
+    try:
+        await over
+    except asyncio.CancelledError:
+        while not task.done():
+            task.cancel()
+            await asyncio.sleep(0)
+        raise
+    return task.result()
 
 
 @asynccontextmanager

@@ -17,6 +17,8 @@ DEPTH_MAX = 16
 SAFE_INT = 2**53 - 1
 """The largest integer that JavaScript, which passes every event on, can hold."""
 GZIP_MAGIC = b"\x1f\x8b"
+TOO_LARGE = "payload_too_large"
+"""Why a payload is refused for its size alone."""
 
 _EVENT_CHARS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:-")
 _OPTIONAL = ("match_id", "session_id", "platform", "region", "build")
@@ -34,13 +36,6 @@ class InvalidError(Exception):
         self.detail = detail
 
 
-class TooLargeError(InvalidError):
-    """A payload that is refused for its size alone."""
-
-    def __init__(self, detail):
-        super().__init__("payload_too_large", detail)
-
-
 def unpack(body, limit):
     """The body, unpacked if it is gzip, which its first bytes tell: no JSON begins with them.
 
@@ -54,7 +49,7 @@ def unpack(body, limit):
     except zlib.error as error:
         raise InvalidError("invalid_gzip", f"the body is not gzip: {error}") from error
     if len(text) > limit:
-        raise TooLargeError(f"more than {limit} bytes when unpacked")
+        raise InvalidError(TOO_LARGE, f"more than {limit} bytes when unpacked")
     if not member.eof:
         raise InvalidError("invalid_gzip", "the body's gzip ends early")
     if member.unused_data:

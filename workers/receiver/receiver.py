@@ -8,7 +8,7 @@ import json
 import time
 
 from cors import answer_headers, depends_on_origin, preflight_headers
-from event import InvalidError, TooLargeError, excerpt, read_events, to_line, unpack
+from event import TOO_LARGE, InvalidError, excerpt, read_events, to_line, unpack
 
 from workers import Response, WorkerEntrypoint
 
@@ -59,7 +59,7 @@ class Default(WorkerEntrypoint):
                 _check_size(max(map(len, lines)), limit)
         except InvalidError as invalid:
             _report(request, body, invalid.error, invalid.detail)
-            status = 413 if isinstance(invalid, TooLargeError) else 400
+            status = 413 if invalid.error == TOO_LARGE else 400
             return _refuse(status, invalid.error, invalid.detail, headers)
         if fits:
             for line in lines:
@@ -102,7 +102,7 @@ def _check_length(request, limit):
 
 def _check_size(size, limit):
     if size > limit:
-        raise TooLargeError(f"{size} bytes; at most {limit}")
+        raise InvalidError(TOO_LARGE, f"{size} bytes; at most {limit}")
 
 
 def _fits_the_log(request, lines, budget):

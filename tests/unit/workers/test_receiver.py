@@ -196,7 +196,7 @@ def test_a_bomb_costs_no_more_than_the_limit():
     assert len(body) < 1_000_000
     tracemalloc.start()
     try:
-        with pytest.raises(event.TooLargeError):
+        with pytest.raises(event.InvalidError, match="bytes"):
             event.unpack(body, 1_000_000)
         assert tracemalloc.get_traced_memory()[1] < 4_000_000
     finally:
@@ -211,7 +211,7 @@ def test_any_packed_bytes_are_a_body_or_a_refusal(text, mess, limit):
     if len(text) <= limit:
         assert event.unpack(packed, limit) == text
     else:
-        with pytest.raises(event.TooLargeError):
+        with pytest.raises(event.InvalidError, match="bytes"):
             event.unpack(packed, limit)
     for broken in (packed + mess, mess + packed, packed[: len(mess)] + mess + packed[len(mess) :]):
         try:
