@@ -5,7 +5,7 @@ the last responses go out first, then traces reach their Tail Workers, then (``s
 windows become objects and are delivered, then the stores close.
 
 Tried and dropped: granian.  Its server for a loop that others use too is experimental, and beside
-the isolates, on two cores, it answered no faster than uvicorn with httptools and uvloop (0.8 of it).
+the isolates, on two cores, it answered 0.8 of what uvicorn with httptools and uvloop did.
 
 One process serves: the pipelines' logs, the outbox and the SQLite stores have one owner.  Where
 that core is full, the way on is another node with a state of its own, on this machine or elsewhere.
