@@ -166,10 +166,15 @@ def _own_session(path: Path, run: Run) -> Iterator[Any]:
     try:
         if run.database:
             session.query(f"USE {statements.named(run.database)}")
-        settings = ONE_BLOCK | run.settings
+        settings = {
+            name: statements.setting(name, value)
+            for name, value in (ONE_BLOCK | run.settings).items()
+        }
         # Last, because a read-only session takes no more settings.
-        for name in sorted(settings, key="readonly".__eq__):
-            session.query(f"SET {statements.setting(name, settings[name])}")
+        readonly = settings.pop("readonly", None)
+        session.query(f"SET {', '.join(settings.values())}")  # one by one they cost 0.5 ms each
+        if readonly is not None:
+            session.query(f"SET {readonly}")
         yield session
     finally:
         session.close()

@@ -11,7 +11,8 @@ Not enforced: 5,000 messages a second (10250), which replay and redrive rightly 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import anyio
 import msgspec
@@ -129,22 +130,20 @@ class Queue:
             raise PlatformError("Queue storage limit exceeded (10251)")
         now = self._clock.now()
         timestamp_ms = int(now * 1000)
-        await self._driver.send(
-            self.name,
-            [
-                NewMessage(
-                    id=self._clock.hex_id(),
-                    body=request.body,
-                    content_type=content_type_of(request.content_type),
-                    timestamp_ms=timestamp_ms,
-                    visible_at=now
-                    + (delay if request.delay_seconds is None else request.delay_seconds),
-                )
-                for request in requests
-            ],
-        )
+        messages = [
+            NewMessage(
+                id=self._clock.hex_id(),
+                body=request.body,
+                content_type=content_type_of(request.content_type),
+                timestamp_ms=timestamp_ms,
+                visible_at=now
+                + (delay if request.delay_seconds is None else request.delay_seconds),
+            )
+            for request in requests
+        ]
+        with self.waking():
+            await self._driver.send(self.name, messages)
         self.operations += sum(_billed(len(request.body)) for request in requests)
-        self.wake()
         oldest_ms = timestamp_ms if before.oldest_ms is None else before.oldest_ms
         return Metrics(before.messages + count, before.bytes + size, oldest_ms)
 
@@ -178,9 +177,9 @@ class Queue:
             raise UsageError(f"queue {self.name} cannot be redriven to itself")
         # What arrives meanwhile (say, the same messages, failed again) stays for the next time.
         waiting = (await self.depth()).messages
-        moved = await self._driver.redrive(self.name, to.name, waiting, self._clock.now())
+        with to.waking():
+            moved = await self._driver.redrive(self.name, to.name, waiting, self._clock.now())
         self._bill_move(moved, to)
-        to.wake()
         return moved
 
     # --- consumers ---
@@ -206,16 +205,23 @@ class Queue:
     async def release(self, lease_ids: Sequence[str], delay_seconds: float) -> int:
         """End leases, the messages are visible again after ``delay_seconds``; how many."""
         visible_at = self._clock.now() + delay_seconds
-        released = await self._driver.release(self.name, lease_ids, visible_at)
-        self.wake()
-        return released
+        with self.waking():
+            return await self._driver.release(self.name, lease_ids, visible_at)
 
     async def move(self, lease_ids: Sequence[str], to: Queue) -> int:
         """Take leased messages to another queue of the same store, to start anew; how many."""
-        moved = await self._driver.move(self.name, lease_ids, to.name, self._clock.now())
+        with to.waking():
+            moved = await self._driver.move(self.name, lease_ids, to.name, self._clock.now())
         self._bill_move(moved, to)
-        to.wake()
         return moved
+
+    @contextmanager
+    def waking(self) -> Iterator[None]:
+        """Wake whoever waits, also where it fails: a store that gave no answer may have done it."""
+        try:
+            yield
+        finally:
+            self.wake()
 
     def wake(self) -> None:
         """Let everyone who waits for ``changed`` look again."""

@@ -51,7 +51,14 @@ async def rows_are_records(world: World) -> list[str]:
 
 
 def _dead(world):
-    return any(flow.dead for flow in world.history.queues.values())
+    """Whether a dead-letter queue was sent anything, by the platform or by the insert Worker."""
+    consumers = (
+        consumer
+        for worker in world.project.workers.values()
+        for consumer in worker.settings.queues.consumers
+    )
+    names = {consumer.dead_letter_queue for consumer in consumers}
+    return any(flow.entered for name, flow in world.history.queues.items() if name in names)
 
 
 CHECKERS = {**checkers.CHECKERS, "each event one row": rows_are_records}
