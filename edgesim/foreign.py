@@ -164,8 +164,9 @@ Stream = UNIXSocketStream | StoppingStream
 
 
 def stops_the_world() -> bool:
-    """Whether the running loop is one that stands still for foreign processes."""
-    return isinstance(asyncio.get_running_loop(), StoppingLoop)
+    """Whether there is a running loop that stands still for foreign processes."""
+    # Unlike get_running_loop, it does not mind that there may be none.
+    return isinstance(asyncio._get_running_loop(), StoppingLoop)  # noqa: SLF001
 
 
 async def stream(sock: socket.socket) -> Stream:

@@ -23,6 +23,7 @@ from typing import BinaryIO
 import msgspec
 import structlog
 
+from edgesim import durable
 from edgesim.errors import RunError
 
 _FRAME = struct.Struct(">BII")  # kind, payload length, CRC-32 of kind and payload
@@ -67,7 +68,7 @@ class Segment:
         """A new, empty segment, durable with its name."""
         segment = cls(path, opened_at)
         segment._write(_HEADER, msgspec.json.encode(Header(opened_at)))
-        _sync_folder(path.parent)
+        durable.flush_folder(path.parent)
         return segment
 
     @classmethod
@@ -131,7 +132,7 @@ class Segment:
             self._cut()  # what a failed write left, if it could not be cut off then
             if self._file.write(frame) != len(frame):
                 raise OSError("short write")
-            os.fdatasync(self._file.fileno())
+            durable.flush(self._file.fileno())
         except OSError as error:
             # Half a frame must not stand before the next one: at recovery it would hide it.
             with suppress(OSError):
@@ -205,11 +206,3 @@ def _frames(path: Path) -> Iterator[tuple[int, int, bytes]]:
                 return
             yield position, kind, payload
             position += _FRAME.size + length
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -22,6 +22,7 @@ from typing import Any
 
 import anyio
 
+from edgesim import durable
 from edgesim.clock import Clock
 from edgesim.errors import ConfigError, RunError
 from edgesim.model import Message
@@ -122,7 +123,7 @@ class SqliteQueue:
         with _failures_of(path):
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(durable.sqlite_pragma())
             self._prepare()
         with self._transaction() as db:
             db.execute("UPDATE message SET leased_until = NULL WHERE leased_until IS NOT NULL")

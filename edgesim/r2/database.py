@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from edgesim import durable
 from edgesim.errors import RunError
 
 
@@ -25,7 +26,7 @@ class Database:
             self._connection = sqlite3.connect(path or ":memory:", isolation_level=None)
             self._connection.execute("PRAGMA busy_timeout = 5000")
             self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = FULL")
+            self._connection.execute(durable.sqlite_pragma())
             self._connection.executescript(schema)
 
     def run(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:

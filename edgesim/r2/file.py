@@ -8,7 +8,6 @@ PATH/lock       held by the one process that uses the store
 from __future__ import annotations
 
 import fcntl
-import os
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
 from io import FileIO
@@ -17,6 +16,7 @@ from pathlib import Path
 import anyio.lowlevel
 import structlog
 
+from edgesim import durable
 from edgesim.clock import Clock
 from edgesim.errors import ConfigError, RunError, UsageError
 from edgesim.r2.blobs import Blobs
@@ -50,7 +50,7 @@ class FileBlobs:
             self.drop(name)
             raise
         with _explained(path):
-            _flush_directory(self._directory)
+            durable.flush_folder(self._directory)
 
     def read(self, name: str, offset: int, length: int) -> AsyncIterator[bytes]:
         return _Reader(self._directory / name, offset, length)
@@ -115,24 +115,16 @@ async def _fill(file: FileIO, path: Path, body: AsyncIterator[bytes]) -> None:
             _write(file, chunk)
             unflushed += len(chunk)
             if unflushed >= _FLUSH_BYTES:
-                os.fdatasync(file.fileno())
+                durable.flush(file.fileno())
                 unflushed = 0
     with _explained(path):
-        os.fdatasync(file.fileno())
+        durable.flush(file.fileno())
 
 
 def _write(file: FileIO, chunk: bytes) -> None:
     rest = memoryview(chunk)
     while rest:
         rest = rest[file.write(rest) :]
-
-
-def _flush_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager
