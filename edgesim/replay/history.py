@@ -1,19 +1,19 @@
 """What really happened in a replay, seen from closest to the stores: for checkers and latencies.
 
 Counts are always kept.  Which records, objects and messages they were is kept in ``detail`` only,
-as 8-byte digests and ids, since a fixture may be larger than memory.
+as digests and ids, since a fixture may be larger than memory.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import msgspec
 
 from edgesim.clock import Clock
+from edgesim.replay.digests import Digests
 from edgesim.replay.latencies import Latencies
 
 _CROCKFORD = {char: value for value, char in enumerate("0123456789ABCDEFGHJKMNPQRSTVWXYZ")}
@@ -52,8 +52,9 @@ class History:
         self.whole_chain: dict[str, Latencies] = {}
         """By Pipeline: from a record's acceptance to its object's message acknowledged."""
         self.invocations: dict[str, Counter[str]] = {}
-        self.attempted: dict[str, Counter[bytes]] = {}
-        self.accepted: dict[str, Counter[bytes]] = {}
+        self.attempted: dict[str, Digests] = defaultdict(Digests)
+        self.accepted: dict[str, Digests] = defaultdict(Digests)
+        """Records by Pipeline: handed to it, and taken by it."""
         self.messages: dict[str, Sent] = {}
         self.objects: dict[tuple[str, str], str] = {}
         self.inserts: dict[str, dict[str, int]] = {}
@@ -71,7 +72,7 @@ class History:
     def sending(self, pipeline: str, records: Any) -> None:
         """A Worker hands records to a Pipeline."""
         if self.detail and isinstance(records, list):
-            self.attempted.setdefault(pipeline, Counter()).update(map(digest, records))
+            self.attempted[pipeline].add(records)
 
     def accepted_by(self, pipeline: str, records: list[Any]) -> None:
         """The Pipeline has them: from here on none may be lost."""
@@ -79,7 +80,7 @@ class History:
         flow.entered += len(records)
         self._waiting.setdefault(pipeline, []).append((self._clock.now(), len(records)))
         if self.detail:
-            self.accepted.setdefault(pipeline, Counter()).update(map(digest, records))
+            self.accepted[pipeline].add(records)
 
     def pipeline_object(self, pipeline: str, bucket: str, key: str) -> None:
         """A Pipeline's object is stored; its records are those sent before its key was decided."""
@@ -197,12 +198,6 @@ class History:
             self.untokened.add(table)
         else:
             self.inserts.setdefault(table, {}).setdefault(token, rows)
-
-
-def digest(record: Any) -> bytes:
-    """8 bytes that tell records apart, whatever the order of their keys."""
-    encoded = msgspec.json.encode(record, order="deterministic")
-    return hashlib.blake2b(encoded, digest_size=8).digest()
 
 
 def _ulid_ms(key: str) -> int:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import msgspec
 
+from edgesim.replay.digests import Digests
 from edgesim.replay.expectations import read_lines
-from edgesim.replay.history import digest
 from edgesim.replay.world import World
 
 
@@ -20,17 +18,14 @@ async def check(world: World) -> list[str]:
     problems = []
     history = world.history
     for name, pipeline in world.project.account.pipelines.items():
-        stored: Counter[bytes] = Counter()
+        stored = Digests()
         async for found in world.simulator.objects(pipeline.bucket, pipeline.prefix):
             lines = await read_lines(world.simulator, pipeline.bucket, found.key)
-            stored.update(digest(msgspec.json.decode(line)) for line in lines)
-        accepted = history.accepted.get(name, Counter())
-        attempted = history.attempted.get(name, Counter())
-        lost, twice = accepted - stored, stored - attempted
-        if lost:
-            problems.append(f"pipeline {name}: {lost.total()} accepted records are in no object")
-        if twice:
+            stored.add(msgspec.json.decode(line) for line in lines)
+        if lost := history.accepted[name].beyond(stored):
+            problems.append(f"pipeline {name}: {lost} accepted records are in no object")
+        if twice := stored.beyond(history.attempted[name]):
             problems.append(
-                f"pipeline {name}: {twice.total()} records are stored oftener than they were sent"
+                f"pipeline {name}: {twice} records are stored oftener than they were sent"
             )
     return problems

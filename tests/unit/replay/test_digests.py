@@ -1,0 +1,29 @@
+"""Records are told apart, and counted, by 8 bytes each."""
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgesim.replay.digests import Digests
+
+records = st.lists(st.fixed_dictionaries({"a": st.integers(0, 9), "b": st.sampled_from("xyz")}))
+
+
+def _digests(found):
+    digests = Digests()
+    digests.add(found)
+    return digests
+
+
+@given(records, records)
+def test_what_is_beyond_is_counted_as_counters_do(ours, theirs):
+    """As often as a record is more here than there."""
+    counters = [Counter((each["a"], each["b"]) for each in found) for found in (ours, theirs)]
+    assert _digests(ours).beyond(_digests(theirs)) == (counters[0] - counters[1]).total()
+    assert len(_digests(ours)) == len(ours)
+
+
+def test_the_order_of_keys_makes_no_difference():
+    """A store may write them in another order."""
+    assert not _digests([{"a": 1, "b": 2}]).beyond(_digests([{"b": 2, "a": 1}]))
