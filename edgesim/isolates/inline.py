@@ -46,6 +46,9 @@ class _LocalChannel:
         real_sleep(seconds)
 
     def send(self, frame: Frame) -> None:
+        if isinstance(frame, Log) and all(type(part) is str for part in frame.message):
+            self._context.run(self._host.log, frame)  # there is nothing in it to be shared
+            return
         match copied(frame):
             case Log() as log:
                 self._context.run(self._host.log, log)

@@ -18,7 +18,7 @@ def line_of(message):
 
     What is no string (a JavaScript null, an object) has no text that is the same everywhere.
     """
-    return " ".join(part for part in message if isinstance(part, str))
+    return " ".join([part for part in message if isinstance(part, str)])
 
 
 def read_line(line):

@@ -49,6 +49,8 @@ class _Undefined:
 
 jsnull = JsNull()
 UNDEFINED = _Undefined()
+_hold = object.__setattr__  # past the proxy's own, which is for worker code
+_AS_IT_IS = frozenset((str, bool, int))
 
 
 class JsProxy:
@@ -57,7 +59,7 @@ class JsProxy:
     _value: Any = ()
 
     def __init__(self, value: dict[str, Any]) -> None:
-        self._value = value
+        _hold(self, "_value", value)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -115,7 +117,7 @@ class JsArray(JsProxy):
     _value: list[Any]
 
     def __init__(self, value: list[Any]) -> None:
-        self._value = value
+        _hold(self, "_value", value)
 
     @property
     def length(self) -> int:
@@ -126,7 +128,7 @@ class JsArray(JsProxy):
         return len(self._value)
 
     def __iter__(self) -> Iterator[Any]:
-        return (to_proxy(each) for each in self._value)
+        return map(to_proxy, self._value)
 
     def __getitem__(self, index: int | slice) -> Any:
         return to_proxy(self._value[index])
@@ -207,16 +209,18 @@ class JsDate(JsProxy):
 
 def to_proxy(value: Any) -> Any:
     """A value of the wire as Pyodide would show it, unconverted."""
+    if type(value) in _AS_IT_IS:  # before what it costs to ask for subclasses
+        return value
     if value is None:
         return jsnull
+    if isinstance(value, list):
+        return JsArray(value)
+    if isinstance(value, dict):
+        return JsProxy(value)
     if isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):
         return whole(value)
-    if isinstance(value, dict):
-        return JsProxy(value)
-    if isinstance(value, list):
-        return JsArray(value)
     if isinstance(value, bytes):
         return JsBuffer(value)
     if isinstance(value, datetime):

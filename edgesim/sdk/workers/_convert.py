@@ -15,10 +15,22 @@ from typing import Any
 from pyodide.ffi import JsArray, JsBuffer, JsDate, JsProxy, jsnull, to_proxy, whole
 
 _PLAIN = (str, bool, float, bytes, type(None))
+_AS_IT_IS = frozenset(_PLAIN)
 
 
 def to_wire(value: Any) -> Any:
     """A copy of ``value`` that can cross; TypeError names the type that cannot."""
+    # By exact types first: thousands of records go through here.
+    kind = type(value)
+    if kind is dict:
+        return {
+            key if type(key) is str else str(key): item
+            if type(item) in _AS_IT_IS
+            else to_wire(item)
+            for key, item in value.items()
+        }
+    if kind is list:
+        return [item if type(item) in _AS_IT_IS else to_wire(item) for item in value]
     if isinstance(value, _PLAIN):
         return value
     if isinstance(value, int):
