@@ -23,6 +23,7 @@ import structlog
 from anyio.abc import TaskGroup
 
 from edgesim.clock import Clock
+from edgesim.foreign import stops_the_world
 from edgesim.isolates.conversation import Alarm, Conversation
 from edgesim.isolates.driver import Host, Isolates
 from edgesim.isolates.forks import Fork, Forks, open_forks
@@ -31,8 +32,11 @@ from edgesim.isolates.wire import Cancel, Done, Failure, Frame, Invoke, Message,
 from edgesim.model import WorkerSpec
 
 DETERMINISTIC = True  # a link takes turns where time is virtual
-PROCESSES_MAX = max(2, os.cpu_count() or 1)
-"""Of one Worker that are given invocations; more may be alive that finish what they have."""
+PROCESSES_MIN = 2
+"""So many of one Worker may be given invocations, and one for each core of the machine.
+
+In virtual time no more: a replay is to be the same on every machine.
+"""
 BUSY = 4
 """Invocations that a process has before it is worth having another."""
 IN_FLIGHT_MAX = 256
@@ -162,6 +166,8 @@ class WarmIsolates(Isolates):
         self._tasks = tasks
         self._answers = answers
         self._clock = clock
+        cores = 1 if stops_the_world() else os.cpu_count() or 1
+        self._processes_max = max(PROCESSES_MIN, cores)
         self._alive: list[_Isolate] = []
         self._forking = anyio.Lock()
         self._in_flight = 0
@@ -215,7 +221,7 @@ class WarmIsolates(Isolates):
         # A Worker that calls itself would wait for itself, so only calls from outside wait.
         if load >= IN_FLIGHT_MAX and depth == 0:
             return None
-        if load >= BUSY and len(serving) < PROCESSES_MAX and not self._forking.locked():
+        if load >= BUSY and len(serving) < self._processes_max and not self._forking.locked():
             self._tasks.start_soon(self._add)
         return best
 
@@ -226,7 +232,7 @@ class WarmIsolates(Isolates):
                 isolate = self._least_busy(depth)
                 if isolate is not None:
                     return isolate
-                if len(self._serving()) < PROCESSES_MAX and not self._is_full(depth):
+                if len(self._serving()) < self._processes_max and not self._is_full(depth):
                     return await self._fork()
             await self._something_ends()
 
@@ -240,7 +246,7 @@ class WarmIsolates(Isolates):
 
     async def _add(self) -> None:
         async with self._forking:
-            if len(self._serving()) < PROCESSES_MAX and not self._is_full(depth=0):
+            if len(self._serving()) < self._processes_max and not self._is_full(depth=0):
                 try:
                     await self._fork()
                 except OSError as error:

@@ -71,6 +71,41 @@ def test_windows_pass_at_once(fixture):
     assert report["violations"] == []
 
 
+SLOW = """
+import asyncio
+from workers import Response, WorkerEntrypoint
+
+
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        await asyncio.sleep(1)
+        return Response("OK")
+"""
+
+
+def test_a_bigger_machine_replays_the_same(tmp_path):
+    """How many processes share the work at warm is not the machine's to say."""
+    (tmp_path / "slow").mkdir()
+    (tmp_path / "slow" / "slow.py").write_text(SLOW)
+    settings = {"name": "slow", "main": "slow.py", "compatibility_date": "2026-01-01"}
+    settings["compatibility_flags"] = ["python_workers"]
+    (tmp_path / "slow" / "wrangler.json").write_text(json.dumps(settings))
+    (tmp_path / "edgesim.toml").write_text('workers = ["slow"]\nentry = "slow"\n')
+    crowd, runs = tmp_path / "crowd.ndjson", []
+    crowd.write_text("\n".join(envelope(0, number) for number in range(60)) + "\n")
+    for cores in (2, 64):
+        journal = tmp_path / f"{cores}.journal"
+        start = (
+            f"import os, runpy; os.cpu_count = lambda: {cores}; "
+            "runpy.run_module('edgesim.cli', run_name='__main__')"
+        )
+        command = [sys.executable, "-c", start, "replay", crowd, "--project", tmp_path]
+        command += ["--isolation", "warm", "--journal", journal, "--report", "json"]
+        done = subprocess.run([*map(str, command)], cwd=ROOT, capture_output=True, check=True)
+        runs.append((done.stdout, journal.read_bytes()))
+    assert runs[0] == runs[1]
+
+
 def test_a_person_reads_it_in_ten_seconds(fixture):
     """A line on top, a row for each stage, OK at the end."""
     lines = replay(fixture, "--isolation", "inline").stdout.splitlines()
