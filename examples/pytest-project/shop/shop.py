@@ -1,5 +1,7 @@
 """POST / takes an order; a mail goes out for each, by a queue; GET /rate asks another service."""
 
+from rpc import call
+
 from workers import Response, WorkerEntrypoint, fetch
 
 MAIL_SERVICE = "https://mail.example.com/send"
@@ -16,7 +18,7 @@ class Default(WorkerEntrypoint):
         order = await request.json()
         if not order.get("item"):
             return Response.json({"error": "no item"}, status=400)
-        await self.env.ORDERS.send([order])
+        await call(self.env.ORDERS, "send", [order])
         await self.env.MAILS.send({"to": order["mail"], "item": order["item"]})
         return Response("OK")
 

@@ -51,9 +51,12 @@ def body(text: str) -> str:
 
 
 def test_a_clean_project_has_no_findings(tmp_path):
-    """Neither a minimal Worker nor the Workers of this repository are complained of."""
+    """Neither a minimal Worker nor this repository's own and its examples are complained of."""
     assert found(project(tmp_path)) == []
     assert found(WORKERS) == []
+    examples = [file.parent for file in (ROOT / "examples").glob("*/edgesim.toml")]
+    assert len(examples) >= 2
+    assert [each for folder in examples for each in found(folder)] == []
 
 
 SOURCES = [
