@@ -37,6 +37,20 @@ class _Observer:
         return getattr(self._inner, name)
 
 
+class ObservedUploads(_Observer):
+    """Objects that were joined from their parts."""
+
+    async def complete(
+        self, bucket: str, key: str, upload: str, *joining: Any, **options: Any
+    ) -> R2Object | None:
+        joined: R2Object | None = await self._inner.complete(
+            bucket, key, upload, *joining, **options
+        )
+        if joined is not None:
+            self._history.put(bucket, key, joined.etag)
+        return joined
+
+
 class ObservedR2(_Observer):
     """Puts and deletes; ``pipelines`` has bucket and key prefix of each Pipeline."""
 
@@ -45,6 +59,11 @@ class ObservedR2(_Observer):
     ) -> None:
         super().__init__(inner, history)
         self._pipelines = pipelines
+
+    @property
+    def uploads(self) -> ObservedUploads:
+        """Objects that arrive in parts."""
+        return ObservedUploads(self._inner.uploads, self._history)
 
     async def put(
         self,

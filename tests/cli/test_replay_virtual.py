@@ -83,14 +83,20 @@ class Default(WorkerEntrypoint):
 """
 
 
+def one_worker(folder: Path, source: str, account: str = "", **settings: object) -> Path:
+    """A project of the Worker ``w``."""
+    (folder / "w").mkdir()
+    (folder / "w" / "w.py").write_text(source)
+    wrangler: dict[str, object] = {"name": "w", "main": "w.py", "compatibility_date": "2026-01-01"}
+    wrangler["compatibility_flags"] = ["python_workers"]
+    (folder / "w" / "wrangler.json").write_text(json.dumps(wrangler | settings))
+    (folder / "edgesim.toml").write_text(f'workers = ["w"]\nentry = "w"\n{account}')
+    return folder
+
+
 def test_a_bigger_machine_replays_the_same(tmp_path):
     """How many processes share the work at warm is not the machine's to say."""
-    (tmp_path / "slow").mkdir()
-    (tmp_path / "slow" / "slow.py").write_text(SLOW)
-    settings = {"name": "slow", "main": "slow.py", "compatibility_date": "2026-01-01"}
-    settings["compatibility_flags"] = ["python_workers"]
-    (tmp_path / "slow" / "wrangler.json").write_text(json.dumps(settings))
-    (tmp_path / "edgesim.toml").write_text('workers = ["slow"]\nentry = "slow"\n')
+    project = one_worker(tmp_path, SLOW)
     crowd, runs = tmp_path / "crowd.ndjson", []
     crowd.write_text("\n".join(envelope(0, number) for number in range(60)) + "\n")
     for cores in (2, 64):
@@ -99,11 +105,61 @@ def test_a_bigger_machine_replays_the_same(tmp_path):
             f"import os, runpy; os.cpu_count = lambda: {cores}; "
             "runpy.run_module('edgesim.cli', run_name='__main__')"
         )
-        command = [sys.executable, "-c", start, "replay", crowd, "--project", tmp_path]
+        command = [sys.executable, "-c", start, "replay", crowd, "--project", project]
         command += ["--isolation", "warm", "--journal", journal, "--report", "json"]
         done = subprocess.run([*map(str, command)], cwd=ROOT, capture_output=True, check=True)
         runs.append((done.stdout, journal.read_bytes()))
     assert runs[0] == runs[1]
+
+
+PARTS = """
+from workers import Response, WorkerEntrypoint
+
+
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        key = (await request.json())["player_id"]
+        upload = await self.env.B.createMultipartUpload(key)
+        parts = [await upload.uploadPart(1, "x" * 10)]
+        try:
+            await upload.complete(parts)
+        except Exception:
+            if await self.env.B.head(key) is None:
+                raise
+        return Response("OK")
+
+    async def queue(self, batch, env=None, ctx=None):
+        batch.ackAll()
+"""
+
+
+def test_uploads_in_parts_fail_too_and_are_checked(tmp_path):
+    """Parts get lost, answers too; what was joined is an object, and is notified."""
+    account = '[[r2.b.notifications]]\nqueue = "q"\nevent = "object-create"\n'
+    project = one_worker(
+        tmp_path,
+        PARTS,
+        account,
+        r2_buckets=[{"binding": "B", "bucket_name": "b"}],
+        queues={"consumers": [{"queue": "q"}]},
+    )
+    traffic = tmp_path / "traffic.ndjson"
+    traffic.write_text("\n".join(envelope(number, number) for number in range(40)) + "\n")
+    faults = "r2.put_part error 25%; r2.complete lost-answer 50%; r2.create error 10%"
+    done = replay(
+        traffic,
+        *("--project", project, "--isolation", "inline", "--check", "--report", "json"),
+        *("--faults", faults),
+    )
+    report = json.loads(done.stdout)
+    assert report["violations"] == []
+    answered = report["responses"]["200"]
+    assert 0 < answered < 40
+    assert report["stats"]["r2"]["b"]["objects"] == answered
+    stages = {stage["name"]: stage for stage in report["stages"]}
+    assert (stages["bucket b"]["entered"], stages["queue q"]["left"]) == (answered, answered)
+    rules = {fired["fault"].split()[0] for fired in report["faults"]}
+    assert rules == {"r2.put_part", "r2.complete", "r2.create"}
 
 
 def test_a_person_reads_it_in_ten_seconds(fixture):

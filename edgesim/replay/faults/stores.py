@@ -15,10 +15,14 @@ from edgesim.model import Message, R2Object
 from edgesim.queues.driver import Depth, NewMessage, QueueDriver
 from edgesim.r2.driver import ANYTHING, Expected, Finished, Outgoing, R2Driver, Uploads
 from edgesim.replay.faults.injector import Injector, Life
+from edgesim.replay.faults.uploads import UPLOAD_METHODS, FaultyUploads
 
 HOLD_BACK_SECONDS = 30.0
 """The longest that a reordered message waits while others overtake it."""
-R2_METHODS = ("put", "head", "get", "delete", "list", "usage", "outbox", "settle")
+R2_METHODS = (
+    *("put", "head", "get", "delete", "list", "usage", "outbox", "settle"),
+    *UPLOAD_METHODS,
+)
 QUEUE_METHODS = (
     *("send", "lease", "ack", "release", "move", "redrive", "peek", "depth", "purge", "expire"),
 )
@@ -36,9 +40,8 @@ class FaultyR2:
 
     @property
     def uploads(self) -> Uploads:
-        """Multipart uploads have no faults of their own."""
-        self._life.check()
-        return self._inner.uploads
+        """Objects that arrive in parts."""
+        return FaultyUploads(self._inner.uploads, self._call)
 
     async def put(
         self,
