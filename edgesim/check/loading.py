@@ -18,7 +18,7 @@ from typing import Any
 
 from edgesim.check.findings import Finding, relative
 from edgesim.config import WorkerConfig
-from edgesim.isolates.zygote import load, prepare_path
+from edgesim.isolates.zygote import add_own_modules, leave_the_library, load
 
 STARTUP_SECONDS = 1.0
 LOADING_SECONDS_MAX = 30.0
@@ -38,7 +38,7 @@ def check_loading(worker: WorkerConfig, root: Path) -> Iterator[Finding]:
     env = json.dumps([[each.name, each.kind, each.value] for each in worker.bindings()])
     try:
         finished = subprocess.run(  # noqa: S603 (our own module)
-            [sys.executable, "-m", "edgesim.check.loading", str(worker.main)],
+            [sys.executable, "-P", "-B", "-m", "edgesim.check.loading", str(worker.main)],
             input=env,
             capture_output=True,
             text=True,
@@ -109,7 +109,7 @@ def _main() -> None:
     main = Path(sys.argv[1])
     out, sys.stdout = sys.stdout, sys.stderr
     env = json.loads(sys.stdin.read())
-    prepare_path(main)
+    leave_the_library()
     from workers._bindings import Env
     from workers._runtime import current_env
 
@@ -118,6 +118,7 @@ def _main() -> None:
     current_env.set(Env([tuple(each) for each in env]))
     watch = _Watch(main)
     senses.install()
+    add_own_modules(main)
     sys.addaudithook(watch.audit)
     started = time.process_time()
     try:

@@ -28,9 +28,10 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from importlib.machinery import SOURCE_SUFFIXES, FileFinder, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import edgesim
 from edgesim.isolates.wire import Boot, Booted, Exited, Forked, MessageReader, one
@@ -64,7 +65,7 @@ def main() -> None:
 
 def _serve(control: socket.socket, boot: Boot) -> None:
     main_file = Path(boot.main)
-    prepare_path(main_file)
+    leave_the_library()
     from edgesim.isolates import guard
     from edgesim.isolates.forked import Snapshot
     from edgesim.isolates.rehearsal import rehearsed_loop
@@ -72,6 +73,7 @@ def _serve(control: socket.socket, boot: Boot) -> None:
     loop = rehearsed_loop()
     folders = [_SDK, str(Path(__file__).parent), *module_folders(main_file)]
     guards = guard.put_on(boot.guard, folders, boot.memory_bytes)
+    add_own_modules(main_file)  # not before: what is imported without guards must not be a Worker's
     snapshot = Snapshot(boot, loop)
     control.sendall(one(Booted(snapshot.handlers, None, guards)))
     gc.collect()
@@ -79,8 +81,8 @@ def _serve(control: socket.socket, boot: Boot) -> None:
     _Forks(control, snapshot, guard.fork).run()
 
 
-def prepare_path(main: Path) -> None:
-    """The import path of worker code: SDK, the module's folder, vendored packages, the library.
+def leave_the_library() -> None:
+    """An import path of the SDK and Python's own library.
 
     Packages of the platform's own environment are left out: the real platform has none of them.
     """
@@ -91,8 +93,37 @@ def prepare_path(main: Path) -> None:
     ]
     # The platform itself must stay importable where it is not installed but run from a checkout.
     home = str(Path(edgesim.__file__).parents[1])
-    library = [each for each in library if each != home]
-    sys.path[:] = [_SDK, *module_folders(main), *library]
+    sys.path[:] = [_SDK, *(each for each in library if each != home)]
+
+
+def add_own_modules(main: Path) -> None:
+    """The import path of worker code: SDK, the module's folder, vendored packages, the library."""
+    sys.path[1:1] = module_folders(main)
+    sys.path_hooks.insert(0, _own_finder(main.parent))
+
+
+class _OwnSource(SourceFileLoader):
+    """A module that is always compiled from its source.
+
+    Whoever else runs it leaves bytecode, which knows its source by length and second only: that
+    could be of the version before an edit.
+    """
+
+    def path_stats(self, path: Any) -> Any:
+        raise OSError(f"{path}: no bytecode is used")
+
+
+def _own_finder(folder: Path) -> Callable[[str], FileFinder]:
+    """A path hook for the Worker's own modules; vendored packages may keep their bytecode."""
+    finder = FileFinder.path_hook((_OwnSource, SOURCE_SUFFIXES))
+
+    def find(path: str) -> FileFinder:
+        where = Path(path)
+        if not where.is_relative_to(folder) or where.is_relative_to(folder / "python_modules"):
+            raise ImportError(f"{path} holds no module of the Worker's own", path=path)
+        return finder(path)
+
+    return find
 
 
 def module_folders(main: Path) -> list[str]:
@@ -103,12 +134,13 @@ def module_folders(main: Path) -> list[str]:
 
 def load(main: Path) -> ModuleType:
     """Import the worker module under its own name."""
-    spec = importlib.util.spec_from_file_location(main.stem, main)
-    if spec is None or spec.loader is None:
+    loader = _OwnSource(main.stem, str(main))
+    spec = importlib.util.spec_from_file_location(main.stem, main, loader=loader)
+    if spec is None:
         raise ImportError(f"{main} is not a Python module")
     module = importlib.util.module_from_spec(spec)
     sys.modules[main.stem] = module
-    spec.loader.exec_module(module)
+    loader.exec_module(module)
     return module
 
 

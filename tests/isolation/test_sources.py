@@ -1,0 +1,116 @@
+"""A Worker's own files: always the present version, never run outside, never written beside."""
+
+import os
+import py_compile
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.isolation.world import open_world
+from tests.processes import WORKERS, dev, edgesim
+
+pytestmark = pytest.mark.anyio
+
+LEVELS = ["process", "warm", "inline"]
+EVENT = b'{"event": "kill", "player_id": "p1", "ts": 1767225600000}'
+MAIN = """
+import helper
+from package import inner
+from workers import Response, WorkerEntrypoint
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        import late
+        return Response(" ".join([VERSION, helper.VERSION, inner.VERSION, late.VERSION]))
+VERSION = "old"
+"""
+OWN = ("entry.py", "helper.py", "late.py", "package/__init__.py", "package/inner.py")
+
+
+def write(folder: Path, version: str) -> None:
+    """That version of every module, each as long and as old as the last."""
+    (folder / "package").mkdir(exist_ok=True)
+    for name in OWN:
+        source = MAIN if name == "entry.py" else 'VERSION = "old"\n'
+        (folder / name).write_text(source.replace("old", version))
+        os.utime(folder / name, (1_700_000_000, 1_700_000_000))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+async def test_an_edit_within_the_second_is_seen(level, tmp_path):
+    """Bytecode that somebody left of a version as long and as old is not what runs."""
+    write(tmp_path, "old")
+    for name in OWN:
+        py_compile.compile(str(tmp_path / name), doraise=True)
+    write(tmp_path, "new")
+    async with open_world(level, tmp_path / "entry.py") as world:
+        answer = await world.fetch("")
+        assert answer.body == b"new new new new", answer.done
+
+
+@pytest.mark.parametrize("level", ["process", "warm"])
+async def test_vendored_packages_are_found(level, tmp_path):
+    """python_modules beside the module or above its folder, with or without bytecode."""
+    (tmp_path / "src").mkdir()
+    main = tmp_path / "src" / "entry.py"
+    for folder, name in ((tmp_path, "above"), (tmp_path / "src", "beside")):
+        package = folder / "python_modules" / name
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text(f"NAME = {name!r}\n")
+        py_compile.compile(str(package / "__init__.py"), doraise=True)
+    main.write_text("""
+import above, beside
+from workers import Response, WorkerEntrypoint
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        return Response(above.NAME + beside.NAME)
+""")
+    async with open_world(level, main) as world:
+        assert (await world.fetch("")).body == b"abovebeside"
+
+
+SHADOWED = """
+try:
+    FOUND = "read " + open("/etc/passwd").read()
+except PermissionError:
+    FOUND = "refused"
+"""
+
+
+@pytest.mark.parametrize("level", ["process", "warm"])
+@pytest.mark.parametrize("name", ["resource", "heapq", "ctypes", "mmap", "msgspec", "edgesim"])
+async def test_a_module_with_a_library_name_runs_guarded(level, name, tmp_path):
+    """A Worker's own file named as the library's is never what the zygote imports for itself."""
+    (tmp_path / f"{name}.py").write_text(SHADOWED)
+    main = tmp_path / "entry.py"
+    main.write_text(f"""
+import {name}
+from workers import Response, WorkerEntrypoint
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        return Response(getattr({name}, "FOUND", "the library's"))
+""")
+    async with open_world(level, main) as world:
+        answer = await world.fetch("")
+        assert answer.body in {b"refused", b"the library's"}, answer.done
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_nothing_is_written_beside_sources(level, tmp_path, monkeypatch):
+    """dev, replay and check leave the project's folder as it was."""
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    project = tmp_path / "project"
+    ignored = shutil.ignore_patterns("__pycache__", ".edgesim")
+    shutil.copytree(WORKERS, project, ignore=ignored)
+    fixture = tmp_path / "one.ndjson"
+    fixture.write_bytes(EVENT + b"\n")
+    before = sorted(project.rglob("*"))
+    isolation = ("--isolation", level)
+    with dev(project, tmp_path / "state", *isolation) as running:
+        assert running.request(body=EVENT) == (200, b"OK")
+        assert running.stop() == 0
+    replayed = edgesim("replay", fixture, "--project", project, *isolation)
+    assert replayed.returncode == 0, replayed.stderr
+    assert edgesim("check", project).returncode == 0
+    found = [path for path in sorted(project.rglob("*")) if ".edgesim" not in path.parts]
+    assert found == before
