@@ -29,6 +29,7 @@ _EVENTS = {
     "subprocess.Popen": "a process",
     "os.fork": "a process",
     "_thread.start_new_thread": "a thread",
+    "_thread.start_joinable_thread": "a thread",
     "os.system": "a process",
 }
 

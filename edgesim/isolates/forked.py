@@ -40,9 +40,9 @@ class Snapshot:
 
     def serve_one(self, sock: socket.socket) -> None:
         """The life of a fork that is used once."""
-        guard.seal(self._cpu_ms)
         rehearse_while_idle(self._loop, sock)
-        turns.run_once(self._loop, sock, self._entry, self._env, self._cpu_ms)
+        guard.seal(self._cpu_ms)
+        turns.run_once(self._loop, sock, self._entry, self._env)
         turns.wait_for_hang_up(sock)
 
     def serve_many(self, sock: socket.socket, page: int) -> None:

@@ -75,6 +75,12 @@ class Fork:
         ``error`` is what was wrong with its bytes; ``out_of_time`` None means that the CPU time of
         the process is the invocation's.
         """
+        done = self._verdict(limits, error, out_of_time)
+        if out_of_time is None and self.exit is not None:
+            done.cpu_ms = self.exit.cpu_ms
+        return done
+
+    def _verdict(self, limits: Limits, error: Exception | None, out_of_time: bool | None) -> Done:
         if error is None and self.exit is not None and os.WIFSIGNALED(self.exit.status):
             number = os.WTERMSIG(self.exit.status)
             if out_of_time is None:
@@ -88,6 +94,8 @@ class Fork:
             code = os.waitstatus_to_exitcode(self.exit.status)
             if code == OUT_OF_MEMORY_STATUS:
                 return _verdict("exceededMemory", MEMORY_EXCEEDED)
+            if out_of_time is None and self.exit.cpu_ms > limits.cpu_ms:
+                return _verdict("exceededCpu", CPU_EXCEEDED)  # before or after the handler
             error = RuntimeError(f"exit status {code}")
         why = error or "it is gone"
         return _verdict("internalError", f"The isolate ended before its invocation did: {why}.")

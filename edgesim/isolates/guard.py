@@ -29,7 +29,8 @@ FILES_MAX = 64
 """Descriptors of an isolate: its channel, and modules that are being read."""
 CORE_BYTES_MAX = 0
 CPU_SLACK_SECONDS = 2
-"""RLIMIT_CPU counts whole seconds; it stands behind the timer, which worker code can stop."""
+"""RLIMIT_CPU counts whole seconds; it stands behind the timer, which worker code can stop where
+there is no seccomp."""
 
 CPU_GRACE_SECONDS = 0.1
 """From the exception, which worker code can catch, to the end, which it cannot."""
@@ -41,8 +42,8 @@ _OF_OTHERS = (
 )  # fmt: skip
 """Audit events (or how they begin) of what an isolate has no business with."""
 _OF_FILES = (
-    "os.chflags", "os.chmod", "os.chown", "os.link", "os.mkdir", "os.remove", "os.rename",
-    "os.rmdir", "os.symlink", "os.truncate", "os.utime", "tempfile.",
+    "os.chdir", "os.chflags", "os.chmod", "os.chown", "os.link", "os.mkdir", "os.remove",
+    "os.rename", "os.rmdir", "os.symlink", "os.truncate", "os.utime", "tempfile.",
 )  # fmt: skip
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
@@ -76,6 +77,11 @@ def put_on(wanted: str, folders: Iterable[str], memory_bytes: int) -> list[str]:
     return guards
 
 
+def holds_processes() -> bool:
+    """Whether the kernel refuses threads, signal handlers and timers; the hook is not asked."""
+    return _sealing is not None
+
+
 def fork() -> int:
     """``os.fork``, which is for the zygote itself, not for what an import has left behind in it.
 
@@ -92,20 +98,22 @@ def fork() -> int:
 def seal(cpu_ms: int | None) -> None:
     """In a fork of a guarded process: no process or thread, and no CPU time beyond ``cpu_ms``.
 
-    None for a fork that serves many invocations: the platform watches its CPU time.
+    None for a fork that serves many invocations: the platform watches its CPU time, and the fork's
+    own timer is set by now.  After this nobody sets a timer or masks a signal.
     """
     if _hook is not None:
         _hook.busy = True  # what follows is ours
     if cpu_ms is not None:
         seconds = -(-cpu_ms // 1000) + CPU_SLACK_SECONDS
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+        _start_timers(cpu_ms)
     if _sealing is not None:
         _sealing.put_on()
     if _hook is not None:
         _hook.busy = False
 
 
-def start_timers(cpu_ms: float) -> None:
+def _start_timers(cpu_ms: float) -> None:
     """SIGPROF after that much CPU time, for Python code; a little later the end, for C code."""
     signal.setitimer(signal.ITIMER_PROF, cpu_ms / 1000, CPU_GRACE_SECONDS)
     signal.setitimer(signal.ITIMER_VIRTUAL, cpu_ms / 1000 + CPU_GRACE_SECONDS)

@@ -48,7 +48,7 @@ def rehearsed_loop() -> turns.TurnLoop:
     loop = turns.TurnLoop()
     asyncio.set_event_loop(loop)
     for _ in range(ROUNDS):
-        turns.run_once(loop, _Stage(), _Rehearsal, None, None)
+        turns.run_once(loop, _Stage(), _Rehearsal, None)
     return loop
 
 
@@ -57,7 +57,7 @@ def rehearse_while_idle(loop: turns.TurnLoop, sock: socket.socket) -> None:
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     if not poll.poll(IDLE_MS):
-        turns.run_once(loop, _Stage(), _Rehearsal, None, None)
+        turns.run_once(loop, _Stage(), _Rehearsal, None)
 
 
 class _Stage:

@@ -12,17 +12,21 @@ collector) is not guarded here: that is what the ``process`` level is for.
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import builtins
 import ctypes
 import gc
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
+
+from edgesim.isolates import guard
 
 _IMMUTABLE = 1 << 8
 _HEAP = 1 << 9
@@ -49,6 +53,12 @@ _PROBES: dict[str, Callable[[], Any]] = {
     "asyncio": asyncio.get_event_loop_policy,
 }
 
+_PROBES_WITHOUT_SECCOMP: dict[str, Callable[[], Any]] = {
+    "threads": _thread._count,
+    "signal handlers": lambda: [signal.getsignal(each) for each in signal.valid_signals()],
+    "masked signals": lambda: signal.pthread_sigmask(signal.SIG_BLOCK, ()),
+    "the CPU timer": lambda: signal.getitimer(signal.ITIMER_PROF)[1],
+}
 
 _MISSING = object()
 _written: dict[tuple[ModuleType, str], Any] = {}
@@ -85,6 +95,8 @@ class SharedState:
             "logging": _logging,
             "the event loop": lambda: _settings(loop, names),
         }
+        if not guard.holds_processes():
+            probes |= _PROBES_WITHOUT_SECCOMP
         self._told = False
         self.keep_modules()
         self._before = [(name, probe, _as_it_is(probe())) for name, probe in probes.items()]

@@ -17,7 +17,6 @@ from collections.abc import Awaitable, Sequence
 from types import FrameType
 from typing import Any, Protocol
 
-from edgesim.isolates import guard
 from edgesim.isolates.inside import Channel, CpuLimitExceeded, Serving, failed, serve
 from edgesim.isolates.limits import CPU_EXCEEDED, HUNG
 from edgesim.isolates.wire import (
@@ -228,17 +227,13 @@ class Line(Channel):
             waiting.set_result(reply)
 
 
-def run_once(
-    loop: TurnLoop, sock: Socket, entry: type[WorkerEntrypoint], env: Any, cpu_ms: int | None
-) -> None:
-    """One invocation: Invoke, serve, Done.  None for ``cpu_ms`` is no limit."""
+def run_once(loop: TurnLoop, sock: Socket, entry: type[WorkerEntrypoint], env: Any) -> None:
+    """One invocation: Invoke, serve, Done."""
     wire = loop.wire = Wire(sock)
     number, invoke = wire.receive(wait=True)[0]
     if not isinstance(invoke, Invoke):
         raise TypeError(f"the platform began with {type(invoke).__name__}")
     before = time.process_time()
-    if cpu_ms is not None:
-        guard.start_timers(cpu_ms)
     loop.begin(invoke.now)
     serving = Serving(Line(loop, number, eager=True), invoke.seed)
     try:

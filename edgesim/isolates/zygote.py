@@ -37,6 +37,8 @@ import edgesim
 from edgesim.isolates.wire import Boot, Booted, Exited, Forked, MessageReader, one
 
 if TYPE_CHECKING:
+    from importlib.abc import PathEntryFinder
+
     from edgesim.isolates.forked import Snapshot
 
 FORK_REQUEST_BYTES = 5
@@ -113,11 +115,11 @@ class _OwnSource(SourceFileLoader):
         raise OSError(f"{path}: no bytecode is used")
 
 
-def _own_finder(folder: Path) -> Callable[[str], FileFinder]:
+def _own_finder(folder: Path) -> Callable[[str], PathEntryFinder]:
     """A path hook for the Worker's own modules; vendored packages may keep their bytecode."""
     finder = FileFinder.path_hook((_OwnSource, SOURCE_SUFFIXES))
 
-    def find(path: str) -> FileFinder:
+    def find(path: str) -> PathEntryFinder:
         where = Path(path)
         if not where.is_relative_to(folder) or where.is_relative_to(folder / "python_modules"):
             raise ImportError(f"{path} holds no module of the Worker's own", path=path)

@@ -52,6 +52,10 @@ _NUMBERS = {
 
 _CLONE_THREAD = 0x10000
 _FORKING = {"clone", "fork", "vfork"}
+_SETTLED = {
+    "clone3", "prctl", "rt_sigaction", "rt_sigprocmask", "seccomp", "setitimer", "setrlimit",
+}  # fmt: skip
+"""What an isolate has set when worker code begins, and needs no more."""
 _HARMLESS_IOCTLS = (0x5401, 0x541B, 0x5421, 0x5450, 0x5451)
 """TCGETS (isatty), FIONREAD, FIONBIO, FIONCLEX, FIOCLEX; not TIOCSTI, which types on a terminal."""
 
@@ -104,9 +108,12 @@ def zygote_program() -> Program:
 
 
 def isolate_program() -> Program:
-    """On top of that: no process or thread, no signal handler, no limit raised, no other filter."""
+    """On top of that: no process or thread, no limit raised, no other filter.
+
+    Signals and timers stay as they are set.
+    """
     code = _begin()
-    for name in sorted(_FORKING | {"clone3", "prctl", "rt_sigaction", "seccomp", "setrlimit"}):
+    for name in sorted(_FORKING | _SETTLED):
         code += _when(name, _ERRNO | errno.EPERM)
     code += _when_arg_set("prlimit64", 2)
     return Program([*code, _return(_ALLOW)])

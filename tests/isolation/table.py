@@ -95,6 +95,11 @@ ATTACKS = [
     Attack("busy-regex", "a regular expression that backtracks for ever", ENDLESS, CPU),
     Attack("busy-and-deaf", "loops, and catches every exception", ENDLESS, CPU),
     Attack("busy-timer-disarmed", "takes off the CPU timer, then loops", ENDLESS, CPU),
+    Attack("timer-disarmed", "takes off the CPU timer", SHARED, RAISES, "Operation not permitted"),
+    Attack(
+        "signals-masked", "keeps the CPU timer's signal from itself", SHARED, RAISES, PERMISSION
+    ),
+    Attack("timers-without-python", "the same, by bare system calls", SHARED, RAISES, PERMISSION),
     Attack("busy-in-steps", "loops with an `await` in each turn", ENDLESS, CPU),
     Attack("busy-tasks", "tasks that start two more each", ENDLESS, f"{CPU} {MEMORY}"),
     Attack("busy-after-response", "answers, then loops in waitUntil work", ENDLESS, CPU),

@@ -1,5 +1,6 @@
 """Where the kernel has no jail: Python's audit hook refuses in its place, as far as it can."""
 
+import sys
 from collections.abc import AsyncIterator
 
 import pytest
@@ -31,6 +32,7 @@ async def test_it_says_so(audited):
         "remove-its-own-source",
         "write-anywhere",
         "symbolic-link",
+        "change-folder",
         "tcp-socket",
         "unix-socket",
         "dns",
@@ -47,7 +49,7 @@ async def test_it_says_so(audited):
     ],
 )
 async def test_it_refuses(audited, name):
-    """Files, sockets, programs, forks, threads, signals, ctypes: PermissionError."""
+    """Files, sockets, programs, forks, signals to others, ctypes: PermissionError."""
     before = await audited.honest()
     answer = await audited.attack(name)
     assert answer.outcome == "exception", answer.done
@@ -66,3 +68,32 @@ async def test_limits_need_no_jail(audited, name):
         "ok",
     }
     assert await audited.honest() == before
+
+
+THREADS_ARE_HEARD = sys.version_info >= (3, 12)
+"""Whether the interpreter asks its audit hooks about threads."""
+
+
+@pytest.mark.parametrize(
+    "name", ["thread", "signal-handlers", "timer-disarmed", "signals-masked", "program-from-memory"]
+)
+async def test_what_it_cannot_refuse_ends_with_the_process(audited, name):
+    """No hook is asked: it is done, and the next invocation finds none of it."""
+    before = await audited.honest()
+    pid = (await audited.fetch("pid")).body
+    answer = await audited.attack(name)
+    if name == "thread" and THREADS_ARE_HEARD:
+        assert "PermissionError" in answer.failure
+    else:
+        assert answer.outcome == "ok", answer.done
+        if name != "program-from-memory":  # a descriptor, which the process keeps to itself
+            assert (await audited.fetch("pid")).body != pid
+    assert await audited.honest() == before
+
+
+async def test_a_timer_taken_off_leaves_the_kernels_limit(audited):
+    """CPU time ends all the same, by RLIMIT_CPU: whole seconds, and two more."""
+    answer = await audited.attack("busy-timer-disarmed")
+    assert answer.outcome == "exceededCpu", answer.done
+    assert answer.done.cpu_ms <= 3_300
+    await audited.honest()

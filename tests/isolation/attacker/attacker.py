@@ -351,10 +351,39 @@ def busy_and_deaf(worker, request):
 
 @attack
 def busy_timer_disarmed(worker, request):
-    signal.setitimer(signal.ITIMER_PROF, 0)
-    signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+    for disarm in (
+        lambda: signal.setitimer(signal.ITIMER_PROF, 0),
+        lambda: signal.setitimer(signal.ITIMER_VIRTUAL, 0),
+        lambda: signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals()),
+    ):
+        try:
+            disarm()
+        except OSError:
+            pass
     while True:
         pass
+
+
+@attack
+def timer_disarmed(worker, request):
+    signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+@attack
+def signals_masked(worker, request):
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPROF, signal.SIGVTALRM})
+
+
+@attack
+def timers_without_python(worker, request):
+    """setitimer, alarm, timer_create and rt_sigprocmask."""
+    zeros = bytes(32)
+    every = struct.pack("Q", 2**64 - 1)
+    syscall(38, signal.ITIMER_PROF, zeros, 0)
+    syscall(37, 0)
+    syscall(222, 0, 0, ctypes.create_string_buffer(8))
+    syscall(14, signal.SIG_BLOCK, every, 0, 8)
+    refused(ctypes.get_errno())
 
 
 @attack
