@@ -97,9 +97,11 @@ ATTACKS = [
     Attack("busy-timer-disarmed", "takes off the CPU timer, then loops", ENDLESS, CPU),
     Attack("timer-disarmed", "takes off the CPU timer", SHARED, RAISES, "Operation not permitted"),
     Attack(
-        "signals-masked", "keeps the CPU timer's signal from itself", SHARED, RAISES, PERMISSION
+        "signals-masked", "masks the CPU timer's signal, then loops", ENDLESS, CPU, "LimitExceeded"
     ),
-    Attack("timers-without-python", "the same, by bare system calls", SHARED, RAISES, PERMISSION),
+    Attack(
+        "timers-without-python", "takes timers off by bare system calls", SHARED, RAISES, PERMISSION
+    ),
     Attack("busy-in-steps", "loops with an `await` in each turn", ENDLESS, CPU),
     Attack("busy-tasks", "tasks that start two more each", ENDLESS, f"{CPU} {MEMORY}"),
     Attack("busy-after-response", "answers, then loops in waitUntil work", ENDLESS, CPU),
