@@ -11,12 +11,16 @@ from math import isfinite
 
 from edgesim.clock import Clock
 from edgesim.isolates.driver import Host, answer
-from edgesim.isolates.limits import LOG_BYTES_MAX, log_bytes
-from edgesim.isolates.link import Link
-from edgesim.isolates.wire import Call, Done, Frame, Invoke, Log, Reply, Respond
+from edgesim.isolates.limits import LOG_BYTES_MAX, MEMORY_EXCEEDED, log_bytes
+from edgesim.isolates.link import Arrival, Link, TooMuchError
+from edgesim.isolates.wire import Call, Done, Failure, Frame, Invoke, Log, Reply, Respond
 
 TRIES_MAX = 8
 """Each time it was another's fault; who never shows its own would go on for ever."""
+UNANSWERED_MAX = 16_384
+"""Calls of one invocation under way at a time; more than it may make subrequests."""
+UNANSWERED_BYTES_MAX = 128 << 20
+"""Of the messages that those calls came in: an isolate would have to keep them, if not we."""
 
 
 class Conversation:
@@ -44,7 +48,8 @@ class Conversation:
         self._link: Link | None = None
         self._logs: list[Log] = []
         self._log_bytes = 0
-        self._answering: dict[asyncio.Task[None], None] = {}
+        self._answering: dict[asyncio.Task[None], Arrival] = {}
+        self._counted: Arrival | None = None
 
     def begin(self, link: Link) -> None:
         """Run it in the isolate behind ``link``, from the start."""
@@ -68,8 +73,9 @@ class Conversation:
             case Call():
                 self._leave()
                 assert self._link is not None
+                self._admit(self._link.arrival)
                 task = self._tasks.create_task(self._answer(frame, self._link))
-                self._answering[task] = None
+                self._answering[task] = self._link.arrival
                 task.add_done_callback(self._answering.pop)
             case Done():
                 self.end(frame)
@@ -119,6 +125,16 @@ class Conversation:
         for log in self._logs:
             self._host.log(log)
         self._logs.clear()
+
+    def _admit(self, arrival: Arrival) -> None:
+        """One more call; TooMuchError where too much of them is kept here unanswered."""
+        kept = 0
+        if arrival is not self._counted:  # once for all calls of a message
+            self._counted = arrival
+            kept = sum(each.bytes for each in {arrival, *self._answering.values()})
+        if len(self._answering) >= UNANSWERED_MAX or kept > UNANSWERED_BYTES_MAX:
+            self.verdict = Done("exceededMemory", [Failure("Error", MEMORY_EXCEEDED)])
+            raise TooMuchError(f"{len(self._answering)} calls unanswered, {kept} bytes")
 
     async def _answer(self, call: Call, link: Link) -> None:
         link.send(self.number, await answer(call, self._host, self._clock))

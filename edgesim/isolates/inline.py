@@ -22,6 +22,7 @@ from edgesim.clock import Clock
 from edgesim.errors import WorkerLoadError
 from edgesim.isolates.driver import Host, Isolates, answer
 from edgesim.isolates.namespace import CodeCache, Namespace
+from edgesim.isolates.unsendable import UNSENDABLE, failure_of, sendable
 from edgesim.isolates.wire import Call, Done, Frame, Invoke, Log, Reply, Respond, copied
 from edgesim.isolates.zygote import explain, module_folders
 from edgesim.model import WorkerSpec
@@ -46,10 +47,10 @@ class _LocalChannel:
         real_sleep(seconds)
 
     def send(self, frame: Frame) -> None:
-        if isinstance(frame, Log) and all(type(part) is str for part in frame.message):
+        if isinstance(frame, Log) and all(type(part) is str and part.isascii() for part in frame.message):
             self._context.run(self._host.log, frame)  # there is nothing in it to be shared
             return
-        match copied(frame):
+        match _copied(frame):
             case Log() as log:
                 self._context.run(self._host.log, log)
             case Respond() as response:
@@ -60,12 +61,15 @@ class _LocalChannel:
     async def ask(self, call: Call) -> Reply:
         from workers._runtime import current
 
-        request = copied(call)
+        try:
+            request = copied(call)
+        except UNSENDABLE as error:
+            return Reply(call.id, self.now(), error=failure_of(error))
         assert isinstance(request, Call)
         # The platform answers in the worker's task: what it prints meanwhile is no worker's log.
         worker = current.set(None)  # type: ignore[arg-type]  # as outside any invocation
         try:
-            reply = copied(await answer(request, self._host, self._clock))
+            reply = _copied(await answer(request, self._host, self._clock))
         finally:
             current.reset(worker)
         assert isinstance(reply, Reply)
@@ -112,7 +116,10 @@ class InlineIsolates(Isolates):
 
     async def invoke(self, invoke: Invoke, host: Host) -> Done:
         """Run it here; a module that fails to load this time is the invocation's exception."""
-        request = copied(invoke)
+        try:
+            request = copied(invoke)
+        except UNSENDABLE as error:
+            return Done("exception", [failure_of(error)])
         assert isinstance(request, Invoke)
 
         async def run() -> Done:
@@ -120,7 +127,7 @@ class InlineIsolates(Isolates):
             started = time.thread_time()
             done = await self._inside.serve(request, self._load, self._new_env, serving)
             done.cpu_ms = (time.thread_time() - started) * 1000
-            copy = copied(done)
+            copy = _copied(done)
             assert isinstance(copy, Done)
             return copy
 
@@ -154,6 +161,15 @@ async def open_isolates(spec: WorkerSpec, clock: Clock) -> AsyncIterator[InlineI
         sys.path.insert(0, sdk)
     _route_console()
     yield InlineIsolates(spec, clock)
+
+
+def _copied(frame: Frame) -> Frame:
+    """A frame as it crosses, or what is said in its place."""
+    try:
+        return copied(frame)
+    except UNSENDABLE:
+        (said, _) = sendable([(0, frame)])
+        return copied(said[0][1])
 
 
 def _route_console() -> None:

@@ -37,6 +37,7 @@ from edgesim.isolates.limits import (
     log_bytes,
 )
 from edgesim.isolates.senses import new_random
+from edgesim.isolates.unsendable import shown
 from edgesim.isolates.wire import Call, Done, Failure, Frame, Invoke, Log, Reply, Respond
 from workers import Request, WorkerEntrypoint
 
@@ -103,7 +104,11 @@ class Serving:
         """One console call; once the trace's budget is spent, further ones would be dropped."""
         if self._log_bytes > LOG_BYTES_MAX:
             return
-        self._log_bytes += log_bytes(message)
+        try:
+            self._log_bytes += log_bytes(message)
+        except ValueError:
+            message = shown(message)
+            self._log_bytes += log_bytes(message)
         self._channel.send(Log(level, [_cut(each) for each in message], self.now()))
 
     def respond(self, response: Respond) -> None:

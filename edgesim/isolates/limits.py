@@ -12,6 +12,7 @@ import msgspec
 KERNEL_GUARDS = ("Landlock", "seccomp")
 """What guards an isolate where the kernel has all of it; an audit hook stands in for what it lacks.
 """
+DEPTH_MARGIN = 64
 LOG_BYTES_MAX = 256 * 1024
 """The budget of a trace; what is beyond it need not leave the isolate."""
 _LOG_ENTRY_BYTES = 80
@@ -38,10 +39,23 @@ HUNG = (
 def log_bytes(message: list[Any]) -> int:
     """What a console call takes of a trace's budget, at least; ValueError for what none says."""
     return _LOG_ENTRY_BYTES + sum(
-        len(part) if isinstance(part, str) else len(msgspec.json.encode(part, enc_hook=_refuse))
-        for part in message
+        len(part) if isinstance(part, str) else json_bytes(part) for part in message
     )
 
 
-def _refuse(value: Any) -> Any:
-    raise ValueError(f"{type(value).__name__} in a log line")
+def json_bytes(value: Any) -> int:
+    """The size of a value as JSON; ValueError where it has no such form or is nested too deeply."""
+    try:
+        return len(msgspec.json.encode(buried(value))) - 2 * DEPTH_MARGIN
+    except (TypeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"no JSON: {error}") from error
+
+
+def buried(value: Any) -> Any:
+    """The value within as many lists as what carries it on may put around it.
+
+    What can be encoded so can be encoded everywhere else too, however deep in the stack.
+    """
+    for _ in range(DEPTH_MARGIN):
+        value = [value]
+    return value

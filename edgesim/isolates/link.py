@@ -15,12 +15,28 @@ from typing import cast
 import anyio
 
 from edgesim.foreign import StoppingStream, stops_the_world
-from edgesim.isolates.wire import Frame, Message, MessageReader, encode
+from edgesim.isolates.unsendable import UNSENDABLE, Frames, sendable
+from edgesim.isolates.wire import VALUES_MAX, Frame, Message, MessageReader, encode
 
 OnMessage = Callable[[Message], None]
 OnEnd = Callable[[Exception | None], None]
 TURN_SECONDS = 60.0
 """Real time that a peer's turn may take where time is virtual."""
+UNREAD_BYTES_MAX = 128 << 20
+"""Of answers that wait for an isolate to read them: more than it has memory for."""
+
+
+class TooMuchError(ValueError):
+    """A peer has the platform keep more for it than it may use itself."""
+
+
+class Arrival:
+    """One message that has arrived, for whom what came in it is counted by: its bytes."""
+
+    __slots__ = ("bytes",)
+
+    def __init__(self, size: int) -> None:
+        self.bytes = size
 
 
 class Link(asyncio.Protocol):
@@ -33,7 +49,8 @@ class Link(asyncio.Protocol):
     def __init__(self, on_message: OnMessage, on_end: OnEnd) -> None:
         self._on_message = on_message
         self._on_end = on_end
-        self._reader = MessageReader()
+        self.arrival = Arrival(0)
+        self._reader = MessageReader(VALUES_MAX)
         self._out: list[tuple[int, Frame]] = []
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
@@ -61,21 +78,46 @@ class Link(asyncio.Protocol):
     def _flush(self) -> None:
         out, self._out = self._out, []
         if not self._ended and self._transport is not None:
-            self._transport.write(encode(Message(out)))
+            self._transport.write(self._encoded(out))
+
+    def _encoded(self, out: Frames) -> bytearray:
+        try:
+            return encode(Message(out))
+        except UNSENDABLE:
+            said, answers = sendable(out)
+            if answers:
+                self._loop.call_soon(self._on_message, Message(answers))
+            return encode(Message(said))
+
+    def _take(self, data: bytes) -> bool:
+        """Hand on what has arrived; whether the peer waits then.  ValueError as a reader's."""
+        waiting = False
+        for message, size in zip(self._reader.feed(data), self._reader.sizes, strict=True):
+            self.arrival = Arrival(size)
+            if not self._ended:
+                self._on_message(message)
+            waiting = message.waiting
+        return waiting
 
     # --- what the event loop calls ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's has no such base
+        self._transport.set_write_buffer_limits(high=UNREAD_BYTES_MAX)
 
     def data_received(self, data: bytes) -> None:
         if self._ended:
             return
         try:
-            for message in self._reader.feed(data):
-                self._on_message(message)
+            self._take(data)
         except ValueError as error:
             self._end(error)
+
+    def pause_writing(self) -> None:
+        self._end(TooMuchError(f"more than {UNREAD_BYTES_MAX} bytes of answers unread"))
+
+    def resume_writing(self) -> None:
+        """Too late: it has ended."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(None)
@@ -126,7 +168,7 @@ class SteppedLink(Link):
         if not out or self._ended:
             return
         try:
-            self._stream.send_now(bytes(encode(Message(out))))
+            self._stream.send_now(bytes(self._encoded(out)))
         except anyio.BrokenResourceError:
             self._end(None)
         if self._takes_turns:
@@ -136,10 +178,7 @@ class SteppedLink(Link):
         """What the peer says next; whether it waits then."""
         waiting = False
         try:
-            for message in self._reader.feed(self._stream.receive_now()):
-                if not self._ended:
-                    self._on_message(message)
-                waiting = message.waiting
+            waiting = self._take(self._stream.receive_now())
         except ValueError as error:
             self._end(error)
         except TimeoutError:

@@ -120,7 +120,7 @@ class ProcessIsolates(Isolates):
             isolate.begin(conversation)
             await conversation.over
             if not conversation.ended:
-                conversation.end(await self._died(isolate))
+                conversation.end(conversation.verdict or await self._died(isolate))
         finally:
             conversation.end(Done("canceled"))
             isolate.dismiss()

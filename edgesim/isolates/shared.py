@@ -197,7 +197,7 @@ class SharedLoop(TurnLoop):
         resident = self._running
         if resident is None or resident.closed:
             return
-        self.wire.flush()
+        self.wire.hurry()
         self._nobody.copy().run(_collect)  # a copy: it may itself be interrupted
         if resident.cpu_seconds + time.thread_time() - self._began > self._cpu_seconds:
             raise CpuLimitExceeded(CPU_EXCEEDED)

@@ -14,11 +14,13 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from types import FrameType
 from typing import Any, Protocol
 
 from edgesim.isolates.inside import Channel, CpuLimitExceeded, Serving, failed, serve
 from edgesim.isolates.limits import CPU_EXCEEDED, HUNG
+from edgesim.isolates.unsendable import UNSENDABLE, sendable
 from edgesim.isolates.wire import (
     Call,
     Done,
@@ -64,11 +66,24 @@ class Wire:
         self._out.append((invocation, frame))
 
     def flush(self, *, waiting: bool = False) -> None:
-        """Say now what there is to say."""
+        """Say what there is to say; what cannot be encoded is replaced."""
         if self._out or waiting:
-            data = encode(Message(self._out, waiting))  # where memory is full nothing is lost by it
+            try:
+                data = encode(Message(self._out, waiting))  # nothing is lost where memory is full
+            except UNSENDABLE:
+                self._out, answers = sendable(self._out)
+                self._in += answers
+                data = encode(Message(self._out, waiting and not answers))
             self._out = []
             self._sock.sendall(data)
+
+    def hurry(self) -> None:
+        """Say it now, if it can be encoded so deep inside of worker code."""
+        if self._out:
+            with suppress(*UNSENDABLE):
+                data = encode(Message(self._out))
+                self._out = []
+                self._sock.sendall(data)
 
     def keep(self, frames: list[tuple[int, Frame]]) -> None:
         """Frames to be received again."""
@@ -125,8 +140,8 @@ class _Turn:
         number = self._ask(until)
         self._wake_at = None  # the platform keeps one timer for an isolate, and this is it now
         arrived: list[tuple[int, Frame]] = []
-        self._loop.wire.flush(waiting=True)
         while True:
+            self._loop.wire.flush(waiting=True)
             arrived += self._loop.wire.receive(wait=True)
             if any(at == PLATFORM and getattr(frame, "id", 0) == number for at, frame in arrived):
                 return arrived
@@ -212,7 +227,7 @@ class Line(Channel):
         """``eager``: out at once, so that what was said is known even if the process dies."""
         self._loop.wire.put(self._invocation, frame)
         if self._eager:
-            self._loop.wire.flush()
+            self._loop.wire.hurry()
 
     def ask(self, call: Call) -> Awaitable[Reply]:
         self._loop.wire.put(self._invocation, call)

@@ -17,6 +17,12 @@ import msgspec
 
 MESSAGE_BYTES_MAX = 144 << 20
 """A longer message is a broken or hostile peer: no isolate has more memory than this."""
+VALUES_MAX = 2 << 20
+"""Of what a message of an isolate may hold.
+
+A byte can be a whole list or object, which takes eighty or ninety once it is decoded.  Bytes and
+text, which may fill a message, count as one; so many other values would not fit into an isolate.
+"""
 
 _LENGTH = struct.Struct(">I")
 _STREAM_EXT = 1
@@ -191,6 +197,9 @@ class Message(msgspec.Struct, array_like=True):
 def _enc_hook(value: Any) -> Any:
     if isinstance(value, StreamRef):
         return msgspec.msgpack.Ext(_STREAM_EXT, msgspec.msgpack.encode((value.id, value.length)))
+    for kind in (str, int, float):  # a subclass of it, which crosses as what it is to JSON
+        if isinstance(value, kind):
+            return getattr(kind, f"__{kind.__name__}__")(value)
     raise TypeError(f"{type(value).__name__} cannot be sent over RPC.")
 
 
@@ -206,9 +215,15 @@ _frame_decoder = msgspec.msgpack.Decoder(Frame, ext_hook=_ext_hook)
 
 
 def encode(message: Message) -> bytearray:
-    """The message with its length in front.  TypeError for a value that cannot cross."""
+    """The message with its length in front.
+
+    TypeError, ValueError, OverflowError or RecursionError for a value that cannot cross.
+    """
     buffer = bytearray(_LENGTH.size)
-    _encoder.encode_into(message, buffer, _LENGTH.size)
+    try:
+        _encoder.encode_into(message, buffer, _LENGTH.size)
+    except UnicodeEncodeError:
+        _encoder.encode_into(_well_formed(message), buffer, _LENGTH.size)
     _LENGTH.pack_into(buffer, 0, len(buffer) - _LENGTH.size)
     return buffer
 
@@ -218,19 +233,37 @@ def one(frame: Frame, invocation: int = 0) -> bytearray:
     return encode(Message([(invocation, frame)]))
 
 
+def _well_formed(value: Any) -> Any:
+    """A copy in which half a surrogate pair is U+FFFD, as wherever JavaScript writes UTF-8."""
+    if isinstance(value, str):
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if isinstance(value, dict):
+        return {_well_formed(key): _well_formed(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_well_formed(each) for each in value]
+    if isinstance(value, msgspec.Struct):
+        fields = {name: _well_formed(getattr(value, name)) for name in value.__struct_fields__}
+        return msgspec.structs.replace(value, **fields)
+    return value
+
+
 class MessageReader:
     """Messages out of a byte stream: feed what arrived, take those that are whole.
 
-    Raises ValueError for bytes that are no message (a broken or hostile peer).
+    ``sizes`` are the bytes of those that were taken last.  Raises ValueError for bytes that are no
+    message, and for more than ``values_max`` values in one (a broken or hostile peer).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, values_max: int | None = None) -> None:
+        self.sizes: list[int] = []
+        self._values_max = values_max
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[Message]:
         """The messages that ``data`` completes."""
         self._buffer += data
         messages: list[Message] = []
+        self.sizes = []
         start = 0
         while len(self._buffer) - start >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(self._buffer, start)
@@ -239,8 +272,11 @@ class MessageReader:
             end = start + _LENGTH.size + length
             if len(self._buffer) < end:
                 break
-            with memoryview(self._buffer) as view:
-                messages.append(_decode(_decoder, view[start + _LENGTH.size : end]))
+            with memoryview(self._buffer)[start + _LENGTH.size : end] as payload:
+                if self._values_max is not None and length > self._values_max:
+                    _count_values(payload, self._values_max)
+                messages.append(_decode(_decoder, payload))
+            self.sizes.append(length)
             start = end
         del self._buffer[:start]
         return messages
@@ -248,12 +284,41 @@ class MessageReader:
 
 def copied(frame: Frame) -> Frame:
     """The frame as the other side would get it: what a channel within one process does."""
-    found: Frame = _decode(_frame_decoder, _encoder.encode(frame))
+    try:
+        payload = _encoder.encode(frame)
+    except UnicodeEncodeError:
+        payload = _encoder.encode(_well_formed(frame))
+    found: Frame = _decode(_frame_decoder, payload)
     return found
 
 
 def _decode(decoder: msgspec.msgpack.Decoder[Any], payload: bytes | memoryview) -> Any:
     try:
         return decoder.decode(payload)
-    except (msgspec.MsgspecError, TypeError) as error:
+    except (msgspec.MsgspecError, TypeError, RecursionError) as error:
         raise ValueError(f"not a message: {error}") from error
+
+
+# By a value's first byte: how long it is, or how long the number is that says how much follows.
+_LENGTHS = [1] * 256
+_LENGTHS[0xA0:0xC0] = range(1, 33)
+_LENGTHS[0xCA:0xD9] = [5, 9, 2, 3, 5, 9, 2, 3, 5, 9, 3, 4, 6, 10, 18]
+_LENGTHS[0xDC:0xE0] = [3, 5, 3, 5]
+_PREFIXES = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
+_EXTENSIONS = range(0xC7, 0xCA)
+
+
+def _count_values(payload: memoryview, most: int) -> None:
+    """ValueError where msgpack holds more values; whether it is right is for the decoder to say."""
+    at, end = 0, len(payload)
+    for _ in range(most):
+        if at >= end:
+            return
+        first = payload[at]
+        if first in _PREFIXES:
+            after = at + 1 + _PREFIXES[first]
+            at = after + int.from_bytes(payload[at + 1 : after], "big") + (first in _EXTENSIONS)
+        else:
+            at += _LENGTHS[first]
+    if at < end:
+        raise ValueError(f"a message of more than {most} values")

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from edgesim.errors import PlatformError
+from edgesim.isolates.limits import DEPTH_MARGIN, buried
 from edgesim.pipelines.pipeline import Pipeline
 from edgesim.queues.encoding import content_type_of, encode
 from edgesim.queues.producer import MessageSendRequest, Metrics, Queue
@@ -130,7 +131,11 @@ class ServiceBinding:
 
 
 def _check_rpc_size(value: Any) -> None:
-    size = len(msgspec.msgpack.encode(value, enc_hook=repr))  # a stream crosses as its handle
+    try:
+        encoded = msgspec.msgpack.encode(buried(value), enc_hook=repr)  # a stream is its handle
+    except RecursionError as error:
+        raise PlatformError("Maximum call stack size exceeded", "RangeError") from error
+    size = len(encoded) - DEPTH_MARGIN
     if size > RPC_BYTES_MAX:
         raise PlatformError(
             "Serialized RPC arguments or return values are limited to 32MiB, but the size of this "

@@ -1,6 +1,7 @@
 """One suite for every isolation level: what a Worker sees and what the platform gets back."""
 
 import importlib
+import json
 import textwrap
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -589,3 +590,163 @@ async def test_many_at_once(level):
     assert {response.body for response in host.responses} == {
         f"http://x/{number}".encode() for number in range(100)
     }
+
+
+HALF = "\\ud800"
+"""Half a character, as it stands in worker source."""
+
+
+async def test_half_a_character_is_replaced(level):
+    """Half a surrogate pair crosses as U+FFFD: in logs, calls, answers and exceptions."""
+
+    async def echo(call: Call) -> Any:
+        assert call.args == [{"b\ufffd": ["c\ufffd"]}]
+        return {"d\ud800": "e\udfff"}
+
+    done, host = await level.fetch(
+        f"""
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                print("a{HALF}")
+                console.log("a{HALF}", 1)
+                found = await self.env.SVC.echo({{"b{HALF}": ["c{HALF}"]}})
+                print(json.dumps(found))
+                async def later():
+                    raise ValueError("f{HALF}")
+                self.ctx.waitUntil(later())
+                return Response("g{HALF}", headers={{"x": Request("http://x/h{HALF}").url}})
+        """,
+        BindingSpec("SVC", "service"),
+        SVC=echo,
+    )
+    assert host.logs == [
+        ("log", ["a\ufffd"]),
+        ("log", ["a\ufffd", 1]),
+        ("log", [json.dumps({"d\ufffd": "e\ufffd"})]),
+    ]
+    assert done.outcome == "exception"
+    assert done.exceptions[0].message.endswith("ValueError: f\ufffd")
+    assert host.responses[0].body == "g\ufffd".encode()
+    assert ("x", "http://x/h%EF%BF%BD") in [tuple(pair) for pair in host.responses[0].headers]
+
+
+async def test_half_a_character_in_json_is_escaped(level):
+    """JSON.stringify writes half a surrogate pair as its escape, as JavaScript does."""
+    _, host = await level.fetch(
+        f"""
+        from js import JSON
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                return Response(JSON.stringify("a{HALF}"))
+        """
+    )
+    assert host.responses[0].body == b'"a\\ud800"'
+
+
+async def test_a_queue_handler_is_given_half_a_character(level):
+    """A message that holds one is delivered, with U+FFFD in its place."""
+    host = Recorder(level.clock)
+    message = {"id": "0", "timestamp": 1, "attempts": 1, "body": {"text": "a\ud800"}}
+    source = """
+        class Default(WorkerEntrypoint):
+            async def queue(self, batch, env=None, ctx=None):
+                print(ascii(batch.messages[0].body["text"]))
+                batch.messages[0].ack()
+        """
+    async with level.load(source) as isolates:
+        batch = {"queue": "q", "messages": [message]}
+        done = await isolates.invoke(Invoke("queue", batch, level.clock.now()), host)
+    assert done.outcome == "ok", done
+    assert host.logs == [("log", ["'a\\ufffd'"])]
+    assert list(done.result["messages"]) == ["0"]
+
+
+async def test_anything_can_be_logged(level):
+    """What has no form as JSON is named; the rest of the line and the invocation are as ever."""
+    done, host = await level.fetch(
+        """
+        from pyodide.ffi import to_js
+        class Odd:
+            pass
+        class Text(str):
+            pass
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                console.log("before", to_js({"a": Odd()}), to_js({"a": {1, 2}}), 1 << 70, Text("t"))
+                console.log(float("nan"), b"bytes", None)
+                return Response("ok")
+        """
+    )
+    assert done.outcome == "ok", done
+    assert host.logs[0][1] == ["before", "[object dict]", {"a": [1, 2]}, str(1 << 70), "t"]
+    assert host.logs[1][1] == [None, "b'bytes'", None]
+
+
+@pytest.mark.parametrize("depth", [200, 400, 440, 460, 480, 500, 10_000])
+async def test_values_nested_deeply(level, depth):
+    """However deep the nesting, what is said is said or is the invocation's own exception."""
+
+    async def echo(call: Call) -> Any:
+        return call.args[0]
+
+    done, host = await level.fetch(
+        f"""
+        from pyodide.ffi import to_js
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                value = []
+                for _ in range({depth}):
+                    value = [value]
+                for attempt in (lambda: console.log(value), lambda: console.log(to_js(value))):
+                    try:
+                        attempt()
+                    except RecursionError:
+                        pass
+                try:
+                    await self.env.SVC.echo(value)
+                except RecursionError:
+                    pass
+                return Response("ok")
+        """,
+        BindingSpec("SVC", "service"),
+        SVC=echo,
+    )
+    assert done.outcome == "ok", done
+    assert host.responses[0].body == b"ok"
+
+
+@pytest.mark.parametrize("depth", [400, *range(700, 1020, 20)])
+async def test_an_event_nested_deeply(level, depth):
+    """A handler is given it, or the invocation is an exception; the isolate is as ever."""
+    body: Any = []
+    for _ in range(depth):
+        body = [body]
+    message = {"id": "0", "timestamp": 1, "attempts": 1, "body": body}
+    host = Recorder(level.clock)
+    source = """
+        class Default(WorkerEntrypoint):
+            async def queue(self, batch, env=None, ctx=None):
+                for message in batch.messages:
+                    message.ack()
+        """
+    async with level.load(source) as isolates:
+        event = {"queue": "q", "messages": [message]}
+        done = await isolates.invoke(Invoke("queue", event, level.clock.now()), host)
+        assert done.outcome in {"ok", "exception"}, done
+        event = {"queue": "q", "messages": []}
+        done = await isolates.invoke(Invoke("queue", event, level.clock.now()), host)
+        assert done.outcome == "ok", done
+
+
+async def test_decisions_that_cannot_cross(level):
+    """An object among a batch's decisions is an exception, not the end of the process."""
+    done, _ = await queue(
+        level,
+        """
+        class Default(WorkerEntrypoint):
+            async def queue(self, batch, env=None, ctx=None):
+                batch._decisions["messages"]["0"] = object()
+        """,
+    )
+    assert done.outcome == "exception", done
+    assert done.result is None

@@ -338,7 +338,7 @@ def _method(given: Any, original: Request | None) -> str:
 def normal_url(url: str) -> str:
     """The URL as JavaScript spells it: host in lower case, a path, what needs it escaped."""
     try:
-        parts = urlsplit(url.strip())
+        parts = urlsplit(utf8(url).decode().strip())
         host = parts.hostname
         port = parts.port
     except ValueError:

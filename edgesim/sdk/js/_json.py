@@ -22,7 +22,9 @@ class _JSON:
     def stringify(self, value: Any) -> str:
         """The text of a raw value."""
         raw = value._to_wire() if isinstance(value, JsProxy) else value
-        return json.dumps(raw, ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps(raw, ensure_ascii=False, separators=(",", ":"))
+        # Half a surrogate pair is escaped: well-formed JSON.stringify.
+        return text.encode("utf-8", "backslashreplace").decode()
 
 
 class _Object:
