@@ -236,7 +236,10 @@ def encode_records(records: Any) -> bytes:
     for index, record in enumerate(records):
         if not isinstance(record, dict):
             raise PlatformError(f"Pipeline record {index} is not a JSON object", "TypeError")
-    lines: bytes = msgspec.json.Encoder().encode_lines(records)
+    try:
+        lines: bytes = msgspec.json.Encoder().encode_lines(records)
+    except (TypeError, RecursionError) as error:
+        raise PlatformError(f"Pipeline records are not JSON: {error}", "TypeError") from error
     if len(lines) > SEND_BYTES_MAX:
         raise PlatformError(
             f"Pipeline send() of {len(lines)} bytes is over the limit of {SEND_BYTES_MAX} bytes"

@@ -102,7 +102,7 @@ def _metadata(given: Mapping[str, Any]) -> MultipartArguments:
     custom = given_fields(given.get("customMetadata"), "customMetadata")
     return {
         "http_metadata": _http_metadata(given.get("httpMetadata")),
-        "custom_metadata": {name: text(value) for name, value in custom.items()},
+        "custom_metadata": {text(name): text(value) for name, value in custom.items()},
         "storage_class": text(given.get("storageClass", "Standard")),
     }
 

@@ -12,6 +12,7 @@ from edgesim.isolates.limits import DEPTH_MARGIN, buried
 from edgesim.pipelines.pipeline import Pipeline
 from edgesim.queues.encoding import content_type_of, encode
 from edgesim.queues.producer import MessageSendRequest, Metrics, Queue
+from edgesim.runtime.arguments import argument
 from edgesim.runtime.invocation import Fetch, Invocation
 
 RPC_BYTES_MAX = 32 << 20
@@ -39,7 +40,7 @@ class QueueBinding:
                 delay = self._delay if message.delay_seconds is None else message.delay_seconds
                 metrics = await self._queue.send(message.body, message.content_type, delay)
             case "sendBatch":
-                messages = [_batch_message(index, each) for index, each in enumerate(args[0])]
+                messages = [_batch_message(index, each) for index, each in enumerate(_batch(args))]
                 given = _delay_seconds(options)
                 metrics = await self._queue.send_batch(
                     messages, self._delay if given is None else given
@@ -49,6 +50,15 @@ class QueueBinding:
             case _:
                 raise no_method("Queue", method)
         return {"metadata": {"metrics": shown_metrics(metrics)}}
+
+
+def _batch(args: list[Any]) -> list[Any]:
+    batch = argument(args, 0, "sendBatch")
+    if isinstance(batch, list):
+        return batch
+    raise PlatformError(
+        "Failed to execute 'sendBatch' on 'Queue': parameter 1 is not of type 'Array'.", "TypeError"
+    )
 
 
 def _batch_message(index: int, wire: Any) -> MessageSendRequest:
@@ -121,7 +131,7 @@ class ServiceBinding:
     ) -> Any:
         """fetch, or any RPC method of the target."""
         if method == "fetch":
-            return await invocation.fetch_through(self._fetch, args[0])
+            return await invocation.fetch_through(self._fetch, args)
         if self._rpc is None:
             raise no_method("RPC receiver", method)
         _check_rpc_size(args)

@@ -8,13 +8,13 @@ stand.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from edgesim.isolates.wire import Done
 from edgesim.model import BatchResult, Message, Retry
 from edgesim.queues.encoding import decode
 from edgesim.queues.producer import Metrics
 from edgesim.runtime.bindings import shown_metrics
+from edgesim.runtime.decisions import checked, decisions_of
 from edgesim.runtime.worker import Worker
 
 
@@ -38,14 +38,14 @@ async def deliver(
 
 def settle(ids: Sequence[str], done: Done) -> BatchResult:
     """Each message's fate, by its own decision, then the batch's, then the outcome."""
-    result: dict[str, Any] = done.result or {}
-    decided = result.get("messages", {})
-    rest = result.get("all") or ("ack" if done.outcome == "ok" else "retry")
-    rest_delay = result.get("delaySeconds") if result.get("all") == "retry" else None
+    done = checked(done)
+    decided = decisions_of(done)
+    rest = decided.all or ("ack" if done.outcome == "ok" else "retry")
+    rest_delay = decided.delaySeconds if decided.all == "retry" else None
     acks: list[str] = []
     retries: list[Retry] = []
     for message_id in ids:
-        decision, delay = decided.get(message_id, (rest, rest_delay))
+        decision, delay = decided.messages.get(message_id, (rest, rest_delay))
         if decision == "ack":
             acks.append(message_id)
         else:

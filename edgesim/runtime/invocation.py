@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
 from functools import cached_property
@@ -17,6 +16,7 @@ from edgesim.errors import EdgesimError, PlatformError
 from edgesim.isolates.driver import Host
 from edgesim.isolates.wire import Call, Log, Respond, StreamRef
 from edgesim.model import Body, HttpRequest, HttpResponse, Stream, read_all
+from edgesim.runtime.arguments import invalid_header, number_of, request_of
 from edgesim.runtime.trace import Trace
 
 SUBREQUESTS_MAX = 10_000
@@ -29,8 +29,6 @@ FOREIGN = (
 )
 INLINE_BYTES_MAX = 1 << 20
 """A body up to this size crosses as bytes; a larger one stays here and crosses as a handle."""
-
-_HEADER = re.compile(r"[!-9;-~]+: [\t -~\x80-\xff]*")
 
 Fetch = Callable[[HttpRequest, int], Awaitable[HttpResponse]]
 """A request to some Worker or server; the number is how many Workers it has come through."""
@@ -87,9 +85,9 @@ class Invocation(Host):
         """The answer goes out now; the first one counts.  ValueError for one that cannot go out."""
         if self.response is not None:
             return
-        for name, value in response.headers:
-            if not _HEADER.fullmatch(f"{name}: {value}"):
-                raise ValueError(f"the response has an invalid header {name!r}")
+        name = invalid_header(response.headers)
+        if name is not None:
+            raise ValueError(f"the response has an invalid header {name[:100]!r}")
         try:
             body = self.take_body(response.body)
         except PlatformError as error:
@@ -115,6 +113,8 @@ class Invocation(Host):
             raise
         except EdgesimError as error:
             raise PlatformError(str(error)) from error
+        except RecursionError as error:
+            raise PlatformError("Maximum call stack size exceeded", "RangeError") from error
         except Exception as error:
             log.exception("internal error", worker=self._worker, binding=call.binding)
             raise PlatformError(f"internal error in {call.binding}.{call.method}") from error
@@ -126,13 +126,13 @@ class Invocation(Host):
     async def _dispatch(self, call: Call) -> Any:
         match call.binding, call.method:
             case "", "sleepUntil":
-                return await anyio.sleep(max(0.0, call.args[0] - self._clock.now()))
+                return await anyio.sleep(max(0.0, number_of(call) - self._clock.now()))
             case "", "read":
-                return await self._stream(call.args[0]).read()
+                return await self._stream(number_of(call)).read()
             case "", "fetch":
                 self.count_subrequest()
                 async with self._connections:
-                    return await self.fetch_through(self._outbound, call.args[0])
+                    return await self.fetch_through(self._outbound, call.args)
         self.count_subrequest()
         binding = self._bindings.get(call.binding)
         if binding is None:
@@ -140,9 +140,9 @@ class Invocation(Host):
         async with self._connections if binding.counts_as_connection else nullcontext():
             return await binding.call(call.method, call.args, call.options, self)
 
-    def _stream(self, number: int) -> Stream:
+    def _stream(self, number: float) -> Stream:
         try:
-            return self._streams[number]
+            return self._streams[int(number)]
         except KeyError:
             raise PlatformError(FOREIGN) from None
 
@@ -152,14 +152,11 @@ class Invocation(Host):
         if self._subrequests_left < 0:
             raise PlatformError("Too many subrequests.")
 
-    async def fetch_through(self, target: Fetch, wire: dict[str, Any]) -> dict[str, Any]:
+    async def fetch_through(self, target: Fetch, args: list[Any]) -> dict[str, Any]:
         """Send the isolate's request on, and give it the response in wire form."""
-        request = HttpRequest(
-            wire["method"],
-            wire["url"],
-            [(name, value) for name, value in wire["headers"]],
-            self.take_body(wire["body"]),
-        )
+        asked = request_of(args)
+        body = self.take_body(asked.body)
+        request = HttpRequest(asked.method, asked.url, asked.headers, body)
         response = await target(request, self.depth + 1)
         return {
             "status": response.status,

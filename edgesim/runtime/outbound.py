@@ -48,8 +48,7 @@ class Outbound:
 
     async def fetch(self, caller: WorkerConfig, request: HttpRequest, depth: int) -> HttpResponse:
         """PlatformError named AbortError for a network failure, as the SDK raises it."""
-        parts = urlsplit(request.url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        if not _is_web(request.url):
             raise PlatformError(f"Invalid URL: {request.url}", "TypeError")
         target = self._router.find(request.url)
         if target is None:
@@ -94,6 +93,15 @@ async def _chunks(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
     async with answer:
         async for chunk in answer.content.iter_any():
             yield chunk
+
+
+def _is_web(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:  # half a bracket around the host, or a port that is no number
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and port != 0
 
 
 def _is_refused_there(caller: WorkerConfig, target: Target) -> bool:

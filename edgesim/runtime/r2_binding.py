@@ -24,6 +24,7 @@ from edgesim.r2.worker_options import (
     put_arguments,
 )
 from edgesim.r2.worker_values import text
+from edgesim.runtime.arguments import argument
 from edgesim.runtime.bindings import no_method
 from edgesim.runtime.invocation import Invocation
 
@@ -56,21 +57,23 @@ class R2Binding:
     ) -> Any:
         match method:
             case "head":
-                found = await self._bucket.head(text(args[0]))
+                found = await self._bucket.head(text(argument(args, 0, method)))
                 return None if found is None else _shown(found)
             case "get":
-                return await self._get(text(args[0]), options, invocation)
+                return await self._get(text(argument(args, 0, method)), options, invocation)
             case "put":
-                body = body_of(_content(args[1], invocation))
-                stored = await self._bucket.put(text(args[0]), body, **put_arguments(options))
+                body = body_of(_content(argument(args, 1, method), invocation))
+                stored = await self._bucket.put(
+                    text(argument(args, 0, method)), body, **put_arguments(options)
+                )
                 return None if stored is None else _shown(stored)
             case "delete":
-                return await self._bucket.delete(keys_of(args[0]))
+                return await self._bucket.delete(keys_of(argument(args, 0, method)))
             case "list":
                 return await self._list(options)
             case "createMultipartUpload":
                 upload = await self._bucket.create_multipart_upload(
-                    text(args[0]), **multipart_arguments(options)
+                    text(argument(args, 0, method)), **multipart_arguments(options)
                 )
                 return {"key": upload.key, "uploadId": upload.upload_id}
         return await self._call_upload(method, args, options, invocation)
@@ -80,15 +83,21 @@ class R2Binding:
     ) -> Any:
         if method not in {"uploadPart", "completeMultipartUpload", "abortMultipartUpload"}:
             raise no_method("R2Bucket", method)
-        upload = self._bucket.resume_multipart_upload(text(args[0]), text(args[1]))
+        upload = self._bucket.resume_multipart_upload(
+            text(argument(args, 0, method)), text(argument(args, 1, method))
+        )
         match method:
             case "uploadPart":
-                body = body_of(_content(args[3], invocation), "uploadPart", "R2MultipartUpload")
+                body = body_of(
+                    _content(argument(args, 3, method), invocation),
+                    "uploadPart",
+                    "R2MultipartUpload",
+                )
                 part_options(options)
-                part = await upload.upload_part(part_number(args[2]), body)
+                part = await upload.upload_part(part_number(argument(args, 2, method)), body)
                 return {"partNumber": part.number, "etag": part.etag}
             case "completeMultipartUpload":
-                return _shown(await upload.complete(parts_of(args[2])))
+                return _shown(await upload.complete(parts_of(argument(args, 2, method))))
             case _:
                 return await upload.abort()
 

@@ -23,6 +23,7 @@ from edgesim.isolates.driver import Isolates
 from edgesim.isolates.limits import EVENT_SECONDS, WALL_EXCEEDED
 from edgesim.isolates.wire import Done, Failure, Invoke
 from edgesim.model import HttpRequest, HttpResponse, TraceItem
+from edgesim.runtime.decisions import checked
 from edgesim.runtime.histogram import Histogram
 from edgesim.runtime.invocation import SUBREQUESTS_MAX, Binding, Fetch, Invocation
 from edgesim.runtime.redaction import redact_url
@@ -106,7 +107,9 @@ class Worker:
         done = await self._run(self._invocation({"rpcMethod": method}, depth), "rpc", event)
         if done.exceptions:
             failure = done.exceptions[0]
-            raise PlatformError(failure.message.splitlines()[-1], failure.name)
+            raise PlatformError(failure.message.rpartition("\n")[2], failure.name)
+        if done.outcome != "ok":
+            raise PlatformError(f"The RPC receiver ended as {done.outcome}.")
         return done.result
 
     def go_on_counting(self, previous: Worker) -> None:
@@ -135,6 +138,8 @@ class Worker:
         started = self._clock.elapsed()
         try:
             done = await self._invoke(handler, event, invocation)
+            if handler == "queue":
+                done = checked(done)
             invocation.outcome = done.outcome
             wall_ms = (self._clock.elapsed() - started) * 1000
             if handler == "fetch" and invocation.response is not None:

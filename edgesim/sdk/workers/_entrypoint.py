@@ -141,6 +141,8 @@ def _delay(options: Any, keyword: float | None) -> float | None:
             f"not {json.dumps(options, default=str)}",
         )
     delay = keyword if options is None else options.get("delaySeconds", keyword)
-    if delay is not None and not 0 <= delay <= 86_400:
+    if delay is not None and (
+        isinstance(delay, bool) or not isinstance(delay, int | float) or not 0 <= delay <= 86_400
+    ):
         raise JsException("TypeError", f"delaySeconds must be between 0 and 86400, not {delay}")
     return delay

@@ -1,0 +1,65 @@
+"""What a Call brings is read here and not believed: an isolate can write whatever it likes."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from edgesim.errors import PlatformError
+from edgesim.isolates.wire import Call
+from edgesim.model import Headers
+
+_HEADER = re.compile(r"[!-9;-~]+: [\t -~\x80-\xff]*")
+_METHOD = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+
+
+class WireRequest(msgspec.Struct):
+    """A request as it leaves an isolate; ``body`` is bytes, a handle or nothing."""
+
+    method: str
+    url: str
+    headers: Headers
+    body: Any = None
+
+
+def argument(args: list[Any], index: int, method: str) -> Any:
+    """One argument of a call; PlatformError where it is missing."""
+    if index < len(args):
+        return args[index]
+    raise PlatformError(
+        f"Failed to execute '{method}': {index + 1} arguments required, but only {len(args)} "
+        "present.",
+        "TypeError",
+    )
+
+
+def request_of(args: list[Any]) -> WireRequest:
+    """The request that is to be fetched; PlatformError for what is none."""
+    try:
+        request = msgspec.convert(argument(args, 0, "fetch"), WireRequest)
+    except msgspec.ValidationError as error:
+        raise PlatformError(f"Failed to execute 'fetch': {error}", "TypeError") from error
+    if not _METHOD.fullmatch(request.method):
+        raise PlatformError(f"{request.method[:100]!r} is not a valid HTTP method.", "TypeError")
+    name = invalid_header(request.headers)
+    if name is not None:
+        raise PlatformError(f"Invalid header {name[:100]!r}.", "TypeError")
+    return request
+
+
+def invalid_header(headers: Headers) -> str | None:
+    """The name of a header that could be taken for more than one; None if all are well."""
+    for name, value in headers:
+        if not _HEADER.fullmatch(f"{name}: {value}"):
+            return name
+    return None
+
+
+def number_of(call: Call) -> float:
+    """The one argument of a call to the platform itself: a time, or a handle."""
+    value = argument(call.args, 0, call.method)
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e18:
+        return value
+    raise PlatformError(f"Failed to execute '{call.method}': it wants a number.", "TypeError")
