@@ -294,7 +294,7 @@ class WarmIsolates(Isolates):
         for conversation in conversations:
             conversation.suspect |= not known
             if conversation.number == guilty or len(conversations) == 1:
-                conversation.verdict = isolate.fork.verdict(
+                conversation.verdict = conversation.verdict or isolate.fork.verdict(
                     self._forks.spec.limits, isolate.error, out_of_time=isolate.out_of_time
                 )
             conversation.interrupt()

@@ -30,6 +30,11 @@ ENDS = [
     "wrong-frames",
     "end-of-another",
     "invented-outcome",
+    "nested-in-a-frame",
+    "expanding-frame",
+    "calls-without-end",
+    "half-characters",
+    "console-past-the-sdk",
     "environ",
     "recursion",
 ]

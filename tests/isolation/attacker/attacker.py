@@ -853,6 +853,74 @@ def log_of_wrong_types(worker, request):
 
 
 @attack
+def nested_in_a_frame(worker, request):
+    frame = b"\x91" * 5000 + b"\x90"
+    write(struct.pack(">I", len(frame)) + frame)
+
+
+@attack
+def expanding_frame(worker, request):
+    """Each byte is an object of its own, which takes ninety times as much when it is decoded."""
+    count = 100 << 20
+    head = bytes(one_call([None]))[4:]
+    at = head.rindex(b"\xc0")
+    start = head[:at] + b"\xdd" + struct.pack(">I", count)
+    write(struct.pack(">I", len(start) + count + len(head) - at - 1) + start)
+    for _ in range(100):
+        write(b"\x80" * (1 << 20))
+    write(head[at + 1 :])
+    time.sleep(5)
+
+
+@attack
+def asks_and_never_reads(worker, request):
+    """Each answer is ten times as long as its question."""
+    from edgesim.isolates.wire import Call, Message, encode
+
+    asked = encode(Message([(number(), Call(1, "", "read", [99]))] * 100))
+    for _ in range(1000):
+        write(asked)
+
+
+@attack
+def calls_without_end(worker, request):
+    """Each waits for ever."""
+    from edgesim.isolates.wire import Call
+
+    for _ in range(20):
+        say(*((number(), Call(each, "", "sleepUntil", [1e12])) for each in range(1000)))
+    time.sleep(5)
+
+
+@attack
+async def half_characters(worker, request):
+    half = "\ud800"
+    print(half)
+    console.log(half)
+    sys.stderr.write(half + "\n")
+    answer = await worker.env.ECHO.fetch("http://echo/" + half, method="POST", body=half)
+    assert await answer.text() == "\ufffd"
+    raise ValueError(half)
+
+
+@attack
+def console_of_objects(worker, request):
+    from pyodide.ffi import to_js
+
+    console.log(to_js({"a": object(), "b": [worker]}), to_js([{1, 2}]), object(), 1 << 80, worker)
+
+
+@attack
+def console_past_the_sdk(worker, request):
+    from workers._runtime import invocation
+
+    deep = []
+    for _ in range(10_000):
+        deep = [deep]
+    invocation().log("log", [object(), deep, {(1,): 2}, b"", float("nan")])
+
+
+@attack
 def log_flood(worker, request):
     for _ in range(1_000_000):
         print("x" * 100)
@@ -928,6 +996,19 @@ def say(*frames):
     """Frames written past the SDK."""
     from edgesim.isolates.wire import Message, encode
 
-    data = memoryview(encode(Message(list(frames))))
+    write(encode(Message(list(frames))))
+
+
+def one_call(args):
+    """A request to a binding, as it is written."""
+    from edgesim.isolates.wire import Call, one
+
+    return one(Call(1, "ECHO", "fetch", args), number())
+
+
+def write(data):
+    """All of it, on the channel."""
+    data = memoryview(data)
+    where = channel()
     while data:
-        data = data[os.write(channel(), data) :]
+        data = data[os.write(where, data) :]
