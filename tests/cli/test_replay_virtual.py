@@ -382,3 +382,33 @@ def test_hundreds_of_processes(tmp_path):
     done = replay(many, "--isolation", "process", "--report", "json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["responses"] == {"200": 400}
+
+
+SLEEPER = """
+import asyncio, time
+from workers import Response, WorkerEntrypoint
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        sent = asyncio.ensure_future(self.env.Q.send("x"))
+        await asyncio.sleep(0)
+        time.sleep(1)
+        await sent
+        return Response("ok")
+"""
+
+
+@pytest.mark.parametrize("level", ["process", "warm"])
+def test_sleeping_while_a_call_is_under_way(tmp_path, level):
+    """time.sleep goes on when the answer to something else comes first."""
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "w.py").write_text(SLEEPER)
+    queues = {"producers": [{"binding": "Q", "queue": "q"}]}
+    wrangler = {"name": "w", "main": "w.py", "compatibility_date": "2026-10-01", "queues": queues}
+    (tmp_path / "w" / "wrangler.jsonc").write_text(json.dumps(wrangler))
+    (tmp_path / "edgesim.toml").write_text('workers = ["w"]\n')
+    fixture = tmp_path / "one.ndjson"
+    fixture.write_text('{"a": 1}\n')
+    done = edgesim(
+        "replay", fixture, "--project", tmp_path, "--isolation", level, "--report", "json"
+    )
+    assert json.loads(done.stdout)["responses"] == {"200": 1}, done.stdout
