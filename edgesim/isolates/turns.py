@@ -66,7 +66,11 @@ class Wire:
         self._out.append((invocation, frame))
 
     def flush(self, *, waiting: bool = False) -> None:
-        """Say what there is to say; what cannot be encoded is replaced."""
+        """Say what there is to say; what cannot be encoded is replaced.
+
+        Who has something yet to receive does not say that it waits.
+        """
+        waiting = waiting and not self._in
         if self._out or waiting:
             try:
                 data = encode(Message(self._out, waiting))  # nothing is lost where memory is full

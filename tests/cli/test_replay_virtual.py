@@ -403,7 +403,13 @@ def test_sleeping_while_a_call_is_under_way(tmp_path, level):
     (tmp_path / "w").mkdir()
     (tmp_path / "w" / "w.py").write_text(SLEEPER)
     queues = {"producers": [{"binding": "Q", "queue": "q"}]}
-    wrangler = {"name": "w", "main": "w.py", "compatibility_date": "2026-10-01", "queues": queues}
+    wrangler = {
+        "name": "w",
+        "main": "w.py",
+        "compatibility_date": "2026-10-01",
+        "compatibility_flags": ["python_workers"],
+        "queues": queues,
+    }
     (tmp_path / "w" / "wrangler.jsonc").write_text(json.dumps(wrangler))
     (tmp_path / "edgesim.toml").write_text('workers = ["w"]\n')
     fixture = tmp_path / "one.ndjson"
