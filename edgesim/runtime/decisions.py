@@ -13,12 +13,12 @@ Decision = Literal["ack", "retry"]
 Delay = Annotated[float, msgspec.Meta(ge=0, le=DELAY_SECONDS_MAX)]
 
 
-class Decisions(msgspec.Struct, frozen=True):
+class Decisions(msgspec.Struct, rename="camel", frozen=True):
     """By message id, and for those that have none of their own; delays are seconds."""
 
     messages: dict[str, tuple[Decision, Delay | None]] = {}
     all: Decision | None = None
-    delaySeconds: Delay | None = None  # noqa: N815 (the wire's name)
+    delay_seconds: Delay | None = None
 
 
 def decisions_of(done: Done) -> Decisions:

@@ -41,7 +41,7 @@ def settle(ids: Sequence[str], done: Done) -> BatchResult:
     done = checked(done)
     decided = decisions_of(done)
     rest = decided.all or ("ack" if done.outcome == "ok" else "retry")
-    rest_delay = decided.delaySeconds if decided.all == "retry" else None
+    rest_delay = decided.delay_seconds if decided.all == "retry" else None
     acks: list[str] = []
     retries: list[Retry] = []
     for message_id in ids:
