@@ -47,7 +47,7 @@ class _LocalChannel:
         real_sleep(seconds)
 
     def send(self, frame: Frame) -> None:
-        if isinstance(frame, Log) and all(type(part) is str and part.isascii() for part in frame.message):
+        if isinstance(frame, Log) and all(map(_is_plain, frame.message)):
             self._context.run(self._host.log, frame)  # there is nothing in it to be shared
             return
         match _copied(frame):
@@ -161,6 +161,11 @@ async def open_isolates(spec: WorkerSpec, clock: Clock) -> AsyncIterator[InlineI
         sys.path.insert(0, sdk)
     _route_console()
     yield InlineIsolates(spec, clock)
+
+
+def _is_plain(part: Any) -> bool:
+    """Text that would arrive as it is: beyond ASCII there may be half a character in it."""
+    return type(part) is str and part.isascii()
 
 
 def _copied(frame: Frame) -> Frame:
