@@ -49,7 +49,9 @@ class Conversation:
         self._logs: list[Log] = []
         self._log_bytes = 0
         self._answering: dict[asyncio.Task[None], Arrival] = {}
-        self._counted: Arrival | None = None
+        self._kept: dict[Arrival, int] = {}
+        """Messages of which calls are unanswered: how many."""
+        self._kept_bytes = 0
 
     def begin(self, link: Link) -> None:
         """Run it in the isolate behind ``link``, from the start."""
@@ -76,7 +78,7 @@ class Conversation:
                 self._admit(self._link.arrival)
                 task = self._tasks.create_task(self._answer(frame, self._link))
                 self._answering[task] = self._link.arrival
-                task.add_done_callback(self._answering.pop)
+                task.add_done_callback(self._answered)
             case Done():
                 self.end(frame)
             case _:
@@ -128,13 +130,20 @@ class Conversation:
 
     def _admit(self, arrival: Arrival) -> None:
         """One more call; TooMuchError where too much of them is kept here unanswered."""
-        kept = 0
-        if arrival is not self._counted:  # once for all calls of a message
-            self._counted = arrival
-            kept = sum(each.bytes for each in {arrival, *self._answering.values()})
-        if len(self._answering) >= UNANSWERED_MAX or kept > UNANSWERED_BYTES_MAX:
+        calls = self._kept.get(arrival, 0)
+        self._kept[arrival] = calls + 1
+        if not calls:
+            self._kept_bytes += arrival.bytes
+        if len(self._answering) >= UNANSWERED_MAX or self._kept_bytes > UNANSWERED_BYTES_MAX:
             self.verdict = Done("exceededMemory", [Failure("Error", MEMORY_EXCEEDED)])
-            raise TooMuchError(f"{len(self._answering)} calls unanswered, {kept} bytes")
+            raise TooMuchError(f"{len(self._answering)} calls, {self._kept_bytes} bytes unanswered")
+
+    def _answered(self, task: asyncio.Task[None]) -> None:
+        arrival = self._answering.pop(task)
+        self._kept[arrival] -= 1
+        if not self._kept[arrival]:
+            del self._kept[arrival]
+            self._kept_bytes -= arrival.bytes
 
     async def _answer(self, call: Call, link: Link) -> None:
         link.send(self.number, await answer(call, self._host, self._clock))
