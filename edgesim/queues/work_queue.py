@@ -74,7 +74,7 @@ class WorkQueue:
 
     def __init__(self, name: str, server: JetStream, place: Place, clock: Clock) -> None:
         self.name = name
-        self.stream = f"{place.name}_{name}"
+        self.stream = stream_of(place, name)
         self.leases: dict[int, Lease] = {}
         self.returned: dict[int, tuple[int, float]] = {}
         self.doubt: float | None = None
@@ -392,6 +392,11 @@ class WorkQueue:
         return self._oldest[1]
 
 
+def stream_of(place: Place, name: str) -> str:
+    """What the stream of a queue is called."""
+    return f"{place.name}_{name}"
+
+
 async def open_work_queue(name: str, server: JetStream, place: Place, clock: Clock) -> WorkQueue:
     """The queue of that name; its stream and consumer are made if need be."""
     queue = WorkQueue(name, server, place, clock)
@@ -416,7 +421,8 @@ async def open_work_queue(name: str, server: JetStream, place: Place, clock: Clo
     if not has.allow_atomic or has.subjects != wanted.subjects:
         raise RunError(
             f"{place.where}: the stream {queue.stream} is not one of edgesim's, "
-            "or the server is older than 2.12"
+            "or the server is older than 2.12",
+            "use nats-server 2.12 or later, or another name in the URL",
         )
     if await server.find(f"CONSUMER.INFO.{queue.stream}.{CONSUMER}") is None:
         await queue.allow(LEASED_MAX)

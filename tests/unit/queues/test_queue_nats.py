@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from edgesim.clock import Clock
 from edgesim.errors import ConfigError, RunError, UsageError
 from edgesim.model import BatchResult, Retry
-from edgesim.queues import jetstream
+from edgesim.queues import nats_connection
 from edgesim.queues.consumer import Consumer, ConsumerSettings
 from edgesim.queues.driver import DRIVERS
 from edgesim.queues.nats import open_queues
@@ -306,7 +306,7 @@ def test_urls_that_cannot_be_are_one_line(url, problem):
 
 async def test_absent_server_is_one_line(monkeypatch):
     """Where no server answers, opening fails soon, with the address and what to do."""
-    monkeypatch.setattr(jetstream, "CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr(nats_connection, "CONNECT_SECONDS", 1.0)
     with pytest.raises(
         RunError, match=r"^nats://127\.0\.0\.1:1: .*is nats-server running there\?$"
     ):
@@ -334,7 +334,7 @@ def test_absent_server_ends_the_command(tmp_path):
 
 async def test_server_without_jetstream_is_told(tmp_path, monkeypatch):
     """A NATS server that has no JetStream is named as the cause."""
-    monkeypatch.setattr(jetstream, "REQUEST_SECONDS", 0.3)
+    monkeypatch.setattr(nats_connection, "REQUEST_SECONDS", 0.3)
     server = NatsServer(tmp_path, jetstream=False)
     try:
         server.start()
@@ -385,7 +385,7 @@ async def test_closing_gives_leases_back_at_once(url):
 def test_missing_client_library_names_the_extra(monkeypatch):
     """Without nats-py the error says what to install."""
     monkeypatch.setitem(sys.modules, "nats", None)
-    for name in ("edgesim.queues.nats", "edgesim.queues.work_queue", "edgesim.queues.jetstream"):
-        monkeypatch.delitem(sys.modules, name)
+    for name in ("nats", "work_queue", "jetstream", "nats_connection"):
+        monkeypatch.delitem(sys.modules, f"edgesim.queues.{name}")
     with pytest.raises(UsageError, match=r"pip install 'edgesim\[nats\]'$"):
         opener("queues", "nats://h", DRIVERS)
