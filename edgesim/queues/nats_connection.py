@@ -34,6 +34,7 @@ _RECONNECT_SECONDS = 1
 _NO_TLS = "nats: the server does not ask for TLS"
 _DENIED = re.compile(r'(?i)permissions violation for (publish|subscription) to "([^"]+)"')
 _NO_RESPONDERS = "503"
+_SILENT = "see its log: a nats-server whose disk was full has to be restarted"
 
 log = structlog.get_logger()
 _Result = TypeVar("_Result")
@@ -58,6 +59,7 @@ class Connection:
         self.where = where
         self._client = client
         self._clock = clock
+        self.trouble = ""  # what keeps us from the server now, in its words
         self._denied: set[str] = set()  # subjects, in small letters as the library tells them
 
     async def ask(self, subject: str, body: bytes) -> bytes:
@@ -157,7 +159,9 @@ class Connection:
             case nats.errors.ConnectionClosedError():
                 return UnansweredError(f"{self.where}: {error}", final=True)
             case TimeoutError():
-                return SilenceError(f"{self.where}: no answer")
+                said = f"no answer ({self.trouble})" if self.trouble else "no answer"
+                cure = _cure(self.trouble) if self.trouble else _SILENT
+                return SilenceError(f"{self.where}: {said}", cure)
         return UnansweredError(f"{self.where}: {error}")
 
 
@@ -217,8 +221,9 @@ async def connect(
         if connection.deny(said):
             log.debug("nats", server=where, error=said)
             return
-        if opened and said != problem:
+        if opened and said != connection.trouble:
             log.warning("nats server not reached", server=where, error=said)
+            connection.trouble = said
         if not opened and _cannot_pass(said):
             client.options["allow_reconnect"] = False  # asking again would change nothing
         problem = said
@@ -228,8 +233,7 @@ async def connect(
             log.warning("nats server lost, reconnecting", server=where)
 
     async def reconnected() -> None:
-        nonlocal problem
-        problem = ""
+        connection.trouble = ""
         log.info("nats server reached again", server=where)
 
     try:

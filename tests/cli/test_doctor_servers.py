@@ -81,8 +81,13 @@ class Shared:
     def examine(self, *clock: Clock, **given: str | None) -> list[Finding]:
         """What the doctor finds where some URLs or variables are others."""
         urls = {name: given.pop(name, None) or url for name, url in self.urls.items()}
-        environment = Environment(**self.environment | given)
-        overrides = Overrides(state=self.folder / "state", **urls)
+        environment = Environment(**{**self.environment, **given})
+        overrides = Overrides(
+            state=self.folder / "state",
+            r2=urls["r2"],
+            queues=urls["queues"],
+            clickhouse=urls["clickhouse"],
+        )
         project = load_project(self.project, overrides, environment)
 
         async def run() -> list[Finding]:
