@@ -198,6 +198,14 @@ class _Client(Client):
             raise nats.errors.Error(_NO_TLS)  # before anything of ours has been said
         await super()._process_info(info, initial_connection)
 
+    async def _process_connect_init(self) -> None:
+        try:
+            await super()._process_connect_init()
+        except BaseException:
+            if self._transport is not None:
+                self._transport.close()  # each refusal would leave a socket open
+            raise
+
     async def _process_err(self, err_msg: str) -> None:
         if _DENIED.search(err_msg):
             await super()._process_err(err_msg)
@@ -212,6 +220,7 @@ async def connect(
     """A connection to one of the servers, renewed by itself; RunError where none answers now."""
     problem = "no server answers"
     opened = False
+    told: set[str] = set()
     client = _Client(tls=any(server.startswith("tls:") for server in servers))
     connection = Connection(client, where, clock)
 
@@ -221,9 +230,11 @@ async def connect(
         if connection.deny(said):
             log.debug("nats", server=where, error=said)
             return
-        if opened and said != connection.trouble:
-            log.warning("nats server not reached", server=where, error=said)
+        if opened:
             connection.trouble = said
+            if said not in told:
+                log.warning("nats server not reached", server=where, error=said)
+                told.add(said)
         if not opened and _cannot_pass(said):
             client.options["allow_reconnect"] = False  # asking again would change nothing
         problem = said
@@ -234,6 +245,7 @@ async def connect(
 
     async def reconnected() -> None:
         connection.trouble = ""
+        told.clear()
         log.info("nats server reached again", server=where)
 
     try:
