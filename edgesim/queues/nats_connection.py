@@ -203,7 +203,7 @@ class _Client(Client):
             await super()._process_connect_init()
         except BaseException:
             if self._transport is not None:
-                self._transport.close()  # each refusal would leave a socket open
+                self._transport.close()  # type: ignore[no-untyped-call]  # else it stays open
             raise
 
     async def _process_err(self, err_msg: str) -> None:
