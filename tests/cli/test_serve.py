@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from prometheus_client.core import Metric
+from prometheus_client.parser import text_string_to_metric_families
 
 from edgesim.cli import main
 from tests.processes import WORKERS, Dev, dev, edgesim
@@ -215,6 +217,51 @@ def test_metrics_have_what_an_operator_needs(slow, tmp_path):
     assert values["process_resident_memory_bytes"] > 10_000_000
     assert values["edgesim_child_processes"] >= 1
     assert values["edgesim_child_resident_memory_bytes"] > 1_000_000
+
+
+def test_metrics_keep_prometheus_rules(tmp_path):
+    """Each family once, with help; counters are called _total and never fall, whatever happens."""
+
+    def scraped(running: Dev) -> dict[str, Metric]:
+        text = running.request(f"{ADMIN}/metrics", method="GET")[1].decode()
+        found = list(text_string_to_metric_families(text))
+        names = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
+        assert len(names) == len(set(names)) == len(found)
+        assert all(family.documentation for family in found)
+        return dict(zip(names, found, strict=True))
+
+    def counts(families: dict[str, Metric]) -> dict[tuple[str, str], float]:
+        return {
+            (sample.name, json.dumps(sample.labels, sort_keys=True)): sample.value
+            for family in families.values()
+            if family.type in {"counter", "histogram"}
+            for sample in family.samples
+        }
+
+    with dev(WORKERS, tmp_path, command="serve") as running:
+        before: dict[tuple[str, str], float] = {}
+        for wrong in (False, True, False):
+            for number in range(5):
+                event = EVENT | {"player_id": f"p{number}"}
+                assert running.post({} if wrong else event) == (400 if wrong else 200)
+            running.drain()
+            asked = ("--project", WORKERS, "--state", tmp_path)
+            for line in edgesim("r2", "ls", "events", *asked).stdout.splitlines():
+                assert edgesim("r2", "rm", "events", line.split()[0], *asked).returncode == 0
+            families = scraped(running)
+            now = counts(families)
+            assert not [name for name in before if now[name] < before[name]]
+            before = now
+        assert running.stop() == 0
+    for name, family in families.items():
+        assert name.endswith("_total") == (family.type == "counter"), name
+        values = [sample.labels for sample in family.samples if not sample.name.endswith("_bucket")]
+        keys = [(family.name, *sorted(each.items())) for each in values]
+        assert family.type == "histogram" or len(keys) == len(set(keys)), name
+    kinds = {name: family.type for name, family in families.items()}
+    assert kinds["edgesim_pipelines_bytes_total"] == "counter"
+    assert kinds["edgesim_tail_pending"] == "gauge"
+    assert kinds["edgesim_r2_bytes"] == "gauge"
 
 
 @pytest.mark.parametrize("seconds", ["-1", "soon", "inf"])

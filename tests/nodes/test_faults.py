@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -17,6 +18,7 @@ from tests.nodes.world import (
     send,
     servers,
     start,
+    until,
     write_project,
 )
 from tests.processes import Dev
@@ -82,3 +84,35 @@ def test_a_server_is_away(name: str, fault: str, running: Dev, shared: Servers) 
     shared.wait_for(acknowledged)
     assert load.failed == 0
     assert running.process.poll() is None
+
+
+@pytest.mark.parametrize("name", ["nats", "s3"])
+def test_metrics_go_on_while_a_store_does_not_answer(
+    name: str, running: Dev, shared: Servers
+) -> None:
+    """The node's own counters are there in time; the store's gauges are left out, and it says so."""
+    backend = {"nats": "queues", "s3": "r2"}[name]
+    gauge = {"nats": "edgesim_queues_backlog{", "s3": "edgesim_r2_objects{"}[name]
+    answered = f'edgesim_backend_answered{{backend="{backend}"}} '
+    server = getattr(shared, name)
+
+    def metrics() -> str:
+        status, body = running.request("/cdn-cgi/edgesim/metrics", method="GET")
+        assert status == 200
+        return body.decode()
+
+    assert running.post([{"id": "counted"}]) == 200
+    until(lambda: f"{answered}1" in metrics() and gauge in metrics())
+    send(server, signal.SIGSTOP)
+    try:
+        begun = time.monotonic()
+        text = metrics()
+        assert time.monotonic() - begun < 10  # as long as Prometheus waits
+        assert f"{answered}0" in text
+        assert gauge not in text
+        assert "edgesim_invocations_total{" in text
+        status, body = running.request("/cdn-cgi/edgesim/stats", method="GET")
+        assert (status, body.count(b"\n")) == (503, 1)
+    finally:
+        send(server, signal.SIGCONT)
+    until(lambda: f"{answered}1" in metrics() and gauge in metrics())
