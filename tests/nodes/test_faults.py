@@ -90,7 +90,7 @@ def test_a_server_is_away(name: str, fault: str, running: Dev, shared: Servers) 
 def test_metrics_go_on_while_a_store_does_not_answer(
     name: str, running: Dev, shared: Servers
 ) -> None:
-    """The node's own counters are there in time; the store's gauges are left out, and it says so."""
+    """The node's own counters are there in time; the gauges of that store are left out."""
     backend = {"nats": "queues", "s3": "r2"}[name]
     gauge = {"nats": "edgesim_queues_backlog{", "s3": "edgesim_r2_objects{"}[name]
     answered = f'edgesim_backend_answered{{backend="{backend}"}} '
