@@ -267,6 +267,17 @@ def test_what_a_nats_server_refuses(shared, tmp_path, rights, given, said, cure)
     assert "wrong" not in found.said
 
 
+def test_rights_that_are_enough(shared, tmp_path):
+    """Those that docs/queues.md names, and no more."""
+    rights = """authorization { users: [ { user: u, password: p, permissions: {
+    publish: ["$JS.API.>", "$JS.ACK.>", "doctor.>", "doctor-changed.*", "doctor-claims"],
+    subscribe: ["_INBOX.>", "doctor-changed.*"] } } ] }
+    """
+    with other_nats(tmp_path, rights) as url:
+        found = shared.examine(queues=url, nats_user="u", nats_password="p")
+    assert [each.status for each in found if each.check == "queues"] == ["ok"], found
+
+
 @pytest.mark.parametrize(
     ("given", "said", "cure"),
     [
