@@ -36,6 +36,7 @@ from edgesim.runtime.worker import Worker
 from edgesim.simulator import stats
 from edgesim.simulator.draining import Drain
 from edgesim.simulator.primitives import Primitives
+from edgesim.simulator.stats import Usage
 from edgesim.simulator.workers import OpenIsolates, Workers, isolates_of
 
 log = structlog.get_logger()
@@ -112,9 +113,7 @@ class Simulator(Primitives):
         """Counters per stage, since this Simulator was opened, and what is stored now."""
         return self.counters(await self.depths(), await self.usage())
 
-    def counters(
-        self, depths: Mapping[str, Depth], usage: Mapping[str, stats.Usage]
-    ) -> dict[str, Any]:
+    def counters(self, depths: Mapping[str, Depth], usage: Mapping[str, Usage]) -> dict[str, Any]:
         """As ``stats``, with what is stored of those queues and buckets only; asks no store."""
         receiver = {"requests": self.requests, "rejected": self.rejected}
         return {"receiver": receiver} | stats.counters(self, self.workers, depths, usage)
@@ -123,7 +122,7 @@ class Simulator(Primitives):
         """How much each queue holds; asks their store."""
         return await stats.depths(self)
 
-    async def usage(self) -> dict[str, stats.Usage]:
+    async def usage(self) -> dict[str, Usage]:
         """Objects and bytes of each bucket; asks their store."""
         return await stats.usage(self)
 

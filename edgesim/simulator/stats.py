@@ -12,7 +12,6 @@ from edgesim.queues.pull import PullConsumer
 from edgesim.runtime.worker import Worker
 from edgesim.simulator.primitives import Primitives
 
-
 Usage = tuple[int, int]
 """Objects and bytes."""
 
