@@ -57,7 +57,7 @@ endure: $(RUNTIME) $(TOOLS)
 
 bench: $(RUNTIME) $(TOOLS)
 	$(BIN)/python tests/bench/levels.py $(ARGS)
-	$(BIN)/python tests/bench/clickhouse.py
+	$(BIN)/python -m tests.bench.backends
 	$(BIN)/python -m tests.bench.replay $(ARGS)
 	$(BIN)/python tests/bench/receiver.py
 	$(BIN)/python tests/bench/compression.py

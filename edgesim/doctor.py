@@ -13,8 +13,9 @@ from typing import Any
 import anyio
 
 from edgesim import backends, urls
+from edgesim.clickhouse import probe as clickhouse_probe
 from edgesim.clickhouse.driver import Statement
-from edgesim.clickhouse.probe import described, probe
+from edgesim.clickhouse.probe import described
 from edgesim.clock import Clock
 from edgesim.config import Environment, Project, WorkerConfig
 from edgesim.errors import (
@@ -31,20 +32,15 @@ from edgesim.isolates import driver as isolates_driver
 from edgesim.isolates.limits import KERNEL_GUARDS
 from edgesim.jail import landlock, seccomp
 from edgesim.model import Finding, Limits, Stream, WorkerSpec, read_all
-from edgesim.queues.producer import Queue
-from edgesim.r2.bucket import Bucket, R2ObjectBody
-from edgesim.r2.notifications import Notifications
+from edgesim.queues import probe as queues_probe
+from edgesim.r2 import probe as r2_probe
 
-ANSWER_SECONDS = 15.0
+ANSWER_SECONDS = 25.0
+"""Longer than the clients themselves repeat a request: they know more of what is wrong."""
 EARLY_SECONDS = 5.0
 NAME = "edgesim-doctor"
-"""The queue and the object that a round trip goes through; both are removed again."""
 EMBEDDED = {"memory", "file", "sqlite", "chdb"}
 """Stores of one process at a time: while a project runs on them they are not opened by another."""
-_KEYS = {
-    "r2": "EDGESIM_S3_ACCESS_KEY and EDGESIM_S3_SECRET_KEY",
-    "queues": "the credentials in EDGESIM_NATS_*",
-}
 Check = Callable[[Project, Environment, Clock], AsyncIterator[Finding]]
 
 
@@ -70,22 +66,23 @@ async def refuse_early(project: Project, environment: Environment, clock: Clock)
         where = getattr(project.backends, name)
         if urls.scheme_of(where) in EMBEDDED:
             continue
-        said = ""
+        said, cure = "", ""
         try:
             with anyio.fail_after(EARLY_SECONDS):
                 await look(project, environment, clock)
         except TimeoutError:
             said = f"{urls.redact(where)} does not answer within {EARLY_SECONDS:.0f} s"
         except (RunError, PlatformError) as error:
-            said = " ".join(str(error).split())
+            said, cure = error.problem, error.cure
         except BaseExceptionGroup as group:
             cause = first_error(group)
             if cause is None:
                 raise
-            said = " ".join(str(cause).split())
+            said, cure = cause.problem, cause.cure
         if said:
-            cure = f"start it, or name another with --{name} URL (edgesim doctor says more)"
-            raise ConfigError(project.file, f"backends.{name}", f"{said}; {cure}")
+            cure = cure or f"start it, see the port, or name another with --{name} URL"
+            line = f"{' '.join(said.split())}; {cure} (edgesim doctor says more)"
+            raise ConfigError(project.file, f"backends.{name}", line)
 
 
 def _python() -> Finding:
@@ -135,7 +132,8 @@ async def _in_time(
             found.extend([finding async for finding in check(project, environment, clock)])
     except TimeoutError:
         said = f"{where} did not answer within {ANSWER_SECONDS:.0f} s"
-        found.append(Finding(name, "problem", said, "restart it, and see its log"))
+        cure = "see the port in the URL; restart it, and see its log"
+        found.append(Finding(name, "problem", said, cure))
     except (RunError, PlatformError, UsageError) as error:
         found.append(_problem(name, where, error))
     except BaseExceptionGroup as group:
@@ -148,46 +146,27 @@ async def _in_time(
 
 
 def _problem(name: str, where: str, error: EdgesimError) -> Finding:
-    cure = f"start it, name another with --{name} URL"
-    if urls.scheme_of(where) not in EMBEDDED:
-        cure += f", or correct {_KEYS[name]}"
-    return Finding(name, "problem", f"{where}: {' '.join(str(error).split())}", cure)
+    said = " ".join(error.problem.split())
+    cure = error.cure or f"start it, or name another with --{name} URL"
+    placed = said.startswith(f"{urls.scheme_of(where)}:")
+    return Finding(name, "problem", said if placed else f"{where}: {said}", cure)
 
 
 async def _r2(project: Project, environment: Environment, clock: Clock) -> AsyncIterator[Finding]:
-    """An object there and back, in the project's first bucket, with no notification."""
+    """Objects there and back, in all of the project's buckets, with no notification."""
     async with backends.open_r2(project, environment, clock) as store:
-        bucket = Bucket(_bucket(project), store, clock, Notifications({}, clock, NAME))
-        key, sent = f".{NAME}/{clock.uuid()}", clock.uuid().encode()
-        try:
-            await bucket.put(key, sent)
-            found = await bucket.get(key)
-            read = await read_all(found.body) if isinstance(found, R2ObjectBody) else b""
-        finally:
-            await bucket.delete(key)
-    where = urls.redact(project.backends.r2)
-    if read == sent:
-        yield Finding("r2", "ok", f"{where}: an object went there and came back")
-    else:
-        said = f"{where}: an object came back as another"
-        yield Finding("r2", "problem", said, "see whether anything between here and there caches")
+        where = urls.redact(project.backends.r2)
+        async for finding in r2_probe.probe(store, _buckets(project), clock, where):
+            yield finding
 
 
 async def _queues(
     project: Project, environment: Environment, clock: Clock
 ) -> AsyncIterator[Finding]:
-    """A message there and back, through a queue of its own."""
     async with backends.open_queues(project, environment, clock) as store:
-        queue = Queue(NAME, store, clock)
-        await queue.send(b'"doctor"')
-        waiting = len(await queue.peek(1))
-        await queue.purge()
-    where = urls.redact(project.backends.queues)
-    if waiting:
-        yield Finding("queues", "ok", f"{where}: a message went there and came back")
-    else:
-        said = f"{where}: a message that was taken is not there"
-        yield Finding("queues", "problem", said, "see the log and the disk of the server")
+        where = urls.redact(project.backends.queues)
+        async for finding in queues_probe.probe(store, clock, where):
+            yield finding
 
 
 async def _clickhouse(
@@ -195,14 +174,13 @@ async def _clickhouse(
 ) -> AsyncIterator[Finding]:
     native = urls.scheme_of(project.backends.clickhouse) in {"clickhouse", "clickhouses"}
     async with backends.open_clickhouse(project, environment) as database:
-        async for finding in probe(database, clock, native):
+        async for finding in clickhouse_probe.probe(database, clock, native):
             yield finding
 
 
 async def _look_at_r2(project: Project, environment: Environment, clock: Clock) -> None:
     async with backends.open_r2(project, environment, clock) as store:
-        bucket = Bucket(_bucket(project), store, clock, Notifications({}, clock, NAME))
-        await bucket.head(f".{NAME}")
+        await store.head(_buckets(project)[0], f".{NAME}")
 
 
 async def _look_at_queues(project: Project, environment: Environment, clock: Clock) -> None:
@@ -216,15 +194,18 @@ async def _look_at_clickhouse(project: Project, environment: Environment, clock:
             answer = await database.execute(Statement("SELECT 1"))
             await read_all(Stream(answer.body))
         except ClickHouseError as error:
-            raise RunError("; ".join(described(error))) from error
+            raise RunError(*described(error)) from error
 
 
-def _bucket(project: Project) -> str:
+def _buckets(project: Project) -> list[str]:
+    """All that the project names; one of the doctor's own where it names none."""
+    bound = [each.settings.r2_buckets for each in project.workers.values()]
     named = {
         *project.account.r2,
         *(pipeline.bucket for pipeline in project.account.pipelines.values()),
+        *(binding.bucket_name for bindings in bound for binding in bindings),
     }
-    return min(named, default=NAME)
+    return sorted(named) or [NAME]
 
 
 _CHECKS: dict[str, Check] = {"r2": _r2, "queues": _queues, "clickhouse": _clickhouse}

@@ -8,9 +8,17 @@ from __future__ import annotations
 
 
 class EdgesimError(Exception):
-    """Base of all; ``exit_code`` is the command's (1 expectation, 2 usage, 3 the run broke)."""
+    """Base of all; ``exit_code`` is the command's (1 expectation, 2 usage, 3 the run broke).
+
+    ``cure`` is what to do about it, where whoever raised it knows.
+    """
 
     exit_code = 3
+
+    def __init__(self, problem: str, cure: str = "") -> None:
+        super().__init__(f"{problem}; {cure}" if cure else problem)
+        self.problem = problem
+        self.cure = cure
 
 
 class ConfigError(EdgesimError):

@@ -63,6 +63,12 @@ class NatsServer:
                     raise AssertionError(f"no NATS server:\n{text}") from error
                 time.sleep(0.02)
 
+    def reconfigure(self, old: str, new: str) -> None:
+        """Change its configuration while it runs."""
+        self._config.write_text(self._config.read_text().replace(old, new))
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
+
     def kill(self) -> None:
         """SIGKILL, as a power cut for the process."""
         if self._process is not None and self._process.poll() is None:
@@ -71,9 +77,9 @@ class NatsServer:
 
 
 @contextmanager
-def nats_server(folder: Path) -> Iterator[NatsServer]:
+def nats_server(folder: Path, extra: str = "") -> Iterator[NatsServer]:
     """A running server; without the program skip, or fail where CI=true."""
-    server = NatsServer(folder)
+    server = NatsServer(folder, extra=extra)
     try:
         server.start()
         server.wait()

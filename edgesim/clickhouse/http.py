@@ -107,7 +107,10 @@ class HttpClickHouse:
         code = response.headers.get("X-ClickHouse-Exception-Code")
         if code is None and "Code: " not in text:
             first = text.partition("\n")[0][:200]
-            return RunError(f"{self._shown} answered {response.status} and not ClickHouse: {first}")
+            return RunError(
+                f"{self._shown} answered {response.status} and not ClickHouse: {first}",
+                "see the host and the port: HTTP's is 8123, or 8443 with TLS",
+            )
         return from_text(text, int(code) if code else None)
 
     async def close(self) -> None:

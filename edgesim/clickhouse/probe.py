@@ -16,7 +16,13 @@ from edgesim.model import Finding
 CLOCK_SECONDS_MAX = 5.0
 _ABOUT = "SELECT version(), toUnixTimestamp(now()) FORMAT TabSeparated"
 _HAS = "SELECT count() FROM system.{table} WHERE name = '{name}' FORMAT TabSeparated"
-_DENIED = {192, 193, 194, 497, 516}
+_READ_ONLY = "SELECT value FROM system.settings WHERE name = 'readonly' FORMAT TabSeparated"
+_RIGHTS = "set EDGESIM_CLICKHOUSE_USER and EDGESIM_CLICKHOUSE_PASSWORD to what it knows"
+_CURES = {
+    81: "create it there, or name another at the end of the URL",
+    **dict.fromkeys((192, 193, 194, 516), _RIGHTS),
+    **dict.fromkeys((164, 497), "grant this user what it lacks, or use another"),
+}
 _FEATURES = [
     (
         *("settings", "insert_deduplication_token"),
@@ -39,6 +45,9 @@ async def probe(driver: ClickHouseDriver, clock: Clock, native: bool) -> AsyncIt
         ahead = float(theirs) - (before + clock.now()) / 2
         yield Finding("clickhouse", "ok", f"version {version}")
         yield _clock(ahead)
+        if await _ask(driver, _READ_ONLY) not in {"0", ""}:
+            said = "this user may only read (its profile says readonly)"
+            yield Finding("clickhouse", "problem", said, "let it insert, or use another user")
         for table, name, problem, cure in _FEATURES:
             if await _ask(driver, _HAS.format(table=table, name=name)) == "0":
                 yield Finding("clickhouse", "warning", f"no {name}: {problem}", cure)
@@ -54,13 +63,12 @@ async def probe(driver: ClickHouseDriver, clock: Clock, native: bool) -> AsyncIt
 
 def described(error: ClickHouseError | RunError) -> tuple[str, str]:
     """What is wrong, in one line, and what cures it."""
-    said = " ".join(str(error).split())
+    said = " ".join(error.problem.split())
     if not isinstance(error, ClickHouseError):
-        return said, "start the server, or name another with --clickhouse URL"
-    if error.code in _DENIED:
-        cure = "set EDGESIM_CLICKHOUSE_USER and EDGESIM_CLICKHOUSE_PASSWORD to what it knows"
-    else:
-        cure = "see ClickHouse's documentation of this code, and the server's own log"
+        return said, error.cure or "start the server, or name another with --clickhouse URL"
+    cure = _CURES.get(
+        error.code, "see ClickHouse's documentation of this code, and the server's own log"
+    )
     return f"Code {error.code}: {said}", cure
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Awaitable, Callable
-from typing import Any
+from contextlib import suppress
+from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlsplit
 
+import anyio
 import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -23,7 +25,7 @@ from edgesim import operations
 from edgesim.config.cron import parse_cron
 from edgesim.dev import metrics, resources
 from edgesim.dev.front import Front
-from edgesim.errors import PlatformError, UsageError
+from edgesim.errors import PlatformError, RunError, UsageError
 from edgesim.model import HttpRequest, Stream, iterate
 from edgesim.r2.bucket import R2ObjectBody
 from edgesim.runtime.routing import named_by
@@ -31,6 +33,8 @@ from edgesim.simulator import Simulator
 
 PREFIX = "/cdn-cgi/edgesim"
 DRAIN_SECONDS = 60.0
+STORE_SECONDS = 5.0
+"""What metrics wait for a store: whoever collects them waits ten seconds, most often."""
 LOOPBACK = {"127.0.0.1", "localhost", "::1", "[::1]"}
 
 
@@ -41,6 +45,7 @@ class _Wanted(msgspec.Struct, forbid_unknown_fields=True):
     arguments: dict[str, Any] = {}
 
 
+_Answer = TypeVar("_Answer")
 Endpoint = Callable[[Simulator, Request], Awaitable[Response]]
 
 
@@ -52,7 +57,10 @@ def admin_app(front: Front, token: str | None, is_ready: Callable[[], bool]) -> 
             refusal = _refusal(request, token)
             if refusal is not None:
                 return PlainTextResponse(refusal + "\n", 403)
-            return await endpoint(await front.simulator(), request)
+            try:
+                return await endpoint(await front.simulator(), request)
+            except RunError as error:  # a store does not answer
+                return PlainTextResponse(f"{error}\n", 503)
 
         return serve
 
@@ -101,13 +109,30 @@ async def _stats(simulator: Simulator, request: Request) -> Response:
 
 
 async def _metrics(simulator: Simulator, request: Request) -> Response:
+    async with anyio.create_task_group() as tasks:
+        depths, usage = _Asked(simulator.depths), _Asked(simulator.usage)
+        tasks.start_soon(depths.ask)
+        tasks.start_soon(usage.ask)
     samples = [
-        *metrics.of_stats(await simulator.stats()),
-        *metrics.of_queues(await simulator.queue_ages()),
+        *metrics.of_stats(simulator.counters(depths.answer or {}, usage.answer or {})),
+        *metrics.of_queues(simulator.ages(depths.answer or {})),
+        *metrics.of_stores({"queues": depths.answer is not None, "r2": usage.answer is not None}),
         *metrics.of_workers({name: each.wall for name, each in simulator.workers.items()}),
         *resources.samples(),
     ]
     return Response(metrics.render(samples), media_type=metrics.CONTENT_TYPE)
+
+
+class _Asked(Generic[_Answer]):
+    """A question to a store; its answer is None where there is none in time."""
+
+    def __init__(self, question: Callable[[], Awaitable[_Answer]]) -> None:
+        self.answer: _Answer | None = None
+        self._question = question
+
+    async def ask(self) -> None:
+        with anyio.move_on_after(STORE_SECONDS), suppress(RunError):
+            self.answer = await self._question()
 
 
 async def _drain(simulator: Simulator, request: Request) -> Response:

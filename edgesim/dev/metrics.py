@@ -1,8 +1,7 @@
 """``GET metrics``: what an operator watches, in Prometheus' text format.
 
-https://prometheus.io/docs/instrumenting/exposition_formats/.  The counters of ``stats`` (what only
-grows is a counter, what is there now a gauge), the age of queues, the durations of invocations, and
-what the processes use.
+https://prometheus.io/docs/instrumenting/exposition_formats/.  The counters of ``stats``, the age of
+queues, the durations of invocations, and what the processes use.
 """
 
 from __future__ import annotations
@@ -14,58 +13,112 @@ from typing import Any, Literal, NamedTuple
 from edgesim.runtime.histogram import BOUNDS, Histogram
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_GAUGES = {"pending", "objects", "bytes", "backlog"}
-# stage -> the label that its second level is: stats[stage][value][counter]
-_LABELS = {"pipelines": "pipeline", "r2": "bucket", "queues": "queue"}
-_WALL = "edgesim_invocation_seconds"
-
 Kind = Literal["counter", "gauge", "histogram"]
+
+
+class Family(NamedTuple):
+    """All samples of one name.  A counter only grows, and says so by ``_total``."""
+
+    name: str
+    kind: Kind
+    help: str
 
 
 class Sample(NamedTuple):
     """One line; ``suffix`` is what a histogram adds to the name of its family."""
 
-    family: str
-    kind: Kind
+    family: Family
     labels: Mapping[str, str]
     value: float
     suffix: str = ""
 
 
+def _counter(name: str, says: str) -> Family:
+    return Family(f"edgesim_{name}_total", "counter", says)
+
+
+def _gauge(name: str, says: str) -> Family:
+    return Family(f"edgesim_{name}", "gauge", says)
+
+
+# stats[stage][counter], or stats[stage][label's value][counter] where the stage has a label
+_FAMILIES = {
+    "receiver": {
+        "requests": _counter("receiver_requests", "Requests to the entry Worker."),
+        "rejected": _counter("receiver_rejected", "Of these, those answered with a 4xx or 5xx."),
+    },
+    "tail": {
+        "items": _counter("tail_items", "Traces that Tail Workers took."),
+        "lost": _counter("tail_lost", "Traces that no Tail Worker took, or that it failed on."),
+        "pending": _gauge("tail_pending", "Traces on their way to Tail Workers."),
+    },
+    "pipelines": {
+        "records": _counter("pipelines_records", "Records taken."),
+        "bytes": _counter("pipelines_bytes", "Their bytes, before compression."),
+        "pending": _gauge("pipelines_pending", "Records in this node's log and in no object yet."),
+        "objects": _counter("pipelines_objects", "Objects written by this node."),
+        "dropped": _counter("pipelines_dropped", "Records that break the Pipeline's schema."),
+    },
+    "r2": {
+        "objects": _gauge("r2_objects", "Objects in the bucket."),
+        "bytes": _gauge("r2_bytes", "Their bytes."),
+        "class_a": _counter("r2_class_a", "Operations that change or list, by this node."),
+        "class_b": _counter("r2_class_b", "Operations that read, by this node."),
+    },
+    "queues": {
+        "backlog": _gauge("queues_backlog", "Messages in the queue, leased ones too."),
+        "operations": _counter("queues_operations", "Billed operations, by this node."),
+        "delivered": _counter("queues_delivered", "Messages acknowledged by this node."),
+        "retried": _counter("queues_retried", "Messages given back by this node."),
+        "dead": _counter("queues_dead", "Messages that this node gave up."),
+    },
+}
+_LABELS = {"pipelines": "pipeline", "r2": "bucket", "queues": "queue"}
+_INVOCATIONS = _counter("invocations", "Invocations that ended.")
+_CPU = _counter("cpu_seconds", "CPU time of the Worker's invocations.")
+_OLDEST = _gauge("queues_oldest_seconds", "How long the oldest message has waited.")
+_ANSWERED = _gauge("backend_answered", "1 where the store said in time what it holds, else 0.")
+_WALL = Family(
+    "edgesim_invocation_seconds", "histogram", "Until the invocation and its waitUntil work ended."
+)
+
+
 def render(samples: Iterable[Sample]) -> str:
     """All of them, one family after the other."""
-    families: dict[tuple[str, Kind], list[str]] = {}
-    for family, kind, labels, value, suffix in samples:
-        line = f"{family}{suffix}{_shown(labels)} {value}"
-        families.setdefault((family, kind), []).append(line)
+    families: dict[Family, list[str]] = {}
+    for family, labels, value, suffix in samples:
+        line = f"{family.name}{suffix}{_shown(labels)} {value}"
+        families.setdefault(family, []).append(line)
     lines = []
-    for (family, kind), shown in families.items():
-        lines += [f"# TYPE {family} {kind}", *shown]
+    for (name, kind, says), shown in families.items():
+        lines += [f"# HELP {name} {says}", f"# TYPE {name} {kind}", *shown]
     return "\n".join(lines) + "\n"
 
 
 def of_stats(stats: dict[str, Any]) -> Iterator[Sample]:
     """The counters of ``stats``."""
-    for stage, found in stats.items():
-        if stage == "invocations":
-            for worker, outcomes in found.items():
-                for outcome, count in outcomes.items():
-                    labels = {"worker": worker, "outcome": outcome}
-                    yield Sample("edgesim_invocations_total", "counter", labels, count)
-        elif stage == "cpu_ms":
-            for worker, spent in found.items():
-                yield Sample("edgesim_cpu_ms_total", "counter", {"worker": worker}, spent)
-        elif stage in _LABELS:
-            for each, counters in found.items():
-                yield from _counters(stage, {_LABELS[stage]: each}, counters)
-        else:
-            yield from _counters(stage, {}, found)
+    for stage in ("receiver", "tail"):
+        yield from _of_stage(stage, {}, stats.get(stage, {}))
+    for stage, label in _LABELS.items():
+        for each, counters in stats.get(stage, {}).items():
+            yield from _of_stage(stage, {label: each}, counters)
+    for worker, outcomes in stats.get("invocations", {}).items():
+        for outcome, count in outcomes.items():
+            yield Sample(_INVOCATIONS, {"worker": worker, "outcome": outcome}, count)
+    for worker, spent_ms in stats.get("cpu_ms", {}).items():
+        yield Sample(_CPU, {"worker": worker}, spent_ms / 1000)
 
 
 def of_queues(ages: Mapping[str, float]) -> Iterator[Sample]:
     """How many seconds the oldest message of each queue has waited."""
     for queue, seconds in ages.items():
-        yield Sample("edgesim_queues_oldest_seconds", "gauge", {"queue": queue}, seconds)
+        yield Sample(_OLDEST, {"queue": queue}, seconds)
+
+
+def of_stores(answered: Mapping[str, bool]) -> Iterator[Sample]:
+    """Whether each store said what it holds; if not, that is left out."""
+    for backend, did in answered.items():
+        yield Sample(_ANSWERED, {"backend": backend}, int(did))
 
 
 def of_workers(workers: Mapping[str, Mapping[str, Histogram]]) -> Iterator[Sample]:
@@ -75,19 +128,21 @@ def of_workers(workers: Mapping[str, Mapping[str, Histogram]]) -> Iterator[Sampl
             labels = {"worker": worker, "outcome": outcome}
             *counts, count = accumulate(wall.counts)
             for bound, upto in zip((*BOUNDS, "+Inf"), (*counts, count), strict=True):
-                yield Sample(_WALL, "histogram", labels | {"le": str(bound)}, upto, "_bucket")
-            yield Sample(_WALL, "histogram", labels, wall.sum, "_sum")
-            yield Sample(_WALL, "histogram", labels, count, "_count")
+                yield Sample(_WALL, labels | {"le": str(bound)}, upto, "_bucket")
+            yield Sample(_WALL, labels, wall.sum, "_sum")
+            yield Sample(_WALL, labels, count, "_count")
 
 
-def _counters(stage: str, labels: dict[str, str], counters: Any) -> Iterator[Sample]:
-    for name, value in counters.items():
-        if not isinstance(value, int | float):
-            continue
-        if name in _GAUGES:
-            yield Sample(f"edgesim_{stage}_{name}", "gauge", labels, value)
-        else:
-            yield Sample(f"edgesim_{stage}_{name}_total", "counter", labels, value)
+def _of_stage(stage: str, labels: dict[str, str], counters: dict[str, Any]) -> Iterator[Sample]:
+    for name, family in _FAMILIES[stage].items():
+        match counters.get(name):
+            case None:
+                pass
+            case dict() as reasons:
+                for reason, count in reasons.items():
+                    yield Sample(family, labels | {"reason": reason}, count)
+            case value:
+                yield Sample(family, labels, value)
 
 
 def _shown(labels: Mapping[str, str]) -> str:

@@ -10,8 +10,17 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from edgesim.dev.metrics import Sample
+from edgesim.dev.metrics import Family, Sample
 
+_MEMORY = Family("process_resident_memory_bytes", "gauge", "Memory of the platform's process.")
+_CPU = Family("process_cpu_seconds_total", "counter", "CPU time of the platform's process.")
+_FILES = Family("process_open_fds", "gauge", "Open files of the platform's process.")
+_CHILDREN = Family("edgesim_child_processes", "gauge", "Isolates, and the embedded engine.")
+_CHILDREN_MEMORY = Family(
+    "edgesim_child_resident_memory_bytes",
+    "gauge",
+    "Their memory; what forks share counts for each.",
+)
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -19,14 +28,13 @@ def samples() -> Iterator[Sample]:
     """Memory, CPU and files of this process; number and memory of those below it."""
     times = os.times()
     own = Path("/proc/self")
-    yield Sample("process_resident_memory_bytes", "gauge", {}, _resident(own))
-    yield Sample("process_cpu_seconds_total", "counter", {}, times.user + times.system)
-    yield Sample("process_open_fds", "gauge", {}, len(list((own / "fd").iterdir())))
+    yield Sample(_MEMORY, {}, _resident(own))
+    yield Sample(_CPU, {}, times.user + times.system)
+    yield Sample(_FILES, {}, len(list((own / "fd").iterdir())))
     below = [*_below(own)]
-    yield Sample("edgesim_child_processes", "gauge", {}, len(below))
-    # Pages that forks share are counted for each of them.
+    yield Sample(_CHILDREN, {}, len(below))
     memory = sum(_resident(each) for each in below)
-    yield Sample("edgesim_child_resident_memory_bytes", "gauge", {}, memory)
+    yield Sample(_CHILDREN_MEMORY, {}, memory)
 
 
 def _below(process: Path) -> Iterator[Path]:

@@ -85,6 +85,9 @@ class QueueDriver(Protocol):
     async def purge(self, queue: str) -> int:
         """Remove everything; how many messages that were."""
 
+    async def drop(self, queue: str) -> None:
+        """Remove the queue itself and everything in it; no other process may be using it."""
+
     async def expire(self, queue: str, before_ms: int) -> int:
         """Remove unleased messages with a timestamp before ``before_ms``; how many that were."""
 

@@ -1,40 +1,35 @@
-"""What the NATS driver asks of a JetStream server: the one place that knows the client library.
+"""What the NATS driver asks of JetStream.
 
-The library's own JetStream calls were the other road; it has none for atomic batches and for
+The client library's own JetStream calls were the other road; it has none for atomic batches and for
 reading many messages at once, and an empty fetch of its costs the whole timeout.  The server's API
 is JSON over request and reply, so it is asked directly:
 https://docs.nats.io/reference/reference-protocols/nats_api_reference
 
-Every request is repeated until the server answers or REQUEST_SECONDS are over: a restart or the
-election of a leader takes a few seconds.  All of them may be repeated, publishing because of its
-message ids.
+Every request may be repeated, publishing because of its message ids.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from functools import partial
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
 
-import anyio
 import msgspec
-import nats
-import nats.errors
 import structlog
-from nats.aio.client import Client
-from nats.aio.msg import Msg
 
 from edgesim.clock import Clock
 from edgesim.errors import RunError
+from edgesim.queues.nats_connection import (
+    ANSWER_SECONDS,
+    Connection,
+    Msg,
+    SilenceError,
+    UnansweredError,
+    connect,
+)
 
-REQUEST_SECONDS = 15.0
-"""How long a request is repeated: longer than a three-node cluster takes to elect a leader."""
 FETCH_SECONDS = 1.0
-ANSWER_SECONDS = 3.0
-"""How long one answer is waited for."""
-CONNECT_SECONDS = 3.0
 OVERHEAD_BYTES = 512
 """What the store counts for every message beside its body: each is padded to it.
 
@@ -47,16 +42,19 @@ _DELIVERY = re.compile(
     re.ASCII,
 )
 """The domain and account before, and the token behind, come with newer servers."""
-_PAUSE_SECONDS = 0.1
-_RECONNECT_SECONDS = 1
 _PAGE = 256
 _DUPLICATE_IN_BATCH = 10201
 _NOT_FOUND = {10014, 10037, 10059}  # consumer, message, stream
-_TRANSIENT = {10008, 10009, 10074, 10076, 10077}
-"""No leader, not current, no quorum: a cluster that is electing.  10077: the store is busy."""
+_TRANSIENT = {10008, 10009, 10076, 10077}
+"""A cluster that is electing, a server that starts or stops; 10077: the store is busy, or full."""
+_CURES = {
+    10023: "the server has no room left: give it more, or raise its max_file_store",
+    10047: "the server has no room left: give it more, or raise its max_file_store",
+    10074: "replicas=N in the URL needs a cluster of as many servers",
+    10077: "the stream or its disk is full: make room, or raise the stream's max_bytes",
+}
 
 log = structlog.get_logger()
-_Result = TypeVar("_Result")
 
 
 class Failed(msgspec.Struct):
@@ -153,11 +151,13 @@ class KnownError(RunError):
 
 
 class JetStream:
-    """One connection.  Made by ``connect``."""
+    """JetStream over one connection.  Made by ``open_jetstream``."""
 
-    def __init__(self, client: Client, where: str, clock: Clock) -> None:
-        self.where = where
-        self._client = client
+    def __init__(self, connection: Connection, clock: Clock) -> None:
+        self.where = connection.where
+        self.hint = connection.hint
+        self.listen = connection.listen
+        self._connection = connection
         self._clock = clock
 
     # --- asking ---
@@ -180,32 +180,17 @@ class JetStream:
 
     async def confirm(self, reply: str, kind: bytes) -> None:
         """Acknowledge in one of JetStream's ways; returns when the server has it."""
-        await self._ask(reply, kind)
-
-    async def hint(self, subject: str, body: bytes) -> None:
-        """Tell whoever listens, without any guarantee."""
-        try:
-            await self._client.publish(subject, body)
-        except nats.errors.Error as error:
-            log.debug("hint not sent", subject=subject, error=str(error))
-
-    async def listen(self, subject: str, heard: Callable[[str, bytes], None]) -> None:
-        """Call ``heard`` with subject and body of every hint of others."""
-
-        async def receive(message: Msg) -> None:
-            heard(message.subject, message.data)
-
-        await self._client.subscribe(subject, cb=receive)
+        await self._connection.ask(reply, kind)
 
     # --- messages ---
 
     async def publish(self, messages: Sequence[Outgoing]) -> None:
         """Keep all of the messages, or none: KnownError if a message id of theirs is known."""
-        patience, unsure = self._patience(), False
+        patience, unsure = self._connection.patience(), False
         while True:
             try:
                 reply = await self._publish_once(messages)
-            except (nats.errors.Error, TimeoutError) as error:
+            except UnansweredError as error:
                 unsure = True
                 await patience.wait(error)
                 continue
@@ -217,9 +202,10 @@ class JetStream:
                 raise KnownError(f"{self.where}: a message of the batch is known already")
             if failure is None:
                 return
+            refused = self._refused(failure, messages[0].subject)
             if failure.err_code not in _TRANSIENT:
-                raise self._refused(failure, messages[0].subject)
-            await patience.wait(failure.description)
+                raise refused
+            await patience.wait(refused)
 
     async def _publish_once(self, messages: Sequence[Outgoing]) -> bytes:
         batch, *_, last = self._clock.hex_id()[:16], *messages
@@ -232,10 +218,8 @@ class JetStream:
             overhead = _overhead(message.subject, headers | {_PAD: ""})
             headers[_PAD] = "-" * (OVERHEAD_BYTES - overhead)
             if message is not last:
-                await self._client.publish(message.subject, message.body, headers=headers)
-        return (
-            await self._client.request(last.subject, last.body, ANSWER_SECONDS, headers=headers)
-        ).data
+                await self._connection.publish(message.subject, message.body, headers)
+        return await self._connection.request(last.subject, last.body, headers)
 
     async def fetch(self, stream: str, consumer: str, limit: int) -> list[Stored]:
         """Up to ``limit`` messages that the consumer may be given now; their replies lease them."""
@@ -244,12 +228,10 @@ class JetStream:
         try:
             subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
             await self._collect(subject, body, found, limit, FETCH_SECONDS)
-        except nats.errors.TimeoutError:
+        except SilenceError:
             # A consumer that reaches its limit meanwhile does not say so.  What was on its way when
             # we gave up is given again in time.
             log.debug("fetch not ended", stream=stream, found=len(found), limit=limit)
-        except nats.errors.Error as error:
-            raise self._unanswered(error) from error
         return found
 
     async def read(
@@ -265,7 +247,7 @@ class JetStream:
             page.clear()
             return await self._collect(f"$JS.API.DIRECT.GET.{stream}", body, page)
 
-        end = await self._until_answered(once)
+        end = await self._connection.until_answered(once)
         return page, bool(page) and end.get("Nats-Num-Pending", "0") != "0"
 
     async def pages(self, stream: str, limit: int) -> AsyncIterator[list[Stored]]:
@@ -304,73 +286,32 @@ class JetStream:
     ) -> Mapping[str, str]:
         """Put the messages that answer a request into ``found``; the headers of the status after.
 
-        TimeoutError where neither comes for so many seconds.
+        SilenceError where neither comes for so many seconds.
         """
-        inbox = self._client.new_inbox()
-        subscription = await self._client.subscribe(inbox)
-        try:
-            await self._client.publish(subject, body, reply=inbox)
-            while len(found) != enough:
-                message = await subscription.next_msg(seconds)
+        async with aclosing(self._connection.answers(subject, body, seconds)) as answers:
+            async for message in answers:
                 headers = message.headers or {}
                 if "Status" in headers and not message.reply and "Nats-Sequence" not in headers:
-                    if headers["Status"] == "503":
-                        raise nats.errors.NoRespondersError
                     return headers
                 found.append(_stored(message, headers))
-        finally:
-            await subscription.unsubscribe()
+                if len(found) == enough:
+                    break
         return {}
 
     async def _api(self, path: str, body: dict[str, Any]) -> Answer:
-        payload, patience = msgspec.json.encode(body), self._patience()
+        payload, patience = msgspec.json.encode(body), self._connection.patience()
         while True:
-            reply = await self._ask(f"$JS.API.{path}", payload)
+            reply = await self._connection.ask(f"$JS.API.{path}", payload)
             answer = msgspec.json.decode(reply, type=Answer)
             if answer.error is None or answer.error.err_code not in _TRANSIENT:
                 return answer
-            await patience.wait(answer.error.description)
-
-    async def _ask(self, subject: str, body: bytes) -> bytes:
-        request = partial(self._client.request, subject, body, ANSWER_SECONDS)
-        return (await self._until_answered(request)).data
-
-    async def _until_answered(self, ask: Callable[[], Awaitable[_Result]]) -> _Result:
-        patience = self._patience()
-        while True:
-            try:
-                return await ask()
-            except (nats.errors.Error, TimeoutError) as error:
-                await patience.wait(error)
-
-    def _patience(self) -> _Patience:
-        return _Patience(self._clock, self._unanswered)
+            await patience.wait(self._refused(answer.error, path))
 
     def _refused(self, failure: Failed, subject: str) -> RunError:
         return RunError(
-            f"{self.where}: {failure.description} (JetStream {failure.err_code}, {subject})"
+            f"{self.where}: {failure.description} (JetStream {failure.err_code}, {subject})",
+            _CURES.get(failure.err_code, ""),
         )
-
-    def _unanswered(self, problem: object) -> RunError:
-        if isinstance(problem, nats.errors.NoRespondersError):
-            problem = "JetStream does not answer (is it enabled, and has its cluster a leader?)"
-        return RunError(f"{self.where}: {problem or type(problem).__name__}")
-
-
-class _Patience:
-    """How long a request is repeated; ``wait`` raises when that is over."""
-
-    def __init__(self, clock: Clock, gave_up: Callable[[object], RunError]) -> None:
-        self._clock = clock
-        self._until = clock.elapsed() + REQUEST_SECONDS
-        self._gave_up = gave_up
-
-    async def wait(self, problem: object) -> None:
-        if self._clock.elapsed() >= self._until or isinstance(
-            problem, nats.errors.ConnectionClosedError
-        ):
-            raise self._gave_up(problem)
-        await anyio.sleep(_PAUSE_SECONDS)
 
 
 def _overhead(subject: str, headers: Mapping[str, str]) -> int:
@@ -401,60 +342,11 @@ def delivery_of(reply: str) -> Delivery | None:
 
 
 @asynccontextmanager
-async def connect(
+async def open_jetstream(
     servers: Sequence[str], where: str, clock: Clock, **credentials: Any
 ) -> AsyncIterator[JetStream]:
-    """A connection to one of the servers, renewed by itself; RunError where none answers now."""
-    problem = "no server answers"
-    opened = False
-
-    async def failed(error: Exception) -> None:
-        nonlocal problem
-        problem = str(error) or type(error).__name__
-        log.debug("nats", server=where, error=problem)
-        if not opened and _is_denied(problem):
-            client.options["allow_reconnect"] = False  # asking again would change nothing
-
-    async def disconnected() -> None:
-        if not client.is_closed:
-            log.warning("nats server lost, reconnecting", server=where)
-
-    async def reconnected() -> None:
-        log.info("nats server reached again", server=where)
-
-    client = Client()
-    try:
-        with anyio.move_on_after(CONNECT_SECONDS):
-            try:
-                await client.connect(
-                    servers=list(servers),
-                    error_cb=failed,
-                    disconnected_cb=disconnected,
-                    reconnected_cb=reconnected,
-                    max_reconnect_attempts=-1,
-                    reconnect_time_wait=_RECONNECT_SECONDS,
-                    connect_timeout=2,
-                    no_echo=True,
-                    **credentials,
-                )
-            except (nats.errors.Error, OSError) as error:
-                problem = str(error) or problem
-        opened = client.is_connected
-        if not opened:
-            raise RunError(f"{where}: {problem}; {_cure(problem)}")
-        server = JetStream(client, where, clock)
+    """JetStream on those servers; RunError where there is none."""
+    async with connect(servers, where, clock, **credentials) as connection:
+        server = JetStream(connection, clock)
         await server.find("STREAM.INFO.any")  # whether there is JetStream at all
         yield server
-    finally:
-        with anyio.CancelScope(shield=True):
-            await client.close()
-
-
-def _cure(problem: str) -> str:
-    if _is_denied(problem):
-        return "set EDGESIM_NATS_USER and EDGESIM_NATS_PASSWORD, or EDGESIM_NATS_TOKEN"
-    return "is nats-server running there?"
-
-
-def _is_denied(problem: str) -> bool:
-    return "authorization" in problem.lower()

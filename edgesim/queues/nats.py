@@ -41,7 +41,7 @@ from edgesim.queues.jetstream import (
     Outgoing,
     Stored,
     StreamConfig,
-    connect,
+    open_jetstream,
 )
 from edgesim.queues.nats_place import NAME, Place, place_of
 from edgesim.queues.work_queue import (
@@ -49,6 +49,7 @@ from edgesim.queues.work_queue import (
     LEASED_MAX,
     WorkQueue,
     open_work_queue,
+    stream_of,
 )
 
 DETERMINISTIC = False
@@ -72,7 +73,7 @@ async def open_queues(
     credentials = {key: value for key, value in given.items() if value is not None}
     failure: Exception | None = None
     async with (
-        connect(place.servers, place.where, clock, **credentials) as server,
+        open_jetstream(place.servers, place.where, clock, **credentials) as server,
         anyio.create_task_group() as tasks,
     ):
         driver = NatsQueue(server, place, clock)
@@ -175,6 +176,11 @@ class NatsQueue:
         purged = await (await self._queue(queue)).purge()
         await self._hint(queue, delayed=True)
         return purged
+
+    async def drop(self, queue: str) -> None:
+        """See QueueDriver."""
+        self._queues.pop(queue, None)
+        await self._server.find(f"STREAM.DELETE.{stream_of(self._place, queue)}")
 
     async def expire(self, queue: str, before_ms: int) -> int:
         """See QueueDriver; what another node may have leased is left to that node."""

@@ -215,6 +215,10 @@ class SqliteQueue:
         self._discount(queue, sizes)
         return len(sizes)
 
+    async def drop(self, queue: str) -> None:
+        """See QueueDriver; a queue is no more than its messages."""
+        await self.purge(queue)
+
     async def expire(self, queue: str, before_ms: int) -> int:
         """See QueueDriver."""
         with self._transaction() as db:

@@ -1,12 +1,10 @@
 """One queue in JetStream: a work-queue stream, its consumer, and what this node knows of both.
 
-How they are used is told in nats.py.
+How they are used is told in nats.py, what a message looks like there in nats_messages.py.
 """
 
 from __future__ import annotations
 
-import math
-from bisect import insort
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -16,7 +14,8 @@ import msgspec
 
 from edgesim.clock import Clock
 from edgesim.errors import RunError, first_error
-from edgesim.model import ContentType, Message
+from edgesim.model import Message
+from edgesim.queues.delayed import Delayed
 from edgesim.queues.driver import Depth, NewMessage
 from edgesim.queues.jetstream import (
     OVERHEAD_BYTES,
@@ -29,27 +28,15 @@ from edgesim.queues.jetstream import (
     StreamConfig,
     delivery_of,
 )
+from edgesim.queues.nats_messages import Layout, kept_of, message_of
 from edgesim.queues.nats_place import Place
 
 CONSUMER = "edgesim"
 LEASED_MAX = 65_536
 DUPLICATE_SECONDS = 120
-DELAYED_FRESH_SECONDS = 1.0
-"""How old the list of delayed messages may be; hints of other nodes make it read at once."""
 PAGE = 100
-_HEADER = "Edgesim-Message"
 _Result = TypeVar("_Result")
 _Item = TypeVar("_Item")
-
-
-class Kept(msgspec.Struct, frozen=True, array_like=True):
-    """What is kept with a body; times are Unix milliseconds and seconds."""
-
-    id: str
-    content_type: ContentType
-    timestamp_ms: int
-    visible_at: float
-    attempts: int = 0
 
 
 class Lease(msgspec.Struct, frozen=True):
@@ -74,45 +61,33 @@ class WorkQueue:
 
     def __init__(self, name: str, server: JetStream, place: Place, clock: Clock) -> None:
         self.name = name
-        self.stream = f"{place.name}_{name}"
+        self.stream = stream_of(place, name)
         self.leases: dict[int, Lease] = {}
         self.returned: dict[int, tuple[int, float]] = {}
         self.doubt: float | None = None
         self.leased_max = 0
         self._server = server
         self._place = place
-        self._clock = clock
-        self._delayed: list[tuple[float, str]] = []  # visible at, subject; in order
-        self._delayed_read_at = -math.inf
-        self._delayed_changes = 0
+        self._layout = Layout(place.name, name)
+        self._delayed = Delayed(server, self.stream, self._layout, clock)
         self._next_new: tuple[int, float] | None = None  # after which delivery, visible since
         self._oldest: tuple[int, int] | None = None  # first sequence, its timestamp
 
     def forget(self) -> None:
         """Other nodes, or we, have changed more than is followed here."""
-        self._delayed_read_at = -math.inf
-        self._delayed_changes += 1
+        self._delayed.forget()
         self._next_new = None
-
-    def subject(self, *rest: str) -> str:
-        """A subject of this queue's."""
-        return ".".join((self._place.name, self.name, *rest))
 
     # --- leasing and settling ---
 
     async def send(self, messages: Sequence[NewMessage], now: float) -> None:
         """Keep all of the messages or none."""
         outgoing = [
-            self._outgoing(
-                Kept(m.id, m.content_type, m.timestamp_ms, m.visible_at),
-                m.body,
-                m.id,
-                delayed=index if m.visible_at > now else None,
-            )
+            self._layout.new(m, index if m.visible_at > now else None)
             for index, m in enumerate(sorted(messages, key=lambda each: each.visible_at))
         ]
         await self._server.publish(outgoing)
-        self._note_delayed(outgoing)
+        self._delayed.note(outgoing)
 
     async def lease(
         self, limit: int, now: float, until: float, leased_max: int
@@ -130,11 +105,11 @@ class WorkQueue:
         return [self._leased(each, until) for each in stored], promoted
 
     def _leased(self, stored: Stored, until: float) -> Message:
-        kept = _kept(stored)
+        kept = kept_of(stored)
         attempts = kept.attempts + _delivery(stored.reply).count
         self.returned.pop(stored.seq, None)
         self.leases[stored.seq] = Lease(stored, attempts, until)
-        return _message(kept, stored.body, attempts, stored.reply)
+        return message_of(kept, stored.body, attempts, stored.reply)
 
     def held(self, lease_ids: Iterable[str]) -> list[str]:
         """Those that are leases of this queue and not known to be superseded."""
@@ -175,13 +150,13 @@ class WorkQueue:
     async def _delay(self, reply: str, visible_at: float) -> None:
         """The message's successor, with its attempts and a new time, then its own end."""
         for found in await self.read_leased([reply]):
-            kept = _kept(found)
+            kept = kept_of(found)
             later = msgspec.structs.replace(
                 kept, visible_at=visible_at, attempts=kept.attempts + _delivery(reply).count
             )
-            successor = self._successor(found, later, delayed=0)
+            successor = self._layout.successor(found, later, delayed=0)
             await self._publish([successor])
-            self._note_delayed([successor])
+            self._delayed.note([successor])
         await self._settle(reply, b"+ACK")
 
     async def _room(self, limit: int) -> int:
@@ -220,7 +195,7 @@ class WorkQueue:
             "ack_policy": "explicit",
             "ack_wait": int(self._place.ack_wait * 1_000_000_000),
             "max_ack_pending": leased_max,
-            "filter_subject": self.subject("ready", ">"),
+            "filter_subject": self._layout.subject("ready", ">"),
         }
         path = f"CONSUMER.DURABLE.CREATE.{self.stream}.{CONSUMER}"
         await self._server.api(path, stream_name=self.stream, config=config)
@@ -230,9 +205,12 @@ class WorkQueue:
 
     async def take(self, source: str, found: Sequence[Stored], now: float) -> None:
         """Keep messages of another queue's, to start anew."""
-        anew = [msgspec.structs.replace(_kept(m), visible_at=now, attempts=0) for m in found]
+        anew = [msgspec.structs.replace(kept_of(m), visible_at=now, attempts=0) for m in found]
         await self._publish(
-            [self._successor(m, kept, source=source) for m, kept in zip(found, anew, strict=True)]
+            [
+                self._layout.successor(m, kept, source=source)
+                for m, kept in zip(found, anew, strict=True)
+            ]
         )
         self._next_new = None
 
@@ -248,21 +226,13 @@ class WorkQueue:
 
     async def _promote(self, now: float) -> bool:
         """Make delayed messages that are due ready."""
-        await self._read_delayed()
-        due = [subject for visible_at, subject in self._delayed if visible_at <= now]
+        due = await self._delayed.due(now)
         for page in _pages(due):
             reads = [(self.stream, subject, 0) for subject in page]
             found = [each for each in await _each(self._server.first, reads) if each is not None]
-            await self._publish([self._successor(m, _kept(m)) for m in found])
+            await self._publish([self._layout.successor(m, kept_of(m)) for m in found])
             await self.remove(found)
         return bool(due)
-
-    def _successor(
-        self, found: Stored, kept: Kept, *, delayed: int | None = None, source: str = ""
-    ) -> Outgoing:
-        # One successor a message: if another node makes it too, the server keeps one of them.
-        message_id = f"{source or self.name}.{found.seq}"
-        return self._outgoing(kept, found.body, message_id, delayed=delayed)
 
     async def _publish(self, successors: Sequence[Outgoing]) -> None:
         """Make all of them, as far as nobody else has yet."""
@@ -274,15 +244,6 @@ class WorkQueue:
                     with suppress(KnownError):
                         await self._server.publish([each])
 
-    def _outgoing(
-        self, kept: Kept, body: bytes, message_id: str, *, delayed: int | None
-    ) -> Outgoing:
-        """``delayed`` is the place among messages that become visible at the same time."""
-        when = f"{kept.visible_at:017.6f}".replace(".", "_")
-        kind = ("ready",) if delayed is None else ("delayed", when, f"{delayed:03d}")
-        subject = self.subject(*kind, kept.id)
-        return Outgoing(subject, body, {_HEADER: msgspec.json.encode(kept).decode()}, message_id)
-
     # --- looking ---
 
     async def peek(self, limit: int) -> list[Message]:
@@ -290,10 +251,10 @@ class WorkQueue:
         found = []
         async for page in self._server.pages(self.stream, limit):
             for each in page:
-                kept = _kept(each)
+                kept = kept_of(each)
                 lease, returned = self.leases.get(each.seq), self.returned.get(each.seq)
                 seen = lease.attempts if lease else returned[0] if returned else kept.attempts
-                found.append(_message(kept, each.body, seen))
+                found.append(message_of(kept, each.body, seen))
         return sorted(found, key=lambda message: message.timestamp_ms)
 
     async def depth(self) -> Depth:
@@ -302,9 +263,8 @@ class WorkQueue:
         if state.messages == 0:
             return Depth(0, 0)
         consumer = await self._consumer()
-        await self._read_delayed()
-        times = [visible_at for _, visible_at in self.returned.values()]
-        times += [self._delayed[0][0]] if self._delayed else []
+        times = await self._delayed.first()
+        times += [visible_at for _, visible_at in self.returned.values()]
         times += [self.doubt] if self.doubt is not None else []
         times += await self._next_new_at(consumer)
         return Depth(
@@ -328,12 +288,12 @@ class WorkQueue:
         after, more = 0, True
         while more:
             page, more = await self._server.read(self.stream, ">", after, LEASED_MAX)
-            found = [each for each in page if _kept(each).timestamp_ms < before_ms]
+            found = [each for each in page if kept_of(each).timestamp_ms < before_ms]
             old += found
             more = more and bool(found)
             after = page[-1].seq if page else 0
         delivered = (await self._consumer()).delivered.stream_seq if old else 0
-        ready = self.subject("ready", "")
+        ready = self._layout.subject("ready", "")
         return [
             each
             for each in old
@@ -344,43 +304,17 @@ class WorkQueue:
     async def _consumer(self) -> Answer:
         return await self._server.api(f"CONSUMER.INFO.{self.stream}.{CONSUMER}")
 
-    async def _read_delayed(self) -> None:
-        read_at, changes = self._clock.elapsed(), self._delayed_changes
-        if read_at - self._delayed_read_at < DELAYED_FRESH_SECONDS:
-            return
-        found = await self._list_delayed()
-        if self._delayed_changes != changes:
-            # What was read may be older than what we know.  An entry too much is harmless.
-            found = sorted({*found, *self._delayed})
-        self._delayed, self._delayed_read_at = found, read_at
-
-    async def _list_delayed(self) -> list[tuple[float, str]]:
-        path, delayed = f"STREAM.INFO.{self.stream}", self.subject("delayed", ">")
-        found: list[tuple[float, str]] = []
-        while True:
-            answer = await self._server.api(path, subjects_filter=delayed, offset=len(found))
-            found += [(_visible_at(subject), subject) for subject in answer.state.subjects]
-            if not answer.state.subjects or len(found) >= answer.total:
-                return sorted(found)
-
-    def _note_delayed(self, sent: Sequence[Outgoing]) -> None:
-        delayed = self.subject("delayed", "")
-        for each in sent:
-            if each.subject.startswith(delayed):
-                insort(self._delayed, (_visible_at(each.subject), each.subject))
-                self._delayed_changes += 1
-
     async def _next_new_at(self, consumer: Answer) -> list[float]:
         """Since when the first message that nobody ever leased is visible."""
         after = consumer.delivered.stream_seq
         if consumer.num_pending == 0:
             return []
         if self._next_new is None or self._next_new[0] != after:
-            ready = self.subject("ready", ">")
+            ready = self._layout.subject("ready", ">")
             found = await self._server.first(self.stream, ready, after)
             if found is None:
                 return []
-            self._next_new = (after, _kept(found).visible_at)
+            self._next_new = (after, kept_of(found).visible_at)
         return [self._next_new[1]]
 
     async def _oldest_ms(self, first_seq: int) -> int | None:
@@ -388,8 +322,13 @@ class WorkQueue:
             found = await self._server.first(self.stream, ">", 0)
             if found is None:
                 return None
-            self._oldest = (first_seq, _kept(found).timestamp_ms)
+            self._oldest = (first_seq, kept_of(found).timestamp_ms)
         return self._oldest[1]
+
+
+def stream_of(place: Place, name: str) -> str:
+    """What the stream of a queue is called."""
+    return f"{place.name}_{name}"
 
 
 async def open_work_queue(name: str, server: JetStream, place: Place, clock: Clock) -> WorkQueue:
@@ -397,7 +336,7 @@ async def open_work_queue(name: str, server: JetStream, place: Place, clock: Clo
     queue = WorkQueue(name, server, place, clock)
     wanted = StreamConfig(
         name=queue.stream,
-        subjects=[queue.subject(">")],
+        subjects=[Layout(place.name, name).subject(">")],
         retention="workqueue",
         storage="file",
         num_replicas=place.replicas,
@@ -416,7 +355,8 @@ async def open_work_queue(name: str, server: JetStream, place: Place, clock: Clo
     if not has.allow_atomic or has.subjects != wanted.subjects:
         raise RunError(
             f"{place.where}: the stream {queue.stream} is not one of edgesim's, "
-            "or the server is older than 2.12"
+            "or the server is older than 2.12",
+            "use nats-server 2.12 or later, or another name in the URL",
         )
     if await server.find(f"CONSUMER.INFO.{queue.stream}.{CONSUMER}") is None:
         await queue.allow(LEASED_MAX)
@@ -450,15 +390,3 @@ def _delivery(reply: str) -> Delivery:
 
 def _pages(values: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
     return (values[start : start + PAGE] for start in range(0, len(values), PAGE))
-
-
-def _kept(found: Stored) -> Kept:
-    return msgspec.json.decode(found.headers[_HEADER], type=Kept)
-
-
-def _message(kept: Kept, body: bytes, attempts: int, lease_id: str = "") -> Message:
-    return Message(kept.id, body, kept.content_type, kept.timestamp_ms, attempts, lease_id)
-
-
-def _visible_at(subject: str) -> float:
-    return float(subject.split(".")[-3].replace("_", "."))

@@ -160,6 +160,12 @@ class R2Driver(Protocol):
     async def buckets(self) -> Sequence[str]:
         """Names of the buckets that hold an object."""
 
+    async def has(self, bucket: str) -> bool:
+        """Whether the bucket is there; where buckets are but names, it always is."""
+
+    async def drop(self, bucket: str) -> None:
+        """Remove an empty bucket; no other process may be using it."""
+
     async def outbox(self, limit: int) -> Sequence[Outgoing]:
         """The oldest notifications not settled yet; RunError where that cannot be known now."""
 

@@ -98,6 +98,12 @@ class IndexedR2:
     async def buckets(self) -> Sequence[str]:
         return self._objects.buckets()
 
+    async def has(self, bucket: str) -> bool:
+        return True
+
+    async def drop(self, bucket: str) -> None:
+        """See R2Driver; a bucket is no more than its objects."""
+
     async def outbox(self, limit: int) -> Sequence[Outgoing]:
         return self._objects.outbox.oldest(limit)
 

@@ -84,7 +84,9 @@ class Outbound:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise PlatformError(f"Network connection lost: {error}", "AbortError") from error
         kept = [
-            (name, value) for name, value in answer.headers.items() if name.lower() not in _DECODED
+            (str(name), value)  # the client has a string of its own, which the wire does not know
+            for name, value in answer.headers.items()
+            if name.lower() not in _DECODED
         ]
         return HttpResponse(answer.status, kept, Stream(_chunks(answer)))
 

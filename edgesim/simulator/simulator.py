@@ -7,7 +7,7 @@ configuration) without losing what they hold, be it only in memory.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -23,6 +23,7 @@ from edgesim.config import Project, WorkerConfig
 from edgesim.errors import RunError, first_error
 from edgesim.isolates.wire import Done
 from edgesim.model import BatchResult, HttpRequest, HttpResponse, Message, TraceItem
+from edgesim.queues.driver import Depth
 from edgesim.queues.producer import Metrics
 from edgesim.runtime import delivery
 from edgesim.runtime.invocation import Fetch
@@ -35,6 +36,7 @@ from edgesim.runtime.worker import Worker
 from edgesim.simulator import stats
 from edgesim.simulator.draining import Drain
 from edgesim.simulator.primitives import Primitives
+from edgesim.simulator.stats import Usage
 from edgesim.simulator.workers import OpenIsolates, Workers, isolates_of
 
 log = structlog.get_logger()
@@ -109,12 +111,24 @@ class Simulator(Primitives):
 
     async def stats(self) -> dict[str, Any]:
         """Counters per stage, since this Simulator was opened, and what is stored now."""
-        receiver = {"requests": self.requests, "rejected": self.rejected}
-        return {"receiver": receiver} | await stats.stats(self, self.workers)
+        return self.counters(await self.depths(), await self.usage())
 
-    async def queue_ages(self) -> dict[str, float]:
+    def counters(self, depths: Mapping[str, Depth], usage: Mapping[str, Usage]) -> dict[str, Any]:
+        """As ``stats``, with what is stored of those queues and buckets only; asks no store."""
+        receiver = {"requests": self.requests, "rejected": self.rejected}
+        return {"receiver": receiver} | stats.counters(self, self.workers, depths, usage)
+
+    async def depths(self) -> dict[str, Depth]:
+        """How much each queue holds; asks their store."""
+        return await stats.depths(self)
+
+    async def usage(self) -> dict[str, Usage]:
+        """Objects and bytes of each bucket; asks their store."""
+        return await stats.usage(self)
+
+    def ages(self, depths: Mapping[str, Depth]) -> dict[str, float]:
         """How long the oldest message of each queue has been there, in seconds; 0 for none."""
-        return await stats.queue_ages(self)
+        return stats.ages(depths, self.clock.now_ms())
 
     async def drain(self, timeout: float) -> bool:
         """Roll the pipelines and deliver until nothing is on its way; False if time ran out."""

@@ -7,15 +7,25 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgesim.queues.consumer import Consumer
+from edgesim.queues.driver import Depth
 from edgesim.queues.pull import PullConsumer
 from edgesim.runtime.worker import Worker
 from edgesim.simulator.primitives import Primitives
 
+Usage = tuple[int, int]
+"""Objects and bytes."""
 
-async def stats(primitives: Primitives, workers: Mapping[str, Worker]) -> dict[str, Any]:
-    """The counters of every stage but the entry Worker's own requests, as JSON."""
-    store = primitives.backends.r2
-    buckets = sorted(primitives.buckets.keys() | set(await store.buckets()))
+
+def counters(
+    primitives: Primitives,
+    workers: Mapping[str, Worker],
+    depths: Mapping[str, Depth],
+    usage: Mapping[str, Usage],
+) -> dict[str, Any]:
+    """The counters of every stage but the entry Worker's own requests, as JSON.
+
+    What is stored is told of those queues and buckets only; all else asks no store.
+    """
     tails = primitives.tails.values()
     return {
         "tail": {
@@ -33,31 +43,54 @@ async def stats(primitives: Primitives, workers: Mapping[str, Worker]) -> dict[s
             }
             for name, pipeline in primitives.pipelines.items()
         },
-        "r2": {name: await _of_bucket(primitives, name) for name in buckets},
-        "queues": await _of_queues(primitives),
+        "r2": {
+            name: _of_bucket(primitives, name, usage.get(name))
+            for name in sorted(primitives.buckets.keys() | usage.keys())
+        },
+        "queues": {
+            name: _of_queue(primitives, name, depths.get(name))
+            for name in sorted(primitives.queues.keys() | depths.keys())
+        },
         "invocations": {name: dict(worker.outcomes) for name, worker in workers.items()},
         "cpu_ms": {name: round(worker.cpu_ms, 3) for name, worker in workers.items()},
     }
 
 
-async def _of_queues(primitives: Primitives) -> dict[str, dict[str, int]]:
+async def depths(primitives: Primitives) -> dict[str, Depth]:
+    """How much each queue holds; asks their store."""
+    names = primitives.queues.keys() | set(await primitives.backends.queues.names())
+    return {name: await primitives.queue(name).depth() for name in sorted(names)}
+
+
+async def usage(primitives: Primitives) -> dict[str, Usage]:
+    """What each bucket holds; asks their store."""
+    store = primitives.backends.r2
+    names = primitives.buckets.keys() | set(await store.buckets())
+    return {name: await store.usage(name) for name in sorted(names)}
+
+
+def ages(found: Mapping[str, Depth], now_ms: float) -> dict[str, float]:
+    """How long the oldest message of each queue has been there, in seconds; 0 for none."""
+    return {
+        name: 0.0 if depth.oldest_ms is None else max(0, now_ms - depth.oldest_ms) / 1000
+        for name, depth in found.items()
+    }
+
+
+def _of_queue(primitives: Primitives, name: str, depth: Depth | None) -> dict[str, int]:
     consumers: dict[str, Consumer | PullConsumer] = {**primitives.pull_consumers}
     consumers |= {consumer.queue.name: consumer for consumer in primitives.consumers}
-    found = {}
-    for name in await _queue_names(primitives):
-        consumer = consumers.get(name)
-        found[name] = {
-            "backlog": (await primitives.queue(name).depth()).messages,
-            "operations": primitives.queue(name).operations,
-            "delivered": consumer.delivered if consumer else 0,
-            "retried": consumer.retried if consumer else 0,
-            "dead": consumer.dead + consumer.lost if consumer else 0,
-        }
-    return found
+    consumer = consumers.get(name)
+    stored = {} if depth is None else {"backlog": depth.messages}
+    return stored | {
+        "operations": primitives.queue(name).operations,
+        "delivered": consumer.delivered if consumer else 0,
+        "retried": consumer.retried if consumer else 0,
+        "dead": consumer.dead + consumer.lost if consumer else 0,
+    }
 
 
-async def _of_bucket(primitives: Primitives, name: str) -> dict[str, int]:
-    objects, size = await primitives.backends.r2.usage(name)
+def _of_bucket(primitives: Primitives, name: str, usage: Usage | None) -> dict[str, int]:
     operations = primitives.r2_operations.get(name, Counter())
     configs = primitives.project.account.pipelines
     written = sum(
@@ -65,26 +98,8 @@ async def _of_bucket(primitives: Primitives, name: str) -> dict[str, int]:
         for each, pipeline in primitives.pipelines.items()
         if configs[each].bucket == name
     )
-    return {
-        "objects": objects,
-        "bytes": size,
+    stored = {} if usage is None else {"objects": usage[0], "bytes": usage[1]}
+    return stored | {
         "class_a": operations["class_a"] + written,
         "class_b": operations["class_b"],
     }
-
-
-async def queue_ages(primitives: Primitives) -> dict[str, float]:
-    """How long the oldest message of each queue has been there, in seconds; 0 for none."""
-    now_ms = primitives.clock.now_ms()
-    oldest = {
-        name: (await primitives.queue(name).depth()).oldest_ms
-        for name in await _queue_names(primitives)
-    }
-    return {
-        name: 0.0 if since_ms is None else max(0, now_ms - since_ms) / 1000
-        for name, since_ms in oldest.items()
-    }
-
-
-async def _queue_names(primitives: Primitives) -> list[str]:
-    return sorted(primitives.queues.keys() | set(await primitives.backends.queues.names()))

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from prometheus_client.core import Metric
+from prometheus_client.parser import text_string_to_metric_families
 
 from edgesim.cli import main
 from tests.processes import WORKERS, Dev, dev, edgesim
@@ -21,14 +23,13 @@ from tests.servers_clickhouse import Server, prepared_server
 EVENT = {"event": "kill", "player_id": "p1", "ts": 1_767_225_600_000}
 ADMIN = "/cdn-cgi/edgesim"
 SLOW = """
-import asyncio
-from workers import Response, WorkerEntrypoint
+from workers import Response, WorkerEntrypoint, fetch
 
 
 class Default(WorkerEntrypoint):
     async def fetch(self, request):
         if request.method == "POST":
-            await asyncio.sleep(1)
+            await fetch(await request.text())
         return Response("served")
 """
 WRANGLER = {
@@ -41,7 +42,7 @@ WRANGLER = {
 
 @pytest.fixture
 def slow(tmp_path: Path) -> Path:
-    """A project whose Worker answers a POST after a second, on backends in memory."""
+    """A Worker that answers a POST once the URL in its body has answered; backends in memory."""
     worker = tmp_path / "project" / "main"
     worker.mkdir(parents=True)
     (worker / "main.py").write_text(SLOW)
@@ -137,14 +138,21 @@ def test_a_second_signal_ends_it_at_once(tmp_path):
 def test_requests_under_way_are_finished(slow, tmp_path):
     """At SIGTERM what runs is answered, and no further connection is taken."""
     answers: list[tuple[int, bytes]] = []
-    with dev(slow, tmp_path / "state", command="serve") as running:
-        client = threading.Thread(target=lambda: answers.append(running.request(body=b"")))
+    with (
+        socket.create_server(("127.0.0.1", 0)) as gate,
+        dev(slow, tmp_path / "state", command="serve") as running,
+    ):
+        gate.settimeout(30)
+        url = f"http://127.0.0.1:{gate.getsockname()[1]}/".encode()
+        client = threading.Thread(target=lambda: answers.append(running.request(body=url)))
         client.start()
-        until(lambda: _in_flight(running))
+        waiting, _ = gate.accept()  # its Worker runs, and until we answer it cannot end
         running.process.send_signal(signal.SIGTERM)
         until(lambda: _refuses(running))
         assert not answers
-        client.join(10)
+        with waiting:
+            waiting.sendall(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+            client.join(10)
         assert answers == [(200, b"served")]
         assert running.process.wait(10) == 0
 
@@ -217,6 +225,51 @@ def test_metrics_have_what_an_operator_needs(slow, tmp_path):
     assert values["edgesim_child_resident_memory_bytes"] > 1_000_000
 
 
+def test_metrics_keep_prometheus_rules(tmp_path):
+    """Each family once, with help; counters are called _total and never fall, whatever happens."""
+
+    def scraped(running: Dev) -> dict[str, Metric]:
+        text = running.request(f"{ADMIN}/metrics", method="GET")[1].decode()
+        found = list(text_string_to_metric_families(text))
+        names = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
+        assert len(names) == len(set(names)) == len(found)
+        assert all(family.documentation for family in found)
+        return dict(zip(names, found, strict=True))
+
+    def counts(families: dict[str, Metric]) -> dict[tuple[str, str], float]:
+        return {
+            (sample.name, json.dumps(sample.labels, sort_keys=True)): sample.value
+            for family in families.values()
+            if family.type in {"counter", "histogram"}
+            for sample in family.samples
+        }
+
+    with dev(WORKERS, tmp_path, command="serve") as running:
+        before: dict[tuple[str, str], float] = {}
+        for wrong in (False, True, False):
+            for number in range(5):
+                event = EVENT | {"player_id": f"p{number}"}
+                assert running.post({} if wrong else event) == (400 if wrong else 200)
+            running.drain()
+            asked = ("--project", WORKERS, "--state", tmp_path)
+            for line in edgesim("r2", "ls", "events", *asked).stdout.splitlines():
+                assert edgesim("r2", "rm", "events", line.split()[0], *asked).returncode == 0
+            families = scraped(running)
+            now = counts(families)
+            assert not [name for name in before if now[name] < before[name]]
+            before = now
+        assert running.stop() == 0
+    for name, family in families.items():
+        assert name.endswith("_total") == (family.type == "counter"), name
+        values = [sample.labels for sample in family.samples if not sample.name.endswith("_bucket")]
+        keys = [(family.name, *sorted(each.items())) for each in values]
+        assert family.type == "histogram" or len(keys) == len(set(keys)), name
+    kinds = {name: family.type for name, family in families.items()}
+    assert kinds["edgesim_pipelines_bytes_total"] == "counter"
+    assert kinds["edgesim_tail_pending"] == "gauge"
+    assert kinds["edgesim_r2_bytes"] == "gauge"
+
+
 @pytest.mark.parametrize("seconds", ["-1", "soon", "inf"])
 def test_wrong_seconds_are_refused(seconds):
     """A drain of no sensible length is a usage error: exit 2."""
@@ -227,11 +280,6 @@ def test_wrong_seconds_are_refused(seconds):
 
 def _plain(text: str) -> list[str]:
     return [line for line in text.splitlines() if not line.startswith("#")]
-
-
-def _in_flight(running: Dev) -> bool:
-    """Whether the warm isolate of the POST has it: the GET beside it was answered."""
-    return running.request("/", method="GET")[0] == 200
 
 
 def _refuses(running: Dev) -> bool:

@@ -219,6 +219,20 @@ async def test_names_are_of_queues_that_hold_a_message(driver, queue, dlq):
     assert await driver.names() == ["ingest"]
 
 
+async def test_a_dropped_queue_is_gone_and_may_begin_anew(driver, queue, clock):
+    """Dropping takes the messages, leased ones too, and leaves nothing; unknown ones are nothing.
+
+    Source: ours, the contract of a store.
+    """
+    await queue.send_batch(texts("1", "2"))
+    await queue.lease(1, 60)
+    await driver.drop("ingest")
+    await driver.drop("never-used")
+    assert await driver.names() == []
+    await queue.send(b"3", "text")
+    assert [m.body for m in await queue.lease(9, 60)] == [b"3"]
+
+
 # --- producers ----------------------------------------------------------------------------------
 
 

@@ -1,12 +1,26 @@
-"""A node under load while one of its servers is killed, frozen or restarted."""
+"""A node under load while one of its servers is killed, frozen, restarted, or forbids it all."""
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from tests.nodes.world import Load, Servers, end, node, send, servers, start, write_project
+from tests.nodes.world import (
+    OURS,
+    Load,
+    Servers,
+    end,
+    grant,
+    node,
+    revoke,
+    send,
+    servers,
+    start,
+    until,
+    write_project,
+)
 from tests.processes import Dev
 
 pytestmark = [pytest.mark.nats_server, pytest.mark.s3_server, pytest.mark.clickhouse_server]
@@ -27,16 +41,16 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 def running(shared: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
     """One node, which has to live through all of them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EDGESIM_S3_ACCESS_KEY", shared.s3.server.access_key)
-        patch.setenv("EDGESIM_S3_SECRET_KEY", shared.s3.server.secret_key)
+        for name, value in shared.variables.items():
+            patch.setenv(name, value)
         folder = tmp_path_factory.mktemp("node")
         with node(write_project(folder / "project"), folder / "state", shared) as started:
             yield started
             assert started.stop() == 0
-    assert not [line for line in started.log if "internal error" in line or "Traceback" in line]
+    assert not [line for line in started.log if OURS in line or "Traceback" in line]
 
 
-@pytest.mark.parametrize("fault", ["killed", "frozen", "restarted"])
+@pytest.mark.parametrize("fault", ["killed", "frozen", "restarted", "revoked"])
 @pytest.mark.parametrize("name", ["nats", "s3", "clickhouse"])
 def test_a_server_is_away(name: str, fault: str, running: Dev, shared: Servers) -> None:
     """Requests are acknowledged all the while; afterwards everything arrives by itself."""
@@ -52,16 +66,53 @@ def test_a_server_is_away(name: str, fault: str, running: Dev, shared: Servers) 
             send(server, signal.SIGSTOP)
         case "restarted":
             end(server)
+        case "revoked":
+            revoke(shared, name)
     try:
         load.wait_for(DURING)
     finally:
-        if fault == "frozen":
-            send(server, signal.SIGCONT)
-        else:
-            start(server)
+        match fault:
+            case "frozen":
+                send(server, signal.SIGCONT)
+            case "revoked":
+                grant(shared, name)
+            case _:
+                start(server)
     load.wait_for(BEFORE)
     load.stop()
     running.drain()
     shared.wait_for(acknowledged)
     assert load.failed == 0
     assert running.process.poll() is None
+
+
+@pytest.mark.parametrize("name", ["nats", "s3"])
+def test_metrics_go_on_while_a_store_does_not_answer(
+    name: str, running: Dev, shared: Servers
+) -> None:
+    """The node's own counters are there in time; the gauges of that store are left out."""
+    backend = {"nats": "queues", "s3": "r2"}[name]
+    gauge = {"nats": "edgesim_queues_backlog{", "s3": "edgesim_r2_objects{"}[name]
+    answered = f'edgesim_backend_answered{{backend="{backend}"}} '
+    server = getattr(shared, name)
+
+    def metrics() -> str:
+        status, body = running.request("/cdn-cgi/edgesim/metrics", method="GET")
+        assert status == 200
+        return body.decode()
+
+    assert running.post([{"id": "counted"}]) == 200
+    until(lambda: f"{answered}1" in metrics() and gauge in metrics())
+    send(server, signal.SIGSTOP)
+    try:
+        begun = time.monotonic()
+        text = metrics()
+        assert time.monotonic() - begun < 10  # as long as Prometheus waits
+        assert f"{answered}0" in text
+        assert gauge not in text
+        assert "edgesim_invocations_total{" in text
+        status, body = running.request("/cdn-cgi/edgesim/stats", method="GET")
+        assert (status, body.count(b"\n")) == (503, 1)
+    finally:
+        send(server, signal.SIGCONT)
+    until(lambda: f"{answered}1" in metrics() and gauge in metrics())

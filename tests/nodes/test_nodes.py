@@ -15,8 +15,8 @@ def test_a_killed_node_loses_nothing_that_was_acknowledged(tmp_path, monkeypatch
     acknowledged: set[str] = set()
     loads = [Load(acknowledged) for _ in range(3)]
     with servers(tmp_path / "servers") as shared, ExitStack() as stack:
-        monkeypatch.setenv("EDGESIM_S3_ACCESS_KEY", shared.s3.server.access_key)
-        monkeypatch.setenv("EDGESIM_S3_SECRET_KEY", shared.s3.server.secret_key)
+        for name, value in shared.variables.items():
+            monkeypatch.setenv(name, value)
         states = [tmp_path / f"node-{number}" for number in range(3)]
         nodes = [stack.enter_context(node(project, state, shared)) for state in states]
         for load, running in zip(loads, nodes, strict=True):
@@ -39,4 +39,6 @@ def test_a_killed_node_loses_nothing_that_was_acknowledged(tmp_path, monkeypatch
         assert [running.stop() for running in nodes] == [0, 0, 0]
     doubled = sum(count - 1 for count in rows.values())
     with capsys.disabled():
-        print(f"\n{len(acknowledged)} acknowledged, 0 lost, {doubled} rows doubled")
+        sent = 5 * sum(load.count + load.failed for load in loads)
+        print(f"\n{sent} sent, {len(acknowledged)} acknowledged, {len(rows)} stored, ", end="")
+        print(f"{len(acknowledged - rows.keys())} lost, {doubled} rows doubled")

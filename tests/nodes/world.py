@@ -77,6 +77,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
         },
     },
 }
+OURS = '"event": "internal error'
+"""In a log: the fault is edgesim's own.  (S3 has an `internal error` of its own too.)"""
+PASSWORD = "right"
+"""Of the servers; there is no other until it is revoked."""
 PAUSE_SECONDS = 0.02
 """Between requests of one client: the load is there to be interrupted, not to be a benchmark."""
 
@@ -107,7 +111,7 @@ class ClickHouse:
         self.http, tcp = _free_port(), _free_port()
         self._config = folder / "config.xml"
         self._config.write_text(
-            CONFIG.format(http=self.http, tcp=tcp, folder=folder, password="", tls="")
+            CONFIG.format(http=self.http, tcp=tcp, folder=folder, password=PASSWORD, tls="")
         )
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -135,9 +139,16 @@ class ClickHouse:
 
     def ask(self, query: str) -> str:
         """The answer to a query, asked of the server itself."""
-        url = f"http://127.0.0.1:{self.http}/?query={quote(query)}"
+        url = f"http://127.0.0.1:{self.http}/?password={PASSWORD}&query={quote(query)}"
         with urllib.request.urlopen(url, timeout=30) as answer:
             return str(answer.read().decode())
+
+    def take_password(self, password: str) -> None:
+        """Know another password from now on; the server looks at its users every two seconds."""
+        text = self._config.read_text()
+        changed = re.sub("<password>.*</password>", f"<password>{password}</password>", text)
+        self._config.write_text(changed)
+        until(lambda: self._answers() == (password == PASSWORD))
 
     def _answers(self) -> bool:
         with suppress(OSError):
@@ -172,6 +183,14 @@ class Servers:
         self.nats = nats
         self.s3 = s3
         self.clickhouse = clickhouse
+        self.variables = {
+            "EDGESIM_S3_ACCESS_KEY": s3.server.access_key,
+            "EDGESIM_S3_SECRET_KEY": s3.server.secret_key,
+            "EDGESIM_NATS_USER": "node",
+            "EDGESIM_NATS_PASSWORD": PASSWORD,
+            "EDGESIM_CLICKHOUSE_USER": "default",
+            "EDGESIM_CLICKHOUSE_PASSWORD": PASSWORD,
+        }
         place = uuid.uuid4().hex[:8]
         self.arguments = (
             *("--r2", f"s3://{s3.server.address}?secure=false&region=us-east-1&timeout=2"),
@@ -204,15 +223,65 @@ class Servers:
 def servers(folder: Path) -> Iterator[Servers]:
     """All three, running; without one of the programs skip, or fail where CI=true."""
     for name in ("nats", "s3", "clickhouse"):
-        (folder / name).mkdir(parents=True)
+        (folder / name).mkdir(parents=True, exist_ok=True)
     clickhouse = ClickHouse(folder / "clickhouse")
-    with nats_server(folder / "nats") as nats, seaweedfs_process(folder / "s3") as s3:
+    rights = f"authorization {{ user: node, password: {PASSWORD} }}\n"
+    with nats_server(folder / "nats", rights) as nats, seaweedfs_process(folder / "s3") as s3:
         try:
             clickhouse.start()
             clickhouse.wait()
             yield Servers(nats, s3, clickhouse)
         finally:
             clickhouse.kill()
+
+
+def revoke(shared: Servers, name: str) -> None:
+    """The node's password or secret key is wrong from now on, at this server."""
+    match name:
+        case "nats":
+            shared.nats.reconfigure(PASSWORD, "another")
+        case "s3":
+            shared.s3.kill()
+            shared.s3.spawn(secret_key="another")
+        case "clickhouse":
+            shared.clickhouse.take_password("another")
+
+
+def grant(shared: Servers, name: str) -> None:
+    """And right again."""
+    match name:
+        case "nats":
+            shared.nats.reconfigure("another", PASSWORD)
+        case "s3":
+            shared.s3.kill()
+            shared.s3.start()
+        case "clickhouse":
+            shared.clickhouse.take_password(PASSWORD)
+
+
+@contextmanager
+def small_disk(folder: Path, megabytes: int) -> Iterator[Callable[[], Path]]:
+    """A file system of that size at ``folder``; what is yielded fills it, and names the filler."""
+    folder.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("a small disk needs the right to mount a tmpfs (root)")
+
+    def fill() -> Path:
+        filler = folder / "filler"
+        with filler.open("wb", buffering=0) as file:
+            for size in (1 << 16, 1):
+                with suppress(OSError):
+                    while file.write(bytes(size)):
+                        pass
+        return filler
+
+    try:
+        yield fill
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 class Load:

@@ -157,6 +157,12 @@ class S3R2:
     async def buckets(self) -> Sequence[str]:
         return [name for name in await self._store.buckets() if await self._holds(name)]
 
+    async def has(self, bucket: str) -> bool:
+        return await self._store.has(bucket)
+
+    async def drop(self, bucket: str) -> None:
+        await self._store.drop(bucket)
+
     async def outbox(self, limit: int) -> Sequence[Outgoing]:
         await self._decide_intents()
         ready = self._outbox.oldest(limit)
@@ -275,7 +281,10 @@ async def open_r2(
     """
     host, settings = read_url(url)
     if not access_key or not secret_key:
-        raise UsageError(f"{url} needs an access key and a secret key for the S3 server")
+        raise UsageError(
+            f"{url} needs an access key and a secret key",
+            "set EDGESIM_S3_ACCESS_KEY and EDGESIM_S3_SECRET_KEY",
+        )
     try:
         state.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -63,17 +63,35 @@ class S3Store:
         with explained("the account"):
             return [bucket.name for bucket in await self._client.list_buckets()]
 
+    async def has(self, bucket: str) -> bool:
+        """Whether it is there; True too for keys that may not know: the next call will tell."""
+        with explained(bucket):
+            try:
+                return await self._client.bucket_exists(bucket)
+            except S3Error as error:
+                if error.code != "AccessDenied":
+                    raise
+                return True
+
+    async def drop(self, bucket: str) -> None:
+        """Remove an empty bucket, if it is there."""
+        self._buckets.discard(bucket)
+        with explained(bucket):
+            try:
+                await self._client.remove_bucket(bucket)
+            except S3Error as error:
+                if error.code != "NoSuchBucket":
+                    raise
+
     async def make(self, bucket: str) -> None:
         """Create a bucket that is not there."""
         if bucket in self._buckets:
             return
         with explained(bucket):
             try:
-                if not await self._client.bucket_exists(bucket):
+                if not await self.has(bucket):
                     await self._client.make_bucket(bucket)
             except S3Error as error:
-                if error.code == "AccessDenied":  # keys for objects only: the next call will tell
-                    return
                 if error.code not in _HAVE_BUCKET:
                     raise
         self._buckets.add(bucket)

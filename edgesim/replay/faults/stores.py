@@ -84,6 +84,14 @@ class FaultyR2:
         self._life.check()
         return await self._inner.buckets()
 
+    async def has(self, bucket: str) -> bool:
+        self._life.check()
+        return await self._inner.has(bucket)
+
+    async def drop(self, bucket: str) -> None:
+        self._life.check()
+        await self._inner.drop(bucket)
+
     async def outbox(self, limit: int) -> Sequence[Outgoing]:
         return await self._call("outbox", "", "", lambda: self._inner.outbox(limit))
 
@@ -169,6 +177,10 @@ class FaultyQueues:
 
     async def purge(self, queue: str) -> int:
         return await self._call("purge", queue, (), lambda: self._inner.purge(queue))
+
+    async def drop(self, queue: str) -> None:
+        self._life.check()
+        await self._inner.drop(queue)
 
     async def expire(self, queue: str, before_ms: int) -> int:
         return await self._call("expire", queue, (), lambda: self._inner.expire(queue, before_ms))

@@ -163,6 +163,19 @@ async def test_buckets_do_not_share_keys(world):
     assert await text(await other.get("a")) == b"other"
 
 
+async def test_an_empty_bucket_can_be_dropped_and_comes_back_with_a_put(world):
+    """It is made by its first put, as ever; dropping one that is not there is nothing to do."""
+    other = world.other("dropped")
+    await other.put("k", b"1")
+    assert await world.driver.has("dropped")
+    await other.delete("k")
+    await world.driver.drop("dropped")
+    await world.driver.drop("dropped")
+    await other.put("k", b"2")
+    assert await world.driver.has("dropped")
+    assert (await world.driver.head("dropped", "k")).size == 1
+
+
 async def test_a_body_that_fails_changes_nothing(bucket):
     """If the stream raises half way, the object from before stays [CONSISTENCY]."""
 

@@ -7,7 +7,7 @@ from edgesim.runtime.histogram import Histogram
 
 STATS = {
     "receiver": {"requests": 3, "rejected": 1},
-    "pipelines": {"events": {"records": 2, "pending": 1, "objects": 0}},
+    "pipelines": {"events": {"records": 2, "bytes": 9, "pending": 1, "dropped": {"missing": 4}}},
     "queues": {'odd "name"': {"backlog": 5, "delivered": 7}},
     "invocations": {"receiver": {"ok": 2, "exceededCpu": 1}},
     "cpu_ms": {"large-payload": 1.5},
@@ -20,9 +20,11 @@ def test_counters_and_gauges():
     assert "# TYPE edgesim_receiver_requests_total counter" in lines
     assert "edgesim_receiver_requests_total 3" in lines
     assert "# TYPE edgesim_pipelines_pending gauge" in lines
+    assert "# TYPE edgesim_pipelines_bytes_total counter" in lines
+    assert 'edgesim_pipelines_dropped_total{pipeline="events",reason="missing"} 4' in lines
     assert 'edgesim_pipelines_pending{pipeline="events"} 1' in lines
     assert 'edgesim_invocations_total{worker="receiver",outcome="exceededCpu"} 1' in lines
-    assert 'edgesim_cpu_ms_total{worker="large-payload"} 1.5' in lines
+    assert 'edgesim_cpu_seconds_total{worker="large-payload"} 0.0015' in lines
 
 
 def test_label_values_are_escaped():
@@ -53,7 +55,8 @@ def test_durations_of_invocations():
     for seconds in (0.0005, 0.001, 0.02, 31):
         wall.observe(seconds)
     lines = render(of_workers({"main": {"ok": wall}})).splitlines()
-    assert lines[0] == "# TYPE edgesim_invocation_seconds histogram"
+    assert lines[0].startswith("# HELP edgesim_invocation_seconds ")
+    assert lines[1] == "# TYPE edgesim_invocation_seconds histogram"
     labels = 'worker="main",outcome="ok"'
     for bound, count in (("0.001", 2), ("0.01", 2), ("0.025", 3), ("30.0", 3), ("+Inf", 4)):
         assert f'edgesim_invocation_seconds_bucket{{{labels},le="{bound}"}} {count}' in lines

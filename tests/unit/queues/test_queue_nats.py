@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from edgesim.clock import Clock
 from edgesim.errors import ConfigError, RunError, UsageError
 from edgesim.model import BatchResult, Retry
-from edgesim.queues import jetstream
+from edgesim.queues import nats_connection
 from edgesim.queues.consumer import Consumer, ConsumerSettings
 from edgesim.queues.driver import DRIVERS
 from edgesim.queues.nats import open_queues
@@ -284,6 +284,108 @@ async def test_cluster_of_three_survives_the_loss_of_one(tmp_path):
             await until(all_are_there)  # a peek may read from a replica that is a moment behind
 
 
+async def test_full_server_refuses_and_takes_again(tmp_path):
+    """At its limit a send fails with the cure and keeps nothing; once there is room it works."""
+    server = NatsServer(tmp_path)
+    text = server._config.read_text()
+    server._config.write_text(text.replace("jetstream {", "jetstream { max_file_store: 1MB,"))
+    try:
+        server.start()
+        server.wait()
+        async with node(f"nats://{server.address}/q") as this:
+            sent = []
+
+            async def fill():
+                for number in range(100):
+                    await this.queue.send(b"%d" % number + bytes(100_000), "bytes")
+                    sent.append(number)
+
+            with pytest.raises(RunError, match="no room left: give it more") as refused:
+                await fill()
+            assert "\n" not in str(refused.value)
+            assert 5 < len(sent) < 12
+            held = await this.queue.lease(100, 60)
+            assert [int(m.body.rstrip(b"\0")) for m in held] == sent
+            await this.driver.ack("q", [m.lease_id for m in held])
+            await this.queue.send(b"1")
+    finally:
+        server.kill()
+
+
+async def test_rights_taken_away_may_come_back(tmp_path):
+    """A user that the server no longer knows is told by name; known again, all goes on."""
+    server = NatsServer(tmp_path, extra='authorization { user: u, password: "one" }\n')
+    try:
+        server.start()
+        server.wait()
+        url, known = f"nats://{server.address}/q", {"user": "u", "password": "one"}
+        with capture_logs() as logs:
+            async with open_queues(url, Clock(), **known) as driver:
+                queue = Queue("q", driver, Clock())
+                await queue.send(b"1")
+                server.reconfigure("one", "two")
+                await until(lambda: any("Authorization" in str(each) for each in logs))
+                with anyio.move_on_after(4):  # asked again every second
+                    await queue.send(b"2")
+                server.reconfigure("two", "one")
+                await queue.send(b"3")
+                assert {m.body for m in await queue.peek(9)} >= {b"1", b"3"}
+        said = [each["event"] for each in logs if each["log_level"] == "warning"]
+        assert said.count("nats server lost, reconnecting") == 1
+        told = [each["error"] for each in logs if each["event"] == "nats server not reached"]
+        assert len(told) == len(set(told))
+    finally:
+        server.kill()
+
+
+async def test_rights_that_are_too_few_are_told_at_once(tmp_path):
+    """A subject that the user may not publish to ends the call, though the server says no more."""
+    rights = "authorization { users: [ { user: u, password: p, permissions: { publish: { deny: ["
+    server = NatsServer(tmp_path, extra=f'{rights} "q.>" ] }} }} }} ] }}\n')
+    try:
+        server.start()
+        server.wait()
+        url = f"nats://{server.address}/q"
+        async with open_queues(url, Clock(), user="u", password="p") as driver:
+            with anyio.fail_after(nats_connection.ANSWER_SECONDS + 2):
+                with pytest.raises(RunError, match=r"this user may not publish to q\.q\.ready"):
+                    await Queue("q", driver, Clock()).send(b"1")
+    finally:
+        server.kill()
+
+
+async def test_tls_is_not_given_up_silently(tmp_path):
+    """With tls=true in the URL nothing is said to a server that would hear it in the clear."""
+    server = NatsServer(tmp_path, extra='authorization { user: u, password: "s3cret" }\n')
+    try:
+        server.start()
+        server.wait()
+        known = {"user": "u", "password": "s3cret"}
+        with pytest.raises(RunError, match="does not ask for TLS; take tls=true out of the URL"):
+            async with open_queues(f"nats://{server.address}/q?tls=true", Clock(), **known):
+                pass
+    finally:
+        server.kill()
+
+
+async def test_tls(tmp_path, monkeypatch):
+    """With a certificate that the machine trusts it is spoken."""
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    await anyio.run_process(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"),
+            *("-keyout", key, "-out", certificate, "-subj", "/CN=localhost"),
+            *("-addext", "subjectAltName=IP:127.0.0.1"),
+        ],
+    )
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    tls = f'tls {{ cert_file: "{certificate}", key_file: "{key}" }}\n'
+    with nats_server(tmp_path / "server", tls) as server:
+        async with node(f"nats://{server.address}/q?tls=true") as this:
+            await this.queue.send(b"1")
+            assert [m.body for m in await this.queue.peek(1)] == [b"1"]
+
+
 # --- what cannot be -----------------------------------------------------------------------------
 
 
@@ -306,7 +408,7 @@ def test_urls_that_cannot_be_are_one_line(url, problem):
 
 async def test_absent_server_is_one_line(monkeypatch):
     """Where no server answers, opening fails soon, with the address and what to do."""
-    monkeypatch.setattr(jetstream, "CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr(nats_connection, "CONNECT_SECONDS", 1.0)
     with pytest.raises(
         RunError, match=r"^nats://127\.0\.0\.1:1: .*is nats-server running there\?$"
     ):
@@ -332,14 +434,13 @@ def test_absent_server_ends_the_command(tmp_path):
     assert "nats://127.0.0.1:1" in ended.stderr
 
 
-async def test_server_without_jetstream_is_told(tmp_path, monkeypatch):
-    """A NATS server that has no JetStream is named as the cause."""
-    monkeypatch.setattr(jetstream, "REQUEST_SECONDS", 0.3)
+async def test_server_without_jetstream_is_told(tmp_path):
+    """A NATS server that has no JetStream is named as the cause, at once."""
     server = NatsServer(tmp_path, jetstream=False)
     try:
         server.start()
         server.wait()
-        with pytest.raises(RunError, match="JetStream does not answer"):
+        with pytest.raises(RunError, match="JetStream is not enabled"):
             async with open_queues(f"nats://{server.address}", Clock()):
                 pass
     finally:
@@ -385,7 +486,7 @@ async def test_closing_gives_leases_back_at_once(url):
 def test_missing_client_library_names_the_extra(monkeypatch):
     """Without nats-py the error says what to install."""
     monkeypatch.setitem(sys.modules, "nats", None)
-    for name in ("edgesim.queues.nats", "edgesim.queues.work_queue", "edgesim.queues.jetstream"):
-        monkeypatch.delitem(sys.modules, name)
+    for name in ("nats", "work_queue", "jetstream", "nats_connection"):
+        monkeypatch.delitem(sys.modules, f"edgesim.queues.{name}")
     with pytest.raises(UsageError, match=r"pip install 'edgesim\[nats\]'$"):
         opener("queues", "nats://h", DRIVERS)

@@ -1,0 +1,73 @@
+"""The timetable of a queue in JetStream: which of its messages wait, and until when.
+
+It is read from the subjects of the stream, and followed between two readings; other nodes change it
+too, and say so.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import insort
+from collections.abc import Sequence
+
+from edgesim.clock import Clock
+from edgesim.queues.jetstream import JetStream, Outgoing
+from edgesim.queues.nats_messages import Layout, visible_at
+
+FRESH_SECONDS = 1.0
+"""How old it may be; hints of other nodes have it read at once."""
+
+
+class Delayed:
+    """The messages of one stream that wait; in the order in which they are due."""
+
+    def __init__(self, server: JetStream, stream: str, layout: Layout, clock: Clock) -> None:
+        self._server = server
+        self._stream = stream
+        self._layout = layout
+        self._clock = clock
+        self._known: list[tuple[float, str]] = []  # visible at, subject
+        self._read_at = -math.inf
+        self._changes = 0
+
+    def forget(self) -> None:
+        """More has changed than is followed here."""
+        self._read_at = -math.inf
+        self._changes += 1
+
+    def note(self, sent: Sequence[Outgoing]) -> None:
+        """We have made some of these wait."""
+        delayed = self._layout.subject("delayed", "")
+        for each in sent:
+            if each.subject.startswith(delayed):
+                insort(self._known, (visible_at(each.subject), each.subject))
+                self._changes += 1
+
+    async def due(self, now: float) -> list[str]:
+        """The subjects of those whose time has come."""
+        await self._read()
+        return [subject for when, subject in self._known if when <= now]
+
+    async def first(self) -> list[float]:
+        """When the first one is due, if there is one."""
+        await self._read()
+        return [self._known[0][0]] if self._known else []
+
+    async def _read(self) -> None:
+        read_at, changes = self._clock.elapsed(), self._changes
+        if read_at - self._read_at < FRESH_SECONDS:
+            return
+        found = await self._list()
+        if self._changes != changes:
+            # What was read may be older than what we know.  An entry too much is harmless.
+            found = sorted({*found, *self._known})
+        self._known, self._read_at = found, read_at
+
+    async def _list(self) -> list[tuple[float, str]]:
+        path, delayed = f"STREAM.INFO.{self._stream}", self._layout.subject("delayed", ">")
+        found: list[tuple[float, str]] = []
+        while True:
+            answer = await self._server.api(path, subjects_filter=delayed, offset=len(found))
+            found += [(visible_at(subject), subject) for subject in answer.state.subjects]
+            if not answer.state.subjects or len(found) >= answer.total:
+                return sorted(found)
