@@ -27,6 +27,7 @@ from edgesim.foreign import stops_the_world
 from edgesim.isolates.conversation import Alarm, Conversation
 from edgesim.isolates.driver import Host, Isolates
 from edgesim.isolates.forks import Fork, Forks, open_forks
+from edgesim.isolates.limits import WALL_EXCEEDED
 from edgesim.isolates.link import Link, open_link
 from edgesim.isolates.wire import Cancel, Done, Failure, Frame, Invoke, Message, Tainted
 from edgesim.model import WorkerSpec
@@ -45,6 +46,8 @@ ALIVE_MAX = 64
 """Processes of one Worker in all; where there are so many, who needs another waits."""
 STALL_SECONDS = 0.1
 """An isolate that was silent for so long has one callback that does not come back."""
+BLOCKED_SECONDS = 30.0
+"""One callback may keep the process and use no CPU: a lock that is taken twice never comes back."""
 DRAIN_SECONDS = 30.0
 NEWS_SECONDS = 5.0
 CPU_GRACE_SECONDS = 0.2
@@ -128,6 +131,12 @@ class _Isolate:
                 del self.conversations[number]
                 conversation.interrupt()
         self.close_if_done()
+
+    def blame_for_blocking(self, number: int) -> None:
+        """That invocation has kept the process from all others, and did nothing."""
+        conversation = self.conversations.get(number)
+        if conversation is not None:
+            conversation.verdict = Done("exceededWallTime", [Failure("Error", WALL_EXCEEDED)])
 
     def close_if_done(self) -> None:
         """A retired process ends with its last invocation."""
@@ -323,13 +332,17 @@ class WarmIsolates(Isolates):
             if isolate.running != running:
                 return  # it came back; what it still has may end in peace
             now = isolate.cpu_seconds()
-            used = self._clock.elapsed() - clock
+            used = passed = self._clock.elapsed() - clock
             if began is not None and now is not None:
                 used = now - began
             if used > limit:
                 isolate.out_of_time = True
-                isolate.fork.kill()
-                return
+            elif passed - used > BLOCKED_SECONDS:
+                isolate.blame_for_blocking(running)
+            else:
+                continue
+            isolate.fork.kill()
+            return
 
     # --- life ---
 

@@ -64,6 +64,20 @@ async def test_neighbours_that_have_called_are_right_or_told(warm, name):
     await warm.honest()
 
 
+async def test_who_blocks_and_does_nothing_is_ended(warm, monkeypatch):
+    """No CPU time runs out there, and those who have made a call cannot begin again elsewhere."""
+    monkeypatch.setattr("edgesim.isolates.warm.BLOCKED_SECONDS", 1.0)
+    blocked: list[Answer] = []
+
+    async def block() -> None:
+        blocked.append(await warm.fetch("lock"))
+
+    answers = await beside(warm, "calling", block)
+    assert [answer.outcome for answer in blocked] == ["exceededWallTime"]
+    assert {answer.outcome for answer in answers} <= {"ok", "internalError"}
+    await warm.honest()
+
+
 async def test_several_attacks_at_once(warm):
     """Neighbours outlast one death after another."""
 

@@ -91,6 +91,10 @@ class Default(WorkerEntrypoint):
             await self.env.ECHO.fetch("http://echo/first")
             await asyncio.sleep(0.4)
             return Response("called")
+        if path == "lock":
+            lock = threading.Lock()
+            lock.acquire()
+            lock.acquire()
         done = ATTACKS[path.removeprefix("attack/")](self, request)
         if inspect.isawaitable(done):
             done = await done
