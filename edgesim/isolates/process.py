@@ -29,6 +29,8 @@ STANDBY_MIN = 2
 STANDBY_MAX = 16
 IDLE_SECONDS = 10.0
 """After this long without demand half of the standbys are let go."""
+LATER_SECONDS = 0.004
+"""How long a pool that still has one waits before it is refilled."""
 ISOLATES_MAX = 64
 """Isolates of one Worker at a time; further invocations wait their turn.
 
@@ -164,6 +166,8 @@ class ProcessIsolates(Isolates):
                 await anyio.sleep(1)
             with anyio.move_on_after(IDLE_SECONDS) as idle:
                 await self._wanted.wait()
+            if self._standby:  # a fork beside the invocation would slow that down
+                await anyio.sleep(LATER_SECONDS)
             if idle.cancelled_caught:
                 self._standby_target = max(STANDBY_MIN, self._standby_target // 2)
                 while len(self._standby) > self._standby_target:

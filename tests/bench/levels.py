@@ -30,6 +30,8 @@ from edgesim.model import WorkerSpec
 from tests.bench.load import BODY
 from tests.processes import WORKERS, dev
 
+IDLE_SECONDS = 0.02
+"""Between an answer and the next request, where it is said how fast an idle project answers."""
 LEVELS = {"process": process, "warm": warm, "inline": inline}
 BARE = """
 import sys, uvicorn
@@ -97,17 +99,17 @@ def invocations(level, times):
     return anyio.run(run, backend_options={"use_uvloop": True})
 
 
-def load(url, connections, requests):
+def load(url, connections, requests, pause=0.0):
     """Requests per second and latencies of one run of the load generator."""
     parts = urlsplit(url)
     command = [sys.executable, str(HERE / "load.py"), parts.hostname, str(parts.port)]
-    command += [str(connections), str(requests)]
+    command += [str(connections), str(requests), str(pause)]
     found = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
     assert found["statuses"] == {"200": requests}, found
     return {"per_second": requests / found["seconds"], **found["latency_ms"]}
 
 
-def bare(connections, requests):
+def bare(connections, requests, pause=0.0):
     """The reference: the same server with nothing behind it."""
     import socket
 
@@ -123,13 +125,13 @@ def bare(connections, requests):
                 break
             except OSError:
                 time.sleep(0.05)
-        return load(url, connections, requests)
+        return load(url, connections, requests, pause)
     finally:
         server.kill()
         server.wait()
 
 
-def receiver(level, connections, requests, *, chain):
+def receiver(level, connections, requests, *, chain, pause=0.0):
     """The receiver at one level; with the chain, every event must be a row in the end."""
     folder = Path(tempfile.mkdtemp(prefix="edgesim-bench-"))
     try:
@@ -143,7 +145,7 @@ def receiver(level, connections, requests, *, chain):
         options = ("--no-reload", "--quiet", "--isolation", level)
         with dev(project, folder / "state", *options) as running:
             load(running.url, connections, 50)
-            found = load(running.url, connections, requests)
+            found = load(running.url, connections, requests, pause)
             if chain:
                 running.drain()
                 [row] = running.sql("SELECT count() AS n FROM events")
@@ -183,7 +185,7 @@ def http_table(options):
     idle: dict[str, list[dict[str, float]]] = {}
     for _ in range(options.rounds):
         found.setdefault("bare ASGI app", []).append(bare(options.connections, options.events * 4))
-        idle.setdefault("bare ASGI app", []).append(bare(1, options.idle))
+        idle.setdefault("bare ASGI app", []).append(bare(1, options.idle, IDLE_SECONDS))
         for level in LEVELS:
             for chain in (False, True):
                 name = f"receiver, {level}{', whole chain' if chain else ''}"
@@ -192,7 +194,7 @@ def http_table(options):
                     receiver(level, options.connections, events, chain=chain)
                 )
             idle.setdefault(f"receiver, {level}", []).append(
-                receiver(level, 1, options.idle, chain=False)
+                receiver(level, 1, options.idle, chain=False, pause=IDLE_SECONDS)
             )
     reference = statistics.median(row["per_second"] for row in found["bare ASGI app"])
     table: dict[str, dict[str, object]] = {}
@@ -224,7 +226,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--events", type=int, default=8_000, help="requests a round and level")
     parser.add_argument("--connections", type=int, default=32)
-    parser.add_argument("--idle", type=int, default=200, help="requests one after the other")
+    parser.add_argument("--idle", type=int, default=200, help="requests, one now and then")
     parser.add_argument("--forks", type=int, default=200, help="forks a round")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
     options = parser.parse_args()

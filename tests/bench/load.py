@@ -1,7 +1,8 @@
 """A load generator: connections kept open, each sends the next request when it has the answer.
 
-A process of its own, ``python load.py HOST PORT CONNECTIONS REQUESTS``, so that it takes as little
-as it can of the measured one; prints JSON: seconds, statuses, latency percentiles in ms.
+A process of its own, ``python load.py HOST PORT CONNECTIONS REQUESTS [PAUSE_SECONDS]``, so that it
+takes as little as it can of the measured one; prints JSON: seconds, statuses, latency percentiles in
+ms.  With a pause each connection waits so long after an answer.
 """
 
 import asyncio
@@ -46,15 +47,19 @@ class Connection(asyncio.Protocol):
             return
         self.buffer = b""
         self.run.done(int(head[9:12]), time.perf_counter() - self.sent)
-        self.next()
+        if self.run.pause:
+            asyncio.get_running_loop().call_later(self.run.pause, self.next)
+        else:
+            self.next()
 
     def connection_lost(self, exc):
         self.run.closed()
 
 
 class Run:
-    def __init__(self, connections, requests):
+    def __init__(self, connections, requests, pause):
         self.left = requests
+        self.pause = pause
         self.open = connections
         self.latencies = []
         self.statuses = {}
@@ -74,8 +79,8 @@ class Run:
             self.over.set()
 
 
-async def main(host, port, connections, requests):
-    run = Run(connections, requests)
+async def main(host, port, connections, requests, pause=0.0):
+    run = Run(connections, requests, pause)
     loop = asyncio.get_running_loop()
     started = time.perf_counter()
     for _ in range(connections):
@@ -88,4 +93,4 @@ async def main(host, port, connections, requests):
 
 
 if __name__ == "__main__":
-    uvloop.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])))
+    uvloop.run(main(sys.argv[1], *map(int, sys.argv[2:5]), *map(float, sys.argv[5:])))
