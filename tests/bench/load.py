@@ -1,8 +1,8 @@
 """A load generator: connections kept open, each sends the next request when it has the answer.
 
 A process of its own, ``python load.py HOST PORT CONNECTIONS REQUESTS [PAUSE_SECONDS]``, so that it
-takes as little as it can of the measured one; prints JSON: seconds, statuses, latency percentiles in
-ms.  With a pause each connection waits so long after an answer.
+takes as little as it can of the measured one; prints JSON: seconds, statuses, latency percentiles
+in ms.  With a pause each connection waits so long after an answer.
 """
 
 import asyncio
