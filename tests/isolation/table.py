@@ -123,7 +123,10 @@ ATTACKS = [
     Attack("memory-mapped", "maps 1 GB of shared memory", SHARED, f"{MEMORY} {RAISES}"),
     Attack("recursion", "recursion without end", CONTAINED, RAISES, "RecursionError"),
     Attack(
-        "stack-exhausted", "the same, with the limit raised", LETHAL, f"{RAISES} {DIES} {MEMORY}"
+        "stack-exhausted",
+        "the same, with the limit raised",
+        LETHAL,
+        f"{RAISES} {DIES} {MEMORY} {CPU}",
     ),
     # --- the end of processes ---
     Attack("os-exit", "`os._exit`", LETHAL, DIES),
