@@ -19,7 +19,7 @@ dev: $(RUNTIME)
 	@$(BIN)/edgesim dev $(ARGS)
 
 test: $(RUNTIME) $(TOOLS) servers portability
-	$(BIN)/pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(RUNTIME) $(TOOLS)
 	$(BIN)/ruff check .
