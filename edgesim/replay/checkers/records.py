@@ -20,8 +20,8 @@ async def check(world: World) -> list[str]:
     for name, pipeline in world.project.account.pipelines.items():
         stored = Digests()
         async for found in world.simulator.objects(pipeline.bucket, pipeline.prefix):
-            lines = await read_lines(world.simulator, pipeline.bucket, found.key)
-            stored.add(msgspec.json.decode(line) for line in lines)
+            async for lines in read_lines(world.simulator, pipeline.bucket, found.key):
+                stored.add(map(msgspec.json.decode, lines))
         if lost := history.accepted[name].beyond(stored):
             problems.append(f"pipeline {name}: {lost} accepted records are in no object")
         if twice := stored.beyond(history.attempted[name]):
