@@ -221,7 +221,7 @@ class ObservedIsolates(Isolates):
         done = await self._inner.invoke(invoke, _ObservedHost(host, self._pipelines, self._history))
         self._history.invoked(self._worker, done.outcome)
         if invoke.handler == "tail":
-            ages = [begun - item["eventTimestamp"] / 1000 for item in invoke.event]
+            ages = [begun - item.event_timestamp / 1000 for item in invoke.event]
             self._history.traced(self._worker, ages, delivered=done.outcome == "ok")
         return done
 
