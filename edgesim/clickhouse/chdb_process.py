@@ -243,7 +243,7 @@ def _chunks(pipe: BinaryIO) -> Iterator[bytes]:
 def _unpacked(data: Iterator[bytes]) -> Iterator[bytes]:
     member = Gunzip()
     for chunk in data:
-        yield member.feed(chunk)
+        yield from member.pieces(chunk)
     member.finish()
 
 

@@ -187,7 +187,8 @@ class _Rows:
     async def _through(self, data: Body, packed: bool) -> AsyncIterator[bytes]:
         member = Gunzip()
         async for chunk in iterate(data):
-            self.count += (member.feed(chunk) if packed else chunk).count(b"\n")
+            for text in member.pieces(chunk) if packed else [chunk]:
+                self.count += text.count(b"\n")
             yield chunk
 
 

@@ -48,7 +48,7 @@ TRACES_PENDING_MIN = 200
 """Two batches: with fewer a Tail Worker would wait for more."""
 TRACES_PENDING_BYTES_MAX = 32 << 20
 """As requests are logged, their traces are about as long as they are themselves."""
-COLLECT_AFTER = (20_000, 20, 100)
+COLLECT_AFTER = (20_000, 10, 10)
 """Python's collector: new objects until it looks at the youngest, such looks until one further."""
 CLIENT_SECONDS = 900.0
 """How long a client waits for its answer."""
