@@ -110,7 +110,9 @@ def _event(item, where, now_ms):
     }
     for field in _OPTIONAL:
         value = item.get(field)
-        if value is not None:
+        if type(value) is str and value.isprintable() and 0 < len(value) <= ID_CHARS_MAX:
+            event[field] = value  # as it is almost always
+        elif value is not None:
             event[field] = _text(value, where, field)
     props = item.get("props")
     if props is None:
@@ -142,8 +144,6 @@ def _text(value, where, field):
     if not isinstance(value, str) or not 1 <= len(value) <= ID_CHARS_MAX:
         detail = f"{where}{field} must be 1 to {ID_CHARS_MAX} characters"
         raise InvalidError("invalid_event", detail)
-    if value.isprintable():
-        return value
     text = _clean_text(value)
     if not text:
         raise InvalidError("invalid_event", f"{where}{field} has nothing but control characters")
