@@ -49,18 +49,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BaseExceptionGroup as group:
         if arguments.debug:
             raise
-        cause = first_error(group) or RunError(f"{group} (--debug shows where)")
-        return _fail(cause, debug=False)
+        return _fail(first_error(group) or _unforeseen(_first(group)), debug=False)
     except KeyboardInterrupt:
         return 130
     except Exception as error:
         # Exit code 1 means a failed expectation, so a fault of ours must not end as Python's own 1.
         if arguments.debug:
             raise
-        return _fail(
-            RunError(f"{type(error).__name__}: {error} (--debug shows where)"), debug=False
-        )
+        return _fail(_unforeseen(error), debug=False)
     return code
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _unforeseen(error: BaseException) -> RunError:
+    return RunError(f"{type(error).__name__}: {error} (--debug shows where)")
 
 
 def _fail(error: EdgesimError, *, debug: bool) -> int:

@@ -55,6 +55,9 @@ ONE_BLOCK = {"min_insert_block_size_rows": "0", "min_insert_block_size_bytes": s
 
 With the engine's own 1,048,449 rows, 6 million rows with a bad last one left 3 million behind.
 """
+LITTLE_BYTES = 1 << 16
+ONE_THREAD = {"max_threads": "1", "input_format_parallel_parsing": "0"}
+"""For little data: to wake other threads takes longer than to read it, twice on a busy machine."""
 _SYSTEM = [
     *(f"{sys.base_prefix}/lib", "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib"),
     *("/etc/ld.so.cache", "/etc/localtime", "/etc/timezone", "/usr/share/zoneinfo"),
@@ -184,7 +187,7 @@ def _execute(path: Path, session: Any, run: Run, data: Iterator[bytes]) -> Itera
     insert = statements.as_insert(run.sql)
     if insert is not None:
         write = _insert_select if insert.input else _insert
-        yield Started(run.default_format, write(path, session, run.encoding, insert, data))
+        yield Started(run.default_format, write(path, session, run, insert, data))
     else:
         for _ in data:
             pass  # the End: to hang up before the sender has sent it breaks its pipe
@@ -207,17 +210,17 @@ def _query(session: Any, run: Run) -> Iterator[Frame]:
 
 
 def _insert(
-    path: Path, session: Any, encoding: str | None, insert: statements.Insert, data: Iterator[bytes]
+    path: Path, session: Any, run: Run, insert: statements.Insert, data: Iterator[bytes]
 ) -> int:
     # chdb appends FORMAT to the head: the new line keeps it out of a comment at the end.
     with session.send_insert(f"{insert.head}\n", insert.format) as inserter:
-        for chunk in _unpacked(data) if encoding == "gzip" else data:
+        for chunk in _unpacked(data) if run.encoding == "gzip" else data:
             inserter.append(chunk)
         return cast("int", inserter.finish().rows_written)
 
 
 def _insert_select(
-    path: Path, session: Any, encoding: str | None, insert: statements.Insert, data: Iterator[bytes]
+    path: Path, session: Any, run: Run, insert: statements.Insert, data: Iterator[bytes]
 ) -> int:
     # chdb takes `SELECT ... FROM input()` with data and inserts nothing, without an error.
     # From a file it works, and the engine unpacks gzip faster than Python could.  The file has no
@@ -227,11 +230,19 @@ def _insert_select(
         for chunk in data:
             spool.write(chunk)
         spool.flush()
+        if spool.tell() <= LITTLE_BYTES:
+            _stay_on_one_thread(session, run)
         source = (
             f"file('/dev/fd/{spool.fileno()}', {statements.quoted(insert.format)}, "
-            f"{insert.structure}, '{encoding or 'none'}')"
+            f"{insert.structure}, '{run.encoding or 'none'}')"
         )
         return cast("int", session.query(insert.reading(source)).rows_written())
+
+
+def _stay_on_one_thread(session: Any, run: Run) -> None:
+    chosen = [f"{name} = {value}" for name, value in ONE_THREAD.items() if name not in run.settings]
+    if chosen:
+        session.query(f"SET {', '.join(chosen)}")
 
 
 def _chunks(pipe: BinaryIO) -> Iterator[bytes]:
@@ -243,7 +254,7 @@ def _chunks(pipe: BinaryIO) -> Iterator[bytes]:
 def _unpacked(data: Iterator[bytes]) -> Iterator[bytes]:
     member = Gunzip()
     for chunk in data:
-        yield member.feed(chunk)
+        yield from member.pieces(chunk)
     member.finish()
 
 

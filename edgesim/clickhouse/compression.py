@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 from edgesim.clickhouse.exceptions import ZLIB_INFLATE_FAILED
 from edgesim.errors import ClickHouseError
 
 _GZIP = 31  # zlib's wbits for a gzip header and trailer
+_PACKED_BYTES = 1 << 12  # no byte of deflate's stands for more than 1032
 
 
 class Gunzip:
@@ -34,6 +35,12 @@ class Gunzip:
             chunk = self._member.unused_data
         return b"".join(unpacked)
 
+    def pieces(self, chunk: bytes) -> Iterator[bytes]:
+        """The same in pieces of at most 4 MB, however well it was packed."""
+        for at in range(0, len(chunk), _PACKED_BYTES):
+            if unpacked := self.feed(chunk[at : at + _PACKED_BYTES]):
+                yield unpacked
+
     def finish(self) -> None:
         """Say that there is no more: a member that has not ended is an error."""
         if self._inside:
@@ -46,7 +53,7 @@ async def gunzip(packed: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """The unpacked text, in chunks."""
     member = Gunzip()
     async for chunk in packed:
-        if unpacked := member.feed(chunk):
+        for unpacked in member.pieces(chunk):
             yield unpacked
     member.finish()
 

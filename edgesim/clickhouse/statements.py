@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 import msgspec
 
@@ -19,6 +20,8 @@ from edgesim.errors import ClickHouseError
 BAD_ARGUMENTS = 36
 SYNTAX_ERROR = 62
 UNKNOWN_SETTING = 115
+KNOWN_CHARS_MAX = 4096
+"""Longer statements are read every time."""
 
 _TOKEN = re.compile(
     r"""(?P<gap>\s++|--[^\n]*+|\#[ !][^\n]*+|/\*.*?(?:\*/|\Z))
@@ -128,6 +131,11 @@ def kind(sql: str) -> str:
 
 def as_insert(sql: str) -> Insert | None:
     """The parts of an INSERT whose rows come as data; None for all else."""
+    # On its way a statement is asked about several times, and Workers say the same ones again.
+    return _known_insert(sql) if len(sql) <= KNOWN_CHARS_MAX else _read_insert(sql)
+
+
+def _read_insert(sql: str) -> Insert | None:
     walk = tokens(sql)
     first = next(walk, None)
     if first is None or first.text != "INSERT":
@@ -142,6 +150,9 @@ def as_insert(sql: str) -> Insert | None:
         if token.text in {"FROM", ";"}:
             return None  # FROM INFILE, or the start of another statement
     return Insert(sql.rstrip(), "", len(sql))
+
+
+_known_insert = lru_cache(64)(_read_insert)
 
 
 def target(head: str) -> tuple[str, list[str] | None]:

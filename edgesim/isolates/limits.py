@@ -38,9 +38,10 @@ HUNG = (
 
 def log_bytes(message: list[Any]) -> int:
     """What a console call takes of a trace's budget, at least; ValueError for what none says."""
-    return _LOG_ENTRY_BYTES + sum(
-        len(part) if isinstance(part, str) else json_bytes(part) for part in message
-    )
+    size = _LOG_ENTRY_BYTES
+    for part in message:
+        size += len(part) if isinstance(part, str) else json_bytes(part)
+    return size
 
 
 def json_bytes(value: Any) -> int:

@@ -29,11 +29,21 @@ class Digests:
     def add(self, records: Iterable[Any]) -> None:
         """Each of them once more."""
         for record in records:
-            encoded = msgspec.json.encode(record, order="deterministic")
-            digest = hashlib.blake2b(encoded, digest_size=8).digest()
-            self._parts[digest[0]].append(int.from_bytes(digest))
+            digest = digest_of(record)
+            self._parts[digest >> 56].append(digest)
 
     def beyond(self, other: Digests) -> int:
         """How many are here that are not there, or not as often."""
         parts = zip(self._parts, other._parts, strict=True)
         return sum((Counter(mine) - Counter(theirs)).total() for mine, theirs in parts)
+
+    def absent_from(self, other: Digests) -> set[int]:
+        """The digests that are here and not there."""
+        parts = zip(self._parts, other._parts, strict=True)
+        return set().union(*(set(mine).difference(theirs) for mine, theirs in parts))
+
+
+def digest_of(record: Any) -> int:
+    """64 bits of it."""
+    encoded = msgspec.json.encode(record, order="deterministic")
+    return int.from_bytes(hashlib.blake2b(encoded, digest_size=8).digest())

@@ -20,16 +20,16 @@ backlog = 0                             also: delivered, retried, dead
 from __future__ import annotations
 
 import difflib
-import gzip
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from edgesim.clickhouse.compression import gunzip
 from edgesim.config.wrangler import convert, read_table
-from edgesim.model import read_all
+from edgesim.model import iterate
 from edgesim.r2.bucket import R2ObjectBody
 from edgesim.simulator import Simulator
 
@@ -174,16 +174,20 @@ async def _objects(expected: Expectations, outcome: Outcome) -> Any:
 
 async def count_rows(simulator: Simulator, bucket: str, key: str) -> int:
     """Lines of an object, unpacked if its name says so; 0 if it is gone."""
-    return len(await read_lines(simulator, bucket, key))
+    return sum([len(lines) async for lines in read_lines(simulator, bucket, key)])
 
 
-async def read_lines(simulator: Simulator, bucket: str, key: str) -> list[bytes]:
-    """The lines of an object, unpacked if its name says so; none if it is gone."""
+async def read_lines(simulator: Simulator, bucket: str, key: str) -> AsyncIterator[list[bytes]]:
+    """The lines of an object, some at a time, unpacked if its name says so; none if it is gone."""
     found = await simulator.bucket(bucket).get(key)
     if not isinstance(found, R2ObjectBody):
-        return []
-    data = await read_all(found.body)
-    return (gzip.decompress(data) if key.endswith(".gz") else data).splitlines()
+        return
+    body, begun = iterate(found.body), b""
+    async for chunk in gunzip(body) if key.endswith(".gz") else body:
+        *lines, begun = (begun + chunk).split(b"\n")
+        yield lines
+    if begun:
+        yield [begun]
 
 
 def _at(stats: Mapping[str, Any], path: str) -> Any:

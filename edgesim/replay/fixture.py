@@ -80,6 +80,12 @@ class Arrival(msgspec.Struct):
     at: float = 0.0
     worker: str | None = None
 
+    @property
+    def size(self) -> int:
+        """Bytes of its body."""
+        assert isinstance(self.request.body, bytes)
+        return len(self.request.body)
+
 
 class Outbound(msgspec.Struct):
     """What the internet answers to a request of a Worker."""

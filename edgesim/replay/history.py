@@ -1,7 +1,7 @@
 """What really happened in a replay, seen from closest to the stores: for checkers and latencies.
 
-Counts are always kept.  Which records, objects and messages they were is kept in ``detail`` only,
-as digests and ids, since a fixture may be larger than memory.
+Counts are always kept.  Which records, objects and inserts they were is kept in ``detail`` only, as
+digests, and messages as long as they have no fate, since a fixture may be larger than memory.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from edgesim.clock import Clock
-from edgesim.replay.digests import Digests
+from edgesim.replay.digests import Digests, digest_of
 from edgesim.replay.latencies import Latencies
 
 _CROCKFORD = {char: value for value, char in enumerate("0123456789ABCDEFGHJKMNPQRSTVWXYZ")}
@@ -31,12 +31,18 @@ class Flow(msgspec.Struct):
 
 
 class Sent(msgspec.Struct):
-    """A message since it was sent; ``due`` is when it may be delivered (Unix seconds)."""
+    """A message that is not acknowledged; ``due`` is when it may be delivered (Unix seconds)."""
 
     queue: str
-    body: bytes
     due: float
-    acked: bool = False
+
+
+class Inserted(msgspec.Struct):
+    """What different deduplication tokens put into a table."""
+
+    tokens: set[int] = msgspec.field(default_factory=set)
+    """Their digests."""
+    rows: int = 0
 
 
 class History:
@@ -56,9 +62,11 @@ class History:
         self.accepted: dict[str, Digests] = defaultdict(Digests)
         """Records by Pipeline: handed to it, and taken by it."""
         self.messages: dict[str, Sent] = {}
-        self.objects: dict[tuple[str, str], str] = {}
-        self.inserts: dict[str, dict[str, int]] = {}
-        """Rows by deduplication token, by table, of the inserts that happened."""
+        self.stored: dict[str, Digests] = defaultdict(Digests)
+        self.told: dict[str, Digests] = defaultdict(Digests)
+        """Keys of objects by bucket: stored, and told of by a message."""
+        self.inserts: dict[str, Inserted] = defaultdict(Inserted)
+        """By table."""
         self.untokened: set[str] = set()
         """Tables that also had inserts without a token."""
         self.traces_lost_by_kills = 0
@@ -78,7 +86,7 @@ class History:
         """The Pipeline has them: from here on none may be lost."""
         flow = self.pipelines.setdefault(pipeline, Flow())
         flow.entered += len(records)
-        self._waiting.setdefault(pipeline, []).append((self._clock.now(), len(records)))
+        _add(self._waiting.setdefault(pipeline, []), self._clock.now(), len(records))
         if self.detail:
             self.accepted[pipeline].add(records)
 
@@ -97,16 +105,11 @@ class History:
 
     # --- R2 ---
 
-    def put(self, bucket: str, key: str, etag: str) -> None:
+    def put(self, bucket: str, key: str) -> None:
         """An object is stored."""
         self.buckets.setdefault(bucket, Flow()).entered += 1
         if self.detail:
-            self.objects[bucket, key] = etag
-
-    def deleted(self, bucket: str, keys: Sequence[str]) -> None:
-        """Objects are gone."""
-        for key in keys:
-            self.objects.pop((bucket, key), None)
+            self.stored[bucket].add([key])
 
     # --- Queues ---
 
@@ -116,11 +119,13 @@ class History:
         now = self._clock.now()
         subject = notified(body)
         if subject is not None:
-            bucket = self.buckets.setdefault(subject[0], Flow())
-            bucket.left += 1
+            bucket, key = subject
+            self.buckets.setdefault(bucket, Flow()).left += 1
+            if self.detail:
+                self.told[bucket].add([key])
         self._sent_at[message_id] = (now, subject)
         if self.detail:
-            self.messages[message_id] = Sent(queue, body, due)
+            self.messages[message_id] = Sent(queue, due)
 
     def acked(self, queue: str, message_id: str) -> None:
         """A message is gone for good; an ack that is repeated finds nothing."""
@@ -132,8 +137,7 @@ class History:
         flow.latencies.add(self._clock.now() - at)
         if subject in self._in_object:
             self._arrived(subject)
-        if message_id in self.messages:
-            self.messages[message_id].acked = True
+        self.messages.pop(message_id, None)
 
     def _arrived(self, subject: tuple[str, str]) -> None:
         pipeline, inside = self._in_object.pop(subject)
@@ -165,10 +169,7 @@ class History:
         A lease whose answer was lost is nobody's, and the store alone cannot tell: its message
         comes back when the lease is over.
         """
-        return sum(
-            not sent.acked and sent.queue in queues and sent.due < until
-            for sent in self.messages.values()
-        )
+        return sum(sent.queue in queues and sent.due < until for sent in self.messages.values())
 
     def dropped(self, queue: str, count: int) -> None:
         """Messages were purged, or outlived their retention."""
@@ -196,8 +197,18 @@ class History:
         """An INSERT happened."""
         if token is None:
             self.untokened.add(table)
-        else:
-            self.inserts.setdefault(table, {}).setdefault(token, rows)
+            return
+        inserted, digest = self.inserts[table], digest_of(token)
+        if digest not in inserted.tokens:
+            inserted.tokens.add(digest)
+            inserted.rows += rows
+
+
+def _add(times: list[tuple[float, int]], now: float, count: int) -> None:
+    """So many at that time: one entry for all that come at once."""
+    if times and times[-1][0] == now:
+        count += times.pop()[1]
+    times.append((now, count))
 
 
 def _ulid_ms(key: str) -> int:

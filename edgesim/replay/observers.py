@@ -18,7 +18,7 @@ from edgesim.isolates.driver import Host, Isolates
 from edgesim.isolates.wire import Call, Done, Invoke, Log, Respond
 from edgesim.model import Body, Message, R2Object, Stream, iterate
 from edgesim.queues.driver import NewMessage, QueueDriver
-from edgesim.r2.driver import ANYTHING, Expected, Finished, Outgoing, R2Driver
+from edgesim.r2.driver import ANYTHING, Expected, Finished, R2Driver
 from edgesim.replay.history import History
 
 _TOKEN = "insert_deduplication_token"  # noqa: S105 (a setting's name)
@@ -47,12 +47,12 @@ class ObservedUploads(_Observer):
             bucket, key, upload, *joining, **options
         )
         if joined is not None:
-            self._history.put(bucket, key, joined.etag)
+            self._history.put(bucket, key)
         return joined
 
 
 class ObservedR2(_Observer):
-    """Puts and deletes; ``pipelines`` has bucket and key prefix of each Pipeline."""
+    """Puts; ``pipelines`` has bucket and key prefix of each Pipeline."""
 
     def __init__(
         self, inner: R2Driver, history: History, pipelines: Mapping[str, tuple[str, str]]
@@ -73,27 +73,14 @@ class ObservedR2(_Observer):
         finish: Callable[[], Finished],
         expected: Expected = ANYTHING,
     ) -> bool:
-        stored: list[R2Object] = []
-
-        def finished() -> Finished:
-            result = finish()
-            stored.append(result.object)
-            return result
-
-        if not await self._inner.put(bucket, key, body, finished, expected):
+        if not await self._inner.put(bucket, key, body, finish, expected):
             return False
-        self._history.put(bucket, key, stored[0].etag)
+        self._history.put(bucket, key)
         if (found := _PIPELINE_KEY.search(key)) is not None:
             for pipeline, place in self._pipelines.items():
                 if place == (bucket, key[: found.start()]):
                     self._history.pipeline_object(pipeline, bucket, key)
         return True
-
-    async def delete(
-        self, bucket: str, keys: Sequence[str], outbox: Callable[[R2Object], Sequence[Outgoing]]
-    ) -> None:
-        await self._inner.delete(bucket, keys, outbox)
-        self._history.deleted(bucket, keys)
 
 
 class ObservedQueues(_Observer):
@@ -200,7 +187,8 @@ class _Rows:
     async def _through(self, data: Body, packed: bool) -> AsyncIterator[bytes]:
         member = Gunzip()
         async for chunk in iterate(data):
-            self.count += (member.feed(chunk) if packed else chunk).count(b"\n")
+            for text in member.pieces(chunk) if packed else [chunk]:
+                self.count += text.count(b"\n")
             yield chunk
 
 
@@ -234,7 +222,7 @@ class ObservedIsolates(Isolates):
         done = await self._inner.invoke(invoke, _ObservedHost(host, self._pipelines, self._history))
         self._history.invoked(self._worker, done.outcome)
         if invoke.handler == "tail":
-            ages = [begun - item["eventTimestamp"] / 1000 for item in invoke.event]
+            ages = [begun - item.event_timestamp / 1000 for item in invoke.event]
             self._history.traced(self._worker, ages, delivered=done.outcome == "ok")
         return done
 

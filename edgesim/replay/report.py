@@ -6,7 +6,6 @@ replay are the same bytes.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -27,10 +26,7 @@ def text(report: Report) -> str:
     if report.unanswered:
         lines[0] += f", {report.unanswered} unanswered"
     lines += _table([_HEAD, *(_row(stage) for stage in report.stages)])
-    lines += [
-        f"  fault x{count}: {fault}"
-        for fault, count in sorted(Counter(fired.fault for fired in report.faults).items())
-    ]
+    lines += [f"  fault x{count}: {fault}" for fault, count in report.fault_counts.items()]
     if not report.drained:
         lines.append("FAILED: something was still on its way when the time was over")
     for violation in report.violations:

@@ -7,9 +7,10 @@ age, retries come when they are due.
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -39,8 +40,16 @@ START = 1_893_456_000.0
 """2030-01-01T00:00:00Z, where a replay begins unless told otherwise: later than any event that has
 been recorded, so that nothing in a fixture lies in the future."""
 IN_FLIGHT_MAX = 64
+IN_FLIGHT_BYTES_MAX = 16 << 20
+"""Requests wait while others with so many bytes have no answer, whatever is in the fixture."""
 TRACES_PENDING_MAX = 5_000
 """Requests wait while more traces than this wait for Tail Workers, which would lose some."""
+TRACES_PENDING_MIN = 200
+"""Two batches: with fewer a Tail Worker would wait for more."""
+TRACES_PENDING_BYTES_MAX = 32 << 20
+"""As requests are logged, their traces are about as long as they are themselves."""
+COLLECT_AFTER = (20_000, 10, 10)
+"""Python's collector: new objects until it looks at the youngest, such looks until one further."""
 CLIENT_SECONDS = 900.0
 """How long a client waits for its answer."""
 QUIET_SECONDS = 6 * 3600.0
@@ -80,7 +89,10 @@ class Report(msgspec.Struct):
     drained: bool
     stages: list[Stage]
     stats: dict[str, Any]
+    fault_counts: dict[str, int] = {}
+    """How often each fault rule struck, as it is written."""
     faults: list[Fired] = []
+    """The first of them."""
     checked: list[str] = []
     violations: list[checkers.Violation] = []
     expectations: list[str] = []
@@ -94,6 +106,24 @@ class Report(msgspec.Struct):
 
 def replay(plan: Plan, progress: Progress | None = None) -> Report:
     """Run the fixtures in order; UsageError or ConfigError for what cannot be replayed."""
+    with _rare_collections():
+        return _run(plan, progress)
+
+
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Look for cycles less often: a third of a replay went into walking over traces that live."""
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
+
+
+def _run(plan: Plan, progress: Progress | None) -> Report:
     if plan.realtime:
         return anyio.run(
             _replay, plan, Clock(plan.seed), progress, backend_options={"use_uvloop": True}
@@ -160,6 +190,7 @@ async def _report(plan: Plan, world: World, feed: _Feed, *, drained: bool) -> Re
             drained=drained,
             stages=stages(world, feed.count, feed.responses.total(), feed.latencies),
             stats=stats,
+            fault_counts=dict(sorted(world.injector.counts.items())),
             faults=world.injector.fired,
         )
         if world.history.detail:
@@ -193,6 +224,8 @@ class _Feed:
         self._wanted = {each.number for each in expected.requests} if expected else set()
         self._progress = progress
         self._slots = anyio.Semaphore(IN_FLIGHT_MAX)
+        self._bytes = 0
+        self._longest = 1
 
     async def run(self, fixture: Fixture) -> None:
         """All of one fixture; its times count from now."""
@@ -206,7 +239,7 @@ class _Feed:
                 self._check_worker(line)
                 if (wait := begun + line.at - clock.now()) > 0:
                     await anyio.sleep(wait)
-                await self._make_room()
+                await self._make_room(line.size)
                 self.count += 1
                 tasks.start_soon(self._send, self.count, line)
                 if self._progress is not None:
@@ -219,11 +252,20 @@ class _Feed:
             known = ", ".join(workers)
             raise UsageError(f"the fixture names Worker {arrival.worker!r}; known: {known}")
 
-    async def _make_room(self) -> None:
+    async def _make_room(self, size: int) -> None:
         await self._slots.acquire()
+        self._longest = max(self._longest, size)
         # Nobody announces that traces have become fewer.
-        while (await self._world.until_up()).traces_pending > TRACES_PENDING_MAX:  # noqa: ASYNC110
+        while await self._is_full(size):  # noqa: ASYNC110
             await anyio.sleep(0.001)
+        self._bytes += size
+
+    async def _is_full(self, size: int) -> bool:
+        fitting = TRACES_PENDING_BYTES_MAX // self._longest
+        traces_max = min(max(fitting, TRACES_PENDING_MIN), TRACES_PENDING_MAX)
+        if (await self._world.until_up()).traces_pending > traces_max:
+            return True
+        return bool(self._bytes) and self._bytes + size > IN_FLIGHT_BYTES_MAX
 
     async def _send(self, number: int, arrival: Arrival) -> None:
         begun = self._world.clock.now()
@@ -240,4 +282,5 @@ class _Feed:
             if number in self._wanted:
                 self.answers[number] = Answered(response.status, body.decode("utf-8", "replace"))
         finally:
+            self._bytes -= arrival.size
             self._slots.release()

@@ -228,7 +228,8 @@ class Project:
         return [
             json_module.loads(line)
             async for found in simulator.objects(bucket, prefix)
-            for line in await read_lines(simulator, bucket, found.key)
+            async for lines in read_lines(simulator, bucket, found.key)
+            for line in lines
         ]
 
     async def sql(self, statement: str) -> list[list[Any]]:

@@ -116,26 +116,31 @@ def fetch_event(request: HttpRequest) -> dict[str, Any]:
     }
 
 
-def delivered(items: Sequence[TraceItem]) -> list[dict[str, Any]]:
+def delivered(items: Sequence[TraceItem]) -> list[TraceItem]:
     """The traces as a tail handler is given them: redacted, times in whole milliseconds.
 
     ``unredacted`` beside a redacted request is what its ``getUnredacted()`` shows.
     """
-    return [_delivered(msgspec.to_builtins(item)) for item in items]
+    return [
+        msgspec.structs.replace(
+            item,
+            event=_shown(item.event),
+            cpu_time=int(item.cpu_time),
+            wall_time=int(item.wall_time),
+        )
+        for item in items
+    ]
 
 
-def _delivered(wire: dict[str, Any]) -> dict[str, Any]:
-    wire["cpuTime"] = int(wire["cpuTime"])
-    wire["wallTime"] = int(wire["wallTime"])
-    event = wire["event"] or {}
-    if "request" in event:
-        request = event["request"]
-        shown = request | {
-            "url": redact_url(request["url"]),
-            "headers": redact_headers(request["headers"]),
-        }
-        wire["event"] = event | {"request": shown | {"unredacted": request}}
-    return wire
+def _shown(event: dict[str, Any] | None) -> dict[str, Any] | None:
+    if event is None or "request" not in event:
+        return event
+    request = event["request"]
+    shown = request | {
+        "url": redact_url(request["url"]),
+        "headers": redact_headers(request["headers"]),
+    }
+    return event | {"request": shown | {"unredacted": request}}
 
 
 def _request_bytes(request: dict[str, Any]) -> int:

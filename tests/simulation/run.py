@@ -14,12 +14,14 @@ from functools import partial
 from pathlib import Path
 
 import anyio
+import msgspec
 
 from edgesim.cli import logs
 from edgesim.clickhouse.chdb import ChdbClickHouse
 from edgesim.config import load_project
 from edgesim.config.project import DEFAULT, Overrides
 from edgesim.replay import checkers, faults, runner
+from edgesim.replay.expectations import read_lines
 from edgesim.replay.runner import Plan, Report
 from edgesim.replay.shared_database import database
 from edgesim.replay.virtual_loop import VirtualLoop
@@ -29,6 +31,7 @@ from tests.simulation import adversity, traffic
 
 FAST_DISK = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
 FAILURES = ROOT / ".simulation"
+PROJECT = Path(__file__).parent / "project"
 
 
 async def rows_are_records(world: World) -> list[str]:
@@ -50,6 +53,19 @@ async def rows_are_records(world: World) -> list[str]:
     return problems
 
 
+async def uploads_are_whole(world: World) -> list[str]:
+    """What the uploader says that it has stored is there, with all its parts."""
+    archive = world.simulator.bucket("archive")
+    problems = []
+    async for found in world.simulator.objects("stored", ""):
+        async for lines in read_lines(world.simulator, "stored", found.key):
+            for said in map(msgspec.json.decode, lines):
+                there = await archive.head(said["key"])
+                if there is None or there.size != said["size"]:
+                    problems.append(f"{said} was stored, and {there} is there")
+    return problems
+
+
 def _dead(world):
     """Whether a dead-letter queue was sent anything, by the platform or by the insert Worker."""
     consumers = (
@@ -61,7 +77,11 @@ def _dead(world):
     return any(flow.entered for name, flow in world.history.queues.items() if name in names)
 
 
-CHECKERS = {**checkers.CHECKERS, "each event one row": rows_are_records}
+CHECKERS = {
+    **checkers.CHECKERS,
+    "each event one row": rows_are_records,
+    "uploads are whole": uploads_are_whole,
+}
 
 
 class Simulation:
@@ -79,17 +99,28 @@ class Simulation:
         folder.mkdir(parents=True)
         (folder / "traffic.ndjson").write_text("\n".join(traffic.generate(seed)) + "\n")
         (folder / "faults.txt").write_text("\n".join(adversity.generate(seed)) + "\n")
-        project = load_project(
-            WORKERS, Overrides(state=folder / "state", isolation={DEFAULT: self._isolation})
-        )
-        rules = faults.read(str(folder / "faults.txt"), targets_of(project))
+        return self._replay(PROJECT, folder / "traffic.ndjson", folder / "faults.txt", seed)
+
+    def again(self, kept: Path, seed: int) -> Report:
+        """The report of a case that was kept: traffic over this repository's Workers, and faults.
+
+        Kept, because what a seed is made of changes with what makes it.
+        """
+        return self._replay(WORKERS, kept / "traffic.ndjson.gz", kept / "faults.txt", seed)
+
+    def _replay(self, root: Path, fixture: Path, spec: Path, seed: int) -> Report:
+        state = self.folder(seed) / "state"
+        project = load_project(root, Overrides(state=state, isolation={DEFAULT: self._isolation}))
+        wanted = {**CHECKERS}
+        if root != PROJECT:
+            del wanted["uploads are whole"]
         plan = Plan(
             project,
-            [folder / "traffic.ndjson"],
+            [fixture],
             seed,
-            faults=rules,
+            faults=faults.read(str(spec), targets_of(project)),
             check=True,
-            checkers=CHECKERS,
+            checkers=wanted,
             open_database=partial(database, self._engine, f"seed_{seed}"),
         )
         return runner.replay(plan)
@@ -106,7 +137,7 @@ class Simulation:
         where = kept.relative_to(ROOT)
         return (
             f"edgesim replay {where}/traffic.ndjson --faults {where}/faults.txt --seed {seed} "
-            f"--project workers --isolation {self._isolation} --check"
+            f"--project {PROJECT.relative_to(ROOT)} --isolation {self._isolation} --check"
         )
 
 

@@ -4,6 +4,7 @@ import json
 import random
 
 HORIZON_SECONDS = 600.0
+PART_BYTES_MIN = 5 << 20
 START_MS = 1_893_456_000_000
 KINDS = ["kill", "death", "chat", "purchase", "match_end"]
 BROKEN = ["", "{", "[1, 2]", '{"event": "x"}', '{"event": "a b", "player_id": "p", "ts": 1}', "nul"]
@@ -16,7 +17,9 @@ def generate(seed: int) -> list[str]:
     pattern = chance.choice(["steady", "bursts", "late"])
     times = sorted(_time(chance, pattern) for _ in range(count))
     ids = iter(range(10**6))
-    return [_line(chance, at, ids) for at in times]
+    lines = [(at, _line(chance, at, ids)) for at in times]
+    uploads = [_upload(chance, number) for number in range(chance.choice([0, 0, 1, 4]))]
+    return [line for _, line in sorted([*lines, *uploads])]
 
 
 def _time(chance, pattern):
@@ -42,8 +45,18 @@ def _line(chance, at, ids):
     return _envelope(at, {"json": _event(chance, at, ids)})
 
 
-def _envelope(at, request):
-    return json.dumps({"at": at, "request": request}, separators=(",", ":"))
+def _upload(chance, number):
+    """Of one part most of the time: all but the last have 5 MiB at least."""
+    parts = [PART_BYTES_MIN] * chance.choice([0, 0, 0, 1]) + [chance.randrange(1, 1000)]
+    at = round(HORIZON_SECONDS * chance.random(), 3)
+    # Now and then the same key again, maybe while the other one is under way.
+    key = f"object-{number // chance.choice([1, 1, 2])}-{sum(parts)}"
+    request = {"json": {"key": key, "parts": parts}}
+    return at, _envelope(at, request, worker="uploader")
+
+
+def _envelope(at, request, **more):
+    return json.dumps({"at": at, "request": request, **more}, separators=(",", ":"))
 
 
 def _event(chance, at, ids, props=None):

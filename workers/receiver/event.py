@@ -105,12 +105,15 @@ def _event(item, where, now_ms):
         raise InvalidError("invalid_event", f"{where or 'the event'} must be an object")
     event = {
         "event": _name(item.get("event"), where),
-        "player_id": _text(item.get("player_id"), where + "player_id"),
+        "player_id": _text(item.get("player_id"), where, "player_id"),
         "ts": _timestamp(item.get("ts"), where, now_ms),
     }
     for field in _OPTIONAL:
-        if item.get(field) is not None:
-            event[field] = _text(item[field], where + field)
+        value = item.get(field)
+        if type(value) is str and value.isprintable() and 0 < len(value) <= ID_CHARS_MAX:
+            event[field] = value  # as it is almost always
+        elif value is not None:
+            event[field] = _text(value, where, field)
     props = item.get("props")
     if props is None:
         props = {}
@@ -129,19 +132,21 @@ def _name(value, where):
         raise InvalidError(
             "invalid_event", f"{where}event must be 1 to {EVENT_CHARS_MAX} characters"
         )
-    if not _EVENT_CHARS.issuperset(value):
+    # Most names are identifiers, and those are asked for in one call.
+    if not (value.isascii() and value.isidentifier()) and not _EVENT_CHARS.issuperset(value):
         raise InvalidError(
             "invalid_event", f"{where}event may only have letters, digits and _ . : -"
         )
     return value
 
 
-def _text(value, field):
+def _text(value, where, field):
     if not isinstance(value, str) or not 1 <= len(value) <= ID_CHARS_MAX:
-        raise InvalidError("invalid_event", f"{field} must be 1 to {ID_CHARS_MAX} characters")
+        detail = f"{where}{field} must be 1 to {ID_CHARS_MAX} characters"
+        raise InvalidError("invalid_event", detail)
     text = _clean_text(value)
     if not text:
-        raise InvalidError("invalid_event", f"{field} has nothing but control characters")
+        raise InvalidError("invalid_event", f"{where}{field} has nothing but control characters")
     return text
 
 

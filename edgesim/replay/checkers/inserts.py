@@ -10,16 +10,15 @@ from edgesim.replay.world import World
 async def check(world: World) -> list[str]:
     """For tables whose inserts all carry a deduplication token, which names what they insert."""
     problems = []
-    for table, tokens in sorted(world.history.inserts.items()):
+    for table, inserted in sorted(world.history.inserts.items()):
         if table in world.history.untokened:
             continue
-        wanted = sum(tokens.values())
         count = f"SELECT count() FROM {table}"  # noqa: S608 (the name comes from a statement of theirs)
         answer = json.loads(await world.ask(count))
         found = int(answer["data"][0][0])
-        if found != wanted:
+        if found != inserted.rows:
             problems.append(
-                f"table {table}: {len(tokens)} different inserts have {wanted} rows, "
-                f"and {found} are there"
+                f"table {table}: {len(inserted.tokens)} different inserts have {inserted.rows} "
+                f"rows, and {found} are there"
             )
     return problems

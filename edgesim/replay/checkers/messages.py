@@ -9,9 +9,7 @@ from edgesim.replay.world import World
 
 async def check(world: World) -> list[str]:
     """By count: messages without a fate are those that the queues still hold."""
-    waiting: Counter[str] = Counter(
-        sent.queue for sent in world.history.messages.values() if not sent.acked
-    )
+    waiting: Counter[str] = Counter(sent.queue for sent in world.history.messages.values())
     problems = []
     for queue in sorted(world.simulator.queue_names() | waiting.keys()):
         dropped = world.history.queues[queue].lost if queue in world.history.queues else 0

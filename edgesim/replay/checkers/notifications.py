@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from edgesim.replay.history import notified
+from edgesim.replay.digests import digest_of
 from edgesim.replay.world import World
 
 
 async def check(world: World) -> list[str]:
-    """Of the objects that are there now."""
-    told = {notified(message.body) for message in world.history.messages.values()}
+    """Of the objects that this replay stored and that are there now."""
     problems = []
-    for bucket, key in world.history.objects:
-        config = world.project.account.r2.get(bucket)
-        for rule in config.notifications if config else []:
-            wanted = (
-                rule.event == "object-create"
-                and key.startswith(rule.prefix)
-                and key.endswith(rule.suffix)
-            )
-            if wanted and (bucket, key) not in told:
-                problems.append(f"no message to queue {rule.queue} tells of {bucket}/{key}")
+    history = world.history
+    for bucket, config in world.project.account.r2.items():
+        untold = history.stored[bucket].absent_from(history.told[bucket])
+        rules = [rule for rule in config.notifications if rule.event == "object-create"]
+        for rule in rules if untold else []:
+            problems += [
+                f"no message to queue {rule.queue} tells of {bucket}/{found.key}"
+                async for found in world.simulator.objects(bucket, rule.prefix)
+                if found.key.endswith(rule.suffix) and digest_of(found.key) in untold
+            ]
     return problems

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from edgesim.replay.digests import Digests
 from edgesim.replay.expectations import read_lines
 from edgesim.replay.world import World
+
+_NAME = re.compile(
+    r"(event_date=[\d-]+/hr=\d\d/[0-9A-Z]{26}|year=\d+/month=\d+/day=\d+/[\da-f-]{36})\.json(\.gz)?"
+)
+"""What a Pipeline's objects are called under its prefix; a Worker may keep others beside them."""
 
 
 async def check(world: World) -> list[str]:
@@ -19,9 +26,12 @@ async def check(world: World) -> list[str]:
     history = world.history
     for name, pipeline in world.project.account.pipelines.items():
         stored = Digests()
-        async for found in world.simulator.objects(pipeline.bucket, pipeline.prefix):
-            lines = await read_lines(world.simulator, pipeline.bucket, found.key)
-            stored.add(msgspec.json.decode(line) for line in lines)
+        prefix = f"{folder}/" if (folder := pipeline.prefix.strip("/")) else ""
+        async for found in world.simulator.objects(pipeline.bucket, prefix):
+            if _NAME.fullmatch(found.key, len(prefix)) is None:
+                continue
+            async for lines in read_lines(world.simulator, pipeline.bucket, found.key):
+                stored.add(map(msgspec.json.decode, lines))
         if lost := history.accepted[name].beyond(stored):
             problems.append(f"pipeline {name}: {lost} accepted records are in no object")
         if twice := stored.beyond(history.attempted[name]):

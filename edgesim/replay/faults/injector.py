@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -13,6 +14,9 @@ import msgspec
 from edgesim.clock import Clock
 from edgesim.errors import EdgesimError, RunError
 from edgesim.replay.faults.language import Rule
+
+FIRED_MAX = 10_000
+"""So many are told one by one, with their times; of the others it is known how many there were."""
 
 _Result = TypeVar("_Result")
 
@@ -42,11 +46,15 @@ class Life:
 
 
 class Injector:
-    """Decides for each call whether a fault strikes; ``fired`` has those that did."""
+    """Decides for each call whether a fault strikes.
+
+    ``fired`` has the first of those that did, ``counts`` how often each rule struck.
+    """
 
     def __init__(self, rules: Sequence[Rule], seed: int, clock: Clock) -> None:
         self.rules = list(rules)
         self.fired: list[Fired] = []
+        self.counts: Counter[str] = Counter()
         self._seed = seed
         self._clock = clock
         self._start = clock.now()
@@ -93,6 +101,9 @@ class Injector:
 
     def note(self, rule: Rule, where: str) -> None:
         """Keep a fault that struck."""
+        self.counts[rule.text] += 1
+        if len(self.fired) == FIRED_MAX:
+            return
         self.fired.append(Fired(round(self._clock.now() - self._start, 6), rule.text, where))
 
     async def delay(self, targets: Collection[str], where: str) -> None:

@@ -209,8 +209,13 @@ class JsDate(JsProxy):
 
 def to_proxy(value: Any) -> Any:
     """A value of the wire as Pyodide would show it, unconverted."""
-    if type(value) in _AS_IT_IS:  # before what it costs to ask for subclasses
+    kind = type(value)  # before what it costs to ask for subclasses
+    if kind in _AS_IT_IS:
         return value
+    if kind is dict:
+        return JsProxy(value)
+    if kind is list:
+        return JsArray(value)
     if value is None:
         return jsnull
     if isinstance(value, list):

@@ -31,6 +31,8 @@ def to_wire(value: Any) -> Any:
         }
     if kind is list:
         return [item if type(item) in _AS_IT_IS else to_wire(item) for item in value]
+    if kind is int and -(1 << 63) <= value < 1 << 64:
+        return value
     if isinstance(value, _PLAIN):
         return value
     if isinstance(value, int):

@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgesim.replay.digests import Digests
+from edgesim.replay.digests import Digests, digest_of
 
 records = st.lists(st.fixed_dictionaries({"a": st.integers(0, 9), "b": st.sampled_from("xyz")}))
 
@@ -27,3 +27,8 @@ def test_what_is_beyond_is_counted_as_counters_do(ours, theirs):
 def test_the_order_of_keys_makes_no_difference():
     """A store may write them in another order."""
     assert not _digests([{"a": 1, "b": 2}]).beyond(_digests([{"b": 2, "a": 1}]))
+
+
+def test_what_is_absent_elsewhere_is_told_by_its_digest():
+    """As a set: how often does not matter."""
+    assert _digests(["a", "b", "b", "c"]).absent_from(_digests(["c", "c", "a"])) == {digest_of("b")}

@@ -106,9 +106,11 @@ def test_what_is_delivered_is_redacted_and_the_whole_is_beside_it():
     """The redacted request, the unredacted one for who asks, and times in whole milliseconds."""
     request = HttpRequest("GET", "http://x/" + "a" * 32, [("Cookie", "c")])
     item = Trace("w", fetch_event(request), 1.0).finish(Done("ok", cpu_ms=2.9), 3.0, 20.7)
-    [wire] = delivered([item])
-    shown = wire["event"]["request"]
+    [told] = delivered([item])
+    assert told.event is not None
+    shown = told.event["request"]
     assert (shown["url"], shown["headers"]) == ("http://x/REDACTED", {"cookie": "REDACTED"})
     assert shown["unredacted"]["url"] == request.url
     assert shown["unredacted"]["headers"] == {"cookie": "c"}
-    assert (wire["cpuTime"], wire["wallTime"]) == (2, 20)
+    assert (told.cpu_time, told.wall_time) == (2, 20)
+    assert item.event == fetch_event(request)
