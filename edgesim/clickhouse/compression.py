@@ -36,7 +36,7 @@ class Gunzip:
         return b"".join(unpacked)
 
     def pieces(self, chunk: bytes) -> Iterator[bytes]:
-        """The same in pieces of at most 4 MB, however well it was packed."""
+        """The same in pieces of 4 MB or so at most, however well it was packed."""
         for at in range(0, len(chunk), _PACKED_BYTES):
             if unpacked := self.feed(chunk[at : at + _PACKED_BYTES]):
                 yield unpacked
