@@ -97,8 +97,11 @@ def main():
             f"{seconds / alone:.1f} times the reference"
         )
         took, report = day(folder)
-        objects = report.stats["pipelines"]["events"]["objects"]
-        print(f"{'a day':>16} {took:10.1f} s for {objects} windows, {report.seconds:.0f} s of time")
+        events = report.stats["pipelines"]["events"]
+        print(
+            f"{'a day':>16} {took:10.1f} s for {events['objects']} windows with "
+            f"{events['records']} events, {report.seconds:.0f} s of time"
+        )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
