@@ -7,6 +7,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from edgesim import cli
 from tests.processes import ROOT, WORKERS, edgesim
 
 EXAMPLES = sorted((ROOT / "examples").glob("*/expected.toml"))
@@ -107,3 +108,14 @@ def test_the_generator_makes_the_committed_fixture(tmp_path):
 def test_examples_are_found():
     """There is at least one example, so that the tests above test something."""
     assert Path(EXAMPLES[0]).is_file()
+
+
+def test_what_nobody_foresaw_is_named(monkeypatch, capsys):
+    """Also where it comes out of tasks that ran side by side; exit 3."""
+
+    def fail(arguments):
+        raise ExceptionGroup("tasks", [ExceptionGroup("more", [ValueError("an odd one")])])
+
+    monkeypatch.setattr(cli.COMMANDS["replay"], "run", fail)
+    assert cli.main(["replay", "any.ndjson"]) == 3
+    assert capsys.readouterr().err == "edgesim: ValueError: an odd one (--debug shows where)\n"
