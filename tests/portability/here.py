@@ -102,7 +102,7 @@ class StubFake:
         self, method: str, args: list[Any], options: dict[str, Any], invocation: Invocation
     ) -> Any:
         if method == "fetch":
-            return await invocation.fetch_through(self.fetch, args[0])
+            return await invocation.fetch_through(self.fetch, args)
         self._record(self._name, method, *args)
         if "error" in self._spec:
             raise PlatformError(self._spec["error"])
