@@ -6,7 +6,7 @@ A life that was killed gets nothing done any more: every call of it is refused.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from edgesim.clickhouse import statements
 from edgesim.clickhouse.driver import Answer, ClickHouseDriver, Statement
@@ -41,7 +41,7 @@ class FaultyR2:
     @property
     def uploads(self) -> Uploads:
         """Objects that arrive in parts."""
-        return FaultyUploads(self._inner.uploads, self._call)
+        return cast("Uploads", FaultyUploads(self._inner.uploads, self._call))
 
     async def put(
         self,
