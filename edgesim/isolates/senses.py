@@ -18,10 +18,11 @@ import datetime as dt
 import gc
 import os
 import random as random_module
+import sys
 import time as time_module
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from ctypes import py_object, pythonapi
 from random import Random
 from typing import Any
@@ -41,6 +42,7 @@ _real_urandom = os.urandom
 _real_seed = Random.seed
 _real_sleep = time_module.sleep
 _real_new_event_loop = asyncio.new_event_loop
+_real_all_tasks = asyncio.all_tasks
 _strftime = time_module.strftime
 _installed = False
 
@@ -76,6 +78,7 @@ def install() -> None:
         setattr(time_module, nanoseconds, _nanoseconds(getattr(time_module, nanoseconds)))
     time_module.sleep = _sleep
     asyncio.events.new_event_loop = asyncio.new_event_loop = _new_event_loop
+    asyncio.tasks.all_tasks = asyncio.all_tasks = _all_tasks
     for name in ("gmtime", "localtime", "ctime"):
         setattr(time_module, name, _of_now(getattr(time_module, name)))
     time_module.strftime = _of_local_time(time_module.strftime)
@@ -109,6 +112,23 @@ def _sleep(seconds: Any) -> None:
 def _new_event_loop() -> asyncio.AbstractEventLoop:
     _refuse_in_global_scope()
     return _real_new_event_loop()
+
+
+def _all_tasks(loop: asyncio.AbstractEventLoop | None = None) -> set[asyncio.Task[Any]]:
+    """The invocation's own tasks: others share the event loop, and to cancel all is common."""
+    tasks = _real_all_tasks(loop)
+    invocation = current.get(None)
+    if invocation is None:
+        return tasks
+    return {task for task in tasks if _context_of(task).get(current) is invocation}
+
+
+def _context_of(task: asyncio.Task[Any]) -> Context:
+    """The task's context, which Python 3.11 does not give away."""
+    if sys.version_info >= (3, 12):
+        return task.get_context()
+    # The first of the contexts that it refers to; a callback of the task's has one too.
+    return next(each for each in gc.get_referents(task) if isinstance(each, Context))
 
 
 def _refuse_in_global_scope() -> None:

@@ -32,6 +32,7 @@ from typing import Any
 from edgesim.isolates import guard
 from edgesim.isolates.inside import CpuLimitExceeded, Serving, failed, serve
 from edgesim.isolates.limits import CPU_EXCEEDED, HUNG
+from edgesim.isolates.namespace import Watch
 from edgesim.isolates.shared_state import SharedState
 from edgesim.isolates.turns import PLATFORM, Line, TurnLoop, Wire
 from edgesim.isolates.wire import Cancel, Done, Failure, Frame, Invoke, Tainted
@@ -62,7 +63,7 @@ class SharedLoop(TurnLoop):
     def __init__(
         self,
         wire: Wire,
-        load: Callable[[Callable[[], None]], type[WorkerEntrypoint]],
+        load: Callable[[Watch], type[WorkerEntrypoint]],
         env: Callable[[], Any],
         cpu_ms: int,
         page: Any,
@@ -107,10 +108,16 @@ class SharedLoop(TurnLoop):
             owner.reset(token)
 
     async def _serve(self, invoke: Invoke, resident: Resident) -> None:
-        self._end(resident, await serve(invoke, self._load_afresh, self._env, resident))
+        try:
+            done = await serve(invoke, self._load_afresh, self._env, resident)
+        except GeneratorExit as error:
+            if self._running is not resident:
+                raise  # garbage collection closes this coroutine
+            done = failed(error)
+        self._end(resident, done)
 
     def _load_afresh(self) -> type[WorkerEntrypoint]:
-        return self._load(self._state.keep_modules)
+        return self._load(self._state)
 
     def _end(self, resident: Resident, done: Done) -> None:
         """The invocation's last word; what it has left behind is never run again."""
@@ -223,7 +230,7 @@ def _collect() -> None:
 def run_many(
     sock: socket.socket,
     page: int,
-    load: Callable[[Callable[[], None]], type[WorkerEntrypoint]],
+    load: Callable[[Watch], type[WorkerEntrypoint]],
     env: Callable[[], Any],
     cpu_ms: int,
 ) -> None:

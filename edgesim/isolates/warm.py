@@ -11,12 +11,14 @@ own, and shows itself there.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import mmap
 import os
 import socket
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import BinaryIO
 
 import anyio
 import structlog
@@ -46,6 +48,10 @@ ALIVE_MAX = 64
 """Processes of one Worker in all; where there are so many, who needs another waits."""
 STALL_SECONDS = 0.1
 """An isolate that was silent for so long has one callback that does not come back."""
+STARVED_SECONDS = 0.03
+"""CPU time in ``STALL_SECONDS`` below which a process that could run waits for a core."""
+STARVED_MAX = 20
+"""Looks in a row after which a process that waits for a core is replaced all the same."""
 BLOCKED_SECONDS = 30.0
 """One callback may keep the process and use no CPU: a lock that is taken twice never comes back."""
 DRAIN_SECONDS = 30.0
@@ -72,6 +78,8 @@ class _Isolate:
         self.ended = anyio.Event()
         self.occupied = anyio.Event()
         self._page = page
+        self._state = ""
+        self._cpu_before: float | None = None
         self._alarm = Alarm(clock)
 
     @property
@@ -152,6 +160,16 @@ class _Isolate:
         self._alarm.cancel()
         self.ended.set()
 
+    def waits_for_a_core(self) -> bool:
+        """True if the process could run and had next to no CPU time since the last call.
+
+        On a busy machine it is then the machine that keeps the callback from coming back.
+        """
+        before, self._cpu_before = self._cpu_before, self.cpu_seconds()
+        if before is None or self._cpu_before is None:
+            return False
+        return self._state == "R" and self._cpu_before - before < STARVED_SECONDS
+
     def cpu_seconds(self) -> float | None:
         """CPU time that the process has had; None where that cannot be known."""
         try:
@@ -159,6 +177,7 @@ class _Isolate:
                 fields = stat.read().rpartition(b")")[2].split()
         except OSError:
             return None
+        self._state = fields[0].decode()
         return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
@@ -263,8 +282,7 @@ class WarmIsolates(Isolates):
 
     async def _fork(self) -> _Isolate:
         ours, theirs = socket.socketpair()
-        with theirs, tempfile.TemporaryFile() as file:
-            file.truncate(PAGE_BYTES)
+        with theirs, _shared_page() as file:
             page = mmap.mmap(file.fileno(), PAGE_BYTES)
             try:
                 isolate = _Isolate(self._forks.many(theirs, file.fileno()), page, self._clock)
@@ -310,14 +328,15 @@ class WarmIsolates(Isolates):
 
     async def _watch(self, isolate: _Isolate) -> None:
         """See to it that no callback keeps the process for itself."""
-        before = 0
+        before = starved = 0
         while True:
             if not isolate.conversations:
                 isolate.occupied = anyio.Event()
                 await isolate.occupied.wait()
             await anyio.sleep(STALL_SECONDS)
             running = isolate.running
-            if running and running == before:
+            starved = starved + 1 if isolate.waits_for_a_core() else 0
+            if running and running == before and not 0 < starved < STARVED_MAX:
                 isolate.retire(but=running)
                 self._settled.set()
                 await self._limit_cpu(isolate, running)
@@ -359,6 +378,19 @@ class WarmIsolates(Isolates):
     async def begin(self) -> None:
         """Have one process before the first request comes."""
         await self._add()
+
+
+def _shared_page() -> BinaryIO:
+    """A file of one page in memory, whose size the isolate cannot change."""
+    if not hasattr(os, "memfd_create"):
+        file: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 (the caller closes it)
+        file.truncate(PAGE_BYTES)
+        return file
+    fd = os.memfd_create("edgesim-isolate", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(fd, PAGE_BYTES)
+    seals = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+    return os.fdopen(fd, "r+b")
 
 
 def _verdict(message: str) -> Done:

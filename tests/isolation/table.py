@@ -76,6 +76,29 @@ ATTACKS = [
     Attack("env-json", "changes the value of a JSON variable", CONTAINED, "ok exception"),
     Attack("env-binding", "replaces a method of a binding", CONTAINED),
     Attack("logging-configured", "configures `logging`", SHARED, warm=RETIRED),
+    Attack(
+        "library-registries",
+        "changes registries and defaults of the library",
+        SHARED,
+        warm=RETIRED,
+    ),
+    Attack(
+        "library-function-attribute",
+        "sets attributes and defaults of a library function",
+        SHARED,
+        warm=RETIRED,
+    ),
+    Attack("codec-registered", "registers a codec", SHARED, warm=RETIRED),
+    Attack("audit-hook", "adds an audit hook", SHARED, RAISES, PERMISSION),
+    Attack("all-tasks-cancelled", "cancels all that `asyncio.all_tasks()` gives", CONTAINED),
+    Attack("generator-exit", "raises GeneratorExit", CONTAINED, RAISES, "GeneratorExit"),
+    Attack(
+        "generator-exit-in-a-task",
+        "the same, in a task of its own",
+        CONTAINED,
+        RAISES,
+        "GeneratorExit",
+    ),
     Attack("random-seeded", "seeds `random`", CONTAINED),
     Attack(
         "function-globals",
@@ -159,6 +182,8 @@ ATTACKS = [
         "environment-of-the-platform", "reads the platform's environment", MAY, RAISES, PERMISSION
     ),
     Attack("write-its-own-source", "writes to its own source", MAY, RAISES, PERMISSION),
+    Attack("descriptors-leaked", "leaves descriptors open", MAY, warm=RETIRED),
+    Attack("page-grown", "writes to the files that it has inherited", MAY),
     Attack("write-anywhere", "writes to `/tmp`, `/dev/shm`, home", MAY, RAISES, PERMISSION),
     Attack("remove-its-own-source", "removes its own source", MAY, RAISES, PERMISSION),
     Attack("symbolic-link", "makes a symbolic link", MAY, RAISES, PERMISSION),

@@ -6,6 +6,8 @@ What ought to be refused raises, so that an attack that succeeds ends as "ok" an
 import asyncio
 import atexit
 import builtins
+import codecs
+import copy
 import ctypes
 import gc
 import importlib
@@ -16,6 +18,7 @@ import mmap
 import os
 import random
 import re
+import reprlib
 import resource
 import signal
 import socket
@@ -124,11 +127,33 @@ class Default(WorkerEntrypoint):
             "policy": type(asyncio.get_event_loop_policy()).__name__,
             "loop": [loop.get_task_factory() is None, "call_soon" in vars(loop), loop.get_debug()],
             "logging": [logging.root.level, len(logging.root.handlers), logging.root.disabled],
+            "registries": [logging.getLevelName(25), repr(copy.copy(...)), reprlib.repr("a" * 40)],
+            "functions": [json.dumps.__dict__, json.loads.__kwdefaults__],
+            "codecs": self.finds("evil"),
+            "files": self.can_open(),
             "sdk": [repr(workers.fetch).split(" at ")[0], "fetch" in vars(WorkerEntrypoint)],
             "console": [sorted(vars(console)) if hasattr(console, "__dict__") else []],
             "env": [self.env.TEXT, self.env.JSON.to_py(), sorted(vars(self.env))],
             "umask": os.getcwd(),
         }
+
+    @staticmethod
+    def finds(codec):
+        try:
+            return codecs.lookup(codec).name
+        except LookupError:
+            return None
+
+    @staticmethod
+    def can_open():
+        """Enough descriptors are free to import a module."""
+        opened = []
+        try:
+            opened += [os.dup(2) for _ in range(8)]
+        finally:
+            for each in opened:
+                os.close(each)
+        return len(opened)
 
 
 # --- what invocations of a process share ---
@@ -302,6 +327,88 @@ def logging_configured(worker, request):
     logging.basicConfig(level=1, force=True)
     logging.disable(logging.CRITICAL)
     logging.root.disabled = True
+
+
+@attack
+def library_registries(worker, request):
+    import copyreg
+    import reprlib
+
+    logging.addLevelName(25, "EVIL")
+    copyreg.pickle(type(Ellipsis), lambda value: "evil")
+    reprlib.aRepr.maxstring = 1
+
+
+@attack
+def library_function_attribute(worker, request):
+    json.dumps.evil = True
+    json.loads.__kwdefaults__["cls"] = None
+
+
+@attack
+def codec_registered(worker, request):
+    import codecs
+
+    codecs.register(lambda name: codecs.lookup("utf-8") if name == "evil" else None)
+
+
+@attack
+def audit_hook(worker, request):
+    heard = []
+    sys.addaudithook(lambda event, args: heard.append(event))  # a refusal raises nothing
+    sys.audit("evil")
+    if not heard:
+        raise PermissionError("the hook was not added")
+
+
+@attack
+async def all_tasks_cancelled(worker, request):
+    own = asyncio.create_task(asyncio.sleep(60))
+    for task in asyncio.all_tasks():
+        if task is not asyncio.current_task():
+            task.cancel()
+    try:
+        await own
+    except asyncio.CancelledError:
+        return len(asyncio.all_tasks())
+
+
+@attack
+def generator_exit(worker, request):
+    raise GeneratorExit
+
+
+@attack
+async def generator_exit_in_a_task(worker, request):
+    async def leave():
+        raise GeneratorExit
+
+    await asyncio.create_task(leave())
+
+
+@attack
+def descriptors_leaked(worker, request):
+    count = 0
+    try:
+        while True:
+            os.dup(2)
+            count += 1
+    except OSError:
+        return count
+
+
+@attack
+def page_grown(worker, request):
+    for number in range(3, 64):
+        try:
+            if stat.S_ISREG(os.fstat(number).st_mode):
+                os.lseek(number, 0, os.SEEK_END)
+                os.write(number, bytes(1 << 20))
+        except OSError as error:
+            if error.errno not in {9, 27, 1}:  # EBADF, EFBIG, EPERM
+                raise
+        else:
+            assert not stat.S_ISREG(os.fstat(number).st_mode), number
 
 
 @attack
