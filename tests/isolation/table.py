@@ -104,13 +104,19 @@ ATTACKS = [
         "function-globals",
         "changes a library's names by way of a function's `__globals__`",
         SHARED,
+        warm=RETIRED,
+    ),
+    Attack(
+        "library-method",
+        "replaces the code of a method of a library class",
+        SHARED,
         warm=f"{NOT}: the process is shared",
     ),
     Attack(
         "objects-by-the-collector",
-        "finds others' objects with `gc` and changes them",
+        "finds a library's names with `gc` and changes them",
         SHARED,
-        warm=f"{NOT}: the process is shared",
+        warm=RETIRED,
     ),
     # --- CPU and time ---
     Attack("busy-loop", "loops for ever", ENDLESS, CPU),

@@ -44,6 +44,13 @@ class Mine:
     attribute = "clean"
 
 
+def encodes(value):
+    try:
+        return len(json.dumps(value))
+    except TypeError:
+        return 0
+
+
 def attack(function):
     ATTACKS[function.__name__.strip("_").replace("_", "-")] = function
     return function
@@ -129,6 +136,7 @@ class Default(WorkerEntrypoint):
             "logging": [logging.root.level, len(logging.root.handlers), logging.root.disabled],
             "registries": [logging.getLevelName(25), repr(copy.copy(...)), reprlib.repr("a" * 40)],
             "functions": [json.dumps.__dict__, json.loads.__kwdefaults__],
+            "methods": json.JSONEncoder.default.__code__.co_argcount + encodes({1}),
             "codecs": self.finds("evil"),
             "files": self.can_open(),
             "sdk": [repr(workers.fetch).split(" at ")[0], "fetch" in vars(WorkerEntrypoint)],
@@ -428,6 +436,11 @@ def objects_by_the_collector(worker, request):
     for each in gc.get_referents(json.loads):
         if isinstance(each, dict) and "JSONEncoder" in each:
             each["dumps"] = lambda *_, **__: "evil"
+
+
+@attack
+def library_method(worker, request):
+    json.JSONEncoder.default.__code__ = (lambda self, o: "evil").__code__
 
 
 # --- CPU ---
