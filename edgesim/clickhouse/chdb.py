@@ -36,7 +36,6 @@ DETERMINISTIC = True  # it is asked with the world stopped where time is virtual
 CLOSE_SECONDS = 20.0
 log = structlog.get_logger()
 _ENDED = "the embedded ClickHouse engine ended during a statement; the next one starts it anew"
-_READING = {"SELECT", "SHOW", "DESCRIBE", "DESC", "EXISTS", "EXPLAIN"}
 _MISSING = (
     "the embedded ClickHouse engine is not installed: pip install 'edgesim[chdb]', "
     "or name a server with --clickhouse URL"
@@ -65,7 +64,7 @@ class ChdbClickHouse:
         try:
             return await self._ask(statement)
         except _EndedError:
-            if statements.kind(statement.sql) not in _READING or statement.data != b"":
+            if not statements.reads_only(statement.sql) or statement.data != b"":
                 raise
             # A process that dies closes its sockets one by one: the next statement would still
             # find the door open that nobody will answer.
@@ -131,6 +130,8 @@ class ChdbClickHouse:
                     [
                         *(sys.executable, "-P", "-m", "edgesim.clickhouse.chdb_process"),
                         *(str(theirs.fileno()), str(self._path)),
+                        # No power is cut where time is virtual.
+                        "unsynced" if foreign.stops_the_world() else "synced",
                     ],
                     # No more of the environment: SQL can read the engine's own.
                     env={"TMPDIR": str(self._path / SCRATCH), "LANG": "C.UTF-8"},
