@@ -256,3 +256,26 @@ async def test_a_full_disk(engine):
     for number, form in enumerate(FORMS):
         await engine.run(*fill(form, number))
     assert await engine.run("SELECT count() FROM t") == str(len(FORMS))
+
+
+async def test_an_engine_killed_in_an_insert_is_no_success(engine):
+    """Kill -9 while an insert runs: 503, and the next statement starts another engine."""
+    await engine.run("CREATE TABLE t (n UInt32) ENGINE = MergeTree ORDER BY n")
+    await engine.run("CREATE TABLE u (n UInt32) ENGINE = MergeTree ORDER BY n")
+    await engine.run("CREATE MATERIALIZED VIEW v TO u AS SELECT n FROM t WHERE sleep(3) = 0")
+    answers = []
+
+    async def insert():
+        answers.append(await engine.ask("INSERT INTO t FORMAT CSV", b"1\n"))
+
+    running = "SELECT count() FROM system.processes WHERE startsWith(query, 'INSERT INTO t')"
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(insert)
+        with anyio.fail_after(30):
+            while await engine.run(running) != "1":  # noqa: ASYNC110 (the engine tells nobody)
+                await anyio.sleep(0.01)
+        engine.database._process.kill()
+    [(status, text)] = answers
+    assert status == 503
+    assert "ended during a statement" in text
+    assert await engine.run("SELECT count() FROM u") == "0"
