@@ -262,11 +262,12 @@ async def test_an_engine_killed_in_an_insert_is_no_success(engine):
     """Kill -9 while an insert runs: 503, and the next statement starts another engine."""
     await engine.run("CREATE TABLE t (n UInt32) ENGINE = MergeTree ORDER BY n")
     await engine.run("CREATE TABLE u (n UInt32) ENGINE = MergeTree ORDER BY n")
-    await engine.run("CREATE MATERIALIZED VIEW v TO u AS SELECT n FROM t WHERE sleep(3) = 0")
+    await engine.run("CREATE MATERIALIZED VIEW v TO u AS SELECT n FROM t WHERE sleepEachRow(1) = 0")
     answers = []
 
     async def insert():
-        answers.append(await engine.ask("INSERT INTO t FORMAT CSV", b"1\n"))
+        longest = {"function_sleep_max_microseconds_per_block": "60000000"}
+        answers.append(await engine.ask("INSERT INTO t FORMAT CSV", b"1\n" * 60, **longest))
 
     running = "SELECT count() FROM system.processes WHERE startsWith(query, 'INSERT INTO t')"
     async with anyio.create_task_group() as tasks:
