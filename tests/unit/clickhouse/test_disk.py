@@ -30,7 +30,7 @@ class SlowDisk(Disk):
         """Until so many callers wait for a sync that has not begun."""
         while True:
             with self._changed:
-                if len(self._changed._waiters) == waiting:
+                if len(self._changed._waiters) == waiting:  # type: ignore[attr-defined]
                     return
 
 
