@@ -1,4 +1,4 @@
-"""The process that chdb lives in: ``python -m edgesim.clickhouse.chdb_process FD PATH SYNC``.
+"""The process that chdb lives in: ``chdb_process FD PATH synced|unsynced LIMITS``.
 
 Of its own, because the engine is 330 MB, handles signals, holds a lock on its directory and hangs a
 fork that has it imported.  Each statement comes as one end of a socket over the control socket FD;
@@ -32,7 +32,10 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
+import msgspec
+
 from edgesim.clickhouse import statements
+from edgesim.clickhouse.chdb_limits import THREADS, Limits, Watchdog, check
 from edgesim.clickhouse.chdb_writes import Writes
 from edgesim.clickhouse.disk import Disk, NoDisk
 from edgesim.clickhouse.exceptions import from_exception
@@ -51,7 +54,6 @@ from edgesim.clickhouse.wire import (
 from edgesim.errors import RunError
 from edgesim.jail import landlock
 
-THREADS = 8
 LOCK_SECONDS = 5.0
 LOCK_RETRY_SECONDS = 0.05
 STREAMED = {"JSONEachRow", "TabSeparated", "TSV", "CSV"}
@@ -84,6 +86,7 @@ class Store(NamedTuple):
     path: Path
     disk: Disk
     writes: Writes
+    watchdog: Watchdog
 
     @contextmanager
     def change(self) -> Iterator[None]:
@@ -105,7 +108,8 @@ def main() -> None:
         disk = Disk(path) if sys.argv[3] == "synced" else NoDisk()
         _shut_the_rest_out(path)
         keeper = _open(path)
-        store = Store(path, disk, Writes(keeper))
+        limits = msgspec.json.decode(sys.argv[4], type=Limits)
+        store = Store(path, disk, Writes(keeper), Watchdog(_session(path), limits))
     except Exception as error:  # noqa: BLE001 (whatever it is, the platform must say it)
         control.sendall(encode(_failed(error)))
         return
@@ -173,13 +177,20 @@ def _serve(store: Store, channel: socket.socket) -> None:
         try:
             run = cast("Run", read(pipe))
             data = _chunks(pipe)
-            for frame in _answer(store, run, data):
-                writer.write(encode(frame))
+            with store.watchdog.watching(channel) as tag:
+                for frame in _answer(store, _limited(run, store.watchdog.limits, tag), data):
+                    writer.write(encode(frame))
             writer.flush()
         except (EOFError, BrokenPipeError, ConnectionResetError):
             return  # whoever asked has gone away, and an insert of theirs was given up
         except OSError:
             traceback.print_exc()  # the platform hears of a lost statement, the log of the cause
+
+
+def _limited(run: Run, limits: Limits, tag: str) -> Run:
+    settings = limits.settings(run.settings)
+    comment = f"{settings.get('log_comment', '')} {tag}".lstrip()
+    return msgspec.structs.replace(run, settings=settings | {"log_comment": comment})
 
 
 def _answer(store: Store, run: Run, data: Iterator[bytes]) -> Iterator[Frame]:
@@ -200,7 +211,8 @@ def _own_session(path: Path, run: Run) -> Iterator[Any]:
     try:
         if run.database:
             session.query(f"USE {statements.named(run.database)}")
-        wanted = ONE_BLOCK | run.settings | ({} if statements.reads_only(run.sql) else WHOLE)
+        whole = {} if statements.reads_only(run.sql) else WHOLE
+        wanted = ONE_BLOCK | run.settings | whole
         settings = {name: statements.setting(name, value) for name, value in wanted.items()}
         # Last, because a read-only session takes no more settings.
         readonly = settings.pop("readonly", None)
@@ -214,6 +226,7 @@ def _own_session(path: Path, run: Run) -> Iterator[Any]:
 
 def _execute(store: Store, session: Any, run: Run, data: Iterator[bytes]) -> Iterator[Frame]:
     """The frames of the answer; Started comes after a change is on disk."""
+    check(run.sql, store.watchdog.limits)
     insert = statements.as_insert(run.sql)
     if insert is not None:
         with store.change():

@@ -147,6 +147,15 @@ def reads_only(sql: str) -> bool:
     return what in _READING
 
 
+def writes_a_file(sql: str) -> bool:
+    """Whether the statement has an INTO OUTFILE clause."""
+    return "outfile" in sql.lower() and any(
+        (word.text, after.text) == ("INTO", "OUTFILE")
+        for _, word, after in _windows(tokens(sql))
+        if after is not None and word.kind == after.kind == "word"
+    )
+
+
 def as_insert(sql: str) -> Insert | None:
     """The parts of an INSERT whose rows come as data; None for all else."""
     # On its way a statement is asked about several times, and Workers say the same ones again.

@@ -138,9 +138,11 @@ class Primitives:
             await self.notify(message.queue, message.body)
         return len(messages)
 
-    async def clickhouse(self, request: HttpRequest, depth: int = 0) -> HttpResponse:
-        """A request to the ClickHouse gateway."""
-        return await self.backends.gateway.fetch(request)
+    async def clickhouse(
+        self, request: HttpRequest, depth: int = 0, caller: str = ""
+    ) -> HttpResponse:
+        """A request to the ClickHouse gateway; ``caller`` is the Worker that makes it."""
+        return await self.backends.gateway.fetch(request, caller)
 
     async def notify(self, queue: str, body: bytes) -> None:
         """Send an event notification."""

@@ -164,12 +164,12 @@ class Workers:
                 self._primitives.pipelines[pipeline.target]
             )
         for service in settings.services:
-            bindings[service.binding] = self._service(service.service)
+            bindings[service.binding] = self._service(service.service, config.name)
         return bindings
 
-    def _service(self, name: str) -> ServiceBinding:
+    def _service(self, name: str, caller: str) -> ServiceBinding:
         if name not in self._project.workers:
-            return ServiceBinding(self._primitives.clickhouse)
+            return ServiceBinding(partial(self._primitives.clickhouse, caller=caller))
 
         async def rpc(method: str, args: list[Any], depth: int) -> Any:
             return await self.running[name].rpc(method, args, depth)
