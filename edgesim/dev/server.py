@@ -43,6 +43,7 @@ from edgesim.doctor import refuse_early
 from edgesim.errors import ConfigError, EdgesimError, UsageError, WorkerLoadError
 from edgesim.isolates.limits import KERNEL_GUARDS
 from edgesim.simulator import Simulator, open_simulator
+from edgesim.urls import same_place
 
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 GRACE_SECONDS = 10
@@ -113,10 +114,14 @@ class Server:
                 self._front, self._environment.api_token, loopback=self._options.host in LOOPBACK
             )
             url = f"http://{_shown(self._options.host)}:{listener.getsockname()[1]}"
+            places = {
+                name: same_place(place)
+                for name, place in msgspec.structs.asdict(project.backends).items()
+            }
 
             def up() -> None:
                 gc.freeze()  # what is there now stays: the collector need not look at it again
-                ownership.announce(Owner(os.getpid(), url, token))
+                ownership.announce(Owner(os.getpid(), url, token, places))
                 ready(url)
                 if clickhouse is not None:
                     ready_clickhouse(clickhouse)
