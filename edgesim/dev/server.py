@@ -32,6 +32,7 @@ from starlette.types import ASGIApp
 from edgesim.backends import Backends, open_backends
 from edgesim.clock import Clock
 from edgesim.config import Environment, Project
+from edgesim.config.queues import unheard_notifications, unheard_producers
 from edgesim.dev import clickhouse_port
 from edgesim.dev.admin import admin_app
 from edgesim.dev.front import Front
@@ -169,6 +170,7 @@ class Server:
                 async with open_simulator(project, backends, self._clock) as simulator:
                     self._front.show(simulator)
                     _say_how_isolated(simulator)
+                    _warn_of_queues(project)
                     if good is None:
                         up()
                     good = project
@@ -285,6 +287,11 @@ def _say_how_isolated(simulator: Simulator) -> None:
         level = simulator.project.isolation_of(worker)
         say = log.info if set(KERNEL_GUARDS) <= set(guards) or level == "inline" else log.warning
         say("isolation", worker=worker, runs=level, guards=", ".join(guards) or "none")
+
+
+def _warn_of_queues(project: Project) -> None:
+    for each in unheard_notifications(project) + unheard_producers(project):
+        log.warning("queue has no consumer", queue=each.queue, file=str(each.file), key=each.key)
 
 
 def _listen(options: Options) -> socket.socket:
