@@ -97,7 +97,7 @@ class SqliteQueue:
             if len(rows) < STEP_ROWS:
                 break
             await anyio.lowlevel.checkpoint()
-        self._file.mark_time(newest_ms / 1000)
+        self._file.mark_time((newest_ms + 1) / 1000)  # a timestamp is cut to milliseconds
         await self._shrink()
 
     async def send(self, queue: str, messages: Sequence[NewMessage]) -> None:
