@@ -1,6 +1,8 @@
 """Commands beside a running project refuse flags that mean other stores than it has open."""
 
 import json
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -35,6 +37,14 @@ ELSEWHERE = {
 }
 
 
+class Running(NamedTuple):
+    """A running project: where it answers, its folder, and the URL of its queues."""
+
+    url: str
+    folder: Path
+    queues: str
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     """A project that runs on stores of its own, the queues' named by a flag."""
@@ -46,9 +56,7 @@ def server(tmp_path_factory):
     queues = f"sqlite:{folder}/queues/here.db"
     arguments = ("--no-reload", "--isolation", "inline", "--queues", queues)
     with dev(folder, folder / "state", *arguments) as running:
-        running.folder = folder
-        running.queues = queues
-        yield running
+        yield Running(running.url, folder, queues)
 
 
 @pytest.fixture
