@@ -12,18 +12,26 @@ chance again), and a second, synchronous copy of each driver.
 from __future__ import annotations
 
 import asyncio
+import os
 import select
 import socket
 import subprocess
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 import anyio
+import structlog
 from anyio.abc import ByteReceiveStream, ByteStream, UNIXSocketStream
 
 _WAIT_SECONDS = 60.0
 _READ_BYTES = 1 << 16
+STDERR_LINES_MAX = 200
+"""Lines of one process's standard error that are logged; later ones are read and dropped."""
+STDERR_CHARS_MAX = 1000
+
+log = structlog.get_logger()
 
 
 class StoppingLoop:
@@ -195,3 +203,28 @@ async def start(
     return await anyio.open_process(
         list(command), stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=pass_fds, env=env
     )
+
+
+@contextmanager
+def logged_stderr(process: str) -> Iterator[int]:
+    """A descriptor for a child's standard error, whose lines become lines of our log.
+
+    A child that had our own descriptor would wait for ever for whoever does not read our log.
+    """
+    ours, theirs = os.pipe()
+    threading.Thread(
+        target=_log_lines, args=(ours, process), name=f"stderr of {process}", daemon=True
+    ).start()
+    try:
+        yield theirs
+    finally:
+        os.close(theirs)  # the child has its own by now
+
+
+def _log_lines(fd: int, process: str) -> None:
+    with open(fd, encoding="utf-8", errors="backslashreplace") as lines:
+        shown = 0
+        while line := lines.readline(STDERR_CHARS_MAX):
+            shown += 1
+            if shown <= STDERR_LINES_MAX:
+                log.warning("stderr", process=process, text=line.rstrip("\n"))

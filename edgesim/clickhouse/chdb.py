@@ -126,7 +126,7 @@ class ChdbClickHouse:
         ours, theirs = socket.socketpair()
         self._control = await foreign.stream(ours)
         try:
-            with theirs:
+            with theirs, foreign.logged_stderr("clickhouse engine") as stderr:
                 self._process = await foreign.start(
                     [
                         *(sys.executable, "-P", "-m", "edgesim.clickhouse.chdb_process"),
@@ -136,6 +136,7 @@ class ChdbClickHouse:
                     env={"TMPDIR": str(self._path / SCRATCH), "LANG": "C.UTF-8"},
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
+                    stderr=stderr,
                     pass_fds=[theirs.fileno()],
                 )
             ready = await Channel(self._control).receive()

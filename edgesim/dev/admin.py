@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from edgesim import operations
+from edgesim import line_writer, operations
 from edgesim.config.cron import parse_cron
 from edgesim.dev import metrics, resources
 from edgesim.dev.front import Front
@@ -105,7 +105,11 @@ async def _health(request: Request) -> Response:
 
 
 async def _stats(simulator: Simulator, request: Request) -> Response:
-    return JSONResponse(await simulator.stats())
+    return JSONResponse(await simulator.stats() | _log_stats())
+
+
+def _log_stats() -> dict[str, Any]:
+    return {"log": {"dropped": line_writer.dropped()}}
 
 
 async def _metrics(simulator: Simulator, request: Request) -> Response:
@@ -114,7 +118,9 @@ async def _metrics(simulator: Simulator, request: Request) -> Response:
         tasks.start_soon(depths.ask)
         tasks.start_soon(usage.ask)
     samples = [
-        *metrics.of_stats(simulator.counters(depths.answer or {}, usage.answer or {})),
+        *metrics.of_stats(
+            simulator.counters(depths.answer or {}, usage.answer or {}) | _log_stats()
+        ),
         *metrics.of_queues(simulator.ages(depths.answer or {})),
         *metrics.of_stores({"queues": depths.answer is not None, "r2": usage.answer is not None}),
         *metrics.of_workers({name: each.wall for name, each in simulator.workers.items()}),
@@ -143,7 +149,8 @@ async def _drain(simulator: Simulator, request: Request) -> Response:
         return PlainTextResponse(f"timeout must be a number of seconds, not {asked!r}\n", 400)
     drained = await simulator.drain(timeout)
     return JSONResponse(
-        {"drained": drained, "stats": await simulator.stats()}, 200 if drained else 504
+        {"drained": drained, "stats": await simulator.stats() | _log_stats()},
+        200 if drained else 504,
     )
 
 

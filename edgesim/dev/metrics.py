@@ -72,6 +72,9 @@ _FAMILIES = {
         "retried": _counter("queues_retried", "Messages given back by this node."),
         "dead": _counter("queues_dead", "Messages that this node gave up."),
     },
+    "log": {
+        "dropped": _counter("log_dropped", "Lines that could not be written to the log."),
+    },
 }
 _LABELS = {"pipelines": "pipeline", "r2": "bucket", "queues": "queue"}
 _INVOCATIONS = _counter("invocations", "Invocations that ended.")
@@ -97,7 +100,7 @@ def render(samples: Iterable[Sample]) -> str:
 
 def of_stats(stats: dict[str, Any]) -> Iterator[Sample]:
     """The counters of ``stats``."""
-    for stage in ("receiver", "tail"):
+    for stage in ("receiver", "tail", "log"):
         yield from _of_stage(stage, {}, stats.get(stage, {}))
     for stage, label in _LABELS.items():
         for each, counters in stats.get(stage, {}).items():
