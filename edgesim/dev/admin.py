@@ -68,7 +68,7 @@ def admin_app(front: Front, token: str | None, is_ready: Callable[[], bool]) -> 
         now = is_ready()
         return JSONResponse({"ready": now}, 200 if now else 503)
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route(f"{PREFIX}/health", _health, methods=["GET"]),
             Route(f"{PREFIX}/ready", ready, methods=["GET"]),
@@ -82,6 +82,8 @@ def admin_app(front: Front, token: str | None, is_ready: Callable[[], bool]) -> 
             Route("/cdn-cgi/handler/scheduled", guarded(_scheduled), methods=["GET", "POST"]),
         ]
     )
+    app.state.front = front
+    return app
 
 
 def _refusal(request: Request, token: str | None) -> str | None:
@@ -105,11 +107,16 @@ async def _health(request: Request) -> Response:
 
 
 async def _stats(simulator: Simulator, request: Request) -> Response:
-    return JSONResponse(await simulator.stats() | _log_stats())
+    return JSONResponse(await simulator.stats() | _server_stats(request))
 
 
-def _log_stats() -> dict[str, Any]:
-    return {"log": {"dropped": line_writer.dropped()}}
+def _server_stats(request: Request) -> dict[str, Any]:
+    """The counters of the process that serves, beside those of the project."""
+    front: Front = request.app.state.front
+    return {
+        "front": {"waiting": front.waiting, "refused": front.refused},
+        "log": {"dropped": line_writer.dropped()},
+    }
 
 
 async def _metrics(simulator: Simulator, request: Request) -> Response:
@@ -119,7 +126,7 @@ async def _metrics(simulator: Simulator, request: Request) -> Response:
         tasks.start_soon(usage.ask)
     samples = [
         *metrics.of_stats(
-            simulator.counters(depths.answer or {}, usage.answer or {}) | _log_stats()
+            simulator.counters(depths.answer or {}, usage.answer or {}) | _server_stats(request)
         ),
         *metrics.of_queues(simulator.ages(depths.answer or {})),
         *metrics.of_stores({"queues": depths.answer is not None, "r2": usage.answer is not None}),
@@ -149,7 +156,7 @@ async def _drain(simulator: Simulator, request: Request) -> Response:
         return PlainTextResponse(f"timeout must be a number of seconds, not {asked!r}\n", 400)
     drained = await simulator.drain(timeout)
     return JSONResponse(
-        {"drained": drained, "stats": await simulator.stats() | _log_stats()},
+        {"drained": drained, "stats": await simulator.stats() | _server_stats(request)},
         200 if drained else 504,
     )
 

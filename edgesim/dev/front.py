@@ -23,6 +23,9 @@ LOOK_SECONDS = 0.5
 
 Most are over before; to watch every one from its beginning would cost each of them a task.
 """
+HOLD_SECONDS = 30.0
+"""How long a request waits while too much of earlier ones is unfinished; 503 after it."""
+HOLD_LOOK_SECONDS = 0.005
 BODY_BYTES_MAX = 100_000_000
 """The platform's request body limit on its lower plans; 413 above."""
 ADMIN_PREFIX = "/cdn-cgi/"
@@ -52,6 +55,9 @@ class Front:
         self.admin: ASGIApp | None = None
         self.api: ASGIApp | None = None
         self.recorder: Recorder | None = None
+        self.waiting = 0
+        self.refused = 0
+        self._turn = anyio.Lock()
         self._asked: dict[_Asked, None] = {}
         self._simulator: Simulator | None = None
         self._available = anyio.Event()
@@ -87,6 +93,9 @@ class Front:
             await self._serve(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not await self._room():  # before its body: that waits with the client
+            await send_response(_overloaded(), send)
+            return
         try:
             body = await _read_body(receive)
         except ConnectionResetError:
@@ -100,6 +109,23 @@ class Front:
                 raise
         finally:
             del self._asked[asked]
+
+    async def _room(self) -> bool:
+        """Wait until there is room for one more request, in order of arrival; False if in vain."""
+        if not self._turn.locked() and (await self.simulator()).has_room:
+            return True
+        self.waiting += 1
+        try:
+            with anyio.move_on_after(HOLD_SECONDS):
+                async with self._turn:
+                    # Asked of the current Simulator each time: a reload puts another in its place.
+                    while not (await self.simulator()).has_room:  # noqa: ASYNC110 (nobody announces it)
+                        await anyio.sleep(HOLD_LOOK_SECONDS)
+                return True
+        finally:
+            self.waiting -= 1
+        self.refused += 1
+        return False
 
     async def watch(self) -> None:
         """Give up requests whose clients have gone, for ever."""
@@ -120,6 +146,8 @@ class Front:
     async def _answer(self, scope: Scope, body: bytes | None) -> HttpResponse:
         if body is None:
             return _plain(413, "error code: 413, the request body is over 100 MB")
+        if not await self._room():
+            return _overloaded()
         simulator = await self.simulator()
         request = request_of(scope, body, simulator.cf)
         name, _ = named_by(_host_of(scope))
@@ -215,6 +243,12 @@ async def send_response(response: HttpResponse, send: Send) -> None:
 
 async def _start(status: int, headers: list[tuple[bytes, bytes]], send: Send) -> None:
     await send({"type": "http.response.start", "status": status, "headers": headers})
+
+
+def _overloaded() -> HttpResponse:
+    answer = _plain(503, "error code: 503, too much of earlier requests is unfinished")
+    answer.headers.append(("retry-after", "10"))
+    return answer
 
 
 def _plain(status: int, text: str) -> HttpResponse:

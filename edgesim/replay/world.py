@@ -321,7 +321,7 @@ def _is_deterministic(place: str) -> bool:
 def _counters(stats: dict[str, Any]) -> dict[str, Any]:
     """What only ever grows; what is stored or waits now is the last life's to tell."""
     gauges = {
-        "tail": {"pending"},
+        "tail": {"pending", "pending_bytes"},
         "pipelines": {"pending", "bytes"},
         "r2": {"objects", "bytes"},
         "queues": {"backlog"},

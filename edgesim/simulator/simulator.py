@@ -39,6 +39,12 @@ from edgesim.simulator.primitives import Primitives
 from edgesim.simulator.stats import Usage
 from edgesim.simulator.workers import OpenIsolates, Workers, isolates_of
 
+IN_FLIGHT_MAX = 4096
+"""Invocations, with their waitUntil work, beyond which new requests wait."""
+HOLD_SECONDS = 30.0
+"""How long a queue batch waits for room before it is delivered all the same."""
+LOOK_SECONDS = 0.005
+
 log = structlog.get_logger()
 
 
@@ -63,6 +69,14 @@ class Simulator(Primitives):
         self._workers = Workers(
             self, tasks, invocations, open_isolates or isolates_of(project), traces
         )
+        self._tailed_by = {
+            name: [
+                worker.name
+                for worker in project.workers.values()
+                if any(tail.target == name for tail in worker.settings.tail_consumers)
+            ]
+            for name in self.tails
+        }
         self._drain = Drain(self, self.workers)
         self._abandoned = False
 
@@ -108,6 +122,16 @@ class Simulator(Primitives):
     def traces_pending(self) -> int:
         """Traces that no tail handler has finished with yet."""
         return sum(tail.pending for tail in self.tails.values())
+
+    @property
+    def has_room(self) -> bool:
+        """False while new requests should wait: too much of earlier ones is unfinished."""
+        if sum(worker.in_flight for worker in self.workers.values()) >= IN_FLIGHT_MAX:
+            return False
+        return all(
+            tail.has_room(sum(self.workers[worker].in_flight for worker in self._tailed_by[name]))
+            for name, tail in self.tails.items()
+        )
 
     async def stats(self) -> dict[str, Any]:
         """Counters per stage, since this Simulator was opened, and what is stored now."""
@@ -165,6 +189,10 @@ class Simulator(Primitives):
     async def _deliver_batch(
         self, worker: str, queue: str, messages: Sequence[Message], metrics: Metrics
     ) -> BatchResult:
+        tails = self.project.workers[worker].settings.tail_consumers
+        with anyio.move_on_after(HOLD_SECONDS):
+            while any(self.tails[tail.target].is_full for tail in tails):  # noqa: ASYNC110 (nobody announces it)
+                await anyio.sleep(LOOK_SECONDS)
         return await delivery.deliver(self.workers[worker], queue, messages, metrics)
 
     async def _deliver_traces(self, worker: str, items: Sequence[TraceItem]) -> Done:

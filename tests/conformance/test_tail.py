@@ -536,7 +536,7 @@ async def test_a_throwing_tail_handler_loses_its_batch(tmp_path, capsys):
         assert await ask(simulator) == (200, b"ok")
         await settle(simulator)
         stats = await simulator.stats()
-    assert stats["tail"] == {"items": 0, "lost": 1, "pending": 0}
+    assert stats["tail"] == {"items": 0, "lost": 1, "pending": 0, "pending_bytes": 0}
     assert stats["invocations"]["tail"] == {"exception": 1}
     said = capsys.readouterr()
     assert "tail handler failed, traces lost" in said.out + said.err
