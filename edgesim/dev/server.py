@@ -29,6 +29,7 @@ import uvicorn
 from anyio.abc import TaskGroup, TaskStatus
 from starlette.types import ASGIApp
 
+from edgesim import line_writer
 from edgesim.backends import Backends, open_backends
 from edgesim.clock import Clock
 from edgesim.config import Environment, Project
@@ -46,6 +47,8 @@ from edgesim.simulator import Simulator, open_simulator
 
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 GRACE_SECONDS = 10
+LAST_WORDS_SECONDS = 0.5
+"""How long the log may take at an end without delay."""
 
 log = structlog.get_logger()
 
@@ -232,6 +235,7 @@ class Server:
                 async for number in signals:
                     if self._leaving:
                         log.warning("second signal, stopping without delay")
+                        line_writer.flush(LAST_WORDS_SECONDS)
                         os._exit(130)
                     log.info("stopping", signal=signal.Signals(number).name)
                     self._leaving = True
