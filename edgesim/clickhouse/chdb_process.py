@@ -43,7 +43,7 @@ from edgesim.clickhouse.wire import (
     read,
 )
 from edgesim.errors import ClickHouseError, RunError
-from edgesim.jail import landlock
+from edgesim.jail import landlock, seccomp
 
 THREADS = 8
 LOCK_SECONDS = 5.0
@@ -96,6 +96,8 @@ def _leave_the_end_to_the_platform() -> None:
 def _shut_the_rest_out(path: Path) -> None:
     """Leave SQL this database, and nothing else of the machine: ``file()`` reads any path.
 
+    No connection either, by whatever function, engine or dictionary (``url``, ``s3``, ``remote``).
+
     Before chdb is imported, because the kernel restricts a thread and its children, not others.
     """
     scratch = path / SCRATCH
@@ -104,6 +106,8 @@ def _shut_the_rest_out(path: Path) -> None:
     scratch.mkdir(exist_ok=True)
     library = [each for each in sys.path if "site-packages" in each] + _SYSTEM
     landlock.restrict([*library, f"/proc/{os.getpid()}"], write=[str(path), "/dev/null"])
+    if seccomp.available():
+        seccomp.engine_program().put_on()
 
 
 def _open(path: Path) -> Any:

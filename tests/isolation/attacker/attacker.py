@@ -26,6 +26,7 @@ import sys
 import threading
 import time
 
+import arguments
 import js
 import sibling
 import workers
@@ -129,6 +130,10 @@ class Default(WorkerEntrypoint):
             "env": [self.env.TEXT, self.env.JSON.to_py(), sorted(vars(self.env))],
             "umask": os.getcwd(),
         }
+
+
+for each in arguments.TRIES:
+    ATTACKS[each] = lambda worker, request, name=each: arguments.attempt(name)
 
 
 # --- what invocations of a process share ---
