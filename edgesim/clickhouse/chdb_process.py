@@ -55,6 +55,8 @@ ONE_BLOCK = {"min_insert_block_size_rows": "0", "min_insert_block_size_bytes": s
 
 With the engine's own 1,048,449 rows, 6 million rows with a bad last one left 3 million behind.
 """
+NO_RETRIES = {"http_max_tries": "1", "s3_retry_attempts": "0", "azure_sdk_max_retries": "0"}
+"""Connections are refused in this process, the tenth like the first."""
 LITTLE_BYTES = 1 << 16
 ONE_THREAD = {"max_threads": "1", "input_format_parallel_parsing": "0"}
 """For little data: to wake other threads takes longer than to read it, twice on a busy machine."""
@@ -175,7 +177,7 @@ def _own_session(path: Path, run: Run) -> Iterator[Any]:
             session.query(f"USE {statements.named(run.database)}")
         settings = {
             name: statements.setting(name, value)
-            for name, value in (ONE_BLOCK | run.settings).items()
+            for name, value in (ONE_BLOCK | NO_RETRIES | run.settings).items()
         }
         # Last, because a read-only session takes no more settings.
         readonly = settings.pop("readonly", None)
