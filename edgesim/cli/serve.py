@@ -45,6 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.host,
         arguments.port,
         reload=False,
+        strict=True,
         drain_seconds=arguments.drain_seconds,
         notice_seconds=arguments.notice_seconds,
     )

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import msgspec
 
 from edgesim.config.environment import Environment
+from edgesim.config.outbound import OutboundConfig, allowed
 from edgesim.config.pipelines import PipelineConfig, check_pipelines
 from edgesim.config.wrangler import WorkerConfig, convert, load_worker, read_table
 from edgesim.errors import ConfigError, UsageError
@@ -100,6 +101,7 @@ class AccountFile(msgspec.Struct, forbid_unknown_fields=True):
     r2: dict[str, BucketConfig] = {}
     queues: dict[str, QueueConfig] = {}
     clickhouse: ClickHouseConfig = msgspec.field(default_factory=ClickHouseConfig)
+    outbound: OutboundConfig = msgspec.field(default_factory=OutboundConfig)
     tail: TailConfig = msgspec.field(default_factory=TailConfig)
     cf: dict[str, Any] = {}
     """Fields of ``request.cf``, over the ones that edgesim makes up."""
@@ -177,6 +179,7 @@ def load_project(
     _refuse_unknown_keys(file, raw, AccountFile, "")
     account: AccountFile = convert(file, raw, AccountFile)
     check_pipelines(file, account.pipelines)
+    allowed(file, account.outbound.allow)
     state = (overrides.state or root / STATE).resolve()
     environment_name = overrides.environment or account.environment
     workers = _load_workers(file, root, account, environment_name)

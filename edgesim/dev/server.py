@@ -32,6 +32,7 @@ from starlette.types import ASGIApp
 from edgesim.backends import Backends, open_backends
 from edgesim.clock import Clock
 from edgesim.config import Environment, Project
+from edgesim.config.outbound import allowed
 from edgesim.dev import clickhouse_port
 from edgesim.dev.admin import admin_app
 from edgesim.dev.front import Front
@@ -42,6 +43,7 @@ from edgesim.dev.reload import changes, is_configuration, reload_workers
 from edgesim.doctor import refuse_early
 from edgesim.errors import ConfigError, EdgesimError, UsageError, WorkerLoadError
 from edgesim.isolates.limits import KERNEL_GUARDS
+from edgesim.runtime.reach import Reach
 from edgesim.simulator import Simulator, open_simulator
 
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
@@ -59,6 +61,8 @@ class Options(msgspec.Struct, frozen=True):
     record: Path | None = None
     drain_seconds: float = 0
     """For how long, at the end, windows are written and messages delivered."""
+    strict: bool = False
+    """Whether Workers reach the public internet only, and what ``[outbound] allow`` lists."""
     notice_seconds: float = 0
     """For how long, at the end, requests are served still while readiness says no."""
 
@@ -90,6 +94,7 @@ class Server:
         self._environment = environment
         self._clock = Clock()
         self._front = Front()
+        self._reach = Reach(strict=options.strict)
         self._leaving = False
         self._stop = anyio.Event()
         self._http_ended = anyio.Event()
@@ -107,6 +112,7 @@ class Server:
             _listen(self._options) as listener,
             self._recording() as self._front.recorder,
         ):
+            self._reach.add_listener(listener)
             token = self._token()
             self._front.admin = admin_app(self._front, token, self._is_ready)
             self._front.api = queues_api(
@@ -147,6 +153,7 @@ class Server:
         except UsageError as error:
             problem = f"cannot listen on port {port}: {error.__cause__}; 0 picks a free one"
             raise ConfigError(project.file, "clickhouse.port", problem) from error
+        self._reach.add_listener(listener)
         await tasks.start(self._serve_http, clickhouse_port.ClickHousePort(self._front), listener)
         return f"http://{clickhouse_port.HOST}:{listener.getsockname()[1]}"
 
@@ -161,7 +168,9 @@ class Server:
         while successor is not None:
             project = successor
             try:
-                async with open_simulator(project, backends, self._clock) as simulator:
+                reach = self._reach
+                reach.allow = allowed(project.file, project.account.outbound.allow)
+                async with open_simulator(project, backends, self._clock, reach=reach) as simulator:
                     self._front.show(simulator)
                     _say_how_isolated(simulator)
                     if good is None:

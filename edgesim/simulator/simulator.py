@@ -28,6 +28,7 @@ from edgesim.queues.producer import Metrics
 from edgesim.runtime import delivery
 from edgesim.runtime.invocation import Fetch
 from edgesim.runtime.outbound import Outbound, open_outbound
+from edgesim.runtime.reach import Reach
 from edgesim.runtime.request_cf import request_cf
 from edgesim.runtime.routing import Router
 from edgesim.runtime.schedule import Schedule
@@ -211,13 +212,14 @@ async def open_simulator(
     *,
     open_isolates: OpenIsolates | None = None,
     network: Fetch | None = None,
+    reach: Reach | None = None,
     traces: TraceSink | None = None,
 ) -> AsyncIterator[Simulator]:
     """A Simulator with everything going; at the end what can be finished is finished.
 
     ``open_isolates`` and ``network`` stand in for the project's isolation level and for the
-    internet; ``traces`` is given every trace.  WorkerLoadError or ConfigError where a Worker does
-    not load.
+    internet; ``reach`` says what Workers may connect to; ``traces`` is given every trace.
+    WorkerLoadError or ConfigError where a Worker does not load.
     """
     try:
         async with anyio.create_task_group() as tasks, asyncio.TaskGroup() as invocations:
@@ -225,7 +227,7 @@ async def open_simulator(
                 project, backends, clock, tasks, invocations, open_isolates, traces
             )
             fetch_of = simulator.fetch_of
-            async with open_outbound(simulator.router, fetch_of, network) as outbound:
+            async with open_outbound(simulator.router, fetch_of, network, reach) as outbound:
                 try:
                     await simulator.start(outbound)
                     async with anyio.create_task_group() as background:

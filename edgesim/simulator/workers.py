@@ -22,6 +22,7 @@ from edgesim.isolates.driver import Isolates
 from edgesim.model import HttpRequest, HttpResponse, Limits, WorkerSpec
 from edgesim.runtime.bindings import PipelineBinding, QueueBinding, ServiceBinding
 from edgesim.runtime.invocation import Binding, Fetch
+from edgesim.runtime.lineage import Lineage
 from edgesim.runtime.meter import Metered
 from edgesim.runtime.outbound import Outbound
 from edgesim.runtime.r2_binding import R2Binding
@@ -171,14 +172,14 @@ class Workers:
         if name not in self._project.workers:
             return ServiceBinding(self._primitives.clickhouse)
 
-        async def rpc(method: str, args: list[Any], depth: int) -> Any:
-            return await self.running[name].rpc(method, args, depth)
+        async def rpc(method: str, args: list[Any], lineage: Lineage) -> Any:
+            return await self.running[name].rpc(method, args, lineage)
 
         return ServiceBinding(self.fetch_of(name), rpc)
 
-    async def _fetch(self, name: str, request: HttpRequest, depth: int) -> HttpResponse:
+    async def _fetch(self, name: str, request: HttpRequest, lineage: Lineage) -> HttpResponse:
         # Looked up at every call: a reload puts another version in its place.
-        return await self.running[name].fetch(request, depth)
+        return await self.running[name].fetch(request, lineage)
 
     def fetch_of(self, name: str) -> Fetch:
         """How a Worker of this project is asked."""
