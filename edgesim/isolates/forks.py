@@ -18,6 +18,7 @@ from edgesim import foreign
 from edgesim.errors import WorkerLoadError
 from edgesim.isolates.limits import CPU_EXCEEDED, MEMORY_EXCEEDED
 from edgesim.isolates.link import Link, open_link
+from edgesim.isolates.strays import end_strays, strays
 from edgesim.isolates.wire import Boot, Booted, Done, Exited, Failure, Forked, Message
 from edgesim.isolates.zygote import MANY, ONE, OUT_OF_MEMORY_STATUS
 from edgesim.model import Limits, WorkerSpec
@@ -168,6 +169,8 @@ class Forks:
             await self._link.until(self._heard)
         if scope.cancelled_caught:
             return f"{boot.main} was not imported within {BOOT_SECONDS:.0f} s"
+        if self.booted.error is None and strays(self._zygote):
+            return f"{boot.main} started processes while it was imported"
         return self.booted.error
 
     def _take(self, message: Message) -> None:
@@ -248,6 +251,7 @@ async def open_forks(spec: WorkerSpec) -> AsyncIterator[Forks]:
             finally:
                 with anyio.CancelScope(shield=True):
                     forks.kill_all()
+                    end_strays(process.pid)
                     await forks.dismiss()
                     await _end(process)
                 tasks.cancel_scope.cancel()

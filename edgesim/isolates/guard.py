@@ -48,6 +48,8 @@ _OF_FILES = (
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
+_ALL_SIGNALS = signal.valid_signals()
+
 _sealing: seccomp.Program | None = None
 _hook: _Hook | None = None
 
@@ -85,13 +87,19 @@ def holds_processes() -> bool:
 def fork() -> int:
     """``os.fork``, which is for the zygote itself, not for what an import has left behind in it.
 
-    What the fork does until it is sealed is ours.
+    What the fork does until it is sealed is ours.  Signal handlers wait meanwhile: they may be the
+    import's.
     """
     assert _hook is not None
-    _hook.busy = True
-    pid = os.fork()
-    _hook.in_zygote = pid != 0
-    _hook.busy = pid == 0
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
+    pid = -1
+    try:
+        _hook.busy = True
+        pid = os.fork()
+    finally:
+        _hook.in_zygote = pid != 0
+        _hook.busy = pid == 0
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return pid
 
 

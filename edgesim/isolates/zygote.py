@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Any
 
 import edgesim
 from edgesim.isolates.wire import Boot, Booted, Exited, Forked, MessageReader, one
+from edgesim.jail.family import Family, found_family
 
 if TYPE_CHECKING:
     from importlib.abc import PathEntryFinder
@@ -56,16 +57,17 @@ def main() -> None:
     die_with_parent()
     # Ctrl-C reaches the whole foreground group; the platform decides who ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    family = found_family()  # before anything of the Worker's
     control = socket.socket(fileno=int(sys.argv[1]))
     boot = _receive_boot(control)
     try:
         with suppress(BrokenPipeError, ConnectionResetError):  # the platform is gone
-            _serve(control, boot)
+            _serve(control, boot, family)
     except BaseException as error:  # noqa: BLE001 (whatever an import does, the platform is told)
         control.sendall(one(Booted(error=explain(error, Path(boot.main)))))
 
 
-def _serve(control: socket.socket, boot: Boot) -> None:
+def _serve(control: socket.socket, boot: Boot, family: Family | None) -> None:
     main_file = Path(boot.main)
     leave_the_library()
     from edgesim.isolates import guard
@@ -80,7 +82,7 @@ def _serve(control: socket.socket, boot: Boot) -> None:
     control.sendall(one(Booted(snapshot.handlers, None, guards)))
     gc.collect()
     gc.freeze()  # keeps the collector from touching, and so copying, the pages that forks share
-    _Forks(control, snapshot, guard.fork).run()
+    _Forks(control, snapshot, guard.fork, family).run()
 
 
 def leave_the_library() -> None:
@@ -180,7 +182,14 @@ def _channel(fd: int) -> socket.socket:
 class _Forks:
     """The zygote's life: fork when told, report what ended."""
 
-    def __init__(self, control: socket.socket, snapshot: Snapshot, fork: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        control: socket.socket,
+        snapshot: Snapshot,
+        fork: Callable[[], int],
+        family: Family | None,
+    ) -> None:
+        self._family = family
         self._control = control
         self._fork = fork
         self._snapshot = snapshot
@@ -242,6 +251,8 @@ class _Forks:
             os._exit(status)
 
     def _reap(self) -> None:
+        if self._family is not None and self._family.has_ended():
+            raise SystemExit("the helper process of the zygote's PID namespace has ended")
         while self._numbers:
             pid, status, used = os.wait4(-1, os.WNOHANG)
             if pid == 0:

@@ -44,7 +44,7 @@ class Check(NamedTuple):
     ``wide``: the high 32 bits are 0 too, for a pointer that must be null.
     """
 
-    index: int
+    argument: int
     values: tuple[int, ...] = (0,)
     ignoring: int = 0
     wide: bool = False

@@ -134,8 +134,8 @@ def _all_of(checks: tuple[Check, ...]) -> list[bytes]:
     code = [_return(_ALLOW)]
     for check in reversed(checks):
         if check.wide:
-            code = [*_compare(_AT_ARGS + 8 * check.index + 4, 0, (0,), len(code)), *code]
-        low = _compare(_AT_ARGS + 8 * check.index, check.ignoring, check.values, len(code))
+            code = [*_compare(_AT_ARGS + 8 * check.argument + 4, 0, (0,), len(code)), *code]
+        low = _compare(_AT_ARGS + 8 * check.argument, check.ignoring, check.values, len(code))
         code = [*low, *code]
     return code
 

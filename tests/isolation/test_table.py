@@ -30,7 +30,7 @@ def test_no_attack_stands_twice():
 
 def test_docs_carry_the_reason_of_each_system_call():
     """docs/isolation.md gives the reason of each allowed call, word for word, and no other."""
-    found = {}
+    found: dict[str, str] = {}
     for line in _rows("| System calls "):
         calls, reason = (cell.strip() for cell in line.strip("|").split("|"))
         found |= dict.fromkeys((name.strip("` ") for name in calls.split(",")), reason)

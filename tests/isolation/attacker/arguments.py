@@ -20,6 +20,8 @@ PRLIMIT64, SCHED_GETAFFINITY, SENDMSG, RECVMSG, SENDTO = (
 )
 OPENAT, PIPE2, CLONE, SECCOMP = (56, 59, 220, 277) if ARM else (257, 293, 56, 317)
 NULL = ctypes.c_void_p(0)
+OTHER = 1
+"""The first process of the zygote's namespace, or of the machine."""
 AT_FDCWD = -100
 HIGH = ctypes.c_void_p(1 << 32)
 SOURCE = __file__.encode()
@@ -32,9 +34,9 @@ def clock_of(pid):
 
 def signal_by_descriptor():
     read, write = os.pipe()
-    owner = ctypes.create_string_buffer(b"\x01\0\0\0" + os.getppid().to_bytes(4, "little"))
+    owner = ctypes.create_string_buffer(b"\x01\0\0\0" + OTHER.to_bytes(4, "little"))
     for command, argument in (
-        (8, os.getppid()),  # F_SETOWN
+        (8, OTHER),  # F_SETOWN
         (8, -1),  # every process of a group
         (9, 0),  # F_GETOWN
         (10, 9),  # F_SETSIG
@@ -50,7 +52,7 @@ def signal_by_descriptor():
 
 def signal_by_ioctl():
     read, _ = os.pipe()
-    pointer = ctypes.byref(ctypes.c_int(os.getppid()))
+    pointer = ctypes.byref(ctypes.c_int(OTHER))
     for command in (
         0x5452,  # FIOASYNC
         0x8901,  # FIOSETOWN
@@ -104,7 +106,7 @@ def locked_memory():
 
 
 def futex_of_a_thread():
-    word = ctypes.byref(ctypes.c_uint32(os.getppid()))
+    word = ctypes.byref(ctypes.c_uint32(OTHER))
     for operation in (2, 6, 7, 8, 11, 12, 13, 4096):  # FD, and those with priority inheritance
         for flags in (0, 128):
             yield f"futex {operation}", FUTEX, word, operation | flags, 1, NULL, NULL, 0
@@ -112,7 +114,7 @@ def futex_of_a_thread():
 
 def others_by_id():
     room = ctypes.create_string_buffer(1024)
-    for pid in (1, os.getppid(), os.getpid()):
+    for pid in (OTHER, os.getpid()):
         for number in (CLOCK_GETTIME, CLOCK_GETRES):
             yield f"clock {pid}", number, clock_of(pid), room
         yield f"sleep {pid}", CLOCK_NANOSLEEP, clock_of(pid), 0, bytes(16), NULL
@@ -144,7 +146,7 @@ def process_settings():
         (22, 1),  # PR_SET_SECCOMP
         (33, 1),  # PR_MCE_KILL
         (36, 1),  # PR_SET_CHILD_SUBREAPER
-        (0x59616D61, os.getppid()),  # PR_SET_PTRACER
+        (0x59616D61, OTHER),  # PR_SET_PTRACER
     ):
         yield f"prctl {option}", PRCTL, option, value, 0, 0, 0
     for flags in (17, 0x8000 | 17, 0x20000000 | 17, 0x10000000 | 17, 0x4111, 9):
