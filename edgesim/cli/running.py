@@ -32,7 +32,8 @@ def ask(
     owner: Owner, path: str, body: bytes | Iterator[bytes] | None = None, method: str = "POST"
 ) -> Iterator[http.client.HTTPResponse | urllib.error.HTTPError]:
     """The answer of an admin endpoint, whatever its status; RunError if there is none."""
-    headers = {"Authorization": f"Bearer {owner.token}"} if owner.token else {}
+    token = owner.token or Environment.read().admin_token
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     request = urllib.request.Request(  # noqa: S310 (our own server)
         f"{owner.url}{PREFIX}{path}",
         body,

@@ -7,6 +7,7 @@ other (bindings that name pipelines, queues, services) is checked here, before a
 from __future__ import annotations
 
 import difflib
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -81,6 +82,16 @@ class TailConfig(msgspec.Struct, forbid_unknown_fields=True):
     max_seconds: Annotated[float, msgspec.Meta(ge=0)] = 1.0
 
 
+class ServerConfig(msgspec.Struct, forbid_unknown_fields=True):
+    """The HTTP server of ``dev`` and ``serve``.
+
+    ``trusted_proxies``: addresses or networks in CIDR form of the proxies in front of it, which may
+    set the headers that name the client (``cf-connecting-ip``, ``x-forwarded-for`` and so on).
+    """
+
+    trusted_proxies: list[str] = []
+
+
 class Backends(msgspec.Struct, forbid_unknown_fields=True):
     """A path that begins with ``.edgesim/`` is in the state directory, wherever that is."""
 
@@ -101,6 +112,7 @@ class AccountFile(msgspec.Struct, forbid_unknown_fields=True):
     queues: dict[str, QueueConfig] = {}
     clickhouse: ClickHouseConfig = msgspec.field(default_factory=ClickHouseConfig)
     tail: TailConfig = msgspec.field(default_factory=TailConfig)
+    server: ServerConfig = msgspec.field(default_factory=ServerConfig)
     cf: dict[str, Any] = {}
     """Fields of ``request.cf``, over the ones that edgesim makes up."""
     backends: Backends = msgspec.field(default_factory=Backends)
@@ -177,6 +189,7 @@ def load_project(
     _refuse_unknown_keys(file, raw, AccountFile, "")
     account: AccountFile = convert(file, raw, AccountFile)
     check_pipelines(file, account.pipelines)
+    _check_proxies(file, account.server.trusted_proxies)
     state = (overrides.state or root / STATE).resolve()
     environment_name = overrides.environment or account.environment
     workers = _load_workers(file, root, account, environment_name)
@@ -201,6 +214,16 @@ def load_project(
     _check_references(project)
     _check_tails(project)
     return project
+
+
+def _check_proxies(file: Path, proxies: list[str]) -> None:
+    for index, proxy in enumerate(proxies):
+        try:
+            ip_network(proxy)
+        except ValueError as error:
+            key = f"server.trusted_proxies[{index}]"
+            problem = f"{error}; write an address or a network such as 10.0.0.0/8"
+            raise ConfigError(file, key, problem) from error
 
 
 def _entry(account: AccountFile, workers: dict[str, WorkerConfig], environment: str | None) -> str:

@@ -1,22 +1,20 @@
 """What lives under /cdn-cgi/: health, ready, stats, drain, sql, operations, events set off by hand.
 
-It is for the person at this machine: a request with a foreign Host (DNS rebinding) or from a web
-page of another origin is refused, and where the server listens beyond loopback a token is needed.
-Only health and ready answer everybody: probes have no token, and they tell nothing else.
+It is for the person at this machine, or with the token: see access.py for the rules.  Only health
+and ready answer everybody: probes have no token, and they tell nothing else.
 """
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import anyio
 import msgspec
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
@@ -24,6 +22,8 @@ from starlette.types import ASGIApp
 from edgesim import operations
 from edgesim.config.cron import parse_cron
 from edgesim.dev import metrics, resources
+from edgesim.dev.access import Access
+from edgesim.dev.edge import host_of
 from edgesim.dev.front import Front
 from edgesim.errors import PlatformError, RunError, UsageError
 from edgesim.model import HttpRequest, Stream, iterate
@@ -35,7 +35,6 @@ PREFIX = "/cdn-cgi/edgesim"
 DRAIN_SECONDS = 60.0
 STORE_SECONDS = 5.0
 """What metrics wait for a store: whoever collects them waits ten seconds, most often."""
-LOOPBACK = {"127.0.0.1", "localhost", "::1", "[::1]"}
 
 
 class _Wanted(msgspec.Struct, forbid_unknown_fields=True):
@@ -49,18 +48,24 @@ _Answer = TypeVar("_Answer")
 Endpoint = Callable[[Simulator, Request], Awaitable[Response]]
 
 
-def admin_app(front: Front, token: str | None, is_ready: Callable[[], bool]) -> ASGIApp:
-    """The application; ``token`` None means that the server listens on loopback only."""
+def admin_app(front: Front, access: Access, is_ready: Callable[[], bool]) -> ASGIApp:
+    """The application."""
 
-    def guarded(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+    def guarded(
+        endpoint: Endpoint, *, worker_hosts: bool = False
+    ) -> Callable[[Request], Awaitable[Response]]:
         async def serve(request: Request) -> Response:
-            refusal = _refusal(request, token)
+            refusal = access.refusal(request.scope, front.edge, worker_hosts=worker_hosts)
             if refusal is not None:
                 return PlainTextResponse(refusal + "\n", 403)
             try:
                 return await endpoint(await front.simulator(), request)
+            except (UsageError, PlatformError) as error:
+                return PlainTextResponse(f"{error}\n", 400)
             except RunError as error:  # a store does not answer
                 return PlainTextResponse(f"{error}\n", 503)
+            except ClientDisconnect:
+                return Response(status_code=400)  # nobody reads it
 
         return serve
 
@@ -79,25 +84,13 @@ def admin_app(front: Front, token: str | None, is_ready: Callable[[], bool]) -> 
             Route(f"{PREFIX}/operations", guarded(_operate), methods=["POST"]),
             Route(f"{PREFIX}/r2", guarded(_r2_get), methods=["GET"]),
             Route(f"{PREFIX}/r2", guarded(_r2_put), methods=["PUT"]),
-            Route("/cdn-cgi/handler/scheduled", guarded(_scheduled), methods=["GET", "POST"]),
+            Route(
+                "/cdn-cgi/handler/scheduled",
+                guarded(_scheduled, worker_hosts=True),
+                methods=["GET", "POST"],
+            ),
         ]
     )
-
-
-def _refusal(request: Request, token: str | None) -> str | None:
-    origin = request.headers.get("origin")
-    host = request.headers.get("host", "")
-    if origin is not None and urlsplit(origin).netloc != host:
-        return "a page of another origin may not use the admin endpoints"
-    if token is not None:
-        given = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if not hmac.compare_digest(given.encode(), token.encode()):
-            return "the admin endpoints need the token: Authorization: Bearer EDGESIM_ADMIN_TOKEN"
-        return None
-    name = urlsplit(f"//{host}").hostname or ""
-    if name not in LOOPBACK and not name.endswith(".localhost"):
-        return f"the admin endpoints do not answer to the host name {name!r}"
-    return None
 
 
 async def _health(request: Request) -> Response:
@@ -167,29 +160,30 @@ async def _operate(simulator: Simulator, request: Request) -> Response:
 
 
 async def _r2_get(simulator: Simulator, request: Request) -> Response:
-    bucket, key = request.query_params["bucket"], request.query_params["key"]
-    try:
-        operations.known_bucket(simulator, bucket)
-        found = await simulator.bucket(bucket).get(key)
-    except (PlatformError, UsageError) as error:
-        return PlainTextResponse(f"{error}\n", 400)
+    bucket, key = _parameter(request, "bucket"), _parameter(request, "key")
+    operations.known_bucket(simulator, bucket)
+    found = await simulator.bucket(bucket).get(key)
     if not isinstance(found, R2ObjectBody):
         return PlainTextResponse(f"bucket {bucket!r} has no object {key!r}\n", 404)
     return StreamingResponse(found.body, media_type="application/octet-stream")
 
 
 async def _r2_put(simulator: Simulator, request: Request) -> Response:
-    bucket, key = request.query_params["bucket"], request.query_params["key"]
-    try:
-        operations.known_bucket(simulator, bucket)
-        await simulator.bucket(bucket).put(key, Stream(request.stream()))
-    except (PlatformError, UsageError) as error:
-        return PlainTextResponse(f"{error}\n", 400)
+    bucket, key = _parameter(request, "bucket"), _parameter(request, "key")
+    operations.known_bucket(simulator, bucket)
+    await simulator.bucket(bucket).put(key, Stream(request.stream()))
     return PlainTextResponse("OK\n")
 
 
+def _parameter(request: Request, name: str) -> str:
+    value = request.query_params.get(name)
+    if not value:
+        raise UsageError(f"the query parameter {name!r} is missing")
+    return value
+
+
 async def _scheduled(simulator: Simulator, request: Request) -> Response:
-    by_host, _ = named_by(request.url.hostname or "")
+    by_host, _ = named_by(host_of(request.scope))
     name = request.query_params.get("worker", by_host or simulator.project.entry)
     if name not in simulator.workers or not simulator.workers[name].has("scheduled"):
         return PlainTextResponse(f"Worker {name!r} has no scheduled handler\n", 404)

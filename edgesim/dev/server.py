@@ -33,19 +33,24 @@ from edgesim.backends import Backends, open_backends
 from edgesim.clock import Clock
 from edgesim.config import Environment, Project
 from edgesim.dev import clickhouse_port
+from edgesim.dev.access import Access
 from edgesim.dev.admin import admin_app
+from edgesim.dev.connection import connections
+from edgesim.dev.edge import LOOPBACK_HOSTS
 from edgesim.dev.front import Front
 from edgesim.dev.presence import Owner, own
 from edgesim.dev.queues_api import queues_api
 from edgesim.dev.record import Recorder, recording
 from edgesim.dev.reload import changes, is_configuration, reload_workers
+from edgesim.dev.room import Room, limits_here
 from edgesim.doctor import refuse_early
 from edgesim.errors import ConfigError, EdgesimError, UsageError, WorkerLoadError
 from edgesim.isolates.limits import KERNEL_GUARDS
 from edgesim.simulator import Simulator, open_simulator
 
-LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 GRACE_SECONDS = 10
+CONNECTIONS_MAX = 1024
+CLICKHOUSE_CONNECTIONS_MAX = 64
 
 log = structlog.get_logger()
 
@@ -89,7 +94,7 @@ class Server:
         self._options = options
         self._environment = environment
         self._clock = Clock()
-        self._front = Front()
+        self._front = Front(loopback=options.host in LOOPBACK_HOSTS)
         self._leaving = False
         self._stop = anyio.Event()
         self._http_ended = anyio.Event()
@@ -107,16 +112,15 @@ class Server:
             _listen(self._options) as listener,
             self._recording() as self._front.recorder,
         ):
-            token = self._token()
-            self._front.admin = admin_app(self._front, token, self._is_ready)
-            self._front.api = queues_api(
-                self._front, self._environment.api_token, loopback=self._options.host in LOOPBACK
-            )
+            own_token = secrets.token_urlsafe(32)
+            access = Access(self._environment.admin_token, own_token)
+            self._front.admin = admin_app(self._front, access, self._is_ready)
+            self._front.api = queues_api(self._front, access, self._environment.api_token)
             url = f"http://{_shown(self._options.host)}:{listener.getsockname()[1]}"
 
             def up() -> None:
                 gc.freeze()  # what is there now stays: the collector need not look at it again
-                ownership.announce(Owner(os.getpid(), url, token))
+                ownership.announce(Owner(os.getpid(), url, own_token))
                 ready(url)
                 if clickhouse is not None:
                     ready_clickhouse(clickhouse)
@@ -130,11 +134,13 @@ class Server:
                 tasks.start_soon(self._front.watch)
                 tasks.start_soon(self._watch_signals)
                 await tasks.start(self._serve_http, self._front, listener)
-                clickhouse = await self._serve_clickhouse(project, tasks)
+                clickhouse = await self._serve_clickhouse(project, access, tasks)
                 await self._simulate(project, backends, up)
                 tasks.cancel_scope.cancel()
 
-    async def _serve_clickhouse(self, project: Project, tasks: TaskGroup) -> str | None:
+    async def _serve_clickhouse(
+        self, project: Project, access: Access, tasks: TaskGroup
+    ) -> str | None:
         """ClickHouse's own port, on loopback; its URL, or None where the project wants none.
 
         Which port stays as it was at the start, whatever a reload says.
@@ -147,7 +153,8 @@ class Server:
         except UsageError as error:
             problem = f"cannot listen on port {port}: {error.__cause__}; 0 picks a free one"
             raise ConfigError(project.file, "clickhouse.port", problem) from error
-        await tasks.start(self._serve_http, clickhouse_port.ClickHousePort(self._front), listener)
+        app = clickhouse_port.ClickHousePort(self._front, access)
+        await tasks.start(self._serve_http, app, listener)
         return f"http://{clickhouse_port.HOST}:{listener.getsockname()[1]}"
 
     def _recording(self) -> AbstractContextManager[Recorder | None]:
@@ -244,13 +251,17 @@ class Server:
     async def _serve_http(
         self, app: ASGIApp, listener: socket.socket, *, task_status: TaskStatus[None]
     ) -> None:
+        most = CONNECTIONS_MAX if app is self._front else CLICKHOUSE_CONNECTIONS_MAX
+        limits = limits_here(most)
         config = uvicorn.Config(
             app,
             log_config=None,
             access_log=False,
             lifespan="off",
             ws="none",
-            http="httptools",
+            http=connections(Room(limits)),  # type: ignore[arg-type]  # a factory of protocols
+            backlog=limits.backlog,
+            proxy_headers=False,  # the front decides which proxies are believed
             server_header=False,
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
@@ -266,12 +277,6 @@ class Server:
             tasks.cancel_scope.cancel()
         if app is self._front:
             self._http_ended.set()
-
-    def _token(self) -> str | None:
-        """Beyond loopback the admin part wants a token: the environment's, else a fresh one."""
-        if self._options.host in LOOPBACK:
-            return None
-        return self._environment.admin_token or secrets.token_urlsafe(16)
 
 
 def _say_how_isolated(simulator: Simulator) -> None:
