@@ -33,6 +33,8 @@ from edgesim.simulator import Simulator
 
 PREFIX = "/cdn-cgi/edgesim"
 DRAIN_SECONDS = 60.0
+TIME_MS_MAX = 8_640_000_000_000_000
+"""JavaScript's limit of a date."""
 STORE_SECONDS = 5.0
 """What metrics wait for a store: whoever collects them waits ten seconds, most often."""
 
@@ -193,5 +195,7 @@ async def _scheduled(simulator: Simulator, request: Request) -> Response:
         time_ms = int(request.query_params["time"]) if "time" in request.query_params else None
     except ValueError as error:
         return PlainTextResponse(f"{error}\n", 400)
+    if time_ms is not None and abs(time_ms) > TIME_MS_MAX:
+        return PlainTextResponse("time is milliseconds since 1970, up to 8.64e15\n", 400)
     outcome = await simulator.scheduled(name, cron, time_ms)
     return PlainTextResponse(f"{outcome}\n", 200 if outcome == "ok" else 500)

@@ -118,8 +118,9 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             self._stopped = True  # answered as an ordinary request; the rest is not HTTP/1
         except httptools.HttpParserError as error:
-            self._refuse(Refusal(400, f"the request is not valid HTTP/1.1: {error}"))
-        if self._in_head:
+            if not self._stopped:
+                self._refuse(Refusal(400, f"the request is not valid HTTP/1.1: {error}"))
+        if self._in_head and not self._stopped:
             self._head_size += len(data)
             if self._head_size > self._limits.url_bytes + self._limits.head_bytes:
                 self._refuse(Refusal(431, "the headers are over 128 KB"))
@@ -235,7 +236,9 @@ class Connection(asyncio.Protocol):
         self._server.tasks.add(task)
 
     def write(self, data: bytes) -> None:
-        """Write to the client."""
+        """Write to the client, unless the connection is closing."""
+        if self._closing or self._transport.is_closing():
+            return
         self._written += len(data)
         self._transport.write(data)
 

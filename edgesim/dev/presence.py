@@ -2,22 +2,31 @@
 
 The owner holds a lock on ``<state>/owner.json``, which says where it serves.  A lock, unlike a pid
 file, ends with its process, however that ends.
+
+The state is the user's own: events hold personal data and owner.json a token.  So while a state is
+owned, everything that this process and its children create is private, and what an older version
+left open to others is closed.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
+import structlog
 
 from edgesim.errors import UsageError
 
 FILE = "owner.json"
+_OTHERS = 0o077
+
+log = structlog.get_logger()
 
 
 class Owner(msgspec.Struct, omit_defaults=True):
@@ -44,9 +53,22 @@ class Ownership:
 
 @contextmanager
 def own(state: Path) -> Iterator[Ownership]:
-    """Own the state directory; UsageError if another process does, or if it cannot be written."""
+    """Own the state directory; UsageError if another process does, or if it cannot be written.
+
+    Until the end of the block the process's umask is 0077.
+    """
+    umask = os.umask(_OTHERS)
     try:
-        state.mkdir(parents=True, exist_ok=True)
+        with _owned(state) as ownership:
+            yield ownership
+    finally:
+        os.umask(umask)
+
+
+@contextmanager
+def _owned(state: Path) -> Iterator[Ownership]:
+    try:
+        _make_private(state)
         descriptor = os.open(state / FILE, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise UsageError(f"cannot use the state directory {state}: {error.strerror}") from error
@@ -63,6 +85,37 @@ def own(state: Path) -> Iterator[Ownership]:
         ownership = Ownership(file)
         ownership.announce(Owner(os.getpid()))
         yield ownership
+
+
+def _make_private(state: Path) -> None:
+    """Make the directory, or close one that is open to others, with all that is in it.
+
+    A directory that was there before edgesim used it, with other files in it, is left as it is, and
+    so is a shared one (with the sticky bit, as /tmp) or another user's.
+    """
+    if not state.exists():
+        state.mkdir(mode=0o700, parents=True)
+        return
+    found = state.stat()
+    if not found.st_mode & _OTHERS:
+        return
+    ours = found.st_uid == os.geteuid() and not found.st_mode & stat.S_ISVTX
+    if not ours or not ((state / FILE).exists() or not any(state.iterdir())):
+        log.warning("state directory is open to other users", state=str(state))
+        return
+    for folder, _, names in os.walk(state):
+        for path in (Path(folder), *(Path(folder, name) for name in names)):
+            _close_to_others(path)
+
+
+def _close_to_others(path: Path) -> None:
+    mode = path.lstat().st_mode
+    if stat.S_ISLNK(mode) or not mode & _OTHERS:
+        return
+    try:
+        path.chmod(stat.S_IMODE(mode) & ~_OTHERS)
+    except PermissionError as error:
+        log.warning("state file stays open to other users", file=str(path), error=str(error))
 
 
 def find_owner(state: Path) -> Owner | None:
