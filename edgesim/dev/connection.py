@@ -263,7 +263,7 @@ class Connection(asyncio.Protocol):
     def fail(self, exchange: Exchange) -> None:
         """The response will not become complete: 500, or a cut where it has begun."""
         exchange.disconnect()
-        if exchange.started:
+        if exchange.on_wire:
             self._transport.abort()
         else:
             self._answer(Refusal(500, "Internal Server Error"))
@@ -284,7 +284,7 @@ class Connection(asyncio.Protocol):
         current = self._active
         if current is not None and current.more_body and current is self._newest:
             current.disconnect()  # its own body is what is wrong
-            if current.started:
+            if current.on_wire:
                 self._transport.abort()
                 return
         elif current is not None:
@@ -376,7 +376,7 @@ class Connection(asyncio.Protocol):
     def _give_up(self, refusal: Refusal = _TOO_SLOW) -> None:
         """The client is too slow: say so where it can be said, and close without waiting."""
         unanswered = self._active is None or (
-            self._active is self._newest and not self._active.started
+            self._active is self._newest and not self._active.on_wire
         )
         if unanswered and not self._stopped and (self._in_head or self._phase == "body"):
             if self._active is not None:

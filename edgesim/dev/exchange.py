@@ -50,6 +50,8 @@ class Exchange:
         self._end_received = False
         self._arrived = asyncio.Event()
         self._has_body = True
+        self._head = b""
+        """The head, until it goes out together with the first part of the body."""
         self._chunked = False
         self._left: int | None = None
         """Bytes of the response's body still to write, if its length is known."""
@@ -86,6 +88,11 @@ class Exchange:
         """The client has gone, or is given up."""
         self.disconnected = True
         self._arrived.set()
+
+    @property
+    def on_wire(self) -> bool:
+        """Whether the client has a part of the response already."""
+        return self.started and not self._head
 
     async def receive(self) -> Message:
         """ASGI's receive."""
@@ -137,7 +144,9 @@ class Exchange:
             lines.append(b"connection: close\r\n")
         lines.append(b"\r\n")
         self.started = True
-        self._connection.write(b"".join(lines))
+        self._head = b"".join(lines)
+        if self._left is None:  # a stream, whose first part may be long in coming
+            self._write_head()
 
     def _framing(self, status: int, lengths: set[bytes]) -> list[bytes]:
         """The header that says where the body ends; RFC 9112, section 6."""
@@ -168,6 +177,7 @@ class Exchange:
             await self._write_parts(body)
         if more or self.disconnected:
             return
+        self._write_head()
         if self._left:
             raise ValueError(f"the response is {self._left} bytes short of its content-length")
         if self._chunked:
@@ -193,10 +203,16 @@ class Exchange:
             self._write_part(bytes(view[begin : begin + WRITE_BYTES_MAX]))
         return None
 
+    def _write_head(self) -> None:
+        if self._head:
+            self._connection.write(self._head)
+            self._head = b""
+
     def _write_part(self, part: bytes) -> None:
         if self._chunked:
             part = b"%x\r\n%b\r\n" % (len(part), part)
-        self._connection.write(part)
+        self._connection.write(self._head + part)
+        self._head = b""
 
 
 def _status_line(status: int) -> bytes:

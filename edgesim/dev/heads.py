@@ -50,7 +50,7 @@ def problem_of(
         return Refusal(400, "a request needs exactly one Host header")
     if hosts and not _is_authority(hosts[0]):
         return Refusal(400, "the Host header is not a host name and port")
-    absolute = _ABSOLUTE.fullmatch(url)
+    absolute = None if url.startswith(b"/") else _ABSOLUTE.fullmatch(url)
     if absolute is not None and [absolute[1].lower()] != [host.lower() for host in hosts]:
         return Refusal(400, "the URL's host is not the one of the Host header")
     if not _TARGET.fullmatch(target_of(url)):
@@ -58,8 +58,8 @@ def problem_of(
     for name, value in headers:
         if name == b"transfer-encoding" and (value.lower() != b"chunked" or version == "1.0"):
             return Refusal(501, "the only transfer encoding is chunked")
-        if not _VALUE.fullmatch(value):
-            return Refusal(400, "a header has a control character")
+    if not _VALUE.fullmatch(b"".join([value for _, value in headers])):
+        return Refusal(400, "a header has a control character")
     return None
 
 
@@ -77,7 +77,7 @@ def _is_authority(host: bytes) -> bool:
 
 def target_of(url: bytes) -> bytes:
     """Path and query, of an absolute URL too."""
-    absolute = _ABSOLUTE.fullmatch(url)
+    absolute = None if url.startswith(b"/") else _ABSOLUTE.fullmatch(url)
     if absolute is None:
         return url
     rest = absolute[2]
