@@ -22,6 +22,7 @@ class Clock:
     def __init__(self, seed: int | None = None) -> None:
         self.random = random.Random(seed)
         self._ahead = float("-inf")  # of Unix time before the system's steady clock
+        self._ahead_at_start = _time() - _perf_counter()
 
     def now(self) -> float:
         """Unix time in seconds; it never steps back.
@@ -32,6 +33,13 @@ class Clock:
         steady = _perf_counter()
         self._ahead = max(self._ahead, _time() - steady)
         return steady + self._ahead
+
+    def steady(self) -> float:
+        """Unix time as of the start of this process, and the seconds since: for timers.
+
+        It goes on at its pace when the system's clock is set, forward or back.
+        """
+        return _perf_counter() + self._ahead_at_start
 
     def now_ms(self) -> int:
         """Unix time in whole milliseconds."""

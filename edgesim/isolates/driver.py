@@ -62,6 +62,7 @@ async def answer(call: Call, host: Host, clock: Clock) -> Reply:
     """The Reply to a Call: the host's value, or what it refused with."""
     try:
         value = await host.call(call)
-        return Reply(call.id, clock.now(), value)
+        return Reply(call.id, clock.now(), value, steady=clock.steady())
     except PlatformError as error:
-        return Reply(call.id, clock.now(), error=Failure(error.name, error.message))
+        failure = Failure(error.name, error.message)
+        return Reply(call.id, clock.now(), error=failure, steady=clock.steady())

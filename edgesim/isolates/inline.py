@@ -43,6 +43,9 @@ class _LocalChannel:
     def now(self) -> float:
         return self._clock.now()
 
+    def steady(self) -> float:
+        return self._clock.steady()
+
     def sleep(self, seconds: float) -> None:
         real_sleep(seconds)
 

@@ -54,6 +54,9 @@ class Channel(Protocol):
     def now(self) -> float:
         """The platform's time (Unix seconds) as of its last word."""
 
+    def steady(self) -> float:
+        """The same, on the clock that nobody sets."""
+
     def sleep(self, seconds: float) -> None:
         """Hold everything up."""
 
@@ -84,6 +87,10 @@ class Serving:
     def now(self) -> float:
         """The platform's time."""
         return self._channel.now()
+
+    def steady(self) -> float:
+        """The platform's time on the clock that nobody sets."""
+        return self._channel.steady()
 
     def sleep(self, seconds: float) -> None:
         """``time.sleep``: nothing else of the isolate runs meanwhile."""

@@ -1,9 +1,11 @@
 """What worker code perceives of time and chance: the platform's clock, and randomness by seed.
 
 Inside an invocation ``time`` and ``datetime`` say what the platform last said, so time stands still
-between two I/O operations, as in production, and follows a virtual clock.  ``random``, ``secrets``,
-``uuid`` and ``os.urandom`` are real unless the invocation has a seed.  In global scope randomness
-is refused, as in production, where what an import drew would be the same for every request.
+between two I/O operations, as in production, and follows a virtual clock.  ``monotonic`` and
+``perf_counter`` show Unix time too, as there, but do not jump when the machine's clock is set.
+``random``, ``secrets``, ``uuid`` and ``os.urandom`` are real unless the invocation has a seed.  In
+global scope randomness is refused, as in production, where what an import drew would be the same
+for every request.
 
 The library's functions are replaced once, by ones that ask which invocation they run in, so that
 the same works where several share a process (warm) or the platform's own (inline).  Tried and
@@ -70,10 +72,10 @@ def install() -> None:
     _installed = True
     # The platform's own loop, at the inline level, must not see an invocation's time.
     asyncio.BaseEventLoop.time = _loop_time  # type: ignore[method-assign]
-    for name in ("time", "monotonic", "perf_counter"):
-        setattr(time_module, name, _seconds(getattr(time_module, name)))
+    for name, clock in (("time", "now"), ("monotonic", "steady"), ("perf_counter", "steady")):
+        setattr(time_module, name, _seconds(getattr(time_module, name), clock))
         nanoseconds = f"{name}_ns"
-        setattr(time_module, nanoseconds, _nanoseconds(getattr(time_module, nanoseconds)))
+        setattr(time_module, nanoseconds, _nanoseconds(getattr(time_module, nanoseconds), clock))
     time_module.sleep = _sleep
     asyncio.events.new_event_loop = asyncio.new_event_loop = _new_event_loop
     for name in ("gmtime", "localtime", "ctime"):
@@ -116,18 +118,18 @@ def _refuse_in_global_scope() -> None:
         raise RuntimeError(GLOBAL_SCOPE)
 
 
-def _seconds(real: Callable[[], float]) -> Callable[[], float]:
+def _seconds(real: Callable[[], float], clock: str) -> Callable[[], float]:
     def now() -> float:
         invocation = current.get(None)
-        return real() if invocation is None else invocation.now()
+        return real() if invocation is None else getattr(invocation, clock)()
 
     return now
 
 
-def _nanoseconds(real: Callable[[], int]) -> Callable[[], int]:
+def _nanoseconds(real: Callable[[], int], clock: str) -> Callable[[], int]:
     def now() -> int:
         invocation = current.get(None)
-        return real() if invocation is None else int(invocation.now() * 1e9)
+        return real() if invocation is None else int(getattr(invocation, clock)() * 1e9)
 
     return now
 

@@ -33,7 +33,7 @@ from edgesim.isolates import guard
 from edgesim.isolates.inside import CpuLimitExceeded, Serving, failed, serve
 from edgesim.isolates.limits import CPU_EXCEEDED, HUNG
 from edgesim.isolates.shared_state import SharedState
-from edgesim.isolates.turns import PLATFORM, Line, TurnLoop, Wire
+from edgesim.isolates.turns import PLATFORM, WHOLE, Line, TurnLoop, Wire
 from edgesim.isolates.wire import Cancel, Done, Failure, Frame, Invoke, Tainted
 from workers import WorkerEntrypoint
 
@@ -97,7 +97,7 @@ class SharedLoop(TurnLoop):
         super()._process_events(replies)
 
     def _begin(self, number: int, invoke: Invoke) -> None:
-        self._now = max(self._now, invoke.now)
+        self.tell_time(invoke)
         resident = Resident(number, Line(self, number, eager=False), invoke.seed)
         self._live[number] = resident
         token = owner.set(resident)  # so that every callback of the invocation's tasks is its own
@@ -175,18 +175,17 @@ class SharedLoop(TurnLoop):
             return
         if resident.closed:
             return
+        self.unheard = None
+        self._began = time.thread_time()
         self._running = resident
         PAGE.pack_into(self._page, 0, resident.number)
-        self._began = time.thread_time()
-        self.unheard = None
         try:
             handle._run()
         except BaseException as error:  # noqa: BLE001 (SystemExit in a task of the invocation's)
             self._end(resident, failed(error))
-        finally:
-            resident.cpu_seconds += time.thread_time() - self._began
-            self._running = None
-            PAGE.pack_into(self._page, 0, PLATFORM)
+        resident.cpu_seconds += time.thread_time() - self._began
+        self._running = None
+        PAGE.pack_into(self._page, 0, PLATFORM)
         if resident.cpu_seconds > self._cpu_seconds:
             self._end(resident, failed(CpuLimitExceeded(CPU_EXCEEDED)))
         if self.unheard is not None:
@@ -195,7 +194,7 @@ class SharedLoop(TurnLoop):
     def tick(self, number: int, frame: FrameType | None) -> None:
         """A callback has had the process for a while: let others' answers out, and count."""
         resident = self._running
-        if resident is None or resident.closed:
+        if resident is None or resident.closed or not _is_interruptible(frame):
             return
         self.wire.hurry()
         self._nobody.copy().run(_collect)  # a copy: it may itself be interrupted
@@ -211,6 +210,25 @@ class SharedLoop(TurnLoop):
         for resident in idle:
             if resident not in timed:
                 self._end(resident, Done("exception", [Failure("Error", HUNG)]))
+
+
+_CALLBACK = asyncio.Handle._run.__code__
+_RUN = SharedLoop._run.__code__
+_WHOLE = WHOLE | {SharedLoop._end.__code__}
+
+
+def _is_interruptible(frame: FrameType | None) -> bool:
+    """Whether the process is in a callback, and in nothing that others would suffer from.
+
+    Signals come between any two instructions, also before a ``try`` and after it.
+    """
+    code = None
+    while frame is not None and code not in _WHOLE:
+        inner, code = code, frame.f_code
+        if code is _RUN:
+            return inner is _CALLBACK
+        frame = frame.f_back
+    return False
 
 
 def _collect() -> None:

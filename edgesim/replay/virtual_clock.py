@@ -16,5 +16,8 @@ class VirtualClock(Clock):
     def now(self) -> float:
         return self._loop.time()
 
+    def steady(self) -> float:
+        return self._loop.time()
+
     def elapsed(self) -> float:
         return self._loop.time()

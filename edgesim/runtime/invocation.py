@@ -126,7 +126,7 @@ class Invocation(Host):
     async def _dispatch(self, call: Call) -> Any:
         match call.binding, call.method:
             case "", "sleepUntil":
-                return await anyio.sleep(max(0.0, number_of(call) - self._clock.now()))
+                return await anyio.sleep(max(0.0, number_of(call) - self._clock.steady()))
             case "", "read":
                 return await self._stream(number_of(call)).read()
             case "", "fetch":

@@ -22,6 +22,7 @@ from edgesim.model import TraceItem, read_all
 from edgesim.r2.bucket import R2ObjectBody
 from edgesim.runtime.tail import TailConsumer
 from edgesim.simulator import Simulator
+from tests.loops import on_both_loops  # noqa: F401 (every test here runs on both loops)
 from tests.simulated import ask, settle, simulated, write_worker
 
 pytestmark = pytest.mark.anyio
