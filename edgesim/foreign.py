@@ -185,13 +185,27 @@ async def start(
     stdout: int | None = None,
     stderr: int | None = None,
 ) -> Process:
-    """Start a process that inherits ``pass_fds``; a pipe to it is for a real loop only."""
+    """Start a process that inherits ``pass_fds``; a pipe to it is for a real loop only.
+
+    In a session of its own: signals to our process group are for us, and we end our children.
+    """
     if stops_the_world():
         return _StoppingProcess(
             subprocess.Popen(  # noqa: ASYNC220, S603 (nothing else may run meanwhile; our own commands)
-                list(command), pass_fds=pass_fds, env=env, stdin=stdin, stdout=stdout
+                list(command),
+                pass_fds=pass_fds,
+                env=env,
+                stdin=stdin,
+                stdout=stdout,
+                start_new_session=True,
             )
         )
     return await anyio.open_process(
-        list(command), stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=pass_fds, env=env
+        list(command),
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        pass_fds=pass_fds,
+        env=env,
+        start_new_session=True,
     )

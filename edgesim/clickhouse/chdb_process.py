@@ -88,7 +88,8 @@ def main() -> None:
 
 
 def _leave_the_end_to_the_platform() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole foreground group
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # for a whole service or group
+        signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 

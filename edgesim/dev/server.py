@@ -46,6 +46,8 @@ from edgesim.simulator import Simulator, open_simulator
 
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 GRACE_SECONDS = 10
+SAME_SIGNAL_SECONDS = 0.15
+"""Signals so close together are one: `timeout` and others send theirs to us and to our group."""
 
 log = structlog.get_logger()
 
@@ -227,15 +229,18 @@ class Server:
         return project
 
     async def _watch_signals(self) -> None:
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        with anyio.open_signal_receiver(*_stopping_signals()) as signals:
             async with anyio.create_task_group() as tasks:
+                first = 0.0
                 async for number in signals:
-                    if self._leaving:
+                    if not self._leaving:
+                        first = self._clock.elapsed()
+                        log.info("stopping", signal=signal.Signals(number).name)
+                        self._leaving = True
+                        tasks.start_soon(self._stop_after_notice)
+                    elif self._clock.elapsed() - first > SAME_SIGNAL_SECONDS:
                         log.warning("second signal, stopping without delay")
                         os._exit(130)
-                    log.info("stopping", signal=signal.Signals(number).name)
-                    self._leaving = True
-                    tasks.start_soon(self._stop_after_notice)
 
     async def _stop_after_notice(self) -> None:
         await anyio.sleep(self._options.notice_seconds)
@@ -280,6 +285,14 @@ def _say_how_isolated(simulator: Simulator) -> None:
         level = simulator.project.isolation_of(worker)
         say = log.info if set(KERNEL_GUARDS) <= set(guards) or level == "inline" else log.warning
         say("isolation", worker=worker, runs=level, guards=", ".join(guards) or "none")
+
+
+def _stopping_signals() -> list[signal.Signals]:
+    """The signals that end us; not SIGHUP where `nohup` or the like has it ignored."""
+    wanted = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        wanted.append(signal.SIGHUP)
+    return wanted
 
 
 def _listen(options: Options) -> socket.socket:

@@ -48,6 +48,7 @@ _OF_FILES = (
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
+_SIGNALS = signal.valid_signals()
 _sealing: seccomp.Program | None = None
 _hook: _Hook | None = None
 
@@ -85,13 +86,19 @@ def holds_processes() -> bool:
 def fork() -> int:
     """``os.fork``, which is for the zygote itself, not for what an import has left behind in it.
 
-    What the fork does until it is sealed is ours.
+    What the fork does until it is sealed is ours.  OSError where the system has no process to give.
     """
     assert _hook is not None
-    _hook.busy = True
-    pid = os.fork()
-    _hook.in_zygote = pid != 0
-    _hook.busy = pid == 0
+    # No handler that an import has left behind runs while the hook lets everything pass.
+    masked = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    pid = -1
+    try:
+        _hook.busy = True
+        pid = os.fork()
+    finally:
+        _hook.in_zygote = pid != 0
+        _hook.busy = pid == 0
+        signal.pthread_sigmask(signal.SIG_SETMASK, masked)
     return pid
 
 

@@ -54,8 +54,7 @@ _PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 def main() -> None:
     """Serve until the platform is gone."""
     die_with_parent()
-    # Ctrl-C reaches the whole foreground group; the platform decides who ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_the_end_to_the_platform()
     control = socket.socket(fileno=int(sys.argv[1]))
     boot = _receive_boot(control)
     try:
@@ -77,6 +76,7 @@ def _serve(control: socket.socket, boot: Boot) -> None:
     guards = guard.put_on(boot.guard, folders, boot.memory_bytes)
     add_own_modules(main_file)  # not before: what is imported without guards must not be a Worker's
     snapshot = Snapshot(boot, loop)
+    leave_the_end_to_the_platform()  # again: the import may have set handlers of its own
     control.sendall(one(Booted(snapshot.handlers, None, guards)))
     gc.collect()
     gc.freeze()  # keeps the collector from touching, and so copying, the pages that forks share
@@ -162,6 +162,16 @@ def die_with_parent() -> None:
         _PRCTL(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
 
 
+def leave_the_end_to_the_platform() -> None:
+    """Ignore the signals that are meant for all processes of a service, here and in every fork.
+
+    Service managers and terminals send them to the whole group: the platform answers what is under
+    way, and for that its isolates must live.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _receive_boot(control: socket.socket) -> Boot:
     reader = MessageReader()
     while data := control.recv(1 << 16):
@@ -184,6 +194,7 @@ class _Forks:
         self._control = control
         self._fork = fork
         self._snapshot = snapshot
+        self._pid = os.getpid()
         self._numbers: dict[int, int] = {}  # pid -> the platform's number
         self._wake_read, wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
@@ -210,19 +221,28 @@ class _Forks:
         if not fds:
             return False
         number = int.from_bytes(data[:4], "big")
-        pid = self._fork()
-        if pid == 0:
-            self._become_isolate(data[4:], fds)
+        news: Forked | Exited
+        try:
+            pid = self._fork()
+        except OSError as error:  # out of processes or memory: it may pass
+            os.write(2, f"cannot fork an isolate: {error}\n".encode())
+            news = Exited(number, 0, 0.0, 0)
+        else:
+            if pid == 0:
+                self._become_isolate(data[4:], fds)
+            self._numbers[pid] = number
+            news = Forked(number, pid)
         for fd in fds:
             os.close(fd)
-        self._numbers[pid] = number
-        self._control.sendall(one(Forked(number, pid)))
+        self._control.sendall(one(news))
         return True
 
     def _become_isolate(self, kind: bytes, fds: list[int]) -> None:
         status = 1
         try:
             die_with_parent()
+            if os.getppid() != self._pid:  # it ended before it could be asked for a signal
+                os._exit(0)
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             for inherited in (self._control.fileno(), self._wake_read, self._wake_write):
