@@ -24,12 +24,12 @@ from anyio.abc import TaskGroup
 
 from edgesim.clock import Clock
 from edgesim.foreign import stops_the_world
-from edgesim.isolates.conversation import Alarm, Conversation
+from edgesim.isolates.conversation import TRIES_MAX, Alarm, Conversation
 from edgesim.isolates.driver import Host, Isolates
 from edgesim.isolates.forks import Fork, Forks, open_forks
 from edgesim.isolates.limits import WALL_EXCEEDED
 from edgesim.isolates.link import Link, open_link
-from edgesim.isolates.wire import Cancel, Done, Failure, Frame, Invoke, Message, Tainted
+from edgesim.isolates.wire import LOST, Cancel, Done, Failure, Frame, Invoke, Message, Tainted
 from edgesim.model import WorkerSpec
 
 DETERMINISTIC = True  # a link takes turns where time is virtual
@@ -54,6 +54,7 @@ CPU_GRACE_SECONDS = 0.2
 PAGE_BYTES = 8
 _TICKS = os.sysconf("SC_CLK_TCK")
 _EVICTED = "The isolate was evicted because of what another invocation in it did."
+_NONE_LIVES = f"{TRIES_MAX} isolates ended before they could run the invocation."
 
 log = structlog.get_logger()
 
@@ -84,9 +85,12 @@ class _Isolate:
         self._page.close()
 
     def begin(self, conversation: Conversation) -> None:
+        conversation.begin(self.link)
+        if self.ended.is_set():  # since it was chosen: what it had has been settled already
+            conversation.interrupt()
+            return
         self.conversations[conversation.number] = conversation
         self.occupied.set()
-        conversation.begin(self.link)
 
     def give_up(self, conversation: Conversation) -> None:
         """Nobody waits for it any more."""
@@ -194,10 +198,11 @@ class WarmIsolates(Isolates):
                 isolate.begin(conversation)
                 await conversation.over
                 if not conversation.ended and not conversation.begin_again():
-                    conversation.end(conversation.verdict or _verdict(_EVICTED))
+                    done = conversation.verdict or conversation.otherwise
+                    conversation.end(done or conversation.not_run(_NONE_LIVES))
         except OSError as error:
-            name = self._forks.spec.name
-            conversation.end(_verdict(f"No isolate for Worker {name}: {error}"))
+            message = f"No isolate for Worker {self._forks.spec.name}: {error}"
+            conversation.end(conversation.not_run(message))
         finally:
             conversation.end(Done("canceled"))
             if isolate is not None:
@@ -263,14 +268,14 @@ class WarmIsolates(Isolates):
 
     async def _fork(self) -> _Isolate:
         ours, theirs = socket.socketpair()
-        with theirs, tempfile.TemporaryFile() as file:
-            file.truncate(PAGE_BYTES)
-            page = mmap.mmap(file.fileno(), PAGE_BYTES)
-            try:
+        try:
+            with theirs, tempfile.TemporaryFile() as file:
+                file.truncate(PAGE_BYTES)
+                page = mmap.mmap(file.fileno(), PAGE_BYTES)
                 isolate = _Isolate(self._forks.many(theirs, file.fileno()), page, self._clock)
-            except OSError:
-                ours.close()
-                raise
+        except OSError:
+            ours.close()
+            raise
         isolate.link = await open_link(ours, isolate.take, isolate.end, speaks_first=True)
         self._alive.append(isolate)
         self._tasks.start_soon(self._follow, isolate)
@@ -299,13 +304,18 @@ class WarmIsolates(Isolates):
             await self._forks.news_of(isolate.fork)
         conversations = list(isolate.conversations.values())
         isolate.conversations.clear()
+        done = isolate.fork.verdict(
+            self._forks.spec.limits, isolate.error, out_of_time=isolate.out_of_time
+        )
         known = any(conversation.number == guilty for conversation in conversations)
         for conversation in conversations:
-            conversation.suspect |= not known
-            if conversation.number == guilty or len(conversations) == 1:
-                conversation.verdict = conversation.verdict or isolate.fork.verdict(
-                    self._forks.spec.limits, isolate.error, out_of_time=isolate.out_of_time
-                )
+            if done.blameless:
+                conversation.otherwise = done
+            elif conversation.number == guilty or len(conversations) == 1:
+                conversation.verdict = conversation.verdict or done
+            else:
+                conversation.otherwise = _evicted(known)
+                conversation.suspect |= not known
             conversation.interrupt()
 
     async def _watch(self, isolate: _Isolate) -> None:
@@ -361,8 +371,10 @@ class WarmIsolates(Isolates):
         await self._add()
 
 
-def _verdict(message: str) -> Done:
-    return Done("internalError", [Failure("Error", message)])
+def _evicted(known: bool) -> Done:
+    """The Done of a neighbour; where the guilty one is not ``known`` it may be this one itself."""
+    fault = LOST if known else "worker"
+    return Done("internalError", [Failure("Error", _EVICTED)], fault=fault)
 
 
 @asynccontextmanager

@@ -64,8 +64,13 @@ class QueueDriver(Protocol):
     async def ack(self, queue: str, lease_ids: Sequence[str]) -> int:
         """Remove leased messages for good; how many, as far as the store can tell."""
 
-    async def release(self, queue: str, lease_ids: Sequence[str], visible_at: float) -> int:
-        """End leases: the messages are visible again from ``visible_at`` on; how many."""
+    async def release(
+        self, queue: str, lease_ids: Sequence[str], visible_at: float, counts: bool = True
+    ) -> int:
+        """End leases: the messages are visible again from ``visible_at`` on; how many.
+
+        Without ``counts`` the lease is taken off the message's attempts again.
+        """
 
     async def move(self, queue: str, lease_ids: Sequence[str], to: str, now: float) -> int:
         """Take leased messages to another queue; how many.

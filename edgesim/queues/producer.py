@@ -202,11 +202,16 @@ class Queue:
         self.operations += acked
         return acked
 
-    async def release(self, lease_ids: Sequence[str], delay_seconds: float) -> int:
-        """End leases, the messages are visible again after ``delay_seconds``; how many."""
+    async def release(
+        self, lease_ids: Sequence[str], delay_seconds: float, counts: bool = True
+    ) -> int:
+        """End leases, the messages are visible again after ``delay_seconds``; how many.
+
+        Without ``counts`` the delivery is none of their attempts.
+        """
         visible_at = self._clock.now() + delay_seconds
         with self.waking():
-            return await self._driver.release(self.name, lease_ids, visible_at)
+            return await self._driver.release(self.name, lease_ids, visible_at, counts)
 
     async def move(self, lease_ids: Sequence[str], to: Queue) -> int:
         """Take leased messages to another queue of the same store, to start anew; how many."""

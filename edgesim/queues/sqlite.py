@@ -42,6 +42,7 @@ CREATE TABLE message (
     content_type TEXT NOT NULL,
     timestamp_ms INTEGER NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0,
+    uncounted INTEGER NOT NULL DEFAULT 0,  -- of these: leases that are no attempts
     visible_at REAL NOT NULL,
     leased_until REAL             -- NULL: not leased
 ) STRICT;
@@ -51,6 +52,9 @@ PRAGMA user_version = {_SCHEMA_VERSION};
 COMMIT;
 """
 
+_COLUMNS = "SELECT name FROM pragma_table_info('message')"
+_ADD_UNCOUNTED = "ALTER TABLE message ADD COLUMN uncounted INTEGER NOT NULL DEFAULT 0"
+
 _SEND = """
 INSERT INTO message (id, queue, body, content_type, timestamp_ms, visible_at)
 VALUES (?, ?, ?, ?, ?, ?)"""
@@ -58,7 +62,8 @@ _END_OLD_LEASES = "UPDATE message SET leased_until = NULL WHERE queue = ? AND le
 _LEASED = "SELECT count(*) FROM message WHERE queue = ? AND leased_until IS NOT NULL"
 # A lease is named by the delivery and the message: "1:<id>" ends when "2:<id>" begins.
 _VISIBLE = """
-SELECT seq, id, body, content_type, timestamp_ms, attempts + 1, (attempts + 1) || ':' || id
+SELECT seq, id, body, content_type, timestamp_ms, attempts + 1 - uncounted,
+    (attempts + 1) || ':' || id
 FROM message WHERE queue = ? AND leased_until IS NULL AND visible_at <= ?
 ORDER BY visible_at, seq LIMIT ?"""
 _LEASE = """
@@ -69,15 +74,17 @@ _HELD = """
 id IN (SELECT substr(value, instr(value, ':') + 1) FROM json_each(:leases))
 AND attempts || ':' || id IN (SELECT value FROM json_each(:leases)) AND +queue = :queue"""
 _ACK = f"DELETE FROM message WHERE {_HELD} RETURNING length(body)"
-_RELEASE = f"UPDATE message SET leased_until = NULL, visible_at = :visible_at WHERE {_HELD}"
-_ANEW = "queue = :to, attempts = 0, leased_until = NULL, visible_at = :visible_at"
+_RELEASE = f"""
+UPDATE message SET leased_until = NULL, visible_at = :visible_at, uncounted = uncounted + :uncounted
+WHERE {_HELD}"""
+_ANEW = "queue = :to, attempts = 0, uncounted = 0, leased_until = NULL, visible_at = :visible_at"
 _MOVE = f"UPDATE message SET {_ANEW} WHERE {_HELD} RETURNING length(body)"
 _REDRIVE = f"""
 UPDATE message SET {_ANEW} WHERE seq IN (
     SELECT seq FROM message WHERE queue = :queue ORDER BY timestamp_ms, seq LIMIT :limit
 ) RETURNING length(body)"""
 _PEEK = """
-SELECT id, body, content_type, timestamp_ms, attempts FROM message
+SELECT id, body, content_type, timestamp_ms, attempts - uncounted FROM message
 WHERE queue = ? ORDER BY timestamp_ms, seq LIMIT ?"""
 _OLDEST = "SELECT min(timestamp_ms) FROM message WHERE queue = ?"
 _NEXT_VISIBLE = "SELECT min(visible_at) FROM message WHERE queue = ? AND leased_until IS NULL"
@@ -141,6 +148,9 @@ class SqliteQueue:
                 f"{self._path}: not a queue store of this edgesim (schema {version}, "
                 f"not {_SCHEMA_VERSION}); move the file away to start empty"
             )
+        columns = _column(self._connection.execute(_COLUMNS))
+        if version and "uncounted" not in columns:  # made by an edgesim that had no such column
+            self._connection.execute(_ADD_UNCOUNTED)
 
     async def send(self, queue: str, messages: Sequence[NewMessage]) -> None:
         """See QueueDriver; an id that the store holds already is refused."""
@@ -174,9 +184,16 @@ class SqliteQueue:
         self._discount(queue, sizes)
         return len(sizes)
 
-    async def release(self, queue: str, lease_ids: Sequence[str], visible_at: float) -> int:
+    async def release(
+        self, queue: str, lease_ids: Sequence[str], visible_at: float, counts: bool = True
+    ) -> int:
         """See QueueDriver."""
-        values = {"leases": json.dumps(lease_ids), "queue": queue, "visible_at": visible_at}
+        values = {
+            "leases": json.dumps(lease_ids),
+            "queue": queue,
+            "visible_at": visible_at,
+            "uncounted": not counts,
+        }
         with self._transaction() as db:
             return db.execute(_RELEASE, values).rowcount
 
@@ -253,7 +270,7 @@ class SqliteQueue:
         self._bytes[queue] -= sum(sizes)
 
 
-def _column(rows: sqlite3.Cursor) -> list[int]:
+def _column(rows: sqlite3.Cursor) -> list[Any]:
     return [value for (value,) in rows]
 
 

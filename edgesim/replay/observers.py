@@ -119,8 +119,10 @@ class ObservedQueues(_Observer):
             self._history.acked(queue, each)
         return count
 
-    async def release(self, queue: str, lease_ids: Sequence[str], visible_at: float) -> int:
-        count: int = await self._inner.release(queue, lease_ids, visible_at)
+    async def release(
+        self, queue: str, lease_ids: Sequence[str], visible_at: float, counts: bool = True
+    ) -> int:
+        count: int = await self._inner.release(queue, lease_ids, visible_at, counts)
         # The lease still counts, until somebody takes the message anew.
         ids = [self._leased[each] for each in lease_ids if each in self._leased]
         self._history.released(queue, ids, visible_at)

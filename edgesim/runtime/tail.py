@@ -1,7 +1,7 @@
 """Tail: finished traces, batched by count and age, on their way to a Tail Worker.
 
 At most once, as on the platform: a tail handler that throws has lost its batch, which is counted
-and loud in the log.
+and loud in the log.  A batch that the platform could not run a handler for is tried again.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ import anyio
 import structlog
 
 from edgesim.config.project import TailConfig
-from edgesim.isolates.wire import Done
+from edgesim.isolates.wire import NOT_RUN, Done
 from edgesim.model import TraceItem
 
 BUFFER_ITEMS_MAX = 100_000
+BACKOFF_SECONDS = (0.1, 10.0)
+"""The first and the longest wait where the platform cannot run the handler."""
 
 log = structlog.get_logger()
 
@@ -91,7 +93,7 @@ class TailConsumer:
     async def _deliver(self, batch: list[TraceItem], deliver: Deliver) -> None:
         self._in_hand = len(batch)
         try:
-            done = await deliver(batch)
+            done = await self._insist(batch, deliver)
         finally:
             self._in_hand = 0
         if done.outcome == "ok":
@@ -104,3 +106,23 @@ class TailConsumer:
                 traces=len(batch),
                 outcome=done.outcome,
             )
+
+    async def _insist(self, batch: list[TraceItem], deliver: Deliver) -> Done:
+        """Deliver the batch, again and again while the platform cannot run the handler at all."""
+        pause, longest = BACKOFF_SECONDS
+        failures = 0
+        while (done := await deliver(batch)).fault == NOT_RUN:
+            failures += 1
+            if failures == 1:
+                reason = done.exceptions[0].message if done.exceptions else done.outcome
+                log.error(
+                    "traces cannot be delivered, will try again",
+                    tail_worker=self.worker,
+                    traces=len(batch),
+                    error=reason,
+                )
+            await anyio.sleep(pause)
+            pause = min(2 * pause, longest)
+        if failures:
+            log.info("traces are delivered again", tail_worker=self.worker, failures=failures)
+        return done

@@ -21,7 +21,7 @@ from edgesim.config import WorkerConfig
 from edgesim.errors import PlatformError
 from edgesim.isolates.driver import Isolates
 from edgesim.isolates.limits import EVENT_SECONDS, WALL_EXCEEDED
-from edgesim.isolates.wire import Done, Failure, Invoke
+from edgesim.isolates.wire import LOST, Done, Failure, Invoke
 from edgesim.model import HttpRequest, HttpResponse, TraceItem
 from edgesim.runtime.decisions import checked
 from edgesim.runtime.histogram import Histogram
@@ -176,7 +176,8 @@ class Worker:
         except Exception as error:
             # A fault of ours: loud, and it costs this invocation only.
             log.exception("internal error", worker=self.name, handler=handler)
-            return Done("internalError", [Failure("Error", f"internal error: {error!r}")])
+            failure = Failure("Error", f"internal error: {error!r}")
+            return Done("internalError", [failure], fault=LOST)
         finally:
             invocation.task = None
 

@@ -21,7 +21,8 @@ from edgesim.backends import Backends
 from edgesim.clock import Clock
 from edgesim.config import Project, WorkerConfig
 from edgesim.errors import RunError, first_error
-from edgesim.isolates.wire import Done
+from edgesim.isolates.restarting import OpenIsolates
+from edgesim.isolates.wire import NOT_RUN, Done
 from edgesim.model import BatchResult, HttpRequest, HttpResponse, Message, TraceItem
 from edgesim.queues.driver import Depth
 from edgesim.queues.producer import Metrics
@@ -37,7 +38,10 @@ from edgesim.simulator import stats
 from edgesim.simulator.draining import Drain
 from edgesim.simulator.primitives import Primitives
 from edgesim.simulator.stats import Usage
-from edgesim.simulator.workers import OpenIsolates, Workers, isolates_of
+from edgesim.simulator.workers import Workers, isolates_of
+
+SCHEDULED_SECONDS, SCHEDULED_PAUSE_SECONDS = 60.0, 2.0
+"""How long, and how often, a scheduled handler is tried that the platform cannot run."""
 
 log = structlog.get_logger()
 
@@ -177,7 +181,16 @@ class Simulator(Primitives):
         except RunError as error:  # who runs it cannot be told: rather not at all than everywhere
             log.error("scheduled handler not run", worker=worker, cron=cron, error=str(error))
             return None
-        return await self.scheduled(worker, cron, time_ms) if mine else None
+        return await self._insist_on(worker, cron, time_ms) if mine else None
+
+    async def _insist_on(self, worker: str, cron: str, time_ms: int) -> str:
+        """Run it; again, for a minute, where the platform could not run it at all."""
+        given_up = anyio.current_time() + SCHEDULED_SECONDS
+        while True:
+            done = await self.workers[worker].scheduled(cron, time_ms)
+            if done.fault != NOT_RUN or anyio.current_time() > given_up:
+                return done.outcome
+            await anyio.sleep(SCHEDULED_PAUSE_SECONDS)
 
     async def _heed_other_nodes(self) -> None:
         while True:

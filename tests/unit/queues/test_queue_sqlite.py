@@ -209,3 +209,15 @@ async def test_name_that_sqlite_takes_for_memory_is_a_file(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     await opened(":memory:")
     assert (tmp_path / ":memory:").is_file()
+
+
+async def test_a_store_of_an_earlier_edgesim_is_taken_over(path):
+    """One that was made before uncounted leases existed is opened with all its messages."""
+    async with open_queues(f"sqlite:{path}", Clock()) as driver:
+        await driver.send("q", [NewMessage("id", b"1", "text", 1, 0.0)])
+    with contextlib.closing(sqlite3.connect(path)) as old:
+        old.execute("ALTER TABLE message DROP COLUMN uncounted")
+    async with open_queues(f"sqlite:{path}", Clock()) as driver:
+        (leased,) = await driver.lease("q", 1, 1.0, 2.0)
+        await driver.release("q", [leased.lease_id], 1.0, False)
+        assert [m.attempts for m in await driver.peek("q", 1)] == [0]
