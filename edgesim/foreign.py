@@ -17,7 +17,7 @@ import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol
 
 import anyio
 from anyio.abc import ByteReceiveStream, ByteStream, UNIXSocketStream
@@ -28,6 +28,9 @@ _READ_BYTES = 1 << 16
 
 class StoppingLoop:
     """Mark of an event loop that stands still while a foreign process answers."""
+
+    disk: Any = None
+    """The simulated disk (``durable.Disk``) under the drivers that run on this loop, if any."""
 
 
 class Process(Protocol):
@@ -167,6 +170,12 @@ def stops_the_world() -> bool:
     """Whether there is a running loop that stands still for foreign processes."""
     # Unlike get_running_loop, it does not mind that there may be none.
     return isinstance(asyncio._get_running_loop(), StoppingLoop)  # noqa: SLF001
+
+
+def simulated_disk() -> Any:
+    """The disk of the running loop; None for a real one, and where none is simulated."""
+    loop = asyncio._get_running_loop()  # noqa: SLF001
+    return loop.disk if isinstance(loop, StoppingLoop) else None
 
 
 async def stream(sock: socket.socket) -> Stream:

@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 import msgspec
 
+from edgesim import durable
 from edgesim.errors import UsageError
 
 FILE = "owner.json"
@@ -46,7 +47,7 @@ class Ownership:
 def own(state: Path) -> Iterator[Ownership]:
     """Own the state directory; UsageError if another process does, or if it cannot be written."""
     try:
-        state.mkdir(parents=True, exist_ok=True)
+        durable.make_folder(state)
         descriptor = os.open(state / FILE, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise UsageError(f"cannot use the state directory {state}: {error.strerror}") from error

@@ -17,8 +17,8 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
 import structlog
@@ -55,7 +55,7 @@ class Segment:
         self.rows = 0
         self.bytes = 0
         self.seal: Seal | None = None
-        self._file: BinaryIO | None = None
+        self._file: FileIO | None = None
         self._end = 0  # of the last whole frame, in bytes
 
     @property
@@ -122,16 +122,15 @@ class Segment:
     def remove(self) -> None:
         """Forget the window: its object is durable."""
         self.release()
-        self.path.unlink(missing_ok=True)
+        durable.remove(self.path)
 
     def _write(self, kind: int, payload: bytes) -> None:
         frame = _FRAME.pack(kind, len(payload), zlib.crc32(payload, kind)) + payload
         try:
             if self._file is None:
-                self._file = self.path.open("ab", buffering=0)
+                self._file = FileIO(self.path, "a")
             self._cut()  # what a failed write left, if it could not be cut off then
-            if self._file.write(frame) != len(frame):
-                raise OSError("short write")
+            durable.write(self._file, frame)
             durable.flush(self._file.fileno())
         except OSError as error:
             # Half a frame must not stand before the next one: at recovery it would hide it.
@@ -150,7 +149,7 @@ class Log:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        durable.make_folder(folder)
         files = sorted(folder.glob(f"*{_SUFFIX}"))
         # Counted before recovery: a file that is set aside keeps its number.
         numbers = [int(file.stem) for file in folder.iterdir() if file.stem.isdigit()]

@@ -96,7 +96,7 @@ async def open_queues(url: str, clock: Clock) -> AsyncIterator[QueueDriver]:
         raise ConfigError("backends", "queues", "sqlite: needs a path, as in sqlite:queues.db")
     file = Path(path).absolute()  # absolute: SQLite itself reads some names as no file at all
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        durable.make_folder(file.parent)
     except OSError as error:
         raise RunError(f"{path}: {error.strerror}: {error.filename}") from error
     with open_store(str(file)) as driver:
@@ -107,7 +107,7 @@ async def open_queues(url: str, clock: Clock) -> AsyncIterator[QueueDriver]:
 def open_store(path: str) -> Iterator[SqliteQueue]:
     """A store on the file of that name, or in memory for SQLite's own name ``:memory:``."""
     with _failures_of(path):
-        connection = sqlite3.connect(path, timeout=0, isolation_level="IMMEDIATE")
+        connection = durable.connect(path, timeout=0, isolation_level="IMMEDIATE")
     with closing(connection):
         yield SqliteQueue(connection, path)
 

@@ -23,7 +23,7 @@ class Database:
         """``path`` None keeps everything in memory; ``schema`` creates what is not there yet."""
         self._name = "memory" if path is None else str(path)
         with self._explained():
-            self._connection = sqlite3.connect(path or ":memory:", isolation_level=None)
+            self._connection = durable.connect(path or ":memory:", isolation_level=None)
             self._connection.execute("PRAGMA busy_timeout = 5000")
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute(durable.sqlite_pragma())

@@ -58,7 +58,7 @@ class FileBlobs:
     def drop(self, name: str) -> None:
         path = self._directory / name
         try:
-            path.unlink(missing_ok=True)
+            durable.remove(path)
         except OSError:
             # Nothing names the blob any more, and the next start tries again.
             _log.exception("a blob could not be removed", path=str(path))
@@ -112,19 +112,13 @@ async def _fill(file: FileIO, path: Path, body: AsyncIterator[bytes]) -> None:
     unflushed = 0
     async for chunk in body:
         with _explained(path):
-            _write(file, chunk)
+            durable.write(file, chunk)
             unflushed += len(chunk)
             if unflushed >= _FLUSH_BYTES:
                 durable.flush(file.fileno())
                 unflushed = 0
     with _explained(path):
         durable.flush(file.fileno())
-
-
-def _write(file: FileIO, chunk: bytes) -> None:
-    rest = memoryview(chunk)
-    while rest:
-        rest = rest[file.write(rest) :]
 
 
 @contextmanager
@@ -162,7 +156,7 @@ async def open_r2(url: str, clock: Clock, state: Path) -> AsyncIterator[IndexedR
     root = Path(path_of(url))
     blobs = root / "blobs"
     with _explained(root):
-        blobs.mkdir(parents=True, exist_ok=True)
+        durable.make_folder(blobs)
     with _owned(root), closing(Database(root / "index.db", SCHEMA)) as database:
         store = IndexedR2(database, FileBlobs(blobs), clock)
         store.remove_orphans()

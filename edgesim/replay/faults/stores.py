@@ -222,9 +222,12 @@ class FaultyClickHouse:
         kind = "insert" if statements.as_insert(statement.sql) is not None else "query"
         targets = ("clickhouse", f"clickhouse.{kind}")
         where = f"clickhouse.{kind} {' '.join(statement.sql.split())[:60]}"
-        return await self._injector.around(
+        answer = await self._injector.around(
             self._life, targets, where, lambda: self._inner.execute(statement)
         )
+        if kind == "insert":
+            self._injector.step(where)
+        return answer
 
 
 _r2: type[R2Driver] = FaultyR2

@@ -62,7 +62,7 @@ def test_a_file_is_read(tmp_path):
         ("r2 outage from", "a time must follow"),
         ("r2 kill at 5s", "kill is a fault of platform"),
         ("platform kill", "kill needs `at T`"),
-        ("r2 error 1% at 5s", "`at` is for kill"),
+        ("r2 error 1% at 5s", "`at` is for bit-flip, jump, kill"),
         ("insert duplicate 1%", "duplicate is a fault of queues"),
     ],
 )

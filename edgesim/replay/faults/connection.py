@@ -1,0 +1,97 @@
+"""A SQLite connection on a simulated disk: it knows which of its commits are durable."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+FULL = 2
+"""Value of ``PRAGMA synchronous`` at which a commit in WAL mode is flushed before it returns."""
+
+Commit = Callable[[], Callable[[], None]]
+"""Called before a commit, may raise instead of it; what it returns is called after it."""
+
+
+class FaultyConnection(sqlite3.Connection):
+    """Every commit goes through ``commit`` of ``simulate``, whichever call makes it."""
+
+    durable: Mapping[Path, bytes | None]
+    """SQLite's files as they were before the first commit that is not durable."""
+    is_durable = True
+    _commit: Commit | None = None
+    _seen = 0  # rows changed, as of the last commit
+
+    def simulate(self, files: Mapping[Path, bytes | None], commit: Commit) -> None:
+        """Begin: ``files`` are those of the database as it was opened."""
+        self.durable = files
+        self._commit = commit
+
+    def execute(self, sql: str, *arguments: Any) -> sqlite3.Cursor:
+        """As sqlite3's; a write outside of a transaction, or COMMIT, is a commit."""
+        if _only_reads(sql) or (self._in_transaction and _word(sql) != "COMMIT"):
+            return super().execute(sql, *arguments)
+        with self._committing():
+            return super().execute(sql, *arguments)
+
+    def executemany(self, sql: str, rows: Iterable[Any], /) -> sqlite3.Cursor:
+        """As sqlite3's."""
+        if self._in_transaction:
+            return super().executemany(sql, rows)
+        with self._committing():
+            return super().executemany(sql, rows)
+
+    def executescript(self, sql: str, /) -> sqlite3.Cursor:
+        """As sqlite3's."""
+        with self._committing():
+            return super().executescript(sql)
+
+    def commit(self) -> None:
+        """As sqlite3's."""
+        if not self.in_transaction:
+            return
+        with self._committing():
+            super().commit()
+
+    def __exit__(self, *error: Any) -> Any:  # noqa: PYI036
+        if error[0] is not None or not self.in_transaction:
+            return super().__exit__(*error)
+        try:
+            self.commit()
+        except BaseException:
+            self.rollback()
+            raise
+        return False
+
+    @property
+    def _in_transaction(self) -> bool:
+        """Whether a write now is committed later: with an isolation level sqlite3 begins one."""
+        return self.in_transaction or self.isolation_level is not None
+
+    @contextmanager
+    def _committing(self) -> Iterator[None]:
+        if self._commit is None:
+            yield
+            return
+        done = self._commit()
+        schema = self._pragma("schema_version")
+        yield
+        if self.total_changes == self._seen and schema == self._pragma("schema_version"):
+            return  # nothing was written
+        self._seen = self.total_changes
+        self.is_durable = self.is_durable and self._pragma("synchronous") >= FULL
+        done()
+
+    def _pragma(self, name: str) -> int:
+        [(value,)] = super().execute(f"PRAGMA {name}").fetchall()
+        return int(value)
+
+
+def _word(sql: str) -> str:
+    return sql.split(None, 1)[0].upper().rstrip(";")
+
+
+def _only_reads(sql: str) -> bool:
+    return _word(sql) in {"SELECT", "PRAGMA", "BEGIN", "ROLLBACK"}
