@@ -47,6 +47,9 @@ class Isolates(Protocol):
     guards: list[str]
     """The parts of the jail that are in force, none at the inline level."""
 
+    zygote: int | None
+    """The process that isolates are forked from, None where there is none."""
+
     lost: anyio.Event
     """Set when no further invocation can run here, and others must be opened in their place."""
 

@@ -126,6 +126,7 @@ class Forks:
     def __init__(self, spec: WorkerSpec, control: socket.socket, zygote: int) -> None:
         self.spec = spec
         self._zygote = zygote
+        self.zygote: int | None = zygote
         self.booted = Booted()
         self.lost = anyio.Event()
         self._control = control

@@ -87,6 +87,7 @@ class InlineIsolates(Isolates):
 
         senses.install()
         self.guards: list[str] = []
+        self.zygote = None
         self._inside = inside
         self._senses = senses
         self._clock = clock

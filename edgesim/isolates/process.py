@@ -90,6 +90,7 @@ class ProcessIsolates(Isolates):
         self.handlers = frozenset(forks.booted.handlers)
         self.guards = forks.booted.guards
         self.lost = forks.lost
+        self.zygote = forks.zygote
         self._forks = forks
         self._answers = answers
         self._clock = clock

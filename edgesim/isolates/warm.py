@@ -171,6 +171,7 @@ class WarmIsolates(Isolates):
         self.handlers = frozenset(forks.booted.handlers)
         self.guards = forks.booted.guards
         self.lost = forks.lost
+        self.zygote = forks.zygote
         self._forks = forks
         self._tasks = tasks
         self._answers = answers

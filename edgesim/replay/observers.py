@@ -257,6 +257,7 @@ class ObservedIsolates(Isolates):
     ) -> None:
         self.handlers = inner.handlers
         self.guards = inner.guards
+        self.zygote = inner.zygote
         self.lost = inner.lost
         self._worker = worker
         self._inner = inner

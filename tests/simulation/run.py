@@ -107,6 +107,7 @@ class Simulation:
 
     def _replay(self, root: Path, fixture: Path, spec: Path, seed: int) -> Report:
         state = self.folder(seed) / "state"
+        state.mkdir(parents=True, exist_ok=True)  # as in a replay: to create it is a durable step
         project = load_project(root, Overrides(state=state, isolation={DEFAULT: self._isolation}))
         wanted = {**CHECKERS}
         if root != PROJECT:
@@ -157,6 +158,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--isolation", default="inline")
+    parser.add_argument("--until-failure", action="store_true", help="stop at the first one")
     options = parser.parse_args()
     logs.configure(verbose=False)
     failed = 0
@@ -177,6 +179,8 @@ def main() -> int:
                 failed += 1
                 print(f"seed {seed} FAILED: {'; '.join(problems)}")
                 print(f"  repeat: {simulation.keep(seed)}", flush=True)
+                if options.until_failure:
+                    break
             if number % 50 == 0:
                 took = time.perf_counter() - began
                 print(f"{number} seeds, {failed} failed, {took / number:.2f} s each", flush=True)

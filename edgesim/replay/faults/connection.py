@@ -18,23 +18,32 @@ Commit = Callable[[], Callable[[], None]]
 class FaultyConnection(sqlite3.Connection):
     """Every commit goes through ``commit`` of ``simulate``, whichever call makes it."""
 
-    durable: Mapping[Path, bytes | None]
-    """SQLite's files as they were before the first commit that is not durable."""
+    before: Mapping[Path, bytes | None]
+    """SQLite's files as of the last durable commit, while ``is_durable`` is False."""
     is_durable = True
     _commit: Commit | None = None
+    _read: Callable[[], Mapping[Path, bytes | None]]
     _seen = 0  # rows changed, as of the last commit
 
-    def simulate(self, files: Mapping[Path, bytes | None], commit: Commit) -> None:
-        """Begin: ``files`` are those of the database as it was opened."""
-        self.durable = files
+    def simulate(self, read: Callable[[], Mapping[Path, bytes | None]], commit: Commit) -> None:
+        """Begin; ``read`` gives the database's files."""
+        self._read = read
         self._commit = commit
 
     def execute(self, sql: str, *arguments: Any) -> sqlite3.Cursor:
         """As sqlite3's; a write outside of a transaction, or COMMIT, is a commit."""
+        if "WAL_CHECKPOINT" in sql.upper():
+            return self._checkpoint(sql, *arguments)
         if _only_reads(sql) or (self._in_transaction and _word(sql) != "COMMIT"):
             return super().execute(sql, *arguments)
         with self._committing():
             return super().execute(sql, *arguments)
+
+    def _checkpoint(self, sql: str, *arguments: Any) -> sqlite3.Cursor:
+        """A checkpoint flushes all commits before it."""
+        cursor = super().execute(sql, *arguments)
+        self.is_durable = self.is_durable or self._pragma("synchronous") > 0
+        return cursor
 
     def executemany(self, sql: str, rows: Iterable[Any], /) -> sqlite3.Cursor:
         """As sqlite3's."""
@@ -77,11 +86,15 @@ class FaultyConnection(sqlite3.Connection):
             return
         done = self._commit()
         schema = self._pragma("schema_version")
+        is_flushed = self._pragma("synchronous") >= FULL
+        before = self._read() if self.is_durable and not is_flushed else None
         yield
         if self.total_changes == self._seen and schema == self._pragma("schema_version"):
             return  # nothing was written
         self._seen = self.total_changes
-        self.is_durable = self.is_durable and self._pragma("synchronous") >= FULL
+        if before is not None:
+            self.before = before
+        self.is_durable = is_flushed  # a flush takes the commits before it along
         done()
 
     def _pragma(self, name: str) -> int:

@@ -128,9 +128,8 @@ class SimulatedDisk:
         """See Disk."""
         self._check()
         file = Path(path)
-        before = _database(file)
         connection = sqlite3.connect(path, factory=FaultyConnection, **options)
-        connection.simulate(before, lambda: self._commit(file))
+        connection.simulate(lambda: _database(file), lambda: self._commit(file))
         self._databases[file] = connection
         # SQLite flushes the folder when it creates its log.
         self._keep_names(file.parent)
@@ -141,9 +140,9 @@ class SimulatedDisk:
         self._check()
         where = f"commit {file.name}"
         if self._fails("full", file, where):
-            raise sqlite3.OperationalError("database or disk is full")
+            raise _sqlite_error("database or disk is full", "SQLITE_FULL")
         if self._fails("failed-fsync", file, where):
-            raise sqlite3.OperationalError("disk I/O error")
+            raise _sqlite_error("disk I/O error", "SQLITE_IOERR_FSYNC")
         return lambda: self._injector.step(where)
 
     # --- faults ---
@@ -261,7 +260,7 @@ class SimulatedDisk:
             names = _names_of(file)
             whole = connection.is_durable or self._coin()
             source = {name: image[name] for name in names if name in image}
-            files |= source if whole else connection.durable
+            files |= source if whole else connection.before
             for name in names:
                 image.pop(name, None)
                 self._names.pop(name, None)
@@ -329,6 +328,13 @@ def _names_of(database: Path) -> list[Path]:
 
 def _database(file: Path) -> Image:
     return {path: path.read_bytes() for path in _names_of(file) if path.is_file()}
+
+
+def _sqlite_error(message: str, name: str) -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError(message)
+    error.sqlite_errorname = name
+    error.sqlite_errorcode = getattr(sqlite3, name)
+    return error
 
 
 def _read(descriptor: int) -> bytes:
