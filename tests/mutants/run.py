@@ -56,13 +56,19 @@ def mutated(mutation: Mutation) -> Iterator[Path]:
         yield copy
 
 
+def notices(mutation: Mutation, known: int | str) -> str:
+    """What the seed or the test says of the mutation; empty if it does not notice it."""
+    with mutated(mutation) as copy:
+        return _test(copy, known) if isinstance(known, str) else _seeds(copy, known, 1)
+
+
 def caught_by(mutation: Mutation) -> str:
     """The seed or the test that notices the mutation, and what it says; empty for none."""
-    with mutated(mutation) as copy:
-        known = mutation.caught_by
-        if isinstance(known, str):
-            return _test(copy, known)
-        return _seeds(copy, known, 1) or _seeds(copy, 0, SEEDS_MAX)
+    found = notices(mutation, mutation.caught_by)
+    if not found and isinstance(mutation.caught_by, int):
+        with mutated(mutation) as copy:
+            return _seeds(copy, 0, SEEDS_MAX)
+    return found
 
 
 def _test(copy: Path, test: str) -> str:

@@ -11,6 +11,9 @@ from typing import Any
 FULL = 2
 """Value of ``PRAGMA synchronous`` at which a commit in WAL mode is flushed before it returns."""
 
+_NO_WRITES = {"SELECT", "PRAGMA", "BEGIN", "ROLLBACK"}
+_BEGIN = {"INSERT", "UPDATE", "DELETE", "REPLACE"}
+
 Commit = Callable[[], Callable[[], None]]
 """Called before a commit, may raise instead of it; what it returns is called after it."""
 
@@ -34,7 +37,7 @@ class FaultyConnection(sqlite3.Connection):
         """As sqlite3's; a write outside of a transaction, or COMMIT, is a commit."""
         if "WAL_CHECKPOINT" in sql.upper():
             return self._checkpoint(sql, *arguments)
-        if _only_reads(sql) or (self._in_transaction and _word(sql) != "COMMIT"):
+        if _word(sql) in _NO_WRITES or (self._in_transaction(sql) and _word(sql) != "COMMIT"):
             return super().execute(sql, *arguments)
         with self._committing():
             return super().execute(sql, *arguments)
@@ -47,7 +50,7 @@ class FaultyConnection(sqlite3.Connection):
 
     def executemany(self, sql: str, rows: Iterable[Any], /) -> sqlite3.Cursor:
         """As sqlite3's."""
-        if self._in_transaction:
+        if self._in_transaction(sql):
             return super().executemany(sql, rows)
         with self._committing():
             return super().executemany(sql, rows)
@@ -74,10 +77,9 @@ class FaultyConnection(sqlite3.Connection):
             raise
         return False
 
-    @property
-    def _in_transaction(self) -> bool:
-        """Whether a write now is committed later: with an isolation level sqlite3 begins one."""
-        return self.in_transaction or self.isolation_level is not None
+    def _in_transaction(self, sql: str) -> bool:
+        """Whether the statement is committed later: sqlite3 may begin a transaction."""
+        return self.in_transaction or (self.isolation_level is not None and _word(sql) in _BEGIN)
 
     @contextmanager
     def _committing(self) -> Iterator[None]:
@@ -104,7 +106,3 @@ class FaultyConnection(sqlite3.Connection):
 
 def _word(sql: str) -> str:
     return sql.split(None, 1)[0].upper().rstrip(";")
-
-
-def _only_reads(sql: str) -> bool:
-    return _word(sql) in {"SELECT", "PRAGMA", "BEGIN", "ROLLBACK"}
