@@ -89,6 +89,10 @@ class History:
         """Records that a flipped bit may have cost, by Pipeline."""
         self.deaths: Counter[tuple[str, int]] = Counter()
         """Messages that were moved on, by queue and number of deliveries."""
+        self.taken: set[str] = set()
+        """Messages that a handler has acknowledged and their queue has not."""
+        self.untaken: Counter[str] = Counter()
+        """Messages that a queue has acknowledged and no handler has, by queue."""
         self.rewritten: list[str] = []
         """Objects that a Pipeline wrote although they were there."""
         self._doubts: list[_Doubt] = []
@@ -163,6 +167,10 @@ class History:
         if subject in self._in_object:
             self._arrived(subject)
         self.messages.pop(message_id, None)
+        if message_id in self.taken:
+            self.taken.remove(message_id)
+        else:
+            self.untaken[queue] += 1
 
     def _arrived(self, subject: tuple[str, str]) -> None:
         pipeline, inside = self._in_object.pop(subject)

@@ -22,6 +22,7 @@ from edgesim.queues.driver import NewMessage, QueueDriver
 from edgesim.r2.driver import ANYTHING, Expected, Finished, R2Driver
 from edgesim.replay.faults.injector import KilledError, Life
 from edgesim.replay.history import History
+from edgesim.runtime.decisions import checked, decisions_of
 
 _TOKEN = "insert_deduplication_token"  # noqa: S105 (a setting's name)
 _PIPELINE_KEY = re.compile(r"event_date=[\d-]+/hr=\d\d/[0-9A-Z]{26}\.json(\.gz)?$")
@@ -273,10 +274,21 @@ class ObservedIsolates(Isolates):
         if self._life.killed:  # nobody is told any more how it ended
             return done
         self._history.invoked(self._worker, done.outcome)
+        if invoke.handler == "queue":
+            self._history.taken |= _acknowledged(invoke, done)
         if invoke.handler == "tail":
             ages = [begun - item.event_timestamp / 1000 for item in invoke.event]
             self._history.traced(self._worker, ages, delivered=done.outcome == "ok")
         return done
+
+
+def _acknowledged(invoke: Invoke, done: Done) -> set[str]:
+    """The messages of a batch that its handler has acknowledged."""
+    done = checked(done)
+    decided = decisions_of(done)
+    rest = decided.all or ("ack" if done.outcome == "ok" else "retry")
+    ids = [message["id"] for message in invoke.event["messages"]]
+    return {each for each in ids if decided.messages.get(each, (rest, None))[0] == "ack"}
 
 
 class _ObservedHost(Host):

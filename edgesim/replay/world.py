@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import quote
 
 import anyio
+from anyio.abc import TaskGroup
 
 from edgesim import backends, urls
 from edgesim.backends import Backends
@@ -102,6 +103,8 @@ class World:
         self._scope = anyio.CancelScope()
         self._ended = anyio.Event()
         self._was_up = False
+        self.moments: TaskGroup | None = None
+        """Runs the tasks that wait for the moments of rules."""
         self._totals: dict[str, Any] = {}
         injector.stop = self._stop
         history.ahead = lambda: self.wall.ahead
@@ -207,6 +210,18 @@ class World:
             self._show(None)
             simulator.abandon()
         self._scope.cancel()
+
+    def add_faults(self, rules: Sequence[Rule]) -> None:
+        """More rules; their times count from now.  UsageError for one that comes too late."""
+        self.require(rules)
+        self.await_moments(self.injector.add(rules))
+
+    def await_moments(self, rules: Sequence[Rule]) -> None:
+        """Have the rules happen that name a moment."""
+        assert self.moments is not None
+        for rule in rules:
+            if rule.kind in MOMENTS and not rule.steps:
+                self.moments.start_soon(self.strike_at, rule)
 
     async def strike_at(self, rule: Rule) -> None:
         """Wait for the moment of a rule, and have it happen."""
@@ -341,9 +356,8 @@ async def open_world(world: World) -> AsyncIterator[World]:
     async with anyio.create_task_group() as living:
         living.start_soon(world.live)
         async with anyio.create_task_group() as kills:
-            for rule in world.injector.rules:
-                if rule.kind in MOMENTS and not rule.steps:
-                    kills.start_soon(world.strike_at, rule)
+            world.moments = kills
+            world.await_moments(world.injector.rules)
             await world.until_up()
             yield world
             kills.cancel_scope.cancel()  # what was due later is due no more

@@ -38,22 +38,22 @@ MUTATIONS = [
     # --- Pipelines ---
     Mutation(
         "pipeline log not flushed before the acknowledgement",
-        0,
+        169,
         [Edit(LOG, "            durable.flush(self._file.fileno())\n", "")],
     ),
     Mutation(
         "name of a new pipeline log not flushed",
-        0,
+        124,
         [Edit(LOG, "        durable.flush_folder(path.parent)\n", "")],
     ),
     Mutation(
         "seal of a pipeline log ignored after a crash: a second key",
-        0,
+        124,
         [Edit(LOG, "segment.seal = msgspec.json.decode(payload, type=Seal)", "pass")],
     ),
     Mutation(
         "half a frame left in the pipeline log after a failed write",
-        0,
+        171,
         [
             Edit(
                 LOG,
@@ -69,22 +69,22 @@ MUTATIONS = [
     ),
     Mutation(
         "records acknowledged although the log refused them",
-        0,
+        178,
         [Edit(PIPELINE, "        if entry.error is not None:\n", "        if False:\n")],
     ),
     Mutation(
         "only the first of several sends at once goes into the log",
-        0,
+        "tests/conformance/test_pipelines.py::test_sends_at_the_same_time",
         [Edit(PIPELINE, 'b"".join(entry.lines for entry in entries)', "entries[0].lines")],
     ),
     Mutation(
         "pipeline object written again after a crash without looking",
-        0,
+        124,
         [Edit(PIPELINE, "if await self._bucket.head(segment.seal.key) is None:", "if True:")],
     ),
     Mutation(
         "pipeline log deleted although its object could not be written",
-        0,
+        20,
         [
             Edit(
                 PIPELINE,
@@ -180,7 +180,7 @@ MUTATIONS = [
     # --- Queues ---
     Mutation(
         "message acknowledged before its handler has ended",
-        0,
+        238,
         [
             Edit(
                 CONSUMER,
@@ -194,7 +194,7 @@ MUTATIONS = [
     ),
     Mutation(
         "one retry too few",
-        0,
+        52,
         [
             Edit(
                 CONSUMER,
@@ -210,7 +210,7 @@ MUTATIONS = [
     ),
     Mutation(
         "messages of a lease whose reply was lost never come back",
-        0,
+        4,
         [
             Edit(
                 CONSUMER,
@@ -221,7 +221,7 @@ MUTATIONS = [
     ),
     Mutation(
         "batch acknowledged although it was not delivered",
-        0,
+        "tests/conformance/test_queues.py::test_failed_delivery_retries_the_whole_batch",
         [
             Edit(
                 CONSUMER,
@@ -232,12 +232,12 @@ MUTATIONS = [
     ),
     Mutation(
         "lease without expiry",
-        0,
+        4,
         [Edit(SQLITE, "AND leased_until <= ?", "AND leased_until <= 0 * ?")],
     ),
     Mutation(
         "leases of a killed platform kept",
-        0,
+        213,
         [
             Edit(
                 SQLITE,
@@ -249,7 +249,7 @@ MUTATIONS = [
     ),
     Mutation(
         "deliveries not counted",
-        0,
+        169,
         [Edit(SQLITE, "attempts = attempts + 1\nWHERE", "attempts = attempts + 0\nWHERE")],
     ),
     Mutation(
@@ -277,7 +277,7 @@ MUTATIONS = [
     ),
     Mutation(
         "last trace of a batch not delivered",
-        0,
+        190,
         [
             Edit(
                 "edgesim/runtime/tail.py",
@@ -288,7 +288,7 @@ MUTATIONS = [
     ),
     Mutation(
         "insert without its deduplication token",
-        0,
+        92,
         [
             Edit(
                 "workers/insert/tables.py",

@@ -57,8 +57,8 @@ CALM_SECONDS = 200.0
 OUTAGES = ["clickhouse", "r2", "queues", "insert", "r2.get", "clickhouse.insert"]
 
 
-def generate(seed: int) -> list[str]:
-    """Some rules; none at all for one seed in ten."""
+def generate(seed: int, *, zygotes: bool = False) -> list[str]:
+    """Some rules; none at all for one seed in ten.  ``zygotes``: isolates are processes."""
     chance = random.Random(f"adversity {seed}")
     if chance.random() < 0.1:
         return []
@@ -74,6 +74,8 @@ def generate(seed: int) -> list[str]:
     if chance.random() < 0.1:
         since = chance.uniform(0, HORIZON_SECONDS - 60)
         rules.append(f"disk full from {since:.1f}s to {since + chance.choice([1, 30]):.1f}s")
+    if zygotes and chance.random() < 0.2:
+        rules.append(f"workers zygote-death 2% to {HORIZON_SECONDS:.0f}s")
     return rules
 
 

@@ -95,7 +95,8 @@ class Simulation:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         (folder / "traffic.ndjson").write_text("\n".join(traffic.generate(seed)) + "\n")
-        (folder / "faults.txt").write_text("\n".join(adversity.generate(seed)) + "\n")
+        rules = adversity.generate(seed, zygotes=self._isolation != "inline")
+        (folder / "faults.txt").write_text("\n".join(rules) + "\n")
         return self._replay(PROJECT, folder / "traffic.ndjson", folder / "faults.txt", seed)
 
     def again(self, kept: Path, seed: int) -> Report:

@@ -20,7 +20,17 @@ async def check(world: World) -> list[str]:
                 f"queue {queue}: {waiting[queue]} messages were neither acked nor moved on, "
                 f"{held} are there and {dropped} were dropped"
             )
-    return problems + _early_deaths(world)
+    return problems + _early_deaths(world) + _without_handler(world)
+
+
+def _without_handler(world: World) -> list[str]:
+    """Messages that went away although no handler took them, and a dead-letter queue would have."""
+    return [
+        f"queue {consumer.queue}: {count} messages were acknowledged and no handler had done so"
+        for worker in world.project.workers.values()
+        for consumer in worker.settings.queues.of_type("worker")
+        if consumer.dead_letter_queue and (count := world.history.untaken[consumer.queue])
+    ]
 
 
 def _early_deaths(world: World) -> list[str]:
