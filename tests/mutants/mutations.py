@@ -96,18 +96,18 @@ MUTATIONS = [
     # --- durable files ---
     Mutation(
         "SQLite commits not flushed",
-        0,
+        214,
         [Edit(DURABLE, "'OFF' if skip else 'FULL'", "'OFF' if skip else 'NORMAL'")],
     ),
     Mutation(
         "new folders not flushed",
-        0,
+        122,
         [Edit(DURABLE, "        flush_folder(each.parent)\n", "")],
     ),
     # --- R2 ---
     Mutation(
         "object's bytes not flushed before its commit",
-        0,
+        214,
         [
             Edit(
                 FILE,
@@ -124,7 +124,7 @@ MUTATIONS = [
     ),
     Mutation(
         "notification in a transaction of its own",
-        0,
+        201,
         [
             Edit(
                 INDEXED,
@@ -142,7 +142,7 @@ MUTATIONS = [
     ),
     Mutation(
         "notification of a joined upload forgotten",
-        0,
+        190,
         [
             Edit(
                 UPLOADS,
@@ -153,7 +153,7 @@ MUTATIONS = [
     ),
     Mutation(
         "outbox not replayed at start",
-        0,
+        243,
         [
             Edit(
                 NOTIFICATIONS,
@@ -166,7 +166,7 @@ MUTATIONS = [
     ),
     Mutation(
         "notification forgotten before it is sent",
-        0,
+        244,
         [
             Edit(
                 NOTIFICATIONS,
@@ -254,7 +254,7 @@ MUTATIONS = [
     ),
     Mutation(
         "dead letter deleted and not moved",
-        0,
+        52,
         [
             Edit(
                 "edgesim/queues/dead_letters.py",
@@ -266,7 +266,7 @@ MUTATIONS = [
     # --- Workers between them ---
     Mutation(
         "messages of a handler that threw are acknowledged",
-        0,
+        178,
         [
             Edit(
                 "edgesim/runtime/delivery.py",
@@ -312,7 +312,7 @@ MUTATIONS = [
     ),
     Mutation(
         "insert Worker acknowledges a dead letter that it could not send",
-        0,
+        "tests/unit/workers/test_insert.py::test_a_dead_letter_that_cannot_be_sent_is_tried_again",
         [
             Edit(
                 INSERT,

@@ -6,6 +6,7 @@ import re
 
 import msgspec
 
+from edgesim.errors import RunError
 from edgesim.replay.digests import Digests
 from edgesim.replay.expectations import read_lines
 from edgesim.replay.world import World
@@ -33,8 +34,11 @@ async def check(world: World) -> list[str]:
         async for found in world.simulator.objects(pipeline.bucket, prefix):
             if _NAME.fullmatch(found.key, len(prefix)) is None:
                 continue
-            async for lines in read_lines(world.simulator, pipeline.bucket, found.key):
-                stored.add(map(msgspec.json.decode, lines))
+            try:
+                async for lines in read_lines(world.simulator, pipeline.bucket, found.key):
+                    stored.add(map(msgspec.json.decode, lines))
+            except RunError as error:
+                problems.append(f"pipeline {name}: object {found.key} cannot be read: {error}")
         lost = history.accepted[name].beyond(stored)
         if lost > history.damaged[name]:
             problems.append(f"pipeline {name}: {lost} accepted records are in no object")

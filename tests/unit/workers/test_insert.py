@@ -261,6 +261,16 @@ async def test_the_last_attempt_goes_to_the_dead_letters_with_its_error(tmp_path
         assert "out of reach" in failure["error"]
 
 
+async def test_a_dead_letter_that_cannot_be_sent_is_tried_again(tmp_path):
+    """One that is too large for its queue with the error in it stays where it is."""
+    body = {"bucket": "nowhere", "object": {"key": "k"}, "padding": "x" * 127_900}
+    async with world(tmp_path, scripted=Scripted()) as running:
+        result = await running.deliver("insert", "ingest", body)
+        assert [retry.id for retry in result.retries] == ["m0"]
+        assert not result.acks
+        assert not await running.dead_letters()
+
+
 @pytest.mark.parametrize(
     "body", ["text", None, 5, [1], {"bucket": "nowhere", "object": {"key": "k"}}]
 )
