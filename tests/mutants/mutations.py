@@ -299,7 +299,7 @@ MUTATIONS = [
     ),
     Mutation(
         "insert Worker acknowledges what it could not insert",
-        0,
+        238,
         [
             Edit(
                 INSERT,
