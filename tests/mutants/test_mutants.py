@@ -21,6 +21,7 @@ def test_a_mutation_can_be_applied(mutation):
     check(mutation)
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", QUICK)
 def test_a_mutation_is_noticed(name):
     """What is known to notice it does."""
