@@ -63,7 +63,7 @@ def flush_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def make_folders(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
     """Create a folder with its parents, all of them durable; nothing if it is there."""
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     for each in reversed(missing):

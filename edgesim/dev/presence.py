@@ -47,7 +47,7 @@ class Ownership:
 def own(state: Path) -> Iterator[Ownership]:
     """Own the state directory; UsageError if another process does, or if it cannot be written."""
     try:
-        durable.make_folders(state)
+        durable.make_folder(state)
         descriptor = os.open(state / FILE, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise UsageError(f"cannot use the state directory {state}: {error.strerror}") from error

@@ -149,7 +149,7 @@ class Log:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        durable.make_folders(folder)
+        durable.make_folder(folder)
         files = sorted(folder.glob(f"*{_SUFFIX}"))
         # Counted before recovery: a file that is set aside keeps its number.
         numbers = [int(file.stem) for file in folder.iterdir() if file.stem.isdigit()]

@@ -96,7 +96,7 @@ async def open_queues(url: str, clock: Clock) -> AsyncIterator[QueueDriver]:
         raise ConfigError("backends", "queues", "sqlite: needs a path, as in sqlite:queues.db")
     file = Path(path).absolute()  # absolute: SQLite itself reads some names as no file at all
     try:
-        durable.make_folders(file.parent)
+        durable.make_folder(file.parent)
     except OSError as error:
         raise RunError(f"{path}: {error.strerror}: {error.filename}") from error
     with open_store(str(file)) as driver:

@@ -156,7 +156,7 @@ async def open_r2(url: str, clock: Clock, state: Path) -> AsyncIterator[IndexedR
     root = Path(path_of(url))
     blobs = root / "blobs"
     with _explained(root):
-        durable.make_folders(blobs)
+        durable.make_folder(blobs)
     with _owned(root), closing(Database(root / "index.db", SCHEMA)) as database:
         store = IndexedR2(database, FileBlobs(blobs), clock)
         store.remove_orphans()

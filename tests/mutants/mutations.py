@@ -119,7 +119,7 @@ MUTATIONS = [
     ),
     Mutation(
         "name of an object's file not flushed",
-        0,
+        214,
         [Edit(FILE, "            durable.flush_folder(self._directory)\n", "            pass\n")],
     ),
     Mutation(

@@ -287,7 +287,7 @@ async def open_r2(
             "set EDGESIM_S3_ACCESS_KEY and EDGESIM_S3_SECRET_KEY",
         )
     try:
-        durable.make_folders(state)
+        durable.make_folder(state)
     except OSError as error:
         raise RunError(f"r2 store {state}: {error.strerror}") from error
     with closing(Database(state / "outbox.db", SCHEMA)) as database:

@@ -133,7 +133,7 @@ def test_folders_of_the_stores_are_durable_with_their_parents(tmp_path):
     """A folder made through durable survives, and so do those above it."""
 
     def act(top):
-        durable.make_folders(top / "a" / "b")
+        durable.make_folder(top / "a" / "b")
 
     for seed in SEEDS:
         top = tmp_path / str(seed)
