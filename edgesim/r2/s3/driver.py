@@ -19,6 +19,7 @@ from pathlib import Path
 import anyio
 import structlog
 
+from edgesim import durable
 from edgesim.clock import Clock
 from edgesim.errors import RunError, UsageError
 from edgesim.model import R2Object, iterate
@@ -286,7 +287,7 @@ async def open_r2(
             "set EDGESIM_S3_ACCESS_KEY and EDGESIM_S3_SECRET_KEY",
         )
     try:
-        state.mkdir(parents=True, exist_ok=True)
+        durable.make_folder(state)
     except OSError as error:
         raise RunError(f"r2 store {state}: {error.strerror}") from error
     with closing(Database(state / "outbox.db", SCHEMA)) as database:
