@@ -251,7 +251,7 @@ class SqliteQueue:
                 yield db
         except RunError as error:
             if durable.is_failed_sync(error.__cause__):
-                self._failure = error.problem
+                self._failure = str(error.__cause__)
             raise
         self._check_in_place()
 

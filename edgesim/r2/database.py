@@ -21,8 +21,12 @@ _DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 class Database:
     """A connection that commits durably; each failure is raised as RunError, its cause kept."""
 
-    def __init__(self, path: Path | None, schema: str) -> None:
-        """``path`` None keeps everything in memory; ``schema`` creates what is not there yet."""
+    def __init__(self, path: Path | None, schema: str, cure: str = "") -> None:
+        """``path`` None keeps everything in memory; ``schema`` creates what is not there yet.
+
+        ``cure`` is what to do if the file is damaged.
+        """
+        self._cure = cure
         self.name = "r2 state memory" if path is None else f"r2 state {path}"
         self._files = [] if path is None else [path, path.with_name(f"{path.name}-wal")]
         self._identities: list[durable.Identity | None] = []
@@ -83,7 +87,7 @@ class Database:
         except sqlite3.Error as error:
             if durable.is_failed_sync(error):  # the file may lack what SQLite takes for written
                 self._failure = str(error)
-            cure = "restart edgesim: it rebuilds what it can" if is_damage(error) else ""
+            cure = self._cure if is_damage(error) else ""
             raise RunError(f"{self.name}: {error}", cure) from error
 
 

@@ -80,7 +80,8 @@ class FileBlobs:
     def names(self) -> Iterator[str]:
         with _explained(self._directory), os.scandir(self._directory) as found:
             for entry in found:
-                yield entry.name
+                if entry.is_file(follow_symlinks=False):
+                    yield entry.name
 
     def keep(self, name: str) -> None:
         unknown = self._directory.parent / "unknown"
@@ -213,7 +214,7 @@ async def _index(path: Path, blobs: FileBlobs, clock: Clock) -> Database:
 
 
 async def _checked(path: Path, blobs: FileBlobs, clock: Clock) -> Database:
-    database = Database(path, SCHEMA)
+    database = Database(path, SCHEMA, "restart edgesim, which rebuilds it from the blobs")
     try:
         prepare(database)
         await IndexedR2(database, blobs, clock).remove_orphans()
