@@ -17,7 +17,7 @@ from tests.r2_world import Store, World
 pytestmark = pytest.mark.anyio
 
 OBJECTS = 4000
-STEPS_MAX = 15_000
+STEPS_MAX = 5_000
 """Of SQLite's virtual machine, in one turn of the event loop: some milliseconds."""
 _EVERY = 50
 
