@@ -19,6 +19,7 @@ from edgesim.errors import RunError
 from edgesim.simulator import Simulator
 
 PREFIX = "/cdn-cgi/edgesim"
+PIECE_BYTES = 1 << 18
 
 
 def serving(project: Project) -> Owner | None:
@@ -47,6 +48,15 @@ def ask(
         raise RunError(f"the project that runs at {owner.url} does not answer: {error}") from error
     with answer:
         yield answer
+
+
+def pieces(answer: http.client.HTTPResponse | urllib.error.HTTPError) -> Iterator[bytes]:
+    """The body of an answer; RunError if it breaks off, as it does when reading an object fails."""
+    try:
+        while piece := answer.read(PIECE_BYTES):
+            yield piece
+    except (http.client.HTTPException, OSError) as error:
+        raise RunError("the running project broke off its answer; its log says why") from error
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ Only health and ready answer everybody: probes have no token, and they tell noth
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlsplit
@@ -49,8 +49,13 @@ _Answer = TypeVar("_Answer")
 Endpoint = Callable[[Simulator, Request], Awaitable[Response]]
 
 
-def admin_app(front: Front, token: str | None, is_ready: Callable[[], bool]) -> ASGIApp:
-    """The application; ``token`` None means that the server listens on loopback only."""
+def admin_app(
+    front: Front, token: str | None, is_ready: Callable[[], bool], problem: Callable[[], str]
+) -> ASGIApp:
+    """The application; ``token`` None means that the server listens on loopback only.
+
+    ``problem`` says why nothing that is written here is safe any more; empty if it is.
+    """
 
     def guarded(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
         async def serve(request: Request) -> Response:
@@ -58,6 +63,8 @@ def admin_app(front: Front, token: str | None, is_ready: Callable[[], bool]) -> 
             if refusal is not None:
                 return PlainTextResponse(refusal + "\n", 403)
             try:
+                if endpoint is _drain and (found := problem()):
+                    return PlainTextResponse(f"not drained: {found}\n", 503)
                 return await endpoint(await front.simulator(), request)
             except RunError as error:  # a store does not answer
                 return PlainTextResponse(f"{error}\n", 503)
@@ -65,12 +72,17 @@ def admin_app(front: Front, token: str | None, is_ready: Callable[[], bool]) -> 
         return serve
 
     async def ready(request: Request) -> Response:
-        now = is_ready()
+        now = is_ready() and not problem()
         return JSONResponse({"ready": now}, 200 if now else 503)
+
+    async def health(request: Request) -> Response:
+        if found := problem():
+            return JSONResponse({"status": "failed", "problem": found}, 503)
+        return JSONResponse({"status": "ok"})
 
     return Starlette(
         routes=[
-            Route(f"{PREFIX}/health", _health, methods=["GET"]),
+            Route(f"{PREFIX}/health", health, methods=["GET"]),
             Route(f"{PREFIX}/ready", ready, methods=["GET"]),
             Route(f"{PREFIX}/stats", guarded(_stats), methods=["GET"]),
             Route(f"{PREFIX}/metrics", guarded(_metrics), methods=["GET"]),
@@ -98,10 +110,6 @@ def _refusal(request: Request, token: str | None) -> str | None:
     if name not in LOOPBACK and not name.endswith(".localhost"):
         return f"the admin endpoints do not answer to the host name {name!r}"
     return None
-
-
-async def _health(request: Request) -> Response:
-    return JSONResponse({"status": "ok"})
 
 
 async def _stats(simulator: Simulator, request: Request) -> Response:
@@ -161,7 +169,10 @@ async def _sql(simulator: Simulator, request: Request) -> Response:
 async def _operate(simulator: Simulator, request: Request) -> Response:
     try:
         wanted = msgspec.json.decode(await request.body(), type=_Wanted)
-        return JSONResponse(await operations.perform(simulator, wanted.operation, wanted.arguments))
+        result = await operations.perform(simulator, wanted.operation, wanted.arguments)
+        if isinstance(result, operations.Rows):
+            return await _streamed(result.as_json(), "application/json")
+        return JSONResponse(result)
     except (UsageError, PlatformError, msgspec.MsgspecError) as error:
         return PlainTextResponse(f"{error}\n", 400)
 
@@ -175,7 +186,22 @@ async def _r2_get(simulator: Simulator, request: Request) -> Response:
         return PlainTextResponse(f"{error}\n", 400)
     if not isinstance(found, R2ObjectBody):
         return PlainTextResponse(f"bucket {bucket!r} has no object {key!r}\n", 404)
-    return StreamingResponse(found.body, media_type="application/octet-stream")
+    return await _streamed(aiter(found.body), "application/octet-stream")
+
+
+async def _streamed(pieces: AsyncIterator[bytes], media_type: str) -> Response:
+    """A response in pieces.  An error before the second piece is raised, a later one breaks off."""
+    first = await anext(pieces, b"")
+    second = await anext(pieces, None)
+
+    async def all_pieces() -> AsyncIterator[bytes]:
+        yield first
+        if second is not None:
+            yield second
+            async for piece in pieces:
+                yield piece
+
+    return StreamingResponse(all_pieces(), media_type=media_type)
 
 
 async def _r2_put(simulator: Simulator, request: Request) -> Response:

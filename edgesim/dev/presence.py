@@ -1,24 +1,32 @@
 """Who owns a state directory: one process at a time, and the others can find it.
 
-The owner holds a lock on ``<state>/owner.json``, which says where it serves.  A lock, unlike a pid
-file, ends with its process, however that ends.
+The owner holds a lock on ``<state>/owner.json``, which says where it serves, and another on the
+directory's name, which holds when the directory is deleted or replaced while the owner runs.  A
+lock, unlike a pid file, ends with its process, however that ends.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import socket
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from hashlib import blake2b
 from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
+import structlog
 
 from edgesim import durable
-from edgesim.errors import UsageError
+from edgesim.errors import RunError, UsageError
 
 FILE = "owner.json"
+
+log = structlog.get_logger()
 
 
 class Owner(msgspec.Struct, omit_defaults=True):
@@ -51,10 +59,11 @@ def own(state: Path) -> Iterator[Ownership]:
         descriptor = os.open(state / FILE, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise UsageError(f"cannot use the state directory {state}: {error.strerror}") from error
-    with os.fdopen(descriptor, "r+b") as file:
+    with os.fdopen(descriptor, "r+b") as file, ExitStack() as names:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            names.enter_context(_lock_names(state))
+        except (BlockingIOError, _NameTakenError):
             owner = _read(state)
             who = f"process {owner.pid}" if owner else "another process"
             at = f" at {owner.url}" if owner and owner.url else ""
@@ -64,6 +73,51 @@ def own(state: Path) -> Iterator[Ownership]:
         ownership = Ownership(file)
         ownership.announce(Owner(os.getpid()))
         yield ownership
+
+
+class _NameTakenError(Exception):
+    """Another process has the name of the state directory."""
+
+
+@contextmanager
+def _lock_names(state: Path) -> Iterator[None]:
+    """Hold the directory's name, and the one that a link leads to; _NameTakenError if another does.
+
+    A name is an address in Linux's abstract namespace, which no file system holds.
+    """
+    with ExitStack() as stack:
+        for path in {state.absolute(), state.resolve()} if sys.platform == "linux" else ():
+            lock = stack.enter_context(socket.socket(socket.AF_UNIX))
+            name = blake2b(os.fsencode(path), digest_size=16).hexdigest()
+            try:
+                lock.bind(f"\0edgesim-state-{name}")
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    raise _NameTakenError from error
+                log.warning("state directory not locked by its name", error=str(error))
+        yield
+
+
+class Watch:
+    """Notices when what was opened under the state directory is deleted or replaced."""
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        """The paths that are there now are watched."""
+        found = {path: durable.identity(path) for path in paths}
+        self._identities = {path: each for path, each in found.items() if each is not None}
+        self.problem = ""
+        """The first problem found; it stays, as what was written since may be lost."""
+
+    def look(self) -> str:
+        """The problem, empty if there is none; a new one is logged."""
+        if not self.problem:
+            try:
+                for path, identity in self._identities.items():
+                    durable.check_in_place(path, identity)
+            except RunError as error:
+                self.problem = str(error)
+                log.critical("state deleted or replaced", error=self.problem)
+        return self.problem
 
 
 def find_owner(state: Path) -> Owner | None:

@@ -29,23 +29,26 @@ import uvicorn
 from anyio.abc import TaskGroup, TaskStatus
 from starlette.types import ASGIApp
 
+from edgesim import urls
 from edgesim.backends import Backends, open_backends
 from edgesim.clock import Clock
 from edgesim.config import Environment, Project
 from edgesim.dev import clickhouse_port
 from edgesim.dev.admin import admin_app
 from edgesim.dev.front import Front
-from edgesim.dev.presence import Owner, own
+from edgesim.dev.presence import FILE, Owner, Watch, own
 from edgesim.dev.queues_api import queues_api
 from edgesim.dev.record import Recorder, recording
 from edgesim.dev.reload import changes, is_configuration, reload_workers
 from edgesim.doctor import refuse_early
-from edgesim.errors import ConfigError, EdgesimError, UsageError, WorkerLoadError
+from edgesim.errors import ConfigError, EdgesimError, RunError, UsageError, WorkerLoadError
 from edgesim.isolates.limits import KERNEL_GUARDS
 from edgesim.simulator import Simulator, open_simulator
 
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 GRACE_SECONDS = 10
+STATE_SECONDS = 1.0
+"""How often the state directory is looked at."""
 
 log = structlog.get_logger()
 
@@ -91,6 +94,7 @@ class Server:
         self._clock = Clock()
         self._front = Front()
         self._leaving = False
+        self._state: Watch | None = None
         self._stop = anyio.Event()
         self._http_ended = anyio.Event()
 
@@ -108,7 +112,7 @@ class Server:
             self._recording() as self._front.recorder,
         ):
             token = self._token()
-            self._front.admin = admin_app(self._front, token, self._is_ready)
+            self._front.admin = admin_app(self._front, token, self._is_ready, self._problem)
             self._front.api = queues_api(
                 self._front, self._environment.api_token, loopback=self._options.host in LOOPBACK
             )
@@ -129,10 +133,14 @@ class Server:
             ):
                 tasks.start_soon(self._front.watch)
                 tasks.start_soon(self._watch_signals)
+                tasks.start_soon(self._watch_state)
                 await tasks.start(self._serve_http, self._front, listener)
                 clickhouse = await self._serve_clickhouse(project, tasks)
                 await self._simulate(project, backends, up)
                 tasks.cancel_scope.cancel()
+                problem = self._problem()  # before the stores close and remove what they need not
+        if problem:
+            raise RunError(problem)
 
     async def _serve_clickhouse(self, project: Project, tasks: TaskGroup) -> str | None:
         """ClickHouse's own port, on loopback; its URL, or None where the project wants none.
@@ -165,6 +173,7 @@ class Server:
                     self._front.show(simulator)
                     _say_how_isolated(simulator)
                     if good is None:
+                        self._state = Watch(_state_paths(project))
                         up()
                     good = project
                     successor = await self._until_changed(simulator)
@@ -182,10 +191,18 @@ class Server:
         seconds = self._options.drain_seconds
         if not seconds:
             return
-        if await simulator.leave(seconds):
+        if await simulator.leave(seconds) and not self._problem():
             log.info("drained")
         else:
             log.error("not drained in time, the rest is for the next start", seconds=seconds)
+
+    def _problem(self) -> str:
+        return self._state.look() if self._state else ""
+
+    async def _watch_state(self) -> None:
+        """Notice a deleted or replaced state also while nobody asks."""
+        while not self._problem():  # noqa: ASYNC110 (a disk sends no event)
+            await anyio.sleep(STATE_SECONDS)
 
     def _is_ready(self) -> bool:
         return self._front.serving and not self._leaving
@@ -272,6 +289,21 @@ class Server:
         if self._options.host in LOOPBACK:
             return None
         return self._environment.admin_token or secrets.token_urlsafe(16)
+
+
+def _state_paths(project: Project) -> list[Path]:
+    """The files and folders that must stay where they were opened."""
+    state = project.state
+    paths = [state, state / FILE, state / "r2-local" / "outbox.db"]
+    paths += [state / "pipelines" / name for name in project.account.pipelines]
+    backends = project.backends
+    for url, files in (
+        (backends.r2, {"file": ["", "blobs", "index.db", "index.db-wal"]}),
+        (backends.queues, {"sqlite": [""]}),
+        (backends.clickhouse, {"chdb": [""]}),
+    ):
+        paths += [Path(urls.path_of(url)) / file for file in files.get(urls.scheme_of(url), [])]
+    return paths
 
 
 def _say_how_isolated(simulator: Simulator) -> None:

@@ -118,6 +118,9 @@ class SqliteQueue:
     def __init__(self, connection: sqlite3.Connection, path: str) -> None:
         self._connection = connection
         self._path = path
+        self._files = [] if path == ":memory:" else [Path(path), Path(f"{path}-wal")]
+        self._identities: list[durable.Identity | None] = []
+        self._failure = ""
         self._messages: Counter[str] = Counter()
         self._bytes: Counter[str] = Counter()
         with _failures_of(path):
@@ -241,8 +244,23 @@ class SqliteQueue:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with _failures_of(self._path), self._connection as db:
-            yield db
+        if self._failure:
+            raise RunError(f"{self._path}: {self._failure} earlier", "restart edgesim")
+        try:
+            with _failures_of(self._path), self._connection as db:
+                yield db
+        except RunError as error:
+            if durable.is_failed_sync(error.__cause__):
+                self._failure = str(error.__cause__)
+            raise
+        self._check_in_place()
+
+    def _check_in_place(self) -> None:
+        """RunError if the file was deleted or replaced: what was committed is not durable."""
+        if not self._identities:
+            self._identities = [durable.identity(file) for file in self._files]
+        for file, identity in zip(self._files, self._identities, strict=True):
+            durable.check_in_place(file, identity)
 
     def _count(self, queue: str, sizes: Sequence[int]) -> None:
         self._messages[queue] += len(sizes)

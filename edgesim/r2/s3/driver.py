@@ -44,6 +44,7 @@ _SETTLED_SECONDS = 1.0
 Objects = list[R2Object]
 
 _log = structlog.get_logger("edgesim.r2")
+_CURE = "move the file away and send the notifications of recent objects again: edgesim r2 requeue"
 
 
 class S3R2:
@@ -290,7 +291,7 @@ async def open_r2(
         durable.make_folder(state)
     except OSError as error:
         raise RunError(f"r2 store {state}: {error.strerror}") from error
-    with closing(Database(state / "outbox.db", SCHEMA)) as database:
+    with closing(Database(state / "outbox.db", SCHEMA, _CURE)) as database:
         async with open_store(host, settings, access_key, secret_key) as store:
             driver = S3R2(store, settings, database, state)
             await driver.check()

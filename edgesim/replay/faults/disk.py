@@ -80,12 +80,26 @@ class SimulatedDisk:
             file.write(part)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         written = file.write(data)
-        end = file.tell()
-        self._writes.setdefault(path, []).append((end - len(data), end))
-        content = self._content(os.fstat(file.fileno()).st_ino)
-        for page in range((end - len(data)) // PAGE_BYTES, end // PAGE_BYTES + 1):
-            content.spoilt.pop(page, None)
+        self._note(path, file.fileno(), file.tell() - len(data), len(data))
         return written
+
+    def write_at(self, descriptor: int, data: bytes | memoryview, offset: int) -> int:
+        """See Disk; as ``write``."""
+        self._check()
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        if self._fails("full", path, f"write {path.name}"):
+            os.pwrite(descriptor, data[: self._chance.randrange(len(data))], offset)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        written = os.pwrite(descriptor, data, offset)
+        self._note(path, descriptor, offset, written)
+        return written
+
+    def _note(self, path: Path, descriptor: int, start: int, length: int) -> None:
+        """Some bytes were written; pages that a failed flush dropped are dirty again."""
+        self._writes.setdefault(path, []).append((start, start + length))
+        content = self._content(os.fstat(descriptor).st_ino)
+        for page in range(start // PAGE_BYTES, (start + length) // PAGE_BYTES + 1):
+            content.spoilt.pop(page, None)
 
     def flush(self, descriptor: int) -> None:
         """See Disk."""
