@@ -15,17 +15,32 @@ from edgesim.backends import open_backends
 from edgesim.clock import Clock
 from edgesim.config import Environment, Project
 from edgesim.dev.presence import Owner, find_owner, own
-from edgesim.errors import RunError
+from edgesim.errors import RunError, UsageError
 from edgesim.simulator import Simulator
+from edgesim.urls import same_place
 
 PREFIX = "/cdn-cgi/edgesim"
 PIECE_BYTES = 1 << 18
 
 
 def serving(project: Project) -> Owner | None:
-    """The process that serves this state, if one does."""
+    """The process that serves this state, if one does.
+
+    UsageError where a flag or a variable names another backend than that process has open: the
+    command would do to one store what was meant for the other.
+    """
     owner = find_owner(project.state)
-    return owner if owner is not None and owner.url is not None else None
+    if owner is None or owner.url is None:
+        return None
+    for name, source in project.overridden.items():
+        wanted = same_place(getattr(project.backends, name))
+        if name in owner.backends and owner.backends[name] != wanted:
+            raise UsageError(
+                f"{source} is {wanted}, but the project that runs at {owner.url} "
+                f"(process {owner.pid}) has {owner.backends[name]}; "
+                f"leave {source} out, or stop that project"
+            )
+    return owner
 
 
 @contextmanager

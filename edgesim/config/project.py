@@ -14,7 +14,7 @@ import msgspec
 
 from edgesim.config.environment import Environment
 from edgesim.config.pipelines import PipelineConfig, check_pipelines
-from edgesim.config.wrangler import WorkerConfig, convert, load_worker, read_table
+from edgesim.config.wrangler import ConsumerConfig, WorkerConfig, convert, load_worker, read_table
 from edgesim.errors import ConfigError, UsageError
 
 FILE = "edgesim.toml"
@@ -22,6 +22,8 @@ STATE = ".edgesim"
 Isolation = Literal["process", "warm", "inline"]
 DEFAULT = "default"
 """In ``isolation``: the level of the Workers that are not named."""
+PULL = "a pull consumer"
+"""In place of a Worker that consumes a queue."""
 Event = Literal["object-create", "object-delete"]
 Action = Literal[
     "PutObject", "CopyObject", "CompleteMultipartUpload", "DeleteObject", "LifecycleDeletion"
@@ -134,6 +136,8 @@ class Project(msgspec.Struct):
     backends: Backends
     workers: dict[str, WorkerConfig]
     schema: str = ""
+    overridden: dict[str, str] = {}
+    """Backends that a flag or a variable names, by backend: that flag or variable."""
 
     @property
     def file(self) -> Path:
@@ -155,6 +159,22 @@ class Project(msgspec.Struct):
                 }
                 found[consumer.queue] = PullConfig(**given)
         return found
+
+    def consumers(self) -> dict[str, str]:
+        """Who consumes each queue: the name of a Worker, or PULL."""
+        pushed = {
+            consumer.queue: name
+            for name, worker in self.workers.items()
+            for consumer in worker.settings.queues.of_type("worker")
+        }
+        return dict.fromkeys(self.pull_consumers(), PULL) | pushed
+
+    def dead_letter_queues(self) -> set[str]:
+        """Queues that take the dead letters of others."""
+        consumers: list[PullConfig | ConsumerConfig] = [*self.pull_consumers().values()]
+        for worker in self.workers.values():
+            consumers += worker.settings.queues.consumers
+        return {each.dead_letter_queue for each in consumers if each.dead_letter_queue}
 
 
 def find_root(argument: str | None) -> Path:
@@ -197,6 +217,7 @@ def load_project(
         backends=backends,
         workers=workers,
         schema=_read_schema(file, root, account),
+        overridden=_overridden(overrides, environment),
     )
     _check_references(project)
     _check_tails(project)
@@ -228,6 +249,16 @@ def _load_workers(
 def _levels(isolation: str | dict[str, Any]) -> dict[str, str]:
     """Levels by Worker; DEFAULT is for those that are not named."""
     return {DEFAULT: isolation} if isinstance(isolation, str) else dict(isolation)
+
+
+def _overridden(overrides: Overrides, environment: Environment) -> dict[str, str]:
+    found = {}
+    for name in Backends.__struct_fields__:
+        if getattr(overrides, name):
+            found[name] = f"--{name}"
+        elif getattr(environment, name):
+            found[name] = f"EDGESIM_{name.upper()}"
+    return found
 
 
 def _place(

@@ -33,6 +33,7 @@ from edgesim.simulator import Simulator
 
 PREFIX = "/cdn-cgi/edgesim"
 DRAIN_SECONDS = 60.0
+DRAIN_SECONDS_MAX = 86_400
 STORE_SECONDS = 5.0
 """What metrics wait for a store: whoever collects them waits ten seconds, most often."""
 LOOPBACK = {"127.0.0.1", "localhost", "::1", "[::1]"}
@@ -145,14 +146,31 @@ class _Asked(Generic[_Answer]):
 
 async def _drain(simulator: Simulator, request: Request) -> Response:
     asked = request.query_params.get("timeout", str(DRAIN_SECONDS))
-    try:
-        timeout = float(asked)
-    except ValueError:
-        return PlainTextResponse(f"timeout must be a number of seconds, not {asked!r}\n", 400)
-    drained = await simulator.drain(timeout)
+    timeout = _seconds(asked)
+    if timeout is None:
+        problem = (
+            f"timeout must be a number of seconds from 0 to {DRAIN_SECONDS_MAX}, not {asked!r}"
+        )
+        return PlainTextResponse(f"{problem}\n", 400)
+    found = await simulator.drain_or_report(timeout)
     return JSONResponse(
-        {"drained": drained, "stats": await simulator.stats()}, 200 if drained else 504
+        {
+            "drained": not found.left,
+            "left": found.left,
+            "dead_letters": found.dead_letters,
+            "stats": await simulator.stats(),
+        },
+        504 if found.left else 200,
     )
+
+
+def _seconds(text: str) -> float | None:
+    """A drain's timeout; None for what is none."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        return None
+    return seconds if 0 <= seconds <= DRAIN_SECONDS_MAX else None
 
 
 async def _sql(simulator: Simulator, request: Request) -> Response:

@@ -30,11 +30,15 @@ log = structlog.get_logger()
 
 
 class Owner(msgspec.Struct, omit_defaults=True):
-    """The process that owns the state; ``url`` is None while it does not serve."""
+    """The process that owns the state; ``url`` is None while it does not serve.
+
+    ``backends`` are the URLs of its open stores by name, in the form of ``same_place``.
+    """
 
     pid: int
     url: str | None = None
     token: str | None = None
+    backends: dict[str, str] = {}
 
 
 class Ownership:

@@ -33,6 +33,7 @@ from edgesim import urls
 from edgesim.backends import Backends, open_backends
 from edgesim.clock import Clock
 from edgesim.config import Environment, Project
+from edgesim.config.queues import unheard_notifications, unheard_producers
 from edgesim.dev import clickhouse_port
 from edgesim.dev.admin import admin_app
 from edgesim.dev.front import Front
@@ -44,6 +45,7 @@ from edgesim.doctor import refuse_early
 from edgesim.errors import ConfigError, EdgesimError, RunError, UsageError, WorkerLoadError
 from edgesim.isolates.limits import KERNEL_GUARDS
 from edgesim.simulator import Simulator, open_simulator
+from edgesim.urls import same_place
 
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 GRACE_SECONDS = 10
@@ -117,10 +119,14 @@ class Server:
                 self._front, self._environment.api_token, loopback=self._options.host in LOOPBACK
             )
             url = f"http://{_shown(self._options.host)}:{listener.getsockname()[1]}"
+            places = {
+                name: same_place(place)
+                for name, place in msgspec.structs.asdict(project.backends).items()
+            }
 
             def up() -> None:
                 gc.freeze()  # what is there now stays: the collector need not look at it again
-                ownership.announce(Owner(os.getpid(), url, token))
+                ownership.announce(Owner(os.getpid(), url, token, places))
                 ready(url)
                 if clickhouse is not None:
                     ready_clickhouse(clickhouse)
@@ -172,6 +178,7 @@ class Server:
                 async with open_simulator(project, backends, self._clock) as simulator:
                     self._front.show(simulator)
                     _say_how_isolated(simulator)
+                    _warn_of_queues(project)
                     if good is None:
                         self._state = Watch(_state_paths(project))
                         up()
@@ -312,6 +319,11 @@ def _say_how_isolated(simulator: Simulator) -> None:
         level = simulator.project.isolation_of(worker)
         say = log.info if set(KERNEL_GUARDS) <= set(guards) or level == "inline" else log.warning
         say("isolation", worker=worker, runs=level, guards=", ".join(guards) or "none")
+
+
+def _warn_of_queues(project: Project) -> None:
+    for each in unheard_notifications(project) + unheard_producers(project):
+        log.warning("queue has no consumer", queue=each.queue, file=str(each.file), key=each.key)
 
 
 def _listen(options: Options) -> socket.socket:

@@ -47,6 +47,10 @@ class QueueDriver(Protocol):
     anew; from then on, and where the message is gone, it is nothing to do.
     Leases do not outlive the process that took them: their messages are soon visible again.
     Failures of the store are raised as RunError.
+
+    A store that works inline (DETERMINISTIC) lets others run at least every few hundred messages.
+    What concerns many messages at once is for those that were there at the call, and is done in
+    parts: others may see some of it, and a process that dies has done some of it.
     """
 
     async def send(self, queue: str, messages: Sequence[NewMessage]) -> None:
@@ -74,7 +78,10 @@ class QueueDriver(Protocol):
         """
 
     async def redrive(self, queue: str, to: str, limit: int, now: float) -> int:
-        """Take the oldest ``limit`` messages to another queue as ``move`` does, leased or not."""
+        """Take the oldest ``limit`` messages to another queue as ``move`` does, leased or not.
+
+        Of those that were there at the call; how many.
+        """
 
     async def peek(self, queue: str, limit: int) -> Sequence[Message]:
         """The oldest messages, leased or not, untouched."""
@@ -83,7 +90,7 @@ class QueueDriver(Protocol):
         """How much the queue holds; ``next_visible_at`` is over messages that are not leased."""
 
     async def purge(self, queue: str) -> int:
-        """Remove everything; how many messages that were."""
+        """Remove all that was there at the call; how many messages."""
 
     async def drop(self, queue: str) -> None:
         """Remove the queue itself and everything in it; no other process may be using it."""

@@ -33,6 +33,8 @@ class PlatformClock(Clock):
         self.ahead = 0.0
         """Seconds by which the platform's time is ahead of the steady clock's; may be negative."""
         self._steady = steady
+        self.boots = 0
+        """Power cuts so far."""
         self._wall = 0.0
 
     def now(self) -> float:
@@ -40,6 +42,9 @@ class PlatformClock(Clock):
 
     def elapsed(self) -> float:
         return self._steady.elapsed()
+
+    def boot(self) -> tuple[str, float]:
+        return f"boot {self.boots}", self._steady.elapsed()
 
     def jump(self, seconds: float) -> None:
         """Set the machine's wall clock."""

@@ -202,7 +202,9 @@ class World:
             return
         self._life.killed = True
         if self.disk is not None:
-            self.disk.stop(power=rule is not None and rule.kind == "power-cut")
+            power = rule is not None and rule.kind == "power-cut"
+            self.wall.boots += power
+            self.disk.stop(power=power)
         if (simulator := self._simulator) is not None:
             stats = simulator.counters({}, {})
             self.history.traces_lost_by_kills += stats["tail"]["pending"]

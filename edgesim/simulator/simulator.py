@@ -35,6 +35,7 @@ from edgesim.runtime.tail import TraceSink
 from edgesim.runtime.worker import Worker
 from edgesim.simulator import stats
 from edgesim.simulator.draining import Drain
+from edgesim.simulator.leftover import Leftover
 from edgesim.simulator.primitives import Primitives
 from edgesim.simulator.stats import Usage
 from edgesim.simulator.workers import OpenIsolates, Workers, isolates_of
@@ -131,11 +132,15 @@ class Simulator(Primitives):
         return stats.ages(depths, self.clock.now_ms())
 
     async def drain(self, timeout: float) -> bool:
-        """Roll the pipelines and deliver until nothing is on its way; False if time ran out."""
+        """Roll the pipelines and deliver until nothing is left; False if something is."""
+        return not (await self._drain.drain(timeout)).left
+
+    async def drain_or_report(self, timeout: float) -> Leftover:
+        """As ``drain``; what is left, stage by stage."""
         return await self._drain.drain(timeout)
 
     async def leave(self, timeout: float) -> bool:
-        """As ``drain``, at the end of a process: what the other nodes can do is left to them."""
+        """Deliver at the end of a process what cannot wait in a store; False if time ran out."""
         return await self._drain.leave(timeout)
 
     async def is_quiet(self, deadline: float) -> bool:

@@ -51,7 +51,7 @@ MENU = [
     "disk.queues failed-fsync {percent}",
     "disk full {percent}",
 ]
-JUMPS = ["1h", "1d", "2s", "-2s"]
+JUMPS = ["1h", "-1h", "1d", "-1d", "2s", "-2s"]
 CALM_SECONDS = 200.0
 """Kills come up to so long after the last request: windows still end, and nothing else comes."""
 OUTAGES = ["clickhouse", "r2", "queues", "insert", "r2.get", "clickhouse.insert"]
