@@ -163,7 +163,11 @@ class ObservedQueues(_Observer):
         return count
 
     async def release(self, queue: str, lease_ids: Sequence[str], visible_at: float) -> int:
-        count: int = await self._inner.release(queue, lease_ids, visible_at)
+        try:
+            count: int = await self._inner.release(queue, lease_ids, visible_at)
+        except KilledError:  # in doubt; the store itself says what is due now
+            self._history.released(queue, self._ids(lease_ids), visible_at)
+            raise
         # The lease still counts, until somebody takes the message anew.
         self._history.released(queue, self._ids(lease_ids), visible_at)
         return count
