@@ -23,7 +23,7 @@ class Mutation(NamedTuple):
     edits: list[Edit]
 
 
-LOG = "edgesim/pipelines/log.py"
+SEGMENT = "edgesim/pipelines/segment.py"
 PIPELINE = "edgesim/pipelines/pipeline.py"
 DURABLE = "edgesim/durable.py"
 FILE = "edgesim/r2/file.py"
@@ -32,6 +32,7 @@ UPLOADS = "edgesim/r2/indexed_uploads.py"
 NOTIFICATIONS = "edgesim/r2/notifications.py"
 CONSUMER = "edgesim/queues/consumer.py"
 SQLITE = "edgesim/queues/sqlite.py"
+STATEMENTS = "edgesim/queues/sqlite_statements.py"
 INSERT = "workers/insert/insert.py"
 
 MUTATIONS = [
@@ -39,32 +40,28 @@ MUTATIONS = [
     Mutation(
         "pipeline log not flushed before the acknowledgement",
         169,
-        [Edit(LOG, "            durable.flush(self._file.fileno())\n", "")],
+        [
+            Edit(
+                SEGMENT,
+                "            durable.flush(descriptor)\n        except OSError:\n",
+                "            pass\n        except OSError:\n",
+            )
+        ],
     ),
     Mutation(
         "name of a new pipeline log not flushed",
         124,
-        [Edit(LOG, "        durable.flush_folder(path.parent)\n", "")],
+        [Edit(SEGMENT, "            durable.flush_folder(path.parent)\n", "")],
     ),
     Mutation(
-        "seal of a pipeline log ignored after a crash: a second key",
-        124,
-        [Edit(LOG, "segment.seal = msgspec.json.decode(payload, type=Seal)", "pass")],
-    ),
-    Mutation(
-        "half a frame left in the pipeline log after a failed write",
-        171,
+        "pipeline log written on after a failed flush",
+        0,
         [
             Edit(
-                LOG,
-                "            self._cut()  # what a failed write left",
-                "            # what a failed write left",
-            ),
-            Edit(
-                LOG,
-                "            with suppress(OSError):\n                self._cut()\n",
-                "",
-            ),
+                SEGMENT,
+                "            self._suspect = True\n            raise\n",
+                "            raise\n",
+            )
         ],
     ),
     Mutation(
@@ -80,7 +77,7 @@ MUTATIONS = [
     Mutation(
         "pipeline object written again after a crash without looking",
         124,
-        [Edit(PIPELINE, "if await self._bucket.head(segment.seal.key) is None:", "if True:")],
+        [Edit(PIPELINE, "if await self._bucket.head(segment.key) is None:", "if True:")],
     ),
     Mutation(
         "pipeline log deleted although its object could not be written",
@@ -111,9 +108,8 @@ MUTATIONS = [
         [
             Edit(
                 FILE,
-                "            unflushed = 0\n    with _explained(path):\n"
-                "        durable.flush(file.fileno())",
-                "            unflushed = 0",
+                "_MAGIC))\n                    durable.flush(file.fileno())\n",
+                "_MAGIC))\n",
             )
         ],
     ),
@@ -128,15 +124,15 @@ MUTATIONS = [
         [
             Edit(
                 INDEXED,
-                "self._objects.store(bucket, finished.object, blob, finished.outbox)",
-                "self._objects.store(bucket, finished.object, blob, ())",
+                "bucket, finished.object, blob, sums.value(), finished.outbox",
+                "bucket, finished.object, blob, sums.value(), ()",
             ),
             Edit(
                 INDEXED,
-                "        self._drop(left_over)\n        return is_expected",
+                "        await drop_all(self._blobs, left_over)\n        return is_expected",
                 "        with self._database.transaction():\n"
                 "            self._objects.outbox.add(finished.outbox if is_expected else ())\n"
-                "        self._drop(left_over)\n        return is_expected",
+                "        await drop_all(self._blobs, left_over)\n        return is_expected",
             ),
         ],
     ),
@@ -146,8 +142,8 @@ MUTATIONS = [
         [
             Edit(
                 UPLOADS,
-                "self._objects.store(bucket, stored, blob, outbox)",
-                "self._objects.store(bucket, stored, blob, ())",
+                "self._objects.store(bucket, stored, blob, sums, outbox)",
+                "self._objects.store(bucket, stored, blob, sums, ())",
             )
         ],
     ),
@@ -233,7 +229,7 @@ MUTATIONS = [
     Mutation(
         "lease without expiry",
         4,
-        [Edit(SQLITE, "AND leased_until <= ?", "AND leased_until <= 0 * ?")],
+        [Edit(STATEMENTS, "AND leased_until <= ? LIMIT", "AND leased_until <= 0 * ? LIMIT")],
     ),
     Mutation(
         "leases of a killed platform kept",
@@ -241,16 +237,15 @@ MUTATIONS = [
         [
             Edit(
                 SQLITE,
-                "            db.execute("
-                '"UPDATE message SET leased_until = NULL WHERE leased_until IS NOT NULL")\n',
-                "",
+                "                if leased:\n",
+                "                if False:\n",
             )
         ],
     ),
     Mutation(
         "deliveries not counted",
         169,
-        [Edit(SQLITE, "attempts = attempts + 1\nWHERE", "attempts = attempts + 0\nWHERE")],
+        [Edit(STATEMENTS, "attempts = attempts + 1 WHERE", "attempts = attempts + 0 WHERE")],
     ),
     Mutation(
         "dead letter deleted and not moved",
