@@ -148,7 +148,12 @@ class Segment:
         self.release()
         if durable.identity(self.path) == self._identity:
             durable.remove(self.path)
-            durable.flush_folder(self.path.parent)
+            try:
+                durable.flush_folder(self.path.parent)
+            except OSError as error:  # a power cut may bring it back: its object is found then
+                log.warning(
+                    "removal of a pipeline log not flushed", file=str(self.path), error=str(error)
+                )
 
     def check_in_place(self) -> None:
         """RunError if the file was deleted or replaced."""
