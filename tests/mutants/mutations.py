@@ -288,7 +288,7 @@ MUTATIONS = [
     ),
     Mutation(
         "insert without its deduplication token",
-        92,
+        3,
         [
             Edit(
                 "workers/insert/tables.py",
