@@ -11,7 +11,7 @@ JOBS ?= 3
 KILLS ?= 50
 OUTAGE ?= 2000
 
-.PHONY: setup dev test check crash drills bench endure sim pythons clean servers
+.PHONY: setup dev test check crash drills bench endure sim mutants pythons clean servers
 
 setup: $(RUNTIME) $(TOOLS)
 
@@ -39,6 +39,10 @@ drills: $(RUNTIME) $(TOOLS) servers
 # Random traffic, random faults, every checker.  SEED=123 repeats one, SEEDS=1000 runs the first thousand.
 sim: $(RUNTIME) $(TOOLS)
 	$(BIN)/python -m tests.simulation.run $(if $(SEED),--first $(SEED) --seeds 1,--seeds $(SEEDS)) $(ARGS)
+
+# The simulation and the tests judged by what they notice: ARGS='outbox lease' runs some of them.
+mutants: $(RUNTIME) $(TOOLS)
+	$(BIN)/python -m tests.mutants.run --jobs $(JOBS) $(ARGS)
 
 # Environments of other Python versions, where they exist: the tests compare replays between them.
 pythons:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from edgesim import urls
+from edgesim import durable, urls
 from edgesim.clickhouse import driver as clickhouse_driver
 from edgesim.clickhouse.driver import ClickHouseDriver
 from edgesim.clickhouse.gateway import Gateway
@@ -46,7 +46,7 @@ def open_r2(
     """The store of objects."""
     where = project.backends.r2
     opener: Any = urls.opener("r2", where, r2_driver.DRIVERS)
-    project.state.mkdir(parents=True, exist_ok=True)
+    durable.make_folder(project.state)
     keys = {}
     if urls.scheme_of(where) == "s3":
         keys = {"access_key": environment.s3_access_key, "secret_key": environment.s3_secret_key}
@@ -62,7 +62,7 @@ def open_queues(
     """The store of messages."""
     where = project.backends.queues
     opener: Any = urls.opener("queues", where, queues_driver.DRIVERS)
-    project.state.mkdir(parents=True, exist_ok=True)
+    durable.make_folder(project.state)
     nats = {}
     if urls.scheme_of(where) == "nats":
         nats = {
@@ -80,7 +80,7 @@ def open_clickhouse(
     """The database."""
     where = project.backends.clickhouse
     opener: Any = urls.opener("clickhouse", where, clickhouse_driver.DRIVERS)
-    project.state.mkdir(parents=True, exist_ok=True)
+    durable.make_folder(project.state)
     database: AbstractAsyncContextManager[ClickHouseDriver] = opener(
         where, environment.clickhouse_user, environment.clickhouse_password
     )

@@ -10,6 +10,7 @@ import random
 import time
 import uuid
 from datetime import UTC, datetime
+from pathlib import Path
 
 # Taken now: at the inline level worker code shares this process and gets functions of its own.
 _time, _perf_counter = time.time, time.perf_counter
@@ -22,6 +23,9 @@ class Clock:
     def __init__(self, seed: int | None = None) -> None:
         self.random = random.Random(seed)
         self._ahead = float("-inf")  # of Unix time before the system's steady clock
+        # A subclass makes its own time, which the machine's boot says nothing about.
+        self._boot_id = _read_boot_id() if type(self) is Clock else ""
+        self._ahead_at_start = _time() - _perf_counter()
 
     def now(self) -> float:
         """Unix time in seconds; it never steps back.
@@ -33,6 +37,13 @@ class Clock:
         self._ahead = max(self._ahead, _time() - steady)
         return steady + self._ahead
 
+    def steady(self) -> float:
+        """Unix time as of the start of this process, and the seconds since: for timers.
+
+        It goes on at its pace when the system's clock is set, forward or back.
+        """
+        return _perf_counter() + self._ahead_at_start
+
     def now_ms(self) -> int:
         """Unix time in whole milliseconds."""
         return int(self.now() * 1000)
@@ -40,6 +51,13 @@ class Clock:
     def elapsed(self) -> float:
         """Seconds on a clock that never steps back; only differences mean anything."""
         return _perf_counter()
+
+    def boot(self) -> tuple[str, float] | None:
+        """The id of the machine's boot and the seconds since then, sleep included; None if unknown.
+
+        These seconds pass as Unix time does, but do not change when the system's clock is set.
+        """
+        return (self._boot_id, _boot_seconds()) if self._boot_id else None
 
     def datetime(self) -> datetime:
         """Now, in UTC."""
@@ -57,3 +75,14 @@ class Clock:
         """26 characters that sort by time of creation: https://github.com/ulid/spec."""
         value = self.now_ms() << 80 | self.random.getrandbits(80)
         return "".join(_CROCKFORD[value >> shift & 31] for shift in range(125, -1, -5))
+
+
+def _boot_seconds() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _read_boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return ""

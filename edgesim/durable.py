@@ -1,25 +1,110 @@
-"""What is to survive a power cut, written through to the disk.
+"""File operations that an acknowledgement depends on.
 
-In virtual time nothing is waited for: a replay's machine does not lose power, only its platform is
-killed, and for that it is enough that the kernel has the bytes.
+Every durable write of the platform goes through these functions, behind which a replay puts a
+simulated disk (``Disk``) that loses what was not flushed.  On a virtual event loop without one
+nothing is synced: a replay kills the platform, not the machine, and the kernel keeps the bytes.
 """
 
 from __future__ import annotations
 
 import os
+import sqlite3
+from io import FileIO
 from pathlib import Path
+from typing import Any, Protocol
 
-from edgesim.foreign import stops_the_world
+from edgesim.errors import RunError
+from edgesim.foreign import simulated_disk, stops_the_world
+
+Identity = tuple[int, int]
+"""Device and inode number: equal for two paths of one file."""
+_FAILED_SYNCS = {"SQLITE_IOERR_FSYNC", "SQLITE_IOERR_DIR_FSYNC"}
+
+
+class Disk(Protocol):
+    """A simulated disk.  Every call may raise OSError (sqlite3.Error where SQLite would)."""
+
+    def write(self, file: FileIO, data: bytes | memoryview) -> int | None:
+        """As ``file.write``."""
+
+    def write_at(self, descriptor: int, data: bytes | memoryview, offset: int) -> int:
+        """As ``os.pwrite``."""
+
+    def flush(self, descriptor: int) -> None:
+        """Make the content of an open file durable."""
+
+    def flush_folder(self, folder: Path) -> None:
+        """Make the names in a folder durable."""
+
+    def remove(self, path: Path) -> None:
+        """Unlink a file; FileNotFoundError if there is none."""
+
+    def connect(self, path: str, **options: Any) -> sqlite3.Connection:
+        """As ``sqlite3.connect``."""
+
+
+def create(path: Path) -> int:
+    """Create a file and open it for reading and writing; its descriptor.
+
+    FileExistsError if there is one.  Its name is durable after ``flush_folder``.
+    """
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+
+
+def open_existing(path: Path) -> int:
+    """Open a file for reading and writing; its descriptor."""
+    return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+
+
+def write(file: FileIO, data: bytes | memoryview) -> None:
+    """Write all of ``data`` to an unbuffered file; OSError if that fails, maybe after a part."""
+    disk = _simulated()
+    rest = memoryview(data)
+    while rest:
+        written = file.write(rest) if disk is None else disk.write(file, rest)
+        rest = rest[written:]
+
+
+def write_at(descriptor: int, data: bytes, offset: int) -> None:
+    """Write all of ``data`` at ``offset``; OSError otherwise."""
+    disk = _simulated()
+    pwrite = os.pwrite if disk is None else disk.write_at
+    rest = memoryview(data)
+    while rest:
+        written = pwrite(descriptor, rest, offset)
+        rest, offset = rest[written:], offset + written
+
+
+def read_at(descriptor: int, length: int, offset: int) -> bytes:
+    """Up to ``length`` bytes at ``offset``; fewer only at the end of the file."""
+    pieces = []
+    while length and (piece := os.pread(descriptor, length, offset)):
+        pieces.append(piece)
+        length, offset = length - len(piece), offset + len(piece)
+    return b"".join(pieces)
+
+
+def truncate(descriptor: int, length: int) -> None:
+    """Cut the file to ``length`` bytes; durable after ``flush``."""
+    os.ftruncate(descriptor, length)
 
 
 def flush(descriptor: int) -> None:
-    """The bytes of an open file."""
-    if not stops_the_world():
+    """Sync the contents of an open file.
+
+    After an OSError the file is suspect: the kernel may have dropped the data that it could not
+    write, and a second call would succeed without having written it.
+    """
+    if (disk := _simulated()) is not None:
+        disk.flush(descriptor)
+    elif not stops_the_world():
         os.fdatasync(descriptor)
 
 
 def flush_folder(folder: Path) -> None:
-    """Which names a folder has."""
+    """Sync the names of a folder."""
+    if (disk := _simulated()) is not None:
+        disk.flush_folder(folder)
     if stops_the_world():
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -29,6 +114,81 @@ def flush_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(folder: Path) -> None:
+    """Create a folder with its parents, all of them durable; nothing to do if it is there."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    for each in reversed(missing):
+        each.mkdir(exist_ok=True)
+        flush_folder(each.parent)
+    folder.mkdir(exist_ok=True)  # FileExistsError for a file of that name
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file, durable with its name; one that is there is replaced as a whole."""
+    new = path.with_name(f"{path.name}.new")
+    remove(new)
+    descriptor = create(new)
+    try:
+        write_at(descriptor, data, 0)
+        flush(descriptor)
+    finally:
+        os.close(descriptor)
+    rename(new, path)
+
+
+def rename(old: Path, new: Path) -> None:
+    """Rename a file within its folder, durably."""
+    old.replace(new)
+    flush_folder(new.parent)
+
+
+def remove(path: Path) -> None:
+    """Unlink a file, if it is there; a power cut may bring it back until its folder is flushed."""
+    if (disk := _simulated()) is None:
+        path.unlink(missing_ok=True)
+    elif path.exists():
+        disk.remove(path)
+
+
+def connect(path: str | Path, **options: Any) -> sqlite3.Connection:
+    """A SQLite connection; ``options`` as ``sqlite3.connect`` has them.  See ``sqlite_pragma``."""
+    if (disk := _simulated()) is not None and str(path) != ":memory:":
+        return disk.connect(str(path), **options)
+    connection: sqlite3.Connection = sqlite3.connect(path, **options)
+    return connection
+
+
+def identity(path: Path) -> Identity | None:
+    """The identity of what is at ``path`` now; None if nothing can be seen there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def check_in_place(path: Path, expected: Identity | None) -> None:
+    """RunError if ``path`` no longer leads to the file or folder that was opened there.
+
+    What is written to a deleted file is gone with the process, so nothing may be acknowledged.
+    """
+    if identity(path) != expected:
+        raise RunError(
+            f"{path} was deleted or replaced while edgesim was running", "restart edgesim"
+        )
+
+
 def sqlite_pragma() -> str:
-    """How SQLite is told the same."""
-    return f"PRAGMA synchronous = {'OFF' if stops_the_world() else 'FULL'}"
+    """The SQLite statement with the same effect on a database in WAL mode."""
+    skip = _simulated() is None and stops_the_world()
+    return f"PRAGMA synchronous = {'OFF' if skip else 'FULL'}"
+
+
+def is_failed_sync(error: BaseException | None) -> bool:
+    """Whether SQLite could not sync a file, which is suspect from then on; see ``flush``."""
+    return getattr(error, "sqlite_errorname", "") in _FAILED_SYNCS
+
+
+def _simulated() -> Disk | None:
+    disk: Disk | None = simulated_disk()
+    return disk

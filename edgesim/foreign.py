@@ -12,22 +12,33 @@ chance again), and a second, synchronous copy of each driver.
 from __future__ import annotations
 
 import asyncio
+import os
 import select
 import socket
 import subprocess
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from typing import Protocol
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, Protocol
 
 import anyio
+import structlog
 from anyio.abc import ByteReceiveStream, ByteStream, UNIXSocketStream
 
 _WAIT_SECONDS = 60.0
 _READ_BYTES = 1 << 16
+STDERR_LINES_MAX = 200
+"""Lines of one process's standard error that are logged; later ones are read and dropped."""
+STDERR_CHARS_MAX = 1000
+
+log = structlog.get_logger()
 
 
 class StoppingLoop:
     """Mark of an event loop that stands still while a foreign process answers."""
+
+    disk: Any = None
+    """The simulated disk (``durable.Disk``) under the drivers that run on this loop, if any."""
 
 
 class Process(Protocol):
@@ -169,6 +180,12 @@ def stops_the_world() -> bool:
     return isinstance(asyncio._get_running_loop(), StoppingLoop)  # noqa: SLF001
 
 
+def simulated_disk() -> Any:
+    """The disk of the running loop; None for a real one, and where none is simulated."""
+    loop = asyncio._get_running_loop()  # noqa: SLF001
+    return loop.disk if isinstance(loop, StoppingLoop) else None
+
+
 async def stream(sock: socket.socket) -> Stream:
     """A connected Unix socket as a stream; it is the stream's from now on."""
     if stops_the_world():
@@ -185,13 +202,52 @@ async def start(
     stdout: int | None = None,
     stderr: int | None = None,
 ) -> Process:
-    """Start a process that inherits ``pass_fds``; a pipe to it is for a real loop only."""
+    """Start a process that inherits ``pass_fds``; a pipe to it is for a real loop only.
+
+    In a session of its own: signals to our process group are for us, and we end our children.
+    """
     if stops_the_world():
         return _StoppingProcess(
             subprocess.Popen(  # noqa: ASYNC220, S603 (nothing else may run meanwhile; our own commands)
-                list(command), pass_fds=pass_fds, env=env, stdin=stdin, stdout=stdout
+                list(command),
+                pass_fds=pass_fds,
+                env=env,
+                stdin=stdin,
+                stdout=stdout,
+                start_new_session=True,
             )
         )
     return await anyio.open_process(
-        list(command), stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=pass_fds, env=env
+        list(command),
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        pass_fds=pass_fds,
+        env=env,
+        start_new_session=True,
     )
+
+
+@contextmanager
+def logged_stderr(process: str) -> Iterator[int]:
+    """A descriptor for a child's standard error, whose lines become lines of our log.
+
+    A child that had our own descriptor would wait for ever for whoever does not read our log.
+    """
+    ours, theirs = os.pipe()
+    threading.Thread(
+        target=_log_lines, args=(ours, process), name=f"stderr of {process}", daemon=True
+    ).start()
+    try:
+        yield theirs
+    finally:
+        os.close(theirs)  # the child has its own by now
+
+
+def _log_lines(fd: int, process: str) -> None:
+    with open(fd, encoding="utf-8", errors="backslashreplace") as lines:
+        shown = 0
+        while line := lines.readline(STDERR_CHARS_MAX):
+            shown += 1
+            if shown <= STDERR_LINES_MAX:
+                log.warning("stderr", process=process, text=line.rstrip("\n"))

@@ -122,11 +122,14 @@ class BatchResult(msgspec.Struct, frozen=True):
     """What a consumer decided about a batch: each message id is in exactly one of the two.
 
     ``failed``: the handler did not return; that, unlike retries, slows automatic scaling down.
+    ``not_delivered``: the platform failed and not the handler, with the reason: all messages are
+    retried, and the delivery is none of their attempts.
     """
 
     acks: list[str] = []
     retries: list[Retry] = []
     failed: bool = False
+    not_delivered: str | None = None
 
 
 # --- R2 -----------------------------------------------------------------------------------------

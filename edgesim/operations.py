@@ -8,16 +8,42 @@ one.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import anyio.lowlevel
 import msgspec
 
 from edgesim.errors import UsageError
 from edgesim.model import Message, R2Object
 from edgesim.queues.encoding import decode
+from edgesim.r2.bucket import Bucket
 from edgesim.simulator import Simulator
+
+LIST_PAGE = 500
+"""Objects of one page of a listing: few milliseconds of work."""
+
+
+class Rows:
+    """The result of an operation that may be long: rows, a page at a time, read once."""
+
+    def __init__(self, pages: AsyncIterator[list[dict[str, Any]]]) -> None:
+        self.pages = pages
+
+    async def as_json(self) -> AsyncIterator[bytes]:
+        """All rows as one JSON array, in pieces.  The first page is read before the first piece."""
+        begun = False
+        async for page in self.pages:
+            text = msgspec.json.encode(page)[1:-1]
+            yield (b"," if begun and text else b"") + text if begun else b"[" + text
+            begun = True
+        yield b"]" if begun else b"[]"
+
+    async def all(self) -> list[dict[str, Any]]:
+        """All rows."""
+        return [row async for page in self.pages for row in page]
+
 
 Operation = Callable[..., Awaitable[Any]]
 REQUEUE_PAGE = 500
@@ -63,17 +89,26 @@ async def _queue_redrive(simulator: Simulator, queue: str, to: str) -> dict[str,
     return {"moved": await simulator.queue(queue).redrive(simulator.queue(to))}
 
 
-async def _r2_ls(simulator: Simulator, bucket: str, prefix: str = "") -> list[dict[str, Any]]:
+async def _r2_ls(simulator: Simulator, bucket: str, prefix: str = "") -> Rows:
     known_bucket(simulator, bucket)
-    return [_described(found) async for found in simulator.objects(bucket, prefix)]
+    pages = _pages(simulator.bucket(bucket), prefix)
+    return Rows([_described(found) for found in page] async for page in pages)
 
 
 async def _r2_count(simulator: Simulator, bucket: str, prefix: str = "") -> dict[str, int]:
     known_bucket(simulator, bucket)
-    objects = 0
-    async for _ in simulator.objects(bucket, prefix):
-        objects += 1
-    return {"objects": objects}
+    pages = _pages(simulator.bucket(bucket), prefix)
+    return {"objects": sum([len(page) async for page in pages])}
+
+
+async def _pages(bucket: Bucket, prefix: str) -> AsyncIterator[list[R2Object]]:
+    cursor: str | None = None
+    while True:
+        page = await bucket.list(prefix=prefix, cursor=cursor, limit=LIST_PAGE)
+        yield page.objects
+        cursor = page.cursor
+        if cursor is None:
+            return
 
 
 async def _r2_rm(simulator: Simulator, bucket: str, key: str) -> dict[str, Any]:
@@ -116,6 +151,7 @@ async def _r2_requeue(
     messages = 0
     for found in chosen:
         messages += await simulator.notify_again(bucket, found)
+        await anyio.lowlevel.checkpoint()  # queues on this machine do not wait for anything
     return {
         "objects": len(chosen),
         "messages": messages,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -57,3 +58,18 @@ def redact(url: str) -> str:
     if parts.port:
         host = f"{host}:{parts.port}"
     return urlunsplit((parts.scheme, host, parts.path, parts.query, ""))
+
+
+def same_place(url: str) -> str:
+    """The URL in the one form in which two that name the same place are equal.
+
+    Without user and password; hosts and scheme in lower case, hosts and options sorted, local paths
+    resolved.
+    """
+    scheme, _, path = url.partition(":")
+    if not path.startswith("//"):
+        return f"{scheme.lower()}:{Path(path).resolve() if path else ''}"
+    parts = urlsplit(url)
+    hosts = sorted(parts.netloc.rpartition("@")[2].lower().split(","))
+    options = "&".join(sorted(each for each in parts.query.split("&") if each))
+    return urlunsplit((scheme.lower(), ",".join(hosts), parts.path.rstrip("/"), options, ""))

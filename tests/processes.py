@@ -116,6 +116,7 @@ def dev(project: Path, state: Path, *arguments: object, command: str = "dev") ->
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        start_new_session=True,  # so that a test can signal its group
     )
     assert process.stdout is not None
     assert process.stderr is not None
@@ -136,3 +137,20 @@ def dev(project: Path, state: Path, *arguments: object, command: str = "dev") ->
         reader.join(5)
         process.stdout.close()
         process.stderr.close()
+
+
+def descendants(pid: int) -> list[int]:
+    """Its children, and theirs."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            found += [int(child), *descendants(int(child))]
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Whether the process has not ended."""
+    try:
+        return "(zombie)" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False

@@ -31,7 +31,7 @@ class Scripted:
         self.answer = answer or HttpResponse(200)
         self.asked: list[tuple[str, dict[str, str], bytes]] = []
 
-    async def fetch(self, request: HttpRequest) -> HttpResponse:
+    async def fetch(self, request: HttpRequest, caller: str = "") -> HttpResponse:
         settings = {name: found[0] for name, found in parse_qs(urlsplit(request.url).query).items()}
         data = await read_all(request.body)
         self.asked.append((settings.pop("query", ""), settings, data))
@@ -82,7 +82,12 @@ class World:
 
     async def put(self, bucket: str, key: str, lines: bytes) -> None:
         """An object as a Pipeline writes it, or as somebody puts it by hand."""
-        content = gzip.compress(lines) if key.endswith(".gz") and lines else lines
+        await self.put_raw(
+            bucket, key, gzip.compress(lines) if key.endswith(".gz") and lines else lines
+        )
+
+    async def put_raw(self, bucket: str, key: str, content: bytes) -> None:
+        """An object of these bytes."""
         await self.simulator.bucket(bucket).put(key, content)
 
     async def deliver(self, worker: str, queue: str, *bodies: Any, attempts: int = 1) -> Any:

@@ -7,6 +7,7 @@ from edgesim.check.findings import Finding
 from edgesim.check.handlers import check_handlers, check_roles, default_class, methods
 from edgesim.check.loading import check_loading
 from edgesim.check.modules import check_modules
+from edgesim.check.queues import check_queues
 from edgesim.check.settings import check_settings
 from edgesim.check.sources import sources_of
 from edgesim.check.state import check_global_scope, check_state
@@ -21,6 +22,7 @@ def check_project(project: Project) -> list[Finding]:
         found |= _check_worker(worker, project)
         handlers[worker.name] = set(methods(default_class(sources_of(worker)[0])))
     found |= set(check_roles(project, handlers))
+    found |= set(check_queues(project))
     return sorted(_without_echoes(found))
 
 

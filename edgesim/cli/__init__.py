@@ -6,10 +6,10 @@ Exit codes: 0 right, 1 an expectation failed, 2 usage or configuration, 3 the ru
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
 from edgesim.cli import check, cost, dev, doctor, export, init, queue, r2, replay, serve, sql
+from edgesim.cli.output import complain, end_if_nobody_reads, finish, open_descriptors
 from edgesim.errors import EdgesimError, RunError, first_error
 
 COMMANDS = {
@@ -28,7 +28,18 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code."""
+    """Run one command; the exit code.
+
+    A command whose reader goes away ends as other tools do: by SIGPIPE, without a word.
+    """
+    open_descriptors()
+    try:
+        return _run(argv)
+    finally:
+        finish()
+
+
+def _run(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="edgesim", description="Run Cloudflare-style event pipelines for real on one machine."
     )
@@ -47,12 +58,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except EdgesimError as error:
         return _fail(error, debug=arguments.debug)
     except BaseExceptionGroup as group:
+        end_if_nobody_reads(_first(group))
         if arguments.debug:
             raise
         return _fail(first_error(group) or _unforeseen(_first(group)), debug=False)
     except KeyboardInterrupt:
         return 130
     except Exception as error:
+        end_if_nobody_reads(error)
         # Exit code 1 means a failed expectation, so a fault of ours must not end as Python's own 1.
         if arguments.debug:
             raise
@@ -73,5 +86,5 @@ def _unforeseen(error: BaseException) -> RunError:
 def _fail(error: EdgesimError, *, debug: bool) -> int:
     if debug:
         raise error
-    print(f"edgesim: {error}", file=sys.stderr)
+    complain(f"edgesim: {error}")
     return error.exit_code

@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     from edgesim.config import Environment
     from edgesim.dev.server import Options, Server
 
-    logs.configure(verbose=not arguments.quiet)
+    logs.configure(verbose=not arguments.quiet, service=True)
     options = Options(arguments.host, arguments.port, not arguments.no_reload, arguments.record)
     server = Server(lambda: project_of(arguments), options, Environment.read())
     ready = (say_ready, say_ready_clickhouse)

@@ -1,22 +1,50 @@
-"""How logs look: for a person on a terminal, JSON lines otherwise; always on stderr."""
+"""How logs look: for a person on a terminal, JSON lines otherwise; always on stderr.
+
+Logging never fails and never waits, whoever reads the log: see ``line_writer``.
+"""
 
 from __future__ import annotations
 
+import atexit
 import logging
 import sys
+from collections.abc import MutableMapping
+from functools import partial
+from typing import Any, TextIO, cast
 
 import structlog
 
+from edgesim import line_writer
+from edgesim.line_writer import LineStream, LineWriter
 
-def configure(*, verbose: bool, json: bool = False) -> None:
+
+def configure(*, verbose: bool, json: bool = False, service: bool = False) -> None:
     """Set structlog up, once, before anything logs; ``verbose`` False leaves out routine.
 
-    ``json`` True: JSON lines on a terminal as well.
+    ``json`` True: JSON lines on a terminal as well.  ``service`` True: a reader of standard output
+    that goes away must not end the process either.
     """
     terminal = sys.stderr.isatty() and not json
     level = logging.INFO if verbose else logging.WARNING
+    render = _Renderer(terminal=terminal)
+    if service:
+        sys.stdout = _safe(sys.stdout, lambda lines: f"{lines} lines were dropped\n")
+    sys.stderr = _safe(sys.stderr, partial(_report, render))
+    atexit.register(line_writer.flush)
     structlog.configure(
-        processors=[
+        processors=[render],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        # The stream as it is now: a level that routes worker output replaces sys.stderr later.
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+class _Renderer:
+    """The processors of structlog as one, which renders something whatever it is given."""
+
+    def __init__(self, *, terminal: bool) -> None:
+        self._processors: list[structlog.typing.Processor] = [
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(
                 fmt="%H:%M:%S" if terminal else "iso", utc=not terminal
@@ -25,9 +53,35 @@ def configure(*, verbose: bool, json: bool = False) -> None:
             structlog.dev.ConsoleRenderer(sort_keys=False, pad_event_to=12)
             if terminal
             else structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        # The stream as it is now: a level that routes worker output replaces sys.stderr later.
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
+        ]
+
+    def __call__(self, logger: Any, method: str, entry: MutableMapping[str, Any]) -> str:
+        event = str(entry["event"])
+        try:
+            return self._rendered(logger, method, entry)
+        except Exception as error:  # noqa: BLE001 (a value whose repr raises, or nested too deep)
+            problem = f"{type(error).__name__} in the fields of this log line"
+            return self._rendered(logger, method, {"event": event, "log_error": problem})
+
+    def _rendered(self, logger: Any, method: str, entry: MutableMapping[str, Any]) -> str:
+        value: Any = entry
+        for process in self._processors:
+            value = process(logger, method, value)
+        return str(value)
+
+
+def _report(render: _Renderer, lines: int) -> str:
+    event = {"event": "log lines dropped: the log could not be written", "lines": lines}
+    return render(None, "warning", event) + "\n"
+
+
+def _safe(stream: TextIO, report: Any) -> TextIO:
+    """The stream with a LineWriter behind it; as it is if it has no descriptor."""
+    if isinstance(stream, LineStream):
+        return stream
+    try:
+        fd = stream.fileno()
+    except (OSError, ValueError):
+        return stream
+    stream.flush()
+    return cast("TextIO", LineStream(fd, LineWriter(fd, report)))

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 
 from edgesim import operations
-from edgesim.cli.running import ask, opened, serving
+from edgesim.cli.running import ask, opened, pieces, serving
 from edgesim.config import Project
 from edgesim.errors import RunError, UsageError
 
@@ -22,7 +22,7 @@ def perform(project: Project, name: str, arguments: dict[str, Any]) -> Any:
         return anyio.run(_on_state, project, name, arguments)
     request = json.dumps({"operation": name, "arguments": arguments}).encode()
     with ask(owner, "/operations", request) as answer:
-        text = answer.read().decode()
+        text = b"".join(pieces(answer)).decode()
         if answer.status == 400:
             raise UsageError(text.strip())
         if answer.status != 200:
@@ -32,7 +32,8 @@ def perform(project: Project, name: str, arguments: dict[str, Any]) -> Any:
 
 async def _on_state(project: Project, name: str, arguments: dict[str, Any]) -> Any:
     async with opened(project) as simulator:
-        return await operations.perform(simulator, name, arguments)
+        result = await operations.perform(simulator, name, arguments)
+        return await result.all() if isinstance(result, operations.Rows) else result
 
 
 def show(result: Any) -> None:

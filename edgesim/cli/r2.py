@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlencode
@@ -15,7 +16,7 @@ from edgesim.cli import logs
 from edgesim.cli.arguments import add_project, project_of
 from edgesim.cli.operate import given, perform, show
 from edgesim.cli.requeue import requeue
-from edgesim.cli.running import ask, opened, serving
+from edgesim.cli.running import ask, opened, pieces, serving
 from edgesim.config import Project
 from edgesim.errors import RunError, UsageError
 from edgesim.model import Stream
@@ -87,7 +88,7 @@ def _get(project: Project, arguments: argparse.Namespace) -> None:
         if answer.status != 200:
             raise _refused(answer.status, answer.read())
         with _target(arguments) as out:
-            while chunk := answer.read(CHUNK_BYTES):
+            for chunk in pieces(answer):
                 out.write(chunk)
 
 
@@ -143,11 +144,26 @@ def _refused(status: int | None, body: bytes) -> UsageError | RunError:
     return UsageError(text) if status in {400, 404} else RunError(text)
 
 
-def _target(arguments: argparse.Namespace) -> BinaryIO:
+@contextmanager
+def _target(arguments: argparse.Namespace) -> Iterator[BinaryIO]:
+    """Where the object goes.  A file appears once it is complete: what is there stays till then."""
+    out: BinaryIO
     if arguments.out is None:
-        return open(sys.stdout.fileno(), "wb", closefd=False)
+        with open(sys.stdout.fileno(), "wb", closefd=False) as out:
+            yield out
+        return
+    if arguments.out.exists() and not arguments.out.is_file():  # a device or a pipe
+        with arguments.out.open("wb") as out:
+            yield out
+        return
+    part = arguments.out.with_name(f".{arguments.out.name}.part")
     try:
-        out: BinaryIO = arguments.out.open("wb")
+        out = part.open("wb")
     except OSError as error:
         raise UsageError(f"cannot write {arguments.out}: {error.strerror}") from error
-    return out
+    try:
+        with out:
+            yield out
+        part.replace(arguments.out.resolve())
+    finally:
+        part.unlink(missing_ok=True)

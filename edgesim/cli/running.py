@@ -15,16 +15,32 @@ from edgesim.backends import open_backends
 from edgesim.clock import Clock
 from edgesim.config import Environment, Project
 from edgesim.dev.presence import Owner, find_owner, own
-from edgesim.errors import RunError
+from edgesim.errors import RunError, UsageError
 from edgesim.simulator import Simulator
+from edgesim.urls import same_place
 
 PREFIX = "/cdn-cgi/edgesim"
+PIECE_BYTES = 1 << 18
 
 
 def serving(project: Project) -> Owner | None:
-    """The process that serves this state, if one does."""
+    """The process that serves this state, if one does.
+
+    UsageError where a flag or a variable names another backend than that process has open: the
+    command would do to one store what was meant for the other.
+    """
     owner = find_owner(project.state)
-    return owner if owner is not None and owner.url is not None else None
+    if owner is None or owner.url is None:
+        return None
+    for name, source in project.overridden.items():
+        wanted = same_place(getattr(project.backends, name))
+        if name in owner.backends and owner.backends[name] != wanted:
+            raise UsageError(
+                f"{source} is {wanted}, but the project that runs at {owner.url} "
+                f"(process {owner.pid}) has {owner.backends[name]}; "
+                f"leave {source} out, or stop that project"
+            )
+    return owner
 
 
 @contextmanager
@@ -32,7 +48,8 @@ def ask(
     owner: Owner, path: str, body: bytes | Iterator[bytes] | None = None, method: str = "POST"
 ) -> Iterator[http.client.HTTPResponse | urllib.error.HTTPError]:
     """The answer of an admin endpoint, whatever its status; RunError if there is none."""
-    headers = {"Authorization": f"Bearer {owner.token}"} if owner.token else {}
+    token = owner.token or Environment.read().admin_token
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     request = urllib.request.Request(  # noqa: S310 (our own server)
         f"{owner.url}{PREFIX}{path}",
         body,
@@ -47,6 +64,15 @@ def ask(
         raise RunError(f"the project that runs at {owner.url} does not answer: {error}") from error
     with answer:
         yield answer
+
+
+def pieces(answer: http.client.HTTPResponse | urllib.error.HTTPError) -> Iterator[bytes]:
+    """The body of an answer; RunError if it breaks off, as it does when reading an object fails."""
+    try:
+        while piece := answer.read(PIECE_BYTES):
+            yield piece
+    except (http.client.HTTPException, OSError) as error:
+        raise RunError("the running project broke off its answer; its log says why") from error
 
 
 @asynccontextmanager

@@ -40,11 +40,12 @@ def run(arguments: argparse.Namespace) -> int:
     from edgesim.config import Environment
     from edgesim.dev.server import Options, Server
 
-    logs.configure(verbose=not arguments.quiet, json=True)
+    logs.configure(verbose=not arguments.quiet, json=True, service=True)
     options = Options(
         arguments.host,
         arguments.port,
         reload=False,
+        strict=True,
         drain_seconds=arguments.drain_seconds,
         notice_seconds=arguments.notice_seconds,
     )

@@ -9,12 +9,15 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import anyio
+import msgspec
 import structlog
 
 from edgesim import foreign
 from edgesim.clickhouse import statements
+from edgesim.clickhouse.chdb_limits import Limits
 from edgesim.clickhouse.driver import Answer, ClickHouseDriver, Statement
 from edgesim.clickhouse.wire import (
     CHUNK_BYTES,
@@ -28,7 +31,7 @@ from edgesim.clickhouse.wire import (
     Run,
     Started,
 )
-from edgesim.errors import ClickHouseError, RunError
+from edgesim.errors import ClickHouseError, ConfigError, RunError
 from edgesim.model import iterate
 from edgesim.urls import path_of
 
@@ -36,7 +39,6 @@ DETERMINISTIC = True  # it is asked with the world stopped where time is virtual
 CLOSE_SECONDS = 20.0
 log = structlog.get_logger()
 _ENDED = "the embedded ClickHouse engine ended during a statement; the next one starts it anew"
-_READING = {"SELECT", "SHOW", "DESCRIBE", "DESC", "EXISTS", "EXPLAIN"}
 _MISSING = (
     "the embedded ClickHouse engine is not installed: pip install 'edgesim[chdb]', "
     "or name a server with --clickhouse URL"
@@ -53,8 +55,9 @@ class _EndedError(RunError):
 class ChdbClickHouse:
     """One chdb process; a new one is started when it is found dead."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, limits: Limits | None = None) -> None:
         self._path = path
+        self._limits = limits or Limits()
         self._process: foreign.Process | None = None
         self._control: foreign.Stream | None = None
         self._starting = anyio.Lock()
@@ -65,7 +68,7 @@ class ChdbClickHouse:
         try:
             return await self._ask(statement)
         except _EndedError:
-            if statements.kind(statement.sql) not in _READING or statement.data != b"":
+            if not statements.reads_only(statement.sql) or statement.data != b"":
                 raise
             # A process that dies closes its sockets one by one: the next statement would still
             # find the door open that nobody will answer.
@@ -126,16 +129,20 @@ class ChdbClickHouse:
         ours, theirs = socket.socketpair()
         self._control = await foreign.stream(ours)
         try:
-            with theirs:
+            with theirs, foreign.logged_stderr("clickhouse engine") as stderr:
                 self._process = await foreign.start(
                     [
                         *(sys.executable, "-P", "-m", "edgesim.clickhouse.chdb_process"),
                         *(str(theirs.fileno()), str(self._path)),
+                        # No power is cut where time is virtual.
+                        "unsynced" if foreign.stops_the_world() else "synced",
+                        msgspec.json.encode(self._limits).decode(),
                     ],
                     # No more of the environment: SQL can read the engine's own.
                     env={"TMPDIR": str(self._path / SCRATCH), "LANG": "C.UTF-8"},
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
+                    stderr=stderr,
                     pass_fds=[theirs.fileno()],
                 )
             ready = await Channel(self._control).receive()
@@ -234,8 +241,18 @@ async def _receive(channel: Channel) -> Frame:
 async def open_clickhouse(
     url: str, user: str | None, password: str | None
 ) -> AsyncIterator[ChdbClickHouse]:
-    """The engine at ``chdb:PATH``; it has no users."""
-    database = ChdbClickHouse(Path(path_of(url)))
+    """The engine at ``chdb:PATH?options``; it has no users.
+
+    The options are fields of Limits; ConfigError for others.
+    """
+    path, _, options = path_of(url).partition("?")
+    try:
+        limits = msgspec.convert(
+            dict(parse_qsl(options, keep_blank_values=True)), Limits, strict=False
+        )
+    except msgspec.ValidationError as error:
+        raise ConfigError("backends", "clickhouse", f"{url}: {error}") from None
+    database = ChdbClickHouse(Path(path), limits)
     try:
         yield database
     finally:

@@ -1,4 +1,4 @@
-"""The process that chdb lives in: ``python -m edgesim.clickhouse.chdb_process FD PATH``.
+"""The process that chdb lives in: ``chdb_process FD PATH synced|unsynced LIMITS``.
 
 Of its own, because the engine is 330 MB, handles signals, holds a lock on its directory and hangs a
 fork that has it imported.  Each statement comes as one end of a socket over the control socket FD;
@@ -7,6 +7,10 @@ fork that has it imported.  Each statement comes as one end of a socket over the
 Each statement has a session of its own (under 1 ms): one session runs one statement at a time,
 refuses all others while a streaming insert is open, and keeps SET and USE for whoever comes next.
 Settings go in by SET, which needs no cutting of the statement.
+
+The data of an INSERT is spooled to a file without a name, which the engine reads by FROM INFILE.
+chdb's ``send_insert`` was dropped: it takes data in pieces, but ``finish`` reports no error of the
+write (a violated constraint, too many partitions, a full disk), so lost rows were acknowledged.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import re
 import shutil
 import signal
 import socket
@@ -23,13 +28,17 @@ import time
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, NamedTuple, cast
+
+import msgspec
 
 from edgesim.clickhouse import statements
-from edgesim.clickhouse.compression import Gunzip
-from edgesim.clickhouse.exceptions import from_text
+from edgesim.clickhouse.chdb_limits import THREADS, Limits, Watchdog, check
+from edgesim.clickhouse.chdb_writes import Writes
+from edgesim.clickhouse.disk import Disk, NoDisk
+from edgesim.clickhouse.exceptions import from_exception
 from edgesim.clickhouse.wire import (
     CHUNK_BYTES,
     SCRATCH,
@@ -42,10 +51,9 @@ from edgesim.clickhouse.wire import (
     encode,
     read,
 )
-from edgesim.errors import ClickHouseError, RunError
-from edgesim.jail import landlock
+from edgesim.errors import RunError
+from edgesim.jail import landlock, seccomp
 
-THREADS = 8
 LOCK_SECONDS = 5.0
 LOCK_RETRY_SECONDS = 0.05
 STREAMED = {"JSONEachRow", "TabSeparated", "TSV", "CSV"}
@@ -55,6 +63,10 @@ ONE_BLOCK = {"min_insert_block_size_rows": "0", "min_insert_block_size_bytes": s
 
 With the engine's own 1,048,449 rows, 6 million rows with a bad last one left 3 million behind.
 """
+WHOLE = {"timeout_overflow_mode": "throw"}
+"""For what changes data: with "break", a statement out of time succeeds with what it has so far."""
+NO_RETRIES = {"http_max_tries": "1", "s3_retry_attempts": "0", "azure_sdk_max_retries": "0"}
+"""Connections are refused in this process, the tenth like the first."""
 LITTLE_BYTES = 1 << 16
 ONE_THREAD = {"max_threads": "1", "input_format_parallel_parsing": "0"}
 """For little data: to wake other threads takes longer than to read it, twice on a busy machine."""
@@ -66,6 +78,26 @@ _SYSTEM = [
 ]
 """What the engine reads of the system; not /proc as a whole, where others' environments are."""
 _PR_SET_PDEATHSIG = 1
+_SPOOL = re.compile(r": (?:\(in file/uri /dev/fd/\d+\)|While reading from: /dev/fd/\d+)")
+"""The engine's mention of the spool in its errors: to the client there is no such file."""
+
+
+class Store(NamedTuple):
+    """The database's folder, and what proves that a change is on its disk."""
+
+    path: Path
+    disk: Disk
+    writes: Writes
+    watchdog: Watchdog
+
+    @contextmanager
+    def change(self) -> Iterator[None]:
+        """A statement that changes something: at the end it is on disk, or ClickHouseError."""
+        self.disk.check()
+        before = self.writes.mark()
+        yield
+        self.writes.check(before)
+        self.disk.flush()
 
 
 def main() -> None:
@@ -75,26 +107,34 @@ def main() -> None:
     path = Path(sys.argv[2])
     try:
         path.mkdir(parents=True, exist_ok=True)
+        disk = Disk(path) if sys.argv[3] == "synced" else NoDisk()
         _shut_the_rest_out(path)
         keeper = _open(path)
+        limits = msgspec.json.decode(sys.argv[4], type=Limits)
+        store = Store(path, disk, Writes(keeper), Watchdog(_session(path), limits))
     except Exception as error:  # noqa: BLE001 (whatever it is, the platform must say it)
         control.sendall(encode(_failed(error)))
         return
     control.sendall(encode(End()))
     with ThreadPoolExecutor(THREADS) as pool:
-        while fds := socket.recv_fds(control, 1, 1)[1]:
-            pool.submit(_serve, path, socket.socket(fileno=fds[0]))
+        while (received := socket.recv_fds(control, 1, 1))[0]:
+            # Without a descriptor left for it, the kernel drops the socket: its sender sees it end.
+            for descriptor in received[1]:
+                pool.submit(_serve, store, socket.socket(fileno=descriptor))
     keeper.close()
 
 
 def _leave_the_end_to_the_platform() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole foreground group
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # for a whole service or group
+        signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def _shut_the_rest_out(path: Path) -> None:
     """Leave SQL this database, and nothing else of the machine: ``file()`` reads any path.
+
+    No connection either, by whatever function, engine or dictionary (``url``, ``s3``, ``remote``).
 
     Before chdb is imported, because the kernel restricts a thread and its children, not others.
     """
@@ -104,6 +144,8 @@ def _shut_the_rest_out(path: Path) -> None:
     scratch.mkdir(exist_ok=True)
     library = [each for each in sys.path if "site-packages" in each] + _SYSTEM
     landlock.restrict([*library, f"/proc/{os.getpid()}"], write=[str(path), "/dev/null"])
+    if seccomp.available():
+        seccomp.engine_program().put_on()
 
 
 def _open(path: Path) -> Any:
@@ -136,14 +178,15 @@ def _wait_for_lock(path: Path) -> None:
     )
 
 
-def _serve(path: Path, channel: socket.socket) -> None:
+def _serve(store: Store, channel: socket.socket) -> None:
     with channel, channel.makefile("rb") as reader, channel.makefile("wb") as writer:
         pipe = cast("BinaryIO", reader)
         try:
             run = cast("Run", read(pipe))
             data = _chunks(pipe)
-            for frame in _answer(path, run, data):
-                writer.write(encode(frame))
+            with store.watchdog.watching(channel) as tag:
+                for frame in _answer(store, _limited(run, store.watchdog.limits, tag), data):
+                    writer.write(encode(frame))
             writer.flush()
         except (EOFError, BrokenPipeError, ConnectionResetError):
             return  # whoever asked has gone away, and an insert of theirs was given up
@@ -151,10 +194,16 @@ def _serve(path: Path, channel: socket.socket) -> None:
             traceback.print_exc()  # the platform hears of a lost statement, the log of the cause
 
 
-def _answer(path: Path, run: Run, data: Iterator[bytes]) -> Iterator[Frame]:
+def _limited(run: Run, limits: Limits, tag: str) -> Run:
+    settings = limits.settings(run.settings)
+    comment = f"{settings.get('log_comment', '')} {tag}".lstrip()
+    return msgspec.structs.replace(run, settings=settings | {"log_comment": comment})
+
+
+def _answer(store: Store, run: Run, data: Iterator[bytes]) -> Iterator[Frame]:
     try:
-        with _own_session(path, run) as session:
-            yield from _execute(path, session, run, data)
+        with _own_session(store.path, run) as session:
+            yield from _execute(store, session, run, data)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         raise
     except Exception as error:  # noqa: BLE001 (chdb raises RuntimeError and errors of its own alike)
@@ -169,10 +218,9 @@ def _own_session(path: Path, run: Run) -> Iterator[Any]:
     try:
         if run.database:
             session.query(f"USE {statements.named(run.database)}")
-        settings = {
-            name: statements.setting(name, value)
-            for name, value in (ONE_BLOCK | run.settings).items()
-        }
+        whole = {} if statements.reads_only(run.sql) else WHOLE
+        wanted = ONE_BLOCK | NO_RETRIES | run.settings | whole
+        settings = {name: statements.setting(name, value) for name, value in wanted.items()}
         # Last, because a read-only session takes no more settings.
         readonly = settings.pop("readonly", None)
         session.query(f"SET {', '.join(settings.values())}")  # one by one they cost 0.5 ms each
@@ -183,19 +231,22 @@ def _own_session(path: Path, run: Run) -> Iterator[Any]:
         session.close()
 
 
-def _execute(path: Path, session: Any, run: Run, data: Iterator[bytes]) -> Iterator[Frame]:
+def _execute(store: Store, session: Any, run: Run, data: Iterator[bytes]) -> Iterator[Frame]:
+    """The frames of the answer; Started comes after a change is on disk."""
+    check(run.sql, store.watchdog.limits)
     insert = statements.as_insert(run.sql)
     if insert is not None:
-        write = _insert_select if insert.input else _insert
-        yield Started(run.default_format, write(path, session, run, insert, data))
+        with store.change():
+            rows = _insert(store.path, session, run, insert, data)
+        yield Started(run.default_format, rows)
     else:
         for _ in data:
             pass  # the End: to hang up before the sender has sent it breaks its pipe
-        yield from _query(session, run)
+        yield from _query(store, session, run)
     yield End()
 
 
-def _query(session: Any, run: Run) -> Iterator[Frame]:
+def _query(store: Store, session: Any, run: Run) -> Iterator[Frame]:
     wanted = statements.trailing_format(run.sql) or run.default_format
     what = statements.kind(run.sql)
     if what == "SELECT" and wanted in STREAMED:
@@ -204,7 +255,8 @@ def _query(session: Any, run: Run) -> Iterator[Frame]:
         for piece in rows:
             yield from map(Chunk, _slices(piece.bytes()))
         return
-    result = session.query(run.sql, wanted)
+    with nullcontext() if statements.reads_only(run.sql) else store.change():
+        result = session.query(run.sql, wanted)
     yield Started(wanted, result.rows_written() if what == "INSERT" else None)
     yield from map(Chunk, _slices(result.bytes()))
 
@@ -212,31 +264,25 @@ def _query(session: Any, run: Run) -> Iterator[Frame]:
 def _insert(
     path: Path, session: Any, run: Run, insert: statements.Insert, data: Iterator[bytes]
 ) -> int:
-    # chdb appends FORMAT to the head: the new line keeps it out of a comment at the end.
-    with session.send_insert(f"{insert.head}\n", insert.format) as inserter:
-        for chunk in _unpacked(data) if run.encoding == "gzip" else data:
-            inserter.append(chunk)
-        return cast("int", inserter.finish().rows_written)
-
-
-def _insert_select(
-    path: Path, session: Any, run: Run, insert: statements.Insert, data: Iterator[bytes]
-) -> int:
-    # chdb takes `SELECT ... FROM input()` with data and inserts nothing, without an error.
-    # From a file it works, and the engine unpacks gzip faster than Python could.  The file has no
-    # name: nothing is left after a kill, and no * or {} in a folder's name is read as a pattern,
-    # which would match nothing and insert nothing.
+    """Run an INSERT with its data; the number of rows written, as the engine counts them."""
+    # The file has no name: nothing is left after a kill, and no * or {} in a folder's name is read
+    # as a pattern, which would match nothing and insert nothing.
     with tempfile.TemporaryFile(dir=path) as spool:
         for chunk in data:
             spool.write(chunk)
         spool.flush()
         if spool.tell() <= LITTLE_BYTES:
             _stay_on_one_thread(session, run)
-        source = (
-            f"file('/dev/fd/{spool.fileno()}', {statements.quoted(insert.format)}, "
-            f"{insert.structure}, '{run.encoding or 'none'}')"
-        )
-        return cast("int", session.query(insert.reading(source)).rows_written())
+        sql = _reading_from(f"/dev/fd/{spool.fileno()}", insert, run.encoding or "none")
+        return cast("int", session.query(sql).rows_written())
+
+
+def _reading_from(file: str, insert: statements.Insert, compression: str) -> str:
+    if not insert.input:
+        return insert.from_file(file, compression)
+    # chdb takes `SELECT ... FROM input()` with data and inserts nothing, without an error.
+    wanted = statements.quoted(insert.format)
+    return insert.reading(f"file('{file}', {wanted}, {insert.structure}, '{compression}')")
 
 
 def _stay_on_one_thread(session: Any, run: Run) -> None:
@@ -251,21 +297,13 @@ def _chunks(pipe: BinaryIO) -> Iterator[bytes]:
         yield frame.data
 
 
-def _unpacked(data: Iterator[bytes]) -> Iterator[bytes]:
-    member = Gunzip()
-    for chunk in data:
-        yield from member.pieces(chunk)
-    member.finish()
-
-
 def _slices(content: bytes) -> Iterator[bytes]:
     return (content[at : at + CHUNK_BYTES] for at in range(0, len(content), CHUNK_BYTES))
 
 
 def _failed(error: Exception) -> Failed:
-    if not isinstance(error, ClickHouseError):
-        error = from_text(str(error))
-    return Failed(error.code, error.message)
+    found = from_exception(error)
+    return Failed(found.code, _SPOOL.sub("", found.message))
 
 
 if __name__ == "__main__":

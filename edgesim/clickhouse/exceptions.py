@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import re
 
 from edgesim.errors import ClickHouseError
 
+CANNOT_WRITE_TO_FILE_DESCRIPTOR = 75
+CANNOT_OPEN_FILE = 76
+NOT_ENOUGH_SPACE = 243
 NOT_IMPLEMENTED = 48
 UNKNOWN_EXCEPTION = 1002
 ZLIB_INFLATE_FAILED = 354
@@ -67,9 +71,16 @@ _STATUSES = {
     413: {"QUERY_IS_TOO_LARGE": 229},
     415: {"UNSUPPORTED_MEDIA_TYPE": 779},
     501: {"NOT_IMPLEMENTED": NOT_IMPLEMENTED},
-    503: {"CANNOT_OPEN_FILE": 76, "SOCKET_TIMEOUT": 209, "CANNOT_SCHEDULE_TASK": 439},
+    503: {"CANNOT_OPEN_FILE": CANNOT_OPEN_FILE, "SOCKET_TIMEOUT": 209, "CANNOT_SCHEDULE_TASK": 439},
 }
 _STATUS = {code: status for status, codes in _STATUSES.items() for code in codes.values()}
+_OF_ERRNO = {
+    errno.ENOSPC: NOT_ENOUGH_SPACE,
+    errno.EDQUOT: NOT_ENOUGH_SPACE,
+    errno.EFBIG: NOT_ENOUGH_SPACE,
+    errno.EMFILE: CANNOT_OPEN_FILE,
+    errno.ENFILE: CANNOT_OPEN_FILE,
+}
 _CODE = re.compile(r"Code: (\d+)")
 # Clients wrap the text of the server, which may hold it twice and a stack trace after it.
 _PREFIX = re.compile(r".*?Code: \d+(?:\.|, e\.displayText\(\) =) (?:DB::Exception: )?", re.DOTALL)
@@ -90,3 +101,25 @@ def from_text(text: str, code: int | None = None) -> ClickHouseError:
         text = text[found.end() :]
     text = text.removeprefix("DB::Exception: ")  # as the native protocol has it
     return ClickHouseError(code, _SUFFIX.sub("", text).strip())
+
+
+def from_exception(error: BaseException) -> ClickHouseError:
+    """Any exception of an embedded engine, as ClickHouse's own.
+
+    The engine's Python wrapper decodes messages as strict UTF-8.  A message that quotes bytes of
+    bad data becomes a UnicodeDecodeError, alone or as the cause of another error; it holds the
+    message.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ClickHouseError):
+            return cause
+        if isinstance(cause, OSError):
+            code = _OF_ERRNO.get(cause.errno or 0, CANNOT_WRITE_TO_FILE_DESCRIPTOR)
+            return ClickHouseError(code, str(cause))
+        if isinstance(cause, UnicodeDecodeError):
+            return from_text(bytes(cause.object).decode(errors="backslashreplace"))
+        if _CODE.search(str(cause)):
+            break
+        cause = cause.__cause__ or cause.__context__
+    return from_text(str(cause or error))

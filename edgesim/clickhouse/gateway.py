@@ -14,11 +14,19 @@ import msgspec
 
 from edgesim.clickhouse import statements
 from edgesim.clickhouse.compression import gunzip, gzip
-from edgesim.clickhouse.driver import ClickHouseDriver, Statement
+from edgesim.clickhouse.driver import Answer, ClickHouseDriver, Statement
 from edgesim.clickhouse.exceptions import NOT_IMPLEMENTED, http_status
 from edgesim.errors import ClickHouseError, RunError
 from edgesim.model import Headers, HttpRequest, HttpResponse, Stream, iterate, read_all
 
+INTO_OUTFILE_NOT_ALLOWED = 358
+READONLY = 164
+_READONLY = (
+    "Cannot execute query in readonly mode. For queries over HTTP, method GET implies readonly. "
+    "You should use method POST for modifying queries"
+)
+CALLER_MAX = 8
+"""Statements of one Worker at a time; further ones wait, so that others are not kept waiting."""
 MAX_QUERY_BYTES = 262_144
 """max_query_size: how much of a body ClickHouse reads as SQL; an INSERT's data comes after it."""
 
@@ -50,9 +58,13 @@ class Gateway:
         self._schema = schema
         self._schema_applied = not schema.strip()
         self._applying = anyio.Lock()
+        self._shares: dict[str, anyio.Semaphore] = {}
 
-    async def fetch(self, request: HttpRequest) -> HttpResponse:
-        """Answer one request; errors are answers too, in ClickHouse's own form."""
+    async def fetch(self, request: HttpRequest, caller: str = "") -> HttpResponse:
+        """Answer one request; errors are answers too, in ClickHouse's own form.
+
+        ``caller`` is the Worker whose share of concurrent statements it counts against.
+        """
         parts = urlsplit(request.url)
         parameters = dict(parse_qsl(parts.query, keep_blank_values=True))
         if parts.path == "/ping" or (request.method == "GET" and "query" not in parameters):
@@ -63,7 +75,7 @@ class Gateway:
         try:
             await self._apply_schema()
             statement = await _statement(request, parameters)
-            return await self._run(statement, request, parameters)
+            return await self._run(statement, request, parameters, caller)
         except ClickHouseError as error:
             return _error(error)
         except RunError as error:
@@ -88,9 +100,13 @@ class Gateway:
             self._schema_applied = True
 
     async def _run(
-        self, statement: Statement, request: HttpRequest, parameters: dict[str, str]
+        self,
+        statement: Statement,
+        request: HttpRequest,
+        parameters: dict[str, str],
+        caller: str,
     ) -> HttpResponse:
-        answer = await self._driver.execute(statement)
+        answer = await self._execute(statement, caller)
         headers: Headers = [
             ("content-type", _CONTENT_TYPES.get(answer.format, _TEXT)),
             ("x-clickhouse-format", answer.format),
@@ -108,13 +124,53 @@ class Gateway:
             return HttpResponse(200, headers, await read_all(body))
         return HttpResponse(200, headers, body)
 
+    async def _execute(self, statement: Statement, caller: str) -> Answer:
+        share = self._shares.setdefault(caller, anyio.Semaphore(CALLER_MAX))
+        await share.acquire()
+        try:
+            answer = await self._driver.execute(statement)
+        except BaseException:
+            share.release()
+            raise
+        return msgspec.structs.replace(answer, body=_Released(answer.body, share))
+
+
+class _Released:
+    """A body at whose end, or when it is closed, a statement's place is free again."""
+
+    def __init__(self, body: AsyncIterator[bytes], share: anyio.Semaphore) -> None:
+        self._body = body
+        self._share: anyio.Semaphore | None = share
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await anext(self._body)
+        except BaseException:
+            self._release()
+            raise
+
+    async def aclose(self) -> None:
+        """Close the body."""
+        try:
+            await Stream(self._body).aclose()
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        share, self._share = self._share, None
+        if share is not None:
+            share.release()
+
 
 async def _statement(request: HttpRequest, parameters: dict[str, str]) -> Statement:
     encoding = _encoding(request)
     wanted = request.header("x-clickhouse-format") or parameters.get("default_format")
     settings = {name: value for name, value in parameters.items() if name not in _OWN}
     if request.method == "GET":
-        settings["readonly"] = "2"  # as ClickHouse does: the database itself refuses to change
+        settings["readonly"] = "2"  # as ClickHouse does: the database itself refuses to change it
     statement = Statement(
         sql=parameters.get("query", ""),
         data=request.body,
@@ -124,7 +180,12 @@ async def _statement(request: HttpRequest, parameters: dict[str, str]) -> Statem
         settings=settings,
         query_id=parameters.get("query_id"),
     )
-    return await _cut(statement, wanted)
+    statement = await _cut(statement, wanted)
+    if statements.writes_a_file(statement.sql):
+        raise ClickHouseError(INTO_OUTFILE_NOT_ALLOWED, "INTO OUTFILE is not allowed")
+    if request.method == "GET" and not statements.reads_only(statement.sql):
+        raise ClickHouseError(READONLY, _READONLY)
+    return statement
 
 
 async def _cut(statement: Statement, insert_format: str | None) -> Statement:

@@ -41,6 +41,7 @@ _TARGET = re.compile(
     rf"(?: (?P<columns>\( {_IDENTIFIER}(?: , {_IDENTIFIER})* \)))?",
     re.IGNORECASE,
 )
+_READING = {"SELECT", "SHOW", "DESCRIBE", "DESC", "EXISTS", "EXPLAIN", "SET", "USE", "CHECK"}
 # A word FORMAT before one of these, or after one of those, is a name and not the clause.
 _NOT_BEFORE = {"FROM", "AS", "WHERE", "AND", "OR", "IN", "IS", "LIKE", "THEN", "ELSE", "END"}
 _NOT_AFTER = {
@@ -74,6 +75,7 @@ class Insert(msgspec.Struct, frozen=True):
 
     ``head`` is the statement up to VALUES or FORMAT; ``format`` is "" where it names none; the
     data, as far as the SQL holds any, starts at ``data_at``; ``input`` spans ``input('...')``.
+    ``settings_at`` is where the head's SETTINGS clause starts, None where it has none.
     """
 
     head: str
@@ -81,6 +83,14 @@ class Insert(msgspec.Struct, frozen=True):
     data_at: int
     input: tuple[int, int] | None = None
     structure: str = ""
+    settings_at: int | None = None
+
+    def from_file(self, path: str, compression: str) -> str:
+        """The INSERT with the file ``path`` as its data ("none" or "gzip" compressed)."""
+        at = len(self.head) if self.settings_at is None else self.settings_at
+        source = f"FROM INFILE {quoted(path)} COMPRESSION {quoted(compression)}"
+        # New lines keep the clauses out of a comment before them.
+        return f"{self.head[:at]}\n{source}\n{self.head[at:]}\nFORMAT {self.format}"
 
     def reading(self, source: str) -> str:
         """The INSERT ... SELECT with ``source`` in the place of input()."""
@@ -129,6 +139,23 @@ def kind(sql: str) -> str:
     return next((token.text for token in tokens(sql) if token.text != "("), "")
 
 
+def reads_only(sql: str) -> bool:
+    """Whether the statement changes nothing that is stored."""
+    what = kind(sql)
+    if what == "WITH":
+        return all(token.text != "INSERT" for token in _outside_brackets(tokens(sql)))
+    return what in _READING
+
+
+def writes_a_file(sql: str) -> bool:
+    """Whether the statement has an INTO OUTFILE clause."""
+    return "outfile" in sql.lower() and any(
+        (word.text, after.text) == ("INTO", "OUTFILE")
+        for _, word, after in _windows(tokens(sql))
+        if after is not None and word.kind == after.kind == "word"
+    )
+
+
 def as_insert(sql: str) -> Insert | None:
     """The parts of an INSERT whose rows come as data; None for all else."""
     # On its way a statement is asked about several times, and Workers say the same ones again.
@@ -140,16 +167,20 @@ def _read_insert(sql: str) -> Insert | None:
     first = next(walk, None)
     if first is None or first.text != "INSERT":
         return None
+    settings_at: int | None = None
     for token in _outside_brackets(_after_target(walk)):
         if token.text == "VALUES":
-            return Insert(sql[: token.start].rstrip(), "Values", token.end)
+            return Insert(sql[: token.start].rstrip(), "Values", token.end, settings_at=settings_at)
         if token.text == "FORMAT":
-            return _with_format(sql, token, next(walk, None))
+            found = _with_format(sql, token, next(walk, None))
+            return msgspec.structs.replace(found, settings_at=settings_at)
+        if token.text == "SETTINGS" and settings_at is None:
+            settings_at = token.start
         if token.text in {"SELECT", "WITH"}:
             return _from_input(sql, walk)
         if token.text in {"FROM", ";"}:
             return None  # FROM INFILE, or the start of another statement
-    return Insert(sql.rstrip(), "", len(sql))
+    return Insert(sql.rstrip(), "", len(sql), settings_at=settings_at)
 
 
 _known_insert = lru_cache(64)(_read_insert)

@@ -7,14 +7,16 @@ other (bindings that name pipelines, queues, services) is checked here, before a
 from __future__ import annotations
 
 import difflib
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 
 from edgesim.config.environment import Environment
+from edgesim.config.outbound import OutboundConfig, allowed
 from edgesim.config.pipelines import PipelineConfig, check_pipelines
-from edgesim.config.wrangler import WorkerConfig, convert, load_worker, read_table
+from edgesim.config.wrangler import ConsumerConfig, WorkerConfig, convert, load_worker, read_table
 from edgesim.errors import ConfigError, UsageError
 
 FILE = "edgesim.toml"
@@ -22,6 +24,8 @@ STATE = ".edgesim"
 Isolation = Literal["process", "warm", "inline"]
 DEFAULT = "default"
 """In ``isolation``: the level of the Workers that are not named."""
+PULL = "a pull consumer"
+"""In place of a Worker that consumes a queue."""
 Event = Literal["object-create", "object-delete"]
 Action = Literal[
     "PutObject", "CopyObject", "CompleteMultipartUpload", "DeleteObject", "LifecycleDeletion"
@@ -81,6 +85,16 @@ class TailConfig(msgspec.Struct, forbid_unknown_fields=True):
     max_seconds: Annotated[float, msgspec.Meta(ge=0)] = 1.0
 
 
+class ServerConfig(msgspec.Struct, forbid_unknown_fields=True):
+    """The HTTP server of ``dev`` and ``serve``.
+
+    ``trusted_proxies``: addresses or networks in CIDR form of the proxies in front of it, which may
+    set the headers that name the client (``cf-connecting-ip``, ``x-forwarded-for`` and so on).
+    """
+
+    trusted_proxies: list[str] = []
+
+
 class Backends(msgspec.Struct, forbid_unknown_fields=True):
     """A path that begins with ``.edgesim/`` is in the state directory, wherever that is."""
 
@@ -100,7 +114,9 @@ class AccountFile(msgspec.Struct, forbid_unknown_fields=True):
     r2: dict[str, BucketConfig] = {}
     queues: dict[str, QueueConfig] = {}
     clickhouse: ClickHouseConfig = msgspec.field(default_factory=ClickHouseConfig)
+    outbound: OutboundConfig = msgspec.field(default_factory=OutboundConfig)
     tail: TailConfig = msgspec.field(default_factory=TailConfig)
+    server: ServerConfig = msgspec.field(default_factory=ServerConfig)
     cf: dict[str, Any] = {}
     """Fields of ``request.cf``, over the ones that edgesim makes up."""
     backends: Backends = msgspec.field(default_factory=Backends)
@@ -134,6 +150,8 @@ class Project(msgspec.Struct):
     backends: Backends
     workers: dict[str, WorkerConfig]
     schema: str = ""
+    overridden: dict[str, str] = {}
+    """Backends that a flag or a variable names, by backend: that flag or variable."""
 
     @property
     def file(self) -> Path:
@@ -156,6 +174,22 @@ class Project(msgspec.Struct):
                 found[consumer.queue] = PullConfig(**given)
         return found
 
+    def consumers(self) -> dict[str, str]:
+        """Who consumes each queue: the name of a Worker, or PULL."""
+        pushed = {
+            consumer.queue: name
+            for name, worker in self.workers.items()
+            for consumer in worker.settings.queues.of_type("worker")
+        }
+        return dict.fromkeys(self.pull_consumers(), PULL) | pushed
+
+    def dead_letter_queues(self) -> set[str]:
+        """Queues that take the dead letters of others."""
+        consumers: list[PullConfig | ConsumerConfig] = [*self.pull_consumers().values()]
+        for worker in self.workers.values():
+            consumers += worker.settings.queues.consumers
+        return {each.dead_letter_queue for each in consumers if each.dead_letter_queue}
+
 
 def find_root(argument: str | None) -> Path:
     """The folder of edgesim.toml: the argument, else ``.``, else ``./workers``."""
@@ -177,6 +211,8 @@ def load_project(
     _refuse_unknown_keys(file, raw, AccountFile, "")
     account: AccountFile = convert(file, raw, AccountFile)
     check_pipelines(file, account.pipelines)
+    allowed(file, account.outbound.allow)
+    _check_proxies(file, account.server.trusted_proxies)
     state = (overrides.state or root / STATE).resolve()
     environment_name = overrides.environment or account.environment
     workers = _load_workers(file, root, account, environment_name)
@@ -197,10 +233,21 @@ def load_project(
         backends=backends,
         workers=workers,
         schema=_read_schema(file, root, account),
+        overridden=_overridden(overrides, environment),
     )
     _check_references(project)
     _check_tails(project)
     return project
+
+
+def _check_proxies(file: Path, proxies: list[str]) -> None:
+    for index, proxy in enumerate(proxies):
+        try:
+            ip_network(proxy)
+        except ValueError as error:
+            key = f"server.trusted_proxies[{index}]"
+            problem = f"{error}; write an address or a network such as 10.0.0.0/8"
+            raise ConfigError(file, key, problem) from error
 
 
 def _entry(account: AccountFile, workers: dict[str, WorkerConfig], environment: str | None) -> str:
@@ -228,6 +275,16 @@ def _load_workers(
 def _levels(isolation: str | dict[str, Any]) -> dict[str, str]:
     """Levels by Worker; DEFAULT is for those that are not named."""
     return {DEFAULT: isolation} if isinstance(isolation, str) else dict(isolation)
+
+
+def _overridden(overrides: Overrides, environment: Environment) -> dict[str, str]:
+    found = {}
+    for name in Backends.__struct_fields__:
+        if getattr(overrides, name):
+            found[name] = f"--{name}"
+        elif getattr(environment, name):
+            found[name] = f"EDGESIM_{name.upper()}"
+    return found
 
 
 def _place(

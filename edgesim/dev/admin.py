@@ -1,29 +1,29 @@
 """What lives under /cdn-cgi/: health, ready, stats, drain, sql, operations, events set off by hand.
 
-It is for the person at this machine: a request with a foreign Host (DNS rebinding) or from a web
-page of another origin is refused, and where the server listens beyond loopback a token is needed.
-Only health and ready answer everybody: probes have no token, and they tell nothing else.
+It is for the person at this machine, or with the token: see access.py for the rules.  Only health
+and ready answer everybody: probes have no token, and they tell nothing else.
 """
 
 from __future__ import annotations
 
-import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import anyio
 import msgspec
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from edgesim import operations
+from edgesim import line_writer, operations
 from edgesim.config.cron import parse_cron
 from edgesim.dev import metrics, resources
+from edgesim.dev.access import Access
+from edgesim.dev.edge import host_of
 from edgesim.dev.front import Front
 from edgesim.errors import PlatformError, RunError, UsageError
 from edgesim.model import HttpRequest, Stream, iterate
@@ -33,9 +33,11 @@ from edgesim.simulator import Simulator
 
 PREFIX = "/cdn-cgi/edgesim"
 DRAIN_SECONDS = 60.0
+DRAIN_SECONDS_MAX = 86_400
+TIME_MS_MAX = 8_640_000_000_000_000
+"""JavaScript's limit of a date."""
 STORE_SECONDS = 5.0
 """What metrics wait for a store: whoever collects them waits ten seconds, most often."""
-LOOPBACK = {"127.0.0.1", "localhost", "::1", "[::1]"}
 
 
 class _Wanted(msgspec.Struct, forbid_unknown_fields=True):
@@ -49,28 +51,46 @@ _Answer = TypeVar("_Answer")
 Endpoint = Callable[[Simulator, Request], Awaitable[Response]]
 
 
-def admin_app(front: Front, token: str | None, is_ready: Callable[[], bool]) -> ASGIApp:
-    """The application; ``token`` None means that the server listens on loopback only."""
+def admin_app(
+    front: Front, access: Access, is_ready: Callable[[], bool], problem: Callable[[], str]
+) -> ASGIApp:
+    """The application.
 
-    def guarded(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+    ``problem`` says why nothing that is written here is safe any more; empty if it is.
+    """
+
+    def guarded(
+        endpoint: Endpoint, *, worker_hosts: bool = False
+    ) -> Callable[[Request], Awaitable[Response]]:
         async def serve(request: Request) -> Response:
-            refusal = _refusal(request, token)
+            refusal = access.refusal(request.scope, front.edge, worker_hosts=worker_hosts)
             if refusal is not None:
                 return PlainTextResponse(refusal + "\n", 403)
             try:
+                if endpoint is _drain and (found := problem()):
+                    return PlainTextResponse(f"not drained: {found}\n", 503)
                 return await endpoint(await front.simulator(), request)
+            except (UsageError, PlatformError) as error:
+                return PlainTextResponse(f"{error}\n", 400)
             except RunError as error:  # a store does not answer
                 return PlainTextResponse(f"{error}\n", 503)
+            except ClientDisconnect:
+                return Response(status_code=400)  # nobody reads it
 
         return serve
 
     async def ready(request: Request) -> Response:
-        now = is_ready()
+        now = is_ready() and not problem()
         return JSONResponse({"ready": now}, 200 if now else 503)
 
-    return Starlette(
+    async def health(request: Request) -> Response:
+        if found := problem():
+            return JSONResponse({"status": "failed", "problem": found}, 503)
+        return JSONResponse({"status": "ok"})
+
+    app = Starlette(
         routes=[
-            Route(f"{PREFIX}/health", _health, methods=["GET"]),
+            Route(f"{PREFIX}/health", health, methods=["GET"]),
             Route(f"{PREFIX}/ready", ready, methods=["GET"]),
             Route(f"{PREFIX}/stats", guarded(_stats), methods=["GET"]),
             Route(f"{PREFIX}/metrics", guarded(_metrics), methods=["GET"]),
@@ -79,33 +99,28 @@ def admin_app(front: Front, token: str | None, is_ready: Callable[[], bool]) -> 
             Route(f"{PREFIX}/operations", guarded(_operate), methods=["POST"]),
             Route(f"{PREFIX}/r2", guarded(_r2_get), methods=["GET"]),
             Route(f"{PREFIX}/r2", guarded(_r2_put), methods=["PUT"]),
-            Route("/cdn-cgi/handler/scheduled", guarded(_scheduled), methods=["GET", "POST"]),
+            Route(
+                "/cdn-cgi/handler/scheduled",
+                guarded(_scheduled, worker_hosts=True),
+                methods=["GET", "POST"],
+            ),
         ]
     )
-
-
-def _refusal(request: Request, token: str | None) -> str | None:
-    origin = request.headers.get("origin")
-    host = request.headers.get("host", "")
-    if origin is not None and urlsplit(origin).netloc != host:
-        return "a page of another origin may not use the admin endpoints"
-    if token is not None:
-        given = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if not hmac.compare_digest(given.encode(), token.encode()):
-            return "the admin endpoints need the token: Authorization: Bearer EDGESIM_ADMIN_TOKEN"
-        return None
-    name = urlsplit(f"//{host}").hostname or ""
-    if name not in LOOPBACK and not name.endswith(".localhost"):
-        return f"the admin endpoints do not answer to the host name {name!r}"
-    return None
-
-
-async def _health(request: Request) -> Response:
-    return JSONResponse({"status": "ok"})
+    app.state.front = front
+    return app
 
 
 async def _stats(simulator: Simulator, request: Request) -> Response:
-    return JSONResponse(await simulator.stats())
+    return JSONResponse(await simulator.stats() | _server_stats(request))
+
+
+def _server_stats(request: Request) -> dict[str, Any]:
+    """The counters of the process that serves, beside those of the project."""
+    front: Front = request.app.state.front
+    return {
+        "front": {"waiting": front.waiting, "refused": front.refused},
+        "log": {"dropped": line_writer.dropped()},
+    }
 
 
 async def _metrics(simulator: Simulator, request: Request) -> Response:
@@ -114,7 +129,9 @@ async def _metrics(simulator: Simulator, request: Request) -> Response:
         tasks.start_soon(depths.ask)
         tasks.start_soon(usage.ask)
     samples = [
-        *metrics.of_stats(simulator.counters(depths.answer or {}, usage.answer or {})),
+        *metrics.of_stats(
+            simulator.counters(depths.answer or {}, usage.answer or {}) | _server_stats(request)
+        ),
         *metrics.of_queues(simulator.ages(depths.answer or {})),
         *metrics.of_stores({"queues": depths.answer is not None, "r2": usage.answer is not None}),
         *metrics.of_workers({name: each.wall for name, each in simulator.workers.items()}),
@@ -137,14 +154,31 @@ class _Asked(Generic[_Answer]):
 
 async def _drain(simulator: Simulator, request: Request) -> Response:
     asked = request.query_params.get("timeout", str(DRAIN_SECONDS))
-    try:
-        timeout = float(asked)
-    except ValueError:
-        return PlainTextResponse(f"timeout must be a number of seconds, not {asked!r}\n", 400)
-    drained = await simulator.drain(timeout)
+    timeout = _seconds(asked)
+    if timeout is None:
+        problem = (
+            f"timeout must be a number of seconds from 0 to {DRAIN_SECONDS_MAX}, not {asked!r}"
+        )
+        return PlainTextResponse(f"{problem}\n", 400)
+    found = await simulator.drain_or_report(timeout)
     return JSONResponse(
-        {"drained": drained, "stats": await simulator.stats()}, 200 if drained else 504
+        {
+            "drained": not found.left,
+            "left": found.left,
+            "dead_letters": found.dead_letters,
+            "stats": await simulator.stats() | _server_stats(request),
+        },
+        504 if found.left else 200,
     )
+
+
+def _seconds(text: str) -> float | None:
+    """A drain's timeout; None for what is none."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        return None
+    return seconds if 0 <= seconds <= DRAIN_SECONDS_MAX else None
 
 
 async def _sql(simulator: Simulator, request: Request) -> Response:
@@ -161,35 +195,54 @@ async def _sql(simulator: Simulator, request: Request) -> Response:
 async def _operate(simulator: Simulator, request: Request) -> Response:
     try:
         wanted = msgspec.json.decode(await request.body(), type=_Wanted)
-        return JSONResponse(await operations.perform(simulator, wanted.operation, wanted.arguments))
+        result = await operations.perform(simulator, wanted.operation, wanted.arguments)
+        if isinstance(result, operations.Rows):
+            return await _streamed(result.as_json(), "application/json")
+        return JSONResponse(result)
     except (UsageError, PlatformError, msgspec.MsgspecError) as error:
         return PlainTextResponse(f"{error}\n", 400)
 
 
 async def _r2_get(simulator: Simulator, request: Request) -> Response:
-    bucket, key = request.query_params["bucket"], request.query_params["key"]
-    try:
-        operations.known_bucket(simulator, bucket)
-        found = await simulator.bucket(bucket).get(key)
-    except (PlatformError, UsageError) as error:
-        return PlainTextResponse(f"{error}\n", 400)
+    bucket, key = _parameter(request, "bucket"), _parameter(request, "key")
+    operations.known_bucket(simulator, bucket)
+    found = await simulator.bucket(bucket).get(key)
     if not isinstance(found, R2ObjectBody):
         return PlainTextResponse(f"bucket {bucket!r} has no object {key!r}\n", 404)
-    return StreamingResponse(found.body, media_type="application/octet-stream")
+    return await _streamed(aiter(found.body), "application/octet-stream")
+
+
+async def _streamed(pieces: AsyncIterator[bytes], media_type: str) -> Response:
+    """A response in pieces.  An error before the second piece is raised, a later one breaks off."""
+    first = await anext(pieces, b"")
+    second = await anext(pieces, None)
+
+    async def all_pieces() -> AsyncIterator[bytes]:
+        yield first
+        if second is not None:
+            yield second
+            async for piece in pieces:
+                yield piece
+
+    return StreamingResponse(all_pieces(), media_type=media_type)
 
 
 async def _r2_put(simulator: Simulator, request: Request) -> Response:
-    bucket, key = request.query_params["bucket"], request.query_params["key"]
-    try:
-        operations.known_bucket(simulator, bucket)
-        await simulator.bucket(bucket).put(key, Stream(request.stream()))
-    except (PlatformError, UsageError) as error:
-        return PlainTextResponse(f"{error}\n", 400)
+    bucket, key = _parameter(request, "bucket"), _parameter(request, "key")
+    operations.known_bucket(simulator, bucket)
+    await simulator.bucket(bucket).put(key, Stream(request.stream()))
     return PlainTextResponse("OK\n")
 
 
+def _parameter(request: Request, name: str) -> str:
+    value = request.query_params.get(name)
+    if not value:
+        raise UsageError(f"the query parameter {name!r} is missing")
+    return value
+
+
 async def _scheduled(simulator: Simulator, request: Request) -> Response:
-    by_host, _ = named_by(request.url.hostname or "")
+    by_host, _ = named_by(host_of(request.scope))
     name = request.query_params.get("worker", by_host or simulator.project.entry)
     if name not in simulator.workers or not simulator.workers[name].has("scheduled"):
         return PlainTextResponse(f"Worker {name!r} has no scheduled handler\n", 404)
@@ -199,5 +252,7 @@ async def _scheduled(simulator: Simulator, request: Request) -> Response:
         time_ms = int(request.query_params["time"]) if "time" in request.query_params else None
     except ValueError as error:
         return PlainTextResponse(f"{error}\n", 400)
+    if time_ms is not None and abs(time_ms) > TIME_MS_MAX:
+        return PlainTextResponse("time is milliseconds since 1970, up to 8.64e15\n", 400)
     outcome = await simulator.scheduled(name, cron, time_ms)
     return PlainTextResponse(f"{outcome}\n", 200 if outcome == "ok" else 500)

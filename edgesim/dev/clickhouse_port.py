@@ -1,57 +1,81 @@
 """A port of ClickHouse's own, for its ordinary HTTP clients: they want a host and a port, no path.
 
-On loopback only, whatever the front listens on.  The gateway trusts whoever reaches it, so what a
-web page could send is refused: a foreign Host (DNS rebinding), an Origin, a fetch from another site
-(an image or a form brings no Origin with its GET, but browsers say where it came from).
+On loopback only, whatever the front listens on.  The rules are those of the admin endpoints, and no
+web page is served at all.  If EDGESIM_ADMIN_TOKEN is set, it is the password: as a Bearer token, or
+where ClickHouse's clients put theirs.
 """
 
 from __future__ import annotations
 
+import base64
 from collections.abc import AsyncIterator
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs
 
+from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
-from edgesim.dev.front import Front, request_of, send_response
+from edgesim.dev.access import Access, bearer
+from edgesim.dev.edge import Edge
+from edgesim.dev.front import Front, send_response
 from edgesim.model import HttpResponse, Stream
 
 HOST = "127.0.0.1"
-_NAMES = {"127.0.0.1", "localhost", "::1"}
-_OWN_SITE = {None, "none", "same-origin"}
+_EDGE = Edge(loopback=True)
+_OWN_SITES = {"none", "same-origin"}
 
 
 class ClickHousePort:
     """The ASGI application."""
 
-    def __init__(self, front: Front) -> None:
+    def __init__(self, front: Front, access: Access) -> None:
         self._front = front
+        self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http":
             return
-        request = request_of(scope, Stream(_body(receive)), {})
-        headers = dict(request.headers)
-        refusal = _refusal(headers)
+        refusal = self._refusal(scope)
         if refusal is not None:
-            text = f"{refusal}\n".encode()
-            await send_response(HttpResponse(403, [("content-type", "text/plain")], text), send)
+            response = HttpResponse(403, [("content-type", "text/plain")], f"{refusal}\n".encode())
+            await send_response(response, scope, send)
             return
+        request = _EDGE.request(scope, Stream(_body(receive)), {})
         simulator = await self._front.simulator()
         try:
             answer = await simulator.clickhouse(request)
         except ConnectionResetError:
             return  # the client went away in the middle of its data, which is given up
-        await send_response(answer, send)
+        await send_response(answer, scope, send)
+
+    def _refusal(self, scope: Scope) -> str | None:
+        headers = Headers(scope=scope)
+        if "origin" in headers or not set(headers.getlist("sec-fetch-site")) <= _OWN_SITES:
+            return "a web page may not use this ClickHouse"
+        if any(self._access.is_admin(each) for each in _passwords(scope, headers)):
+            return None
+        return self._access.tokenless_problem(scope, _EDGE)
 
 
-def _refusal(headers: dict[str, str]) -> str | None:
-    name = urlsplit(f"//{headers.get('host', '')}").hostname or ""
-    if name not in _NAMES:
-        return f"this ClickHouse does not answer to the host name {name!r}"
-    if "origin" in headers or headers.get("sec-fetch-site") not in _OWN_SITE:
-        return "a web page may not use this ClickHouse"
-    return None
+def _passwords(scope: Scope, headers: Headers) -> list[str | None]:
+    """Whatever ClickHouse's clients send as a password, and the Bearer token."""
+    query = parse_qs(scope["query_string"].decode("latin-1"))
+    return [
+        bearer(headers),
+        headers.get("x-clickhouse-key"),
+        _basic_password(headers.get("authorization", "")),
+        *query.get("password", []),
+    ]
+
+
+def _basic_password(authorization: str) -> str | None:
+    scheme, _, encoded = authorization.partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        return base64.b64decode(encoded, validate=True).decode().partition(":")[2]
+    except ValueError:  # no base64, or no UTF-8 in it
+        return None
 
 
 async def _body(receive: Receive) -> AsyncIterator[bytes]:

@@ -7,14 +7,16 @@ that no Worker can own on the real platform.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
-from urllib.parse import quote
 
 import anyio
+import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from edgesim.dev.bodies import Bodies, BodyTooLargeError, NoRoomError
+from edgesim.dev.edge import Edge, host_of
 from edgesim.dev.record import Recorder
-from edgesim.model import Body, HttpRequest, HttpResponse, iterate
+from edgesim.errors import EdgesimError, PlatformError
+from edgesim.model import HttpResponse, iterate
 from edgesim.runtime.routing import named_by
 from edgesim.simulator import Simulator
 
@@ -23,10 +25,18 @@ LOOK_SECONDS = 0.5
 
 Most are over before; to watch every one from its beginning would cost each of them a task.
 """
-BODY_BYTES_MAX = 100_000_000
-"""The platform's request body limit on its lower plans; 413 above."""
+HOLD_SECONDS = 30.0
+"""How long a request waits while too much of earlier ones is unfinished; 503 after it."""
+HOLD_LOOK_SECONDS = 0.005
+_FRAMING = {
+    *("connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer"),
+    *("transfer-encoding", "upgrade"),
+}
+"""Headers of a Worker that the front answers for itself."""
 ADMIN_PREFIX = "/cdn-cgi/"
 API_PREFIX = "/client/v4/accounts/"
+
+log = structlog.get_logger()
 
 
 class _Asked:
@@ -46,12 +56,20 @@ class _Asked:
 
 
 class Front:
-    """The ASGI application; ``simulator`` is swapped when the configuration changes."""
+    """The ASGI application; ``simulator`` is swapped when the configuration changes.
 
-    def __init__(self) -> None:
+    ``loopback``: the listener is bound to this machine's own addresses only.
+    """
+
+    def __init__(self, *, loopback: bool = True) -> None:
+        self.edge = Edge(loopback=loopback)
+        self._bodies = Bodies()
         self.admin: ASGIApp | None = None
         self.api: ASGIApp | None = None
         self.recorder: Recorder | None = None
+        self.waiting = 0
+        self.refused = 0
+        self._turn = anyio.Lock()
         self._asked: dict[_Asked, None] = {}
         self._simulator: Simulator | None = None
         self._available = anyio.Event()
@@ -71,6 +89,8 @@ class Front:
         """Serve with this one from now on; None lets requests wait."""
         self._simulator = simulator
         if simulator is not None:
+            proxies = simulator.project.account.server.trusted_proxies
+            self.edge = Edge(proxies, loopback=self.edge.loopback)
             self._available.set()
         else:
             self._available = anyio.Event()
@@ -87,19 +107,50 @@ class Front:
             await self._serve(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not await self._room():  # before its body: that waits with the client
+            await send_response(_overloaded(), scope, send)
+            return
         try:
-            body = await _read_body(receive)
+            async with self._bodies.read(receive) as body:
+                await self._serve_with(body, scope, receive, send)
         except ConnectionResetError:
             return  # the client went away in the middle of its request
+        except BodyTooLargeError:
+            text = "error code: 413, the request body is over 100 MB"
+            await send_response(_plain(413, text), scope, send)
+        except NoRoomError:
+            text = "error code: 503, too many large request bodies at once; try again"
+            response = _plain(503, text)
+            response.headers.append(("retry-after", "10"))
+            await send_response(response, scope, send)
+
+    async def _serve_with(self, body: bytes, scope: Scope, receive: Receive, send: Send) -> None:
         asked = _Asked(receive)
         self._asked[asked] = None
         try:
-            await send_response(await self._answer(scope, body), send)
+            await send_response(await self._answer(scope, body), scope, send)
         except asyncio.CancelledError:
             if not asked.gone:
                 raise
         finally:
             del self._asked[asked]
+
+    async def _room(self) -> bool:
+        """Wait until there is room for one more request, in order of arrival; False if in vain."""
+        if not self._turn.locked() and (await self.simulator()).has_room:
+            return True
+        self.waiting += 1
+        try:
+            with anyio.move_on_after(HOLD_SECONDS):
+                async with self._turn:
+                    # Asked of the current Simulator each time: a reload puts another in its place.
+                    while not (await self.simulator()).has_room:  # noqa: ASYNC110 (nobody announces it)
+                        await anyio.sleep(HOLD_LOOK_SECONDS)
+                return True
+        finally:
+            self.waiting -= 1
+        self.refused += 1
+        return False
 
     async def watch(self) -> None:
         """Give up requests whose clients have gone, for ever."""
@@ -117,19 +168,23 @@ class Front:
         if asked in self._asked:  # otherwise it only means that the answer is complete
             asked.give_up()
 
-    async def _answer(self, scope: Scope, body: bytes | None) -> HttpResponse:
-        if body is None:
-            return _plain(413, "error code: 413, the request body is over 100 MB")
+    async def _answer(self, scope: Scope, body: bytes) -> HttpResponse:
+        if not await self._room():
+            return _overloaded()
         simulator = await self.simulator()
-        request = request_of(scope, body, simulator.cf)
-        name, _ = named_by(_host_of(scope))
-        if name and name not in simulator.workers:
+        request = self.edge.request(scope, body, simulator.cf)
+        direct = self.edge.is_direct(scope)
+        name, _ = named_by(host_of(scope))
+        if not direct or not name:
+            # One port serves both schemes, so a route's own does not count here.
+            target = simulator.router.routed(request.url, any_scheme=True)
+            if target is not None:
+                name = target.worker
+            elif name and name != simulator.project.entry:
+                return _plain(404, "error code: 404, no Worker has a route for this host")
+        elif name not in simulator.workers:
             known = ", ".join(simulator.workers)
             return _plain(404, f"there is no Worker named {name!r}; known: {known}")
-        if not name and simulator.router.has_routes:
-            # One port serves both schemes, so a route's own does not count here.
-            target = simulator.router.find(request.url, any_scheme=True)
-            name = target.worker if target else ""
         if self.recorder is not None:
             self.recorder.add(request, name or None)
         return await simulator.fetch(request, name or None)
@@ -141,80 +196,56 @@ def _is_for_api(scope: Scope) -> bool:
     if not path.startswith(API_PREFIX):
         return False
     after_account = path.removeprefix(API_PREFIX).partition("/")[2]
-    named, _ = named_by(_host_of(scope))
+    named, _ = named_by(host_of(scope))
     return after_account.partition("/")[0] == "queues" and not named
 
 
-def _host_of(scope: Scope) -> str:
-    """The host that was asked for, without its port; "" where none was named."""
-    host: bytes = dict(scope["headers"]).get(b"host", b"")
-    return host.decode("latin-1").partition(":")[0].lower()
+async def send_response(response: HttpResponse, scope: Scope, send: Send) -> None:
+    """Answer with it; a stream goes out as it comes.
 
-
-async def _read_body(receive: Receive) -> bytes | None:
-    """The whole body; None if it is too large (read to its end, so that the client hears)."""
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ConnectionResetError
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size <= BODY_BYTES_MAX:
-            chunks.append(chunk)
-        if not message.get("more_body", False):
-            break
-    if size > BODY_BYTES_MAX:
-        return None
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-
-def request_of(scope: Scope, body: Body, cf: dict[str, Any]) -> HttpRequest:
-    """The request, with what the edge adds to it."""
+    A stream that fails, or is not as long as it said, ends the connection: its client must not
+    take what it has for the whole.
+    """
+    length = len(response.body) if isinstance(response.body, bytes) else response.body.length
     headers = [
-        (name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]
-    ]
-    given = dict(headers)
-    path = (scope.get("raw_path") or quote(scope["path"]).encode()).decode("latin-1")
-    query = scope["query_string"].decode("latin-1")
-    host = given.get("host", "localhost")
-    url = f"{scope['scheme']}://{host}{path}{'?' if query else ''}{query}"
-    # What the edge adds to every request; XX is the platform's code for a country it does not know.
-    if "cf-connecting-ip" not in given:
-        headers.append(("cf-connecting-ip", (scope.get("client") or ("127.0.0.1", 0))[0]))
-    if "cf-ipcountry" not in given:
-        headers.append(("cf-ipcountry", str(cf.get("country") or "XX")))
-    if "x-forwarded-proto" not in given:
-        headers.append(("x-forwarded-proto", scope["scheme"]))
-    connection = {
-        "httpProtocol": f"HTTP/{scope['http_version']}",
-        "clientAcceptEncoding": given.get("accept-encoding", ""),
-    }
-    return HttpRequest(scope["method"], url, headers, body, cf | connection)
-
-
-async def send_response(response: HttpResponse, send: Send) -> None:
-    """Answer with it; a stream goes out as it comes."""
-    headers = [
-        (name.lower().encode("latin-1"), value.encode("latin-1"))
+        (name.lower().encode("latin-1"), _header_bytes(value))
         for name, value in response.headers
+        if name.lower() not in _FRAMING
     ]
+    if scope["method"] == "HEAD":  # it speaks of the body that a GET would have
+        own = response.header("content-length") or ""
+        length = int(own) if own.isascii() and own.isdigit() else length
+    if length is not None:
+        headers.append((b"content-length", b"%d" % length))
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
     if isinstance(response.body, bytes):
-        names = {name for name, _ in headers}
-        if b"content-length" not in names:
-            headers.append((b"content-length", str(len(response.body)).encode()))
-        await _start(response.status, headers, send)
         await send({"type": "http.response.body", "body": response.body})
         return
-    await _start(response.status, headers, send)
-    async for chunk in iterate(response.body):
-        await send({"type": "http.response.body", "body": chunk, "more_body": True})
-    await send({"type": "http.response.body", "body": b""})
+    try:
+        if scope["method"] == "HEAD":
+            await send({"type": "http.response.body", "body": b""})
+            return
+        async for chunk in iterate(response.body):
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+    except (EdgesimError, PlatformError, ValueError) as error:
+        log.error("response cut short", url=scope["path"], error=str(error))
+    finally:
+        await response.body.aclose()
 
 
-async def _start(status: int, headers: list[tuple[bytes, bytes]], send: Send) -> None:
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+def _header_bytes(value: str) -> bytes:
+    """Latin-1 as HTTP has it; other text goes out as UTF-8, as on the platform."""
+    try:
+        return value.encode("latin-1")
+    except UnicodeEncodeError:
+        return value.encode()
+
+
+def _overloaded() -> HttpResponse:
+    answer = _plain(503, "error code: 503, too much of earlier requests is unfinished")
+    answer.headers.append(("retry-after", "10"))
+    return answer
 
 
 def _plain(status: int, text: str) -> HttpResponse:

@@ -51,6 +51,7 @@ _FAMILIES = {
         "items": _counter("tail_items", "Traces that Tail Workers took."),
         "lost": _counter("tail_lost", "Traces that no Tail Worker took, or that it failed on."),
         "pending": _gauge("tail_pending", "Traces on their way to Tail Workers."),
+        "pending_bytes": _gauge("tail_pending_bytes", "Memory that these take, about."),
     },
     "pipelines": {
         "records": _counter("pipelines_records", "Records taken."),
@@ -71,6 +72,13 @@ _FAMILIES = {
         "delivered": _counter("queues_delivered", "Messages acknowledged by this node."),
         "retried": _counter("queues_retried", "Messages given back by this node."),
         "dead": _counter("queues_dead", "Messages that this node gave up."),
+    },
+    "front": {
+        "waiting": _gauge("front_waiting", "Requests held back because too much waits."),
+        "refused": _counter("front_refused", "Requests answered 503 because they waited too long."),
+    },
+    "log": {
+        "dropped": _counter("log_dropped", "Lines that could not be written to the log."),
     },
 }
 _LABELS = {"pipelines": "pipeline", "r2": "bucket", "queues": "queue"}
@@ -97,7 +105,7 @@ def render(samples: Iterable[Sample]) -> str:
 
 def of_stats(stats: dict[str, Any]) -> Iterator[Sample]:
     """The counters of ``stats``."""
-    for stage in ("receiver", "tail"):
+    for stage in ("receiver", "tail", "front", "log"):
         yield from _of_stage(stage, {}, stats.get(stage, {}))
     for stage, label in _LABELS.items():
         for each, counters in stats.get(stage, {}).items():

@@ -6,19 +6,17 @@ https://developers.cloudflare.com/queues/configuration/pull-consumers/ and the A
 envelope (success, errors, messages, result) is kept.  Bodies of json and bytes come base64-encoded,
 text as it is; v8 is base64 of edgesim's own encoding, as undecodable to others as the platform's.
 
-Every request needs a bearer token.  With EDGESIM_API_TOKEN set it must be that one.  Without it any
-token will do on loopback, as the client has one anyway, and a web page cannot send one to a server
-that never allows it to; beyond loopback everything is refused.
+Every request needs a bearer token.  If EDGESIM_API_TOKEN or EDGESIM_ADMIN_TOKEN is set, it must be
+one of those.  Otherwise any token will do from a program on this machine, as the client has one
+anyway; through a proxy and beyond loopback everything is refused.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import hmac
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 import structlog
@@ -28,7 +26,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from edgesim.dev.admin import LOOPBACK
+from edgesim.dev.access import Access, bearer, page_problem, same
 from edgesim.dev.front import Front
 from edgesim.errors import EdgesimError, PlatformError
 from edgesim.model import Message, Retry
@@ -87,13 +85,13 @@ class _PushBatch(msgspec.Struct):
 Endpoint = Callable[[Simulator, Request], Awaitable[Any]]
 
 
-def queues_api(front: Front, token: str | None, *, loopback: bool) -> ASGIApp:
-    """The application; ``token`` None: any on loopback, none elsewhere."""
+def queues_api(front: Front, access: Access, token: str | None) -> ASGIApp:
+    """The application; ``token`` is EDGESIM_API_TOKEN, None if it is not set."""
 
     def guarded(endpoint: Endpoint) -> Callable[[Request], Awaitable[JSONResponse]]:
         async def serve(request: Request) -> JSONResponse:
             try:
-                _authenticate(request, token, loopback=loopback)
+                _authenticate(request, front, access, token)
                 result = await endpoint(await front.simulator(), request)
             except _RefusedError as refused:
                 return _failure(refused.status, refused.code, str(refused))
@@ -178,21 +176,20 @@ async def _settle(simulator: Simulator, request: Request) -> Any:
 # --- what they share ---
 
 
-def _authenticate(request: Request, token: str | None, *, loopback: bool) -> None:
-    host = request.headers.get("host", "")
-    origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != host:
-        raise _RefusedError(403, 10000, "a page of another origin may not use the API")
-    name = urlsplit(f"//{host}").hostname or ""
-    if loopback and name not in LOOPBACK:
-        raise _RefusedError(403, 10000, f"the API does not answer to the host name {name!r}")
-    if token is None and not loopback:
-        raise _RefusedError(403, 10000, "beyond loopback the API needs EDGESIM_API_TOKEN to be set")
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not given.strip():
+def _authenticate(request: Request, front: Front, access: Access, token: str | None) -> None:
+    problem = page_problem(request.headers)
+    if problem is not None:
+        raise _RefusedError(403, 10000, problem)
+    given = bearer(request.headers)
+    if given is None:
         raise _RefusedError(401, 10000, "Authentication error: no Authorization: Bearer TOKEN")
-    if token is not None and not hmac.compare_digest(given.strip().encode(), token.encode()):
+    if access.is_admin(given) or (token is not None and same(given, token)):
+        return
+    if token is not None:
         raise _RefusedError(403, 10000, "Authentication error: the token is not EDGESIM_API_TOKEN")
+    problem = access.tokenless_problem(request.scope, front.edge)
+    if problem is not None:
+        raise _RefusedError(403, 10000, f"{problem}; or set EDGESIM_API_TOKEN")
 
 
 def _queue(simulator: Simulator, request: Request) -> Queue:

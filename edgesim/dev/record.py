@@ -2,20 +2,24 @@
 
 Secrets do not get into it: headers that look like secrets by the platform's own rule for traces,
 values of such keys in JSON bodies and in the query, and what looks like an id or a card number in
-the path.  A line is complete on disk before its request is served.
+the path.  A line is complete in the file before its request is served.  If it cannot be written
+(a full disk), the request is served all the same and the recording goes on with the next one.
 """
 
 from __future__ import annotations
 
-import gzip
 import json
+import os
+import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import msgspec
+import structlog
 
 from edgesim.clock import Clock
 from edgesim.errors import UsageError
@@ -31,13 +35,85 @@ _OF_THE_CONNECTION = {
     "transfer-encoding",
     "accept-encoding",
 }
+_GZIP_HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
+
+log = structlog.get_logger()
+
+
+class Packing(Protocol):
+    """How lines are stored."""
+
+    header: bytes
+
+    def packed(self, line: bytes) -> bytes:
+        """The bytes of the next line."""
+
+    def keep(self, line: bytes) -> None:
+        """Count the line as stored."""
+
+    def forget(self) -> None:
+        """Go on without the line that was packed last: it was not stored."""
+
+    def end(self) -> bytes:
+        """What completes the file."""
+
+
+class Plain:
+    """Lines as they are."""
+
+    header = b""
+
+    def packed(self, line: bytes) -> bytes:
+        return line
+
+    def keep(self, line: bytes) -> None:
+        pass
+
+    def forget(self) -> None:
+        pass
+
+    def end(self) -> bytes:
+        return b""
+
+
+class Gzip:
+    """One gzip member whose deflate blocks end with each line."""
+
+    header = _GZIP_HEADER
+
+    def __init__(self) -> None:
+        self._checksum = 0
+        self._bytes = 0
+        self.forget()
+
+    def packed(self, line: bytes) -> bytes:
+        return self._compressor.compress(line) + self._compressor.flush(zlib.Z_SYNC_FLUSH)
+
+    def keep(self, line: bytes) -> None:
+        self._checksum = zlib.crc32(line, self._checksum)
+        self._bytes += len(line)
+
+    def forget(self) -> None:
+        # A new compressor refers to no earlier data.
+        self._compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+
+    def end(self) -> bytes:
+        sizes = struct.pack("<II", self._checksum, self._bytes & 0xFFFFFFFF)
+        return self._compressor.flush() + sizes
 
 
 class Recorder:
-    """Writes requests with the time since it began."""
+    """Writes requests with the time since it began.
 
-    def __init__(self, file: BinaryIO, clock: Clock) -> None:
-        self._file = file
+    ``missing`` counts those that could not be written.
+    """
+
+    def __init__(self, fd: int, path: Path, packing: Packing, clock: Clock) -> None:
+        self.missing = 0
+        self._fd = fd
+        self._path = path
+        self._packing = packing
+        self._end = 0  # of the last whole line, in bytes
         self._clock = clock
         self._began = clock.now()
         self._start: str | None = clock.datetime().isoformat(timespec="milliseconds")
@@ -47,7 +123,6 @@ class Recorder:
         line: dict[str, Any] = {"at": round(self._clock.now() - self._began, 3)}
         if self._start is not None:
             line = {"start": self._start} | line
-            self._start = None
         if worker is not None:
             line["worker"] = worker
         assert isinstance(request.body, bytes)
@@ -60,25 +135,66 @@ class Recorder:
                 if name.lower() not in _OF_THE_CONNECTION
             },
         } | _body(request.body)
-        self._file.write(msgspec.json.encode(line) + b"\n")
-        self._file.flush()
+        self._write(msgspec.json.encode(line) + b"\n")
+
+    def begin(self) -> None:
+        """Write what the file begins with; OSError if that fails."""
+        self._append(self._packing.header)
+
+    def finish(self) -> None:
+        """Complete the file; one line in the log if it is incomplete."""
+        try:
+            self._append(self._packing.end())
+            os.ftruncate(self._fd, self._end)
+        except OSError as error:
+            log.error("recording not completed", file=str(self._path), error=error.strerror)
+        if self.missing:
+            log.error("recording is incomplete", file=str(self._path), missing=self.missing)
+
+    def _write(self, line: bytes) -> None:
+        try:
+            self._append(self._packing.packed(line))
+        except OSError as error:
+            self._packing.forget()
+            if not self.missing:
+                log.error(
+                    "request not recorded, the recording will be incomplete",
+                    file=str(self._path),
+                    error=error.strerror,
+                )
+            self.missing += 1
+        else:
+            self._packing.keep(line)
+            self._start = None
+
+    def _append(self, data: bytes) -> None:
+        """Write after the last whole line: over what an error has left there."""
+        written = 0
+        while written < len(data):
+            written += os.pwrite(self._fd, data[written:], self._end + written)
+        self._end += written
 
 
 @contextmanager
 def recording(path: Path, clock: Clock) -> Iterator[Recorder]:
     """A Recorder into a new file; UsageError if there is one already or none can be made."""
     try:
-        raw = path.open("xb")
+        file = path.open("xb", buffering=0)
     except FileExistsError:
         raise UsageError(f"--record: {path} is there already; choose another file") from None
     except OSError as error:
         raise UsageError(f"--record: cannot write {path}: {error.strerror}") from error
-    with raw:
-        if path.suffix != ".gz":
-            yield Recorder(cast("BinaryIO", raw), clock)
-            return
-        with gzip.open(raw, "wb") as packed:
-            yield Recorder(cast("BinaryIO", packed), clock)
+    with file:
+        packing = Gzip() if path.suffix == ".gz" else Plain()
+        recorder = Recorder(file.fileno(), path, packing, clock)
+        try:
+            recorder.begin()
+        except OSError as error:
+            raise UsageError(f"--record: cannot write {path}: {error.strerror}") from error
+        try:
+            yield recorder
+        finally:
+            recorder.finish()
 
 
 def _is_secret(name: str) -> bool:

@@ -29,23 +29,39 @@ import uvicorn
 from anyio.abc import TaskGroup, TaskStatus
 from starlette.types import ASGIApp
 
+from edgesim import line_writer, urls
 from edgesim.backends import Backends, open_backends
 from edgesim.clock import Clock
 from edgesim.config import Environment, Project
+from edgesim.config.outbound import allowed
+from edgesim.config.queues import unheard_notifications, unheard_producers
 from edgesim.dev import clickhouse_port
+from edgesim.dev.access import Access
 from edgesim.dev.admin import admin_app
+from edgesim.dev.connection import connections
+from edgesim.dev.edge import LOOPBACK_HOSTS
 from edgesim.dev.front import Front
-from edgesim.dev.presence import Owner, own
+from edgesim.dev.presence import FILE, Owner, Watch, own
 from edgesim.dev.queues_api import queues_api
 from edgesim.dev.record import Recorder, recording
 from edgesim.dev.reload import changes, is_configuration, reload_workers
+from edgesim.dev.room import Room, limits_here
 from edgesim.doctor import refuse_early
-from edgesim.errors import ConfigError, EdgesimError, UsageError, WorkerLoadError
+from edgesim.errors import ConfigError, EdgesimError, RunError, UsageError, WorkerLoadError
 from edgesim.isolates.limits import KERNEL_GUARDS
+from edgesim.runtime.reach import Reach
 from edgesim.simulator import Simulator, open_simulator
+from edgesim.urls import same_place
 
-LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 GRACE_SECONDS = 10
+LAST_WORDS_SECONDS = 0.5
+"""How long the log may take at an end without delay."""
+STATE_SECONDS = 1.0
+"""How often the state directory is looked at."""
+SAME_SIGNAL_SECONDS = 0.15
+"""Signals so close together are one: `timeout` and others send theirs to us and to our group."""
+CONNECTIONS_MAX = 1024
+CLICKHOUSE_CONNECTIONS_MAX = 64
 
 log = structlog.get_logger()
 
@@ -59,6 +75,8 @@ class Options(msgspec.Struct, frozen=True):
     record: Path | None = None
     drain_seconds: float = 0
     """For how long, at the end, windows are written and messages delivered."""
+    strict: bool = False
+    """Whether Workers reach the public internet only, and what ``[outbound] allow`` lists."""
     notice_seconds: float = 0
     """For how long, at the end, requests are served still while readiness says no."""
 
@@ -89,8 +107,10 @@ class Server:
         self._options = options
         self._environment = environment
         self._clock = Clock()
-        self._front = Front()
+        self._front = Front(loopback=options.host in LOOPBACK_HOSTS)
+        self._reach = Reach(strict=options.strict)
         self._leaving = False
+        self._state: Watch | None = None
         self._stop = anyio.Event()
         self._http_ended = anyio.Event()
 
@@ -107,16 +127,20 @@ class Server:
             _listen(self._options) as listener,
             self._recording() as self._front.recorder,
         ):
-            token = self._token()
-            self._front.admin = admin_app(self._front, token, self._is_ready)
-            self._front.api = queues_api(
-                self._front, self._environment.api_token, loopback=self._options.host in LOOPBACK
-            )
+            self._reach.add_listener(listener)
+            own_token = secrets.token_urlsafe(32)
+            access = Access(self._environment.admin_token, own_token)
+            self._front.admin = admin_app(self._front, access, self._is_ready, self._problem)
+            self._front.api = queues_api(self._front, access, self._environment.api_token)
             url = f"http://{_shown(self._options.host)}:{listener.getsockname()[1]}"
+            places = {
+                name: same_place(place)
+                for name, place in msgspec.structs.asdict(project.backends).items()
+            }
 
             def up() -> None:
                 gc.freeze()  # what is there now stays: the collector need not look at it again
-                ownership.announce(Owner(os.getpid(), url, token))
+                ownership.announce(Owner(os.getpid(), url, own_token, places))
                 ready(url)
                 if clickhouse is not None:
                     ready_clickhouse(clickhouse)
@@ -129,12 +153,18 @@ class Server:
             ):
                 tasks.start_soon(self._front.watch)
                 tasks.start_soon(self._watch_signals)
+                tasks.start_soon(self._watch_state)
                 await tasks.start(self._serve_http, self._front, listener)
-                clickhouse = await self._serve_clickhouse(project, tasks)
+                clickhouse = await self._serve_clickhouse(project, access, tasks)
                 await self._simulate(project, backends, up)
                 tasks.cancel_scope.cancel()
+                problem = self._problem()  # before the stores close and remove what they need not
+        if problem:
+            raise RunError(problem)
 
-    async def _serve_clickhouse(self, project: Project, tasks: TaskGroup) -> str | None:
+    async def _serve_clickhouse(
+        self, project: Project, access: Access, tasks: TaskGroup
+    ) -> str | None:
         """ClickHouse's own port, on loopback; its URL, or None where the project wants none.
 
         Which port stays as it was at the start, whatever a reload says.
@@ -147,7 +177,9 @@ class Server:
         except UsageError as error:
             problem = f"cannot listen on port {port}: {error.__cause__}; 0 picks a free one"
             raise ConfigError(project.file, "clickhouse.port", problem) from error
-        await tasks.start(self._serve_http, clickhouse_port.ClickHousePort(self._front), listener)
+        self._reach.add_listener(listener)
+        app = clickhouse_port.ClickHousePort(self._front, access)
+        await tasks.start(self._serve_http, app, listener)
         return f"http://{clickhouse_port.HOST}:{listener.getsockname()[1]}"
 
     def _recording(self) -> AbstractContextManager[Recorder | None]:
@@ -161,10 +193,14 @@ class Server:
         while successor is not None:
             project = successor
             try:
-                async with open_simulator(project, backends, self._clock) as simulator:
+                reach = self._reach
+                reach.allow = allowed(project.file, project.account.outbound.allow)
+                async with open_simulator(project, backends, self._clock, reach=reach) as simulator:
                     self._front.show(simulator)
                     _say_how_isolated(simulator)
+                    _warn_of_queues(project)
                     if good is None:
+                        self._state = Watch(_state_paths(project))
                         up()
                     good = project
                     successor = await self._until_changed(simulator)
@@ -182,10 +218,18 @@ class Server:
         seconds = self._options.drain_seconds
         if not seconds:
             return
-        if await simulator.leave(seconds):
+        if await simulator.leave(seconds) and not self._problem():
             log.info("drained")
         else:
             log.error("not drained in time, the rest is for the next start", seconds=seconds)
+
+    def _problem(self) -> str:
+        return self._state.look() if self._state else ""
+
+    async def _watch_state(self) -> None:
+        """Notice a deleted or replaced state also while nobody asks."""
+        while not self._problem():  # noqa: ASYNC110 (a disk sends no event)
+            await anyio.sleep(STATE_SECONDS)
 
     def _is_ready(self) -> bool:
         return self._front.serving and not self._leaving
@@ -227,15 +271,19 @@ class Server:
         return project
 
     async def _watch_signals(self) -> None:
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        with anyio.open_signal_receiver(*_stopping_signals()) as signals:
             async with anyio.create_task_group() as tasks:
+                first = 0.0
                 async for number in signals:
-                    if self._leaving:
+                    if not self._leaving:
+                        first = self._clock.elapsed()
+                        log.info("stopping", signal=signal.Signals(number).name)
+                        self._leaving = True
+                        tasks.start_soon(self._stop_after_notice)
+                    elif self._clock.elapsed() - first > SAME_SIGNAL_SECONDS:
                         log.warning("second signal, stopping without delay")
+                        line_writer.flush(LAST_WORDS_SECONDS)
                         os._exit(130)
-                    log.info("stopping", signal=signal.Signals(number).name)
-                    self._leaving = True
-                    tasks.start_soon(self._stop_after_notice)
 
     async def _stop_after_notice(self) -> None:
         await anyio.sleep(self._options.notice_seconds)
@@ -244,13 +292,17 @@ class Server:
     async def _serve_http(
         self, app: ASGIApp, listener: socket.socket, *, task_status: TaskStatus[None]
     ) -> None:
+        most = CONNECTIONS_MAX if app is self._front else CLICKHOUSE_CONNECTIONS_MAX
+        limits = limits_here(most)
         config = uvicorn.Config(
             app,
             log_config=None,
             access_log=False,
             lifespan="off",
             ws="none",
-            http="httptools",
+            http=connections(Room(limits)),  # type: ignore[arg-type]  # a factory of protocols
+            backlog=limits.backlog,
+            proxy_headers=False,  # the front decides which proxies are believed
             server_header=False,
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
@@ -267,11 +319,23 @@ class Server:
         if app is self._front:
             self._http_ended.set()
 
-    def _token(self) -> str | None:
-        """Beyond loopback the admin part wants a token: the environment's, else a fresh one."""
-        if self._options.host in LOOPBACK:
-            return None
-        return self._environment.admin_token or secrets.token_urlsafe(16)
+
+def _state_paths(project: Project) -> list[Path]:
+    """The files and folders that must stay where they were opened."""
+    state = project.state
+    paths = [state, state / FILE, state / "r2-local" / "outbox.db"]
+    paths += [state / "pipelines" / name for name in project.account.pipelines]
+    backends = project.backends
+    for url, files in (
+        (backends.r2, {"file": ["", "blobs", "index.db", "index.db-wal"]}),
+        (backends.queues, {"sqlite": [""]}),
+        (backends.clickhouse, {"chdb": [""]}),
+    ):
+        paths += [
+            Path(urls.path_of(url).partition("?")[0]) / file
+            for file in files.get(urls.scheme_of(url), [])
+        ]
+    return paths
 
 
 def _say_how_isolated(simulator: Simulator) -> None:
@@ -280,6 +344,19 @@ def _say_how_isolated(simulator: Simulator) -> None:
         level = simulator.project.isolation_of(worker)
         say = log.info if set(KERNEL_GUARDS) <= set(guards) or level == "inline" else log.warning
         say("isolation", worker=worker, runs=level, guards=", ".join(guards) or "none")
+
+
+def _warn_of_queues(project: Project) -> None:
+    for each in unheard_notifications(project) + unheard_producers(project):
+        log.warning("queue has no consumer", queue=each.queue, file=str(each.file), key=each.key)
+
+
+def _stopping_signals() -> list[signal.Signals]:
+    """The signals that end us; not SIGHUP where `nohup` or the like has it ignored."""
+    wanted = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        wanted.append(signal.SIGHUP)
+    return wanted
 
 
 def _listen(options: Options) -> socket.socket:

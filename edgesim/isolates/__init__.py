@@ -5,7 +5,7 @@
 Platform side: ``forks`` starts a Worker's zygote and asks it for processes, ``link`` is the socket
 to one, ``conversation`` one invocation over it.  On that stand ``process`` (a fresh fork for each
 invocation) and ``warm`` (a few long-lived forks with many invocations in each); ``inline`` is the
-platform's own process, for breakpoints.
+platform's own process, for breakpoints.  ``restarting`` is any of them across deaths of the zygote.
 
 Isolate side: ``zygote`` puts on the guards (``guard``), imports the Worker (``forked``) and forks;
 ``turns`` is a fork's event loop, ``shared`` the one for many invocations; ``inside`` serves one

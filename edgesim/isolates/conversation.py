@@ -13,10 +13,24 @@ from edgesim.clock import Clock
 from edgesim.isolates.driver import Host, answer
 from edgesim.isolates.limits import LOG_BYTES_MAX, MEMORY_EXCEEDED, log_bytes
 from edgesim.isolates.link import Arrival, Link, TooMuchError
-from edgesim.isolates.wire import Call, Done, Failure, Frame, Invoke, Log, Reply, Respond
+from edgesim.isolates.wire import (
+    LOST,
+    NOT_RUN,
+    Call,
+    Done,
+    Failure,
+    Frame,
+    Invoke,
+    Log,
+    Reply,
+    Respond,
+)
 
 TRIES_MAX = 8
 """Each time it was another's fault; who never shows its own would go on for ever."""
+CLOCK_SECONDS = 1e-6
+"""Times this close are the same: it is what event loops run together, and a float of Unix time
+holds little less."""
 UNANSWERED_MAX = 16_384
 """Calls of one invocation under way at a time; more than it may make subrequests."""
 UNANSWERED_BYTES_MAX = 128 << 20
@@ -39,6 +53,8 @@ class Conversation:
         self.over = _new_future()
         self.ended = False
         self.verdict: Done | None = None
+        self.otherwise: Done | None = None
+        """The Done where its isolate is gone and it cannot be begun again."""
         self.suspect = False
         self._host = host
         self._tasks = tasks
@@ -59,7 +75,8 @@ class Conversation:
         self._logs.clear()
         self._log_bytes = 0
         self._tries += 1
-        self.invoke.now = self._clock.now()
+        self.otherwise = None
+        self.invoke.now, self.invoke.steady = self._clock.now(), self._clock.steady()
         link.send(self.number, self.invoke)
 
     def take(self, frame: Frame) -> None:
@@ -84,11 +101,19 @@ class Conversation:
             case _:
                 raise ValueError(f"unexpected {type(frame).__name__} from an isolate")
 
+    def not_run(self, message: str) -> Done:
+        """The Done where the platform has no isolate for it."""
+        fault = LOST if self._has_left else NOT_RUN
+        return Done("internalError", [Failure("Error", message)], fault=fault)
+
     def end(self, done: Done) -> None:
         """It is over; calls that are still being answered are given up."""
         if self.ended:
             return
         self.ended = True
+        if done.blameless and not self._has_left:
+            done.fault = NOT_RUN
+            self._logs.clear()  # whoever runs it again hears them then
         self._leave()
         self.done = done
         self.interrupt()
@@ -155,7 +180,11 @@ def _new_future() -> asyncio.Future[None]:
 
 
 class Alarm:
-    """An isolate's one timer, which it sets under no invocation's number."""
+    """An isolate's one timer, which it sets under no invocation's number.
+
+    It goes by the steady clock, and never rings before its time: an event loop's timer may (uvloop
+    counts whole milliseconds), and is then set again for the rest.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -166,9 +195,7 @@ class Alarm:
         match frame:
             case Call(method="sleepUntil", args=[int() | float() as when]) if isfinite(when):
                 self.cancel()
-                delay = max(0.0, when - self._clock.now())
-                loop = asyncio.get_running_loop()
-                self._set = loop.call_later(delay, self._ring, link, frame.id)
+                self._wait(when, link, frame.id)
             case _:
                 raise ValueError(f"unexpected {type(frame).__name__} from an isolate")
 
@@ -177,5 +204,13 @@ class Alarm:
         if self._set is not None:
             self._set.cancel()
 
-    def _ring(self, link: Link, number: int) -> None:
-        link.send(0, Reply(number, self._clock.now()))
+    def _wait(self, when: float, link: Link, number: int) -> None:
+        delay = max(0.0, when - self._clock.steady())
+        loop = asyncio.get_running_loop()
+        self._set = loop.call_later(delay, self._ring, when, link, number)
+
+    def _ring(self, when: float, link: Link, number: int) -> None:
+        if when - self._clock.steady() > CLOCK_SECONDS:
+            self._wait(when, link, number)
+        else:
+            link.send(0, Reply(number, self._clock.now(), steady=self._clock.steady()))

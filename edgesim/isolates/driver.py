@@ -47,6 +47,9 @@ class Isolates(Protocol):
     guards: list[str]
     """The parts of the jail that are in force, none at the inline level."""
 
+    zygote: int | None
+    """The process that isolates are forked from, None where there is none."""
+
     lost: anyio.Event
     """Set when no further invocation can run here, and others must be opened in their place."""
 
@@ -62,6 +65,7 @@ async def answer(call: Call, host: Host, clock: Clock) -> Reply:
     """The Reply to a Call: the host's value, or what it refused with."""
     try:
         value = await host.call(call)
-        return Reply(call.id, clock.now(), value)
+        return Reply(call.id, clock.now(), value, steady=clock.steady())
     except PlatformError as error:
-        return Reply(call.id, clock.now(), error=Failure(error.name, error.message))
+        failure = Failure(error.name, error.message)
+        return Reply(call.id, clock.now(), error=failure, steady=clock.steady())

@@ -5,14 +5,13 @@ from __future__ import annotations
 import gc
 import signal
 import socket
-from collections.abc import Callable
 from pathlib import Path
 
 from workers._bindings import Env
 from workers._runtime import current_env
 
 from edgesim.isolates import guard, inside, senses, shared, turns
-from edgesim.isolates.namespace import CodeCache, Namespace
+from edgesim.isolates.namespace import CodeCache, Namespace, Watch
 from edgesim.isolates.rehearsal import rehearse_while_idle
 from edgesim.isolates.shared_state import freeze_types
 from edgesim.isolates.wire import Boot
@@ -55,6 +54,6 @@ class Snapshot:
     def _new_env(self) -> Env:
         return Env([(name, kind, value) for name, kind, value in self._bindings])
 
-    def _load_afresh(self, on_import: Callable[[], None]) -> type[WorkerEntrypoint]:
+    def _load_afresh(self, watch: Watch) -> type[WorkerEntrypoint]:
         with senses.global_scope():
-            return inside.entrypoint(Namespace(self._codes, on_import).load(self._name))
+            return inside.entrypoint(Namespace(self._codes, watch).load(self._name))

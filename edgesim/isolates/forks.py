@@ -18,13 +18,17 @@ from edgesim import foreign
 from edgesim.errors import WorkerLoadError
 from edgesim.isolates.limits import CPU_EXCEEDED, MEMORY_EXCEEDED
 from edgesim.isolates.link import Link, open_link
-from edgesim.isolates.wire import Boot, Booted, Done, Exited, Failure, Forked, Message
+from edgesim.isolates.strays import end_strays, strays
+from edgesim.isolates.wire import LOST, Boot, Booted, Done, Exited, Failure, Forked, Message
 from edgesim.isolates.zygote import MANY, ONE, OUT_OF_MEMORY_STATUS
 from edgesim.model import Limits, WorkerSpec
 
 BOOT_SECONDS = 30.0
 GOODBYE_SECONDS = 5.0
 _CPU_SIGNALS = {signal.SIGXCPU, signal.SIGPROF, signal.SIGVTALRM}
+_ENDED = {b"Z", b"X"}
+_EXITING = 0x4
+"""PF_EXITING in the flags of /proc/PID/stat: the process is on its way out, whatever is sent."""
 _NEARLY = 0.75
 """An isolate that a signal ended with so much of its memory in use had most likely run out."""
 STDERR_LINES_MAX = 200
@@ -53,6 +57,7 @@ class Fork:
         self.exit: Exited | None = None
         self.ended = anyio.Event()
         self._doomed = False
+        self._killed = False
 
     def born(self, pid: int) -> None:
         """The zygote has forked it."""
@@ -63,14 +68,15 @@ class Fork:
     def kill(self) -> None:
         """End it at once, or as soon as it is born."""
         self._doomed = True
-        if self.pid is not None and self.exit is None and _is_child(self.pid, self._zygote):
+        if self.pid is not None and self.exit is None and _is_alive(self.pid, self._zygote):
             with suppress(ProcessLookupError):  # it ended by itself, and the news is on its way
                 os.kill(self.pid, signal.SIGKILL)
+                self._killed = True
 
     def verdict(
         self, limits: Limits, error: Exception | None = None, *, out_of_time: bool | None = None
     ) -> Done:
-        """The Done of the invocation that ended it.
+        """The Done of the invocation that ended it, or that was lost with it.
 
         ``error`` is what was wrong with its bytes; ``out_of_time`` None means that the CPU time of
         the process is the invocation's.
@@ -89,7 +95,11 @@ class Fork:
                 return _verdict("exceededCpu", CPU_EXCEEDED)
             if self.exit.memory_bytes > _NEARLY * limits.memory_bytes:
                 return _verdict("exceededMemory", MEMORY_EXCEEDED)
+            if number == signal.SIGKILL and not self._killed:  # worker code has no way to send it
+                return _lost("was killed from outside")
             error = RuntimeError(f"signal {signal.Signals(number).name}")
+        elif error is None and (self.exit is None or self.pid is None):
+            return _lost("ended with its zygote" if self.exit is None else "could not be forked")
         elif error is None and self.exit is not None:
             code = os.waitstatus_to_exitcode(self.exit.status)
             if code == OUT_OF_MEMORY_STATUS:
@@ -97,12 +107,11 @@ class Fork:
             if out_of_time is None and self.exit.cpu_ms > limits.cpu_ms:
                 return _verdict("exceededCpu", CPU_EXCEEDED)  # before or after the handler
             error = RuntimeError(f"exit status {code}")
-        why = error or "it is gone"
-        return _verdict("internalError", f"The isolate ended before its invocation did: {why}.")
+        return _verdict("internalError", f"The isolate ended before its invocation did: {error}.")
 
 
-def _is_child(pid: int, parent: int) -> bool:
-    """Whether the process is what its zygote says it is, as far as can be known here.
+def _is_alive(pid: int, zygote: int) -> bool:
+    """Whether the process is one of its zygote's, as far as can be known here, and not ending yet.
 
     A Worker's module, when it is imported, could speak in the zygote's place and name a process
     that the platform may end and it may not.
@@ -111,13 +120,25 @@ def _is_child(pid: int, parent: int) -> bool:
         return True
     try:
         with open(f"/proc/{pid}/stat", "rb") as stat:  # noqa: PTH123 (a /proc file)
-            return int(stat.read().rpartition(b")")[2].split()[1]) == parent
-    except OSError:
-        return False  # it has ended
+            fields = stat.read().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    except OSError:  # no descriptor left: then by the session, which no fork can leave
+        with suppress(ProcessLookupError):
+            return os.getsid(pid) == zygote
+        return False
+    ending = fields[0] in _ENDED or bool(int(fields[6]) & _EXITING)
+    return int(fields[1]) == zygote and not ending
 
 
 def _verdict(outcome: str, message: str) -> Done:
     return Done(outcome, [Failure("Error", message)])
+
+
+def _lost(how: str) -> Done:
+    done = _verdict("internalError", f"The isolate {how} before its invocation was over.")
+    done.fault = LOST
+    return done
 
 
 class Forks:
@@ -126,6 +147,7 @@ class Forks:
     def __init__(self, spec: WorkerSpec, control: socket.socket, zygote: int) -> None:
         self.spec = spec
         self._zygote = zygote
+        self.zygote: int | None = zygote
         self.booted = Booted()
         self.lost = anyio.Event()
         self._control = control
@@ -154,7 +176,11 @@ class Forks:
         if self._link is not None:
             self._link.hear_news()
         fork = Fork(self._count + 1, self._zygote)
-        socket.send_fds(self._control, [fork.number.to_bytes(4, "big") + kind], fds)
+        try:
+            socket.send_fds(self._control, [fork.number.to_bytes(4, "big") + kind], fds)
+        except (BrokenPipeError, ConnectionResetError):
+            self._end(None)  # the event loop has not said so yet
+            raise
         self._count += 1
         self._alive[fork.number] = fork
         return fork
@@ -168,6 +194,8 @@ class Forks:
             await self._link.until(self._heard)
         if scope.cancelled_caught:
             return f"{boot.main} was not imported within {BOOT_SECONDS:.0f} s"
+        if self.booted.error is None and strays(self._zygote):
+            return f"{boot.main} started processes while it was imported"
         return self.booted.error
 
     def _take(self, message: Message) -> None:
@@ -190,8 +218,8 @@ class Forks:
             why = f"wrote {error}" if error else "ended its process while it was imported"
             self.booted = Booted(error=f"{self.spec.main} {why}")
             self._heard.set()
-        elif not self._dismissed:
-            log.error("zygote ended", worker=self.spec.name)
+        elif not self._dismissed and not self.lost.is_set():
+            log.error("zygote ended", worker=self.spec.name, pid=self._zygote)
         self.lost.set()
         for fork in self._alive.values():
             fork.ended.set()
@@ -248,6 +276,7 @@ async def open_forks(spec: WorkerSpec) -> AsyncIterator[Forks]:
             finally:
                 with anyio.CancelScope(shield=True):
                     forks.kill_all()
+                    end_strays(process.pid)
                     await forks.dismiss()
                     await _end(process)
                 tasks.cancel_scope.cancel()

@@ -12,7 +12,8 @@ import resource
 import signal
 import sys
 import sysconfig
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from workers._runtime import GLOBAL_SCOPE
@@ -48,6 +49,7 @@ _OF_FILES = (
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
+_SIGNALS = signal.valid_signals()
 _sealing: seccomp.Program | None = None
 _hook: _Hook | None = None
 
@@ -62,6 +64,7 @@ def put_on(wanted: str, folders: Iterable[str], memory_bytes: int) -> list[str]:
     sys.dont_write_bytecode = True  # it would be refused, here or by the kernel
     resource.setrlimit(resource.RLIMIT_CORE, (CORE_BYTES_MAX, CORE_BYTES_MAX))
     resource.setrlimit(resource.RLIMIT_NOFILE, (FILES_MAX, FILES_MAX))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     _limit_memory(memory_bytes)
     guards = []
     if wanted == KERNEL and landlock.restrict(readable):
@@ -85,14 +88,33 @@ def holds_processes() -> bool:
 def fork() -> int:
     """``os.fork``, which is for the zygote itself, not for what an import has left behind in it.
 
-    What the fork does until it is sealed is ours.
+    What the fork does until it is sealed is ours.  OSError where the system has no process to give.
     """
     assert _hook is not None
-    _hook.busy = True
-    pid = os.fork()
-    _hook.in_zygote = pid != 0
-    _hook.busy = pid == 0
+    # No handler that an import has left behind runs while the hook lets everything pass.
+    masked = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    pid = -1
+    try:
+        _hook.busy = True
+        pid = os.fork()
+    finally:
+        _hook.in_zygote = pid != 0
+        _hook.busy = pid == 0
+        signal.pthread_sigmask(signal.SIG_SETMASK, masked)
     return pid
+
+
+@contextmanager
+def suspended() -> Iterator[None]:
+    """Run code of the platform's own without the audit hook, whatever worker code surrounds it."""
+    if _hook is None or _hook.busy:
+        yield
+        return
+    _hook.busy = True
+    try:
+        yield
+    finally:
+        _hook.busy = False
 
 
 def seal(cpu_ms: int | None) -> None:
@@ -165,6 +187,8 @@ class _Hook:
         self.busy = False
 
     def __call__(self, event: str, args: tuple[Any, ...]) -> None:
+        if event == "sys.addaudithook" and not self.busy:
+            raise PermissionError(1, f"Operation not permitted in an isolate ({event})")
         in_import = in_global_scope.get()
         others = self._others or self.in_zygote
         if not (in_import or self._files or others) or self.busy:

@@ -43,6 +43,9 @@ class _LocalChannel:
     def now(self) -> float:
         return self._clock.now()
 
+    def steady(self) -> float:
+        return self._clock.steady()
+
     def sleep(self, seconds: float) -> None:
         real_sleep(seconds)
 
@@ -87,6 +90,7 @@ class InlineIsolates(Isolates):
 
         senses.install()
         self.guards: list[str] = []
+        self.zygote = None
         self._inside = inside
         self._senses = senses
         self._clock = clock
@@ -122,16 +126,14 @@ class InlineIsolates(Isolates):
             return Done("exception", [failure_of(error)])
         assert isinstance(request, Invoke)
 
-        async def run() -> Done:
-            serving = self._inside.Serving(_LocalChannel(host, self._clock), request.seed)
-            started = time.thread_time()
-            done = await self._inside.serve(request, self._load, self._new_env, serving)
-            done.cpu_ms = (time.thread_time() - started) * 1000
-            copy = _copied(done)
-            assert isinstance(copy, Done)
-            return copy
-
-        return await _in_a_task(run())
+        serving = self._inside.Serving(_LocalChannel(host, self._clock), request.seed)
+        started = time.thread_time()
+        work = self._inside.serve(request, self._load, self._new_env, serving)
+        done = await _in_a_task(work)
+        done.cpu_ms = (time.thread_time() - started) * 1000
+        copy = _copied(done)
+        assert isinstance(copy, Done)
+        return copy
 
 
 async def _in_a_task(work: Coroutine[Any, Any, Done]) -> Done:

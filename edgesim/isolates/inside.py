@@ -54,6 +54,9 @@ class Channel(Protocol):
     def now(self) -> float:
         """The platform's time (Unix seconds) as of its last word."""
 
+    def steady(self) -> float:
+        """The same, on the clock that nobody sets."""
+
     def sleep(self, seconds: float) -> None:
         """Hold everything up."""
 
@@ -84,6 +87,10 @@ class Serving:
     def now(self) -> float:
         """The platform's time."""
         return self._channel.now()
+
+    def steady(self) -> float:
+        """The platform's time on the clock that nobody sets."""
+        return self._channel.steady()
 
     def sleep(self, seconds: float) -> None:
         """``time.sleep``: nothing else of the isolate runs meanwhile."""
@@ -194,6 +201,22 @@ async def serve(
     ``entry`` gives the Worker's class, ``new_env`` its env: where the process is not fresh, they
     load the module and make the bindings anew.
     """
+    task = asyncio.current_task()
+    try:
+        return await _serve(invoke, entry, new_env, serving)
+    except GeneratorExit as error:
+        # Raised by worker code: a task that has ended with it throws it into all that await.
+        if asyncio.current_task() is task:
+            return failed(error)
+        raise  # garbage collection closes this coroutine in the middle of another invocation
+
+
+async def _serve(
+    invoke: Invoke,
+    entry: Callable[[], type[WorkerEntrypoint]],
+    new_env: Callable[[], Any],
+    serving: Serving,
+) -> Done:
     done = Done()
     env = new_env()
     current_env.set(env)
@@ -202,7 +225,7 @@ async def serve(
         current.set(serving)
         await HANDLERS[invoke.handler](kind(Context(), env), invoke.event, serving, done)
     except GeneratorExit:
-        raise  # given up and collected, in the middle of who knows what other invocation
+        raise
     except BaseException as error:  # noqa: BLE001 (SystemExit too ends only its own invocation)
         current.set(serving)
         record(done, error)

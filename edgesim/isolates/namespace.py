@@ -15,10 +15,11 @@ import importlib
 import importlib.util
 import pdb  # noqa: T100 (breakpoint() is what the inline level is for)
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from types import CodeType, ModuleType
-from typing import Any, NamedTuple
+from types import CodeType, FunctionType, ModuleType
+from typing import Any, NamedTuple, Protocol
 
 
 class Code(NamedTuple):
@@ -56,12 +57,35 @@ class CodeCache:
         return None
 
 
-class Namespace:
-    """One invocation's modules; ``on_import`` is called when a library module was imported."""
+class Watch(Protocol):
+    """Follows the use that worker code makes of library modules, where invocations share them."""
 
-    def __init__(self, cache: CodeCache, on_import: Callable[[], None] = lambda: None) -> None:
+    def importing(self, name: str) -> AbstractContextManager[None]:
+        """Around the import of the library module ``name``."""
+
+    def looked_up(self, function: FunctionType) -> None:
+        """Worker code has got hold of this function of a library."""
+
+
+class _NoWatch:
+    """For a process whose library is not compared between invocations."""
+
+    def importing(self, name: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def looked_up(self, function: FunctionType) -> None:
+        pass
+
+
+_NO_WATCH = _NoWatch()
+
+
+class Namespace:
+    """One invocation's modules."""
+
+    def __init__(self, cache: CodeCache, watch: Watch = _NO_WATCH) -> None:
         self._cache = cache
-        self._on_import = on_import
+        self._watch = watch
         self.modules: dict[str, ModuleType] = {}
         self._views: dict[int, ModuleType] = {}
         self._builtins = vars(builtins) | {
@@ -127,10 +151,8 @@ class Namespace:
     ) -> ModuleType:
         found = self._cache.library.get((name, fromlist))
         if found is None:
-            before = len(sys.modules)
-            found = builtins.__import__(name, globals, locals, fromlist, 0)
-            if len(sys.modules) != before:
-                self._on_import()
+            with self._watch.importing(name):
+                found = builtins.__import__(name, globals, locals, fromlist, 0)
             self._cache.library[name, fromlist] = found
         view = self.view(found)
         if fromlist and fromlist[0] == "*" and not hasattr(found, "__all__"):
@@ -159,7 +181,11 @@ class Namespace:
         if module is importlib and name == "import_module":
             return self._import_module
         value = getattr(module, name)
-        return self.view(value) if isinstance(value, ModuleType) else value
+        if isinstance(value, ModuleType):
+            return self.view(value)
+        if type(value) is FunctionType:
+            self._watch.looked_up(value)
+        return value
 
     def _import_module(self, name: str, package: str | None = None) -> ModuleType:
         absolute = importlib.util.resolve_name(name, package)

@@ -21,7 +21,7 @@ from edgesim.isolates.conversation import Alarm, Conversation
 from edgesim.isolates.driver import Host, Isolates
 from edgesim.isolates.forks import Fork, Forks, open_forks
 from edgesim.isolates.link import Link, open_link
-from edgesim.isolates.wire import Done, Failure, Invoke, Message
+from edgesim.isolates.wire import Done, Invoke, Message
 from edgesim.model import WorkerSpec
 
 DETERMINISTIC = True  # a link takes turns where time is virtual
@@ -58,6 +58,8 @@ class _Isolate:
     def begin(self, conversation: Conversation) -> None:
         self._conversation = conversation
         conversation.begin(self.link)
+        if self.gone:  # since it was forked: it has said so already, and will not again
+            conversation.interrupt()
 
     def take(self, message: Message) -> None:
         """ValueError for what no isolate says."""
@@ -90,6 +92,7 @@ class ProcessIsolates(Isolates):
         self.handlers = frozenset(forks.booted.handlers)
         self.guards = forks.booted.guards
         self.lost = forks.lost
+        self.zygote = forks.zygote
         self._forks = forks
         self._answers = answers
         self._clock = clock
@@ -111,22 +114,29 @@ class ProcessIsolates(Isolates):
                 self._settled.set()
 
     async def _invoke(self, invoke: Invoke, host: Host) -> Done:
-        try:
-            isolate = await self._take()
-        except OSError as error:
-            message = f"No isolate for Worker {self._forks.spec.name}: {error}"
-            return Done("internalError", [Failure("Error", message)])
         self._count += 1
         conversation = Conversation(self._count, invoke, host, self._answers, self._clock)
+        try:
+            while not conversation.ended:
+                await self._run(conversation, await self._take())
+        except OSError as error:
+            message = f"No isolate for Worker {self._forks.spec.name}: {error}"
+            conversation.end(conversation.not_run(message))
+        finally:
+            conversation.end(Done("canceled"))
+        return conversation.done
+
+    async def _run(self, conversation: Conversation, isolate: _Isolate) -> None:
+        """Run it there, to its end or until it can begin again in another isolate."""
         try:
             isolate.begin(conversation)
             await conversation.over
             if not conversation.ended:
-                conversation.end(conversation.verdict or await self._died(isolate))
+                done = conversation.verdict or await self._died(isolate)
+                if not (done.blameless and conversation.begin_again()):
+                    conversation.end(done)
         finally:
-            conversation.end(Done("canceled"))
             isolate.dismiss()
-        return conversation.done
 
     async def _take(self) -> _Isolate:
         if len(self._standby) <= 1:

@@ -10,6 +10,7 @@ Nothing of the Worker's takes part, and nothing is left that it could see.
 from __future__ import annotations
 
 import asyncio
+import mimetypes
 import select
 import socket
 import sys
@@ -45,6 +46,7 @@ def rehearsed_loop() -> turns.TurnLoop:
     sys.stdout = inside.ConsoleStream("log", sys.stderr)
     sys.stderr = inside.ConsoleStream("error", sys.stderr)
     senses.install()
+    mimetypes.init([])  # no files of types: the platform has none, and this machine's are shut
     loop = turns.TurnLoop()
     asyncio.set_event_loop(loop)
     for _ in range(ROUNDS):

@@ -1,9 +1,11 @@
 """What worker code perceives of time and chance: the platform's clock, and randomness by seed.
 
 Inside an invocation ``time`` and ``datetime`` say what the platform last said, so time stands still
-between two I/O operations, as in production, and follows a virtual clock.  ``random``, ``secrets``,
-``uuid`` and ``os.urandom`` are real unless the invocation has a seed.  In global scope randomness
-is refused, as in production, where what an import drew would be the same for every request.
+between two I/O operations, as in production, and follows a virtual clock.  ``monotonic`` and
+``perf_counter`` show Unix time too, as there, but do not jump when the machine's clock is set.
+``random``, ``secrets``, ``uuid`` and ``os.urandom`` are real unless the invocation has a seed.  In
+global scope randomness is refused, as in production, where what an import drew would be the same
+for every request.
 
 The library's functions are replaced once, by ones that ask which invocation they run in, so that
 the same works where several share a process (warm) or the platform's own (inline).  Tried and
@@ -18,10 +20,11 @@ import datetime as dt
 import gc
 import os
 import random as random_module
+import sys
 import time as time_module
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from ctypes import py_object, pythonapi
 from random import Random
 from typing import Any
@@ -41,6 +44,7 @@ _real_urandom = os.urandom
 _real_seed = Random.seed
 _real_sleep = time_module.sleep
 _real_new_event_loop = asyncio.new_event_loop
+_real_all_tasks = asyncio.all_tasks
 _strftime = time_module.strftime
 _installed = False
 
@@ -70,12 +74,13 @@ def install() -> None:
     _installed = True
     # The platform's own loop, at the inline level, must not see an invocation's time.
     asyncio.BaseEventLoop.time = _loop_time  # type: ignore[method-assign]
-    for name in ("time", "monotonic", "perf_counter"):
-        setattr(time_module, name, _seconds(getattr(time_module, name)))
+    for name, clock in (("time", "now"), ("monotonic", "steady"), ("perf_counter", "steady")):
+        setattr(time_module, name, _seconds(getattr(time_module, name), clock))
         nanoseconds = f"{name}_ns"
-        setattr(time_module, nanoseconds, _nanoseconds(getattr(time_module, nanoseconds)))
+        setattr(time_module, nanoseconds, _nanoseconds(getattr(time_module, nanoseconds), clock))
     time_module.sleep = _sleep
     asyncio.events.new_event_loop = asyncio.new_event_loop = _new_event_loop
+    asyncio.tasks.all_tasks = asyncio.all_tasks = _all_tasks
     for name in ("gmtime", "localtime", "ctime"):
         setattr(time_module, name, _of_now(getattr(time_module, name)))
     time_module.strftime = _of_local_time(time_module.strftime)
@@ -111,23 +116,40 @@ def _new_event_loop() -> asyncio.AbstractEventLoop:
     return _real_new_event_loop()
 
 
+def _all_tasks(loop: asyncio.AbstractEventLoop | None = None) -> set[asyncio.Task[Any]]:
+    """The invocation's own tasks: others share the event loop, and to cancel all is common."""
+    tasks = _real_all_tasks(loop)
+    invocation = current.get(None)
+    if invocation is None:
+        return tasks
+    return {task for task in tasks if _context_of(task).get(current) is invocation}
+
+
+def _context_of(task: asyncio.Task[Any]) -> Context:
+    """The task's context, which Python 3.11 does not give away."""
+    if sys.version_info >= (3, 12):
+        return task.get_context()
+    # The first of the contexts that it refers to; a callback of the task's has one too.
+    return next(each for each in gc.get_referents(task) if isinstance(each, Context))
+
+
 def _refuse_in_global_scope() -> None:
     if in_global_scope.get():
         raise RuntimeError(GLOBAL_SCOPE)
 
 
-def _seconds(real: Callable[[], float]) -> Callable[[], float]:
+def _seconds(real: Callable[[], float], clock: str) -> Callable[[], float]:
     def now() -> float:
         invocation = current.get(None)
-        return real() if invocation is None else invocation.now()
+        return real() if invocation is None else getattr(invocation, clock)()
 
     return now
 
 
-def _nanoseconds(real: Callable[[], int]) -> Callable[[], int]:
+def _nanoseconds(real: Callable[[], int], clock: str) -> Callable[[], int]:
     def now() -> int:
         invocation = current.get(None)
-        return real() if invocation is None else int(invocation.now() * 1e9)
+        return real() if invocation is None else int(getattr(invocation, clock)() * 1e9)
 
     return now
 

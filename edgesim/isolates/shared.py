@@ -25,6 +25,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from types import FrameType
 from typing import Any
@@ -32,8 +33,9 @@ from typing import Any
 from edgesim.isolates import guard
 from edgesim.isolates.inside import CpuLimitExceeded, Serving, failed, serve
 from edgesim.isolates.limits import CPU_EXCEEDED, HUNG
+from edgesim.isolates.namespace import Watch
 from edgesim.isolates.shared_state import SharedState
-from edgesim.isolates.turns import PLATFORM, Line, TurnLoop, Wire
+from edgesim.isolates.turns import PLATFORM, WHOLE, Line, TurnLoop, Wire
 from edgesim.isolates.wire import Cancel, Done, Failure, Frame, Invoke, Tainted
 from workers import WorkerEntrypoint
 
@@ -62,7 +64,7 @@ class SharedLoop(TurnLoop):
     def __init__(
         self,
         wire: Wire,
-        load: Callable[[Callable[[], None]], type[WorkerEntrypoint]],
+        load: Callable[[Watch], type[WorkerEntrypoint]],
         env: Callable[[], Any],
         cpu_ms: int,
         page: Any,
@@ -97,7 +99,7 @@ class SharedLoop(TurnLoop):
         super()._process_events(replies)
 
     def _begin(self, number: int, invoke: Invoke) -> None:
-        self._now = max(self._now, invoke.now)
+        self.tell_time(invoke)
         resident = Resident(number, Line(self, number, eager=False), invoke.seed)
         self._live[number] = resident
         token = owner.set(resident)  # so that every callback of the invocation's tasks is its own
@@ -107,10 +109,21 @@ class SharedLoop(TurnLoop):
             owner.reset(token)
 
     async def _serve(self, invoke: Invoke, resident: Resident) -> None:
-        self._end(resident, await serve(invoke, self._load_afresh, self._env, resident))
+        try:
+            done = await serve(invoke, self._load_afresh, self._env, resident)
+        except GeneratorExit as error:
+            if self._running is not resident:
+                raise  # garbage collection closes this coroutine
+            done = failed(error)
+        self._end(resident, done)
+
+    def load_once(self) -> None:
+        """Load the modules before there is an invocation, which would pay for the first imports."""
+        with suppress(Exception):  # an invocation that loads them will say what is wrong
+            copy_context().run(self._load_afresh)
 
     def _load_afresh(self) -> type[WorkerEntrypoint]:
-        return self._load(self._state.keep_modules)
+        return self._load(self._state)
 
     def _end(self, resident: Resident, done: Done) -> None:
         """The invocation's last word; what it has left behind is never run again."""
@@ -175,18 +188,17 @@ class SharedLoop(TurnLoop):
             return
         if resident.closed:
             return
+        self.unheard = None
+        self._began = time.thread_time()
         self._running = resident
         PAGE.pack_into(self._page, 0, resident.number)
-        self._began = time.thread_time()
-        self.unheard = None
         try:
             handle._run()
         except BaseException as error:  # noqa: BLE001 (SystemExit in a task of the invocation's)
             self._end(resident, failed(error))
-        finally:
-            resident.cpu_seconds += time.thread_time() - self._began
-            self._running = None
-            PAGE.pack_into(self._page, 0, PLATFORM)
+        resident.cpu_seconds += time.thread_time() - self._began
+        self._running = None
+        PAGE.pack_into(self._page, 0, PLATFORM)
         if resident.cpu_seconds > self._cpu_seconds:
             self._end(resident, failed(CpuLimitExceeded(CPU_EXCEEDED)))
         if self.unheard is not None:
@@ -195,7 +207,7 @@ class SharedLoop(TurnLoop):
     def tick(self, number: int, frame: FrameType | None) -> None:
         """A callback has had the process for a while: let others' answers out, and count."""
         resident = self._running
-        if resident is None or resident.closed:
+        if resident is None or resident.closed or not _is_interruptible(frame):
             return
         self.wire.hurry()
         self._nobody.copy().run(_collect)  # a copy: it may itself be interrupted
@@ -213,6 +225,25 @@ class SharedLoop(TurnLoop):
                 self._end(resident, Done("exception", [Failure("Error", HUNG)]))
 
 
+_CALLBACK = asyncio.Handle._run.__code__
+_RUN = SharedLoop._run.__code__
+_WHOLE = WHOLE | {SharedLoop._end.__code__}
+
+
+def _is_interruptible(frame: FrameType | None) -> bool:
+    """Whether the process is in a callback, and in nothing that others would suffer from.
+
+    Signals come between any two instructions, also before a ``try`` and after it.
+    """
+    code = None
+    while frame is not None and code not in _WHOLE:
+        inner, code = code, frame.f_code
+        if code is _RUN:
+            return inner is _CALLBACK
+        frame = frame.f_back
+    return False
+
+
 def _collect() -> None:
     """What the interpreter does at any moment where the collector is on."""
     counts, thresholds = gc.get_count(), gc.get_threshold()
@@ -223,7 +254,7 @@ def _collect() -> None:
 def run_many(
     sock: socket.socket,
     page: int,
-    load: Callable[[Callable[[], None]], type[WorkerEntrypoint]],
+    load: Callable[[Watch], type[WorkerEntrypoint]],
     env: Callable[[], Any],
     cpu_ms: int,
 ) -> None:
@@ -234,4 +265,5 @@ def run_many(
     signal.signal(signal.SIGPROF, loop.tick)
     signal.setitimer(signal.ITIMER_PROF, TICK_SECONDS, TICK_SECONDS)
     guard.seal(None)
+    loop.load_once()
     loop.run_forever()

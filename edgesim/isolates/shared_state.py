@@ -12,9 +12,11 @@ collector) is not guarded here: that is what the ``process`` level is for.
 
 from __future__ import annotations
 
+import _locale
 import _thread
 import asyncio
 import builtins
+import codecs
 import ctypes
 import gc
 import logging
@@ -22,11 +24,14 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterable
-from types import ModuleType
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import copy_context
+from types import FunctionType, ModuleType
 from typing import Any
 
 from edgesim.isolates import guard
+from edgesim.isolates.library_state import LibraryState
 
 _IMMUTABLE = 1 << 8
 _HEAP = 1 << 9
@@ -35,20 +40,36 @@ _STABLE = 0xFFFFFFFF & ~(1 << 19)
 _FLAGS_OFFSET = 21 * ctypes.sizeof(ctypes.c_void_p)
 """Of ``tp_flags`` in every PyTypeObject of CPython 3.11 to 3.14, 64-bit."""
 
+SPARE_FILES = 16
+"""Descriptors that other invocations may have open at the same time, or have left open."""
+
 # The things themselves, not copies: this is asked after every invocation.
 _PROBES: dict[str, Callable[[], Any]] = {
     "builtins": lambda: vars(builtins),
     "os.environ": lambda: os.environ._data,
     "sys.path": lambda: sys.path,
-    "sys.stdout": lambda: (sys.stdout, sys.stderr, sys.displayhook, sys.excepthook),
+    "sys.stdout": lambda: (sys.stdin, sys.stdout, sys.stderr),
+    "a hook of sys": lambda: (
+        sys.displayhook,
+        sys.excepthook,
+        sys.unraisablehook,
+        sys.breakpointhook,
+    ),
     "sys.meta_path": lambda: (sys.meta_path, sys.path_hooks),
     "the interpreter": lambda: (
         sys.getrecursionlimit(),
         sys.gettrace(),
         sys.getprofile(),
         sys.getswitchinterval(),
+        sys.get_int_max_str_digits(),
+        sys.get_coroutine_origin_tracking_depth(),
         gc.isenabled(),
+        gc.get_threshold(),
+        gc.get_debug(),
     ),
+    "sys.argv": lambda: sys.argv,
+    "gc.callbacks": lambda: gc.callbacks,
+    "the locale": lambda: _locale.setlocale(_locale.LC_ALL),
     "warnings.filters": lambda: warnings.filters,
     "asyncio": asyncio.get_event_loop_policy,
 }
@@ -61,6 +82,8 @@ _PROBES_WITHOUT_SECCOMP: dict[str, Callable[[], Any]] = {
 }
 
 _MISSING = object()
+_complete: set[ModuleType] = set()
+"""Library modules whose import has ended."""
 _written: dict[tuple[ModuleType, str], Any] = {}
 """What was set on a library module, and what was there before."""
 
@@ -70,13 +93,19 @@ class _Watched(ModuleType):
 
     def __setattr__(self, name: str, value: Any) -> None:
         _refuse_worker_code(self)
-        _written.setdefault((self, name), vars(self).get(name, _MISSING))
+        _note_write(self, name)
         super().__setattr__(name, value)
 
     def __delattr__(self, name: str) -> None:
         _refuse_worker_code(self)
-        _written.setdefault((self, name), vars(self).get(name, _MISSING))
+        _note_write(self, name)
         super().__delattr__(name)
+
+
+def _note_write(module: ModuleType, name: str) -> None:
+    # A module under import, which the import system makes of the class of ``sys``, is not complete.
+    if module in _complete:
+        _written.setdefault((module, name), vars(module).get(name, _MISSING))
 
 
 def _refuse_worker_code(module: ModuleType) -> None:
@@ -94,10 +123,17 @@ class SharedState:
         probes = _PROBES | {
             "logging": _logging,
             "the event loop": lambda: _settings(loop, names),
+            "open descriptors": _leak_of_descriptors(),
         }
+        if (context := _shared_decimal_context()) is not None:
+            probes["the decimal context"] = lambda: repr(context)
         if not guard.holds_processes():
             probes |= _PROBES_WITHOUT_SECCOMP
         self._told = False
+        self._early: str | None = None
+        self._declared: list[str] = []
+        self.library = LibraryState()
+        _record_codecs(self._declared)
         self.keep_modules()
         self._before = [(name, probe, _as_it_is(probe())) for name, probe in probes.items()]
 
@@ -108,21 +144,38 @@ class SharedState:
         for module in found.values():
             if type(module) is ModuleType:
                 module.__class__ = _Watched
+            if isinstance(module, _Watched):
+                _complete.add(module)
         _freeze(kind for kind in _types() if kind.__module__ in new)
         self._modules |= found
         for module, name in list(_written):  # the import system ties a module to its package
             if vars(module).get(name) is sys.modules.get(f"{module.__name__}.{name}", _MISSING):
                 del _written[module, name]
 
+    def looked_up(self, function: FunctionType) -> None:
+        """Worker code has got hold of this function of a library."""
+        self.library.watch_function(function)
+
+    @contextmanager
+    def importing(self, name: str) -> Iterator[None]:
+        """Around the import of a library module: what it changes is not the Worker's doing."""
+        if self._early is None:
+            self._early = self.library.changed()
+        modules = len(sys.modules)
+        yield
+        with guard.suspended():
+            if len(sys.modules) != modules:
+                self.keep_modules()
+                self.library.accept()
+            self.library.watch(name)
+
     def changed(self) -> str | None:
         """What an invocation has changed for all that come after it; once, then None."""
         if self._told:
             return None
-        found = None
-        for name, probe, before in self._before:
-            if probe() != before:
-                found = name
-                break
+        found = self._early or next(iter(self._declared), None) or self.library.changed()
+        if found is None:
+            found = next((name for name, now, before in self._before if now() != before), None)
         if found is None and not self._has_its_modules():
             found = "sys.modules"
         if found is None and _written:
@@ -138,7 +191,8 @@ class SharedState:
     def _rewritten() -> str | None:
         """A module that is not as it was; some of the library set a name and set it back."""
         for (module, name), before in list(_written.items()):
-            if vars(module).get(name, _MISSING) is not before:
+            value = vars(module).get(name, _MISSING)
+            if value is not before and sys.modules.get(f"{module.__name__}.{name}") is not value:
                 return f"{module.__name__}.{name}"
             del _written[module, name]
         return None
@@ -157,14 +211,82 @@ def _as_it_is(value: Any) -> Any:
 
 def _logging() -> Any:
     """How loggers are configured; a new one that nobody has configured makes no difference."""
+    _remove_default_handler()
     loggers = logging.root.manager.loggerDict.items()
     named = ((name, each) for name, each in loggers if isinstance(each, logging.Logger))
     found = {name: state for name, each in named if (state := _configured(each)) != _UNCONFIGURED}
-    return found, _configured(logging.root), logging.root.manager.disable
+    manager = logging.root.manager
+    return (
+        found,
+        _configured(logging.root),
+        (manager.disable, manager.loggerClass, manager.logRecordFactory),
+        (logging.getLoggerClass(), logging.getLogRecordFactory()),
+    )
+
+
+def _remove_default_handler() -> None:
+    """Undo what ``logging.warning("...")`` does where nothing is configured.
+
+    Ordinary code logs so.  The handler writes to the console, as ``logging.lastResort`` does, and
+    the next call adds it again.
+    """
+    match logging.root.handlers:
+        case [handler] if type(handler) is logging.StreamHandler and _is_default(handler):
+            logging.root.handlers.clear()
+
+
+def _is_default(handler: Any) -> bool:
+    formatter = handler.formatter
+    return (
+        handler.stream is sys.stderr
+        and handler.level == logging.NOTSET
+        and not handler.filters
+        and handler.name is None
+        and type(formatter) is logging.Formatter
+        and type(formatter._style) is logging.PercentStyle
+        and (formatter._fmt, formatter.datefmt) == (logging.BASIC_FORMAT, None)
+    )
 
 
 def _configured(logger: logging.Logger) -> Any:
     return logger.level, logger.propagate, logger.disabled, logger.handlers[:], logger.filters[:]
+
+
+def _leak_of_descriptors() -> Callable[[], bool]:
+    """A probe that is True once invocations have left more than ``SPARE_FILES`` open.
+
+    A new descriptor gets the lowest free number.
+    """
+    highest = _lowest_free() + SPARE_FILES
+    return lambda: _lowest_free() > highest
+
+
+def _lowest_free() -> int:
+    try:
+        number = os.dup(2)
+    except OSError:  # none is free, or standard error is closed
+        return sys.maxsize
+    os.close(number)
+    return number
+
+
+def _shared_decimal_context() -> Any:
+    """The ``decimal`` context that every invocation inherits, if the Worker's import made one."""
+    found = (value for var, value in copy_context().items() if var.name == "decimal_context")
+    return next(found, None)
+
+
+def _record_codecs(declared: list[str]) -> None:
+    """Note registrations of codecs and error handlers, which nothing can list."""
+    for name in ("register", "register_error", "unregister"):
+        real = getattr(codecs, name)
+
+        def noted(*args: Any, _real: Any = real, _name: str = f"codecs.{name}") -> Any:
+            declared.append(_name)
+            return _real(*args)
+
+        for module in (codecs, sys.modules["_codecs"]):
+            vars(module)[name] = noted
 
 
 _UNCONFIGURED: Any = (logging.NOTSET, True, False, [], [])

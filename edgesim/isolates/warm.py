@@ -11,12 +11,14 @@ own, and shows itself there.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import mmap
 import os
 import socket
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import BinaryIO
 
 import anyio
 import structlog
@@ -24,12 +26,12 @@ from anyio.abc import TaskGroup
 
 from edgesim.clock import Clock
 from edgesim.foreign import stops_the_world
-from edgesim.isolates.conversation import Alarm, Conversation
+from edgesim.isolates.conversation import TRIES_MAX, Alarm, Conversation
 from edgesim.isolates.driver import Host, Isolates
 from edgesim.isolates.forks import Fork, Forks, open_forks
 from edgesim.isolates.limits import WALL_EXCEEDED
 from edgesim.isolates.link import Link, open_link
-from edgesim.isolates.wire import Cancel, Done, Failure, Frame, Invoke, Message, Tainted
+from edgesim.isolates.wire import LOST, Cancel, Done, Failure, Frame, Invoke, Message, Tainted
 from edgesim.model import WorkerSpec
 
 DETERMINISTIC = True  # a link takes turns where time is virtual
@@ -46,6 +48,10 @@ ALIVE_MAX = 64
 """Processes of one Worker in all; where there are so many, who needs another waits."""
 STALL_SECONDS = 0.1
 """An isolate that was silent for so long has one callback that does not come back."""
+STARVED_SECONDS = 0.03
+"""CPU time in ``STALL_SECONDS`` below which a process that could run waits for a core."""
+STARVED_MAX = 20
+"""Looks in a row after which a process that waits for a core is replaced all the same."""
 BLOCKED_SECONDS = 30.0
 """One callback may keep the process and use no CPU: a lock that is taken twice never comes back."""
 DRAIN_SECONDS = 30.0
@@ -54,6 +60,7 @@ CPU_GRACE_SECONDS = 0.2
 PAGE_BYTES = 8
 _TICKS = os.sysconf("SC_CLK_TCK")
 _EVICTED = "The isolate was evicted because of what another invocation in it did."
+_NONE_LIVES = f"{TRIES_MAX} isolates ended before they could run the invocation."
 
 log = structlog.get_logger()
 
@@ -72,6 +79,8 @@ class _Isolate:
         self.ended = anyio.Event()
         self.occupied = anyio.Event()
         self._page = page
+        self._state = ""
+        self._cpu_before: float | None = None
         self._alarm = Alarm(clock)
 
     @property
@@ -84,9 +93,12 @@ class _Isolate:
         self._page.close()
 
     def begin(self, conversation: Conversation) -> None:
+        conversation.begin(self.link)
+        if self.ended.is_set():  # since it was chosen: what it had has been settled already
+            conversation.interrupt()
+            return
         self.conversations[conversation.number] = conversation
         self.occupied.set()
-        conversation.begin(self.link)
 
     def give_up(self, conversation: Conversation) -> None:
         """Nobody waits for it any more."""
@@ -152,6 +164,16 @@ class _Isolate:
         self._alarm.cancel()
         self.ended.set()
 
+    def waits_for_a_core(self) -> bool:
+        """True if the process could run and had next to no CPU time since the last call.
+
+        On a busy machine it is then the machine that keeps the callback from coming back.
+        """
+        before, self._cpu_before = self._cpu_before, self.cpu_seconds()
+        if before is None or self._cpu_before is None:
+            return False
+        return self._state == "R" and self._cpu_before - before < STARVED_SECONDS
+
     def cpu_seconds(self) -> float | None:
         """CPU time that the process has had; None where that cannot be known."""
         try:
@@ -159,6 +181,7 @@ class _Isolate:
                 fields = stat.read().rpartition(b")")[2].split()
         except OSError:
             return None
+        self._state = fields[0].decode()
         return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
@@ -171,6 +194,7 @@ class WarmIsolates(Isolates):
         self.handlers = frozenset(forks.booted.handlers)
         self.guards = forks.booted.guards
         self.lost = forks.lost
+        self.zygote = forks.zygote
         self._forks = forks
         self._tasks = tasks
         self._answers = answers
@@ -194,10 +218,11 @@ class WarmIsolates(Isolates):
                 isolate.begin(conversation)
                 await conversation.over
                 if not conversation.ended and not conversation.begin_again():
-                    conversation.end(conversation.verdict or _verdict(_EVICTED))
+                    done = conversation.verdict or conversation.otherwise
+                    conversation.end(done or conversation.not_run(_NONE_LIVES))
         except OSError as error:
-            name = self._forks.spec.name
-            conversation.end(_verdict(f"No isolate for Worker {name}: {error}"))
+            message = f"No isolate for Worker {self._forks.spec.name}: {error}"
+            conversation.end(conversation.not_run(message))
         finally:
             conversation.end(Done("canceled"))
             if isolate is not None:
@@ -263,14 +288,13 @@ class WarmIsolates(Isolates):
 
     async def _fork(self) -> _Isolate:
         ours, theirs = socket.socketpair()
-        with theirs, tempfile.TemporaryFile() as file:
-            file.truncate(PAGE_BYTES)
-            page = mmap.mmap(file.fileno(), PAGE_BYTES)
-            try:
+        try:
+            with theirs, _shared_page() as file:
+                page = mmap.mmap(file.fileno(), PAGE_BYTES)
                 isolate = _Isolate(self._forks.many(theirs, file.fileno()), page, self._clock)
-            except OSError:
-                ours.close()
-                raise
+        except OSError:
+            ours.close()
+            raise
         isolate.link = await open_link(ours, isolate.take, isolate.end, speaks_first=True)
         self._alive.append(isolate)
         self._tasks.start_soon(self._follow, isolate)
@@ -299,25 +323,31 @@ class WarmIsolates(Isolates):
             await self._forks.news_of(isolate.fork)
         conversations = list(isolate.conversations.values())
         isolate.conversations.clear()
+        done = isolate.fork.verdict(
+            self._forks.spec.limits, isolate.error, out_of_time=isolate.out_of_time
+        )
         known = any(conversation.number == guilty for conversation in conversations)
         for conversation in conversations:
-            conversation.suspect |= not known
-            if conversation.number == guilty or len(conversations) == 1:
-                conversation.verdict = conversation.verdict or isolate.fork.verdict(
-                    self._forks.spec.limits, isolate.error, out_of_time=isolate.out_of_time
-                )
+            if done.blameless:
+                conversation.otherwise = done
+            elif conversation.number == guilty or len(conversations) == 1:
+                conversation.verdict = conversation.verdict or done
+            else:
+                conversation.otherwise = _evicted(known)
+                conversation.suspect |= not known
             conversation.interrupt()
 
     async def _watch(self, isolate: _Isolate) -> None:
         """See to it that no callback keeps the process for itself."""
-        before = 0
+        before = starved = 0
         while True:
             if not isolate.conversations:
                 isolate.occupied = anyio.Event()
                 await isolate.occupied.wait()
             await anyio.sleep(STALL_SECONDS)
             running = isolate.running
-            if running and running == before:
+            starved = starved + 1 if isolate.waits_for_a_core() else 0
+            if running and running == before and not 0 < starved < STARVED_MAX:
                 isolate.retire(but=running)
                 self._settled.set()
                 await self._limit_cpu(isolate, running)
@@ -361,8 +391,23 @@ class WarmIsolates(Isolates):
         await self._add()
 
 
-def _verdict(message: str) -> Done:
-    return Done("internalError", [Failure("Error", message)])
+def _shared_page() -> BinaryIO:
+    """A file of one page in memory, whose size the isolate cannot change."""
+    if not hasattr(os, "memfd_create"):
+        file: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 (the caller closes it)
+        file.truncate(PAGE_BYTES)
+        return file
+    fd = os.memfd_create("edgesim-isolate", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(fd, PAGE_BYTES)
+    seals = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+    return os.fdopen(fd, "r+b")
+
+
+def _evicted(known: bool) -> Done:
+    """The Done of a neighbour; where the guilty one is not ``known`` it may be this one itself."""
+    fault = LOST if known else "worker"
+    return Done("internalError", [Failure("Error", _EVICTED)], fault=fault)
 
 
 @asynccontextmanager

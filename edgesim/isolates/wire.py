@@ -34,6 +34,9 @@ Status = Annotated[int, msgspec.Meta(ge=200, le=599)]
 Level = Annotated[str, msgspec.Meta(pattern=r"^(debug|info|log|warn|error)\Z")]
 Outcome = Annotated[str, msgspec.Meta(pattern=r"^(ok|exception|exceededCpu|exceededMemory)\Z")]
 """Of an isolate's own telling; the platform has more."""
+Fault = Annotated[str, msgspec.Meta(pattern=r"^worker\Z")]
+"""An isolate can only report its own; LOST and NOT_RUN are the platform's."""
+LOST, NOT_RUN = "lost", "not run"
 
 
 class StreamRef:
@@ -60,14 +63,16 @@ class Failure(msgspec.Struct, frozen=True, array_like=True):
 class Invoke(msgspec.Struct, tag="invoke", array_like=True):
     """Run a handler once; ``event`` has the shape that the handler kind wants (see inside.py).
 
-    ``now`` (Unix seconds) is the platform's time, here and in every Reply: the isolate has no
-    other.  ``seed`` makes its randomness repeatable.
+    ``now`` and ``steady`` (Unix seconds) are the platform's time, here and in every Reply: the
+    isolate has no other.  ``now`` follows the machine's clock when that is set; ``steady`` does
+    not, and timers go by it.  ``seed`` makes its randomness repeatable.
     """
 
     handler: str
     event: Any
     now: float
     seed: int | None = None
+    steady: float = 0.0
 
 
 class Cancel(msgspec.Struct, tag="cancel", array_like=True):
@@ -75,12 +80,17 @@ class Cancel(msgspec.Struct, tag="cancel", array_like=True):
 
 
 class Reply(msgspec.Struct, tag="reply", array_like=True):
-    """The outcome of the Call with that id."""
+    """The outcome of the Call with that id.
+
+    The Reply to ``sleepUntil`` means that the time has come, whatever its ``steady`` says: the
+    platform's timers and its clock count differently, and may be a millisecond apart.
+    """
 
     id: int
     now: float
     value: Any = None
     error: Failure | None = None
+    steady: float = 0.0
 
 
 class Call(msgspec.Struct, tag="call", array_like=True):
@@ -110,12 +120,23 @@ class Respond(msgspec.Struct, tag="respond", array_like=True):
 
 
 class Done(msgspec.Struct, tag="done", array_like=True):
-    """The invocation is over.  ``result`` is the handler's own (acks of a batch, an RPC value)."""
+    """The invocation is over.  ``result`` is the handler's own (acks of a batch, an RPC value).
+
+    ``fault`` says whose doing the outcome is: ``worker``, its own (a crash of its process too);
+    LOST, the platform's, which ended it on the way; NOT_RUN, the platform's, which could not run
+    it: nothing of it has left an isolate, and it may be run again.
+    """
 
     outcome: Outcome = "ok"
     exceptions: list[Failure] = []
     result: Any = None
     cpu_ms: Milliseconds = 0.0
+    fault: Fault = "worker"
+
+    @property
+    def blameless(self) -> bool:
+        """Whether the outcome is the platform's doing and not the Worker's."""
+        return self.fault != "worker"
 
 
 class Boot(msgspec.Struct, tag="boot", array_like=True):
@@ -166,7 +187,7 @@ class Tainted(msgspec.Struct, tag="tainted", array_like=True):
 
 
 PLATFORM_METHODS = ("fetch", "read", "sleepUntil")
-"""fetch(request): outbound; read(stream id): the next chunk; sleepUntil(Unix seconds)."""
+"""fetch(request): outbound; read(stream id): the next chunk; sleepUntil(steady Unix seconds)."""
 
 Frame = (
     Invoke

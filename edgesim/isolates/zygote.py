@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Any
 
 import edgesim
 from edgesim.isolates.wire import Boot, Booted, Exited, Forked, MessageReader, one
+from edgesim.jail.family import Family, found_family
 
 if TYPE_CHECKING:
     from importlib.abc import PathEntryFinder
@@ -54,18 +55,18 @@ _PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 def main() -> None:
     """Serve until the platform is gone."""
     die_with_parent()
-    # Ctrl-C reaches the whole foreground group; the platform decides who ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_the_end_to_the_platform()
+    family = found_family()  # before anything of the Worker's
     control = socket.socket(fileno=int(sys.argv[1]))
     boot = _receive_boot(control)
     try:
         with suppress(BrokenPipeError, ConnectionResetError):  # the platform is gone
-            _serve(control, boot)
+            _serve(control, boot, family)
     except BaseException as error:  # noqa: BLE001 (whatever an import does, the platform is told)
         control.sendall(one(Booted(error=explain(error, Path(boot.main)))))
 
 
-def _serve(control: socket.socket, boot: Boot) -> None:
+def _serve(control: socket.socket, boot: Boot, family: Family | None) -> None:
     main_file = Path(boot.main)
     leave_the_library()
     from edgesim.isolates import guard
@@ -77,10 +78,11 @@ def _serve(control: socket.socket, boot: Boot) -> None:
     guards = guard.put_on(boot.guard, folders, boot.memory_bytes)
     add_own_modules(main_file)  # not before: what is imported without guards must not be a Worker's
     snapshot = Snapshot(boot, loop)
+    leave_the_end_to_the_platform()  # again: the import may have set handlers of its own
     control.sendall(one(Booted(snapshot.handlers, None, guards)))
     gc.collect()
     gc.freeze()  # keeps the collector from touching, and so copying, the pages that forks share
-    _Forks(control, snapshot, guard.fork).run()
+    _Forks(control, snapshot, guard.fork, family).run()
 
 
 def leave_the_library() -> None:
@@ -162,6 +164,16 @@ def die_with_parent() -> None:
         _PRCTL(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
 
 
+def leave_the_end_to_the_platform() -> None:
+    """Ignore the signals that are meant for all processes of a service, here and in every fork.
+
+    Service managers and terminals send them to the whole group: the platform answers what is under
+    way, and for that its isolates must live.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _receive_boot(control: socket.socket) -> Boot:
     reader = MessageReader()
     while data := control.recv(1 << 16):
@@ -180,10 +192,18 @@ def _channel(fd: int) -> socket.socket:
 class _Forks:
     """The zygote's life: fork when told, report what ended."""
 
-    def __init__(self, control: socket.socket, snapshot: Snapshot, fork: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        control: socket.socket,
+        snapshot: Snapshot,
+        fork: Callable[[], int],
+        family: Family | None,
+    ) -> None:
+        self._family = family
         self._control = control
         self._fork = fork
         self._snapshot = snapshot
+        self._pid = os.getpid()
         self._numbers: dict[int, int] = {}  # pid -> the platform's number
         self._wake_read, wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
@@ -210,19 +230,29 @@ class _Forks:
         if not fds:
             return False
         number = int.from_bytes(data[:4], "big")
-        pid = self._fork()
-        if pid == 0:
-            self._become_isolate(data[4:], fds)
+        news: Forked | Exited
+        try:
+            pid = self._fork()
+        except OSError as error:  # out of processes or memory: it may pass
+            os.write(2, f"cannot fork an isolate: {error}\n".encode())
+            news = Exited(number, 0, 0.0, 0)
+        else:
+            if pid == 0:
+                self._become_isolate(data[4:], fds)
+            self._numbers[pid] = number
+            news = Forked(number, pid)
         for fd in fds:
             os.close(fd)
-        self._numbers[pid] = number
-        self._control.sendall(one(Forked(number, pid)))
+        self._control.sendall(one(news))
         return True
 
     def _become_isolate(self, kind: bytes, fds: list[int]) -> None:
         status = 1
         try:
             die_with_parent()
+            # 0: the zygote is outside of the isolate's PID namespace.
+            if os.getppid() not in {0, self._pid}:  # it ended before the signal was asked for
+                os._exit(0)
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             for inherited in (self._control.fileno(), self._wake_read, self._wake_write):
@@ -242,6 +272,8 @@ class _Forks:
             os._exit(status)
 
     def _reap(self) -> None:
+        if self._family is not None and self._family.has_ended():
+            raise SystemExit("the helper process of the zygote's PID namespace has ended")
         while self._numbers:
             pid, status, used = os.wait4(-1, os.WNOHANG)
             if pid == 0:

@@ -1,7 +1,9 @@
-"""Landlock: which folders a process may read, which it may write, and no TCP at all.
+"""Landlock: which folders a process may read, which it may write; no TCP, no signal to others.
 
 Facts: https://docs.kernel.org/userspace-api/landlock.html.  Needs Linux 5.13; TCP is shut from
-Linux 6.7 on.  Looking at a file's name, size or times (stat) is not restricted by any version.
+Linux 6.7 on, signals to processes outside and abstract UNIX sockets from Linux 6.12 on.  Later
+versions of the interface (7: audit records) add no restriction that is used here.  Looking at a
+file's name, size or times (stat) is not restricted by any version.
 """
 
 from __future__ import annotations
@@ -24,6 +26,9 @@ _FS_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
 """How many of the file system's rights each version of the interface knows; later ones: 16."""
 _TCP_VERSION = 4
 _TCP_RIGHTS = 0b11
+_SCOPE_VERSION = 6
+_SCOPES = 0b11
+"""Abstract UNIX sockets and signals, each kept among the processes that are under this ruleset."""
 
 
 def version() -> int:
@@ -44,9 +49,8 @@ def restrict(read: Iterable[str], write: Iterable[str] = ()) -> bool:
         return False
     libc = _libc()
     rights = (1 << _FS_RIGHTS.get(abi, 16)) - 1
-    attributes = struct.pack("QQ", rights, _TCP_RIGHTS if abi >= _TCP_VERSION else 0)
-    size = len(attributes) if abi >= _TCP_VERSION else 8
-    ruleset = _done(libc.syscall(_CREATE_RULESET, attributes, size, 0))
+    attributes = _attributes(abi, rights)
+    ruleset = _done(libc.syscall(_CREATE_RULESET, attributes, len(attributes), 0))
     try:
         for path in read:
             _allow(ruleset, path, _READ_FILE | _READ_DIR)
@@ -57,6 +61,16 @@ def restrict(read: Iterable[str], write: Iterable[str] = ()) -> bool:
     finally:
         os.close(ruleset)
     return True
+
+
+def _attributes(abi: int, rights: int) -> bytes:
+    """The kernel's struct, as long as that version knows it."""
+    values = [rights]
+    if abi >= _TCP_VERSION:
+        values.append(_TCP_RIGHTS)
+    if abi >= _SCOPE_VERSION:
+        values.append(_SCOPES)
+    return struct.pack(f"{len(values)}Q", *values)
 
 
 def _allow(ruleset: int, path: str, rights: int) -> None:

@@ -32,6 +32,10 @@ from edgesim.pipelines.schema import fault
 SEND_BYTES_MAX = 5_000_000
 """One send, as JSON (platform: 5 MB a request)."""
 CHUNK_BYTES = 1 << 18
+COMMIT_BYTES_MAX = 1 << 22
+"""One write and sync; senders beyond it wait for the next, so that others can run in between."""
+RECOVER_BYTES_MAX = 1 << 20
+"""A log of up to this size is recovered at once, a larger one in pieces."""
 GZIP_LEVEL = 4
 RETRY_SECONDS_MAX = 30.0
 
@@ -68,13 +72,14 @@ class Pipeline:
         self._config = config
         self._bucket = bucket
         self._clock = clock
-        self._log = Log(folder)
+        self._log = Log(folder, RECOVER_BYTES_MAX)
+        self._recovering = anyio.Lock()
+        self._is_settled = not self._log.waiting and self._log.open is None
+        self._refusal = ""
         self._entries: list[_Entry] = []
         self._opened = anyio.Event()
         self._sealed = anyio.Event()
         self._flushed = anyio.Event()
-        if self._log.open is not None:  # an earlier run's window goes on
-            self._opened.set()
         self.records = 0
         self.bytes = 0
         self.objects = 0
@@ -83,9 +88,13 @@ class Pipeline:
 
     @property
     def pending(self) -> int:
-        """Records that are durable here and not yet in an object."""
+        """Records that are durable here and not yet in an object.
+
+        A file that is not recovered yet counts as one record.
+        """
         window = self._log.open.rows if self._log.open else 0
-        return window + sum(segment.rows for segment in self._log.sealed + self._log.unsealed)
+        rows = sum(segment.rows for segment in self._log.sealed + self._log.unsealed)
+        return window + rows + len(self._log.waiting)
 
     async def send(self, records: Any) -> None:
         """Take a list of JSON objects; returns once they are durable.
@@ -99,31 +108,63 @@ class Pipeline:
             lines = encode_records(records)
         if not lines:
             return
+        if not self._is_settled:
+            await self._recover()
         entry = _Entry(lines, len(records))
         self._entries.append(entry)
         # Group commit: whoever sends in the same turn of the loop shares one write and one sync.
         await anyio.lowlevel.checkpoint()
-        if not entry.committed:
+        while not entry.committed:
             self._commit()
+            if not entry.committed:
+                await anyio.lowlevel.checkpoint()
         if entry.error is not None:
             raise PlatformError(f"Pipeline {self.name}: {entry.error}") from entry.error
 
     async def roll(self) -> None:
         """End the window now; returns when everything in the log is in objects, or cannot be."""
+        await self._recover()
         self._seal()
         while self._log.sealed:
             await self._flushed.wait()
 
     async def run(self) -> None:
         """End windows by age and write objects, for ever."""
+        await self._recover()
+        if self._log.unsealed:
+            self._seal()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._age)
             tasks.start_soon(self._flush)
 
     def close(self) -> None:
-        """Close the log's file; what it holds is for the next start."""
-        if self._log.open is not None:
-            self._log.open.release()
+        """Close the log's files; what they hold is for the next start."""
+        self._log.close()
+
+    async def _recover(self) -> None:
+        """Read what an earlier run left, in pieces, and decide which window goes on."""
+        async with self._recovering:
+            if self._is_settled:
+                return
+            for _ in self._log.recover():
+                await anyio.lowlevel.checkpoint()
+            if self._log.open is not None:
+                if await self._goes_on(self._log.open):
+                    self._opened.set()
+                else:
+                    self._log.retire()
+            self._is_settled = True
+
+    async def _goes_on(self, window: Segment) -> bool:
+        """Whether a recovered window takes more records: not if its object may be there.
+
+        Damage that costs a window its seal makes it look open after its object was written.
+        """
+        try:
+            return await self._bucket.head(window.key) is None
+        except (EdgesimError, OSError) as error:
+            log.warning("pipeline begins a new window", pipeline=self.name, error=str(error))
+            return False
 
     def _kept(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The records that the schema takes; the others are counted."""
@@ -135,17 +176,22 @@ class Pipeline:
         return [record for record, reason in zip(records, reasons, strict=True) if reason is None]
 
     def _commit(self) -> None:
-        entries, self._entries = self._entries, []
+        entries = self._next_entries()
         rows = sum(entry.rows for entry in entries)
         error: Exception | None = None
         try:
-            window = self._log.current(self._clock.now())
+            window = self._log.open or self._log.current(self._clock.now(), self._object_key())
             lines = b"".join(entry.lines for entry in entries)
             window.append(lines, rows)
         except (EdgesimError, OSError) as failure:
             error = failure
-            log.error("pipeline refuses records", pipeline=self.name, rows=rows, error=str(failure))
+            if str(failure) != self._refusal:  # once for each cause
+                log.error(
+                    "pipeline refuses records", pipeline=self.name, rows=rows, error=str(failure)
+                )
+            self._refusal = str(failure)
         else:
+            self._refusal = ""
             self.records += rows
             self.bytes += len(lines)
             self._opened.set()
@@ -155,10 +201,21 @@ class Pipeline:
             entry.committed = True
             entry.error = error
 
+    def _next_entries(self) -> list[_Entry]:
+        """The senders of the next commit, the oldest first; at least one."""
+        size = 0
+        for count, entry in enumerate(self._entries):
+            size += len(entry.lines)
+            if count and size > COMMIT_BYTES_MAX:
+                taken, self._entries = self._entries[:count], self._entries[count:]
+                return taken
+        taken, self._entries = self._entries, []
+        return taken
+
     def _seal(self) -> None:
         while self._log.unsealed or self._log.open is not None:
             try:
-                self._log.seal(self._object_key())
+                self._log.seal(self._object_key() if self._log.unsealed else "")
             except RunError as error:  # the window stays open, with all its records
                 log.error("pipeline cannot end its window", pipeline=self.name, error=str(error))
                 return
@@ -203,20 +260,18 @@ class Pipeline:
             self._sealed = anyio.Event()
 
     async def _write_object(self, segment: Segment) -> None:
-        if segment.seal is None:
-            raise RunError(f"{segment.path}: an unsealed segment has no object")
         # After a crash the object may be there already, and its notification with it.
-        if await self._bucket.head(segment.seal.key) is None:
+        if segment.rows == 0:
+            return
+        if await self._bucket.head(segment.key) is None:
             if self._config.compression == "gzip":
                 body, kind = Stream(_gzip(segment)), "application/gzip"
             else:
                 body, kind = Stream(_plain(segment)), "application/x-ndjson"
             metadata = HttpMetadata(content_type=kind)
-            await self._bucket.put(segment.seal.key, body, http_metadata=metadata)
+            await self._bucket.put(segment.key, body, http_metadata=metadata)
             self.objects += 1
-        log.info(
-            "pipeline wrote object", pipeline=self.name, key=segment.seal.key, rows=segment.rows
-        )
+        log.info("pipeline wrote object", pipeline=self.name, key=segment.key, rows=segment.rows)
 
     def _object_key(self) -> str:
         now = self._clock.datetime()

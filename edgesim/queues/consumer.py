@@ -33,7 +33,7 @@ LEASE_SECONDS = 16 * 60
 """The platform ends a consumer after 15 minutes; the slack is for settling its batch."""
 AUTO_CONCURRENCY_MAX = 10
 BACKOFF_SECONDS = (0.1, 10.0)
-"""The first and the longest wait after the store failed."""
+"""The first and the longest wait after the store, or the platform at a delivery, failed."""
 RECHECK_SECONDS = 60.0
 """The longest wait for a time to come: the wall clock may be set meanwhile."""
 OTHERS_SECONDS = 1.0
@@ -104,6 +104,8 @@ class Consumer:
         self._resting = False
         self._crowded = False  # a batch is ready and must wait for another to end
         self._orphans_back: list[float] = []  # when messages return that were leased to nobody
+        self._undelivered = 0  # times in a row that the platform could not deliver a batch
+        self._pause_ends = -math.inf  # on the event loop's clock
 
     @property
     def dead(self) -> int:
@@ -140,6 +142,8 @@ class Consumer:
         """Wait until a batch is ready and may run; the time when it must be handed over."""
         timeout = self.settings.max_batch_timeout
         while True:
+            if self._pause_ends > anyio.current_time():
+                await anyio.sleep_until(self._pause_ends)
             changed = self.queue.changed
             depth = await self._insist(self.queue.depth)
             now, first = self._clock.now(), self._first(depth)
@@ -207,7 +211,11 @@ class Consumer:
         try:
             result = await self._result(batch)
             failed = result.failed
-            await self._settle(batch, result)
+            if result.not_delivered is None:
+                self._undelivered = 0
+                await self._settle(batch, result)
+            else:
+                await self._postpone(batch)
         finally:
             self.in_flight -= len(batch)
             self._batches -= 1
@@ -215,17 +223,53 @@ class Consumer:
             self.queue.wake()
 
     async def _result(self, batch: Sequence[Message]) -> BatchResult:
-        """What was decided about the batch; a delivery that failed retries all of it."""
+        """What was decided about the batch; where nothing sensible was, all of it is retried."""
+        retries = [Retry(message.id) for message in batch]
         try:
             result = await self._deliver(batch, await self._insist(self.queue.metrics))
-            _check_delays(result)
         except anyio.get_cancelled_exc_class():
             await self._give_back(batch)
             raise
-        except Exception:
-            log.exception("queue batch not delivered", queue=self.queue.name, messages=len(batch))
-            return BatchResult(retries=[Retry(message.id) for message in batch], failed=True)
+        except Exception as error:  # noqa: BLE001 (a fault of ours, which costs no message anything)
+            self._say_why(batch, repr(error), exc_info=True)
+            return BatchResult(retries=retries, failed=True, not_delivered=repr(error))
+        if result.not_delivered is not None:
+            self._say_why(batch, result.not_delivered)
+            return result
+        try:
+            _check_delays(result)
+        except ValueError as error:
+            log.error("queue batch not delivered", queue=self.queue.name, error=str(error))
+            return BatchResult(retries=retries, failed=True)
         return result
+
+    def _say_why(self, batch: Sequence[Message], reason: str, *, exc_info: bool = False) -> None:
+        """Log the first of the platform's failures in a row."""
+        if not self._undelivered:
+            log.error(
+                "queue batch not delivered",
+                queue=self.queue.name,
+                messages=len(batch),
+                error=reason,
+                exc_info=exc_info,
+            )
+
+    # --- where the platform fails and not the handler ---
+
+    async def _postpone(self, batch: Sequence[Message]) -> None:
+        """Give a batch back that could not be delivered, for later and with no attempt counted.
+
+        Until then no other batch is begun: it would fare no better.
+        """
+        now = anyio.current_time()
+        if now >= self._pause_ends:  # batches that fail together are one failure
+            self._undelivered += 1
+        shortest, longest = BACKOFF_SECONDS
+        pause = min(shortest * 2 ** min(self._undelivered - 1, 10), longest)
+        self._pause_ends = max(self._pause_ends, now + pause)
+        leases = [message.lease_id for message in batch]
+        await self._insist(partial(self.queue.release, leases, pause, False))
+        self.retried += len(batch)
 
     async def _settle(self, batch: Sequence[Message], result: BatchResult) -> None:
         """Carry the decision out; a message that it does not name is retried."""

@@ -13,9 +13,12 @@ from collections.abc import Sequence
 from edgesim.clock import Clock
 from edgesim.queues.jetstream import JetStream, Outgoing
 from edgesim.queues.nats_messages import Layout, visible_at
+from edgesim.queues.producer import DELAY_SECONDS_MAX
 
 FRESH_SECONDS = 1.0
 """How old it may be; hints of other nodes have it read at once."""
+WRONG_SECONDS = 3_600
+"""A time so much further ahead than the longest delay was set by a clock that was wrong."""
 
 
 class Delayed:
@@ -46,12 +49,16 @@ class Delayed:
     async def due(self, now: float) -> list[str]:
         """The subjects of those whose time has come."""
         await self._read()
-        return [subject for when, subject in self._known if when <= now]
+        return [subject for when, subject in self._known if _due_at(when, now) <= now]
 
     async def first(self) -> list[float]:
         """When the first one is due, if there is one."""
         await self._read()
-        return [self._known[0][0]] if self._known else []
+        if not self._known:
+            return []
+        now = self._clock.now()
+        # The last one too: its time may be one that no delay can come to.
+        return [min(_due_at(self._known[at][0], now) for at in (0, -1))]
 
     async def _read(self) -> None:
         read_at, changes = self._clock.elapsed(), self._changes
@@ -71,3 +78,8 @@ class Delayed:
             found += [(visible_at(subject), subject) for subject in answer.state.subjects]
             if not answer.state.subjects or len(found) >= answer.total:
                 return sorted(found)
+
+
+def _due_at(when: float, now: float) -> float:
+    """When a message is due; now, if it was made to wait by a node whose clock was days ahead."""
+    return now if when - now > DELAY_SECONDS_MAX + WRONG_SECONDS else when

@@ -47,6 +47,10 @@ class QueueDriver(Protocol):
     anew; from then on, and where the message is gone, it is nothing to do.
     Leases do not outlive the process that took them: their messages are soon visible again.
     Failures of the store are raised as RunError.
+
+    A store that works inline (DETERMINISTIC) lets others run at least every few hundred messages.
+    What concerns many messages at once is for those that were there at the call, and is done in
+    parts: others may see some of it, and a process that dies has done some of it.
     """
 
     async def send(self, queue: str, messages: Sequence[NewMessage]) -> None:
@@ -64,8 +68,13 @@ class QueueDriver(Protocol):
     async def ack(self, queue: str, lease_ids: Sequence[str]) -> int:
         """Remove leased messages for good; how many, as far as the store can tell."""
 
-    async def release(self, queue: str, lease_ids: Sequence[str], visible_at: float) -> int:
-        """End leases: the messages are visible again from ``visible_at`` on; how many."""
+    async def release(
+        self, queue: str, lease_ids: Sequence[str], visible_at: float, counts: bool = True
+    ) -> int:
+        """End leases: the messages are visible again from ``visible_at`` on; how many.
+
+        Without ``counts`` the lease is taken off the message's attempts again.
+        """
 
     async def move(self, queue: str, lease_ids: Sequence[str], to: str, now: float) -> int:
         """Take leased messages to another queue; how many.
@@ -74,7 +83,10 @@ class QueueDriver(Protocol):
         """
 
     async def redrive(self, queue: str, to: str, limit: int, now: float) -> int:
-        """Take the oldest ``limit`` messages to another queue as ``move`` does, leased or not."""
+        """Take the oldest ``limit`` messages to another queue as ``move`` does, leased or not.
+
+        Of those that were there at the call; how many.
+        """
 
     async def peek(self, queue: str, limit: int) -> Sequence[Message]:
         """The oldest messages, leased or not, untouched."""
@@ -83,7 +95,7 @@ class QueueDriver(Protocol):
         """How much the queue holds; ``next_visible_at`` is over messages that are not leased."""
 
     async def purge(self, queue: str) -> int:
-        """Remove everything; how many messages that were."""
+        """Remove all that was there at the call; how many messages."""
 
     async def drop(self, queue: str) -> None:
         """Remove the queue itself and everything in it; no other process may be using it."""

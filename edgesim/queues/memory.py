@@ -23,5 +23,5 @@ async def open_queues(url: str, clock: Clock) -> AsyncIterator[QueueDriver]:
     """An empty store."""
     if path_of(url):
         raise ConfigError("backends", "queues", f"{url!r}: memory: takes no path")
-    with open_store(":memory:") as driver:
+    with open_store(":memory:", clock) as driver:
         yield driver

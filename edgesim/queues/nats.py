@@ -132,14 +132,16 @@ class NatsQueue:
             await self._hint(queue)  # others may wait for their share of the limit
         return len(leases)
 
-    async def release(self, queue: str, lease_ids: Sequence[str], visible_at: float) -> int:
+    async def release(
+        self, queue: str, lease_ids: Sequence[str], visible_at: float, counts: bool = True
+    ) -> int:
         """See QueueDriver."""
         known = await self._queue(queue)
         leases, now = known.held(lease_ids), self._clock.now()
-        if visible_at <= now:
+        if visible_at <= now and counts:  # the server counts what is given back
             await known.give_back(leases, now)
         else:
-            await known.delay(leases, visible_at)
+            await known.delay(leases, visible_at, uncounted=not counts)
         await self._hint(queue, delayed=visible_at > now)
         return len(leases)
 

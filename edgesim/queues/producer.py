@@ -165,7 +165,11 @@ class Queue:
         return await self._driver.peek(self.name, limit)
 
     async def purge(self) -> int:
-        """Remove every message, leased or not; how many that were."""
+        """Remove every message that is there now, leased or not; how many.
+
+        Others run meanwhile.  Messages that are not removed yet may still be delivered; those that
+        arrive meanwhile stay.
+        """
         return await self._driver.purge(self.name)
 
     async def redrive(self, to: Queue) -> int:
@@ -202,11 +206,16 @@ class Queue:
         self.operations += acked
         return acked
 
-    async def release(self, lease_ids: Sequence[str], delay_seconds: float) -> int:
-        """End leases, the messages are visible again after ``delay_seconds``; how many."""
+    async def release(
+        self, lease_ids: Sequence[str], delay_seconds: float, counts: bool = True
+    ) -> int:
+        """End leases, the messages are visible again after ``delay_seconds``; how many.
+
+        Without ``counts`` the delivery is none of their attempts.
+        """
         visible_at = self._clock.now() + delay_seconds
         with self.waking():
-            return await self._driver.release(self.name, lease_ids, visible_at)
+            return await self._driver.release(self.name, lease_ids, visible_at, counts)
 
     async def move(self, lease_ids: Sequence[str], to: Queue) -> int:
         """Take leased messages to another queue of the same store, to start anew; how many."""
@@ -238,8 +247,12 @@ class Queue:
         if now < self._next_expiry:
             return
         before_ms = int((now - self.retention_seconds) * 1000)
-        count = await self._driver.expire(self.name, before_ms)
-        self._next_expiry = now + EXPIRY_INTERVAL_SECONDS
+        self._next_expiry = now + EXPIRY_INTERVAL_SECONDS  # it may take long: once at a time
+        try:
+            count = await self._driver.expire(self.name, before_ms)
+        except BaseException:
+            self._next_expiry = now
+            raise
         if count:
             self.expired += count
             log.warning(

@@ -126,22 +126,37 @@ class PullConsumer:
         done = [message for each in acks if (message := _returned(each, warnings))]
         acked = await self.queue.ack([message.lease_id for message in done]) if done else 0
         self.delivered += acked
-        retried = 0
-        for retry in retries:
-            message = _returned(retry.id, warnings)
-            if message is not None:
-                retried += await self._retry(message, retry.delay_seconds)
+        retried = await self._retry(
+            [
+                (message, retry.delay_seconds)
+                for retry in retries
+                if (message := _returned(retry.id, warnings))
+            ]
+        )
         return Settled(acked, retried, warnings)
 
-    async def _retry(self, message: Message, delay: float | None) -> int:
-        if message.attempts > self.settings.max_retries:
-            before = self.dead + self.lost
-            await self._dead_letters.bury([message])
-            return self.dead + self.lost - before
-        seconds = self.settings.retry_delay if delay is None else delay
-        released = await self.queue.release([message.lease_id], seconds)
+    async def _retry(self, retries: Sequence[tuple[Message, float | None]]) -> int:
+        """Give messages back with these delays, or bury them after their last delivery; how many.
+
+        Together, because a store flushes each call and a request may name thousands.
+        """
+        dead: list[Message] = []
+        later: dict[float, list[str]] = {}
+        for message, delay in retries:
+            if message.attempts > self.settings.max_retries:
+                dead.append(message)
+            else:
+                seconds = self.settings.retry_delay if delay is None else delay
+                later.setdefault(seconds, []).append(message.lease_id)
+        before = self.dead + self.lost
+        if dead:
+            await self._dead_letters.bury(dead)
+        buried = self.dead + self.lost - before
+        released = 0
+        for seconds, leases in later.items():
+            released += await self.queue.release(leases, seconds)
         self.retried += released
-        return released
+        return buried + released
 
 
 def _checked(name: str, value: Any, default: int, limits: tuple[int, int]) -> int:

@@ -4,8 +4,10 @@ Everything runs inline on one connection: each call is one short transaction, th
 the virtual clock, and a store that one process owns needs no pool.  The file is locked for as long
 as it is open, so a second process is told so instead of taking leases of its own.
 
-``synchronous=FULL`` flushes the write-ahead log at each commit: a message survives a power cut once
-``send`` returned.  NORMAL is five times faster for single messages and was dropped for that reason.
+What concerns many messages (purge, redrive, expiry, the count at the start) is done in bounded
+transactions, between which others run.  It concerns the messages that were there when it began;
+others see some of them gone already.
+
 Totals are counted in memory, because ``send`` reports them and counting rows would make each send
 as slow as the backlog is long.
 """
@@ -13,79 +15,32 @@ as slow as the backlog is long.
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
+from functools import partial
+from math import inf
 from pathlib import Path
+from sqlite3 import Cursor
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 
 from edgesim import durable
 from edgesim.clock import Clock
 from edgesim.errors import ConfigError, RunError
 from edgesim.model import Message
+from edgesim.queues import sqlite_statements as sql
 from edgesim.queues.driver import Depth, NewMessage, QueueDriver
+from edgesim.queues.sqlite_file import STEP_PAGES, StoreFile
+from edgesim.queues.sqlite_steps import BEFORE_ALL, STEP_ROWS, Row, Sweep, step_of
 from edgesim.urls import path_of
 
 DETERMINISTIC = True
 
-_SCHEMA_VERSION = 1
-_SCHEMA = f"""
-BEGIN;
-CREATE TABLE message (
-    seq INTEGER PRIMARY KEY,      -- order of arrival in the store
-    id TEXT NOT NULL UNIQUE,
-    queue TEXT NOT NULL,
-    body BLOB NOT NULL,
-    content_type TEXT NOT NULL,
-    timestamp_ms INTEGER NOT NULL,
-    attempts INTEGER NOT NULL DEFAULT 0,
-    visible_at REAL NOT NULL,
-    leased_until REAL             -- NULL: not leased
-) STRICT;
-CREATE INDEX message_visible ON message (queue, leased_until, visible_at);
-CREATE INDEX message_age ON message (queue, timestamp_ms);
-PRAGMA user_version = {_SCHEMA_VERSION};
-COMMIT;
-"""
-
-_SEND = """
-INSERT INTO message (id, queue, body, content_type, timestamp_ms, visible_at)
-VALUES (?, ?, ?, ?, ?, ?)"""
-_END_OLD_LEASES = "UPDATE message SET leased_until = NULL WHERE queue = ? AND leased_until <= ?"
-_LEASED = "SELECT count(*) FROM message WHERE queue = ? AND leased_until IS NOT NULL"
-# A lease is named by the delivery and the message: "1:<id>" ends when "2:<id>" begins.
-_VISIBLE = """
-SELECT seq, id, body, content_type, timestamp_ms, attempts + 1, (attempts + 1) || ':' || id
-FROM message WHERE queue = ? AND leased_until IS NULL AND visible_at <= ?
-ORDER BY visible_at, seq LIMIT ?"""
-_LEASE = """
-UPDATE message SET leased_until = ?, attempts = attempts + 1
-WHERE seq IN (SELECT value FROM json_each(?))"""
-# The + keeps the planner from an index of the whole queue: ids are found by their own.
-_HELD = """
-id IN (SELECT substr(value, instr(value, ':') + 1) FROM json_each(:leases))
-AND attempts || ':' || id IN (SELECT value FROM json_each(:leases)) AND +queue = :queue"""
-_ACK = f"DELETE FROM message WHERE {_HELD} RETURNING length(body)"
-_RELEASE = f"UPDATE message SET leased_until = NULL, visible_at = :visible_at WHERE {_HELD}"
-_ANEW = "queue = :to, attempts = 0, leased_until = NULL, visible_at = :visible_at"
-_MOVE = f"UPDATE message SET {_ANEW} WHERE {_HELD} RETURNING length(body)"
-_REDRIVE = f"""
-UPDATE message SET {_ANEW} WHERE seq IN (
-    SELECT seq FROM message WHERE queue = :queue ORDER BY timestamp_ms, seq LIMIT :limit
-) RETURNING length(body)"""
-_PEEK = """
-SELECT id, body, content_type, timestamp_ms, attempts FROM message
-WHERE queue = ? ORDER BY timestamp_ms, seq LIMIT ?"""
-_OLDEST = "SELECT min(timestamp_ms) FROM message WHERE queue = ?"
-_NEXT_VISIBLE = "SELECT min(visible_at) FROM message WHERE queue = ? AND leased_until IS NULL"
-_PURGE = "DELETE FROM message WHERE queue = ? RETURNING length(body)"
-_EXPIRE = """
-DELETE FROM message WHERE queue = ? AND leased_until IS NULL AND timestamp_ms < ?
-RETURNING length(body)"""
-_TOTALS = "SELECT queue, count(*), sum(length(body)) FROM message GROUP BY queue"
+STEP_LEASES = 100
+_PAGE_BYTES = 4096
 
 
 @asynccontextmanager
@@ -96,124 +51,207 @@ async def open_queues(url: str, clock: Clock) -> AsyncIterator[QueueDriver]:
         raise ConfigError("backends", "queues", "sqlite: needs a path, as in sqlite:queues.db")
     file = Path(path).absolute()  # absolute: SQLite itself reads some names as no file at all
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        durable.make_folder(file.parent)
     except OSError as error:
         raise RunError(f"{path}: {error.strerror}: {error.filename}") from error
-    with open_store(str(file)) as driver:
+    with open_store(str(file), clock) as driver:
+        await driver.recover()
         yield driver
 
 
 @contextmanager
-def open_store(path: str) -> Iterator[SqliteQueue]:
-    """A store on the file of that name, or in memory for SQLite's own name ``:memory:``."""
-    with _failures_of(path):
-        connection = sqlite3.connect(path, timeout=0, isolation_level="IMMEDIATE")
-    with closing(connection):
-        yield SqliteQueue(connection, path)
+def open_store(path: str, clock: Clock | None = None) -> Iterator[SqliteQueue]:
+    """A store on the file of that name, or in memory for SQLite's own name ``:memory:``.
+
+    ``recover`` comes first where the file may hold messages.
+    """
+    with closing(StoreFile(path, clock or Clock())) as file:
+        yield SqliteQueue(file)
 
 
 class SqliteQueue:
-    """The messages of all queues in one table; see QueueDriver for the contract."""
+    """The messages of all queues in one table; see QueueDriver for the contract.
 
-    def __init__(self, connection: sqlite3.Connection, path: str) -> None:
-        self._connection = connection
-        self._path = path
+    Stored times are those of a Timeline: Unix seconds less its shift.
+    """
+
+    def __init__(self, file: StoreFile) -> None:
+        self._file = file
+        self._connection = file.connection
         self._messages: Counter[str] = Counter()
         self._bytes: Counter[str] = Counter()
-        with _failures_of(path):
-            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute(durable.sqlite_pragma())
-            self._prepare()
-        with self._transaction() as db:
-            db.execute("UPDATE message SET leased_until = NULL WHERE leased_until IS NOT NULL")
-            for queue, messages, size in db.execute(_TOTALS):
-                self._messages[queue], self._bytes[queue] = messages, size
+        self._newest = 0  # the last seq given; never given again while the store is open
+        self._sweeps: list[Sweep] = []
 
-    def _prepare(self) -> None:
-        """Create the schema in an empty file; refuse any other than our own."""
-        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-        (tables,) = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if version == 0 and tables == 0:
-            self._connection.executescript(_SCHEMA)
-        elif version != _SCHEMA_VERSION:
-            raise RunError(
-                f"{self._path}: not a queue store of this edgesim (schema {version}, "
-                f"not {_SCHEMA_VERSION}); move the file away to start empty"
-            )
+    async def recover(self) -> None:
+        """Count what is stored, and end the leases of the process that had the file before."""
+        newest_ms = 0
+        while True:
+            with self._file.transaction() as db:
+                rows = db.execute(sql.STORED, (self._newest, STEP_ROWS)).fetchall()
+                leased = [seq for _, seq, _, leased_until, _ in rows if leased_until is not None]
+                if leased:
+                    db.execute(sql.UNLEASE, (json.dumps(leased),))
+            for stamp, self._newest, size, _, queue in rows:
+                self._count(queue, [size])
+                newest_ms = max(newest_ms, stamp)
+            if len(rows) < STEP_ROWS:
+                break
+            await anyio.lowlevel.checkpoint()
+        self._file.mark_time((newest_ms + 1) / 1000)  # a timestamp is cut to milliseconds
+        await self._shrink()
 
     async def send(self, queue: str, messages: Sequence[NewMessage]) -> None:
         """See QueueDriver; an id that the store holds already is refused."""
-        with self._transaction() as db:
-            db.executemany(
-                _SEND,
-                [
-                    (m.id, queue, m.body, m.content_type, m.timestamp_ms, m.visible_at)
-                    for m in messages
-                ],
+        shift = self._file.shift()
+        shift_ms = round(shift * 1000)
+        numbered = enumerate(messages, self._newest + 1)
+        rows = [
+            (
+                n,
+                m.id,
+                queue,
+                m.body,
+                m.content_type,
+                m.timestamp_ms - shift_ms,
+                m.visible_at - shift,
             )
+            for n, m in numbered
+        ]
+        with self._file.transaction() as db:
+            db.executemany(sql.SEND, rows)
+        self._newest += len(rows)
         self._count(queue, [len(message.body) for message in messages])
 
     async def lease(
         self, queue: str, limit: int, now: float, until: float, leased_max: int | None = None
     ) -> Sequence[Message]:
         """See QueueDriver."""
-        with self._transaction() as db:
-            db.execute(_END_OLD_LEASES, (queue, now))
-            if leased_max is not None:
-                (leased,) = db.execute(_LEASED, (queue,)).fetchone()
-                limit = max(0, min(limit, leased_max - leased))
-            rows = db.execute(_VISIBLE, (queue, now, limit)).fetchall()
-            db.execute(_LEASE, (until, json.dumps([row[0] for row in rows])))
-        return [Message(*row[1:]) for row in rows]
+        shift = self._file.shift()
+        await self._end_old_leases(queue, now - shift)
+        if leased_max is not None:
+            with self._file.transaction() as db:
+                (leased,) = db.execute(sql.LEASED, (queue,)).fetchone()
+            limit = min(limit, leased_max - leased)
+        rows = await self._lease(queue, limit, now - shift, until - shift)
+        return [
+            Message(id_, body, kind, stamp + round(shift * 1000), attempts, lease_id)
+            for _, id_, _, body, kind, stamp, attempts, lease_id in rows
+        ]
+
+    async def _lease(self, queue: str, limit: int, now: float, until: float) -> list[Any]:
+        rows: list[Any] = []
+        more = limit > 0
+        while more:
+            if rows:  # not to be cancelled: nobody would hold what is leased by now
+                await anyio.lowlevel.cancel_shielded_checkpoint()
+            with self._file.transaction() as db:
+                found = db.execute(sql.VISIBLE, (queue, now, limit - len(rows)))
+                step, more = step_of(found)
+                db.execute(sql.LEASE, (until, json.dumps([row[0] for row in step])))
+            rows += step
+            more = more and len(rows) < limit
+        return rows
+
+    async def _end_old_leases(self, queue: str, now: float) -> None:
+        while True:
+            with self._file.transaction() as db:
+                ended = db.execute(sql.END_OLD_LEASES, (queue, now, STEP_ROWS)).rowcount
+            if ended < STEP_ROWS:
+                return
+            await anyio.lowlevel.checkpoint()
 
     async def ack(self, queue: str, lease_ids: Sequence[str]) -> int:
         """See QueueDriver."""
-        with self._transaction() as db:
-            sizes = _column(db.execute(_ACK, {"leases": json.dumps(lease_ids), "queue": queue}))
-        self._discount(queue, sizes)
-        return len(sizes)
+        acked = size = 0
+        for at, leases in enumerate(_steps(lease_ids)):
+            await _pause(at)
+            with self._file.transaction() as db:
+                sizes = _column(db.execute(sql.ACK, {"leases": leases, "queue": queue}))
+            self._discount(queue, sizes)
+            acked += len(sizes)
+            size += sum(sizes)
+        await self._shrink(2 * size // _PAGE_BYTES)
+        return acked
 
-    async def release(self, queue: str, lease_ids: Sequence[str], visible_at: float) -> int:
+    async def release(
+        self, queue: str, lease_ids: Sequence[str], visible_at: float, counts: bool = True
+    ) -> int:
         """See QueueDriver."""
-        values = {"leases": json.dumps(lease_ids), "queue": queue, "visible_at": visible_at}
-        with self._transaction() as db:
-            return db.execute(_RELEASE, values).rowcount
+        released, visible_at = 0, visible_at - self._file.shift()
+        for at, leases in enumerate(_steps(lease_ids)):
+            await _pause(at)
+            values = {
+                "leases": leases,
+                "queue": queue,
+                "visible_at": visible_at,
+                "uncounted": not counts,
+            }
+            with self._file.transaction() as db:
+                released += db.execute(sql.RELEASE, values).rowcount
+        return released
 
     async def move(self, queue: str, lease_ids: Sequence[str], to: str, now: float) -> int:
         """See QueueDriver."""
-        leases = json.dumps(lease_ids)
-        return self._take(_MOVE, {"leases": leases, "queue": queue, "to": to, "visible_at": now})
+        moved, visible_at = 0, now - self._file.shift()
+        for at, leases in enumerate(_steps(lease_ids)):
+            await _pause(at)
+            with self._file.transaction() as db:
+                held = db.execute(sql.FIND_HELD, {"leases": leases, "queue": queue}).fetchall()
+            moved += self._give(queue, to, visible_at, held)
+        return moved
 
     async def redrive(self, queue: str, to: str, limit: int, now: float) -> int:
         """See QueueDriver."""
-        return self._take(_REDRIVE, {"limit": limit, "queue": queue, "to": to, "visible_at": now})
+        act = partial(self._give, queue, to, now - self._file.shift())
+        return await self._sweep(queue, act, limit=limit)
 
-    def _take(self, statement: str, values: dict[str, Any]) -> int:
-        with self._transaction() as db:
-            sizes = _column(db.execute(statement, values))
-        self._discount(values["queue"], sizes)
-        self._count(values["to"], sizes)
-        return len(sizes)
+    def _give(self, queue: str, to: str, visible_at: float, rows: Sequence[Row]) -> int:
+        seqs = [row[1] for row in rows]
+        with self._file.transaction() as db:
+            db.execute(sql.MOVE, (to, visible_at, json.dumps(seqs)))
+        for sweep in self._sweeps:
+            sweep.note_moved(to, seqs)
+        sizes = [row[2] for row in rows]
+        self._discount(queue, sizes)
+        self._count(to, sizes)
+        return len(rows)
 
     async def peek(self, queue: str, limit: int) -> Sequence[Message]:
         """See QueueDriver."""
-        with self._transaction() as db:
-            return [Message(*row) for row in db.execute(_PEEK, (queue, limit))]
+        shift_ms = round(self._file.shift() * 1000)
+        found: list[Message] = []
+        after, more = BEFORE_ALL, limit > 0
+        while more:
+            await _pause(len(found))
+            with self._file.transaction() as db:
+                step, more = step_of(db.execute(sql.PEEK, (queue, *after, limit - len(found))))
+            found += [
+                Message(id_, body, kind, stamp + shift_ms, attempts)
+                for stamp, _, _, id_, body, kind, attempts in step
+            ]
+            if step:
+                after = step[-1][:2]
+        return found
 
     async def depth(self, queue: str) -> Depth:
         """See QueueDriver."""
-        with self._transaction() as db:
-            (oldest_ms,) = db.execute(_OLDEST, (queue,)).fetchone()
-            (next_visible_at,) = db.execute(_NEXT_VISIBLE, (queue,)).fetchone()
-        return Depth(self._messages[queue], self._bytes[queue], oldest_ms, next_visible_at)
+        shift = self._file.shift()
+        with self._file.transaction() as db:
+            (oldest_ms,) = db.execute(sql.OLDEST, (queue,)).fetchone()
+            (next_visible_at,) = db.execute(sql.NEXT_VISIBLE, (queue,)).fetchone()
+        return Depth(
+            self._messages[queue],
+            self._bytes[queue],
+            None if oldest_ms is None else oldest_ms + round(shift * 1000),
+            None if next_visible_at is None else next_visible_at + shift,
+        )
 
     async def purge(self, queue: str) -> int:
         """See QueueDriver."""
-        with self._transaction() as db:
-            sizes = _column(db.execute(_PURGE, (queue,)))
-        self._discount(queue, sizes)
-        return len(sizes)
+        purged = await self._sweep(queue, partial(self._delete, queue))
+        await self._shrink()
+        return purged
 
     async def drop(self, queue: str) -> None:
         """See QueueDriver; a queue is no more than its messages."""
@@ -221,10 +259,15 @@ class SqliteQueue:
 
     async def expire(self, queue: str, before_ms: int) -> int:
         """See QueueDriver."""
-        with self._transaction() as db:
-            sizes = _column(db.execute(_EXPIRE, (queue, before_ms)))
-        self._discount(queue, sizes)
-        return len(sizes)
+        before_ms -= round(self._file.shift() * 1000)
+
+        def delete(rows: Sequence[Row]) -> int:
+            return self._delete(queue, [row for row in rows if row[3] is None])
+
+        expired = await self._sweep(queue, delete, before_ms=before_ms)
+        if expired:
+            await self._shrink()
+        return expired
 
     async def names(self) -> Sequence[str]:
         """See QueueDriver."""
@@ -239,10 +282,54 @@ class SqliteQueue:
         await anyio.sleep_forever()
         raise AssertionError
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with _failures_of(self._path), self._connection as db:
-            yield db
+    # --- many messages at a time ---
+
+    async def _sweep(
+        self,
+        queue: str,
+        act: Callable[[Sequence[Row]], int],
+        *,
+        limit: float = inf,
+        before_ms: float = inf,
+    ) -> int:
+        """Do ``act``, step by step, to the messages that are there now; the sum of its results.
+
+        They come oldest first, at most ``limit`` of them, with timestamps before ``before_ms``.
+        """
+        sweep = Sweep(queue, self._newest, before_ms, limit)
+        self._sweeps.append(sweep)
+        done = 0
+        try:
+            while True:
+                with self._file.transaction() as db:
+                    found = db.execute(sql.OLDEST_FIRST, (queue, *sweep.after, STEP_ROWS))
+                    step, more = step_of(found)
+                if wanted := sweep.wanted(step):
+                    with self._file.unflushed():
+                        done += act(wanted)
+                if not more or sweep.is_over:
+                    break
+                await anyio.lowlevel.checkpoint()
+        finally:
+            self._sweeps.remove(sweep)
+        if done:
+            self._file.checkpoint()
+        return done
+
+    def _delete(self, queue: str, rows: Sequence[Row]) -> int:
+        with self._file.transaction() as db:
+            db.execute(sql.DELETE, (json.dumps([row[1] for row in rows]),))
+        self._discount(queue, [row[2] for row in rows])
+        return len(rows)
+
+    async def _shrink(self, pages: float = inf) -> None:
+        """Give unused space back to the file system, some ``pages`` of it."""
+        given = 0
+        while given <= pages and self._file.shrink():
+            given += STEP_PAGES
+            await anyio.lowlevel.checkpoint()
+        if given:
+            self._file.checkpoint()
 
     def _count(self, queue: str, sizes: Sequence[int]) -> None:
         self._messages[queue] += len(sizes)
@@ -253,24 +340,20 @@ class SqliteQueue:
         self._bytes[queue] -= sum(sizes)
 
 
-def _column(rows: sqlite3.Cursor) -> list[int]:
+def _column(rows: Cursor) -> list[int]:
     return [value for (value,) in rows]
 
 
-@contextmanager
-def _failures_of(path: str) -> Iterator[None]:
-    """SQLite's failures as ours: the file, the reason, and the cure where there is one."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        name = getattr(error, "sqlite_errorname", "")
-        if name.startswith("SQLITE_BUSY"):
-            problem = "in use by another process; stop the edgesim that runs on this state"
-        elif name in {"SQLITE_NOTADB", "SQLITE_CORRUPT"}:
-            problem = f"damaged or not a queue store ({error}); move the file away to start empty"
-        else:
-            problem = str(error)
-        raise RunError(f"{path}: {problem}") from error
+def _steps(lease_ids: Sequence[str]) -> Iterator[str]:
+    """The leases as JSON, some at a time."""
+    for start in range(0, len(lease_ids), STEP_LEASES):
+        yield json.dumps(lease_ids[start : start + STEP_LEASES])
+
+
+async def _pause(step: int) -> None:
+    """Let others run before every step but the first."""
+    if step:
+        await anyio.lowlevel.checkpoint()
 
 
 _: type[QueueDriver] = SqliteQueue

@@ -131,9 +131,12 @@ class WorkQueue:
         """Make the messages of held leases visible at once."""
         await _each(self._return, [(reply, now) for reply in leases])
 
-    async def delay(self, leases: Sequence[str], visible_at: float) -> None:
-        """Make the messages of held leases visible later."""
-        await _each(self._delay, [(reply, visible_at) for reply in leases])
+    async def delay(
+        self, leases: Sequence[str], visible_at: float, *, uncounted: bool = False
+    ) -> None:
+        """Make the messages of held leases visible later; ``uncounted``: with an attempt less."""
+        later = [(reply, visible_at, uncounted, index) for index, reply in enumerate(leases)]
+        await _each(self._delay, later)
 
     async def _settle(self, reply: str, kind: bytes) -> None:
         await self._server.confirm(reply, kind)
@@ -147,14 +150,13 @@ class WorkQueue:
         await self._settle(reply, b"-NAK")
         self.returned[delivery.seq] = (lease.attempts if lease else delivery.count, now)
 
-    async def _delay(self, reply: str, visible_at: float) -> None:
+    async def _delay(self, reply: str, visible_at: float, uncounted: bool, index: int) -> None:
         """The message's successor, with its attempts and a new time, then its own end."""
         for found in await self.read_leased([reply]):
             kept = kept_of(found)
-            later = msgspec.structs.replace(
-                kept, visible_at=visible_at, attempts=kept.attempts + _delivery(reply).count
-            )
-            successor = self._layout.successor(found, later, delayed=0)
+            attempts = kept.attempts + _delivery(reply).count - uncounted
+            later = msgspec.structs.replace(kept, visible_at=visible_at, attempts=attempts)
+            successor = self._layout.successor(found, later, delayed=index)
             await self._publish([successor])
             self._delayed.note([successor])
         await self._settle(reply, b"+ACK")

@@ -21,6 +21,7 @@ from edgesim.r2.multipart import LIFETIME_MS, MultipartUpload, upload_id
 from edgesim.r2.notifications import Action, CopySource, Notifications
 from edgesim.r2.options import Conditional, Range, read_checksum
 from edgesim.r2.upload import Upload
+from edgesim.r2.verified import verified
 
 
 class R2ObjectBody(msgspec.Struct, frozen=True):
@@ -64,7 +65,10 @@ class Bucket:
         range: Range | None = None,  # noqa: A002 - R2's word
         only_if: Conditional | None = None,
     ) -> R2ObjectBody | R2Object | None:
-        """The object; None if there is none; without its body if ``only_if`` does not hold."""
+        """The object; None if there is none; without its body if ``only_if`` does not hold.
+
+        Reading the body raises RunError, before its last bytes, if they are not those stored.
+        """
         limits.check_key("get", key)
         if range is None and only_if is None:
             found = await self._driver.get(self.name, key, 0, None)
@@ -79,7 +83,9 @@ class Bucket:
             found = await self._driver.get(self.name, key, served.offset or 0, served.length)
             if found is None:
                 return None
-            body = Stream(found[1], served.length)
+            is_whole = served.length == seen.size
+            chunks = verified(found[0], found[1]) if is_whole else found[1]
+            body = Stream(chunks, served.length)
             if found[0].version == seen.version:
                 return R2ObjectBody(seen, body, served)
             await body.aclose()  # overwritten in between: decide again on what is there now
@@ -238,4 +244,4 @@ def _check(action: str, planned: R2Object) -> None:
 
 
 def _whole(found: R2Object, chunks: AsyncIterator[bytes]) -> R2ObjectBody:
-    return R2ObjectBody(found, Stream(chunks, found.size), Range(0, found.size))
+    return R2ObjectBody(found, Stream(verified(found, chunks), found.size), Range(0, found.size))

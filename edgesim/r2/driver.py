@@ -149,7 +149,10 @@ class R2Driver(Protocol):
     async def delete(
         self, bucket: str, keys: Sequence[str], outbox: Callable[[R2Object], Sequence[Outgoing]]
     ) -> None:
-        """Remove the objects, as one with what ``outbox`` says for each that was there."""
+        """Remove the objects, each as one with what ``outbox`` says for it if it was there.
+
+        After a failure some may be gone.
+        """
 
     async def list(self, bucket: str, prefix: str, after: str, limit: int) -> Sequence[R2Object]:
         """Up to ``limit`` objects with ``prefix``, keys past ``after``, in order of UTF-8 bytes."""

@@ -1,14 +1,18 @@
 """``file:PATH``: objects as files under one directory, durable against power loss.
 
 PATH/index.db   what is known of each object, and the notifications not delivered yet
-PATH/blobs/     the bytes, one file per version of an object
+PATH/blobs/     one file per version of an object: its bytes, then a label (see labels)
+PATH/unknown/   blobs without a label, left by the rebuilding of a damaged index
 PATH/lock       held by the one process that uses the store
 """
 
 from __future__ import annotations
 
 import fcntl
-from collections.abc import AsyncIterator, Iterator, Sequence
+import os
+import struct
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from io import FileIO
 from pathlib import Path
@@ -20,12 +24,16 @@ from edgesim import durable
 from edgesim.clock import Clock
 from edgesim.errors import ConfigError, RunError, UsageError
 from edgesim.r2.blobs import Blobs
-from edgesim.r2.database import Database
-from edgesim.r2.indexed import SCHEMA, IndexedR2
+from edgesim.r2.database import Database, is_damage
+from edgesim.r2.indexed import IndexedR2
+from edgesim.r2.rebuild import rebuild
+from edgesim.r2.schema import SCHEMA, prepare
 from edgesim.urls import path_of
 
 DETERMINISTIC = True
 
+_MAGIC = b"EDGBLOB1"
+_FOOTER = struct.Struct(">II8s")  # length and CRC-32 of the label before it
 _CHUNK_BYTES = 256 * 1024
 # One flush at the end of a huge object would hold up the event loop for seconds.
 _FLUSH_BYTES = 8 * 1024 * 1024
@@ -39,13 +47,19 @@ class FileBlobs:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    async def write(self, name: str, body: AsyncIterator[bytes]) -> None:
+    async def write(
+        self, name: str, body: AsyncIterator[bytes], label: Callable[[], bytes]
+    ) -> None:
         path = self._directory / name
         with _explained(path):
             file = FileIO(path, "x")
         try:
             with file:
                 await _fill(file, path, body)
+                text = label()
+                with _explained(path):
+                    durable.write(file, text + _FOOTER.pack(len(text), zlib.crc32(text), _MAGIC))
+                    durable.flush(file.fileno())
         except BaseException:
             self.drop(name)
             raise
@@ -58,14 +72,35 @@ class FileBlobs:
     def drop(self, name: str) -> None:
         path = self._directory / name
         try:
-            path.unlink(missing_ok=True)
+            durable.remove(path)
         except OSError:
             # Nothing names the blob any more, and the next start tries again.
             _log.exception("a blob could not be removed", path=str(path))
 
-    def names(self) -> Sequence[str]:
-        with _explained(self._directory):
-            return sorted(path.name for path in self._directory.iterdir())
+    def names(self) -> Iterator[str]:
+        with _explained(self._directory), os.scandir(self._directory) as found:
+            for entry in found:
+                if entry.is_file(follow_symlinks=False):
+                    yield entry.name
+
+    def keep(self, name: str) -> None:
+        unknown = self._directory.parent / "unknown"
+        with _explained(unknown):
+            durable.make_folder(unknown)
+            durable.rename(self._directory / name, unknown / name)
+
+    def label(self, name: str) -> bytes | None:
+        path = self._directory / name
+        with _explained(path), FileIO(path) as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(0, end - _FOOTER.size))
+            footer = file.read(_FOOTER.size)
+            if len(footer) < _FOOTER.size or not footer.endswith(_MAGIC):
+                return None
+            length, checksum, _ = _FOOTER.unpack(footer)
+            file.seek(max(0, end - _FOOTER.size - length))
+            text = file.read(length)
+            return text if zlib.crc32(text) == checksum else None
 
 
 class _Reader:
@@ -112,19 +147,11 @@ async def _fill(file: FileIO, path: Path, body: AsyncIterator[bytes]) -> None:
     unflushed = 0
     async for chunk in body:
         with _explained(path):
-            _write(file, chunk)
+            durable.write(file, chunk)
             unflushed += len(chunk)
             if unflushed >= _FLUSH_BYTES:
                 durable.flush(file.fileno())
                 unflushed = 0
-    with _explained(path):
-        durable.flush(file.fileno())
-
-
-def _write(file: FileIO, chunk: bytes) -> None:
-    rest = memoryview(chunk)
-    while rest:
-        rest = rest[file.write(rest) :]
 
 
 @contextmanager
@@ -160,13 +187,62 @@ async def open_r2(url: str, clock: Clock, state: Path) -> AsyncIterator[IndexedR
     if not path_of(url):
         raise ConfigError("backends", "r2", f"{url!r} names no directory; write file:PATH")
     root = Path(path_of(url))
-    blobs = root / "blobs"
     with _explained(root):
-        blobs.mkdir(parents=True, exist_ok=True)
-    with _owned(root), closing(Database(root / "index.db", SCHEMA)) as database:
-        store = IndexedR2(database, FileBlobs(blobs), clock)
-        store.remove_orphans()
-        yield store
+        durable.make_folder(root / "blobs")
+    blobs = FileBlobs(root / "blobs")
+    with _owned(root):
+        database = await _index(root / "index.db", blobs, clock)
+        with closing(database):
+            yield IndexedR2(database, blobs, clock)
+
+
+async def _index(path: Path, blobs: FileBlobs, clock: Clock) -> Database:
+    """The index, fit for use: one that is damaged or gone is rebuilt, if the blobs have labels."""
+    if not _has_content(path) and _has_labels(blobs):
+        _set_aside(path, "the file is gone or empty")
+        await rebuild(path, blobs, clock)
+    try:
+        return await _checked(path, blobs, clock)
+    except RunError as error:
+        if not is_damage(error.__cause__):
+            raise
+        if not _has_labels(blobs):
+            raise RunError(error.problem, "restore the file, or move it away") from error
+        _set_aside(path, str(error.__cause__))
+    await rebuild(path, blobs, clock)
+    return await _checked(path, blobs, clock)
+
+
+async def _checked(path: Path, blobs: FileBlobs, clock: Clock) -> Database:
+    database = Database(path, SCHEMA, "restart edgesim, which rebuilds it from the blobs")
+    try:
+        prepare(database)
+        await IndexedR2(database, blobs, clock).remove_orphans()
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _has_content(path: Path) -> bool:
+    with _explained(path):
+        return path.exists() and path.stat().st_size > 0
+
+
+def _has_labels(blobs: FileBlobs) -> bool:
+    return any(blobs.label(name) is not None for name in blobs.names())
+
+
+def _set_aside(path: Path, problem: str) -> None:
+    number = 1
+    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    _log.error("r2 index damaged, set aside", file=str(path), saved=aside.name, error=problem)
+    with _explained(path):
+        for suffix in ("-wal", "-shm", ""):  # a journal left behind would be taken for the next's
+            file = path.with_name(path.name + suffix)
+            if file.exists():
+                durable.rename(file, aside.with_name(aside.name + suffix))
 
 
 _: type[Blobs] = FileBlobs

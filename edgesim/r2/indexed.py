@@ -9,17 +9,27 @@ blob that it opened.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from itertools import chain
+
+import anyio.lowlevel
+import structlog
 
 from edgesim.clock import Clock
 from edgesim.model import R2Object
-from edgesim.r2 import indexed_uploads, object_table
-from edgesim.r2.blobs import Blobs
+from edgesim.r2 import labels
+from edgesim.r2.blobs import Blobs, all_names, drop_all
+from edgesim.r2.block_sums import BlockSums, read_blob
 from edgesim.r2.database import Database
 from edgesim.r2.driver import ANYTHING, Anything, Expected, Finished, Outgoing, R2Driver
 from edgesim.r2.indexed_uploads import IndexedUploads
+from edgesim.r2.labels import Label
 from edgesim.r2.object_table import ObjectTable
 
-SCHEMA = object_table.SCHEMA + indexed_uploads.SCHEMA
+_DELETES = 50  # in one transaction
+_LISTED = 200  # read without letting others run
+
+_log = structlog.get_logger("edgesim.r2")
 
 
 class IndexedR2:
@@ -32,12 +42,32 @@ class IndexedR2:
         self._clock = clock
         self.uploads = IndexedUploads(database, self._objects, blobs, clock)
 
-    def remove_orphans(self) -> None:
-        """Drop blobs that no object and no part names; only while nobody writes."""
-        named = self._objects.blobs() | self.uploads.blobs()
-        for name in self._blobs.names():
-            if name not in named:
+    async def remove_orphans(self) -> None:
+        """Drop blobs that no object and no part names; only while nobody writes.
+
+        One whose object has lost its blob is given back to it: the index is damaged there.
+        """
+        orphans = await all_names(self._blobs)
+        there = frozenset(orphans)
+        for named in chain(self._objects.blobs(), self.uploads.blobs()):
+            orphans.difference_update(named)
+            await anyio.lowlevel.checkpoint()
+        for name in sorted(orphans):
+            if not self._give_back(name, there):
                 self._blobs.drop(name)
+            await anyio.lowlevel.checkpoint()
+
+    def _give_back(self, name: str, there: frozenset[str]) -> bool:
+        label = labels.decode(self._blobs.label(name))
+        if label is None or label.part_of is not None:
+            return False
+        found = self._objects.find(label.bucket, label.object.key)
+        if found is None or found.blob in there or found.object.version != label.object.version:
+            return False
+        _log.error("r2 index damaged, object restored", bucket=label.bucket, key=label.object.key)
+        with self._database.transaction():
+            self._objects.store(label.bucket, label.object, name, label.sums, ())
+        return True
 
     async def put(
         self,
@@ -47,24 +77,33 @@ class IndexedR2:
         finish: Callable[[], Finished],
         expected: Expected = ANYTHING,
     ) -> bool:
-        blob = self._clock.hex_id()
-        await self._blobs.write(blob, body)
-        left_over = [blob]
+        blob, sums = self._clock.hex_id(), BlockSums()
+        results: list[Finished] = []
+
+        def label() -> bytes:
+            results.append(finish())
+            told = results[0].outbox
+            return labels.encode(Label(bucket, results[0].object, sums.value(), told))
+
+        async with aclosing(sums.passing(body)) as passing:
+            await self._blobs.write(blob, passing, label)
+        left_over, [finished] = [blob], results
         try:
-            finished = finish()
             with self._database.transaction():
                 is_expected = self._is_there(bucket, key, expected)
                 if is_expected:
-                    left_over = self._objects.store(bucket, finished.object, blob, finished.outbox)
+                    left_over = self._objects.store(
+                        bucket, finished.object, blob, sums.value(), finished.outbox
+                    )
         except BaseException:
             self._blobs.drop(blob)
             raise
-        self._drop(left_over)
+        await drop_all(self._blobs, left_over)
         return is_expected
 
     async def head(self, bucket: str, key: str) -> R2Object | None:
         found = self._objects.find(bucket, key)
-        return None if found is None else found[0]
+        return None if found is None else found.object
 
     async def get(
         self, bucket: str, key: str, offset: int, length: int | None
@@ -72,25 +111,36 @@ class IndexedR2:
         found = self._objects.find(bucket, key)
         if found is None:
             return None
-        stored, blob = found
-        rest = max(0, stored.size - offset)
+        size = found.object.size
+        rest = max(0, size - offset)
         length = rest if length is None else min(length, rest)
-        return stored, self._blobs.read(blob, offset, length)
+        return found.object, read_blob(self._blobs, found.blob, found.sums, size, offset, length)
 
     async def delete(
         self, bucket: str, keys: Sequence[str], outbox: Callable[[R2Object], Sequence[Outgoing]]
     ) -> None:
-        dropped: list[str] = []
-        with self._database.transaction():
-            for key in keys:
-                found = self._objects.find(bucket, key)
-                if found is not None:
-                    self._objects.remove(bucket, key, outbox(found[0]))
-                    dropped.append(found[1])
-        self._drop(dropped)
+        for start in range(0, len(keys), _DELETES):
+            if start:
+                await anyio.lowlevel.checkpoint()
+            dropped: list[str] = []
+            with self._database.transaction():
+                for key in keys[start : start + _DELETES]:
+                    found = self._objects.find(bucket, key)
+                    if found is not None:
+                        self._objects.remove(bucket, found.object, outbox(found.object))
+                        dropped.append(found.blob)
+            await drop_all(self._blobs, dropped)
 
     async def list(self, bucket: str, prefix: str, after: str, limit: int) -> Sequence[R2Object]:
-        return self._objects.list(bucket, prefix, after, limit)
+        found: list[R2Object] = []
+        while len(found) < limit:
+            wanted = min(_LISTED, limit - len(found))
+            page = self._objects.list(bucket, prefix, found[-1].key if found else after, wanted)
+            found += page
+            if len(page) < wanted:
+                break
+            await anyio.lowlevel.checkpoint()
+        return found
 
     async def usage(self, bucket: str) -> tuple[int, int]:
         return self._objects.usage(bucket)
@@ -116,11 +166,7 @@ class IndexedR2:
         found = self._objects.find(bucket, key)
         if found is None or expected is None:
             return found is None and expected is None
-        return found[0].version == expected.version
-
-    def _drop(self, blobs: Sequence[str]) -> None:
-        for blob in blobs:
-            self._blobs.drop(blob)
+        return found.object.version == expected.version
 
 
 _: type[R2Driver] = IndexedR2

@@ -6,7 +6,7 @@ up to 10,000, so that a delete does not take the rest of its object away.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing
 
 import msgspec
@@ -14,9 +14,12 @@ import msgspec
 from edgesim.clock import Clock
 from edgesim.errors import RunError
 from edgesim.model import R2Object, Stream
-from edgesim.r2.blobs import Blobs
+from edgesim.r2 import labels
+from edgesim.r2.blobs import Blobs, drop_all
+from edgesim.r2.block_sums import BlockSums, read_blob
 from edgesim.r2.database import Database
 from edgesim.r2.driver import Assembled, Outgoing, Part, Uploads
+from edgesim.r2.labels import Label, PartOf
 from edgesim.r2.object_table import ObjectTable
 
 SCHEMA = """
@@ -38,6 +41,14 @@ CREATE TABLE IF NOT EXISTS parts (
 """
 
 
+class _Piece(msgspec.Struct, frozen=True):
+    """A part to be joined: its blob, bytes, and the checksums of its blocks."""
+
+    blob: str
+    size: int
+    sums: bytes | None
+
+
 class IndexedUploads:
     """The multipart uploads of a store over SQLite and blobs."""
 
@@ -50,22 +61,29 @@ class IndexedUploads:
         self._clock = clock
         self._joining: set[str] = set()
 
-    def blobs(self) -> set[str]:
-        """The blobs of all parts."""
-        return {row[0] for row in self._database.run("SELECT blob FROM parts")}
+    def blobs(self) -> Iterator[Sequence[str]]:
+        """The blobs of all parts, some at a time."""
+        upload, number = "", 0
+        while rows := self._database.run(
+            "SELECT upload, number, blob FROM parts WHERE (upload, number) > (?, ?)"
+            " ORDER BY upload, number LIMIT 500",
+            (upload, number),
+        ):
+            yield [row[2] for row in rows]
+            upload, number = rows[-1][:2]
 
     async def create(self, bucket: str, planned: R2Object) -> str:
-        self._database.run(
-            "INSERT INTO uploads (id, bucket, key, begun_ms, object) VALUES (?, ?, ?, ?, ?)",
-            (
-                planned.version,
-                bucket,
-                planned.key.encode(),
-                self._clock.now_ms(),
-                msgspec.json.encode(planned),
-            ),
-        )
+        with self._database.transaction():
+            self.restore(bucket, planned, planned.version, self._clock.now_ms())
         return planned.version
+
+    def restore(self, bucket: str, planned: R2Object, upload: str, begun_ms: int) -> None:
+        """Write an upload down, unless it is there; part of the caller's transaction."""
+        self._database.run(
+            "INSERT OR IGNORE INTO uploads (id, bucket, key, begun_ms, object)"
+            " VALUES (?, ?, ?, ?, ?)",
+            (upload, bucket, planned.key.encode(), begun_ms, msgspec.json.encode(planned)),
+        )
 
     async def put_part(
         self,
@@ -75,33 +93,41 @@ class IndexedUploads:
         body: AsyncIterator[bytes],
         finish: Callable[[], Part],
     ) -> Part | None:
-        if self._planned(bucket, key, upload) is None:
+        planned = self._planned(bucket, key, upload)
+        if planned is None:
             return None
-        blob = self._clock.hex_id()
-        await self._blobs.write(blob, body)
-        left_over = [blob]
+        begun_ms = self._begun_ms(upload)
+        blob, sums = self._clock.hex_id(), BlockSums()
+        parts: list[Part] = []
+
+        def label() -> bytes:
+            parts.append(finish())
+            belongs = PartOf(upload, begun_ms, parts[0])
+            return labels.encode(Label(bucket, planned, sums.value(), part_of=belongs))
+
+        async with aclosing(sums.passing(body)) as passing:
+            await self._blobs.write(blob, passing, label)
+        left_over, [part] = [blob], parts
         try:
-            part = finish()
             with self._database.transaction():
                 is_open = self._planned(bucket, key, upload) is not None
                 if is_open:
-                    left_over = self._store(upload, part, blob)
+                    left_over = self.store(upload, part, blob, sums.value())
         except BaseException:
             self._blobs.drop(blob)
             raise
-        for old in left_over:
-            self._blobs.drop(old)
+        await drop_all(self._blobs, left_over)
         return part if is_open else None
 
-    def _store(self, upload: str, part: Part, blob: str) -> list[str]:
+    def store(self, upload: str, part: Part, blob: str, sums: bytes) -> list[str]:
         """Write the part down; the blob of the one it replaces, if any."""
         replaced = self._database.run(
             "SELECT blob FROM parts WHERE upload = ? AND number = ?", (upload, part.number)
         )
         self._database.run(
-            "INSERT OR REPLACE INTO parts (upload, number, blob, size, etag)"
-            " VALUES (?, ?, ?, ?, ?)",
-            (upload, part.number, blob, part.size, part.etag),
+            "INSERT OR REPLACE INTO parts (upload, number, blob, size, etag, sums)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (upload, part.number, blob, part.size, part.etag, sums),
         )
         return [row[0] for row in replaced]
 
@@ -128,26 +154,38 @@ class IndexedUploads:
         stored = msgspec.structs.replace(
             planned, size=assembled.size, etag=assembled.etag, uploaded=assembled.uploaded
         )
-        names = [self._blob_of(upload, part) for part in parts]
-        blob = self._clock.hex_id()
+        pieces = self._pieces(upload, parts)
+        blob, sums, told = self._clock.hex_id(), BlockSums(), outbox(stored)
+
+        def label() -> bytes:
+            return labels.encode(Label(bucket, stored, sums.value(), told))
+
         self._joining.add(upload)  # from here on it takes no part and cannot be aborted
         try:
-            async with aclosing(self._joined(names, parts)) as joined:
-                await self._blobs.write(blob, joined)
-            left_over = self._commit(bucket, stored, upload, blob, outbox(stored))
+            async with (
+                aclosing(self._joined(pieces)) as joined,
+                aclosing(sums.passing(joined)) as passing,
+            ):
+                await self._blobs.write(blob, passing, label)
+            left_over = self._commit(bucket, stored, upload, blob, sums.value(), told)
         finally:
             self._joining.discard(upload)
-        for old in left_over:
-            self._blobs.drop(old)
+        await drop_all(self._blobs, left_over)
         return stored
 
     def _commit(
-        self, bucket: str, stored: R2Object, upload: str, blob: str, outbox: Sequence[Outgoing]
+        self,
+        bucket: str,
+        stored: R2Object,
+        upload: str,
+        blob: str,
+        sums: bytes,
+        outbox: Sequence[Outgoing],
     ) -> list[str]:
         """Make the joined blob the object's; the blobs that nothing names any more."""
         try:
             with self._database.transaction():
-                left_over = self._objects.store(bucket, stored, blob, outbox)
+                left_over = self._objects.store(bucket, stored, blob, sums, outbox)
                 return left_over + self._forget([upload])
         except BaseException:
             self._blobs.drop(blob)
@@ -155,19 +193,20 @@ class IndexedUploads:
 
     async def abort(self, bucket: str, key: str, upload: str) -> None:
         if self._planned(bucket, key, upload) is not None:
-            self._drop([upload])
+            await self._drop([upload])
 
     async def drop(self, bucket: str, before_ms: float) -> None:
         rows = self._database.run(
             "SELECT id FROM uploads WHERE bucket = ? AND begun_ms < ?", (bucket, before_ms)
         )
-        self._drop([row[0] for row in rows if row[0] not in self._joining])
+        for row in rows:
+            if row[0] not in self._joining:
+                await self._drop([row[0]])
 
-    def _drop(self, uploads: Sequence[str]) -> None:
+    async def _drop(self, uploads: Sequence[str]) -> None:
         with self._database.transaction():
             blobs = self._forget(uploads)
-        for blob in blobs:
-            self._blobs.drop(blob)
+        await drop_all(self._blobs, blobs)
 
     def _forget(self, uploads: Sequence[str]) -> list[str]:
         """Remove uploads and their parts from the tables; the blobs are the caller's to drop."""
@@ -190,21 +229,29 @@ class IndexedUploads:
         )
         return msgspec.json.decode(rows[0][0], type=R2Object) if rows else None
 
-    def _blob_of(self, upload: str, part: Part) -> str:
-        rows = self._database.run(
-            "SELECT blob FROM parts WHERE upload = ? AND number = ? AND etag = ?",
-            (upload, part.number, part.etag),
-        )
-        if not rows:
-            raise RunError(f"r2 store: part {part.number} was replaced while it was to be joined")
-        blob: str = rows[0][0]
-        return blob
+    def _begun_ms(self, upload: str) -> int:
+        [(begun_ms,)] = self._database.run("SELECT begun_ms FROM uploads WHERE id = ?", (upload,))
+        return int(begun_ms)
 
-    async def _joined(
-        self, names: Sequence[str], parts: Sequence[Part]
-    ) -> AsyncGenerator[bytes, None]:
-        for name, part in zip(names, parts, strict=True):
-            async with aclosing(Stream(self._blobs.read(name, 0, part.size))) as stream:
+    def _pieces(self, upload: str, parts: Sequence[Part]) -> list[_Piece]:
+        rows = self._database.run(
+            "SELECT number, etag, blob, size, sums FROM parts WHERE upload = ?", (upload,)
+        )
+        stored = {(row[0], row[1]): _Piece(*row[2:]) for row in rows}
+        pieces = []
+        for part in parts:
+            piece = stored.get((part.number, part.etag))
+            if piece is None:
+                raise RunError(
+                    f"r2 store: part {part.number} was replaced while it was to be joined"
+                )
+            pieces.append(piece)
+        return pieces
+
+    async def _joined(self, pieces: Sequence[_Piece]) -> AsyncGenerator[bytes, None]:
+        for piece in pieces:
+            chunks = read_blob(self._blobs, piece.blob, piece.sums, piece.size, 0, piece.size)
+            async with aclosing(Stream(chunks)) as stream:
                 async for chunk in stream:
                     yield chunk
 

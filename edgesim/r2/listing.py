@@ -10,6 +10,7 @@ import base64
 import binascii
 from collections.abc import Callable, Sequence
 
+import anyio.lowlevel
 import msgspec
 
 from edgesim.errors import PlatformError
@@ -66,6 +67,7 @@ async def _entries(driver: R2Driver, bucket: str, page: Page) -> list[Entry]:
         # A delimited prefix may stand for very many keys: look at few, then step over the rest.
         size = min(missing, _GROUPED_PAGE) if page.delimiter else missing
         found = await driver.list(bucket, page.prefix, after, size)
+        await anyio.lowlevel.checkpoint()  # drivers on this machine do not wait for anything
         if not found:
             break
         for stored in found:

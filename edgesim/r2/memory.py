@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -11,7 +11,8 @@ import anyio.lowlevel
 from edgesim.clock import Clock
 from edgesim.r2.blobs import Blobs
 from edgesim.r2.database import Database
-from edgesim.r2.indexed import SCHEMA, IndexedR2
+from edgesim.r2.indexed import IndexedR2
+from edgesim.r2.schema import SCHEMA, prepare
 
 DETERMINISTIC = True
 
@@ -24,8 +25,12 @@ class MemoryBlobs:
     def __init__(self) -> None:
         self._blobs: dict[str, bytes] = {}
 
-    async def write(self, name: str, body: AsyncIterator[bytes]) -> None:
-        self._blobs[name] = b"".join([chunk async for chunk in body])
+    async def write(
+        self, name: str, body: AsyncIterator[bytes], label: Callable[[], bytes]
+    ) -> None:
+        data = b"".join([chunk async for chunk in body])
+        label()
+        self._blobs[name] = data
 
     def read(self, name: str, offset: int, length: int) -> AsyncIterator[bytes]:
         return _chunks(self._blobs[name], offset, offset + length)
@@ -33,8 +38,14 @@ class MemoryBlobs:
     def drop(self, name: str) -> None:
         self._blobs.pop(name, None)
 
-    def names(self) -> Sequence[str]:
-        return list(self._blobs)
+    def names(self) -> Iterator[str]:
+        return iter(self._blobs)
+
+    def keep(self, name: str) -> None:
+        raise AssertionError("what is in memory needs no rebuilding")
+
+    def label(self, name: str) -> bytes | None:
+        return None
 
 
 async def _chunks(data: bytes, start: int, end: int) -> AsyncIterator[bytes]:
@@ -50,6 +61,7 @@ async def open_r2(url: str, clock: Clock, state: Path) -> AsyncIterator[IndexedR
     """An empty store; ``url`` is ``memory:`` and ``state`` is not used."""
     database = Database(None, SCHEMA)
     try:
+        prepare(database)
         yield IndexedR2(database, MemoryBlobs(), clock)
     finally:
         database.close()

@@ -13,6 +13,7 @@ from itertools import combinations
 from typing import Literal
 
 import anyio
+import anyio.lowlevel
 import msgspec
 import structlog
 
@@ -191,6 +192,7 @@ async def _move(driver: R2Driver, send: Send) -> bool:
         for entry in entries:
             await send(entry.queue, entry.body)
             sent.append(entry.id)
+            await anyio.lowlevel.checkpoint()  # queues on this machine do not wait for anything
     finally:
         if sent:
             await driver.settle(sent)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from edgesim.errors import RunError
 from edgesim.model import R2Object
 from edgesim.r2.database import Database
 from edgesim.r2.driver import Outgoing
@@ -24,13 +25,28 @@ CREATE TABLE IF NOT EXISTS objects (
   object BLOB NOT NULL,
   PRIMARY KEY (bucket, key)
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS objects_by_size ON objects (bucket, size);
+CREATE TABLE IF NOT EXISTS usage (
+  bucket TEXT PRIMARY KEY,
+  objects INTEGER NOT NULL,
+  bytes INTEGER NOT NULL
+) WITHOUT ROWID;
 """
 )
 
 
+_BLOBS = 500  # read at once
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """An object with its blob and the checksums of the blob's blocks, None if it has none."""
+
+    object: R2Object
+    blob: str
+    sums: bytes | None
+
+
 class ObjectTable:
-    """The objects by bucket and key, each with the name of its blob.
+    """The objects by bucket and key, each with the name of its blob, and their totals by bucket.
 
     ``store`` and ``remove`` are part of the transaction that the caller has open.
     """
@@ -39,59 +55,82 @@ class ObjectTable:
         self.outbox = Outbox(database)
         self._database = database
 
-    def find(self, bucket: str, key: str) -> tuple[R2Object, str] | None:
+    def find(self, bucket: str, key: str) -> Stored | None:
         """The object and its blob."""
         rows = self._database.run(
-            "SELECT object, blob FROM objects WHERE bucket = ? AND key = ?", (bucket, key.encode())
+            "SELECT object, blob, sums FROM objects WHERE bucket = ? AND key = ?",
+            (bucket, key.encode()),
         )
-        return (_decode(rows[0][0]), rows[0][1]) if rows else None
+        return Stored(self._decode(rows[0][0]), rows[0][1], rows[0][2]) if rows else None
 
     def store(
-        self, bucket: str, stored: R2Object, blob: str, outbox: Sequence[Outgoing]
+        self, bucket: str, stored: R2Object, blob: str, sums: bytes, outbox: Sequence[Outgoing]
     ) -> list[str]:
         """Write the object down with its notifications; the blob of the one it replaces, if any."""
         replaced = self.find(bucket, stored.key)
         self._database.run(
-            "INSERT OR REPLACE INTO objects (bucket, key, blob, size, object)"
-            " VALUES (?, ?, ?, ?, ?)",
-            (bucket, stored.key.encode(), blob, stored.size, msgspec.json.encode(stored)),
+            "INSERT OR REPLACE INTO objects (bucket, key, blob, size, object, sums)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (bucket, stored.key.encode(), blob, stored.size, msgspec.json.encode(stored), sums),
         )
         self.outbox.add(outbox)
-        return [] if replaced is None else [replaced[1]]
+        if replaced is None:
+            self._count(bucket, 1, stored.size)
+            return []
+        self._count(bucket, 0, stored.size - replaced.object.size)
+        return [replaced.blob]
 
-    def remove(self, bucket: str, key: str, outbox: Sequence[Outgoing]) -> None:
+    def remove(self, bucket: str, gone: R2Object, outbox: Sequence[Outgoing]) -> None:
         """Forget an object, with what is to be told of that."""
         self._database.run(
-            "DELETE FROM objects WHERE bucket = ? AND key = ?", (bucket, key.encode())
+            "DELETE FROM objects WHERE bucket = ? AND key = ?", (bucket, gone.key.encode())
         )
+        self._count(bucket, -1, -gone.size)
         self.outbox.add(outbox)
+
+    def _count(self, bucket: str, objects: int, size: int) -> None:
+        self._database.run(
+            "INSERT INTO usage (bucket, objects, bytes) VALUES (?, ?, ?) ON CONFLICT (bucket)"
+            " DO UPDATE SET objects = objects + excluded.objects, bytes = bytes + excluded.bytes",
+            (bucket, objects, size),
+        )
 
     def list(self, bucket: str, prefix: str, after: str, limit: int) -> Sequence[R2Object]:
         """Up to ``limit`` objects with ``prefix``, keys past ``after``, in order."""
-        low = prefix.encode()
+        low, past = prefix.encode(), after.encode()
+        # One lower bound: given two, SQLite may step through all keys between them.
+        bound, begin = (">", past) if past >= low else (">=", low)
         rows = self._database.run(
-            "SELECT object FROM objects WHERE bucket = ? AND key >= ? AND key < ? AND key > ?"
+            f"SELECT object FROM objects WHERE bucket = ? AND key {bound} ? AND key < ?"  # noqa: S608 (our own)
             " ORDER BY key LIMIT ?",
-            (bucket, low, low + b"\xff", after.encode(), limit),  # no UTF-8 has a byte 0xff
+            (bucket, begin, low + b"\xff", limit),  # no UTF-8 has a byte 0xff
         )
-        return [_decode(row[0]) for row in rows]
+        return [self._decode(row[0]) for row in rows]
 
     def usage(self, bucket: str) -> tuple[int, int]:
         """Number of objects and their bytes."""
-        rows = self._database.run(
-            "SELECT COUNT(*), COALESCE(SUM(size), 0) FROM objects WHERE bucket = ?", (bucket,)
-        )
-        return rows[0][0], rows[0][1]
+        rows = self._database.run("SELECT objects, bytes FROM usage WHERE bucket = ?", (bucket,))
+        return (rows[0][0], rows[0][1]) if rows else (0, 0)
 
     def buckets(self) -> Sequence[str]:
         """Buckets that hold an object."""
-        rows = self._database.run("SELECT DISTINCT bucket FROM objects ORDER BY bucket")
+        rows = self._database.run("SELECT bucket FROM usage WHERE objects > 0 ORDER BY bucket")
         return [row[0] for row in rows]
 
-    def blobs(self) -> set[str]:
-        """The blobs of all objects."""
-        return {row[0] for row in self._database.run("SELECT blob FROM objects")}
+    def blobs(self) -> Iterator[Sequence[str]]:
+        """The blobs of all objects, some at a time."""
+        bucket, key = "", b""
+        while rows := self._database.run(
+            "SELECT bucket, key, blob FROM objects WHERE (bucket, key) > (?, ?)"
+            " ORDER BY bucket, key LIMIT ?",
+            (bucket, key, _BLOBS),
+        ):
+            yield [row[2] for row in rows]
+            bucket, key = rows[-1][:2]
 
-
-def _decode(data: bytes) -> R2Object:
-    return msgspec.json.decode(data, type=R2Object)
+    def _decode(self, data: bytes) -> R2Object:
+        try:
+            return msgspec.json.decode(data, type=R2Object)
+        except msgspec.MsgspecError as error:
+            cure = "stop edgesim, move the file away and start again: it is rebuilt from the blobs"
+            raise RunError(f"{self._database.name}: damaged entry ({error})", cure) from error

@@ -22,6 +22,7 @@ CREATE TABLE IF NOT EXISTS outbox (
   body BLOB NOT NULL,
   intent BLOB
 );
+CREATE INDEX IF NOT EXISTS outbox_intents ON outbox (intent) WHERE intent IS NOT NULL;
 """
 
 

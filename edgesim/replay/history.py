@@ -13,9 +13,11 @@ from typing import Any
 import msgspec
 
 from edgesim.clock import Clock
+from edgesim.queues.driver import QueueDriver
 from edgesim.replay.digests import Digests, digest_of
 from edgesim.replay.latencies import Latencies
 
+_ALL = 1_000_000
 _CROCKFORD = {char: value for value, char in enumerate("0123456789ABCDEFGHJKMNPQRSTVWXYZ")}
 
 
@@ -35,6 +37,15 @@ class Sent(msgspec.Struct):
 
     queue: str
     due: float
+
+
+class _Doubt(msgspec.Struct):
+    """A call to a queue during which the platform was killed: it has happened, or it has not."""
+
+    messages: dict[str, str]
+    """The queue in which each message is if it has happened, empty for none."""
+    happened: Callable[[str], None]
+    """Called for each message for which it has."""
 
 
 class Inserted(msgspec.Struct):
@@ -64,12 +75,27 @@ class History:
         self.messages: dict[str, Sent] = {}
         self.stored: dict[str, Digests] = defaultdict(Digests)
         self.told: dict[str, Digests] = defaultdict(Digests)
-        """Keys of objects by bucket: stored, and told of by a message."""
+        """Keys of objects by bucket: those that may be there, and those that a message tells of."""
         self.inserts: dict[str, Inserted] = defaultdict(Inserted)
         """By table."""
         self.untokened: set[str] = set()
         """Tables that also had inserts without a token."""
         self.traces_lost_by_kills = 0
+        self.ahead: Callable[[], float] = lambda: 0.0
+        """Seconds by which the platform's clock is ahead of ours."""
+        self.lied = False
+        """Whether a power cut took what a lying flush had promised."""
+        self.damaged: Counter[str] = Counter()
+        """Records that a flipped bit may have cost, by Pipeline."""
+        self.deaths: Counter[tuple[str, int]] = Counter()
+        """Messages that were moved on, by queue and number of deliveries."""
+        self.taken: set[str] = set()
+        """Messages that a handler has acknowledged and their queue has not."""
+        self.untaken: Counter[str] = Counter()
+        """Messages that a queue has acknowledged and no handler has, by queue."""
+        self.rewritten: list[str] = []
+        """Objects that a Pipeline wrote although they were there."""
+        self._doubts: list[_Doubt] = []
         self._clock = clock
         self._waiting: dict[str, list[tuple[float, int]]] = {}
         self._in_object: dict[tuple[str, str], tuple[str, list[tuple[float, int]]]] = {}
@@ -90,13 +116,17 @@ class History:
         if self.detail:
             self.accepted[pipeline].add(records)
 
-    def pipeline_object(self, pipeline: str, bucket: str, key: str) -> None:
-        """A Pipeline's object is stored; its records are those sent before its key was decided."""
-        sealed_ms = _ulid_ms(key)
+    def pipeline_object(self, pipeline: str, bucket: str, key: str, rows: int) -> None:
+        """A Pipeline's object is stored, with the ``rows`` oldest of its window's records.
+
+        Records from before the window, whose start the key holds, are in an object whose storing
+        was not seen: a kill came between.
+        """
+        opened_ms = _ulid_ms(key)
         flow = self.pipelines.setdefault(pipeline, Flow())
         waiting = self._waiting.get(pipeline, [])
-        inside = [each for each in waiting if int(each[0] * 1000) <= sealed_ms]
-        self._waiting[pipeline] = waiting[len(inside) :]
+        earlier = sum(count for at, count in waiting if int(at * 1000) < opened_ms)
+        inside, self._waiting[pipeline] = _split(waiting, earlier + rows)
         now = self._clock.now()
         for at, count in inside:
             flow.left += count
@@ -105,16 +135,19 @@ class History:
 
     # --- R2 ---
 
-    def put(self, bucket: str, key: str) -> None:
-        """An object is stored."""
-        self.buckets.setdefault(bucket, Flow()).entered += 1
+    def putting(self, bucket: str, key: str) -> None:
+        """An object is about to be stored; a kill may leave it stored or not."""
         if self.detail:
             self.stored[bucket].add([key])
+
+    def put(self, bucket: str) -> None:
+        """An object is stored."""
+        self.buckets.setdefault(bucket, Flow()).entered += 1
 
     # --- Queues ---
 
     def sent(self, queue: str, message_id: str, body: bytes, due: float) -> None:
-        """A message is in its queue."""
+        """A message is in its queue; ``due`` is by our clock, not the platform's."""
         self.queues.setdefault(queue, Flow()).entered += 1
         now = self._clock.now()
         subject = notified(body)
@@ -138,6 +171,10 @@ class History:
         if subject in self._in_object:
             self._arrived(subject)
         self.messages.pop(message_id, None)
+        if message_id in self.taken:
+            self.taken.remove(message_id)
+        else:
+            self.untaken[queue] += 1
 
     def _arrived(self, subject: tuple[str, str]) -> None:
         pipeline, inside = self._in_object.pop(subject)
@@ -151,7 +188,12 @@ class History:
         self.queues.setdefault(queue, Flow()).retried += len(ids)
         for message_id in ids:
             if message_id in self.messages:
-                self.messages[message_id].due = due
+                self.messages[message_id].due = due - self.ahead()
+
+    def died(self, queue: str, message_id: str, attempts: int, to: str) -> None:
+        """A consumer has given a message up after so many deliveries."""
+        self.deaths[queue, attempts] += 1
+        self.moved(queue, message_id, to)
 
     def moved(self, queue: str, message_id: str, to: str) -> None:
         """A message is in another queue; a move that is repeated finds nothing."""
@@ -166,6 +208,8 @@ class History:
     def due(self, queues: Collection[str], until: float) -> int:
         """Messages of those queues that are to be delivered before then, leased or not.
 
+        By our clock: a platform that starts with its clock set back must deliver them all the same.
+
         A lease whose answer was lost is nobody's, and the store alone cannot tell: its message
         comes back when the lease is over.
         """
@@ -175,6 +219,25 @@ class History:
         """Messages were purged, or outlived their retention."""
         if count:
             self.queues.setdefault(queue, Flow()).lost += count
+
+    def doubt(self, messages: dict[str, str], happened: Callable[[str], None]) -> None:
+        """The platform was killed while it changed messages; see ``resolve``."""
+        self._doubts.append(_Doubt(messages, happened))
+
+    async def resolve(self, queues: QueueDriver) -> None:
+        """Look up what has become of the calls in doubt, before anybody else changes anything."""
+        doubts, self._doubts = self._doubts, []
+        if not doubts:
+            return
+        there = {
+            message.id: queue
+            for queue in await queues.names()
+            for message in await queues.peek(queue, _ALL)
+        }
+        for doubt in doubts:
+            for message_id, place in doubt.messages.items():
+                if there.get(message_id, "") == place:
+                    doubt.happened(message_id)
 
     # --- the rest ---
 
@@ -209,6 +272,21 @@ def _add(times: list[tuple[float, int]], now: float, count: int) -> None:
     if times and times[-1][0] == now:
         count += times.pop()[1]
     times.append((now, count))
+
+
+def _split(
+    batches: list[tuple[float, int]], records: int
+) -> tuple[list[tuple[float, int]], list[tuple[float, int]]]:
+    """The first ``records`` of the batches (time, count), and the rest."""
+    first: list[tuple[float, int]] = []
+    for index, (at, count) in enumerate(batches):
+        taken = min(count, records)
+        if taken:
+            first.append((at, taken))
+        records -= taken
+        if taken < count:
+            return first, [(at, count - taken), *batches[index + 1 :]]
+    return first, []
 
 
 def _ulid_ms(key: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgesim.errors import PlatformError
 from edgesim.model import HttpRequest, HttpResponse
+from edgesim.runtime.lineage import Lineage
 
 
 class Network:
@@ -16,7 +17,7 @@ class Network:
         """From now on this is the answer; its body is bytes."""
         self._answers[method.upper(), url] = response
 
-    async def fetch(self, request: HttpRequest, depth: int) -> HttpResponse:
+    async def fetch(self, request: HttpRequest, lineage: Lineage) -> HttpResponse:
         """The answer; AbortError, as for a network failure, where there is none."""
         found = self._answers.get((request.method, request.url))
         if found is None:

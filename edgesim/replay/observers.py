@@ -7,7 +7,9 @@ known whether it had.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from edgesim.clickhouse import statements
@@ -19,7 +21,9 @@ from edgesim.isolates.wire import Call, Done, Invoke, Log, Respond
 from edgesim.model import Body, Message, R2Object, Stream, iterate
 from edgesim.queues.driver import NewMessage, QueueDriver
 from edgesim.r2.driver import ANYTHING, Expected, Finished, R2Driver
+from edgesim.replay.faults.injector import KilledError, Life
 from edgesim.replay.history import History
+from edgesim.runtime.decisions import checked, decisions_of
 
 _TOKEN = "insert_deduplication_token"  # noqa: S105 (a setting's name)
 _PIPELINE_KEY = re.compile(r"event_date=[\d-]+/hr=\d\d/[0-9A-Z]{26}\.json(\.gz)?$")
@@ -43,11 +47,12 @@ class ObservedUploads(_Observer):
     async def complete(
         self, bucket: str, key: str, upload: str, *joining: Any, **options: Any
     ) -> R2Object | None:
+        self._history.putting(bucket, key)
         joined: R2Object | None = await self._inner.complete(
             bucket, key, upload, *joining, **options
         )
         if joined is not None:
-            self._history.put(bucket, key)
+            self._history.put(bucket)
         return joined
 
 
@@ -73,14 +78,43 @@ class ObservedR2(_Observer):
         finish: Callable[[], Finished],
         expected: Expected = ANYTHING,
     ) -> bool:
-        if not await self._inner.put(bucket, key, body, finish, expected):
+        pipeline = self._pipeline_of(bucket, key)
+        if pipeline is not None and self._history.detail:
+            await self._look(bucket, key)
+        self._history.putting(bucket, key)
+        counted = _Lines(body, gzip=key.endswith(".gz"))
+        given = body if pipeline is None else aiter(counted)
+        if not await self._inner.put(bucket, key, given, finish, expected):
             return False
-        self._history.put(bucket, key)
-        if (found := _PIPELINE_KEY.search(key)) is not None:
-            for pipeline, place in self._pipelines.items():
-                if place == (bucket, key[: found.start()]):
-                    self._history.pipeline_object(pipeline, bucket, key)
+        self._history.put(bucket)
+        if pipeline is not None:
+            self._history.pipeline_object(pipeline, bucket, key, counted.count)
         return True
+
+    def _pipeline_of(self, bucket: str, key: str) -> str | None:
+        if (found := _PIPELINE_KEY.search(key)) is None:
+            return None
+        place = (bucket, key[: found.start()])
+        return next((name for name, where in self._pipelines.items() if where == place), None)
+
+    async def _look(self, bucket: str, key: str) -> None:
+        """Whether a Pipeline writes an object that is there already."""
+        if await self._inner.head(bucket, key) is not None:
+            self._history.rewritten.append(f"{bucket}/{key}")
+
+
+class _Lines:
+    """A body, and the number of its lines once it is read; ``gzip`` says that it is packed."""
+
+    def __init__(self, body: AsyncIterator[bytes], *, gzip: bool) -> None:
+        self.count = 0
+        self._body = body
+        self._unpack = zlib.decompressobj(wbits=31).decompress if gzip else bytes
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._body:
+            self.count += self._unpack(chunk).count(b"\n")
+            yield chunk
 
 
 class ObservedQueues(_Observer):
@@ -90,11 +124,30 @@ class ObservedQueues(_Observer):
         super().__init__(inner, history)
         self._leased: dict[str, str] = {}  # lease id -> message id
         self._leases: dict[str, str] = {}  # message id -> its latest lease id
+        self._attempts: dict[str, int] = {}  # message id -> deliveries, while it is leased
 
     async def send(self, queue: str, messages: Sequence[NewMessage]) -> None:
-        await self._inner.send(queue, messages)
-        for message in messages:
-            self._history.sent(queue, message.id, message.body, message.visible_at)
+        def happened(message_id: str) -> None:
+            message = sent[message_id]
+            self._history.sent(queue, message_id, message.body, message.visible_at - ahead)
+
+        ahead = self._history.ahead()
+        sent = {message.id: message for message in messages}
+        with self._doubtful(dict.fromkeys(sent, queue), happened):
+            await self._inner.send(queue, messages)
+        for message_id in sent:
+            happened(message_id)
+
+    @contextmanager
+    def _doubtful(
+        self, messages: dict[str, str], happened: Callable[[str], None]
+    ) -> Iterator[None]:
+        """The block may be cut off by a kill: then the next life looks up whether it happened."""
+        try:
+            yield
+        except KilledError:
+            self._history.doubt(messages, happened)
+            raise
 
     async def lease(
         self, queue: str, limit: int, now: float, until: float, leased_max: int | None = None
@@ -104,32 +157,50 @@ class ObservedQueues(_Observer):
             self._leased.pop(self._leases.get(message.id, ""), None)
             self._leased[message.lease_id] = message.id
             self._leases[message.id] = message.lease_id
+            self._attempts[message.id] = message.attempts
         return leased
+
+    def _ids(self, lease_ids: Sequence[str]) -> list[str]:
+        return [self._leased[each] for each in lease_ids if each in self._leased]
 
     def _end(self, lease_ids: Sequence[str]) -> list[str]:
         """The messages whose leases these are, unless they have ended before."""
         ids = [self._leased.pop(each) for each in lease_ids if each in self._leased]
         for each in ids:
             del self._leases[each]
+            del self._attempts[each]
         return ids
 
     async def ack(self, queue: str, lease_ids: Sequence[str]) -> int:
-        count: int = await self._inner.ack(queue, lease_ids)
+        gone = dict.fromkeys(self._ids(lease_ids), "")
+        with self._doubtful(gone, lambda message_id: self._history.acked(queue, message_id)):
+            count: int = await self._inner.ack(queue, lease_ids)
         for each in self._end(lease_ids):
             self._history.acked(queue, each)
         return count
 
-    async def release(self, queue: str, lease_ids: Sequence[str], visible_at: float) -> int:
-        count: int = await self._inner.release(queue, lease_ids, visible_at)
+    async def release(
+        self, queue: str, lease_ids: Sequence[str], visible_at: float, counts: bool = True
+    ) -> int:
+        try:
+            count: int = await self._inner.release(queue, lease_ids, visible_at, counts)
+        except KilledError:  # in doubt; the store itself says what is due now
+            self._history.released(queue, self._ids(lease_ids), visible_at)
+            raise
         # The lease still counts, until somebody takes the message anew.
-        ids = [self._leased[each] for each in lease_ids if each in self._leased]
-        self._history.released(queue, ids, visible_at)
+        self._history.released(queue, self._ids(lease_ids), visible_at)
         return count
 
     async def move(self, queue: str, lease_ids: Sequence[str], to: str, now: float) -> int:
-        count: int = await self._inner.move(queue, lease_ids, to, now)
+        attempts = {each: self._attempts[each] for each in self._ids(lease_ids)}
+
+        def happened(message_id: str) -> None:
+            self._history.died(queue, message_id, attempts[message_id], to)
+
+        with self._doubtful(dict.fromkeys(attempts, to), happened):
+            count: int = await self._inner.move(queue, lease_ids, to, now)
         for each in self._end(lease_ids):
-            self._history.moved(queue, each, to)
+            happened(each)
         return count
 
     async def redrive(self, queue: str, to: str, limit: int, now: float) -> int:
@@ -206,25 +277,41 @@ class ObservedIsolates(Isolates):
         pipelines: Mapping[str, str],
         history: History,
         clock: Clock,
+        life: Life,
     ) -> None:
         self.handlers = inner.handlers
         self.guards = inner.guards
+        self.zygote = inner.zygote
         self.lost = inner.lost
         self._worker = worker
         self._inner = inner
         self._pipelines = pipelines
         self._history = history
         self._clock = clock
+        self._life = life
 
     async def invoke(self, invoke: Invoke, host: Host) -> Done:
         """See Isolates."""
         begun = self._clock.now()
         done = await self._inner.invoke(invoke, _ObservedHost(host, self._pipelines, self._history))
+        if self._life.killed:  # nobody is told any more how it ended
+            return done
         self._history.invoked(self._worker, done.outcome)
+        if invoke.handler == "queue":
+            self._history.taken |= _acknowledged(invoke, done)
         if invoke.handler == "tail":
             ages = [begun - item.event_timestamp / 1000 for item in invoke.event]
             self._history.traced(self._worker, ages, delivered=done.outcome == "ok")
         return done
+
+
+def _acknowledged(invoke: Invoke, done: Done) -> set[str]:
+    """The messages of a batch that its handler has acknowledged."""
+    done = checked(done)
+    decided = decisions_of(done)
+    rest = decided.all or ("ack" if done.outcome == "ok" else "retry")
+    ids = [message["id"] for message in invoke.event["messages"]]
+    return {each for each in ids if decided.messages.get(each, (rest, None))[0] == "ack"}
 
 
 class _ObservedHost(Host):

@@ -263,7 +263,8 @@ class _Feed:
     async def _is_full(self, size: int) -> bool:
         fitting = TRACES_PENDING_BYTES_MAX // self._longest
         traces_max = min(max(fitting, TRACES_PENDING_MIN), TRACES_PENDING_MAX)
-        if (await self._world.until_up()).traces_pending > traces_max:
+        simulator = await self._world.until_up()
+        if simulator.traces_pending > traces_max or not simulator.has_room:
             return True
         return bool(self._bytes) and self._bytes + size > IN_FLIGHT_BYTES_MAX
 

@@ -181,7 +181,7 @@ class Project:
 
     def fault(self, spec: str) -> None:
         """From now on this goes wrong as well; times in the rules count from now."""
-        self.world.injector.add(faults.read(spec, targets_of(self.project)))
+        self.world.add_faults(faults.read(spec, targets_of(self.project)))
 
     def outbound(
         self, url: str, *, method: str = "GET", status: int = 200, json: Any = None, body: str = ""

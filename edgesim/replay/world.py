@@ -1,20 +1,25 @@
 """A project in virtual time: its Simulator over watched and faulty stores, through kills and all.
 
-A kill ends the platform between two steps of its tasks, with nothing finished: what it still tries
-afterwards has no effect, what it held in memory is gone.  The stores that would outlive a process
-(everything but ``memory:``) are closed and opened again.  The database is a server of its own, also
-where it is embedded, and goes on.
+A kill ends the platform between two steps of its tasks or just after something became durable, with
+nothing finished: what it still tries afterwards has no effect, what it held in memory is gone.  The
+stores that would outlive a process (everything but ``memory:``) are closed and opened again; if a
+rule needs it, they are on a simulated disk.  The database is a server of its own, also where it is
+embedded: it goes on, and loses nothing at a power cut.
 """
 
 from __future__ import annotations
 
+import asyncio
 import importlib
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import anyio
+from anyio.abc import TaskGroup
 
 from edgesim import backends, urls
 from edgesim.backends import Backends
@@ -31,9 +36,10 @@ from edgesim.queues import driver as queues_driver
 from edgesim.queues.driver import QueueDriver
 from edgesim.r2 import driver as r2_driver
 from edgesim.r2.driver import R2Driver
+from edgesim.replay.faults.disk import SimulatedDisk
 from edgesim.replay.faults.injector import Injector, Life
 from edgesim.replay.faults.isolates import FaultyIsolates
-from edgesim.replay.faults.language import Rule
+from edgesim.replay.faults.language import MOMENTS, STOPS, Rule
 from edgesim.replay.faults.stores import (
     QUEUE_METHODS,
     R2_METHODS,
@@ -48,12 +54,16 @@ from edgesim.replay.observers import (
     ObservedQueues,
     ObservedR2,
 )
-from edgesim.replay.virtual_clock import VirtualClock
+from edgesim.replay.virtual_clock import PlatformClock, VirtualClock
+from edgesim.replay.virtual_loop import VirtualLoop
 from edgesim.runtime.invocation import Fetch
 from edgesim.runtime.tail import TraceSink
 from edgesim.simulator import Simulator, isolates_of, open_simulator
 
 QUIET_POLL_SECONDS = 1.0
+_ON_DISK = {"power-cut", "failed-fsync", "lying-fsync", "full", "bit-flip"}
+START_AGAIN_SECONDS = 1.0
+"""A platform that could not start because of an injected fault is started again after this."""
 
 
 class World:
@@ -74,6 +84,9 @@ class World:
         self.injector = injector
         self.history = history
         self.started = clock.now()
+        self.wall = PlatformClock(clock)
+        """The clock that the platform sees."""
+        self.disk: SimulatedDisk | None = None
         self._database = database
         self._network = network
         self._traces = traces
@@ -89,7 +102,27 @@ class World:
         self._life = Life()
         self._scope = anyio.CancelScope()
         self._ended = anyio.Event()
+        self._was_up = False
+        self.moments: TaskGroup | None = None
+        """Runs the tasks that wait for the moments of rules."""
         self._totals: dict[str, Any] = {}
+        injector.stop = self._stop
+        history.ahead = lambda: self.wall.ahead
+        self.require(injector.rules)
+
+    def require(self, rules: Sequence[Rule]) -> None:
+        """Prepare what the rules need; UsageError where that cannot be any more."""
+        needing = [rule for rule in rules if rule.steps or rule.kind in _ON_DISK]
+        if not needing or self.disk is not None:
+            return
+        if not isinstance(self.clock, VirtualClock):
+            raise UsageError(f"{needing[0].text!r} needs virtual time: leave --speed realtime out")
+        if self._simulator is not None:
+            raise UsageError(
+                f"{needing[0].text!r} needs a simulated disk from the start: "
+                "write it in @pytest.mark.edgesim(faults=...)"
+            )
+        self.disk = SimulatedDisk(_areas(self.project), self.injector, self.injector.seed)
 
     @property
     def simulator(self) -> Simulator:
@@ -125,10 +158,12 @@ class World:
 
     async def is_quiet(self, deadline: float) -> bool:
         """Whether nothing is on its way that is due before ``deadline`` (Unix seconds)."""
-        if self._simulator is None or self.history.due(self._consumed, deadline):
+        if self._simulator is None:
+            return False
+        if self.history.due(self._consumed, deadline):
             return False
         with self.injector.calm():
-            return await self._simulator.is_quiet(deadline)
+            return await self._simulator.is_quiet(deadline + self.wall.ahead)
 
     async def ask(self, statement: str) -> str:
         """The database's answer, in JSONCompact; RunError for an error of its."""
@@ -158,15 +193,62 @@ class World:
 
     async def kill(self) -> None:
         """End the platform now, as kill -9 does; the next life begins by itself."""
-        simulator = await self.until_up()
-        with self.injector.calm():
-            stats = await simulator.stats()
-        self.history.traces_lost_by_kills += stats["tail"]["pending"]
-        self._totals = _sum(self._totals, _counters(stats))
+        await self.until_up()
+        self._stop()
+
+    def _stop(self, rule: Rule | None = None) -> None:
+        """End the platform now; by a power cut if the rule says so."""
+        if self._life.killed:
+            return
         self._life.killed = True
-        self._show(None)
-        simulator.abandon()
+        if self.disk is not None:
+            power = rule is not None and rule.kind == "power-cut"
+            self.wall.boots += power
+            self.disk.stop(power=power)
+        if (simulator := self._simulator) is not None:
+            stats = simulator.counters({}, {})
+            self.history.traces_lost_by_kills += stats["tail"]["pending"]
+            self._totals = _sum(self._totals, _counters(stats))
+            self._show(None)
+            simulator.abandon()
         self._scope.cancel()
+
+    def add_faults(self, rules: Sequence[Rule]) -> None:
+        """More rules; their times count from now.  UsageError for one that comes too late."""
+        self.require(rules)
+        self.await_moments(self.injector.add(rules))
+
+    def await_moments(self, rules: Sequence[Rule]) -> None:
+        """Have the rules happen that name a moment."""
+        assert self.moments is not None
+        for rule in rules:
+            if rule.kind in MOMENTS and not rule.steps:
+                self.moments.start_soon(self.strike_at, rule)
+
+    async def strike_at(self, rule: Rule) -> None:
+        """Wait for the moment of a rule, and have it happen."""
+        await anyio.sleep(self.started + rule.since - self.clock.now())
+        if rule.kind in STOPS:
+            self.injector.note(rule, "platform")
+            await self.until_up()
+            self._stop(rule)
+        elif rule.kind == "jump":
+            self.injector.note(rule, "clock")
+            self.wall.jump(rule.jump)
+        elif self.disk is not None:
+            hit = self.disk.flip_bit(rule.target, self.injector.chance_of(rule))
+            self.injector.note(rule, f"disk {hit}".rstrip())
+            self._count_damage()
+
+    def _count_damage(self) -> None:
+        """Records that a flipped bit may cost, by Pipeline: those of the write that it hit."""
+        assert self.disk is not None
+        damaged: Counter[str] = Counter()
+        folder = self.project.state / "pipelines"
+        for path, lines in self.disk.damaged.items():
+            if folder in path.parents:
+                damaged[path.relative_to(folder).parts[0]] += lines
+        self.history.damaged = damaged
 
     def end(self) -> None:
         """Close the platform, in order."""
@@ -174,28 +256,42 @@ class World:
 
     async def live(self) -> None:
         """One life after another, until ``end``."""
+        loop = asyncio.get_running_loop()
+        if isinstance(loop, VirtualLoop):
+            loop.disk = self.disk
         async with AsyncExitStack() as lasting:
             kept = None
             if not self._durable:
                 kept = await self._open_stores(lasting)
             while not self._ended.is_set():
-                self._life = life = Life()
-                async with AsyncExitStack() as stack:
-                    r2, queues = kept or await self._open_stores(stack)
-                    with anyio.CancelScope() as self._scope:
-                        try:
-                            await self._one_life(self._wrapped(r2, queues, life), life)
-                        except Exception:
-                            if not life.killed:  # what a killed platform still raises is nothing
-                                raise
+                self._life, self._was_up = Life(), False
+                life = self._life
+                with anyio.CancelScope() as self._scope:
+                    try:
+                        async with AsyncExitStack() as stack:
+                            stores = kept or await self._open_stores(stack)
+                            await self.history.resolve(stores[1])
+                            await self._one_life(self._wrapped(*stores, life), life)
+                    except Exception:
+                        if not life.killed and not self._failed_to_start():
+                            raise
+                if self.disk is not None:
+                    if not life.killed and not self._ended.is_set():
+                        await anyio.sleep(START_AGAIN_SECONDS)
+                    self.disk.restore()
+                    self.history.lied |= self.disk.lied
+                self.wall.restart()
+                self.injector.restarted()
+
+    def _failed_to_start(self) -> bool:
+        """Whether the disk's faults kept this life from its beginning."""
+        return self.disk is not None and self.disk.failures > 0 and not self._was_up
 
     async def _open_stores(self, stack: AsyncExitStack) -> tuple[R2Driver, QueueDriver]:
         environment = Environment.read()
-        r2 = await stack.enter_async_context(
-            backends.open_r2(self.project, environment, self.clock)
-        )
+        r2 = await stack.enter_async_context(backends.open_r2(self.project, environment, self.wall))
         queues = await stack.enter_async_context(
-            backends.open_queues(self.project, environment, self.clock)
+            backends.open_queues(self.project, environment, self.wall)
         )
         return r2, queues
 
@@ -209,7 +305,7 @@ class World:
         watched_database: Any = ObservedClickHouse(self._database, self.history)
         return Backends(
             FaultyR2(watched_r2, self.injector, life),
-            FaultyQueues(watched_queues, self.injector, life, self.clock),
+            FaultyQueues(watched_queues, self.injector, life, self.wall),
             Gateway(FaultyClickHouse(watched_database, self.injector, life), self.project.schema),
         )
 
@@ -220,7 +316,7 @@ class World:
         async with open_simulator(
             self.project,
             stores,
-            self.clock,
+            self.wall,
             open_isolates=open_isolates,
             network=self._network,
             traces=self._traces,
@@ -236,13 +332,21 @@ class World:
     async def _isolates(self, spec: WorkerSpec, life: Life) -> AsyncIterator[Isolates]:
         settings = self.project.workers[spec.name].settings
         pipelines = {each.binding: each.target for each in settings.pipelines}
-        async with self._open_isolates(spec, self.clock) as inner:
-            faulty = FaultyIsolates(spec.name, inner, pipelines, self.injector, life, self.clock)
-            yield ObservedIsolates(spec.name, faulty, pipelines, self.history, self.clock)
+        async with self._open_isolates(spec, self.wall) as inner:
+            faulty = FaultyIsolates(
+                spec.name,
+                inner,
+                pipelines,
+                self.injector,
+                life,
+                self.clock,
+            )
+            yield ObservedIsolates(spec.name, faulty, pipelines, self.history, self.wall, life)
 
     def _show(self, simulator: Simulator | None) -> None:
         self._simulator = simulator
         if simulator is not None:
+            self._was_up = True
             self._up.set()
         else:
             self._up = anyio.Event()
@@ -254,19 +358,21 @@ async def open_world(world: World) -> AsyncIterator[World]:
     async with anyio.create_task_group() as living:
         living.start_soon(world.live)
         async with anyio.create_task_group() as kills:
-            for rule in world.injector.rules:
-                if rule.kind == "kill":
-                    kills.start_soon(_kill_at, world, rule)
+            world.moments = kills
+            world.await_moments(world.injector.rules)
             await world.until_up()
             yield world
             kills.cancel_scope.cancel()  # what was due later is due no more
         world.end()
 
 
-async def _kill_at(world: World, rule: Rule) -> None:
-    await anyio.sleep(world.started + rule.since - world.clock.now())
-    world.injector.note(rule, "platform")
-    await world.kill()
+def _areas(project: Project) -> dict[Path, str]:
+    """The files and folders that outlive the platform, with the fault target of each."""
+    areas = {project.state / "pipelines": "disk.pipelines"}
+    for name, url in (("r2", project.backends.r2), ("queues", project.backends.queues)):
+        if urls.scheme_of(url) != "memory":
+            areas[Path(urls.path_of(url)).absolute()] = f"disk.{name}"
+    return areas
 
 
 def targets_of(project: Project) -> Mapping[str, Sequence[str]]:
@@ -287,6 +393,8 @@ def targets_of(project: Project) -> Mapping[str, Sequence[str]]:
         "pipelines": ["pipelines", *(f"pipelines.{name}" for name in project.account.pipelines)],
         "workers": ["workers", *project.workers],
         "platform": ["platform"],
+        "disk": ["disk", "disk.pipelines", "disk.r2", "disk.queues"],
+        "clock": ["clock"],
     }
 
 
@@ -321,7 +429,7 @@ def _is_deterministic(place: str) -> bool:
 def _counters(stats: dict[str, Any]) -> dict[str, Any]:
     """What only ever grows; what is stored or waits now is the last life's to tell."""
     gauges = {
-        "tail": {"pending"},
+        "tail": {"pending", "pending_bytes"},
         "pipelines": {"pending", "bytes"},
         "r2": {"objects", "bytes"},
         "queues": {"backlog"},

@@ -135,7 +135,7 @@ class ServiceBinding:
         if self._rpc is None:
             raise no_method("RPC receiver", method)
         _check_rpc_size(args)
-        result = await self._rpc(method, args, invocation.depth + 1)
+        result = await self._rpc(method, args, invocation.lineage.next())
         _check_rpc_size(result)
         return result
 

@@ -17,6 +17,7 @@ from edgesim.isolates.driver import Host
 from edgesim.isolates.wire import Call, Log, Respond, StreamRef
 from edgesim.model import Body, HttpRequest, HttpResponse, Stream, read_all
 from edgesim.runtime.arguments import invalid_header, number_of, request_of
+from edgesim.runtime.lineage import Lineage
 from edgesim.runtime.trace import Trace
 
 SUBREQUESTS_MAX = 10_000
@@ -30,8 +31,8 @@ FOREIGN = (
 INLINE_BYTES_MAX = 1 << 20
 """A body up to this size crosses as bytes; a larger one stays here and crosses as a handle."""
 
-Fetch = Callable[[HttpRequest, int], Awaitable[HttpResponse]]
-"""A request to some Worker or server; the number is how many Workers it has come through."""
+Fetch = Callable[[HttpRequest, Lineage], Awaitable[HttpResponse]]
+"""A request to some Worker or server, and the Workers that it has come through."""
 
 log = structlog.get_logger()
 
@@ -59,10 +60,11 @@ class Invocation(Host):
         trace: Trace,
         clock: Clock,
         *,
-        depth: int = 0,
+        lineage: Lineage | None = None,
         subrequests_max: int = SUBREQUESTS_MAX,
     ) -> None:
-        self.depth = depth
+        self.lineage = lineage or Lineage()
+        self.depth = self.lineage.depth
         self.trace = trace
         self.response: HttpResponse | None = None
         self.responded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -126,7 +128,7 @@ class Invocation(Host):
     async def _dispatch(self, call: Call) -> Any:
         match call.binding, call.method:
             case "", "sleepUntil":
-                return await anyio.sleep(max(0.0, number_of(call) - self._clock.now()))
+                return await anyio.sleep(max(0.0, number_of(call) - self._clock.steady()))
             case "", "read":
                 return await self._stream(number_of(call)).read()
             case "", "fetch":
@@ -157,7 +159,7 @@ class Invocation(Host):
         asked = request_of(args)
         body = self.take_body(asked.body)
         request = HttpRequest(asked.method, asked.url, asked.headers, body)
-        response = await target(request, self.depth + 1)
+        response = await target(request, self.lineage.next())
         return {
             "status": response.status,
             "headers": response.headers,

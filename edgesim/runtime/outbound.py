@@ -10,49 +10,76 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import msgspec
 import structlog
 
 from edgesim.config import WorkerConfig
 from edgesim.errors import PlatformError
-from edgesim.model import HttpRequest, HttpResponse, Stream, iterate
+from edgesim.model import HttpRequest, HttpResponse
 from edgesim.runtime.invocation import Fetch
+from edgesim.runtime.lineage import Lineage, without_header
+from edgesim.runtime.reach import Reach
+from edgesim.runtime.redirects import HOPS_MAX, next_request
 from edgesim.runtime.routing import Router, Target
 
 if TYPE_CHECKING:
-    import aiohttp
+    from edgesim.runtime.http_client import HttpClient
 
 STRICTLY_PUBLIC = "global_fetch_strictly_public"
-_HOP_BY_HOP = {"connection", "content-length", "host", "keep-alive", "transfer-encoding"}
-_DECODED = {"content-encoding", "content-length", "transfer-encoding"}
 
 log = structlog.get_logger()
 
 
 class Outbound:
-    """The way out; one HTTP client, opened at its first use."""
+    """The way out; one HTTP client for each Worker, opened at its first use."""
 
     def __init__(
-        self, router: Router, worker_fetch: Callable[[str], Fetch], network: Fetch | None = None
+        self,
+        router: Router,
+        worker_fetch: Callable[[str], Fetch],
+        network: Fetch | None = None,
+        reach: Reach | None = None,
     ) -> None:
         self._router = router
         self._worker_fetch = worker_fetch
-        self._network = network or self._internet
-        self._session: aiohttp.ClientSession | None = None
+        self._network = network
+        self._reach = reach or Reach()
+        self._clients: dict[str, HttpClient] = {}
 
     def of(self, caller: WorkerConfig) -> Fetch:
         """``fetch`` as that Worker has it."""
         return partial(self.fetch, caller)
 
-    async def fetch(self, caller: WorkerConfig, request: HttpRequest, depth: int) -> HttpResponse:
-        """PlatformError named AbortError for a network failure, as the SDK raises it."""
-        if not _is_web(request.url):
-            raise PlatformError(f"Invalid URL: {request.url}", "TypeError")
-        target = self._router.find(request.url)
-        if target is None:
-            return await self._network(request, depth)
+    async def fetch(
+        self, caller: WorkerConfig, request: HttpRequest, lineage: Lineage
+    ) -> HttpResponse:
+        """PlatformError named AbortError for a network failure, as the SDK raises it.
+
+        Each hop of a redirect is checked and routed like the first.
+        """
+        for _ in range(HOPS_MAX + 1):
+            if not _is_web(request.url):
+                raise PlatformError(f"Invalid URL: {request.url}", "TypeError")
+            target = self._router.find(request.url)
+            if target is not None:
+                return await self._local(caller, target, request, lineage)
+            if self._network is not None:
+                return await self._network(request, lineage)
+            response = await self._internet(caller.name, request, lineage)
+            redirected = next_request(request, response)
+            if redirected is None:
+                return response
+            if not isinstance(response.body, bytes):
+                await response.body.aclose()
+            request = redirected
+        raise PlatformError("Too many redirects.", "TypeError")
+
+    async def _local(
+        self, caller: WorkerConfig, target: Target, request: HttpRequest, lineage: Lineage
+    ) -> HttpResponse:
         if _is_refused_there(caller, target):
             log.warning(
                 "fetch of another Worker in the same zone: error 1042 on the platform; "
@@ -61,40 +88,21 @@ class Outbound:
                 target=target.worker,
                 or_compatibility_flag=STRICTLY_PUBLIC,
             )
-        return await self._worker_fetch(target.worker)(request, depth)
+        return await self._worker_fetch(target.worker)(request, lineage)
 
     async def close(self) -> None:
-        """Close the client."""
-        if self._session is not None:
-            await self._session.close()
+        """Close the clients."""
+        for client in self._clients.values():
+            await client.close()
 
-    async def _internet(self, request: HttpRequest, depth: int) -> HttpResponse:
-        import aiohttp  # slow to import, and most projects never go out
+    async def _internet(self, worker: str, request: HttpRequest, lineage: Lineage) -> HttpResponse:
+        from edgesim.runtime.http_client import HttpClient  # slow; most projects never go out
 
-        if self._session is None:
-            self._session = aiohttp.ClientSession(auto_decompress=True)
-        headers = [
-            (name, value) for name, value in request.headers if name.lower() not in _HOP_BY_HOP
-        ]
-        body: Any = request.body if isinstance(request.body, bytes) else iterate(request.body)
-        try:
-            answer = await self._session.request(
-                request.method, request.url, headers=headers, data=body or None
-            )
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise PlatformError(f"Network connection lost: {error}", "AbortError") from error
-        kept = [
-            (str(name), value)  # the client has a string of its own, which the wire does not know
-            for name, value in answer.headers.items()
-            if name.lower() not in _DECODED
-        ]
-        return HttpResponse(answer.status, kept, Stream(_chunks(answer)))
-
-
-async def _chunks(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    async with answer:
-        async for chunk in answer.content.iter_any():
-            yield chunk
+        if worker not in self._clients:
+            self._clients[worker] = HttpClient(worker, self._reach)
+        request = without_header(request)
+        headers = [*request.headers, lineage.header()]
+        return await self._clients[worker].send(msgspec.structs.replace(request, headers=headers))
 
 
 def _is_web(url: str) -> bool:
@@ -113,13 +121,17 @@ def _is_refused_there(caller: WorkerConfig, target: Target) -> bool:
 
 @asynccontextmanager
 async def open_outbound(
-    router: Router, worker_fetch: Callable[[str], Fetch], network: Fetch | None = None
+    router: Router,
+    worker_fetch: Callable[[str], Fetch],
+    network: Fetch | None = None,
+    reach: Reach | None = None,
 ) -> AsyncIterator[Outbound]:
     """An Outbound that is closed at the end; ``worker_fetch`` gives a local Worker's fetch.
 
-    ``network`` answers for the internet, where that is not to be asked.
+    ``network`` answers for the internet, where that is not to be asked; ``reach`` says which
+    addresses may be connected to.
     """
-    outbound = Outbound(router, worker_fetch, network)
+    outbound = Outbound(router, worker_fetch, network, reach)
     try:
         yield outbound
     finally:

@@ -33,16 +33,15 @@ class Router:
         routes = [(route, worker.name) for worker in workers for route in worker.routes]
         self._routes = sorted(routes, key=lambda each: each[0].specificity(), reverse=True)
 
-    @property
-    def has_routes(self) -> bool:
-        """Whether any Worker is reached otherwise than by its name."""
-        return bool(self._routes)
-
     def find(self, url: str, *, any_scheme: bool = False) -> Target | None:
         """The Worker that an absolute URL leads to; None if it is nobody's here."""
         name, zone = named_by((urlsplit(url).hostname or "").lower())
         if name in self.names:
             return Target(name, zone)
+        return self.routed(url, any_scheme=any_scheme)
+
+    def routed(self, url: str, *, any_scheme: bool = False) -> Target | None:
+        """The Worker that has the best route for an absolute URL; None if there is no route."""
         for route, worker in self._routes:
             if route.matches(url, any_scheme=any_scheme):
                 return Target(worker, route.zone, route.custom_domain)

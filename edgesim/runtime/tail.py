@@ -1,7 +1,12 @@
 """Tail: finished traces, batched by count and age, on their way to a Tail Worker.
 
 At most once, as on the platform: a tail handler that throws has lost its batch, which is counted
-and loud in the log.
+and loud in the log.  A batch that the platform could not run a handler for is tried again.
+
+Workers can produce traces faster than the Tail Worker takes them.  From ``PENDING_BYTES`` on the
+consumer is full: requests and queue batches wait before they start.  What has started, and what it
+calls, is never held back, so nothing that the Tail Worker waits for can wait for the Tail Worker;
+only beyond ``PENDING_BYTES_MAX`` are its traces lost.
 """
 
 from __future__ import annotations
@@ -14,10 +19,21 @@ import anyio
 import structlog
 
 from edgesim.config.project import TailConfig
-from edgesim.isolates.wire import Done
+from edgesim.isolates.wire import NOT_RUN, Done
 from edgesim.model import TraceItem
 
-BUFFER_ITEMS_MAX = 100_000
+PENDING_BYTES = 32 << 20
+"""Traces of so many bytes may wait before new work waits for them."""
+PENDING_BYTES_MAX = 4 * PENDING_BYTES
+"""Traces beyond it are lost."""
+MEAN_ITEMS = 8
+"""Traces over which their mean size is taken, about."""
+ITEM_BYTES = 1000
+"""The memory that a trace takes beside its texts, about."""
+LOG_BYTES = 250
+"""The same for one log."""
+BACKOFF_SECONDS = (0.1, 10.0)
+"""The first and the longest wait where the platform cannot run the handler."""
 
 log = structlog.get_logger()
 
@@ -39,7 +55,11 @@ class TailConsumer:
         self.items = 0
         self.lost = 0
         self._config = config
-        self._buffer: deque[tuple[float, TraceItem]] = deque()  # with the loop's time of arrival
+        self.pending_bytes = 0
+        """Memory that the pending traces take, about."""
+        self._mean_bytes = 0.0
+        # With the loop's time of arrival and the size.
+        self._buffer: deque[tuple[float, int, TraceItem]] = deque()
         self._in_hand = 0
         self._arrived = anyio.Event()
         self._hurry = False
@@ -49,6 +69,19 @@ class TailConsumer:
         """Traces that no tail handler has finished with yet."""
         return len(self._buffer) + self._in_hand
 
+    @property
+    def is_full(self) -> bool:
+        """True while new work has to wait for the traces of earlier work."""
+        return not self.has_room(0)
+
+    def has_room(self, in_flight: int) -> bool:
+        """False while new work has to wait; ``in_flight`` invocations may yet add their traces.
+
+        Those count for half of the bound at most: they may be waiting for something else.
+        """
+        expected = min(in_flight * self._mean_bytes, PENDING_BYTES / 2)
+        return self.pending_bytes + expected < PENDING_BYTES
+
     def add(self, item: TraceItem) -> None:
         """Take a finished trace.
 
@@ -56,11 +89,14 @@ class TailConsumer:
         """
         if item.script_name == self.worker or item.event is None:
             return
-        if len(self._buffer) >= BUFFER_ITEMS_MAX:
+        size = _bytes_of(item)
+        if self.pending_bytes + size > PENDING_BYTES_MAX:
             self.lost += 1
             log.error("tail buffer is full, trace lost", tail_worker=self.worker)
             return
-        self._buffer.append((anyio.current_time(), item))
+        self.pending_bytes += size
+        self._mean_bytes += (size - self._mean_bytes) / MEAN_ITEMS
+        self._buffer.append((anyio.current_time(), size, item))
         self._arrived.set()
 
     def hurry(self) -> None:
@@ -75,12 +111,20 @@ class TailConsumer:
             # By the age of the oldest, however long the last delivery took.
             oldest = self._buffer[0][0]
             with anyio.CancelScope(deadline=oldest + self._config.max_seconds):
-                while len(self._buffer) < self._config.max_items and not self._hurry:
+                while not (self._hurry or self.is_full or self._has_batch):
                     self._arrived = anyio.Event()
                     await self._arrived.wait()
             self._hurry = False
             count = min(len(self._buffer), self._config.max_items)
-            await self._deliver([self._buffer.popleft()[1] for _ in range(count)], deliver)
+            taken = [self._buffer.popleft() for _ in range(count)]
+            try:
+                await self._deliver([item for _, _, item in taken], deliver)
+            finally:
+                self.pending_bytes -= sum(size for _, size, _ in taken)
+
+    @property
+    def _has_batch(self) -> bool:
+        return len(self._buffer) >= self._config.max_items
 
     async def _arrive(self) -> None:
         while not self._buffer:
@@ -91,7 +135,7 @@ class TailConsumer:
     async def _deliver(self, batch: list[TraceItem], deliver: Deliver) -> None:
         self._in_hand = len(batch)
         try:
-            done = await deliver(batch)
+            done = await self._insist(batch, deliver)
         finally:
             self._in_hand = 0
         if done.outcome == "ok":
@@ -104,3 +148,37 @@ class TailConsumer:
                 traces=len(batch),
                 outcome=done.outcome,
             )
+
+    async def _insist(self, batch: list[TraceItem], deliver: Deliver) -> Done:
+        """Deliver the batch, again and again while the platform cannot run the handler at all."""
+        pause, longest = BACKOFF_SECONDS
+        failures = 0
+        while (done := await deliver(batch)).fault == NOT_RUN:
+            failures += 1
+            if failures == 1:
+                reason = done.exceptions[0].message if done.exceptions else done.outcome
+                log.error(
+                    "traces cannot be delivered, will try again",
+                    tail_worker=self.worker,
+                    traces=len(batch),
+                    error=reason,
+                )
+            await anyio.sleep(pause)
+            pause = min(2 * pause, longest)
+        if failures:
+            log.info("traces are delivered again", tail_worker=self.worker, failures=failures)
+        return done
+
+
+def _bytes_of(item: TraceItem) -> int:
+    size = ITEM_BYTES + LOG_BYTES * len(item.logs)
+    for entry in item.logs:
+        for part in entry.message:
+            if isinstance(part, str):
+                size += len(part)
+    for exception in item.exceptions:
+        size += LOG_BYTES + len(exception.message) + len(exception.stack or "")
+    request = (item.event or {}).get("request")
+    if request is not None:
+        size += len(request["url"]) + sum(map(len, request["headers"].values()))
+    return size

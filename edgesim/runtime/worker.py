@@ -21,11 +21,12 @@ from edgesim.config import WorkerConfig
 from edgesim.errors import PlatformError
 from edgesim.isolates.driver import Isolates
 from edgesim.isolates.limits import EVENT_SECONDS, WALL_EXCEEDED
-from edgesim.isolates.wire import Done, Failure, Invoke
+from edgesim.isolates.wire import LOST, Done, Failure, Invoke
 from edgesim.model import HttpRequest, HttpResponse, TraceItem
 from edgesim.runtime.decisions import checked
 from edgesim.runtime.histogram import Histogram
 from edgesim.runtime.invocation import SUBREQUESTS_MAX, Binding, Fetch, Invocation
+from edgesim.runtime.lineage import Lineage, arrived, without_header
 from edgesim.runtime.redaction import redact_url
 from edgesim.runtime.tail import TraceSink
 from edgesim.runtime.trace import Trace, delivered, fetch_event
@@ -67,11 +68,24 @@ class Worker:
         self._clock = clock
         self._log = log.bind(worker=self.name)
 
-    async def fetch(self, request: HttpRequest, depth: int = 0) -> HttpResponse:
-        """Serve a request; a Worker's failure is the platform's error page, never an exception."""
-        if depth > DEPTH_MAX:
+    async def fetch(self, request: HttpRequest, lineage: Lineage | None = None) -> HttpResponse:
+        """Serve a request; a Worker's failure is the platform's error page, never an exception.
+
+        Without a ``lineage`` it is from outside.  PlatformError where a Worker's own request is
+        one invocation too many.
+        """
+        came_through = arrived(request) if lineage is None else lineage
+        if came_through.depth > DEPTH_MAX:
             return _error_page(500, 1019)
-        invocation = self._invocation(fetch_event(request), depth)
+        try:
+            came_through.count()
+        except PlatformError:
+            log.warning("too many Worker invocations for one request", worker=self.name)
+            if lineage is None:
+                return _error_page(500, 1019)
+            raise
+        request = without_header(request)
+        invocation = self._invocation(fetch_event(request), came_through)
         self._tasks.create_task(self._run(invocation, "fetch", request))
         try:
             await invocation.responded
@@ -99,12 +113,13 @@ class Worker:
         event = {"cron": cron, "scheduledTime": scheduled_ms}
         return await self._run(self._invocation(event), "scheduled", event)
 
-    async def rpc(self, method: str, args: list[Any], depth: int) -> Any:
+    async def rpc(self, method: str, args: list[Any], lineage: Lineage) -> Any:
         """Call a method of the Worker's entrypoint; its exception is raised at the caller."""
-        if depth > DEPTH_MAX:
+        if lineage.depth > DEPTH_MAX:
             raise PlatformError("Subrequest depth limit exceeded (error code: 1019)")
+        lineage.count()
         event = {"method": method, "args": args}
-        done = await self._run(self._invocation({"rpcMethod": method}, depth), "rpc", event)
+        done = await self._run(self._invocation({"rpcMethod": method}, lineage), "rpc", event)
         if done.exceptions:
             failure = done.exceptions[0]
             raise PlatformError(failure.message.rpartition("\n")[2], failure.name)
@@ -122,7 +137,7 @@ class Worker:
         """Whether the Worker has that handler."""
         return handler in self._isolates.handlers
 
-    def _invocation(self, event: dict[str, Any], depth: int = 0) -> Invocation:
+    def _invocation(self, event: dict[str, Any], lineage: Lineage | None = None) -> Invocation:
         self.in_flight += 1
         return Invocation(
             self.name,
@@ -130,7 +145,7 @@ class Worker:
             self._outbound,
             Trace(self.name, event, self._clock.now_ms(), version=self._version),
             self._clock,
-            depth=depth,
+            lineage=lineage or _counted(),
             subrequests_max=self._config.settings.limits.subrequests or SUBREQUESTS_MAX,
         )
 
@@ -176,7 +191,8 @@ class Worker:
         except Exception as error:
             # A fault of ours: loud, and it costs this invocation only.
             log.exception("internal error", worker=self.name, handler=handler)
-            return Done("internalError", [Failure("Error", f"internal error: {error!r}")])
+            failure = Failure("Error", f"internal error: {error!r}")
+            return Done("internalError", [failure], fault=LOST)
         finally:
             invocation.task = None
 
@@ -191,6 +207,13 @@ class Worker:
             self._log.info(f"console.{entry.level}", text=text[:CONSOLE_CHARS_MAX])
         times = {"cpu_ms": item.cpu_time, "wall_ms": item.wall_time}
         self._log.info(handler, **_details(handler, item), outcome=item.outcome, **times)
+
+
+def _counted() -> Lineage:
+    """That of an event which is no request: it is the first invocation of its own."""
+    lineage = Lineage()
+    lineage.count()
+    return lineage
 
 
 async def _fetch_event(request: HttpRequest, invocation: Invocation) -> dict[str, Any]:

@@ -1,4 +1,8 @@
-"""Until nothing is on its way any more: what a drain, or the end of a process, waits for."""
+"""Until nothing is on its way any more: what a drain, or the end of a process, waits for.
+
+A drain wants everything finished, and reports what is not.  The end of a process wants no more than
+what cannot wait: messages that are delayed, or that nobody consumes, are in their store.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ import structlog
 from edgesim import urls
 from edgesim.errors import RunError
 from edgesim.runtime.worker import Worker
+from edgesim.simulator.leftover import Leftover, leftover
 from edgesim.simulator.primitives import Primitives
 
 POLL_SECONDS = 0.02
@@ -29,16 +34,45 @@ class Drain:
         self._primitives = primitives
         self._workers = workers
 
-    async def drain(self, timeout: float) -> bool:
-        """Roll the pipelines and deliver until nothing is on its way; False if time ran out."""
+    async def drain(self, timeout: float) -> Leftover:
+        """Roll the pipelines and deliver until nothing is left, for ``timeout`` seconds.
+
+        What is left then.  Comes earlier where nothing of it can be done in time: messages that
+        nobody consumes, or that wait for a retry until later.
+        """
         deadline = self._primitives.clock.now() + timeout
-        return await self._until(partial(self.is_quiet, deadline), timeout)
+        found: list[Leftover] = []
+
+        async def is_over() -> bool:
+            before = self._activity()
+            look = await leftover(self._primitives, self._workers, deadline)
+            found[:] = [look]
+            return before == self._activity() and (look.is_stuck or not look.left)
+
+        if await self._until(is_over, timeout):
+            return found[0]
+        try:
+            return await leftover(self._primitives, self._workers, deadline)
+        except RunError as error:
+            return Leftover({"stores": str(error)})
+
+    def _activity(self) -> tuple[int, int, int]:
+        """Grows with whatever moves on, so that nothing is missed between two looks."""
+        return (
+            sum(worker.outcomes.total() for worker in self._workers.values()),
+            sum(pipeline.objects for pipeline in self._primitives.pipelines.values()),
+            sum(queue.operations for queue in self._primitives.queues.values()),
+        )
 
     async def leave(self, timeout: float) -> bool:
-        """As ``drain``, at the end of a process: what the other nodes can do is left to them."""
-        if urls.scheme_of(self._primitives.project.backends.queues) not in SHARED_QUEUES:
-            return await self.drain(timeout)
-        return await self._until(self._has_left, timeout)
+        """Deliver at the end of a process what cannot wait in a store; False if time ran out.
+
+        What the other nodes can do is left to them.
+        """
+        if urls.scheme_of(self._primitives.project.backends.queues) in SHARED_QUEUES:
+            return await self._until(self._has_left, timeout)
+        deadline = self._primitives.clock.now() + timeout
+        return await self._until(partial(self.is_quiet, deadline), timeout)
 
     async def is_quiet(self, deadline: float) -> bool:
         """Whether nothing is on its way; what is delayed past ``deadline`` is parked."""

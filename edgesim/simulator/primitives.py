@@ -20,6 +20,7 @@ from edgesim.queues.producer import Metrics, Queue
 from edgesim.queues.pull import PullConsumer, PullSettings
 from edgesim.r2.bucket import Bucket
 from edgesim.r2.notifications import Notifications, Rule
+from edgesim.runtime.lineage import Lineage
 from edgesim.runtime.schedule import Schedule
 from edgesim.runtime.tail import TailConsumer
 
@@ -138,9 +139,11 @@ class Primitives:
             await self.notify(message.queue, message.body)
         return len(messages)
 
-    async def clickhouse(self, request: HttpRequest, depth: int = 0) -> HttpResponse:
-        """A request to the ClickHouse gateway."""
-        return await self.backends.gateway.fetch(request)
+    async def clickhouse(
+        self, request: HttpRequest, lineage: Lineage | None = None, caller: str = ""
+    ) -> HttpResponse:
+        """A request to the ClickHouse gateway; ``caller`` is the Worker that makes it."""
+        return await self.backends.gateway.fetch(request, caller)
 
     async def notify(self, queue: str, body: bytes) -> None:
         """Send an event notification."""

@@ -21,13 +21,15 @@ from edgesim.backends import Backends
 from edgesim.clock import Clock
 from edgesim.config import Project, WorkerConfig
 from edgesim.errors import RunError, first_error
-from edgesim.isolates.wire import Done
+from edgesim.isolates.restarting import OpenIsolates
+from edgesim.isolates.wire import NOT_RUN, Done
 from edgesim.model import BatchResult, HttpRequest, HttpResponse, Message, TraceItem
 from edgesim.queues.driver import Depth
 from edgesim.queues.producer import Metrics
 from edgesim.runtime import delivery
 from edgesim.runtime.invocation import Fetch
 from edgesim.runtime.outbound import Outbound, open_outbound
+from edgesim.runtime.reach import Reach
 from edgesim.runtime.request_cf import request_cf
 from edgesim.runtime.routing import Router
 from edgesim.runtime.schedule import Schedule
@@ -35,9 +37,19 @@ from edgesim.runtime.tail import TraceSink
 from edgesim.runtime.worker import Worker
 from edgesim.simulator import stats
 from edgesim.simulator.draining import Drain
+from edgesim.simulator.leftover import Leftover
 from edgesim.simulator.primitives import Primitives
 from edgesim.simulator.stats import Usage
-from edgesim.simulator.workers import OpenIsolates, Workers, isolates_of
+from edgesim.simulator.workers import Workers, isolates_of
+
+SCHEDULED_SECONDS, SCHEDULED_PAUSE_SECONDS = 60.0, 2.0
+"""How long, and how often, a scheduled handler is tried that the platform cannot run."""
+
+IN_FLIGHT_MAX = 4096
+"""Invocations, with their waitUntil work, beyond which new requests wait."""
+HOLD_SECONDS = 30.0
+"""How long a queue batch waits for room before it is delivered all the same."""
+LOOK_SECONDS = 0.005
 
 log = structlog.get_logger()
 
@@ -63,6 +75,14 @@ class Simulator(Primitives):
         self._workers = Workers(
             self, tasks, invocations, open_isolates or isolates_of(project), traces
         )
+        self._tailed_by = {
+            name: [
+                worker.name
+                for worker in project.workers.values()
+                if any(tail.target == name for tail in worker.settings.tail_consumers)
+            ]
+            for name in self.tails
+        }
         self._drain = Drain(self, self.workers)
         self._abandoned = False
 
@@ -109,6 +129,16 @@ class Simulator(Primitives):
         """Traces that no tail handler has finished with yet."""
         return sum(tail.pending for tail in self.tails.values())
 
+    @property
+    def has_room(self) -> bool:
+        """False while new requests should wait: too much of earlier ones is unfinished."""
+        if sum(worker.in_flight for worker in self.workers.values()) >= IN_FLIGHT_MAX:
+            return False
+        return all(
+            tail.has_room(sum(self.workers[worker].in_flight for worker in self._tailed_by[name]))
+            for name, tail in self.tails.items()
+        )
+
     async def stats(self) -> dict[str, Any]:
         """Counters per stage, since this Simulator was opened, and what is stored now."""
         return self.counters(await self.depths(), await self.usage())
@@ -131,11 +161,15 @@ class Simulator(Primitives):
         return stats.ages(depths, self.clock.now_ms())
 
     async def drain(self, timeout: float) -> bool:
-        """Roll the pipelines and deliver until nothing is on its way; False if time ran out."""
+        """Roll the pipelines and deliver until nothing is left; False if something is."""
+        return not (await self._drain.drain(timeout)).left
+
+    async def drain_or_report(self, timeout: float) -> Leftover:
+        """As ``drain``; what is left, stage by stage."""
         return await self._drain.drain(timeout)
 
     async def leave(self, timeout: float) -> bool:
-        """As ``drain``, at the end of a process: what the other nodes can do is left to them."""
+        """Deliver at the end of a process what cannot wait in a store; False if time ran out."""
         return await self._drain.leave(timeout)
 
     async def is_quiet(self, deadline: float) -> bool:
@@ -165,6 +199,10 @@ class Simulator(Primitives):
     async def _deliver_batch(
         self, worker: str, queue: str, messages: Sequence[Message], metrics: Metrics
     ) -> BatchResult:
+        tails = self.project.workers[worker].settings.tail_consumers
+        with anyio.move_on_after(HOLD_SECONDS):
+            while any(self.tails[tail.target].is_full for tail in tails):  # noqa: ASYNC110 (nobody announces it)
+                await anyio.sleep(LOOK_SECONDS)
         return await delivery.deliver(self.workers[worker], queue, messages, metrics)
 
     async def _deliver_traces(self, worker: str, items: Sequence[TraceItem]) -> Done:
@@ -177,7 +215,16 @@ class Simulator(Primitives):
         except RunError as error:  # who runs it cannot be told: rather not at all than everywhere
             log.error("scheduled handler not run", worker=worker, cron=cron, error=str(error))
             return None
-        return await self.scheduled(worker, cron, time_ms) if mine else None
+        return await self._insist_on(worker, cron, time_ms) if mine else None
+
+    async def _insist_on(self, worker: str, cron: str, time_ms: int) -> str:
+        """Run it; again, for a minute, where the platform could not run it at all."""
+        given_up = anyio.current_time() + SCHEDULED_SECONDS
+        while True:
+            done = await self.workers[worker].scheduled(cron, time_ms)
+            if done.fault != NOT_RUN or anyio.current_time() > given_up:
+                return done.outcome
+            await anyio.sleep(SCHEDULED_PAUSE_SECONDS)
 
     async def _heed_other_nodes(self) -> None:
         while True:
@@ -211,13 +258,14 @@ async def open_simulator(
     *,
     open_isolates: OpenIsolates | None = None,
     network: Fetch | None = None,
+    reach: Reach | None = None,
     traces: TraceSink | None = None,
 ) -> AsyncIterator[Simulator]:
     """A Simulator with everything going; at the end what can be finished is finished.
 
     ``open_isolates`` and ``network`` stand in for the project's isolation level and for the
-    internet; ``traces`` is given every trace.  WorkerLoadError or ConfigError where a Worker does
-    not load.
+    internet; ``reach`` says what Workers may connect to; ``traces`` is given every trace.
+    WorkerLoadError or ConfigError where a Worker does not load.
     """
     try:
         async with anyio.create_task_group() as tasks, asyncio.TaskGroup() as invocations:
@@ -225,7 +273,7 @@ async def open_simulator(
                 project, backends, clock, tasks, invocations, open_isolates, traces
             )
             fetch_of = simulator.fetch_of
-            async with open_outbound(simulator.router, fetch_of, network) as outbound:
+            async with open_outbound(simulator.router, fetch_of, network, reach) as outbound:
                 try:
                     await simulator.start(outbound)
                     async with anyio.create_task_group() as background:

@@ -32,6 +32,7 @@ def counters(
             "items": sum(tail.items for tail in tails),
             "lost": sum(tail.lost for tail in tails),
             "pending": sum(tail.pending for tail in tails),
+            "pending_bytes": sum(tail.pending_bytes for tail in tails),
         },
         "pipelines": {
             name: {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any
@@ -19,20 +18,17 @@ from edgesim.config import Project, WorkerConfig
 from edgesim.errors import ConfigError, WorkerLoadError, first_error
 from edgesim.isolates import driver as isolates_driver
 from edgesim.isolates.driver import Isolates
+from edgesim.isolates.restarting import OpenIsolates, open_restarting
 from edgesim.model import HttpRequest, HttpResponse, Limits, WorkerSpec
 from edgesim.runtime.bindings import PipelineBinding, QueueBinding, ServiceBinding
 from edgesim.runtime.invocation import Binding, Fetch
+from edgesim.runtime.lineage import Lineage
 from edgesim.runtime.meter import Metered
 from edgesim.runtime.outbound import Outbound
 from edgesim.runtime.r2_binding import R2Binding
 from edgesim.runtime.tail import TraceSink
 from edgesim.runtime.worker import Worker
 from edgesim.simulator.primitives import Primitives
-
-REPLACE_SECONDS = 0.2
-"""A pause before a Worker's isolates are replaced, in case they end as soon as they begin."""
-
-OpenIsolates = Callable[[WorkerSpec, Clock], AbstractAsyncContextManager[Isolates]]
 
 log = structlog.get_logger()
 
@@ -98,7 +94,8 @@ class Workers:
         limits = Limits() if cpu_ms is None else Limits(cpu_ms=cpu_ms)
         spec = WorkerSpec(config.name, str(config.main), config.bindings(), limits)
         retire = anyio.Event()
-        async with self._open_isolates(spec, self._primitives.clock) as isolates:
+        clock = self._primitives.clock
+        async with open_restarting(self._open_isolates, spec, clock) as isolates:
             worker = self._worker(config, isolates)
             _check_handlers(self._project, config, worker)
             if config.name in self.running:
@@ -111,22 +108,7 @@ class Workers:
             if self._closing:  # it was on its way when the others were told to go
                 retire.set()
             task_status.started()
-            async with anyio.create_task_group() as waiting:
-                for event in (retire, isolates.lost):
-                    waiting.start_soon(_cancel_when, event, waiting.cancel_scope)
-        if not retire.is_set():
-            self._tasks.start_soon(self._replace, config)
-
-    async def _replace(self, config: WorkerConfig) -> None:
-        await anyio.sleep(REPLACE_SECONDS)
-        if self._closing:
-            return
-        try:
-            await self.start(config)
-        except (WorkerLoadError, ConfigError) as error:
-            log.error("worker not restarted", worker=config.name, error=str(error))
-        else:
-            log.info("worker restarted", worker=config.name)
+            await retire.wait()
 
     def _worker(self, config: WorkerConfig, isolates: Isolates) -> Worker:
         tails = [self._primitives.tails[tail.target] for tail in config.settings.tail_consumers]
@@ -164,21 +146,21 @@ class Workers:
                 self._primitives.pipelines[pipeline.target]
             )
         for service in settings.services:
-            bindings[service.binding] = self._service(service.service)
+            bindings[service.binding] = self._service(service.service, config.name)
         return bindings
 
-    def _service(self, name: str) -> ServiceBinding:
+    def _service(self, name: str, caller: str) -> ServiceBinding:
         if name not in self._project.workers:
-            return ServiceBinding(self._primitives.clickhouse)
+            return ServiceBinding(partial(self._primitives.clickhouse, caller=caller))
 
-        async def rpc(method: str, args: list[Any], depth: int) -> Any:
-            return await self.running[name].rpc(method, args, depth)
+        async def rpc(method: str, args: list[Any], lineage: Lineage) -> Any:
+            return await self.running[name].rpc(method, args, lineage)
 
         return ServiceBinding(self.fetch_of(name), rpc)
 
-    async def _fetch(self, name: str, request: HttpRequest, depth: int) -> HttpResponse:
+    async def _fetch(self, name: str, request: HttpRequest, lineage: Lineage) -> HttpResponse:
         # Looked up at every call: a reload puts another version in its place.
-        return await self.running[name].fetch(request, depth)
+        return await self.running[name].fetch(request, lineage)
 
     def fetch_of(self, name: str) -> Fetch:
         """How a Worker of this project is asked."""
@@ -194,11 +176,6 @@ def isolates_of(project: Project) -> OpenIsolates:
         return opener(spec, clock)
 
     return open_isolates
-
-
-async def _cancel_when(event: anyio.Event, scope: anyio.CancelScope) -> None:
-    await event.wait()
-    scope.cancel()
 
 
 def _say_what_is_ignored(config: WorkerConfig) -> None:

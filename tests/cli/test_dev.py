@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import WORKERS, Dev, dev, edgesim
+from tests.processes import WORKERS, Dev, alive, descendants, dev, edgesim
 
 EVENT = {"event": "kill", "player_id": "p1", "ts": 1_767_225_600_000, "props": {"damage": 7}}
 
@@ -299,28 +299,13 @@ def test_no_process_outlives_a_killed_server(tmp_path, isolation):
     with dev(WORKERS, tmp_path, "--no-reload", "--isolation", isolation) as running:
         running.post(EVENT)
         running.drain()
-        group = _descendants(running.process.pid)
+        group = descendants(running.process.pid)
         assert len(group) > 5
         running.process.send_signal(signal.SIGKILL)
         running.process.wait(10)
         deadline = time.monotonic() + 10
-        while any(_alive(pid) for pid in group):
+        while any(alive(pid) for pid in group):
             assert time.monotonic() < deadline, group
-
-
-def _descendants(pid: int) -> list[int]:
-    found = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            found += [int(child), *_descendants(int(child))]
-    return found
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return "(zombie)" not in Path(f"/proc/{pid}/status").read_text()
-    except FileNotFoundError:
-        return False
 
 
 def test_a_handler_that_never_ends_does_not_keep_the_server(project, tmp_path):

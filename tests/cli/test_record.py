@@ -1,10 +1,38 @@
 """`edgesim dev --record`: live traffic becomes a fixture, without its secrets, and replays."""
 
+import errno
+import gzip
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import pytest
+
+from edgesim.clock import Clock
+from edgesim.dev.record import recording
+from edgesim.model import HttpRequest
 from tests.processes import WORKERS, dev, edgesim
 
 EVENT = {"event": "login", "player_id": "p1", "ts": 1767225600000}
+
+
+@contextmanager
+def full_disk(room: int) -> Iterator[None]:
+    """A disk with room for so many bytes."""
+    pwrite = os.pwrite
+
+    def write(fd: int, data: bytes, offset: int) -> int:
+        nonlocal room
+        if not room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written = pwrite(fd, data[:room], offset)
+        room -= written
+        return written
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("edgesim.dev.record.os.pwrite", write)
+        yield
 
 
 def test_what_was_recorded_replays(tmp_path):
@@ -46,3 +74,30 @@ def test_a_recording_overwrites_nothing(tmp_path):
     assert done.returncode == 2
     assert "is there already" in done.stderr
     assert fixture.read_text() == "precious"
+
+
+def test_a_full_disk_costs_the_recording_only(tmp_path, capsys):
+    """What does not fit is missing, said once and at the end; the file holds whole lines."""
+    for name, opener in (("recorded.ndjson", open), ("recorded.ndjson.gz", gzip.open)):
+        path = tmp_path / name
+        with recording(path, Clock()) as recorder:
+            for number in range(6):
+                with full_disk(10 if number in {2, 3} else 1 << 20):
+                    recorder.add(HttpRequest("POST", f"http://x/{number}", [], b"x" * 50), None)
+            assert recorder.missing == 2
+        with opener(path) as file:
+            lines = [json.loads(line) for line in file]
+        assert [line["request"]["path"] for line in lines] == ["/0", "/1", "/4", "/5"]
+        said = capsys.readouterr().out
+        assert said.count("request not recorded") == 1
+        assert "recording is incomplete" in said
+
+
+def test_a_recording_that_loses_its_first_line_has_a_start(tmp_path):
+    """The first line that is written says when the recording began."""
+    path = tmp_path / "recorded.ndjson"
+    with recording(path, Clock()) as recorder:
+        with full_disk(10):
+            recorder.add(HttpRequest("GET", "http://x/0", [], b""), None)
+        recorder.add(HttpRequest("GET", "http://x/1", [], b""), None)
+    assert "start" in json.loads(path.read_text())

@@ -40,7 +40,7 @@ from pathlib import Path
 
 def say_peak():
     status = Path("/proc/self/status").read_text()
-    print(status.partition("VmHWM:")[2].split()[0], file=sys.stderr)
+    print(status.partition("VmHWM:")[2].split()[0], file=sys.__stderr__)
 
 atexit.register(say_peak)
 runpy.run_module("edgesim.cli", run_name="__main__")

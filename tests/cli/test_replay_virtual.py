@@ -29,6 +29,16 @@ platform kill at 150s
 """
 
 
+ON_DISK = """
+disk failed-fsync 2% to 90s
+disk full from 40s to 41s
+platform kill at 95s
+platform power-cut after 30 steps
+platform kill after 4 recovery-steps from 100s
+clock jump 1h at 100s
+"""
+
+
 def envelope(at: float, number: int, **more: object) -> str:
     event = {"event": "kill", "player_id": f"p{number}", "ts": 1767225600000, "match_id": "m"}
     return json.dumps({"at": at, "request": {"json": event}, **more})
@@ -261,14 +271,30 @@ def _plain(line: str) -> str:
     return " ".join(line.split()[:4])
 
 
+def test_a_disk_that_fails_needs_virtual_time(fixture):
+    """In real time there is nothing to simulate it with; the rule is named."""
+    done = replay(fixture, "--speed", "realtime", "--faults", "platform power-cut at 1s")
+    assert done.returncode == 2
+    assert "'platform power-cut at 1s' needs virtual time" in done.stderr
+
+
+def test_what_was_acknowledged_survives_power_cuts(fixture):
+    """Kills and power cuts after durable steps, a disk that fails and is full: nothing is lost."""
+    for seed in range(3):
+        done = replay(fixture, *("--isolation", "inline", "--faults", ON_DISK, "--seed", seed))
+        assert done.returncode == 0, done.stdout
+        assert "power-cut after 30 steps" in done.stdout
+
+
 @pytest.mark.parametrize("level", ["inline", "process", "warm"])
 def test_the_same_replay_is_the_same_bytes(fixture, tmp_path, level):
     """Whatever the hash seed and the Python: same fixture, seed and faults, same report."""
     # A zygote takes its time: at the levels that have them there is one kill and not three.
-    faults = FAULTS if level == "inline" else FAULTS.replace("kill at 2s", "kill at 95s")
+    inline = level == "inline"
+    faults = FAULTS + ON_DISK if inline else FAULTS.replace("kill at 2s", "kill at 95s")
     faults = "\n".join(dict.fromkeys(faults.replace("kill at 150s", "kill at 95s").splitlines()))
     outputs, journals = [], []
-    versions = pythons() if level == "inline" else [sys.executable]
+    versions = pythons() if inline else [sys.executable]
     runs = [(versions[0], "0"), *((python, str(n)) for n, python in enumerate(versions, 1))]
     for number, (python, hash_seed) in enumerate(runs):
         journals.append(tmp_path / f"journal.{number}")

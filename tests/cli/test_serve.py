@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import shutil
 import signal
 import socket
@@ -17,7 +18,7 @@ from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from edgesim.cli import main
-from tests.processes import WORKERS, Dev, dev, edgesim
+from tests.processes import WORKERS, Dev, alive, descendants, dev, edgesim
 from tests.servers_clickhouse import Server, prepared_server
 
 EVENT = {"event": "kill", "player_id": "p1", "ts": 1_767_225_600_000}
@@ -48,6 +49,7 @@ def slow(tmp_path: Path) -> Path:
     (worker / "main.py").write_text(SLOW)
     (worker / "wrangler.jsonc").write_text(json.dumps(WRANGLER))
     account = 'workers = ["main"]\n[backends]\nr2 = "memory:"\nqueues = "memory:"\n'
+    account += '[outbound]\nallow = ["127.0.0.1"]\n'  # where the tests listen
     (worker.parent / "edgesim.toml").write_text(account)
     return worker.parent
 
@@ -155,6 +157,65 @@ def test_requests_under_way_are_finished(slow, tmp_path):
             client.join(10)
         assert answers == [(200, b"served")]
         assert running.process.wait(10) == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "number", "to"),
+    [
+        ("serve", signal.SIGTERM, "group"),
+        ("serve", signal.SIGTERM, "every process"),
+        ("serve", signal.SIGHUP, "group"),
+        ("dev", signal.SIGINT, "group"),
+        ("dev", signal.SIGHUP, "every process"),
+        ("dev", signal.SIGTERM, "twice"),
+    ],
+)
+def test_a_signal_to_all_processes(slow, tmp_path, command, number, to):
+    """What service managers and terminals send to all of them ends the server alone, in its time.
+
+    The request under way is answered, and the exit code is 0.
+    """
+    answers: list[tuple[int, bytes]] = []
+    with (
+        socket.create_server(("127.0.0.1", 0)) as gate,
+        dev(slow, tmp_path / "state", command=command) as running,
+    ):
+        gate.settimeout(30)
+        url = f"http://127.0.0.1:{gate.getsockname()[1]}/".encode()
+        client = threading.Thread(target=lambda: answers.append(running.request(body=url)))
+        client.start()
+        waiting, _ = gate.accept()
+        children = descendants(running.process.pid)
+        assert children
+        if to == "every process":
+            for pid in children:
+                os.kill(pid, number)
+            running.process.send_signal(number)
+        else:
+            os.killpg(running.process.pid, number)
+            if to == "twice":
+                running.process.send_signal(number)
+        until(lambda: _refuses(running))
+        assert not answers
+        with waiting:
+            waiting.sendall(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+            client.join(10)
+        assert answers == [(200, b"served")]
+        assert running.process.wait(20) == 0
+        until(lambda: not [pid for pid in children if alive(pid)])
+
+
+def test_a_signal_to_all_processes_loses_nothing(tmp_path):
+    """SIGTERM to the server, its isolates and the engine: it drains, and the rows are stored."""
+    with dev(WORKERS, tmp_path, command="serve") as running:
+        assert running.post(EVENT) == 200
+        running.sql("SELECT 1")  # the engine runs
+        for pid in [*descendants(running.process.pid), running.process.pid]:
+            os.kill(pid, signal.SIGTERM)
+        assert running.process.wait(60) == 0
+    assert lines(running, "drained")
+    asked = edgesim("sql", "SELECT count() FROM events", "--project", WORKERS, "--state", tmp_path)
+    assert (asked.returncode, asked.stdout) == (0, "1\n")
 
 
 def test_a_balancer_is_told_before_requests_are_refused(slow, tmp_path):

@@ -16,6 +16,7 @@ from edgesim.errors import PlatformError, WorkerLoadError
 from edgesim.isolates.driver import DRIVERS, Isolates
 from edgesim.isolates.wire import Call, Done, Invoke, Log, Respond, StreamRef
 from edgesim.model import BindingSpec, WorkerSpec
+from tests.loops import on_both_loops  # noqa: F401 (every test here runs on both loops)
 
 pytestmark = pytest.mark.anyio
 

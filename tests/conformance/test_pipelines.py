@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,17 +12,18 @@ from typing import Any
 import anyio
 import pytest
 
-from edgesim import urls
+from edgesim import durable, urls
 from edgesim.clock import Clock
 from edgesim.config import load_project
 from edgesim.config.pipelines import Field, PipelineConfig
 from edgesim.errors import ConfigError, PlatformError, RunError
 from edgesim.model import read_all
-from edgesim.pipelines.pipeline import SEND_BYTES_MAX, Pipeline
+from edgesim.pipelines.pipeline import COMMIT_BYTES_MAX, SEND_BYTES_MAX, Pipeline
 from edgesim.pipelines.schema import fault
 from edgesim.r2.bucket import Bucket, R2ObjectBody
 from edgesim.r2.driver import DRIVERS
 from edgesim.r2.notifications import Notifications
+from tests.loops import on_both_loops  # noqa: F401 (every test here runs on both loops)
 
 pytestmark = pytest.mark.anyio
 
@@ -247,6 +249,121 @@ async def test_killed_between_object_and_log(house):
     assert sorted(map(str, (await house.objects()).values())) == ["[{'n': 1}]", "[{'n': 2}]"]
 
 
+async def test_a_window_whose_seal_is_lost_is_not_written_twice(house):
+    """A log that looks open although its object is there yields no second object."""
+    pipeline = house.pipeline()
+    await pipeline.send([{"n": 1}])
+    pipeline.close()
+    [file] = house.folder.glob("*.wal")
+    before = file.read_bytes()
+    async with house.running() as successor:
+        await successor.roll()
+    file.write_bytes(before)  # as a kill before its removal leaves it, its seal damaged
+    async with house.running() as successor:
+        await successor.send([{"n": 2}])
+        await successor.roll()
+    assert sorted(map(str, (await house.objects()).values())) == ["[{'n': 1}]", "[{'n': 2}]"]
+    assert list(house.folder.iterdir()) == []
+
+
+class Away(Failing):
+    """A bucket that cannot be asked for a while."""
+
+    is_away = True
+
+    async def head(self, key: str) -> Any:
+        if self.is_away:
+            raise RunError("the store is away")
+        return await super().head(key)
+
+
+async def test_a_window_that_may_be_written_takes_no_more_records(house):
+    """While the bucket does not answer, records go to a new window; none is lost or doubled."""
+    pipeline = house.pipeline()
+    await pipeline.send([{"n": 1}])
+    pipeline.close()
+    [file] = house.folder.glob("*.wal")
+    before = file.read_bytes()
+    async with house.running() as successor:
+        await successor.roll()
+    file.write_bytes(before)
+    bucket = Away(house.bucket, 0, after=False)
+    async with house.running(bucket=bucket) as successor:
+        await successor.send([{"n": 2}])
+        assert successor.pending == 2
+        bucket.is_away = False
+        with anyio.fail_after(10):
+            await successor.roll()
+    assert sorted(map(str, (await house.objects()).values())) == ["[{'n': 1}]", "[{'n': 2}]"]
+
+
+async def test_a_large_log_is_recovered_while_others_run(house):
+    """Recovery lets other tasks run between its pieces, and a send meanwhile is kept."""
+    pipeline = house.pipeline()
+    for number in range(8):
+        await pipeline.send([{"n": number, "x": "x" * 1_000_000}])
+    pipeline.close()
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await anyio.lowlevel.checkpoint()
+
+    async with house.running() as successor:
+        assert successor.pending == 1  # not recovered yet: a file
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(count_turns)
+            await successor.send([{"n": 8}])
+            tasks.cancel_scope.cancel()
+        assert turns >= 4
+        assert successor.pending == 9
+        await successor.roll()
+    [records] = (await house.objects()).values()
+    assert [record["n"] for record in records] == list(range(9))
+
+
+async def test_many_large_sends_are_not_one_write(house, monkeypatch):
+    """Senders of one moment share writes of some megabytes, not one of all they send."""
+    sizes = []
+    write_at = durable.write_at
+
+    def counted(descriptor: int, data: bytes, offset: int) -> None:
+        sizes.append(len(data))
+        write_at(descriptor, data, offset)
+
+    monkeypatch.setattr("edgesim.durable.write_at", counted)
+    async with house.running() as pipeline:
+        async with anyio.create_task_group() as tasks:
+            for number in range(12):
+                tasks.start_soon(pipeline.send, [{"n": number, "x": "x" * 1_000_000}])
+        await pipeline.roll()
+    assert max(sizes) < COMMIT_BYTES_MAX + 1_100_000
+    [records] = (await house.objects()).values()
+    assert [record["n"] for record in records] == list(range(12))
+
+
+@pytest.mark.parametrize("gone", ["log", "log's parent"])
+async def test_a_log_that_is_deleted_refuses_and_saves_what_it_had(house, gone):
+    """Sends fail once the log's folder is gone; what was acknowledged before becomes an object."""
+    async with house.running() as pipeline:
+        await pipeline.send([{"n": 1}])
+        if gone == "log":
+            shutil.rmtree(house.folder)
+        else:
+            house.folder.rename(house.folder.parent / "moved")
+            house.folder.mkdir()
+        for number in (2, 3):
+            with pytest.raises(PlatformError, match="deleted or replaced"):
+                await pipeline.send([{"n": number}])
+        with anyio.fail_after(10):
+            await pipeline.roll()
+        with pytest.raises(PlatformError, match="deleted or replaced"):
+            await pipeline.send([{"n": 4}])
+    assert list((await house.objects()).values()) == [[{"n": 1}]]
+
+
 async def test_full_disk_is_told_to_the_sender(house, monkeypatch):
     """Section 5: a log that cannot be written refuses the send; the next finds room."""
     async with house.running() as pipeline:
@@ -289,7 +406,7 @@ async def test_values_come_out_as_they_went_in(house):
 
 
 async def test_names_of_the_older_layout(house):
-    """Section 5: event_date=YYYY-MM-DD/hr=HH/<ULID>.json.gz in UTC, of the window's end."""
+    """Section 5: event_date=YYYY-MM-DD/hr=HH/<ULID>.json.gz in UTC, of the window's beginning."""
     async with house.running() as pipeline:
         await pipeline.send([{"a": 1}])
         await pipeline.roll()

@@ -18,6 +18,7 @@ from edgesim.model import HttpRequest, read_all
 from edgesim.queues.driver import DRIVERS
 from edgesim.queues.encoding import decode
 from edgesim.simulator import open_simulator
+from tests.loops import on_both_loops  # noqa: F401 (every test here runs on both loops)
 from tests.queues_world import url_of
 
 pytestmark = pytest.mark.anyio

@@ -7,7 +7,7 @@ the platform's, or "ours", where it is edgesim's own contract.
 import importlib
 import math
 from functools import partial
-from itertools import cycle
+from itertools import cycle, pairwise
 
 import anyio
 import msgspec
@@ -852,6 +852,100 @@ async def test_failed_delivery_retries_the_whole_batch(queue, clock, consumer_of
     assert [(entry["log_level"], entry["event"]) for entry in logs] == [
         ("error", "queue batch not delivered")
     ]
+
+
+async def test_a_lease_that_does_not_count(queue, clock):
+    """Released without counting, a delivery is none of the message's attempts; its lease is over.
+
+    Source: ours, a failure of the platform is not the message's.
+    """
+    await queue.send_batch(texts("a", "b"))
+    first = await queue.lease(2, 60)
+    assert await queue.release([m.lease_id for m in first], 0, False) == 2
+    assert [m.attempts for m in await queue.peek(2)] == [0, 0]
+    again = await queue.lease(2, 60)
+    assert [m.attempts for m in again] == [1, 1]
+    await queue.ack([m.lease_id for m in first])  # of leases that are over: nothing to do
+    assert (await queue.depth()).messages == 2
+    await queue.release([m.lease_id for m in again], 30)
+    await clock.advance(31)
+    once_more = await queue.lease(2, 60)
+    assert [m.attempts for m in once_more] == [2, 2]
+    await queue.release([m.lease_id for m in once_more], 10, False)
+    await clock.advance(11)
+    assert [m.attempts for m in await queue.lease(2, 60)] == [2, 2]
+
+
+def not_delivered(batch):
+    """What comes of a batch that the platform could not deliver."""
+    retries = [Retry(message.id) for message in batch]
+    return BatchResult(retries=retries, failed=True, not_delivered="no isolate")
+
+
+async def test_failures_of_the_platform_are_no_attempts(queue, dlq, clock, consumer_of):
+    """However often it fails nothing is given up; it is tried with backoff, and logged once.
+
+    Source: ours, a failure of the platform is not the message's.
+    """
+    worker = Worker(clock, not_delivered)
+    with capture_logs() as logs:
+        options = {"max_batch_size": 2, "max_batch_timeout": 0, "max_retries": 1}
+        async with consuming(consumer_of(queue, worker, dlq, **options)) as consumer:
+            await queue.send_batch(texts("a", "b"))
+            await clock.advance(200)
+            failed = len(worker.batches)
+            gaps = [b - a for a, b in pairwise(worker.times)]
+            assert gaps[0] >= 0.1
+            assert gaps[:6] == sorted(gaps[:6])
+            assert max(gaps) < 12
+            assert 15 < failed < 40
+            worker.decide = Worker(clock).decide
+            await clock.advance(12)
+            assert (consumer.delivered, consumer.dead, consumer.lost) == (2, 0, 0)
+    assert {m.attempts for m in worker.messages} == {1}
+    assert (await dlq.depth()).messages == 0
+    assert [entry["event"] for entry in logs] == ["queue batch not delivered"]
+    assert (logs[0]["queue"], logs[0]["error"]) == ("ingest", "no isolate")
+
+
+async def test_a_pause_after_a_failure_of_the_platform_is_for_all_batches(
+    queue, clock, consumer_of
+):
+    """A long backlog is not worn through while the platform fails: few batches are begun at all.
+
+    Source: ours, a failure of the platform is not the message's.
+    """
+    worker = Worker(clock, not_delivered)
+    for _ in range(4):
+        await queue.send_batch(texts(*"abcdefghij"))
+    options = {"max_batch_size": 1, "max_batch_timeout": 0, "max_concurrency": 2}
+    async with consuming(consumer_of(queue, worker, **options)):
+        await clock.advance(60)
+        assert len(worker.batches) < 60
+        worker.decide = Worker(clock).decide
+        await clock.advance(30)
+    assert (await queue.depth()).messages == 0
+
+
+async def test_attempts_of_the_handler_count_between_failures_of_the_platform(
+    queue, dlq, clock, consumer_of
+):
+    """What the handler did itself counts, and after max_retries the message is dead.
+
+    Source: ours, a failure of the platform is not the message's.
+    """
+    decisions = cycle([not_delivered, not_delivered, retry_all])
+
+    def decide(batch):
+        return next(decisions)(batch)
+
+    worker = Worker(clock, decide)
+    await queue.send(b"1")
+    options = {"max_batch_timeout": 0, "max_retries": 2}
+    async with consuming(consumer_of(queue, worker, dlq, **options)) as consumer:
+        await clock.advance(60)
+        assert consumer.dead == 1
+    assert [m.attempts for m in worker.messages] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
 
 
 async def test_message_without_a_decision_is_retried(queue, clock, consumer_of):

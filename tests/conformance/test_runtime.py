@@ -15,6 +15,7 @@ from edgesim.clock import Clock
 from edgesim.errors import ConfigError
 from edgesim.model import read_all
 from edgesim.r2.bucket import R2ObjectBody
+from tests.loops import on_both_loops  # noqa: F401 (every test here runs on both loops)
 from tests.simulated import ask, settle, simulated, write_worker
 
 pytestmark = pytest.mark.anyio

@@ -91,7 +91,7 @@ async def test_warm_stays_warm():
         assert len(pids) == 1
 
 
-@pytest.mark.parametrize("name", ["function-globals", "objects-by-the-collector"])
+@pytest.mark.parametrize("name", ["library-method"])
 async def test_what_warm_does_not_contain(name):
     """The table does not promise too little either: these do change the next invocation there."""
     async with open_world("warm") as world:

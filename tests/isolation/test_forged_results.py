@@ -16,6 +16,7 @@ from edgesim.errors import PlatformError
 from edgesim.model import Message, Retry
 from edgesim.queues.producer import Metrics
 from edgesim.runtime.delivery import deliver
+from edgesim.runtime.lineage import Lineage
 from edgesim.runtime.worker import Worker
 from edgesim.simulator import open_simulator
 
@@ -148,5 +149,5 @@ async def test_a_call_of_a_method_that_ends_without_reason(worker, frame):
     if not has_a_channel(worker):
         pytest.skip("no channel at the inline level")
     with pytest.raises(PlatformError):
-        await worker.rpc("forged", [frame], 1)
-    assert await worker.rpc("add", [1, 2], 1) == 3
+        await worker.rpc("forged", [frame], Lineage())
+    assert await worker.rpc("add", [1, 2], Lineage()) == 3

@@ -25,6 +25,7 @@ from edgesim.errors import PlatformError
 from edgesim.isolates.driver import answer
 from edgesim.isolates.wire import Call, StreamRef, copied
 from edgesim.model import HttpRequest, HttpResponse
+from edgesim.runtime.lineage import Lineage
 from edgesim.simulator import Simulator, open_simulator
 
 SECONDS_MAX = 0.2
@@ -138,7 +139,7 @@ class Platform:
         assert (response.status, response.body) == (200, b"hi")
 
 
-async def _nowhere(request: HttpRequest, depth: int) -> HttpResponse:
+async def _nowhere(request: HttpRequest, lineage: Lineage) -> HttpResponse:
     raise PlatformError("Network connection lost.", "AbortError")
 
 

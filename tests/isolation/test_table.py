@@ -1,25 +1,37 @@
 """The documentation promises what the tests hold, no more and no less."""
 
+from itertools import takewhile
 from pathlib import Path
 
+from edgesim.jail.calls import CALLS
 from tests.isolation.table import ATTACKS
 
 DOCS = Path(__file__).parents[2] / "docs" / "isolation.md"
 MARK = "| An invocation that "
 
 
+def _rows(heading: str) -> list[str]:
+    """The lines of the table whose first line begins like that."""
+    lines = DOCS.read_text().splitlines()
+    start = next(index for index, line in enumerate(lines) if line.startswith(heading))
+    return list(takewhile(lambda line: line.startswith("|"), lines[start + 2 :]))
+
+
 def test_docs_carry_the_table():
     """docs/isolation.md has each row of the table, word for word, and no other."""
-    lines = DOCS.read_text().splitlines()
-    start = next(index for index, line in enumerate(lines) if line.startswith(MARK))
-    rows = []
-    for line in lines[start + 2 :]:
-        if not line.startswith("|"):
-            break
-        rows.append(tuple(cell.strip() for cell in line.strip("|").split("|")))
+    rows = [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in _rows(MARK)]
     assert rows == [(each.what, each.process, each.warm, each.inline) for each in ATTACKS]
 
 
 def test_no_attack_stands_twice():
     """One attack, one row, one name."""
     assert len({attack.name for attack in ATTACKS}) == len(ATTACKS)
+
+
+def test_docs_carry_the_reason_of_each_system_call():
+    """docs/isolation.md gives the reason of each allowed call, word for word, and no other."""
+    found: dict[str, str] = {}
+    for line in _rows("| System calls "):
+        calls, reason = (cell.strip() for cell in line.strip("|").split("|"))
+        found |= dict.fromkeys((name.strip("` ") for name in calls.split(",")), reason)
+    assert found == {name: call.reason for name, call in CALLS.items()}

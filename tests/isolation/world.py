@@ -16,6 +16,7 @@ from edgesim.isolates.wire import Done, Invoke
 from edgesim.model import BindingSpec, HttpRequest, HttpResponse, Limits, Stream, WorkerSpec
 from edgesim.runtime.bindings import ServiceBinding
 from edgesim.runtime.invocation import Binding, Invocation
+from edgesim.runtime.lineage import Lineage
 from edgesim.runtime.trace import Trace
 
 ATTACKER = Path(__file__).parent / "attacker" / "attacker.py"
@@ -97,11 +98,11 @@ class World:
         assert answer.done.exceptions == []
         return json.loads(answer.body)
 
-    async def _echo(self, request: HttpRequest, depth: int) -> HttpResponse:
+    async def _echo(self, request: HttpRequest, lineage: Lineage) -> HttpResponse:
         self.requests.append(request)
         return HttpResponse(200, [], request.body)
 
-    async def _nowhere(self, request: HttpRequest, depth: int) -> HttpResponse:
+    async def _nowhere(self, request: HttpRequest, lineage: Lineage) -> HttpResponse:
         raise PlatformError("Network connection lost.", "AbortError")
 
 

@@ -82,7 +82,11 @@ def test_a_server_is_full(name: str, world: World) -> None:
         start(world.shared.nats)
     load.wait_for(20)
     load.stop()
-    world.running.drain()
+    if name == "nats":
+        # An acknowledgement that the full disk has lost leaves its message leased for a while.
+        world.running.request("/cdn-cgi/edgesim/drain?timeout=20", b"")
+    else:
+        world.running.drain()
     rows = world.shared.wait_for(acknowledged)
     assert load.failed == 0
     assert all(rows[each] == 1 for each in acknowledged) or name == "nats"

@@ -20,6 +20,7 @@ from edgesim.r2.bucket import Bucket
 from edgesim.r2.memory import open_r2
 from edgesim.r2.notifications import Notifications
 from edgesim.runtime.invocation import Invocation
+from edgesim.runtime.lineage import Lineage
 from edgesim.runtime.r2_binding import R2Binding
 from edgesim.runtime.trace import Trace
 from tests.portability.scenarios import HANDLERS, NOW_MS, ROOT
@@ -114,7 +115,7 @@ class StubFake:
             raise PlatformError(answer["error"])
         return (answer or {}).get("value")
 
-    async def fetch(self, request: HttpRequest, depth: int) -> HttpResponse:
+    async def fetch(self, request: HttpRequest, lineage: Lineage) -> HttpResponse:
         seen = {
             "method": request.method,
             "url": request.url,

@@ -1,4 +1,7 @@
-"""What goes wrong in one seed: rules of the fault language, all over when the traffic is."""
+"""What goes wrong in one seed: rules of the fault language.
+
+Faults are over when the traffic is.  Kills may come a little later, when only recovery can help.
+"""
 
 import random
 
@@ -42,12 +45,20 @@ MENU = [
     "uploader crash {percent}",
     "workers error {percent}",
     "workers latency {delay} {percent}",
+    "disk failed-fsync {percent}",
+    "disk.pipelines failed-fsync {percent}",
+    "disk.r2 failed-fsync {percent}",
+    "disk.queues failed-fsync {percent}",
+    "disk full {percent}",
 ]
+JUMPS = ["1h", "-1h", "1d", "-1d", "2s", "-2s"]
+CALM_SECONDS = 200.0
+"""Kills come up to so long after the last request: windows still end, and nothing else comes."""
 OUTAGES = ["clickhouse", "r2", "queues", "insert", "r2.get", "clickhouse.insert"]
 
 
-def generate(seed: int) -> list[str]:
-    """Some rules; none at all for one seed in ten."""
+def generate(seed: int, *, zygotes: bool = False) -> list[str]:
+    """Some rules; none at all for one seed in ten.  ``zygotes``: isolates are processes."""
     chance = random.Random(f"adversity {seed}")
     if chance.random() < 0.1:
         return []
@@ -55,6 +66,33 @@ def generate(seed: int) -> list[str]:
     rules += [_outage(chance) for _ in range(chance.choice([0, 0, 1, 2]))]
     kills = chance.choice([0, 0, 0, 1, 1, 2, 4])
     rules += [f"platform kill at {_kill_time(chance)}s" for _ in range(kills)]
+    rules += _aimed(chance)
+    if any("failed-fsync" in rule for rule in rules):  # a store may ask for a restart
+        rules.append(f"platform kill at {HORIZON_SECONDS + 20:.0f}s")
+    if chance.random() < 0.15:
+        rules += [f"clock jump {chance.choice(JUMPS)} at {_kill_time(chance)}s" for _ in range(2)]
+    if chance.random() < 0.1:
+        since = chance.uniform(0, HORIZON_SECONDS - 60)
+        rules.append(f"disk full from {since:.1f}s to {since + chance.choice([1, 30]):.1f}s")
+    if zygotes and chance.random() < 0.2:
+        rules.append(f"workers zygote-death 2% to {HORIZON_SECONDS:.0f}s")
+    return rules
+
+
+def _aimed(chance):
+    """Kills and power cuts just after a durable step, early in a life or late, and in recovery."""
+    rules = []
+    for _ in range(chance.choice([0, 0, 1, 2, 3])):
+        stop = chance.choice(["kill", "power-cut"])
+        since = chance.choice([0, chance.uniform(0, HORIZON_SECONDS + CALM_SECONDS)])
+        steps = chance.choice([chance.randint(1, 12), chance.randint(1, 60)])
+        rules.append(f"platform {stop} after {steps} steps from {since:.1f}s")
+        if chance.random() < 0.3:
+            again = chance.choice(["kill", "power-cut"])
+            steps = chance.randint(1, 10)
+            rules.append(f"platform {again} after {steps} recovery-steps from {since:.1f}s")
+    if chance.random() < 0.3:
+        rules.append(f"platform power-cut at {_kill_time(chance)}s")
     return rules
 
 

@@ -48,7 +48,8 @@ async def rows_are_records(world: World) -> list[str]:
     problems = []
     if rows != ids:
         problems.append(f"{rows} rows of events have {ids} different ids")
-    if rows < stored and not _dead(world):
+    stored -= world.history.damaged["events"]
+    if rows < stored and not _dead(world) and not world.history.lied:
         problems.append(f"{stored} events were accepted, {rows} are rows, and nothing died")
     return problems
 
@@ -68,11 +69,7 @@ async def uploads_are_whole(world: World) -> list[str]:
 
 def _dead(world):
     """Whether a dead-letter queue was sent anything, by the platform or by the insert Worker."""
-    consumers = (
-        consumer
-        for worker in world.project.workers.values()
-        for consumer in worker.settings.queues.consumers
-    )
+    consumers = world.project.workers["insert"].settings.queues.consumers
     names = {consumer.dead_letter_queue for consumer in consumers}
     return any(flow.entered for name, flow in world.history.queues.items() if name in names)
 
@@ -98,7 +95,8 @@ class Simulation:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         (folder / "traffic.ndjson").write_text("\n".join(traffic.generate(seed)) + "\n")
-        (folder / "faults.txt").write_text("\n".join(adversity.generate(seed)) + "\n")
+        rules = adversity.generate(seed, zygotes=self._isolation != "inline")
+        (folder / "faults.txt").write_text("\n".join(rules) + "\n")
         return self._replay(PROJECT, folder / "traffic.ndjson", folder / "faults.txt", seed)
 
     def again(self, kept: Path, seed: int) -> Report:
@@ -110,6 +108,7 @@ class Simulation:
 
     def _replay(self, root: Path, fixture: Path, spec: Path, seed: int) -> Report:
         state = self.folder(seed) / "state"
+        state.mkdir(parents=True, exist_ok=True)  # as in a replay: to create it is a durable step
         project = load_project(root, Overrides(state=state, isolation={DEFAULT: self._isolation}))
         wanted = {**CHECKERS}
         if root != PROJECT:
@@ -160,6 +159,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--isolation", default="inline")
+    parser.add_argument("--until-failure", action="store_true", help="stop at the first one")
     options = parser.parse_args()
     logs.configure(verbose=False)
     failed = 0
@@ -180,6 +180,8 @@ def main() -> int:
                 failed += 1
                 print(f"seed {seed} FAILED: {'; '.join(problems)}")
                 print(f"  repeat: {simulation.keep(seed)}", flush=True)
+                if options.until_failure:
+                    break
             if number % 50 == 0:
                 took = time.perf_counter() - began
                 print(f"{number} seeds, {failed} failed, {took / number:.2f} s each", flush=True)

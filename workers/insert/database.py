@@ -16,22 +16,41 @@ _ABOUT_ROWS = frozenset(
         "41",  # CANNOT_PARSE_DATETIME
         "53",  # TYPE_MISMATCH
         "69",  # ARGUMENT_OUT_OF_BOUND
+        "70",  # CANNOT_CONVERT_TYPE
         "72",  # CANNOT_PARSE_NUMBER
         "117",  # INCORRECT_DATA
+        "128",  # TOO_LARGE_ARRAY_SIZE
+        "130",  # CANNOT_READ_ARRAY_FROM_TEXT
+        "131",  # TOO_LARGE_STRING_SIZE
+        "306",  # TOO_DEEP_RECURSION
         "321",  # VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE
         "349",  # CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN
         "407",  # DECIMAL_OVERFLOW
+        "467",  # CANNOT_PARSE_BOOL
         "469",  # VIOLATED_CONSTRAINT
+        "563",  # CANNOT_READ_MAP_FROM_TEXT
+        "632",  # UNEXPECTED_DATA_AFTER_PARSED_VALUE
+        "760",  # UNICODE_ERROR
+    )
+)
+_ABOUT_PACKING = frozenset(
+    (
+        "32",  # ATTEMPT_TO_READ_AFTER_EOF
+        "354",  # ZLIB_INFLATE_FAILED
     )
 )
 
 
 class DatabaseError(Exception):
-    """ClickHouse said no, or said nothing; ``rows_refused`` where it is the rows' own fault."""
+    """ClickHouse refused a statement, or did not answer.
+
+    ``rows_refused``: the cause is a row of the data.  ``not_unpacked``: its gzip is damaged.
+    """
 
     def __init__(self, text, code=""):
         super().__init__(text)
         self.rows_refused = code in _ABOUT_ROWS
+        self.not_unpacked = code in _ABOUT_PACKING
 
 
 class UnreachableError(DatabaseError):

@@ -8,9 +8,10 @@ crash between insert and ack changes nothing.
 import json
 import random
 
+import damaged
 import ledger
 import tables
-from database import Database, UnreachableError
+from database import Database, DatabaseError, UnreachableError
 from retries import backoff, dead_letter, failure
 
 from workers import WorkerEntrypoint
@@ -52,16 +53,22 @@ class Default(WorkerEntrypoint):
             return
         unread = [found.body]
 
-        async def opened():
-            """The bytes of this version of the object, from the beginning."""
-            if unread:
+        async def opened(*, whole=False):
+            """The bytes of this version of the object: a stream, or all of them at once."""
+            if unread and not whole:
                 return unread.pop()
             again = await objects.get(key, onlyIf={"etagMatches": found.etag})
-            return again.body
+            return bytes(await again.arrayBuffer()) if whole else again.body
 
         source = f"{bucket}/{key}@{found.etag}"
         insert = WAYS[self.env.DEDUPLICATION]
-        await insert(self.database, bucket, source, opened, packed=key.endswith(".gz"))
+        try:
+            await insert(self.database, bucket, source, opened, packed=key.endswith(".gz"))
+        except DatabaseError as error:
+            if not error.not_unpacked:
+                raise
+            content = await opened(whole=True)
+            await damaged.insert(insert, self.database, bucket, source, content, error)
 
     async def _failed(self, queue, message, error):
         """Again later; or, with the error, to the dead-letter queue."""

@@ -18,7 +18,8 @@ ingest_errors by a statement like 3.
 import hashlib
 import secrets
 
-from database import quoted
+import damaged
+from database import DatabaseError, quoted
 from tables import RAW_CHARS_MAX
 
 # The lines as they are: no JSON has this character, and quotes are text like others.
@@ -79,6 +80,18 @@ class Table:
                 AND object NOT IN (SELECT object FROM ingest_errors WHERE object = {name})"""
 
 
+def _row_binary(text):
+    """Lines of any bytes, where CSV takes no lone CR and no delimiter of ours."""
+    rows = []
+    for line in text.split(b"\n"):
+        size, head = len(line), bytearray()
+        while size > 127:
+            head.append(size & 127 | 128)
+            size >>= 7
+        rows += [bytes(head), bytes([size]), line]
+    return b"".join(rows)
+
+
 def _field(name):
     if name == "props":
         return "visitParamExtractRaw(line, 'props')"
@@ -102,8 +115,8 @@ TABLES = {
 }
 
 
-async def insert(database, bucket, source, opened, *, packed):
-    """As in tables.py."""
+async def insert(database, bucket, source, opened, *, packed, first_line=1):
+    """As in tables.py; ``first_line`` is of no use, since errors name no line here."""
     known = f"SELECT count() FROM insert_ledger WHERE object = {quoted(source)}"
     if await database.run(known) != "0":
         return
@@ -111,8 +124,18 @@ async def insert(database, bucket, source, opened, *, packed):
     stage = f"{name}_{secrets.token_hex(4)}"
     table = TABLES[bucket]
     await database.run(f"CREATE TABLE {stage} (line String) ENGINE = Log")
-    lines = await opened()
-    await database.run(f"INSERT INTO {stage} FORMAT CSV", lines, packed=packed, **_AS_LINES)
+    try:
+        lines = await opened()
+        await database.run(f"INSERT INTO {stage} FORMAT CSV", lines, packed=packed, **_AS_LINES)
+    except DatabaseError as error:
+        if not error.rows_refused:
+            raise
+        print(f"{source}: {error}")
+        stage = f"{stage}_raw"
+        await database.run(f"CREATE TABLE {stage} (line String) ENGINE = Log")
+        content = await opened(whole=True)
+        for part in damaged.parts(content) if packed else [content]:
+            await database.run(f"INSERT INTO {stage} FORMAT RowBinary", _row_binary(part))
     for statement in (table.move(stage, source), table.refuse(stage, source)):
         await database.run(statement, query_id=name, **_ONE_BLOCK)
     await database.run(f"INSERT INTO insert_ledger (object) VALUES ({quoted(source)})")

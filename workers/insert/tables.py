@@ -43,18 +43,24 @@ class Table:
         fields = ", ".join(_field(text) for text in texts)
         number = f"toInt64OrNull(JSONExtract(line, '{time}', 'String'))"
         self._is_row = f"isValidJSON(line) AND JSONType(line) = 'Object' AND {number} IS NOT NULL"
+        self._why = f"""multiIf(
+            NOT isValidUTF8(line), 'not UTF-8', NOT isValidJSON(line), 'not JSON',
+            JSONType(line) != 'Object', 'not an object', 'no milliseconds in {time}')"""
         self.salvage = f"""
             INSERT INTO {name} ({columns})
             SELECT fromUnixTimestamp64Milli(assumeNotNull({number}), 'UTC') AS {time}, {fields}
             FROM input('line String') WHERE {self._is_row} FORMAT LineAsString"""
 
-    def refuse(self, source, why):
-        """The statement that keeps the other lines in ``ingest_errors``."""
+    def refuse(self, source, first_line):
+        """The statement that keeps the other lines in ``ingest_errors``, each with its number."""
         return f"""
             INSERT INTO ingest_errors (received_at, worker, reason, detail, raw)
-            SELECT now64(3), 'insert', 'refused_row', {quoted(f"{source}: {why}")},
+            SELECT now64(3), 'insert', 'refused_row',
+                   concat({quoted(source)}, ': line ', toString(number), ': ', {self._why}),
                    substringUTF8(toValidUTF8(line), 1, {RAW_CHARS_MAX})
-            FROM input('line String') WHERE line != '' AND NOT ({self._is_row})
+            FROM (SELECT line, rowNumberInAllBlocks() + {first_line} AS number
+                  FROM input('line String'))
+            WHERE replaceRegexpAll(line, '[ \\t\\r]', '') != '' AND NOT ({self._is_row})
             FORMAT LineAsString"""
 
 
@@ -84,16 +90,21 @@ TABLES = {
 }
 
 
-async def insert(database, bucket, source, opened, *, packed):
+# Lines keep their order and so their numbers.
+IN_ORDER = {"max_threads": "1", "input_format_parallel_parsing": "0"}
+
+
+async def insert(database, bucket, source, opened, *, packed, first_line=1):
     """Insert an object's rows; ``opened()`` gives its bytes, ``source`` names it and its version.
 
     Rows that ClickHouse refuses go to ingest_errors and the others in, by two more passes over the
     object.  All three inserts have tokens, so it may break off anywhere and be done again.
+    ``first_line`` is the number of the first line in what the errors name.
     """
     table = TABLES[bucket]
 
-    async def send(statement, token):
-        settings = SETTINGS | {"insert_deduplication_token": token}
+    async def send(statement, token, **more):
+        settings = SETTINGS | {"insert_deduplication_token": token} | more
         await database.run(statement, await opened(), packed=packed, **settings)
 
     try:
@@ -105,4 +116,4 @@ async def insert(database, bucket, source, opened, *, packed):
         # The same token: nothing of the first insert is there, and should it ever be accepted after
         # all (a newer server, say), it would double these.
         await send(table.salvage, source)
-        await send(table.refuse(source, str(error)[:500]), f"{source}#refused")
+        await send(table.refuse(source, first_line), f"{source}#refused", **IN_ORDER)

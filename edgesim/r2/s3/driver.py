@@ -19,6 +19,7 @@ from pathlib import Path
 import anyio
 import structlog
 
+from edgesim import durable
 from edgesim.clock import Clock
 from edgesim.errors import RunError, UsageError
 from edgesim.model import R2Object, iterate
@@ -43,6 +44,7 @@ _SETTLED_SECONDS = 1.0
 Objects = list[R2Object]
 
 _log = structlog.get_logger("edgesim.r2")
+_CURE = "move the file away and send the notifications of recent objects again: edgesim r2 requeue"
 
 
 class S3R2:
@@ -251,7 +253,10 @@ class S3R2:
 
     async def _decide_intents(self) -> None:
         """Settle what a crash or a lost answer left open: is the change there on the server?"""
-        for intent in self._outbox.undecided():
+        undecided = self._outbox.undecided()
+        for intent in self._absent_since.keys() - set(undecided):  # a later write of it decided
+            del self._absent_since[intent]
+        for intent in undecided:
             happened = await self._is_there(intent) != intent.deletes
             since = self._absent_since.setdefault(intent, anyio.current_time())
             if happened or anyio.current_time() >= since + _SETTLED_SECONDS:
@@ -286,10 +291,10 @@ async def open_r2(
             "set EDGESIM_S3_ACCESS_KEY and EDGESIM_S3_SECRET_KEY",
         )
     try:
-        state.mkdir(parents=True, exist_ok=True)
+        durable.make_folder(state)
     except OSError as error:
         raise RunError(f"r2 store {state}: {error.strerror}") from error
-    with closing(Database(state / "outbox.db", SCHEMA)) as database:
+    with closing(Database(state / "outbox.db", SCHEMA, _CURE)) as database:
         async with open_store(host, settings, access_key, secret_key) as store:
             driver = S3R2(store, settings, database, state)
             await driver.check()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from edgesim.queues.consumer import ConsumerSettings
 from edgesim.replay.world import World
 
 
@@ -18,5 +19,34 @@ async def check(world: World) -> list[str]:
             problems.append(
                 f"queue {queue}: {waiting[queue]} messages were neither acked nor moved on, "
                 f"{held} are there and {dropped} were dropped"
+            )
+    return problems + _early_deaths(world) + _without_handler(world)
+
+
+def _without_handler(world: World) -> list[str]:
+    """Messages that went away although no handler took them, and a dead-letter queue would have."""
+    return [
+        f"queue {consumer.queue}: {count} messages were acknowledged and no handler had done so"
+        for worker in world.project.workers.values()
+        for consumer in worker.settings.queues.of_type("worker")
+        if consumer.dead_letter_queue and (count := world.history.untaken[consumer.queue])
+    ]
+
+
+def _early_deaths(world: World) -> list[str]:
+    """Messages that a consumer gave up before it had delivered them ``max_retries`` + 1 times."""
+    retries = {
+        consumer.queue: consumer.max_retries
+        for worker in world.project.workers.values()
+        for consumer in worker.settings.queues.consumers
+    }
+    problems = []
+    for (queue, attempts), count in sorted(world.history.deaths.items()):
+        most = retries.get(queue)
+        wanted = 1 + (ConsumerSettings.max_retries if most is None else most)
+        if attempts < wanted:  # a kill may cost a delivery that nobody saw
+            problems.append(
+                f"queue {queue}: {count} messages were given up after {attempts} deliveries "
+                f"of {wanted}"
             )
     return problems

@@ -13,7 +13,7 @@ import msgspec
 
 from edgesim.clock import Clock
 from edgesim.errors import EdgesimError, RunError
-from edgesim.replay.faults.language import Rule
+from edgesim.replay.faults.language import STOPS, Rule
 
 FIRED_MAX = 10_000
 """So many are told one by one, with their times; of the others it is known how many there were."""
@@ -31,6 +31,14 @@ class Fired(msgspec.Struct, frozen=True):
     at: float
     fault: str
     where: str
+
+
+class _Countdown(msgspec.Struct):
+    """A rule that stops the platform after so many more durable steps."""
+
+    rule: Rule
+    left: int
+    begun: bool
 
 
 class Life:
@@ -55,22 +63,56 @@ class Injector:
         self.rules = list(rules)
         self.fired: list[Fired] = []
         self.counts: Counter[str] = Counter()
-        self._seed = seed
+        self.seed = seed
         self._clock = clock
         self._start = clock.now()
         # A generator for each rule: one more rule does not change when the others strike.
         self._chances = [random.Random(f"{seed} {rule.text}") for rule in rules]
         self._calm = False
+        self._countdowns: list[_Countdown] = []
+        self._count_down(rules)
+        self.stop: Callable[[Rule], None] = _cannot_stop
+        """Ends the platform at once, as the rule says."""
 
-    def add(self, rules: Sequence[Rule]) -> None:
-        """More rules; their times count from now."""
+    def add(self, rules: Sequence[Rule]) -> list[Rule]:
+        """More rules; their times count from now.  The rules with times from the start."""
         elapsed = self._clock.now() - self._start
+        added = []
         for rule in rules:
             later = msgspec.structs.replace(
                 rule, since=rule.since + elapsed, until=rule.until + elapsed
             )
             self.rules.append(later)
-            self._chances.append(random.Random(f"{self._seed} {rule.text}"))
+            added.append(later)
+            self._chances.append(random.Random(f"{self.seed} {rule.text}"))
+        self._count_down(added)
+        return added
+
+    def _count_down(self, rules: Sequence[Rule]) -> None:
+        self._countdowns += [
+            _Countdown(rule, rule.steps, begun=not rule.recovery)
+            for rule in rules
+            if rule.kind in STOPS and rule.steps
+        ]
+
+    def step(self, where: str) -> None:
+        """Something has become durable.  KilledError if a rule stops the platform just then."""
+        now = self._clock.now() - self._start
+        for each in self._countdowns:
+            if not each.begun or now < each.rule.since:
+                continue
+            each.left -= 1
+            if each.left == 0:
+                self._countdowns.remove(each)
+                self.note(each.rule, where)
+                self.stop(each.rule)
+                raise KilledError("the platform was killed")
+
+    def restarted(self) -> None:
+        """A new life begins: steps of its recovery count from now."""
+        now = self._clock.now() - self._start
+        for each in self._countdowns:
+            each.begun = each.begun or now >= each.rule.since
 
     @contextmanager
     def calm(self) -> Iterator[None]:
@@ -98,6 +140,10 @@ class Injector:
                 self.note(rule, where)
                 return rule, chance
         return None
+
+    def chance_of(self, rule: Rule) -> random.Random:
+        """The generator of a rule."""
+        return self._chances[self.rules.index(rule)]
 
     def note(self, rule: Rule, where: str) -> None:
         """Keep a fault that struck."""
@@ -143,3 +189,7 @@ class Injector:
         if (reason := self.lost(targets, where)) is not None:
             raise RunError(reason)
         return result
+
+
+def _cannot_stop(rule: Rule) -> None:
+    raise RunError(f"nothing here can be stopped: {rule.text}")

@@ -5,6 +5,8 @@ An invocation gets a seed for its chance; its CPU time, which nothing can make t
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,6 +37,7 @@ class FaultyIsolates(Isolates):
     ) -> None:
         self.handlers = inner.handlers
         self.guards = inner.guards
+        self.zygote = inner.zygote
         self.lost = inner.lost
         self._worker = worker
         self._inner = inner
@@ -58,6 +61,8 @@ class FaultyIsolates(Isolates):
         await self._injector.delay(targets, where)
         if (reason := self._injector.refusal(targets, where)) is not None:
             return Done("internalError", [Failure("Error", reason)])
+        if self.zygote is not None and self._injector.strikes("zygote-death", targets, where):
+            _kill(self.zygote)
         crash = self._injector.strikes("crash", targets, where)
         calls = crash[1].randrange(CRASH_CALLS_MAX) if crash else None
         faulty = _FaultyHost(host, self._pipelines, self._injector, self._life, calls)
@@ -77,6 +82,15 @@ class FaultyIsolates(Isolates):
             tasks.cancel_scope.cancel()
         message = "The isolate ended before its invocation did: fault: crash."
         return Done("internalError", [Failure("Error", message)])
+
+
+def _kill(pid: int) -> None:
+    """Kill a child process, and wait until it is dead; another has to collect its exit status."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    except (ProcessLookupError, ChildProcessError):
+        pass  # an earlier one killed it
 
 
 class _FaultyHost(Host):

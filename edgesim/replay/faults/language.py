@@ -7,10 +7,19 @@
     queues duplicate 3%                   an acknowledged message is delivered once more
     queues reorder 10%                    a message is held back, up to 30 s
     insert crash 1%                       an isolate dies in the middle of an invocation
+    workers zygote-death 1%               the process that forks isolates dies
     platform kill at 95s                  the platform dies and starts again on the same stores
+    platform power-cut at 95s             the same, and what was not flushed may be lost
+    platform kill after 40 steps          just after the 40th flush, commit or insert
+    platform kill after 3 recovery-steps  just after the third one of the next start
+    disk failed-fsync 5%                  a flush fails; what it should have flushed is lost
+    disk lying-fsync 5%                   a flush succeeds and has done nothing
+    disk full from 100s to 5m             a write stores a part and fails
+    disk bit-flip at 95s                  one bit of one file changes
+    clock jump -1h at 95s                 the wall clock is set; back only at the next start
 
-A rule is a target, a kind, the kind's amount, and optionally when: ``from T``, ``to T``, ``at T``.
-Times count from the start of the replay.
+A rule is a target, a kind, the kind's amount, and optionally when: ``from T``, ``to T``, ``at T``,
+``after N steps``.  Times count from the start of the replay, steps from ``from T``.
 """
 
 from __future__ import annotations
@@ -34,10 +43,24 @@ KINDS: dict[str, tuple[str, ...]] = {
     "duplicate": ("queues",),
     "reorder": ("queues",),
     "crash": ("workers",),
+    "zygote-death": ("workers",),
     "kill": ("platform",),
+    "power-cut": ("platform",),
+    "failed-fsync": ("disk",),
+    "lying-fsync": ("disk",),
+    "full": ("disk",),
+    "bit-flip": ("disk",),
+    "jump": ("clock",),
 }
 """Which kinds of target each kind of fault has."""
 
+STOPS = ("kill", "power-cut")
+_WITH_CHANCE = {
+    *("error", "lost-answer", "duplicate", "reorder", "crash"),
+    *("zygote-death", "failed-fsync", "lying-fsync"),
+}
+MOMENTS = {*STOPS, "bit-flip", "jump"}
+_STEPS = ("steps", "recovery-steps")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)%")
@@ -47,6 +70,8 @@ class Rule(msgspec.Struct, frozen=True):
     """One line: ``kind`` strikes at ``target`` with ``chance`` from ``since`` to ``until``.
 
     ``latency`` is the shortest and the longest delay; all times are seconds from the start.
+    ``steps``: strike after so many durable steps, counted from the next restart if ``recovery``.
+    ``jump`` is seconds by which the clock is set forward.
     """
 
     text: str
@@ -56,6 +81,9 @@ class Rule(msgspec.Struct, frozen=True):
     latency: tuple[float, float] = (0.0, 0.0)
     since: float = 0.0
     until: float = math.inf
+    steps: int = 0
+    recovery: bool = False
+    jump: float = 0.0
 
 
 def read(spec: str, targets: Mapping[str, Collection[str]]) -> list[Rule]:
@@ -89,6 +117,7 @@ def _rule(words: list[str], targets: Mapping[str, Collection[str]]) -> Rule:
     target, kind, rest = words[0], words[1], words[2:]
     _check_target(target, kind, targets)
     chance, latency, seen_amount = 1.0, (0.0, 0.0), False
+    steps, recovery, jump = 0, False, 0.0
     times: dict[str, float] = {}
     while rest:
         word = rest.pop(0)
@@ -96,6 +125,10 @@ def _rule(words: list[str], targets: Mapping[str, Collection[str]]) -> Rule:
             if not rest:
                 raise ValueError(f"a time must follow `{word}`, as in `{word} 90s`")
             times[word] = _seconds(rest.pop(0))
+        elif word == "after" and kind in STOPS:
+            steps, recovery = _steps(rest)
+        elif kind == "jump" and jump == 0.0:
+            jump = _seconds(word.lstrip("-")) * (-1 if word.startswith("-") else 1)
         elif percent := _PERCENT.fullmatch(word):
             chance, seen_amount = float(percent[1]) / 100, True
         elif kind == "latency" and latency == (0.0, 0.0):
@@ -105,19 +138,34 @@ def _rule(words: list[str], targets: Mapping[str, Collection[str]]) -> Rule:
             raise ValueError(f"{word!r} says nothing here; amounts are 5%, 200ms, 1s..2s")
     if not 0 <= chance <= 1:
         raise ValueError("a chance is 0% to 100%")
-    if kind in {"error", "lost-answer", "duplicate", "reorder", "crash"} and not seen_amount:
+    if kind in _WITH_CHANCE and not seen_amount:
         raise ValueError(f"{kind} needs a chance, as in `{target} {kind} 5%`")
     if kind == "latency" and not 0 < latency[1] >= latency[0]:
         raise ValueError("latency needs a duration, as in `latency 200ms` or `latency 200ms..2s`")
-    if ("at" in times) != (kind == "kill"):
-        raise ValueError(
-            "kill needs `at T`" if kind == "kill" else "`at` is for kill; write `from T to T`"
-        )
+    if kind == "jump" and jump == 0:
+        raise ValueError("jump needs a duration, as in `clock jump -1h at 95s`")
+    _check_moment(kind, times, steps)
     since = times.get("at", times.get("from", 0.0))
     until = times.get("to", math.inf)
     if until <= since:
         raise ValueError("it ends before it begins")
-    return Rule(" ".join(words), target, kind, chance, latency, since, until)
+    return Rule(" ".join(words), target, kind, chance, latency, since, until, steps, recovery, jump)
+
+
+def _steps(rest: list[str]) -> tuple[int, bool]:
+    if len(rest) < 2 or not rest[0].isdecimal() or int(rest[0]) < 1 or rest[1] not in _STEPS:
+        raise ValueError("`after` needs a number of steps, as in `after 40 steps`")
+    number, unit = rest.pop(0), rest.pop(0)
+    return int(number), unit == "recovery-steps"
+
+
+def _check_moment(kind: str, times: Mapping[str, float], steps: int) -> None:
+    if kind not in MOMENTS:
+        if "at" in times:
+            raise ValueError(f"`at` is for {', '.join(sorted(MOMENTS))}; write `from T to T`")
+    elif ("at" in times) == bool(steps):
+        also = " or `after N steps`" if kind in STOPS else ""
+        raise ValueError(f"{kind} needs `at T`{also}")
 
 
 def _check_target(target: str, kind: str, targets: Mapping[str, Collection[str]]) -> None:

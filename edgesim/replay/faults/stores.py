@@ -151,12 +151,14 @@ class FaultyQueues:
         rest = [each for each in lease_ids if each not in again]
         return len(again) + await self._inner.ack(queue, rest)
 
-    async def release(self, queue: str, lease_ids: Sequence[str], visible_at: float) -> int:
+    async def release(
+        self, queue: str, lease_ids: Sequence[str], visible_at: float, counts: bool = True
+    ) -> int:
         return await self._call(
             "release",
             queue,
             lease_ids,
-            lambda: self._inner.release(queue, lease_ids, visible_at),
+            lambda: self._inner.release(queue, lease_ids, visible_at, counts),
         )
 
     async def move(self, queue: str, lease_ids: Sequence[str], to: str, now: float) -> int:
@@ -222,9 +224,12 @@ class FaultyClickHouse:
         kind = "insert" if statements.as_insert(statement.sql) is not None else "query"
         targets = ("clickhouse", f"clickhouse.{kind}")
         where = f"clickhouse.{kind} {' '.join(statement.sql.split())[:60]}"
-        return await self._injector.around(
+        answer = await self._injector.around(
             self._life, targets, where, lambda: self._inner.execute(statement)
         )
+        if kind == "insert":
+            self._injector.step(where)
+        return answer
 
 
 _r2: type[R2Driver] = FaultyR2

@@ -26,6 +26,9 @@ class Invocation(Protocol):
     def now(self) -> float:
         """The platform's time, Unix seconds."""
 
+    def steady(self) -> float:
+        """The same on a clock that nobody sets."""
+
     def sleep(self, seconds: float) -> None:
         """Block for so long."""
 

@@ -6,6 +6,8 @@ What ought to be refused raises, so that an attack that succeeds ends as "ok" an
 import asyncio
 import atexit
 import builtins
+import codecs
+import copy
 import ctypes
 import gc
 import importlib
@@ -16,6 +18,7 @@ import mmap
 import os
 import random
 import re
+import reprlib
 import resource
 import signal
 import socket
@@ -26,6 +29,7 @@ import sys
 import threading
 import time
 
+import arguments
 import js
 import sibling
 import workers
@@ -39,6 +43,13 @@ HONEST_BODY = b"x" * 1000
 
 class Mine:
     attribute = "clean"
+
+
+def encodes(value):
+    try:
+        return len(json.dumps(value))
+    except TypeError:
+        return 0
 
 
 def attack(function):
@@ -124,11 +135,38 @@ class Default(WorkerEntrypoint):
             "policy": type(asyncio.get_event_loop_policy()).__name__,
             "loop": [loop.get_task_factory() is None, "call_soon" in vars(loop), loop.get_debug()],
             "logging": [logging.root.level, len(logging.root.handlers), logging.root.disabled],
+            "registries": [logging.getLevelName(25), repr(copy.copy(...)), reprlib.repr("a" * 40)],
+            "functions": [json.dumps.__dict__, json.loads.__kwdefaults__],
+            "methods": json.JSONEncoder.default.__code__.co_argcount + encodes({1}),
+            "codecs": self.finds("evil"),
+            "files": self.can_open(),
             "sdk": [repr(workers.fetch).split(" at ")[0], "fetch" in vars(WorkerEntrypoint)],
             "console": [sorted(vars(console)) if hasattr(console, "__dict__") else []],
             "env": [self.env.TEXT, self.env.JSON.to_py(), sorted(vars(self.env))],
             "umask": os.getcwd(),
         }
+
+    @staticmethod
+    def finds(codec):
+        try:
+            return codecs.lookup(codec).name
+        except LookupError:
+            return None
+
+    @staticmethod
+    def can_open():
+        """Enough descriptors are free to import a module."""
+        opened = []
+        try:
+            opened += [os.dup(2) for _ in range(8)]
+        finally:
+            for each in opened:
+                os.close(each)
+        return len(opened)
+
+
+for each in arguments.TRIES:
+    ATTACKS[each] = lambda worker, request, name=each: arguments.attempt(name)
 
 
 # --- what invocations of a process share ---
@@ -305,6 +343,88 @@ def logging_configured(worker, request):
 
 
 @attack
+def library_registries(worker, request):
+    import copyreg
+    import reprlib
+
+    logging.addLevelName(25, "EVIL")
+    copyreg.pickle(type(Ellipsis), lambda value: "evil")
+    reprlib.aRepr.maxstring = 1
+
+
+@attack
+def library_function_attribute(worker, request):
+    json.dumps.evil = True
+    json.loads.__kwdefaults__["cls"] = None
+
+
+@attack
+def codec_registered(worker, request):
+    import codecs
+
+    codecs.register(lambda name: codecs.lookup("utf-8") if name == "evil" else None)
+
+
+@attack
+def audit_hook(worker, request):
+    heard = []
+    sys.addaudithook(lambda event, args: heard.append(event))  # a refusal raises nothing
+    sys.audit("evil")
+    if not heard:
+        raise PermissionError("the hook was not added")
+
+
+@attack
+async def all_tasks_cancelled(worker, request):
+    own = asyncio.create_task(asyncio.sleep(60))
+    for task in asyncio.all_tasks():
+        if task is not asyncio.current_task():
+            task.cancel()
+    try:
+        await own
+    except asyncio.CancelledError:
+        return len(asyncio.all_tasks())
+
+
+@attack
+def generator_exit(worker, request):
+    raise GeneratorExit
+
+
+@attack
+async def generator_exit_in_a_task(worker, request):
+    async def leave():
+        raise GeneratorExit
+
+    await asyncio.create_task(leave())
+
+
+@attack
+def descriptors_leaked(worker, request):
+    count = 0
+    try:
+        while True:
+            os.dup(2)
+            count += 1
+    except OSError:
+        return count
+
+
+@attack
+def page_grown(worker, request):
+    for number in range(3, 64):
+        try:
+            if stat.S_ISREG(os.fstat(number).st_mode):
+                os.lseek(number, 0, os.SEEK_END)
+                os.write(number, bytes(1 << 20))
+        except OSError as error:
+            if error.errno not in {9, 27, 1}:  # EBADF, EFBIG, EPERM
+                raise
+        else:
+            assert not stat.S_ISREG(os.fstat(number).st_mode), number
+
+
+@attack
 def random_seeded(worker, request):
     random.seed(1)
     return random.getrandbits(64)
@@ -321,6 +441,11 @@ def objects_by_the_collector(worker, request):
     for each in gc.get_referents(json.loads):
         if isinstance(each, dict) and "JSONEncoder" in each:
             each["dumps"] = lambda *_, **__: "evil"
+
+
+@attack
+def library_method(worker, request):
+    json.JSONEncoder.default.__code__ = (lambda self, o: "evil").__code__
 
 
 # --- CPU ---
@@ -563,7 +688,7 @@ def kill_itself(worker, request):
 
 @attack
 def kill_parent(worker, request):
-    os.kill(os.getppid(), signal.SIGKILL)
+    os.kill(another(), signal.SIGKILL)
 
 
 @attack
@@ -620,20 +745,20 @@ def raised_limits_without_python(worker, request):
 
 @attack
 def ptrace_a_sibling(worker, request):
-    syscall(101, 16, os.getppid(), 0, 0)
+    syscall(101, 16, another(), 0, 0)
     refused(ctypes.get_errno())
 
 
 @attack
 def memory_of_another(worker, request):
-    open(f"/proc/{os.getppid()}/mem", "rb")
+    open(f"/proc/{another()}/mem", "rb")
 
 
 @attack
 def memory_of_another_by_call(worker, request):
     buffer = ctypes.create_string_buffer(16)
     vector = struct.pack("QQ", ctypes.addressof(buffer), 16)
-    syscall(310, os.getppid(), vector, 1, vector, 1, 0)
+    syscall(310, another(), vector, 1, vector, 1, 0)
     refused(ctypes.get_errno())
 
 
@@ -658,7 +783,7 @@ def read_the_project(worker, request):
 
 @attack
 def environment_of_the_platform(worker, request):
-    return open(f"/proc/{os.getppid()}/environ").read()
+    return open(f"/proc/{another()}/environ").read()
 
 
 @attack
@@ -972,6 +1097,11 @@ def syscall(number, *args):
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.syscall(ctypes.c_long(number), *args) >= 0:
         raise SystemError(f"system call {number} succeeded")
+
+
+def another():
+    """A process that is not this one: the zygote, or the first of the namespace that hides it."""
+    return os.getppid() or 1
 
 
 def refused(number):

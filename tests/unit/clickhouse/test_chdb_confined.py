@@ -1,5 +1,7 @@
 """The embedded engine's jail: SQL reaches the database and nothing else of the machine."""
 
+import socket
+
 import pytest
 
 from edgesim.clickhouse.chdb import open_clickhouse
@@ -35,11 +37,11 @@ async def test_files_of_others_cannot_be_read(ask, tmp_path):
 
 
 async def test_nothing_is_written_elsewhere(ask, tmp_path):
-    """INTO OUTFILE fails outside of the database's folder."""
+    """INTO OUTFILE is refused."""
     outside = tmp_path / "stolen"
     status, text = await ask(f"SELECT 1 INTO OUTFILE '{outside}'")
     assert status != 200
-    assert "Permission denied" in text
+    assert "INTO OUTFILE is not allowed" in text
     assert not outside.exists()
 
 
@@ -49,6 +51,36 @@ async def test_the_environment_is_not_the_platforms(ask, monkeypatch):
     status, text = await ask("SELECT * FROM file('/proc/self/environ', 'LineAsString')")
     assert status == 200
     assert "sesame" not in text
+
+
+CONNECTING = [
+    "SELECT * FROM url('http://{}/x', 'LineAsString')",
+    "SELECT * FROM s3('http://{}/bucket/key', 'k', 's', 'LineAsString')",
+    "SELECT * FROM remote('{}', system.one)",
+    "SELECT * FROM mysql('{}', 'd', 't', 'u', 'p')",
+    "SELECT * FROM postgresql('{}', 'd', 't', 'u', 'p')",
+    "SELECT * FROM redis('{}', 'k', 'k String, v String')",
+    "SELECT * FROM mongodb('{}', 'd', 'c', 'u', 'p', 'a String')",
+    "SELECT * FROM icebergS3('http://{}/bucket/key', 'k', 's')",
+    "SELECT * FROM deltaLake('http://{}/bucket/key', 'k', 's')",
+    "INSERT INTO FUNCTION url('http://{}/x', 'LineAsString', 'a String') SELECT 'x'",
+    "CREATE TABLE u (a String) ENGINE = URL('http://{}/x', 'LineAsString'); SELECT * FROM u",
+    "CREATE NAMED COLLECTION n AS url = 'http://{}/x', format = 'CSV'; SELECT * FROM url(n)",
+]
+
+
+async def test_no_connection_is_opened(ask):
+    """Whatever function, engine, dictionary or collection names a server: nobody connects."""
+    with socket.create_server(("127.0.0.1", 0)) as service:
+        service.setblocking(False)
+        address = f"127.0.0.1:{service.getsockname()[1]}"
+        for script in CONNECTING:
+            for statement in script.format(address).split("; "):
+                status, text = await ask(statement)
+            assert status != 200, statement
+            with pytest.raises(BlockingIOError):
+                service.accept()
+        assert (await ask("SELECT 1"))[1] == "1\n", text
 
 
 async def test_starting_removes_only_the_engines_own_leftovers(tmp_path):

@@ -9,6 +9,7 @@ from edgesim.clickhouse.statements import (
     kind,
     named,
     quoted,
+    reads_only,
     setting,
     single,
     split,
@@ -39,6 +40,48 @@ def test_any_text_can_be_quoted(text):
     assert kind(f"SELECT {quoted(text)}") == "SELECT"
     assert trailing_format(f"SELECT {quoted(text)} FORMAT CSV") == "CSV"
     assert split(f"USE {named(text)}") == [f"USE {named(text)}"]
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("INSERT INTO t FORMAT CSV", "INSERT INTO t\n{}\n\nFORMAT CSV"),
+        ("INSERT INTO t (a) VALUES (1)", "INSERT INTO t (a)\n{}\n\nFORMAT Values"),
+        (
+            "INSERT INTO t -- c\nSETTINGS a = 1 -- d\nFORMAT TSV",
+            "INSERT INTO t -- c\n\n{}\nSETTINGS a = 1 -- d\nFORMAT TSV",
+        ),
+        (
+            "INSERT INTO settings (settings) SETTINGS a = 1 VALUES",
+            "INSERT INTO settings (settings) \n{}\nSETTINGS a = 1\nFORMAT Values",
+        ),
+    ],
+)
+def test_an_insert_that_reads_a_file(sql, expected):
+    """FROM INFILE stands before SETTINGS, where ClickHouse's grammar wants it."""
+    insert = as_insert(sql)
+    assert insert is not None
+    source = "FROM INFILE '/dev/fd/3' COMPRESSION 'gzip'"
+    assert insert.from_file("/dev/fd/3", "gzip") == expected.format(source)
+
+
+@pytest.mark.parametrize(
+    ("sql", "reads"),
+    [
+        ("SELECT 1", True),
+        ("-- c\n(SELECT 1)", True),
+        ("WITH 1 AS x SELECT x", True),
+        ("WITH 1 AS x INSERT INTO t SELECT x", False),
+        ("WITH y AS (SELECT 'INSERT') SELECT * FROM y", True),
+        ("INSERT INTO t VALUES (1)", False),
+        ("DROP TABLE t", False),
+        ("SYSTEM STOP MERGES", False),
+        ("", False),
+    ],
+)
+def test_statements_that_only_read(sql, reads):
+    """Whatever may change something is taken to do so."""
+    assert reads_only(sql) is reads
 
 
 @pytest.mark.parametrize(

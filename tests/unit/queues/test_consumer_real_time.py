@@ -8,6 +8,7 @@ from edgesim.model import BatchResult
 from edgesim.queues.consumer import Consumer, ConsumerSettings
 from edgesim.queues.memory import open_queues
 from edgesim.queues.producer import Queue
+from tests.loops import on_both_loops  # noqa: F401 (every test here runs on both loops)
 
 pytestmark = pytest.mark.anyio
 

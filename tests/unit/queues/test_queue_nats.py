@@ -16,7 +16,7 @@ from edgesim.errors import ConfigError, RunError, UsageError
 from edgesim.model import BatchResult, Retry
 from edgesim.queues import nats_connection
 from edgesim.queues.consumer import Consumer, ConsumerSettings
-from edgesim.queues.driver import DRIVERS
+from edgesim.queues.driver import DRIVERS, NewMessage
 from edgesim.queues.nats import open_queues
 from edgesim.queues.nats_place import place_of
 from edgesim.queues.producer import MessageSendRequest, Queue
@@ -123,6 +123,20 @@ async def test_one_node_gets_a_claim(url):
         "cleaner 0 * * * * 1767225600000",
         "cleaner 0 * * * * 1767229200000",
     ]
+
+
+@pytest.mark.parametrize("days", [2, 3_650])
+async def test_message_of_a_node_whose_clock_was_days_ahead(url, days):
+    """A time that no delay can come to holds a message back no longer; a true delay holds."""
+    async with node(url) as one:
+        now = one.driver._clock.now()
+        future = NewMessage("f" * 32, b"future", "text", 1, now + days * 86_400)
+        later = NewMessage("a" * 32, b"later", "text", 1, now + 86_000)
+        await one.driver.send("q", [later, future])
+        depth = await one.driver.depth("q")
+        assert depth.next_visible_at <= one.driver._clock.now()
+        leased = await one.driver.lease("q", 9, now, now + 60)
+        assert [message.body for message in leased] == [b"future"]
 
 
 async def test_two_nodes_share_the_work(url):

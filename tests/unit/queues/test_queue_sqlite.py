@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -209,3 +210,53 @@ async def test_name_that_sqlite_takes_for_memory_is_a_file(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     await opened(":memory:")
     assert (tmp_path / ":memory:").is_file()
+
+
+def _replace_by_copy(file: Path) -> None:
+    copy = file.with_name("copy")
+    copy.write_bytes(file.read_bytes())
+    copy.rename(file)
+
+
+@pytest.mark.parametrize(
+    "take",
+    [
+        lambda file: file.unlink(),
+        lambda file: file.with_name("q.db-wal").unlink(),
+        lambda file: file.parent.rename(file.parent.with_name("moved")),
+        _replace_by_copy,
+    ],
+    ids=["file", "journal", "folder", "copy"],
+)
+async def test_a_file_that_is_deleted_or_replaced_takes_no_messages(tmp_path, take):
+    """A send is not confirmed once its file is gone from its place, and says so each time."""
+    file = tmp_path / "state" / "q.db"
+    async with open_queues(f"sqlite:{file}", Clock()) as driver:
+        await driver.send("q", [NewMessage("1", b"x", "text", 0, 0.0)])
+        take(file)
+        for number in ("2", "3"):
+            with pytest.raises(RunError, match="was deleted or replaced"):
+                await driver.send("q", [NewMessage(number, b"x", "text", 0, 0.0)])
+
+
+async def test_after_a_failed_sync_the_file_is_not_used_again(tmp_path):
+    """The failed call and every later one is an error until a restart."""
+    failure = sqlite3.OperationalError("disk I/O error")
+    failure.sqlite_errorname = "SQLITE_IOERR_FSYNC"
+    with open_store(str(tmp_path / "q.db")) as driver:
+        with pytest.raises(RunError, match="disk I/O error"), driver._file.transaction():
+            raise failure
+        with pytest.raises(RunError, match="disk I/O error earlier; restart edgesim"):
+            await driver.send("q", [NewMessage("1", b"x", "text", 0, 0.0)])
+
+
+async def test_a_store_of_an_earlier_edgesim_is_taken_over(path):
+    """One that was made before uncounted leases existed is opened with all its messages."""
+    async with open_queues(f"sqlite:{path}", Clock()) as driver:
+        await driver.send("q", [NewMessage("id", b"1", "text", 1, 0.0)])
+    with contextlib.closing(sqlite3.connect(path)) as old:
+        old.execute("ALTER TABLE message DROP COLUMN uncounted")
+    async with open_queues(f"sqlite:{path}", Clock()) as driver:
+        (leased,) = await driver.lease("q", 1, 1.0, 2.0)
+        await driver.release("q", [leased.lease_id], 1.0, False)
+        assert [m.attempts for m in await driver.peek("q", 1)] == [0]

@@ -30,6 +30,24 @@ def test_a_rule_is_a_target_a_kind_and_an_amount():
     assert (kill.kind, kill.since) == ("kill", 95)
 
 
+def test_stops_are_at_a_time_or_after_steps():
+    """Steps count from `from T`, or from the next restart."""
+    [cut, kill, again] = read(
+        "platform power-cut at 95s; platform kill after 40 steps from 90s\n"
+        "platform power-cut after 3 recovery-steps"
+    )
+    assert (cut.kind, cut.since, cut.steps) == ("power-cut", 95, 0)
+    assert (kill.kind, kill.since, kill.steps, kill.recovery) == ("kill", 90, 40, False)
+    assert (again.steps, again.recovery) == (3, True)
+
+
+def test_a_clock_jumps_forward_or_back():
+    """The sign is part of the duration."""
+    [forward, back] = read("clock jump 1h at 95s; clock jump -1.5h at 2m")
+    assert (forward.jump, forward.since) == (3600, 95)
+    assert (back.jump, back.since) == (-5400, 120)
+
+
 def test_every_name_of_the_project_is_a_target():
     """Buckets, queues, Pipelines, Workers, and the methods of stores."""
     rules = read(
@@ -62,8 +80,18 @@ def test_a_file_is_read(tmp_path):
         ("r2 outage from", "a time must follow"),
         ("r2 kill at 5s", "kill is a fault of platform"),
         ("platform kill", "kill needs `at T`"),
-        ("r2 error 1% at 5s", "`at` is for kill"),
+        ("r2 error 1% at 5s", "`at` is for bit-flip, jump, kill"),
         ("insert duplicate 1%", "duplicate is a fault of queues"),
+        ("platform power-cut", "power-cut needs `at T` or `after N steps`"),
+        ("platform kill at 5s after 3 steps", "kill needs `at T` or `after N steps`"),
+        ("platform kill after 0 steps", "needs a number of steps"),
+        ("platform kill after 3 days", "needs a number of steps"),
+        ("disk error 1%", "error is a fault of"),
+        ("disk failed-fsync", "needs a chance"),
+        ("r2 full 1%", "full is a fault of disk"),
+        ("disk bit-flip", "bit-flip needs `at T`"),
+        ("clock jump at 5s", "jump needs a duration"),
+        ("clock jump 1h", "jump needs `at T`"),
     ],
 )
 def test_what_is_wrong_is_one_line(text, problem):

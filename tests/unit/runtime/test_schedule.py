@@ -9,6 +9,7 @@ import pytest
 
 from edgesim.clock import Clock
 from edgesim.runtime.schedule import Schedule
+from tests.loops import on_both_loops  # noqa: F401 (every test here runs on both loops)
 
 pytestmark = pytest.mark.anyio
 

@@ -1,6 +1,9 @@
 """The insert Worker's handler over every ClickHouse that it inserts into."""
 
+import gzip
 import json
+import random
+import zlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -168,6 +171,131 @@ async def test_bad_rows_are_set_apart(database):
     assert json.loads(props) == line(1)["props"]
 
 
+HOSTILE = {
+    "a byte that is not UTF-8": (b"\xff\xfe", "not UTF-8"),
+    "such a byte in a wrong value": (b'{"ts": "\xff"}', "not UTF-8"),
+    "an overlong encoding": (b'{"event": "\xc0\xaf", "ts": "x"}', "not UTF-8"),
+    "half a surrogate pair": (rb'{"event": "\ud800", "ts": 1}', "not JSON"),
+    "half an escape": (rb'{"event": "\u12", "ts": 1}', "not JSON"),
+    "an escape that is none": (rb'{"event": "\q", "ts": "x"}', "not JSON"),
+    "a NUL": (b"\0", "not JSON"),
+    "too deep": (b'{"x": ' * 3000 + b"1" + b"}" * 3000, "not JSON"),
+    "brackets that stay open": (b'{"props": ' + b"[" * 100_000, "not JSON"),
+    "a line that breaks off": (b'{"event": "kill", "ts": 17', "not JSON"),
+    "a backslash at the end": (b'{"event": "\\', "not JSON"),
+    "a very long line": (b'{"event": "' + b"x" * 3_000_000, "not JSON"),
+    "two numbers": (b"1 2", "not JSON"),
+    "a number": (b"5", "not an object"),
+    "an array": (b'[{"ts": 1}]', "not an object"),
+    "a time that is text": (b'{"ts": "soon"}', "no milliseconds in ts"),
+    "a time that is an object": (b'{"ts": {}}', "no milliseconds in ts"),
+    "a time beyond all numbers": (b'{"ts": 1e400}', "not JSON"),
+}
+
+
+@pytest.fixture
+async def embedded(tmp_path: Path) -> AsyncIterator[World]:
+    async with world(tmp_path, clickhouse=f"chdb:{tmp_path}/clickhouse") as running:
+        yield running
+
+
+async def test_lines_that_cannot_be_parsed_are_named(embedded):
+    """Each in an object with good rows: those are in, the line is recorded with place and cause."""
+    for number, (bad, why) in enumerate(HOSTILE.values()):
+        key = f"{number}.json.gz"
+        await embedded.put("events", key, ndjson(line(number), bad, line(1000 + number)))
+        for _ in range(2):
+            result = await embedded.deliver("insert", "ingest", notification(key))
+            assert result.acks == ["m0"], bad[:50]
+        named = f"FROM ingest_errors WHERE startsWith(detail, 'events/{key}@')"
+        rows = await embedded.sql(f"SELECT detail, length(raw) > 0 {named}")
+        assert len(rows) == 1, bad[:50]
+        [[detail, kept]] = rows
+        assert detail.endswith(f": line 2: {why}"), (detail, bad[:50])
+        assert kept
+    count = 2 * len(HOSTILE)
+    assert await embedded.sql("SELECT count(), uniqExact(player_id) FROM events") == [
+        [count, count]
+    ]
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_random_lines_cost_their_neighbours_nothing(database, seed):
+    """Good rows between mutilated ones are there once, and the message is acked."""
+    chance = random.Random(seed)
+    for number in range(4):
+        lines = []
+        for at in range(40):
+            lines.append(ndjson(line(number * 1000 + at))[:-1])
+            lines += [_mutilated(chance) for _ in range(chance.randrange(3))]
+        key = f"r{number}.json.gz"
+        await database.put("events", key, b"\n".join(lines) + b"\n" * chance.randrange(2))
+        for _ in range(2):
+            result = await database.deliver("insert", "ingest", notification(key))
+            assert result.acks == ["m0"], (seed, number)
+    good = "SELECT count(), uniqExact(player_id) FROM events WHERE startsWith(player_id, 'p')"
+    assert await database.sql(good) == [[160, 160]]
+
+
+def _mutilated(chance: random.Random) -> bytes:
+    """A line of a hostile client; its player, if one can be read, is no good row's."""
+    if chance.random() < 0.3:
+        return chance.choice([bad for bad, _ in HOSTILE.values()])
+    text = bytearray(ndjson(line(0, player_id="h"))[:-1])
+    for _ in range(chance.randint(1, 4)):
+        at = chance.randrange(len(text))
+        change = chance.randrange(3)
+        if change == 0:
+            text[at] = chance.choice([*range(10), *range(11, 256)])
+        elif change == 1:
+            del text[at]
+        else:
+            text[at:at] = chance.choice(
+                [b'"', b"\\", b"{", b"}", b"\xff", b"\r", b"\\ud83d", b"9" * 400]
+            )
+    return bytes(text).replace(b'"p', b'"h')
+
+
+@pytest.mark.parametrize("text", [b"\xef\xbb\xbf%s\n%s", b"%s\r\n\r\n%s\r\n", b"\n \n%s\n%s"])
+async def test_what_other_programs_write_is_no_error(embedded, text):
+    """A byte-order mark, CRLF and blank lines, in an object that also holds a bad line."""
+    content = text % (ndjson(line(1))[:-1], ndjson(line(2))[:-1]) + b"\n{broken\n"
+    await embedded.put("events", "w.json.gz", content)
+    assert (await embedded.deliver("insert", "ingest", notification("w.json.gz"))).acks == ["m0"]
+    assert await embedded.sql("SELECT count() FROM events") == [[2]]
+    assert await embedded.sql("SELECT raw FROM ingest_errors") == [["{broken"]]
+
+
+@pytest.mark.parametrize("kept", [0.5, 0.999, 5])
+async def test_gzip_that_is_cut_short(database, kept):
+    """Rows before the end are in, once, and what is left of a line is recorded."""
+    whole = gzip.compress(ndjson(*map(line, range(2000))), mtime=0)
+    cut = whole[: int(kept * len(whole)) if kept < 1 else kept]
+    unpacked = zlib.decompressobj(31).decompress(cut)
+    await database.put_raw("events", "cut.json.gz", cut)
+    for _ in range(2):
+        told = notification("cut.json.gz")
+        assert (await database.deliver("insert", "ingest", told)).acks == ["m0"]
+    lines = unpacked.count(b"\n")
+    assert await database.sql("SELECT count(), uniqExact(player_id) FROM events") == [
+        [lines, lines]
+    ]
+    [[raw]] = await database.sql("SELECT raw FROM ingest_errors")
+    assert raw.encode().startswith(unpacked[unpacked.rfind(b"\n") + 1 :])
+    assert raw
+
+
+async def test_gzip_with_a_damaged_byte(embedded):
+    """Rows before the damage are in, and the message is acked."""
+    whole = bytearray(gzip.compress(ndjson(*map(line, range(2000))), mtime=0))
+    whole[len(whole) // 2 :] = b"\xff" * (len(whole) - len(whole) // 2)
+    await embedded.put_raw("events", "d.json.gz", bytes(whole))
+    assert (await embedded.deliver("insert", "ingest", notification("d.json.gz"))).acks == ["m0"]
+    [[count, players]] = await embedded.sql("SELECT count(), uniqExact(player_id) FROM events")
+    assert count == players > 500
+    assert await embedded.sql("SELECT count() > 0 FROM ingest_errors") == [[1]]
+
+
 async def test_the_mirrored_chain(database):
     """Objects of the errors bucket are rows of ingest_errors."""
     row = {
@@ -261,6 +389,16 @@ async def test_the_last_attempt_goes_to_the_dead_letters_with_its_error(tmp_path
         assert "out of reach" in failure["error"]
 
 
+async def test_a_dead_letter_that_cannot_be_sent_is_tried_again(tmp_path):
+    """One that is too large for its queue with the error in it stays where it is."""
+    body = {"bucket": "nowhere", "object": {"key": "k"}, "padding": "x" * 127_900}
+    async with world(tmp_path, scripted=Scripted()) as running:
+        result = await running.deliver("insert", "ingest", body)
+        assert [retry.id for retry in result.retries] == ["m0"]
+        assert not result.acks
+        assert not await running.dead_letters()
+
+
 @pytest.mark.parametrize(
     "body", ["text", None, 5, [1], {"bucket": "nowhere", "object": {"key": "k"}}]
 )
@@ -277,7 +415,7 @@ async def test_an_answer_that_never_comes(tmp_path):
     """A statement has its time; then it is tried again like any other failure."""
 
     class Silent(Scripted):
-        async def fetch(self, request: Any) -> HttpResponse:
+        async def fetch(self, request: Any, caller: str = "") -> HttpResponse:
             await anyio.sleep_forever()
             raise AssertionError
 

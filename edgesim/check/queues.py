@@ -1,0 +1,21 @@
+"""Rules about who consumes the queues of a project."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edgesim.check.findings import Finding, relative
+from edgesim.check.lines import line_of
+from edgesim.config import Project
+from edgesim.config.queues import CURE, unheard_notifications
+
+
+def check_queues(project: Project) -> Iterator[Finding]:
+    """Notifications that nobody gets.
+
+    A producer's queue may well be consumed by a Worker that is deployed from another project.
+    """
+    for each in unheard_notifications(project):
+        file = relative(each.file, project.root)
+        line = line_of(each.file, "queue", each.queue)
+        yield Finding(file, line, "warning", "unconsumed-queue", each.problem, CURE)

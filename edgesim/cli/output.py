@@ -1,0 +1,70 @@
+"""Standard output of a command: readers that go away, disks that are full, closed descriptors."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+from contextlib import suppress
+from typing import TextIO
+
+from edgesim import line_writer
+from edgesim.errors import RunError
+
+
+def open_descriptors() -> None:
+    """Open /dev/null in the place of closed standard descriptors.
+
+    Otherwise the next file that is opened, a database perhaps, gets the number of standard output.
+    """
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+    sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+
+
+def end_if_nobody_reads(error: BaseException) -> None:
+    """End the process by SIGPIPE if ``error`` came of a reader that has gone."""
+    if isinstance(error, BrokenPipeError) and (_is_broken(1) or _is_broken(2)):
+        line_writer.flush()
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGPIPE)
+
+
+def complain(text: str) -> None:
+    """Print a line on standard error; where that cannot be written there is no place to say so."""
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
+
+
+def finish() -> None:
+    """Write out what is buffered; SystemExit(3) if standard output cannot be written."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        end_if_nobody_reads(error)
+        _discard(sys.stdout)
+        complain(f"edgesim: cannot write to standard output: {error.strerror}")
+        raise SystemExit(RunError.exit_code) from None
+    finally:
+        try:
+            sys.stderr.flush()
+        except OSError:
+            _discard(sys.stderr)
+
+
+def _discard(stream: TextIO) -> None:
+    """Let the interpreter's own flush at its end succeed: it would print a traceback."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _is_broken(fd: int) -> bool:
+    """The descriptor is a pipe or a socket without a reader."""
+    poll = select.poll()
+    poll.register(fd, 0)
+    return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))

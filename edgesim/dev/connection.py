@@ -1,0 +1,398 @@
+"""HTTP/1 connections of clients: parsing by httptools, limits, timeouts, order of the responses.
+
+uvicorn accepts connections and ends them at shutdown; this class stands in for its own protocol,
+which bounds neither heads nor waiting, and passes on requests that proxies may read differently.
+A request that is refused is answered once, and its connection ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Literal
+from urllib.parse import unquote
+
+import httptools
+import structlog
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from edgesim.dev.exchange import Exchange
+from edgesim.dev.heads import Refusal, is_for_operator, problem_of, target_of
+from edgesim.dev.room import Room
+
+PIPELINE_MAX = 16
+"""Requests that wait behind another on one connection; after that many it is closed."""
+_ASGI = {"version": "3.0", "spec_version": "2.3"}
+_NO_ROOM = Refusal(503, "the server has no room for another connection; try again")
+_TOO_SLOW = Refusal(408, "the request took too long to arrive")
+
+Phase = Literal["", "busy", "head", "idle", "body", "write", "linger"]
+"""What the connection waits for: its Worker ("busy"), or its client (the others)."""
+
+log = structlog.get_logger()
+
+
+class Connection(asyncio.Protocol):
+    """One connection; its requests are answered one after the other."""
+
+    def __init__(
+        self,
+        room: Room,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        if not config.loaded:
+            config.load()
+        self._app = config.loaded_app
+        self._server = server_state
+        self._loop = _loop or asyncio.get_running_loop()
+        self._room = room
+        self._limits = room.limits
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: asyncio.Transport
+        self._active: Exchange | None = None
+        self._newest: Exchange | None = None
+        self._queue: deque[Exchange] = deque()
+        self._refusal: Refusal | None = None
+        self._stopped = False
+        """No further request is read; what the client sends still is dropped."""
+        self._closing = False
+        self._for_operator = False
+        self._in_head = False
+        self._head_size = 0
+        self._url = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._headers_size = 0
+        self._reading = True
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._phase: Phase = ""
+        self._timer: asyncio.TimerHandle | None = None
+        self._received = 0
+        self._written = 0
+        self._progress = 0
+
+    # --- the transport ---
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a place, or answer that there is none."""
+        self._transport = transport
+        self._server.connections.add(self)  # type: ignore[arg-type]
+        self._client = transport.get_extra_info("peername")
+        self._address = transport.get_extra_info("sockname")
+        place = self._room.enter(self)
+        if place is None:
+            transport.abort()
+            return
+        self._for_operator = place == "operator"
+        if place == "refused":
+            self._refuse(_NO_ROOM)
+        self.adjust()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has gone, or we closed."""
+        self._server.connections.discard(self)
+        self._room.leave(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._stopped = True
+        for exchange in (self._active, *self._queue):
+            if exchange is not None:
+                exchange.disconnect()
+        self._queue.clear()
+        self._writable.set()
+        self._active = self._newest = None
+        del self._parser  # it refers to this object
+
+    def data_received(self, data: bytes) -> None:
+        """Parse it; the callbacks below are called from here."""
+        if self._stopped:
+            return
+        self._received += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._stopped = True  # answered as an ordinary request; the rest is not HTTP/1
+        except httptools.HttpParserError as error:
+            if not self._stopped:
+                self._refuse(Refusal(400, f"the request is not valid HTTP/1.1: {error}"))
+        if self._in_head and not self._stopped:
+            self._head_size += len(data)
+            if self._head_size > self._limits.url_bytes + self._limits.head_bytes:
+                self._refuse(Refusal(431, "the headers are over 128 KB"))
+        self.adjust()
+
+    def pause_writing(self) -> None:
+        """The client takes the response more slowly than it comes."""
+        self._writable.clear()
+        self.adjust()
+
+    def resume_writing(self) -> None:
+        """The client has taken most of it."""
+        self._writable.set()
+        self.adjust()
+
+    # --- the parser ---
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._in_head = True
+        self._head_size = self._headers_size = 0
+        self._url = b""
+        self._headers = []
+
+    def on_url(self, url: bytes) -> None:
+        """A part of the request's target."""
+        if self._stopped:
+            return
+        self._url += url
+        if len(self._url) > self._limits.url_bytes:
+            self._refuse(Refusal(414, "the URL is over 16 KB"))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A whole header, or a trailer of a chunked body, which is dropped."""
+        if self._stopped or not self._in_head:
+            return
+        self._headers_size += len(name) + len(value) + 4
+        self._headers.append((name.lower(), value))
+        if self._headers_size > self._limits.head_bytes:
+            self._refuse(Refusal(431, "the headers are over 128 KB"))
+
+    def on_headers_complete(self) -> None:
+        """The head is complete: the request is answered, or waits for its turn."""
+        self._in_head = False
+        if self._stopped:
+            return
+        version = self._parser.get_http_version()
+        method = self._parser.get_method().decode("ascii")
+        refusal = problem_of(version, method, self._url, self._headers)
+        if refusal is None and self._for_operator and not is_for_operator(self._url):
+            refusal = _NO_ROOM
+        if refusal is None and len(self._queue) >= PIPELINE_MAX:
+            refusal = Refusal(503, "too many requests at once on one connection")
+        if refusal is not None:
+            self._refuse(refusal)
+            return
+        self._newest = Exchange(
+            self,
+            self._scope(version, method),
+            keep_alive=version == "1.1"
+            and self._parser.should_keep_alive()
+            and not self._parser.should_upgrade(),
+            expects_continue=any(
+                name == b"expect" and value.lower() == b"100-continue"
+                for name, value in self._headers
+            ),
+        )
+        if self._active is None:
+            self._begin(self._newest)
+        else:
+            self._queue.append(self._newest)
+
+    def on_body(self, data: bytes) -> None:
+        """A part of the newest request's body."""
+        if not self._stopped and self._newest is not None:
+            self._newest.feed(data)
+
+    def on_message_complete(self) -> None:
+        """The newest request has arrived wholly."""
+        if self._stopped or self._newest is None:
+            return
+        self._newest.end_body()
+        self._stopped = not self._newest.keep_alive
+
+    def _scope(self, version: str, method: str) -> dict[str, Any]:
+        path, _, query = target_of(self._url).partition(b"?")
+        return {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": version,
+            "server": self._address[:2] if self._address else None,
+            "client": self._client[:2] if self._client else None,
+            "scheme": "http",
+            "root_path": "",
+            "headers": self._headers,
+            "method": method,
+            "path": unquote(path.decode("ascii")),
+            "raw_path": path,
+            "query_string": query,
+        }
+
+    # --- exchanges ---
+
+    @property
+    def default_headers(self) -> list[tuple[bytes, bytes]]:
+        """Headers of every response."""
+        return self._server.default_headers
+
+    def _begin(self, exchange: Exchange) -> None:
+        self._active = exchange
+        task = self._loop.create_task(exchange.run(self._app))
+        task.add_done_callback(self._server.tasks.discard)
+        self._server.tasks.add(task)
+
+    def write(self, data: bytes) -> None:
+        """Write to the client, unless the connection is closing."""
+        if self._closing or self._transport.is_closing():
+            return
+        self._written += len(data)
+        self._transport.write(data)
+
+    async def writable(self) -> None:
+        """Wait until the client has taken most of what was written."""
+        await self._writable.wait()
+
+    def finish(self, exchange: Exchange) -> None:
+        """The response is complete: the next request's turn, or the end of the connection."""
+        self._server.total_requests += 1
+        self._active = None
+        if not exchange.keep_alive:
+            self._close()
+        elif self._queue:
+            self._begin(self._queue.popleft())
+        elif self._refusal is not None:
+            self._refuse(self._refusal)
+        elif self._stopped:
+            self._close()
+        self.adjust()
+
+    def fail(self, exchange: Exchange) -> None:
+        """The response will not become complete: 500, or a cut where it has begun."""
+        exchange.disconnect()
+        if exchange.on_wire:
+            self._transport.abort()
+        else:
+            self._answer(Refusal(500, "Internal Server Error"))
+
+    def shutdown(self) -> None:
+        """End after the response under way (uvicorn's call)."""
+        self._stopped = True
+        self._queue.clear()
+        if self._active is None:
+            self._transport.close()
+        else:
+            self._active.keep_alive = False
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answer so when the requests before are answered, and close."""
+        self._stopped = True
+        self._refusal = refusal
+        current = self._active
+        if current is not None and current.more_body and current is self._newest:
+            current.disconnect()  # its own body is what is wrong
+            if current.on_wire:
+                self._transport.abort()
+                return
+        elif current is not None:
+            if self._queue and self._newest is not None and self._newest.more_body:
+                self._queue.pop()  # the request whose body is wrong
+            return
+        self._answer(refusal)
+
+    def _answer(self, refusal: Refusal) -> None:
+        log.debug("request refused", status=refusal.status, reason=refusal.reason)
+        self.write(refusal.response())
+        self._close()
+
+    def _close(self) -> None:
+        """Close when the response is read; a client that still sends must not be reset before."""
+        if self._transport.is_closing() or self._closing:
+            return
+        self._stopped = self._closing = True
+        unread = self._refusal is not None or (self._newest is not None and self._newest.more_body)
+        if unread:
+            self._transport.write_eof()
+            self.adjust()
+        else:
+            self._transport.close()
+
+    # --- waiting ---
+
+    def adjust(self) -> None:
+        """Read from the client or not, and watch what the connection waits for now."""
+        if self._transport.is_closing():
+            return
+        newest = self._newest
+        full = newest is not None and newest.is_full and not newest.complete
+        reading = self._closing or not (self._queue or full)
+        if reading != self._reading:
+            self._reading = reading
+            (self._transport.resume_reading if reading else self._transport.pause_reading)()
+        phase = self._phase_now(newest)
+        if phase != self._phase:
+            self._phase = phase
+            (self._room.busy if phase == "busy" else self._room.waits)(self)
+            self._watch()
+
+    def _phase_now(self, newest: Exchange | None) -> Phase:
+        if not self._writable.is_set():
+            return "write"
+        if self._closing:
+            return "linger"
+        if newest is not None and newest.more_body and not newest.disconnected:
+            if newest.complete:
+                return "linger"
+            return "body" if self._reading else "busy"
+        if self._active is not None:
+            return "busy"
+        return "head" if self._in_head or newest is None else "idle"
+
+    def _watch(self) -> None:
+        """Start the timer of this phase in place of the one before."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._phase != "busy":
+            self._progress = self._taken()
+            seconds: float = getattr(self._limits, f"{self._phase}_seconds")
+            self._timer = self._loop.call_later(seconds, self._look)
+
+    def _taken(self) -> int:
+        """Bytes that the client has sent or taken, whichever it is waited for."""
+        if self._phase == "write":
+            return self._written - self._transport.get_write_buffer_size()
+        return self._received
+
+    def _look(self) -> None:
+        """The phase's time is over."""
+        self._timer = None
+        if self._transport.is_closing():
+            return
+        moved = self._taken() - self._progress
+        if self._phase in {"body", "write"} and moved >= self._limits.bytes_least:
+            self._watch()
+        else:
+            self._give_up()
+
+    def evict(self) -> None:
+        """Close for the sake of a new connection."""
+        if not self._transport.is_closing():
+            self._give_up(_NO_ROOM)
+
+    def _give_up(self, refusal: Refusal = _TOO_SLOW) -> None:
+        """The client is too slow: say so where it can be said, and close without waiting."""
+        unanswered = self._active is None or (
+            self._active is self._newest and not self._active.on_wire
+        )
+        if unanswered and not self._stopped and (self._in_head or self._phase == "body"):
+            if self._active is not None:
+                self._active.disconnect()
+            self.write(refusal.response())
+            self._transport.close()
+        elif self._phase in {"idle", "head"}:
+            self._transport.close()
+        else:
+            self._transport.abort()
+
+
+def connections(room: Room) -> Callable[..., Connection]:
+    """The protocol factory for uvicorn."""
+
+    def connect(**arguments: Any) -> Connection:
+        return Connection(room, **arguments)
+
+    return connect

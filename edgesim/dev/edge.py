@@ -1,0 +1,183 @@
+"""Clients, proxies and edge headers: which parts of a request its sender may decide.
+
+Cloudflare's edge sets ``cf-*``, ``x-forwarded-*`` and similar headers itself, so Workers believe
+them.  Here they are believed only from the proxies in ``[server] trusted_proxies``; from any other
+sender they are removed and set anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Any
+
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+from edgesim.model import Body, HttpRequest
+
+LOOPBACK_HOSTS = {"127.0.0.1", "::1", "localhost"}
+_EDGE_PREFIXES = (b"cf-", b"x-forwarded")
+_EDGE_HEADERS = {
+    b"client-ip",
+    b"fastly-client-ip",
+    b"forwarded",
+    b"forwarded-for",
+    b"true-client-ip",
+    b"x-client-ip",
+    b"x-cluster-client-ip",
+    b"x-original-forwarded-for",
+    b"x-original-host",
+    b"x-original-url",
+    b"x-real-ip",
+    b"x-rewrite-url",
+}
+"""Headers that name a client, a host or a scheme in a proxy's words."""
+_PROXY_PREFIXES = (
+    *_EDGE_PREFIXES,
+    b"akamai-",
+    b"cdn-",
+    b"cloudfront-",
+    b"fastly-",
+    b"fly-",
+    b"ngrok-",
+    b"tailscale-",
+    b"x-akamai-",
+    b"x-amz-cf-",
+    b"x-amzn-trace-",
+    b"x-appengine-",
+    b"x-arr-",
+    b"x-azure-",
+    b"x-client-",
+    b"x-cloud-trace-",
+    b"x-cluster-",
+    b"x-envoy-",
+    b"x-ngrok-",
+    b"x-original-",
+    b"x-proxy",
+    b"x-real-",
+    b"x-vercel-",
+)
+_PROXY_HEADERS = {*_EDGE_HEADERS, b"max-forwards", b"proxy-connection", b"via", b"x-nginx-proxy"}
+
+_Address = IPv4Address | IPv6Address
+
+
+class Edge:
+    """The front's place in the network: bound to loopback or not, behind trusted proxies or none.
+
+    ``trusted_proxies`` are networks in CIDR form or single addresses.
+    """
+
+    def __init__(self, trusted_proxies: Iterable[str] = (), *, loopback: bool = True) -> None:
+        self.loopback = loopback
+        self._trusted = [ip_network(each, strict=False) for each in trusted_proxies]
+
+    def is_direct(self, scope: Scope) -> bool:
+        """Whether a client on this machine made the request itself, through no proxy.
+
+        A proxy is recognised by its address, by a header that proxies add, or by HTTP/1.0, which
+        nginx speaks to its upstreams by default and without any such header.
+        """
+        peer = _peer(scope)
+        return (
+            self.loopback
+            and peer is not None
+            and peer.is_loopback
+            and not self._is_trusted(peer)
+            and scope["http_version"] != "1.0"
+            and not any(_is_of_a_proxy(name) for name, _ in scope["headers"])
+        )
+
+    def request(self, scope: Scope, body: Body, cf: dict[str, Any]) -> HttpRequest:
+        """The request as a Worker gets it, with the headers that the edge sets."""
+        peer = _peer(scope)
+        trusted = peer is not None and self._is_trusted(peer)
+        headers = [
+            (name.decode("latin-1"), value.decode("latin-1"))
+            for name, value in scope["headers"]
+            if trusted or not _is_of_the_edge(name)
+        ]
+        given = dict(headers)
+        scheme = _last(given.get("x-forwarded-proto", "")) if trusted else ""
+        if scheme not in {"http", "https"}:
+            scheme = scope["scheme"]
+        client = self._client(scope, peer) if trusted else str(peer or "127.0.0.1")
+        # XX is the platform's code for a country that it does not know.
+        country = given.get("cf-ipcountry") or str(cf.get("country") or "XX")
+        edge = {
+            "cf-connecting-ip": client,
+            "cf-ipcountry": country,
+            "x-forwarded-proto": scheme,
+        }
+        headers = [each for each in headers if each[0] not in edge]
+        headers += edge.items()
+        path = scope["raw_path"].decode("latin-1")
+        query = scope["query_string"].decode("latin-1")
+        host = given.get("host") or "localhost"
+        url = f"{scheme}://{host}{path}{'?' if query else ''}{query}"
+        connection = {
+            "httpProtocol": f"HTTP/{scope['http_version']}",
+            "clientAcceptEncoding": given.get("accept-encoding", ""),
+        }
+        return HttpRequest(scope["method"], url, headers, body, cf | connection)
+
+    def _is_trusted(self, address: _Address) -> bool:
+        return any(address in network for network in self._trusted)
+
+    def _client(self, scope: Scope, peer: _Address | None) -> str:
+        """The client's address in the words of trusted proxies; the last untrusted hop counts."""
+        headers = Headers(scope=scope)
+        named = headers.getlist("cf-connecting-ip")
+        if len(named) == 1 and (address := _address(named[0])) is not None:
+            return str(address)
+        hops = ",".join(headers.getlist("x-forwarded-for")) or headers.get("x-real-ip", "")
+        client = peer
+        for hop in reversed(hops.split(",")):
+            address = _address(hop.strip())
+            if address is None:
+                break
+            client = address
+            if not self._is_trusted(address):
+                break
+        return str(client)
+
+
+def host_of(scope: Scope) -> str:
+    """The lower-case host name of the Host header, without its port; "" if there is none."""
+    host: bytes = dict(scope["headers"]).get(b"host", b"")
+    return name_of(host.decode("latin-1"))
+
+
+def name_of(authority: str) -> str:
+    """The host name in ``host:port``, lower-case, an IPv6 address without its brackets."""
+    if authority.startswith("["):
+        return authority[1:].partition("]")[0].lower()
+    return authority.partition(":")[0].lower()
+
+
+def _last(values: str) -> str:
+    return values.rpartition(",")[2].strip().lower()
+
+
+def _is_of_the_edge(name: bytes) -> bool:
+    return name in _EDGE_HEADERS or name.startswith(_EDGE_PREFIXES)
+
+
+def _is_of_a_proxy(name: bytes) -> bool:
+    return name in _PROXY_HEADERS or name.startswith(_PROXY_PREFIXES)
+
+
+def _peer(scope: Scope) -> _Address | None:
+    client = scope.get("client")
+    return None if client is None else _address(client[0])
+
+
+def _address(text: str) -> _Address | None:
+    """The address, an IPv4 one that is mapped into IPv6 as IPv4; None if it is none."""
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address

@@ -1,0 +1,225 @@
+"""One request and its response on an HTTP/1 connection, as an ASGI application sees them.
+
+The response's framing is decided here and nowhere else: what an application says of connection
+or transfer encoding does not reach the wire, and its ``content-length`` is held to, so no response
+can be read by its client as two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import structlog
+from starlette.types import ASGIApp, Message, Scope
+
+if TYPE_CHECKING:
+    from edgesim.dev.connection import Connection
+
+BODY_HIGH_WATER = 65_536
+WRITE_BYTES_MAX = 262_144
+"""A larger body is written in parts, each when the client has taken most of the one before."""
+HOP_BY_HOP = {
+    *(b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer"),
+    *(b"transfer-encoding", b"upgrade"),
+}
+_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_VALUE = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*")
+
+log = structlog.get_logger()
+
+
+class Exchange:
+    """A request being answered.  ``keep_alive`` False: the connection ends with it."""
+
+    def __init__(
+        self, connection: Connection, scope: Scope, *, keep_alive: bool, expects_continue: bool
+    ) -> None:
+        self.scope = scope
+        self.keep_alive = keep_alive
+        self.more_body = True
+        self.started = False
+        self.complete = False
+        self.disconnected = False
+        self._connection = connection
+        self._expects_continue = expects_continue
+        self._body = bytearray()
+        self._end_received = False
+        self._arrived = asyncio.Event()
+        self._has_body = True
+        self._head = b""
+        """The head, until it goes out together with the first part of the body."""
+        self._chunked = False
+        self._left: int | None = None
+        """Bytes of the response's body still to write, if its length is known."""
+
+    async def run(self, app: ASGIApp) -> None:
+        """Let the application answer; what it leaves undone ends as 500 or as a cut connection."""
+        try:
+            await app(self.scope, self.receive, self.send)
+        except Exception:
+            log.exception("request failed", method=self.scope["method"], path=self.scope["path"])
+        finally:
+            if not (self.complete or self.disconnected):
+                self._connection.fail(self)
+
+    # --- the request's body ---
+
+    def feed(self, data: bytes) -> None:
+        """A part of the body has arrived; it is dropped once the response is complete."""
+        if not self.complete:
+            self._body += data
+            self._arrived.set()
+
+    def end_body(self) -> None:
+        """The body is complete."""
+        self.more_body = False
+        self._arrived.set()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the application should read before more is taken from the client."""
+        return len(self._body) > BODY_HIGH_WATER
+
+    def disconnect(self) -> None:
+        """The client has gone, or is given up."""
+        self.disconnected = True
+        self._arrived.set()
+
+    @property
+    def on_wire(self) -> bool:
+        """Whether the client has a part of the response already."""
+        return self.started and not self._head
+
+    async def receive(self) -> Message:
+        """ASGI's receive."""
+        if self._expects_continue and not self.started:
+            self._expects_continue = False
+            self._connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        while not (self.disconnected or self.complete):
+            if self._body or not (self.more_body or self._end_received):
+                body, self._body = bytes(self._body), bytearray()
+                self._end_received = not self.more_body
+                self._connection.adjust()
+                return {"type": "http.request", "body": body, "more_body": self.more_body}
+            self._arrived.clear()
+            await self._arrived.wait()
+        return {"type": "http.disconnect"}
+
+    # --- the response ---
+
+    async def send(self, message: Message) -> None:
+        """ASGI's send; ValueError for a response that cannot be framed.
+
+        Nothing happens once the client has gone.
+        """
+        await self._connection.writable()
+        if self.disconnected:
+            return
+        if message["type"] == "http.response.start":
+            self._start(message["status"], message.get("headers", ()))
+        else:
+            await self._write(message.get("body", b""), more=message.get("more_body", False))
+
+    def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        if self.started or not 200 <= status <= 599:
+            raise ValueError(f"a response cannot start with status {status} here")
+        lines = [_status_line(status)]
+        lengths = set()
+        for name, value in [*self._connection.default_headers, *headers]:
+            lower = name.lower()
+            if not _NAME.fullmatch(lower) or not _VALUE.fullmatch(value):
+                raise ValueError(f"the response has an invalid header {lower[:100]!r}")
+            if lower == b"content-length":
+                lengths.add(value)
+            elif lower not in HOP_BY_HOP:
+                lines.append(b"%b: %b\r\n" % (lower, value))
+        lines += self._framing(status, lengths)
+        if self._expects_continue and self.more_body:
+            self.keep_alive = False  # the client may send its body or not, nobody knows
+        if not self.keep_alive:
+            lines.append(b"connection: close\r\n")
+        lines.append(b"\r\n")
+        self.started = True
+        self._head = b"".join(lines)
+        if self._left is None:  # a stream, whose first part may be long in coming
+            self._write_head()
+
+    def _framing(self, status: int, lengths: set[bytes]) -> list[bytes]:
+        """The header that says where the body ends; RFC 9112, section 6."""
+        if len(lengths) > 1 or not all(length.isdigit() for length in lengths):
+            raise ValueError("the response has an invalid content-length")
+        length = next(iter(lengths), None)
+        self._has_body = status not in {204, 205, 304} and self.scope["method"] != "HEAD"
+        if status == 205:
+            return [b"content-length: 0\r\n"]
+        if status in {204, 304}:
+            return []
+        if length is not None:
+            self._left = int(length) if self._has_body else None
+            return [b"content-length: %d\r\n" % int(length)]
+        if not self._has_body:
+            return []
+        if self.scope["http_version"] == "1.1":
+            self._chunked = True
+            return [b"transfer-encoding: chunked\r\n"]
+        self.keep_alive = False  # HTTP/1.0: the body ends with the connection
+        return []
+
+    async def _write(self, body: bytes, *, more: bool) -> None:
+        if not self.started or self.complete:
+            raise ValueError("a response body outside of a response")
+        if self._has_body and body:
+            self._account(len(body))
+            await self._write_parts(body)
+        if more or self.disconnected:
+            return
+        self._write_head()
+        if self._left:
+            raise ValueError(f"the response is {self._left} bytes short of its content-length")
+        if self._chunked:
+            self._connection.write(b"0\r\n\r\n")
+        self.complete = True
+        self._arrived.set()
+        self._connection.finish(self)
+
+    def _account(self, size: int) -> None:
+        if self._left is not None:
+            if size > self._left:
+                raise ValueError("the response is longer than its content-length")
+            self._left -= size
+
+    async def _write_parts(self, body: bytes) -> None:
+        if len(body) <= WRITE_BYTES_MAX:
+            return self._write_part(body)
+        view = memoryview(body)
+        for begin in range(0, len(body), WRITE_BYTES_MAX):
+            await self._connection.writable()
+            if self.disconnected:
+                return None
+            self._write_part(bytes(view[begin : begin + WRITE_BYTES_MAX]))
+        return None
+
+    def _write_head(self) -> None:
+        if self._head:
+            self._connection.write(self._head)
+            self._head = b""
+
+    def _write_part(self, part: bytes) -> None:
+        if self._chunked:
+            part = b"%x\r\n%b\r\n" % (len(part), part)
+        self._connection.write(self._head + part)
+        self._head = b""
+
+
+def _status_line(status: int) -> bytes:
+    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+
+
+_STATUS_LINES = {
+    int(status): f"HTTP/1.1 {int(status)} {status.phrase}\r\n".encode()
+    for status in http.HTTPStatus
+}

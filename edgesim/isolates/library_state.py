@@ -1,0 +1,235 @@
+"""State that library modules keep for the whole process, compared with a snapshot of it.
+
+A library keeps registries (``shutil`` formats, ``copyreg`` functions, ``logging`` level names),
+default objects (``logging.lastResort``, ``reprlib.aRepr``) and settings.  Ordinary code changes
+them, and the next invocation in the same process would find them changed.  For each package that
+worker code has imported, these are compared:
+
+- the names of its modules, so that a setting that the library rebinds is seen;
+- dicts, lists, sets and deques that a name or a class attribute holds, and those nested in them;
+- the attributes of objects that a name holds;
+- functions that worker code has looked up: their attributes, defaults and code.
+
+Caches are exempt: they change what a call costs, not what it does.  Not compared: what worker code
+reaches past the names of a module (a function in a class, a closure, the interior of an object).
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from _abc import _get_dump  # type: ignore[import-not-found]
+from abc import ABCMeta, get_cache_token
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator
+from ctypes import c_uint64, c_void_p, sizeof
+from enum import Enum
+from functools import partial
+from operator import attrgetter
+from types import FunctionType, ModuleType
+from typing import Any, NamedTuple
+from weakref import WeakSet
+
+DEPTH_MAX = 3
+"""Levels of nested containers that are compared, the outermost included."""
+_DICTS = (dict, OrderedDict, defaultdict)
+_SEQUENCES = (list, set, deque)
+_CACHE = re.compile("cache|warningregistry|memo", re.IGNORECASE)
+_EXEMPT = {
+    "asyncio.events._event_loop_policy",  # compared by shared_state
+    "_asyncio._current_tasks",  # the running task, by event loop
+    "asyncio.tasks._current_tasks",
+    "logging._handlerList",  # weak references: an unused handler leaves by itself
+    "logging.root",  # compared by shared_state, as are all loggers
+}
+"""Names that honest use changes, without effect on the next invocation."""
+_LIVE = {"sys", "builtins", "os", "edgesim", "workers", "js", "pyodide", "gc", "_thread"}
+"""Packages whose state is the platform's own, or is compared by ``shared_state``."""
+_VERSION_OFFSET = 3 * sizeof(c_void_p)
+"""Of ``ma_version_tag`` in a PyDictObject of CPython 3.11 to 3.13, which every change sets anew."""
+_SETTINGS: dict[str, Callable[[Any], Any]] = {
+    "csv": lambda csv: (csv.field_size_limit(), csv.list_dialects()),
+    "decimal": lambda decimal: [
+        repr(getattr(decimal, f"{name}Context")) for name in ("Default", "Basic", "Extended")
+    ],
+    "faulthandler": lambda faulthandler: faulthandler.is_enabled(),
+    "socket": lambda socket: socket.getdefaulttimeout(),
+    "threading": lambda threading: threading.stack_size(),
+    "tracemalloc": lambda tracemalloc: tracemalloc.is_tracing(),
+}
+"""Settings and registries that a C module keeps, by the module that worker code imports."""
+_version = attrgetter("value")
+
+
+class _Held(NamedTuple):
+    """A container under comparison and what it held."""
+
+    where: str
+    container: Any
+    before: Any
+
+
+def has_versions() -> bool:
+    """True where this interpreter keeps a version in each dict."""
+    probe = {"a": 1}
+    if sys.implementation.name != "cpython" or sys.version_info >= (3, 14):
+        return False
+    tag = c_uint64.from_address(id(probe) + _VERSION_OFFSET)
+    seen = {tag.value}
+    for value in (2, 3):
+        probe["a"] = value
+        seen.add(tag.value)
+    return len(seen) == 3
+
+
+class LibraryState:
+    """A snapshot of the packages that worker code has imported."""
+
+    def __init__(self) -> None:
+        self._packages: set[str] = set()
+        self._taken: set[str] = set()
+        self._seen: set[int] = set()
+        self._functions: dict[FunctionType, tuple[Any, ...]] = {}
+        self._abcs: list[tuple[type, int]] = []
+        self._abc_token = get_cache_token()
+        self._versioned = has_versions()
+        self._dicts: list[_Held] = []
+        self._tags: list[c_uint64] = []
+        self._versions: list[int] = []
+        self._others: list[_Held] = []
+        self._settings: list[tuple[str, Callable[[], Any], Any]] = []
+
+    def watch(self, name: str) -> None:
+        """Compare the package of the module ``name`` from now on, with its C accelerator."""
+        package = name.partition(".")[0]
+        if package not in _LIVE:
+            self._packages |= {package, f"_{package}"}
+        self._take()
+
+    def watch_function(self, function: FunctionType) -> None:
+        """Compare the function from now on."""
+        if function not in self._functions:
+            self._functions[function] = _state_of(function)
+
+    def accept(self) -> None:
+        """Take what has changed as it is now: a library module was imported, by no worker code."""
+        self._dicts = [_again(each) for each in self._dicts]
+        self._others = [_again(each) for each in self._others]
+        self._versions = list(map(_version, self._tags))
+        self._abcs = [(kind, _registered(kind)) for kind, _ in self._abcs]
+        self._abc_token = get_cache_token()
+        self._settings = [(name, read, read()) for name, read, _ in self._settings]
+
+    def changed(self) -> str | None:
+        """The name of something that is not as it was; None if there is nothing."""
+        for function, before in self._functions.items():
+            if _state_of(function) != before:
+                return f"{function.__module__}.{function.__qualname__}"
+        if list(map(_version, self._tags)) != self._versions:
+            if (found := _first_changed(self._dicts)) is not None:
+                return found
+            self._versions = list(map(_version, self._tags))  # it was changed and changed back
+        if get_cache_token() != self._abc_token:
+            for kind, count in self._abcs:
+                if _registered(kind) != count:
+                    return f"{kind.__module__}.{kind.__qualname__}.register"
+            self._abc_token = get_cache_token()  # a class of the Worker's own
+        for name, read, before in self._settings:
+            if read() != before:
+                return f"a setting of {name}"
+        return _first_changed(self._others)
+
+    def _take(self) -> None:
+        """Add the modules of watched packages that were imported since."""
+        for name in sys.modules.keys() - self._taken:
+            module = sys.modules[name]
+            if name.partition(".")[0] not in self._packages or not isinstance(module, ModuleType):
+                continue
+            self._taken.add(name)
+            if name in _SETTINGS:
+                read = partial(_SETTINGS[name], module)
+                self._settings.append((name, read, read()))
+            self._add(_Held(name, vars(module), vars(module).copy()))
+            for key, value in list(vars(module).items()):
+                if key.startswith("__") or _is_exempt(name, key, value):
+                    continue
+                if isinstance(value, ABCMeta):
+                    self._abcs.append((value, _registered(value)))
+                for each in _held(f"{name}.{key}", value, self._seen):
+                    self._add(each)
+
+    def _add(self, held: _Held) -> None:
+        if self._versioned and isinstance(held.container, dict):
+            tag = c_uint64.from_address(id(held.container) + _VERSION_OFFSET)
+            self._dicts.append(held)
+            self._tags.append(tag)
+            self._versions.append(tag.value)
+        else:
+            self._others.append(held)
+
+
+def _again(held: _Held) -> _Held:
+    return held if held.container == held.before else held._replace(before=held.container.copy())
+
+
+def _registered(kind: type) -> int:
+    """Classes that are registered with an abstract base class."""
+    return len(_get_dump(kind)[0])
+
+
+def _first_changed(held: Iterable[_Held]) -> str | None:
+    for where, container, before in held:
+        if container == before:
+            continue
+        if not isinstance(container, dict):
+            return where
+        for name in container.keys() | before.keys():
+            value = container.get(name)
+            if value is not before.get(name) and not _is_exempt(where, name, value):
+                return f"{where}.{name}"
+    return None
+
+
+def _is_exempt(where: str, name: Any, value: Any) -> bool:
+    """True for a cache, a name in ``_EXEMPT`` and a submodule that was imported meanwhile."""
+    full = f"{where}.{name}"
+    return (
+        full in _EXEMPT
+        or _CACHE.search(full) is not None
+        or (isinstance(value, ModuleType) and sys.modules.get(full) is value)
+    )
+
+
+def _held(where: str, value: Any, seen: set[int], depth: int = 1) -> Iterator[_Held]:
+    """The containers that ``value`` is, has among its attributes, or holds."""
+    kind = type(value)
+    if id(value) in seen or isinstance(value, ModuleType | FunctionType | Enum | WeakSet):
+        return
+    seen.add(id(value))
+    if issubclass(kind, type):
+        for name, each in list(vars(value).items()):
+            if not name.startswith("__") and type(each) in _DICTS + _SEQUENCES:
+                yield from _held(f"{where}.{name}", each, seen, depth + 1)
+    elif kind in _DICTS or kind in _SEQUENCES:
+        if _CACHE.search(where):
+            return
+        yield _Held(where, value, value.copy())
+        if depth < DEPTH_MAX:
+            for each in list(value.values()) if kind in _DICTS else list(value):
+                if type(each) in _DICTS + _SEQUENCES:
+                    yield from _held(f"{where}[]", each, seen, depth + 1)
+    elif type(names := getattr(value, "__dict__", None)) is dict and depth == 1:
+        yield _Held(where, names, names.copy())
+        for name, each in list(names.items()):
+            if type(each) in _DICTS + _SEQUENCES:
+                yield from _held(f"{where}.{name}", each, seen, depth + 1)
+
+
+def _state_of(function: FunctionType) -> tuple[Any, ...]:
+    keywords = function.__kwdefaults__
+    return (
+        function.__dict__.copy(),
+        function.__code__,
+        function.__defaults__,
+        keywords and keywords.copy(),
+    )

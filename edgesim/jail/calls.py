@@ -1,0 +1,244 @@
+"""The system calls of an isolate, each with its reason, and the arguments that it may have.
+
+A call that is not in ``CALLS`` fails with EPERM, and so does one whose arguments fit none of its
+alternatives.  ``NARROWED`` is what is taken away once an isolate is set up and worker code runs.
+docs/isolation.md carries the same reasons; a test compares.
+
+Arguments are checked where a value reaches beyond the process: signals by descriptor
+(``fcntl``, ``ioctl``), other processes by id (``clock_gettime``, ``prlimit64``, ``futex``), memory
+of the whole machine (``madvise``, ``mmap``), writing (``open``), state shared through a descriptor.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+_CLONE_CHILD = 0x1000000 | 0x200000  # CLONE_CHILD_SETTID, CLONE_CHILD_CLEARTID
+_SIGCHLD = 17
+_O_READ = 0x80000 | 0x800 | 0x10000 | 0x20000 | 0x8000 | 0x4000 | 0x100 | 0x200000 | 0x40000
+"""CLOEXEC, NONBLOCK, DIRECTORY, NOFOLLOW, LARGEFILE (two machines), NOCTTY, PATH, NOATIME.
+
+Not WRONLY, RDWR, CREAT, TRUNC, APPEND, TMPFILE, and not O_ASYNC, which makes signals.
+"""
+_O_PIPE = 0x80000 | 0x800 | 0x4000  # CLOEXEC, NONBLOCK, DIRECT; not a notification pipe
+_MAP = 0x1 | 0x2 | 0x10 | 0x20 | 0x100 | 0x800 | 0x1000 | 0x4000 | 0x8000 | 0x10000 | 0x20000
+_MAP_NOREPLACE = 0x100000
+"""Not LOCKED or HUGETLB: they take memory that the whole machine shares out."""
+_ADVICE = (0, 1, 2, 3, 4, 8, 10, 11, 14, 15, 16, 17, 18, 19)
+"""Own pages only; not HWPOISON and SOFT_OFFLINE (the machine's), MERGEABLE, REMOVE, PAGEOUT."""
+_FUTEX = (0, 1, 3, 4, 5, 9, 10)
+_FUTEX_FLAGS = 128 | 256  # PRIVATE, CLOCK_REALTIME
+"""WAIT, WAKE, REQUEUE, CMP_REQUEUE, WAKE_OP, WAIT_BITSET, WAKE_BITSET; not the PI operations,
+which name other threads by id."""
+_CLOCKS = tuple(range(12))
+"""The fixed ones; a negative number is the CPU clock of any process."""
+_F_DUPFD, _F_GETFD, _F_SETFD, _F_GETFL, _F_SETFL, _F_DUPFD_CLOEXEC = 0, 1, 2, 3, 4, 1030
+_TCGETS, _FIONREAD, _FIONBIO, _FIONCLEX, _FIOCLEX = 0x5401, 0x541B, 0x5421, 0x5450, 0x5451
+_PR_SET_PDEATHSIG, _SIGKILL = 1, 9
+_RLIMIT_CPU = 0
+
+
+class Check(NamedTuple):
+    """An argument's low 32 bits, without those in ``ignoring``, are one of ``values``.
+
+    ``wide``: the high 32 bits are 0 too, for a pointer that must be null.
+    """
+
+    argument: int
+    values: tuple[int, ...] = (0,)
+    ignoring: int = 0
+    wide: bool = False
+
+
+class Call(NamedTuple):
+    """Its number on x86_64 and on aarch64 (-1: none there), the reason, the alternatives."""
+
+    x86_64: int
+    aarch64: int
+    reason: str
+    allowed: tuple[tuple[Check, ...], ...] = ()
+    """One of these must hold, all of its checks; empty: any arguments."""
+
+
+def _null(index: int) -> Check:
+    return Check(index, wide=True)
+
+
+def _only(index: int, *values: int) -> tuple[tuple[Check, ...], ...]:
+    return ((Check(index, values),),)
+
+
+def _flags(index: int, allowed: int) -> tuple[tuple[Check, ...], ...]:
+    return ((Check(index, ignoring=allowed),),)
+
+
+_OWN_DESCRIPTOR = "acts on a descriptor that it has already"
+_OWN_MEMORY = "its own address space, within RLIMIT_AS and RLIMIT_DATA"
+_OWN_ID = "reads an id of its own"
+_OWN_SIGNALS = "its own signal handling; an isolate's is fixed before worker code runs"
+_NAMES = "names and metadata, which Landlock does not hide; no content"
+_READS_FILES = "reading only, by its flags; which files, Landlock says"
+_FORKS = "a plain copy of the zygote: no thread, namespace or other parent; not for isolates"
+_WAITS = "waits for its own descriptors or for time"
+_CLOCK = "the machine's clocks and its own; not the CPU clock of another process"
+_ENDS = "ends itself"
+_LIMITS = "reads its own limits; a zygote sets RLIMIT_CPU, which none can raise, for each isolate"
+_THREAD_STATE = "registers memory of its own thread with the kernel"
+
+CALLS = {
+    "access": Call(21, -1, _NAMES),
+    "brk": Call(12, 214, _OWN_MEMORY),
+    "clock_getres": Call(229, 114, _CLOCK, _only(0, *_CLOCKS)),
+    "clock_gettime": Call(228, 113, _CLOCK, _only(0, *_CLOCKS)),
+    "clock_nanosleep": Call(230, 115, _WAITS, _only(0, *_CLOCKS)),
+    "clone": Call(56, 220, _FORKS, ((Check(0, (_SIGCHLD,), ignoring=_CLONE_CHILD),),)),
+    "close": Call(3, 57, _OWN_DESCRIPTOR),
+    "close_range": Call(436, 436, _OWN_DESCRIPTOR),
+    "dup": Call(32, 23, _OWN_DESCRIPTOR),
+    "dup2": Call(33, -1, _OWN_DESCRIPTOR),
+    "dup3": Call(292, 24, _OWN_DESCRIPTOR),
+    "exit": Call(60, 93, _ENDS),
+    "exit_group": Call(231, 94, _ENDS),
+    "faccessat": Call(269, 48, _NAMES),
+    "faccessat2": Call(439, 439, _NAMES),
+    "fcntl": Call(
+        72,
+        25,
+        "copies a descriptor, reads its flags, sets close-on-exec (a zygote: also non-blocking); "
+        "no signals (F_SETOWN, F_SETSIG, O_ASYNC), leases, locks, seals or pipe sizes",
+        (
+            (Check(1, (_F_DUPFD, _F_GETFD, _F_SETFD, _F_GETFL, _F_DUPFD_CLOEXEC)),),
+            (Check(1, (_F_SETFL,)), Check(2, ignoring=_O_READ | 3)),
+        ),
+    ),
+    "fork": Call(57, -1, _FORKS),
+    "fstat": Call(5, 80, _OWN_DESCRIPTOR),
+    "futex": Call(
+        202,
+        98,
+        "waits for and wakes by addresses in its own memory; no operation that names a thread",
+        ((Check(1, _FUTEX, ignoring=_FUTEX_FLAGS),),),
+    ),
+    "getcwd": Call(79, 17, _NAMES),
+    "getdents64": Call(217, 61, "lists a folder that Landlock let it open"),
+    "getegid": Call(108, 177, _OWN_ID),
+    "geteuid": Call(107, 175, _OWN_ID),
+    "getgid": Call(104, 176, _OWN_ID),
+    "getpid": Call(39, 172, _OWN_ID),
+    "getppid": Call(110, 173, "reads the id of its zygote, which it cannot use"),
+    "getrandom": Call(318, 278, "random bytes, which do not run out"),
+    "getrlimit": Call(97, 163, _LIMITS),
+    "getrusage": Call(98, 165, "reads its own use of the machine"),
+    "gettid": Call(186, 178, _OWN_ID),
+    "gettimeofday": Call(96, 169, _CLOCK),
+    "getuid": Call(102, 174, _OWN_ID),
+    "ioctl": Call(
+        16,
+        29,
+        "asks if it is a terminal, how much can be read, sets close-on-exec (a zygote: also "
+        "non-blocking); no signals (FIOASYNC, FIOSETOWN) and no typing on a terminal (TIOCSTI)",
+        _only(1, _TCGETS, _FIONREAD, _FIONBIO, _FIONCLEX, _FIOCLEX),
+    ),
+    "lseek": Call(8, 62, _OWN_DESCRIPTOR),
+    "lstat": Call(6, -1, _NAMES),
+    "madvise": Call(
+        28,
+        233,
+        "its own pages; not MADV_HWPOISON, MADV_REMOVE and others that reach shared ones",
+        _only(2, *_ADVICE),
+    ),
+    "mmap": Call(
+        9,
+        222,
+        "its own address space, executable too, as code adds no right here; files as they were "
+        "opened; no locked or huge pages",
+        _flags(3, _MAP | _MAP_NOREPLACE),
+    ),
+    "mprotect": Call(10, 226, _OWN_MEMORY),
+    "mremap": Call(25, 216, _OWN_MEMORY),
+    "munmap": Call(11, 215, _OWN_MEMORY),
+    "nanosleep": Call(35, 101, _WAITS),
+    "newfstatat": Call(262, 79, _NAMES),
+    "open": Call(2, -1, _READS_FILES, _flags(1, _O_READ)),
+    "openat": Call(257, 56, _READS_FILES, _flags(2, _O_READ)),
+    "pipe": Call(22, -1, "a pipe to itself, within RLIMIT_NOFILE"),
+    "pipe2": Call(293, 59, "a pipe to itself, within RLIMIT_NOFILE", _flags(1, _O_PIPE)),
+    "poll": Call(7, -1, _WAITS),
+    "ppoll": Call(271, 73, _WAITS),
+    "prctl": Call(
+        157,
+        167,
+        "a fork of the zygote asks to end with its parent; nothing else, and not for isolates",
+        ((Check(0, (_PR_SET_PDEATHSIG,)), Check(1, (_SIGKILL,))),),
+    ),
+    "pread64": Call(17, 67, _OWN_DESCRIPTOR),
+    "prlimit64": Call(
+        302,
+        261,
+        _LIMITS,
+        ((_null(0), _null(2)), (_null(0), Check(1, (_RLIMIT_CPU,)))),
+    ),
+    "pselect6": Call(270, 72, _WAITS),
+    "read": Call(0, 63, _OWN_DESCRIPTOR),
+    "readlink": Call(89, -1, _NAMES),
+    "readlinkat": Call(267, 78, _NAMES),
+    "readv": Call(19, 65, _OWN_DESCRIPTOR),
+    "recvfrom": Call(45, 207, "reads from the channel; there is no other socket"),
+    "recvmsg": Call(47, 212, "a zygote is given the channels of its forks; not for isolates"),
+    "restart_syscall": Call(219, 128, "the kernel's own, after a signal"),
+    "rseq": Call(334, 293, _THREAD_STATE),
+    "rt_sigaction": Call(13, 134, _OWN_SIGNALS),
+    "rt_sigprocmask": Call(14, 135, _OWN_SIGNALS),
+    "rt_sigreturn": Call(15, 139, _OWN_SIGNALS),
+    "sched_getaffinity": Call(204, 123, "how many processors it may use", ((_null(0),),)),
+    "sched_yield": Call(24, 124, "gives its turn away"),
+    "seccomp": Call(
+        317,
+        277,
+        "a fork of the zygote puts on the isolates' filter, without listeners; not for isolates",
+        ((Check(0, (1,)), Check(1)),),
+    ),
+    "select": Call(23, -1, _WAITS),
+    "sendto": Call(
+        44, 206, "writes to the channel, to no address; no descriptors go with it", ((_null(4),),)
+    ),
+    "set_robust_list": Call(273, 99, _THREAD_STATE),
+    "set_tid_address": Call(218, 96, _THREAD_STATE),
+    "setitimer": Call(38, 103, "the CPU timer of an isolate, set before worker code runs"),
+    "setrlimit": Call(160, 164, _LIMITS, _only(0, _RLIMIT_CPU)),
+    "sigaltstack": Call(131, 132, _OWN_SIGNALS),
+    "stat": Call(4, -1, _NAMES),
+    "statx": Call(332, 291, _NAMES),
+    "sysinfo": Call(99, 179, "reads the machine's memory, by which libraries size buffers"),
+    "times": Call(100, 153, "reads its own CPU time"),
+    "uname": Call(63, 160, "reads the kernel's version"),
+    "wait4": Call(61, 260, "waits for its own children, of which an isolate has none"),
+    "write": Call(1, 64, _OWN_DESCRIPTOR),
+    "writev": Call(20, 66, _OWN_DESCRIPTOR),
+}  # fmt: skip
+
+REFUSED = (
+    "clone", "fork", "prctl", "recvmsg", "rt_sigaction", "seccomp", "setitimer", "setrlimit",
+)  # fmt: skip
+"""What a zygote needs and worker code in an isolate does not."""
+NARROWED: dict[str, tuple[tuple[Check, ...], ...]] = {
+    # Whether a descriptor blocks is shared with everybody who has it: siblings, the zygote.
+    "fcntl": _only(1, _F_DUPFD, _F_GETFD, _F_SETFD, _F_GETFL, _F_DUPFD_CLOEXEC),
+    "ioctl": _only(1, _TCGETS, _FIONREAD, _FIONCLEX, _FIOCLEX),
+    "prlimit64": ((_null(0), _null(2)),),
+}
+ENGINE_REFUSED = {
+    "x86_64": {
+        "socket": 41, "connect": 42, "bind": 49, "listen": 50, "execve": 59, "execveat": 322,
+        "kill": 62, "ptrace": 101, "process_vm_readv": 310, "process_vm_writev": 311,
+        "pidfd_open": 434, "io_uring_setup": 425, "bpf": 321, "mount": 165, "unshare": 272,
+        "setns": 308,
+    },
+    "aarch64": {
+        "socket": 198, "connect": 203, "bind": 200, "listen": 201, "execve": 221, "execveat": 281,
+        "kill": 129, "ptrace": 117, "process_vm_readv": 270, "process_vm_writev": 271,
+        "pidfd_open": 434, "io_uring_setup": 425, "bpf": 280, "mount": 40, "unshare": 97,
+        "setns": 268,
+    },
+}  # fmt: skip
+"""What the embedded ClickHouse engine has no business with: connections, programs, processes."""

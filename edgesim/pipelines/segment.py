@@ -1,0 +1,210 @@
+"""One window's file in the write-ahead log."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Generator, Iterator
+from contextlib import suppress
+from hashlib import blake2b
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from edgesim import durable
+from edgesim.errors import RunError
+from edgesim.pipelines import frames
+from edgesim.pipelines.frames import Window
+from edgesim.pipelines.recovery import Recovered, Seal, recover
+
+log = structlog.get_logger()
+
+
+class Segment:
+    """A window in its file; ``rows`` and ``bytes`` are those of its records.
+
+    The object's key is decided when the window is opened, and every frame carries it.  A window
+    that an earlier version of edgesim opened has none until it is sealed.
+    """
+
+    def __init__(self, path: Path, descriptor: int, window: Window, opened_at: float) -> None:
+        self.path = path
+        self.opened_at = opened_at
+        self.rows = 0
+        self.bytes = 0
+        self.seal: Seal | None = None
+        self.is_resumable = True
+        """Whether the file can take more records."""
+        self._window = window
+        self._places: array[int] = array("Q")
+        self._end = 0  # of the last whole frame, in bytes
+        self._descriptor: int | None = descriptor
+        self._identity = durable.identity(path)
+        self._suspect = False  # a sync has failed: this file is not written any more
+
+    @property
+    def number(self) -> int:
+        """Segments are numbered in the order of their windows."""
+        return int(self.path.stem)
+
+    @property
+    def key(self) -> str:
+        """The key of the window's object; empty as long as it is not decided."""
+        return self.seal.key if self.seal else self._window.key
+
+    @classmethod
+    def create(cls, path: Path, opened_at: float, key: str = "") -> Segment:
+        """A new, empty segment, durable with its name.  Raises OSError."""
+        name = f"{path.name} {opened_at} {key}".encode()
+        window_id = int.from_bytes(blake2b(name, digest_size=8).digest())
+        segment = cls(path, durable.create(path), Window(window_id, opened_at, key), opened_at)
+        try:
+            segment._write([(frames.HEADER, b"")])
+            durable.flush_folder(path.parent)
+        except (OSError, RunError):
+            segment.release()
+            durable.remove(path)
+            raise
+        return segment
+
+    @classmethod
+    def recover(cls, path: Path) -> Generator[None, None, Segment | None]:
+        """The segment that an earlier run left; None if the file holds no whole frame.
+
+        Yields between pieces of work.  Raises OSError, or RunError if damaged bytes cannot be set
+        aside.
+        """
+        descriptor = durable.open_existing(path)
+        try:
+            found = yield from recover(path, descriptor, os.fstat(descriptor).st_size)
+            if found is not None:
+                return cls._of(path, descriptor, found)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+        aside = path.with_suffix(".broken")
+        log.error("pipeline log without a whole frame, set aside", file=str(path), saved=aside.name)
+        durable.rename(path, aside)
+        return None
+
+    @classmethod
+    def _of(cls, path: Path, descriptor: int, found: Recovered) -> Segment:
+        window = found.window or Window(0, found.opened_at, "")
+        segment = cls(path, descriptor, window, found.opened_at)
+        segment.rows, segment.bytes, segment.seal = found.rows, found.bytes, found.seal
+        segment._places, segment._end = found.places, found.end
+        segment.is_resumable = found.window is not None and found.seal is None
+        if found.rest and found.seal is None:
+            durable.truncate(descriptor, found.end)
+            durable.flush(descriptor)
+        return segment
+
+    def append(self, lines: bytes, rows: int) -> None:
+        """Make ``lines`` (NDJSON, each ending in a newline) durable; RunError where that fails."""
+        place = self._end
+        try:
+            self._write([(frames.RECORDS, lines)])
+        except OSError as error:
+            raise RunError(f"{self.path}: cannot write the pipeline's log: {error}") from error
+        self._places.append(place)
+        self.rows += rows
+        self.bytes += len(lines)
+
+    def close(self, key: str = "") -> None:
+        """End the window: from here on the segment is this object.  RunError where that fails.
+
+        The seal is written twice, so that damage to one copy does not cost it.  A window whose
+        frames hold its key does not depend on the seal.
+        """
+        seal = Seal(self._window.key or key, self.rows)
+        text = msgspec.json.encode(seal)
+        try:
+            self._write([(frames.SEAL, text), (frames.SEAL, text)])
+        except (OSError, RunError) as error:
+            if not self._window.key:
+                raise RunError(f"{self.path}: cannot end the pipeline's window: {error}") from error
+            log.warning("pipeline log not sealed", file=str(self.path), error=str(error))
+        self.seal = seal
+
+    def release(self) -> None:
+        """Close the file; the segment stays."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def lines(self) -> Iterator[bytes]:
+        """The records, as written, in chunks; frames that were damaged meanwhile are left out.
+
+        Reads the open file, so the records outlive its name.
+        """
+        for place in self._places:
+            if payload := self._payload(place):
+                yield payload
+
+    def remove(self) -> None:
+        """Forget the window: its object is durable."""
+        self.release()
+        if durable.identity(self.path) == self._identity:
+            durable.remove(self.path)
+            try:
+                durable.flush_folder(self.path.parent)
+            except OSError as error:  # a power cut may bring it back: its object is found then
+                log.warning(
+                    "removal of a pipeline log not flushed", file=str(self.path), error=str(error)
+                )
+
+    def check_in_place(self) -> None:
+        """RunError if the file was deleted or replaced."""
+        durable.check_in_place(self.path, self._identity)
+
+    def _payload(self, place: int) -> bytes | None:
+        descriptor = self._opened()
+        found = frames.frame_at(descriptor, place)
+        if found is None:
+            found = frames.old_frame_at(descriptor, place, self._end)
+        if found is None:
+            log.error("pipeline log damaged, records lost", file=str(self.path), offset=place)
+            return None
+        return found[1]
+
+    def _opened(self) -> int:
+        if self._descriptor is None:
+            self._descriptor = durable.open_existing(self.path)
+        return self._descriptor
+
+    def _write(self, kinds: list[tuple[int, bytes]]) -> None:
+        """Append frames and sync them; what a failed call has written is cut off again."""
+        if self._suspect:
+            self._replace()
+        descriptor, end = self._opened(), self._end
+        data = b""
+        for kind, payload in kinds:
+            data += frames.encode(kind, self._window, end + len(data), self.rows, payload)
+        try:
+            durable.write_at(descriptor, data, end)
+        except OSError:
+            with suppress(OSError):  # half a frame at the end does no harm
+                durable.truncate(descriptor, end)
+            raise
+        try:
+            durable.flush(descriptor)
+        except OSError:
+            self._suspect = True
+            raise
+        self.check_in_place()
+        self._end = end + len(data)
+
+    def _replace(self) -> None:
+        """Put a copy in the place of a file that could not be synced.
+
+        After a failed sync the kernel may hold the file's contents for clean that the disk does not
+        have.  What was acknowledged is read back and written to another file.
+        """
+        self.check_in_place()
+        durable.write_file(self.path, durable.read_at(self._opened(), self._end, 0))
+        self.release()
+        self._opened()
+        self._identity = durable.identity(self.path)
+        self._suspect = False

@@ -1,0 +1,221 @@
+"""The SQLite file under the queues: opened, committed to, and given back when it is empty.
+
+``synchronous=FULL`` flushes the write-ahead log at each commit: a message survives a power cut once
+``send`` returned.  NORMAL is five times faster for single messages and was dropped for that reason.
+
+Unused pages go back to the file system in steps of ``STEP_PAGES`` (``auto_vacuum = INCREMENTAL``).
+A file of an earlier edgesim cannot do that until a VACUUM, which takes as long as its content is
+large; it gets one as soon as hardly anything is in it.  Copying a large file at start was dropped:
+it would hold up the start for minutes, and needs as much room again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import structlog
+
+from edgesim import durable
+from edgesim.clock import Clock
+from edgesim.errors import RunError
+from edgesim.queues import sqlite_statements as sql
+from edgesim.timeline import Mark, Timeline
+
+STEP_PAGES = 250
+FREE_PAGES_KEPT = 1_000
+"""Unused pages (of 4 KB) that stay for the next messages, and up to a quarter of those in use."""
+VACUUM_PAGES_MAX = 1_000
+"""The largest content that is rewritten in one go: some 20 ms."""
+MARK_SECONDS = 1.0
+"""How often both clocks are written down, with the next commit."""
+CACHE_KIBIBYTES = 32 << 10
+"""Ids are random, so a step of a purge touches the index of ids all over."""
+LOG_BYTES_MAX = 4 << 20
+"""What the write-ahead log is cut to once it has been copied into the file."""
+
+_INCREMENTAL = 2
+
+log = structlog.get_logger()
+
+
+class StoreFile:
+    """The one connection to a store's file; every failure is a RunError that names the file."""
+
+    def __init__(self, path: str, clock: Clock) -> None:
+        """Open or create it; ``path`` is a file name or SQLite's own ``:memory:``."""
+        self.path = path
+        self._clock = clock
+        self._files = [] if path == ":memory:" else [Path(path), Path(f"{path}-wal")]
+        self._identities: list[durable.Identity | None] = []
+        self._failure = ""
+        with self.explained():
+            self.connection = durable.connect(path, timeout=0, isolation_level="IMMEDIATE")
+        try:
+            with self.explained():
+                self._prepare()
+                row = self.connection.execute(sql.READ_MARK).fetchone()
+        except BaseException:
+            self.connection.close()
+            raise
+        self._mark = None if row is None else Mark(*row)
+        self._timeline = Timeline(clock, path, self._mark)
+
+    def _prepare(self) -> None:
+        execute = self.connection.execute
+        execute("PRAGMA auto_vacuum = INCREMENTAL")  # before anything is written to a new file
+        execute("PRAGMA locking_mode = EXCLUSIVE")
+        execute("PRAGMA journal_mode = WAL")
+        execute(f"PRAGMA journal_size_limit = {LOG_BYTES_MAX}")
+        execute(f"PRAGMA cache_size = -{CACHE_KIBIBYTES}")
+        execute(durable.sqlite_pragma())
+        self._create()
+        with self.connection:
+            execute(sql.CLOCK)
+        self._is_incremental = self._pragma("auto_vacuum") == _INCREMENTAL
+        self._may_vacuum = not self._is_incremental
+
+    def _create(self) -> None:
+        """Create the schema in an empty file; refuse any other than our own."""
+        version = self._pragma("user_version")
+        (tables,) = self.connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if version == 0 and tables == 0:
+            self.connection.executescript(sql.SCHEMA)
+        elif version != sql.SCHEMA_VERSION:
+            raise RunError(
+                f"{self.path}: not a queue store of this edgesim (schema {version}, "
+                f"not {sql.SCHEMA_VERSION}); move the file away to start empty"
+            )
+        columns = {name for (name,) in self.connection.execute(sql.COLUMNS)}
+        if "uncounted" not in columns:  # made by an earlier edgesim
+            self.connection.execute(sql.ADD_UNCOUNTED)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All of the block's statements or none; no ``await`` inside.
+
+        RunError if the file was deleted or replaced, and for good after a sync that failed: what is
+        committed then is not durable.
+        """
+        if self._failure:
+            raise RunError(f"{self.path}: {self._failure} earlier", "restart edgesim")
+        if self._identities:
+            self._check_in_place()
+        mark = self._mark
+        try:
+            with self.explained(), self.connection as db:
+                yield db
+                if db.in_transaction:
+                    mark = self._write_mark()
+        except RunError as error:
+            if durable.is_failed_sync(error.__cause__):
+                self._failure = str(error.__cause__)
+            raise
+        self._mark = mark
+        self._check_in_place()
+
+    def _check_in_place(self) -> None:
+        if not self._identities:
+            self._identities = [durable.identity(file) for file in self._files]
+        for file, identity in zip(self._files, self._identities, strict=True):
+            durable.check_in_place(file, identity)
+
+    @contextmanager
+    def unflushed(self) -> Iterator[None]:
+        """Transactions that may be lost in a power cut until the next one, or a ``checkpoint``.
+
+        Their order holds: what is flushed later is on disk only together with them.
+        """
+        self.connection.execute("PRAGMA synchronous = NORMAL")
+        try:
+            yield
+        finally:
+            self.connection.execute(durable.sqlite_pragma())
+
+    # --- time ---
+
+    def shift(self) -> float:
+        """What stored times are behind Unix time now, in seconds; see Timeline."""
+        return self._timeline.look().shift
+
+    def mark_time(self, newest: float) -> None:
+        """Write both clocks down, at the start.
+
+        ``newest`` is the time of the newest message (Unix seconds): all that is known of the clock
+        in a file that an earlier edgesim has written.
+        """
+        if self._mark is None:
+            self._timeline = Timeline(self._clock, self.path, Mark(newest))
+        self._mark = None
+        with self.transaction() as db:
+            db.execute("BEGIN IMMEDIATE")
+
+    def _write_mark(self) -> Mark | None:
+        """Write both clocks down unless that was done a moment ago; what is written now."""
+        now, last = self._timeline.look(), self._mark
+        if last and last.shift == now.shift and 0 <= now.unix - last.unix < MARK_SECONDS:
+            return last
+        self.connection.execute(sql.WRITE_MARK, (now.unix, now.boot, now.since_boot, now.shift))
+        return now
+
+    # --- giving space back ---
+
+    def shrink(self) -> bool:
+        """Give one step of unused pages back to the file system; whether there are more."""
+        with self.explained():
+            unused = self._pragma("freelist_count")
+            used = self._pragma("page_count") - unused
+            if not self._is_incremental:
+                return self._vacuum(used)
+            excess = unused - max(FREE_PAGES_KEPT, used // 4)
+            if excess <= 0:
+                return False
+            # Not execute(), which takes one step of the statement: one page.
+            self.connection.executescript(f"PRAGMA incremental_vacuum({min(excess, STEP_PAGES)})")
+            return excess > STEP_PAGES
+
+    def checkpoint(self) -> None:
+        """Flush all, and copy the write-ahead log into the file, which only then shrinks."""
+        with self.explained():
+            self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def _vacuum(self, used: int) -> bool:
+        """Rewrite a small content, after which the file can be shrunk in steps; tried once."""
+        if used > VACUUM_PAGES_MAX or not self._may_vacuum:
+            return False
+        self._may_vacuum = False
+        try:
+            self.connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            self.connection.execute("VACUUM")
+        except sqlite3.OperationalError as error:  # it needs room for a copy
+            log.warning("queue store not compacted", file=self.path, error=str(error))
+            return False
+        self._is_incremental = True
+        return True
+
+    def _pragma(self, name: str) -> int:
+        value: int = self.connection.execute(f"PRAGMA {name}").fetchone()[0]
+        return value
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """SQLite's failures as ours: the file, the reason, and the cure where there is one."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            name = getattr(error, "sqlite_errorname", "")
+            if name.startswith("SQLITE_BUSY"):
+                problem = "in use by another process; stop the edgesim that runs on this state"
+            elif name in {"SQLITE_NOTADB", "SQLITE_CORRUPT"}:
+                problem = (
+                    f"damaged or not a queue store ({error}); move the file away to start empty"
+                )
+            else:
+                problem = str(error)
+            raise RunError(f"{self.path}: {problem}") from error

@@ -1,0 +1,39 @@
+"""Labels of blobs: whose bytes they are, so that a lost index can be rebuilt from them."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+
+import msgspec
+
+from edgesim.model import R2Object
+from edgesim.r2.driver import Outgoing, Part
+
+
+class PartOf(msgspec.Struct, frozen=True):
+    """The upload that a part belongs to; times are Unix milliseconds."""
+
+    upload: str
+    begun_ms: int
+    part: Part
+
+
+class Label(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The object that a blob holds, or that the upload of its part is to become."""
+
+    bucket: str
+    object: R2Object
+    sums: bytes
+    outbox: Sequence[Outgoing] = ()
+    part_of: PartOf | None = None
+
+
+def encode(label: Label) -> bytes:
+    """The label as bytes."""
+    return zlib.compress(msgspec.json.encode(label), 1)
+
+
+def decode(data: bytes | None) -> Label | None:
+    """The label; None if there is none."""
+    return None if data is None else msgspec.json.decode(zlib.decompress(data), type=Label)

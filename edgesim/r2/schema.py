@@ -1,0 +1,32 @@
+"""The tables of a store on this machine, and how those of an earlier version are brought up."""
+
+from __future__ import annotations
+
+from edgesim.errors import RunError
+from edgesim.r2 import indexed_uploads, object_table
+from edgesim.r2.database import Database
+
+SCHEMA = object_table.SCHEMA + indexed_uploads.SCHEMA
+VERSION = 2
+_TO_VERSION_2 = (
+    "ALTER TABLE objects ADD COLUMN sums BLOB",
+    "ALTER TABLE parts ADD COLUMN sums BLOB",
+    "INSERT INTO usage SELECT bucket, COUNT(*), SUM(size) FROM objects GROUP BY bucket",
+    "DROP INDEX IF EXISTS objects_by_size",
+)
+
+
+def prepare(database: Database) -> None:
+    """Bring the tables to this version; RunError if a later one made them."""
+    [(version,)] = database.run("PRAGMA user_version")
+    if version > VERSION:
+        raise RunError(
+            f"{database.name} was written by a later edgesim (schema {version}, not {VERSION})",
+            "use that one, or another state directory",
+        )
+    if version == VERSION:
+        return
+    with database.transaction():
+        for statement in _TO_VERSION_2:
+            database.run(statement)
+        database.run(f"PRAGMA user_version = {VERSION}")

@@ -1,0 +1,121 @@
+"""A Worker's HTTP client: no cookies, no proxy, connections of its own, addresses checked.
+
+One client for each Worker, so that neither a cookie, a connection nor a free place in the pool goes
+from one to another.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import AsyncIterator
+from contextvars import ContextVar
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import msgspec
+import structlog
+
+from edgesim.errors import PlatformError
+from edgesim.model import HttpRequest, HttpResponse, Stream, iterate
+from edgesim.runtime.reach import Reach, RefusedAddressError
+
+CONNECTIONS_MAX = 128
+"""Open connections of one Worker, whichever of its invocations they are of; others wait."""
+_HOP_BY_HOP = {"connection", "content-length", "host", "keep-alive", "transfer-encoding"}
+_DECODED = {"content-encoding", "content-length", "transfer-encoding"}
+
+log = structlog.get_logger()
+
+
+class _Hop(msgspec.Struct):
+    """The request that a connection is opened for."""
+
+    host: str
+    refused: str | None = None
+
+
+_hop: ContextVar[_Hop] = ContextVar("hop")
+
+
+class HttpClient:
+    """One Worker's."""
+
+    def __init__(self, worker: str, reach: Reach) -> None:
+        self._worker = worker
+        self._reach = reach
+        connector = aiohttp.TCPConnector(limit=CONNECTIONS_MAX, socket_factory=self._open)
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=True,
+            trust_env=False,  # neither proxies of the environment nor .netrc
+        )
+
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        """One request, its redirect not followed; PlatformError (AbortError) if it fails."""
+        hop = _Hop(urlsplit(request.url).hostname or "")
+        _hop.set(hop)
+        headers = [each for each in request.headers if each[0].lower() not in _HOP_BY_HOP]
+        body: Any = request.body if isinstance(request.body, bytes) else iterate(request.body)
+        try:
+            answer = await self._session.request(
+                request.method,
+                request.url,
+                headers=headers,
+                data=body or None,
+                allow_redirects=False,
+            )
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if hop.refused is not None:
+                log.warning("fetch refused", worker=self._worker, host=hop.host, reason=hop.refused)
+            why = hop.refused or error
+            raise PlatformError(f"Network connection lost: {why}", "AbortError") from error
+        kept = [
+            (str(name), value)  # the client has a string of its own, which the wire does not know
+            for name, value in answer.headers.items()
+            if name.lower() not in _DECODED
+        ]
+        return HttpResponse(answer.status, kept, Stream(_Chunks(answer)))
+
+    def _open(self, address: Any) -> socket.socket:
+        """A socket for that address, which is the one that is connected to."""
+        family, kind, protocol, _, (ip, port, *_) = address
+        hop = _hop.get()
+        reason = self._reach.refusal(hop.host, ip, port)
+        if reason is not None:
+            hop.refused = f"{ip} port {port}: {reason}"
+            raise RefusedAddressError(errno.EPERM, hop.refused)
+        return socket.socket(family, kind, protocol)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._session.close()
+
+
+class _Chunks:
+    """A body as it comes.  Not a generator: closing one that nobody has begun runs none of it."""
+
+    def __init__(self, answer: aiohttp.ClientResponse) -> None:
+        self._answer = answer
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            chunk = await self._answer.content.readany()
+        except BaseException as error:
+            self._answer.close()
+            if isinstance(error, aiohttp.ClientError | TimeoutError | OSError):
+                raise PlatformError(f"Network connection lost: {error}", "AbortError") from error
+            raise
+        if not chunk:
+            self._answer.release()
+            raise StopAsyncIteration
+        return chunk
+
+    async def aclose(self) -> None:
+        """Give up the rest, and the connection where there is a rest."""
+        self._answer.release()

@@ -1,0 +1,98 @@
+"""Unfinished work, stage by stage: what a drain waits for, and what it reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from edgesim.queues.consumer import Consumer
+from edgesim.queues.driver import Depth
+from edgesim.runtime.worker import Worker
+from edgesim.simulator.primitives import Primitives
+
+NOTIFICATIONS_MAX = 1_000
+"""More notifications than this are reported as so many."""
+
+
+class Leftover(msgspec.Struct):
+    """Unfinished work.
+
+    ``left`` has only stages with something in them: invocations, tail, pipelines, notifications,
+    queues.  ``dead_letters`` are messages in dead-letter queues that nobody consumes, or whose
+    consumer has put them off beyond the deadline: they are at the end of their way.  ``is_stuck``:
+    nothing of ``left`` can go on before the deadline by itself.
+    """
+
+    left: dict[str, Any] = {}
+    dead_letters: dict[str, int] = {}
+    is_stuck: bool = False
+
+
+async def leftover(
+    primitives: Primitives, workers: Mapping[str, Worker], deadline: float
+) -> Leftover:
+    """What is unfinished now; asks the stores (RunError where one does not answer)."""
+    moving = {
+        "invocations": {name: worker.in_flight for name, worker in workers.items()},
+        "tail": {name: tail.pending for name, tail in primitives.tails.items()},
+        "pipelines": {name: pipeline.pending for name, pipeline in primitives.pipelines.items()},
+    }
+    found: dict[str, Any] = {
+        stage: there
+        for stage, counts in moving.items()
+        if (there := {name: count for name, count in counts.items() if count})
+    }
+    if waiting := len(await primitives.backends.r2.outbox(NOTIFICATIONS_MAX)):
+        found["notifications"] = waiting
+    is_stuck = not found
+    queues, dead_letters = {}, {}
+    consumers, dead = primitives.project.consumers(), primitives.project.dead_letter_queues()
+    for name, depth in (await _depths(primitives)).items():
+        push = _push_consumer(primitives, name)
+        waits = _waits(consumers.get(name), push, depth, deadline)
+        if name in dead and waits:
+            dead_letters[name] = depth.messages
+            continue
+        queues[name] = _shown(consumers.get(name), push, depth)
+        is_stuck = is_stuck and waits
+    if queues:
+        found["queues"] = queues
+    return Leftover(found, dead_letters, is_stuck and bool(queues))
+
+
+async def _depths(primitives: Primitives) -> dict[str, Depth]:
+    """The queues that hold a message."""
+    names = await primitives.backends.queues.names()
+    found = {name: await primitives.queue(name).depth() for name in sorted(names)}
+    return {name: depth for name, depth in found.items() if depth.messages}
+
+
+def _push_consumer(primitives: Primitives, name: str) -> Consumer | None:
+    return next((each for each in primitives.consumers if each.queue.name == name), None)
+
+
+def _shown(consumer: str | None, push: Consumer | None, depth: Depth) -> dict[str, Any]:
+    visible_at = depth.next_visible_at
+    return {
+        "messages": depth.messages,
+        "in_flight": push.in_flight if push else 0,
+        "next_visible_at": None if visible_at is None else _iso(visible_at),
+        "consumer": consumer,
+    }
+
+
+def _waits(consumer: str | None, push: Consumer | None, depth: Depth, deadline: float) -> bool:
+    """Nobody consumes it, or its Worker gets nothing before the deadline; a client may pull."""
+    if consumer is None:
+        return True
+    if push is None or push.in_flight or depth.next_visible_at is None:
+        return False
+    return depth.next_visible_at >= deadline
+
+
+def _iso(seconds: float) -> str:
+    time = datetime.fromtimestamp(seconds, UTC)
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,241 @@
+"""Requests that come faster than a Tail Worker takes their traces, on the inline level."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from edgesim.config.project import TailConfig
+from edgesim.dev.front import Front
+from edgesim.model import TraceItem, TraceLog
+from edgesim.runtime.tail import TailConsumer
+from edgesim.simulator import Simulator
+from tests.simulated import settle, simulated, write_worker
+
+pytestmark = pytest.mark.anyio
+
+BOUND = 50_000
+CLIENTS = 4
+MAIN = """
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        print("x" * 9_000)
+        return Response("ok")
+    async def queue(self, batch, env=None, ctx=None):
+        print("x" * 9_000)
+"""
+TRACE_BYTES = 11_000  # the most that a trace of it counts for
+TAIL = """
+class Default(WorkerEntrypoint):
+    async def tail(self, events, env=None, ctx=None):
+        while await (await self.env.GATE.fetch("http://gate/")).text() != "open":
+            await asyncio.sleep(0.001)
+        if hasattr(self.env, "Q") and hasattr(events[0].event, "request"):
+            await self.env.Q.send("taken")
+"""
+GATE = """
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        found = await self.env.B.head("open")
+        return Response("closed" if found is None else "open")
+"""
+
+
+@pytest.fixture(autouse=True)
+def small_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgesim.runtime.tail.PENDING_BYTES", BOUND)
+
+
+def write_workers(folder: Path, *, queue: bool = False) -> None:
+    """A tailed Worker, a Tail Worker that waits for the gate to open, and the gate."""
+    producer = {"queues": {"producers": [{"binding": "Q", "queue": "jobs"}]}} if queue else {}
+    consumers = [{"queue": "jobs", "max_batch_size": 1, "max_batch_timeout": 0}]
+    consumer = {"queues": {"consumers": consumers}} if queue else {}
+    write_worker(folder, "main", MAIN, tail_consumers=[{"service": "tail"}], **consumer)
+    services = [{"binding": "GATE", "service": "gate"}]
+    write_worker(folder, "tail", TAIL, services=services, **producer)
+    write_worker(folder, "gate", GATE, r2_buckets=[{"binding": "B", "bucket_name": "gate"}])
+
+
+@asynccontextmanager
+async def world(folder: Path, *, queue: bool = False) -> AsyncIterator[tuple[Front, Simulator]]:
+    write_workers(folder, queue=queue)
+    account = "[tail]\nmax_items = 5\nmax_seconds = 0.01\n"
+    async with simulated(folder, "main", "tail", "gate", account=account) as simulator:
+        front = Front()
+        front.show(simulator)
+        try:
+            yield front, simulator
+        finally:
+            await open_gate(simulator)
+
+
+async def open_gate(simulator: Simulator) -> None:
+    await simulator.bucket("gate").put("open", b"")
+
+
+async def get(front: Front, statuses: list[int], times: int = 1) -> None:
+    """Requests of one client, one after the other."""
+    for _ in range(times):
+        await get_once(front, statuses)
+
+
+async def get_once(front: Front, statuses: list[int]) -> None:
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/",
+        "raw_path": b"/",
+        "query_string": b"",
+        "scheme": "http",
+        "http_version": "1.1",
+        "headers": [(b"host", b"localhost")],
+    }
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b""}
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    await front(scope, receive, send)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    with anyio.fail_after(20):
+        while not condition():
+            await anyio.lowlevel.checkpoint()
+
+
+async def until_held(front: Front, simulator: Simulator, clients: int) -> None:
+    """Until every client waits, and what they asked for before has ended."""
+    main, tail = simulator.workers["main"], simulator.tails["tail"]
+    await until(lambda: front.waiting == clients and not main.in_flight and tail.is_full)
+
+
+async def test_requests_wait_while_too_many_bytes_of_traces_wait(tmp_path):
+    """With a Tail Worker that stands still, what waits is bounded, and so is what is answered."""
+    statuses: list[int] = []
+    async with world(tmp_path) as (front, simulator), anyio.create_task_group() as tasks:
+        for _ in range(CLIENTS):
+            tasks.start_soon(get, front, statuses, 20)
+        await until_held(front, simulator, CLIENTS)
+        stats = (await simulator.stats())["tail"]
+        # Each client may have had one request answered and another begun before a trace was there.
+        assert BOUND <= stats["pending_bytes"] <= BOUND + 2 * CLIENTS * TRACE_BYTES
+        assert stats["pending"] == len(statuses)
+        await open_gate(simulator)
+        await until(lambda: len(statuses) == 20 * CLIENTS)
+        await settle(simulator)
+        stats = (await simulator.stats())["tail"]
+        assert stats == {"items": 20 * CLIENTS, "lost": 0, "pending": 0, "pending_bytes": 0}
+    assert set(statuses) == {200}
+
+
+async def test_a_queue_batch_waits_as_requests_do(tmp_path):
+    """A tailed consumer is given nothing while its Tail Worker has too much; then everything.
+
+    The Tail Worker itself sends to that queue meanwhile: it never waits for its own traces.
+    """
+    statuses: list[int] = []
+    async with (
+        world(tmp_path, queue=True) as (front, simulator),
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(get, front, statuses, 20)
+        await until_held(front, simulator, 1)
+        before = simulator.workers["main"].outcomes["ok"]
+        await simulator.queue("jobs").send(b'"a"')
+        await until(lambda: any(consumer.in_flight for consumer in simulator.consumers))
+        for _ in range(100):
+            await anyio.lowlevel.checkpoint()
+        assert simulator.workers["main"].outcomes["ok"] == before
+        await open_gate(simulator)
+        await until(lambda: len(statuses) == 20)
+        await settle(simulator)
+        assert simulator.consumers[0].delivered > 1
+        assert (await simulator.stats())["tail"]["lost"] == 0
+
+
+async def test_a_drain_ends_while_requests_wait(tmp_path):
+    """Requests that are held back do not count as work under way."""
+    statuses: list[int] = []
+    async with world(tmp_path) as (front, simulator), anyio.create_task_group() as tasks:
+        tasks.start_soon(get, front, statuses, 20)
+        await until_held(front, simulator, 1)
+        assert not await simulator.drain(0.05)
+        await open_gate(simulator)
+        await settle(simulator)
+        await until(lambda: len(statuses) == 20)
+
+
+async def test_a_reload_takes_waiting_requests_along(tmp_path):
+    """Requests that wait when another Simulator takes over are answered by that one."""
+    statuses: list[int] = []
+    async with anyio.create_task_group() as tasks:
+        async with world(tmp_path) as (front, simulator):
+            tasks.start_soon(get, front, statuses, 10)
+            await until_held(front, simulator, 1)
+            front.show(None)
+        before = len(statuses)
+        assert before < 10
+        async with simulated(tmp_path, "main", "tail", "gate") as successor:
+            await open_gate(successor)
+            front.show(successor)
+            await until(lambda: len(statuses) == 10)
+            assert successor.requests == 10 - before
+    assert statuses == [200] * 10
+
+
+async def test_a_request_that_waited_too_long_is_refused(tmp_path, monkeypatch):
+    """Where nothing gets through for HOLD_SECONDS, the answer is 503 and no handler ran."""
+    monkeypatch.setattr("edgesim.dev.front.HOLD_SECONDS", 0.01)
+    statuses: list[int] = []
+    async with world(tmp_path) as (front, simulator):
+        await get(front, statuses, 10)
+        assert statuses.count(200) + statuses.count(503) == 10
+        assert front.refused == statuses.count(503) > 0
+        assert simulator.requests == statuses.count(200)
+        assert front.waiting == 0
+
+
+async def test_unfinished_invocations_are_bounded(tmp_path, monkeypatch):
+    """Requests wait while too many invocations do their waitUntil work."""
+    monkeypatch.setattr("edgesim.simulator.simulator.IN_FLIGHT_MAX", 3)
+    later = """
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        async def work():
+            while await self.env.B.head("open") is None:
+                await asyncio.sleep(0.001)
+        self.ctx.waitUntil(work())
+        return Response("ok")
+"""
+    write_worker(tmp_path, "main", later, r2_buckets=[{"binding": "B", "bucket_name": "gate"}])
+    statuses: list[int] = []
+    async with simulated(tmp_path, "main") as simulator, anyio.create_task_group() as tasks:
+        front = Front()
+        front.show(simulator)
+        for _ in range(8):
+            tasks.start_soon(get, front, statuses)
+        await until(lambda: len(statuses) == 3 and front.waiting == 5)
+        await open_gate(simulator)
+        await until(lambda: len(statuses) == 8)
+    assert statuses == [200] * 8
+
+
+async def test_traces_beyond_the_last_bound_are_lost_and_counted(monkeypatch):
+    """What started before the bound was reached can still add traces, up to a second bound."""
+    monkeypatch.setattr("edgesim.runtime.tail.PENDING_BYTES_MAX", 2 * BOUND)
+    consumer = TailConsumer("tail", TailConfig())
+    for _ in range(100):
+        logs = [TraceLog(1.0, "log", ["x" * 9_000])]
+        consumer.add(TraceItem("main", {"cron": "* * * * *"}, 1.0, "ok", logs=logs))
+    assert consumer.pending + consumer.lost == 100
+    assert consumer.pending_bytes <= 2 * BOUND
+    assert consumer.lost > 0

@@ -1,0 +1,297 @@
+"""Zygotes and isolates that are killed: every request ends, and the next ones are served.
+
+A whole project on each level that has processes; the kills are real.
+"""
+
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from structlog.testing import capture_logs
+
+from edgesim.simulator import Simulator
+from tests.loops import on_both_loops  # noqa: F401 (every test here runs on both loops)
+from tests.simulated import ask, simulated, write_worker
+
+pytestmark = pytest.mark.anyio
+
+BOUND_SECONDS = 40
+SERVER = """
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        path = request.url.rpartition("/")[2]
+        if path == "called":
+            await self.env.QUEUE.send("called")
+            await asyncio.sleep(0.2)
+        if path == "slow":
+            await asyncio.sleep(0.2)
+        return Response("served")
+"""
+CONSUMER = """
+import os
+
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        await self.env.IN.sendBatch([{"body": n} for n in range(int(await request.text()))])
+        return Response("sent")
+
+    async def queue(self, batch, env=None, ctx=None):
+        for message in batch.messages:
+            match message.body:
+                case 13:
+                    os._exit(3)
+                case 14:
+                    os.closerange(0, 64)
+                case 15:
+                    raise SystemExit(1)
+                case 16:
+                    [].extend(bytes(1 << 20) for _ in range(1 << 20))
+            await self.env.OUT.send([message.body, message.attempts])
+        await asyncio.sleep(0.05)
+"""
+QUEUES = """
+[queues.in]
+[queues.out]
+[queues.dead]
+"""
+
+
+@pytest.fixture(params=["process", "warm"])
+async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Simulator]:
+    producers = {"producers": [{"binding": "QUEUE", "queue": "called"}]}
+    write_worker(tmp_path, "w", SERVER, queues=producers)
+    async with simulated(tmp_path, "w", isolation=request.param) as simulator:
+        yield simulator
+
+
+def processes(of: Callable[[int], bool]) -> list[int]:
+    return [int(each.name) for each in Path("/proc").glob("[0-9]*") if of(int(each.name))]
+
+
+def parent(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+def zygotes() -> list[int]:
+    """Zygotes of this process, whatever they are doing."""
+
+    def is_zygote(pid: int) -> bool:
+        try:
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+        return parent(pid) == os.getpid() and b"edgesim.isolates.zygote" in command
+
+    return processes(is_zygote)
+
+
+def isolates() -> list[int]:
+    """Forks of those, without the first process of their PID namespace."""
+    ours = set(zygotes())
+    return processes(lambda pid: parent(pid) in ours and not is_first_of_namespace(pid))
+
+
+def is_first_of_namespace(pid: int) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    ids = next(line.split()[1:] for line in status.splitlines() if line.startswith("NSpid:"))
+    return len(ids) > 1 and ids[-1] == "1"
+
+
+def kill(pids: list[int]) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+async def until(found: Callable[[], Any]) -> Any:
+    """What comes to be there in bounded time; /proc says of no change by itself."""
+    with anyio.fail_after(BOUND_SECONDS):
+        while not (value := found()):  # noqa: ASYNC110 (there is no event of it)
+            await anyio.sleep(0.002)
+    return value
+
+
+async def served(simulator: Simulator, path: str = "", times: int = 1) -> list[int]:
+    """Statuses of so many requests at once; every one ends in bounded time."""
+    statuses: list[int] = []
+
+    async def one() -> None:
+        statuses.append((await ask(simulator, f"http://x/{path}"))[0])
+
+    with anyio.fail_after(BOUND_SECONDS):
+        async with anyio.create_task_group() as tasks:
+            for _ in range(times):
+                tasks.start_soon(one)
+    return statuses
+
+
+async def test_an_idle_zygote_is_killed(server):
+    """Requests that come before anybody has noticed, and after, are all served by the next one."""
+    assert await served(server) == [200]
+    for rest in (0, 0.02):
+        kill(zygotes())
+        await anyio.sleep(rest)
+        assert await served(server, times=8) == [200] * 8
+
+
+async def test_a_zygote_is_killed_under_load(server):
+    """Of whom nothing had left is served all the same; the others are served or told."""
+    for path, right in (("slow", {200}), ("called", {200, 500})):
+        statuses: list[int] = []
+        async with anyio.create_task_group() as tasks:
+
+            async def client(path: str = path, statuses: list[int] = statuses) -> None:
+                for _ in range(4):
+                    statuses.extend(await served(server, path))
+
+            for _ in range(8):
+                tasks.start_soon(client)
+            for _ in range(3):
+                await anyio.sleep(0.1)
+                kill(zygotes())
+        assert len(statuses) == 32
+        assert set(statuses) <= right
+    assert await served(server, times=8) == [200] * 8
+
+
+async def test_isolates_are_killed(server):
+    """Their invocations begin again elsewhere, or fail; the zygote stays."""
+    assert await served(server) == [200]
+    before = zygotes()
+    statuses: list[int] = []
+    async with anyio.create_task_group() as tasks:
+
+        async def client(path: str) -> None:
+            for _ in range(5):
+                statuses.extend(await served(server, path))
+
+        for path in ("slow", "called", "") * 3:
+            tasks.start_soon(client, path)
+        for _ in range(5):
+            await anyio.sleep(0.05)
+            kill(isolates())
+    assert len(statuses) == 45
+    assert set(statuses) <= {200, 500}
+    assert await served(server, times=8) == [200] * 8
+    assert zygotes() == before
+
+
+async def test_a_zygote_is_killed_while_it_boots(server):
+    """The one after it is tried, and so on; who asked meanwhile is served in the end."""
+    statuses: list[int] = []
+    with capture_logs() as logs:
+        async with anyio.create_task_group() as tasks:
+            last = zygotes()
+            kill(last)
+
+            async def client() -> None:
+                statuses.extend(await served(server, times=4))
+
+            tasks.start_soon(client)
+            for _ in range(2):
+                new = await until(lambda: list(set(zygotes()) - set(last)))  # noqa: B023 (at once)
+                kill(new)
+                last += new
+    assert statuses == [200] * 4
+    events = [entry["event"] for entry in logs]
+    assert events.count("worker not restarted") <= 1
+    assert events.count("worker restarted") >= 1
+
+
+@contextmanager
+def no_descriptors() -> Any:
+    """This process has not one left."""
+    taken = []
+    try:
+        while True:
+            taken.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        pass
+    try:
+        yield
+    finally:
+        for each in taken:
+            os.close(each)
+
+
+@pytest.fixture(params=["process", "warm"])
+async def consumer(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Simulator]:
+    queues = {
+        "producers": [{"binding": "IN", "queue": "in"}, {"binding": "OUT", "queue": "out"}],
+        "consumers": [
+            {
+                "queue": "in",
+                "max_batch_size": 1,
+                "max_batch_timeout": 0,
+                "max_retries": 1,
+                "dead_letter_queue": "dead",
+            }
+        ],
+    }
+    write_worker(tmp_path, "w", CONSUMER, queues=queues)
+    async with simulated(tmp_path, "w", account=QUEUES, isolation=request.param) as simulator:
+        yield simulator
+
+
+async def empty(simulator: Simulator) -> None:
+    with anyio.fail_after(BOUND_SECONDS):
+        while True:
+            changed = simulator.queue("in").changed
+            if not (await simulator.queue("in").depth()).messages:
+                return
+            await changed.wait()
+
+
+async def bodies(simulator: Simulator, queue: str) -> list[Any]:
+    return [json.loads(message.body) for message in await simulator.queue(queue).peek(1000)]
+
+
+async def test_zygote_deaths_are_no_attempts(consumer):
+    """Every message is delivered, none is given up, however often the zygote dies meanwhile."""
+    assert (await ask(consumer, method="POST", body=b"12"))[0] == 200
+    for _ in range(8):
+        kill(zygotes())
+        await anyio.sleep(0.04)
+    await empty(consumer)
+    seen = await bodies(consumer, "out")
+    assert {body for body, _ in seen} == set(range(12))
+    assert await bodies(consumer, "dead") == []
+
+
+async def test_lack_of_descriptors_is_no_attempt(consumer):
+    """Where the platform cannot fork, messages wait; it is logged, and passes by itself."""
+    assert (await ask(consumer, method="POST", body=b"1"))[0] == 200
+    await empty(consumer)
+    forks = isolates()
+    with capture_logs() as logs:
+        with no_descriptors():
+            kill(forks)
+            for _ in range(12):
+                await consumer.queue("in").send(b"7")
+            await until(lambda: consumer.consumers[0].retried >= 3)
+        await empty(consumer)
+    assert (await bodies(consumer, "out"))[1:] == [[7, 1]] * 12
+    assert await bodies(consumer, "dead") == []
+    assert "queue batch not delivered" in [entry["event"] for entry in logs]
+
+
+@pytest.mark.parametrize("poison", [13, 14, 15, 16])
+async def test_a_worker_that_ends_its_own_process_has_its_attempts_counted(consumer, poison):
+    """Its message is dead after max_retries; the others are delivered."""
+    for body in (1, poison, 2):
+        await consumer.queue("in").send(str(body).encode())
+    await empty(consumer)
+    assert await bodies(consumer, "dead") == [poison]
+    assert {body for body, _ in await bodies(consumer, "out")} == {1, 2}

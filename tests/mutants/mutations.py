@@ -1,0 +1,320 @@
+"""The mutations: a small change of the product each, that loses, doubles or holds up data.
+
+``caught_by`` is a seed of the simulation that is known to notice it (another of the first 300 will
+do), or the test that does.
+"""
+
+from typing import NamedTuple
+
+
+class Edit(NamedTuple):
+    """Replace a text that stands in the file exactly once."""
+
+    file: str
+    old: str
+    new: str
+
+
+class Mutation(NamedTuple):
+    """A fault; its name says what it does wrong."""
+
+    name: str
+    caught_by: int | str
+    edits: list[Edit]
+
+
+SEGMENT = "edgesim/pipelines/segment.py"
+PIPELINE = "edgesim/pipelines/pipeline.py"
+DURABLE = "edgesim/durable.py"
+FILE = "edgesim/r2/file.py"
+INDEXED = "edgesim/r2/indexed.py"
+UPLOADS = "edgesim/r2/indexed_uploads.py"
+NOTIFICATIONS = "edgesim/r2/notifications.py"
+CONSUMER = "edgesim/queues/consumer.py"
+SQLITE = "edgesim/queues/sqlite.py"
+STATEMENTS = "edgesim/queues/sqlite_statements.py"
+INSERT = "workers/insert/insert.py"
+
+MUTATIONS = [
+    # --- Pipelines ---
+    Mutation(
+        "pipeline log not flushed before the acknowledgement",
+        169,
+        [
+            Edit(
+                SEGMENT,
+                "            durable.flush(descriptor)\n        except OSError:\n",
+                "            pass\n        except OSError:\n",
+            )
+        ],
+    ),
+    Mutation(
+        "name of a new pipeline log not flushed",
+        124,
+        [Edit(SEGMENT, "            durable.flush_folder(path.parent)\n", "")],
+    ),
+    Mutation(
+        "pipeline log written on after a failed flush",
+        0,
+        [
+            Edit(
+                SEGMENT,
+                "            self._suspect = True\n            raise\n",
+                "            raise\n",
+            )
+        ],
+    ),
+    Mutation(
+        "records acknowledged although the log refused them",
+        178,
+        [Edit(PIPELINE, "        if entry.error is not None:\n", "        if False:\n")],
+    ),
+    Mutation(
+        "only the first of several sends at once goes into the log",
+        "tests/conformance/test_pipelines.py::test_sends_at_the_same_time",
+        [Edit(PIPELINE, 'b"".join(entry.lines for entry in entries)', "entries[0].lines")],
+    ),
+    Mutation(
+        "pipeline object written again after a crash without looking",
+        1,
+        [Edit(PIPELINE, "if await self._bucket.head(segment.key) is None:", "if True:")],
+    ),
+    Mutation(
+        "pipeline log deleted although its object could not be written",
+        20,
+        [
+            Edit(
+                PIPELINE,
+                "                    await anyio.sleep(delay)\n                    continue\n",
+                "                    await anyio.sleep(delay)\n",
+            )
+        ],
+    ),
+    # --- durable files ---
+    Mutation(
+        "SQLite commits not flushed",
+        214,
+        [Edit(DURABLE, "'OFF' if skip else 'FULL'", "'OFF' if skip else 'NORMAL'")],
+    ),
+    Mutation(
+        "new folders not flushed",
+        122,
+        [Edit(DURABLE, "        flush_folder(each.parent)\n", "")],
+    ),
+    # --- R2 ---
+    Mutation(
+        "object's bytes not flushed before its commit",
+        214,
+        [
+            Edit(
+                FILE,
+                "_MAGIC))\n                    durable.flush(file.fileno())\n",
+                "_MAGIC))\n",
+            )
+        ],
+    ),
+    Mutation(
+        "name of an object's file not flushed",
+        214,
+        [Edit(FILE, "            durable.flush_folder(self._directory)\n", "            pass\n")],
+    ),
+    Mutation(
+        "notification in a transaction of its own",
+        4,
+        [
+            Edit(
+                INDEXED,
+                "bucket, finished.object, blob, sums.value(), finished.outbox",
+                "bucket, finished.object, blob, sums.value(), ()",
+            ),
+            Edit(
+                INDEXED,
+                "        await drop_all(self._blobs, left_over)\n        return is_expected",
+                "        with self._database.transaction():\n"
+                "            self._objects.outbox.add(finished.outbox if is_expected else ())\n"
+                "        await drop_all(self._blobs, left_over)\n        return is_expected",
+            ),
+        ],
+    ),
+    Mutation(
+        "notification of a joined upload forgotten",
+        190,
+        [
+            Edit(
+                UPLOADS,
+                "self._objects.store(bucket, stored, blob, sums, outbox)",
+                "self._objects.store(bucket, stored, blob, sums, ())",
+            )
+        ],
+    ),
+    Mutation(
+        "outbox not replayed at start",
+        37,
+        [
+            Edit(
+                NOTIFICATIONS,
+                "            await self._drain(driver, send)\n"
+                "            await self._woken.wait()\n",
+                "            await self._woken.wait()\n"
+                "            await self._drain(driver, send)\n",
+            )
+        ],
+    ),
+    Mutation(
+        "notification forgotten before it is sent",
+        244,
+        [
+            Edit(
+                NOTIFICATIONS,
+                "            await send(entry.queue, entry.body)\n"
+                "            sent.append(entry.id)\n",
+                "            await driver.settle([entry.id])\n"
+                "            await send(entry.queue, entry.body)\n",
+            )
+        ],
+    ),
+    # --- Queues ---
+    Mutation(
+        "message acknowledged before its handler has ended",
+        238,
+        [
+            Edit(
+                CONSUMER,
+                "            result = await self._result(batch)\n",
+                "            await self._insist(\n"
+                "                partial(self.queue.ack, [each.lease_id for each in batch])\n"
+                "            )\n"
+                "            result = await self._result(batch)\n",
+            )
+        ],
+    ),
+    Mutation(
+        "one retry too few",
+        52,
+        [
+            Edit(
+                CONSUMER,
+                "message.attempts > self.settings.max_retries",
+                "message.attempts >= self.settings.max_retries",
+            ),
+            Edit(
+                CONSUMER,
+                "message.attempts <= self.settings.max_retries",
+                "message.attempts < self.settings.max_retries",
+            ),
+        ],
+    ),
+    Mutation(
+        "messages of a lease whose reply was lost never come back",
+        4,
+        [
+            Edit(
+                CONSUMER,
+                "            self._orphans_back.append(now + LEASE_SECONDS)\n",
+                "",
+            )
+        ],
+    ),
+    Mutation(
+        "batch acknowledged although it was not delivered",
+        "tests/conformance/test_queues.py::test_failed_delivery_retries_the_whole_batch",
+        [
+            Edit(
+                CONSUMER,
+                "BatchResult(retries=retries, failed=True, not_delivered=repr(error))",
+                "BatchResult(acks=[message.id for message in batch], failed=True)",
+            )
+        ],
+    ),
+    Mutation(
+        "lease without expiry",
+        4,
+        [Edit(STATEMENTS, "AND leased_until <= ? LIMIT", "AND leased_until <= 0 * ? LIMIT")],
+    ),
+    Mutation(
+        "leases of a killed platform kept",
+        213,
+        [
+            Edit(
+                SQLITE,
+                "                if leased:\n",
+                "                if False:\n",
+            )
+        ],
+    ),
+    Mutation(
+        "deliveries not counted",
+        169,
+        [Edit(STATEMENTS, "attempts = attempts + 1 WHERE", "attempts = attempts + 0 WHERE")],
+    ),
+    Mutation(
+        "dead letter deleted and not moved",
+        52,
+        [
+            Edit(
+                "edgesim/queues/dead_letters.py",
+                "if self._dead_letter is None:",
+                "if True:",
+            )
+        ],
+    ),
+    # --- Workers between them ---
+    Mutation(
+        "messages of a handler that threw are acknowledged",
+        178,
+        [
+            Edit(
+                "edgesim/runtime/delivery.py",
+                '"ack" if done.outcome == "ok" else "retry"',
+                '"ack"',
+            )
+        ],
+    ),
+    Mutation(
+        "last trace of a batch not delivered",
+        190,
+        [
+            Edit(
+                "edgesim/runtime/tail.py",
+                "for _ in range(count)]",
+                "for _ in range(count)][:-1]",
+            )
+        ],
+    ),
+    Mutation(
+        "insert without its deduplication token",
+        3,
+        [
+            Edit(
+                "workers/insert/tables.py",
+                'settings = SETTINGS | {"insert_deduplication_token": token} | more',
+                "settings = SETTINGS | more",
+            )
+        ],
+    ),
+    Mutation(
+        "insert Worker acknowledges what it could not insert",
+        238,
+        [
+            Edit(
+                INSERT,
+                '            print(f"insert failed, attempt {message.attempts}: {error}")\n'
+                "            self._retry(message)\n",
+                '            print(f"insert failed, attempt {message.attempts}: {error}")\n'
+                "            message.ack()\n",
+            )
+        ],
+    ),
+    Mutation(
+        "insert Worker acknowledges a dead letter that it could not send",
+        "tests/unit/workers/test_insert.py::test_a_dead_letter_that_cannot_be_sent_is_tried_again",
+        [
+            Edit(
+                INSERT,
+                '            print(f"dead letter not sent: {second}")\n'
+                "            self._retry(message)\n",
+                '            print(f"dead letter not sent: {second}")\n            message.ack()\n',
+            )
+        ],
+    ),
+]

@@ -1,0 +1,77 @@
+"""Write-through of the embedded engine's folder: group commit and errors."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
+import pytest
+
+from edgesim.clickhouse.disk import CANNOT_FSYNC, Disk
+from edgesim.errors import ClickHouseError
+
+
+class SlowDisk(Disk):
+    """Syncs that last until the test lets them end."""
+
+    def __init__(self, folder, failing=()):
+        super().__init__(folder)
+        self.syncs = 0
+        self.begun = Event()
+        self.go_on = Event()
+        self._failing = failing
+
+    def _sync(self):
+        self.syncs += 1
+        self.begun.set()
+        assert self.go_on.wait(30)
+        return OSError(5, os.strerror(5)) if self.syncs in self._failing else None
+
+    def wait_for(self, waiting):
+        """Until so many callers wait for a sync that has not begun."""
+        while True:
+            with self._changed:
+                if len(self._changed._waiters) == waiting:  # type: ignore[attr-defined]
+                    return
+
+
+def test_concurrent_callers_share_a_sync(tmp_path):
+    """Ten that come while one sync runs have one more between them, and not that one."""
+    disk = SlowDisk(tmp_path)
+    with ThreadPoolExecutor(11) as pool:
+        first = pool.submit(disk.flush)
+        assert disk.begun.wait(30)
+        others = [pool.submit(disk.flush) for _ in range(10)]
+        disk.wait_for(10)
+        disk.go_on.set()
+        for done in (first, *others):
+            done.result(30)
+    assert disk.syncs == 2
+    disk.flush()
+    assert disk.syncs == 3
+
+
+def test_an_error_is_every_callers(tmp_path):
+    """All that the failed sync was to cover are refused, and all that come later."""
+    disk = SlowDisk(tmp_path, failing={2})
+    with ThreadPoolExecutor(11) as pool:
+        first = pool.submit(disk.flush)
+        assert disk.begun.wait(30)
+        others = [pool.submit(disk.flush) for _ in range(10)]
+        disk.wait_for(10)
+        disk.go_on.set()
+        first.result(30)
+        for refused in others:
+            with pytest.raises(ClickHouseError, match="could not be written to disk"):
+                refused.result(30)
+    for again in (disk.flush, disk.check):
+        with pytest.raises(ClickHouseError, match="mount it again") as caught:
+            again()
+        assert caught.value.code == CANNOT_FSYNC
+
+
+def test_a_real_folder_is_flushed(tmp_path):
+    """Without an error of the kernel, flush returns."""
+    (tmp_path / "file").write_text("x")
+    disk = Disk(tmp_path)
+    disk.flush()
+    disk.check()

@@ -1,0 +1,82 @@
+"""A state directory: one owner at a time, and closed to other users."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from edgesim.dev.presence import own
+from edgesim.errors import UsageError
+
+
+@pytest.fixture(autouse=True)
+def _usual_umask():
+    """Files are open to others unless something is done."""
+    before = os.umask(0o022)
+    yield
+    assert os.umask(before) == 0o022
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def test_a_new_state_is_private(tmp_path):
+    """The directory, and whatever this process creates in it or elsewhere while it owns it."""
+    state = tmp_path / "a" / "state"
+    with own(state):
+        (state / "sub").mkdir()
+        (state / "sub" / "file").write_text("x")
+        os.system(f"touch {state}/of-a-child")
+    assert {path.name: mode(path) for path in [state, *state.rglob("*")]} == {
+        "state": 0o700,
+        "owner.json": 0o600,
+        "sub": 0o700,
+        "file": 0o600,
+        "of-a-child": 0o600,
+    }
+
+
+def test_an_older_state_is_closed(tmp_path):
+    """What an earlier version left open is closed, links are not followed, the rest is kept."""
+    outside = tmp_path / "outside"
+    outside.write_text("x")
+    state = tmp_path / "state"
+    (state / "r2").mkdir(parents=True)
+    for name in ("owner.json", "queues.db", "r2/blob", "r2/run"):
+        (state / name).write_text("")
+    (state / "r2" / "run").chmod(0o755)
+    (state / "link").symlink_to(outside)
+    with own(state):
+        modes = {path.name: mode(path) for path in state.rglob("*") if not path.is_symlink()}
+    assert modes == {
+        "owner.json": 0o600,
+        "queues.db": 0o600,
+        "r2": 0o700,
+        "blob": 0o600,
+        "run": 0o700,
+    }
+    assert mode(state) == 0o700
+    assert mode(outside) == 0o644
+
+
+@pytest.mark.parametrize("bits", [0o755, 0o1777])
+def test_a_directory_with_other_things_is_left_as_it_is(tmp_path, bits, capsys):
+    """One that was there before, with files in it, or that is shared; the log says so."""
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    if bits & 0o1000:
+        (folder / "owner.json").write_text("")
+    folder.chmod(bits)
+    with own(folder):
+        pass
+    assert folder.stat().st_mode & 0o7777 == bits
+    assert mode(folder / "notes.txt") == 0o644
+    assert "state directory is open to other users" in capsys.readouterr().out
+
+
+def test_a_second_owner_is_refused(tmp_path):
+    """With one line that names the first."""
+    with own(tmp_path), pytest.raises(UsageError, match=f"process {os.getpid()}"), own(tmp_path):
+        pass

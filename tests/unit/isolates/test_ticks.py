@@ -1,0 +1,27 @@
+"""The CPU limit of one invocation among others: its signal may come at any moment."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.processes import ROOT
+
+
+def test_the_signal_may_come_at_any_line():
+    """Wherever in the loop's own code the limit strikes, the process and its neighbours live on."""
+    ran = subprocess.run(
+        [sys.executable, Path(__file__).with_name("ticks.py")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    found = json.loads(ran.stdout)
+    rounds = found["rounds"]
+    assert rounds > 100
+    assert found["neighbour"] == {"ok": rounds}
+    assert sum(found["spent"].values()) == rounds
+    assert found["spent"]["exceededCpu"] > rounds / 2

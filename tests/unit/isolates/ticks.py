@@ -1,0 +1,131 @@
+"""Run by test_ticks.py in a process of its own: the CPU timer's signal at every line.
+
+One long-lived event loop serves two invocations a round.  In round N the signal comes at the Nth
+line of the loop's own code while one of the two, which has no CPU time left, has a callback.
+What is printed is JSON: rounds, outcomes of the one and of its neighbour.
+"""
+
+import asyncio
+import json
+import signal
+import socket
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import edgesim
+
+sys.path.insert(0, str(Path(edgesim.__file__).parent / "sdk"))
+
+from edgesim.isolates import inside, senses, shared, turns
+from edgesim.isolates.wire import Call, Done, Invoke, MessageReader, Reply, one
+from workers import Response, WorkerEntrypoint
+
+FILES = {shared.__file__, turns.__file__}
+CALLBACK = asyncio.Handle._run.__code__
+SPENT_SECONDS = 1000.0
+
+
+class Finished(BaseException):
+    """Every line has had its signal."""
+
+
+class Worker(WorkerEntrypoint):
+    async def fetch(self, request: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        called = loop.create_future()
+        loop.call_later(3, called.set_result, None)
+        await asyncio.gather(asyncio.sleep(2), asyncio.sleep(1), called)
+        print("a line")
+        time.sleep(0.5)  # noqa: ASYNC251 (the one under test)
+        return Response("ok")
+
+
+class Platform:
+    """The other end of the socket: begins rounds, answers timers, keeps count."""
+
+    def __init__(self) -> None:
+        self.loop: Any = None
+        self.outcomes: dict[str, Counter[str]] = {"spent": Counter(), "neighbour": Counter()}
+        self.rounds = 0
+        self.line = 0
+        self.delivered = True
+        self._reader = MessageReader()
+        self._timer: Call | None = None
+        self._now = 1.0
+        self._open: set[int] = set()
+
+    def sendall(self, data: bytes) -> None:
+        for message in self._reader.feed(bytes(data)):
+            for number, frame in message.frames:
+                if isinstance(frame, Call):
+                    self._timer = frame
+                elif isinstance(frame, Done):
+                    self._open.remove(number)
+                    name = "neighbour" if number % 2 else "spent"
+                    self.outcomes[name][frame.outcome] += 1
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        if flags & socket.MSG_DONTWAIT:
+            raise BlockingIOError
+        if not self._open:
+            return self._begin()
+        if self._timer is None:
+            raise AssertionError(f"round {self.rounds}: {self._open} wait, and nothing will come")
+        self._now = max(self._now, self._timer.args[0])
+        timer, self._timer = self._timer, None
+        return bytes(one(Reply(timer.id, self._now, steady=self._now)))
+
+    def _begin(self) -> bytes:
+        sys.settrace(None)
+        if not self.delivered:  # the last round had fewer lines
+            raise Finished
+        self.rounds += 1
+        self.line, self.delivered, self._timer = 0, False, None
+        spent, neighbour = 2 * self.rounds, 2 * self.rounds + 1
+        self._open = {spent, neighbour}
+        event = {"method": "GET", "url": "http://x/", "headers": [], "body": b"", "cf": {}}
+        invoke = Invoke("fetch", event, self._now, steady=self._now)
+        sys.settrace(self.trace)
+        return bytes(one(invoke, neighbour) + one(invoke, spent))
+
+    def trace(self, frame: FrameType, event: str, argument: Any) -> Any:
+        if frame.f_code.co_filename not in FILES and frame.f_code is not CALLBACK:
+            return None
+        if event == "line":
+            self._step(frame)
+        return self.trace
+
+    def _step(self, frame: FrameType) -> None:
+        running = self.loop._running
+        if self.delivered or running is None or running.number % 2:
+            return
+        self.line += 1
+        if self.line == self.rounds:
+            self.delivered = True
+            running.cpu_seconds = SPENT_SECONDS
+            self.loop.tick(signal.SIGPROF, frame)
+
+
+def main() -> None:
+    platform = Platform()
+    sys.stdout = inside.ConsoleStream("log", sys.stdout)
+    senses.install()
+    wire = turns.Wire(platform)  # type: ignore[arg-type]
+    page = bytearray(8)
+    loop = shared.SharedLoop(wire, lambda _: Worker, lambda: None, 1000, page)
+    platform.loop = loop
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+    except Finished:
+        sys.settrace(None)
+        outcomes = {name: dict(counts) for name, counts in platform.outcomes.items()}
+        print(json.dumps({"rounds": platform.rounds, **outcomes}), file=sys.__stdout__)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,252 @@
+"""The simulated disk: what a power cut may take, and what it must leave."""
+
+import asyncio
+import random
+import sqlite3
+from collections.abc import Callable
+from io import FileIO
+from pathlib import Path
+
+import pytest
+
+from edgesim import durable
+from edgesim.clock import Clock
+from edgesim.foreign import StoppingLoop
+from edgesim.replay import faults
+from edgesim.replay.faults.disk import SimulatedDisk
+from edgesim.replay.faults.injector import Injector, KilledError
+from edgesim.replay.virtual_loop import VirtualLoop
+
+TARGETS = {
+    "disk": ["disk", "disk.pipelines"],
+    "platform": ["platform"],
+}
+SEEDS = range(40)
+
+
+def outcomes(folder: Path, act: Callable[[Path], None], spec: str = "") -> set[object]:
+    """Contents of the file ``data`` after ``act`` and a power cut, by many seeds; None: no file."""
+    found: set[object] = set()
+    for seed in SEEDS:
+        top = folder / str(seed)
+        top.mkdir()
+        with running(top, spec, seed) as disk:
+            act(top)
+            disk.stop(power=True)
+            disk.restore()
+            data = top / "data"
+            found.add(data.read_bytes() if data.is_file() else None)
+    return found
+
+
+class running:  # noqa: N801
+    """A virtual loop on a simulated disk, for calls that do not wait."""
+
+    def __init__(self, top: Path, spec: str = "", seed: int = 0) -> None:
+        rules = faults.read(spec, TARGETS) if spec else []
+        self.injector = Injector(rules, seed, Clock(0))
+        self.disk = SimulatedDisk({top: "disk.pipelines"}, self.injector, seed)
+
+    def __enter__(self) -> SimulatedDisk:
+        self.loop = VirtualLoop(0, 0.0)
+        assert isinstance(self.loop, StoppingLoop)
+        self.loop.disk = self.disk
+        asyncio._set_running_loop(self.loop)
+        return self.disk
+
+    def __exit__(self, *error: object) -> None:
+        asyncio._set_running_loop(None)
+        self.loop.close()
+
+
+def written(top: Path, data: bytes, *, flush: bool = True, folder: bool = True) -> None:
+    with FileIO(top / "data", "a") as file:
+        durable.write(file, data)
+        if flush:
+            durable.flush(file.fileno())
+    if folder:
+        durable.flush_folder(top)
+
+
+def test_what_was_flushed_with_its_name_is_there(tmp_path):
+    """Content and folder were flushed: a power cut changes nothing."""
+    assert outcomes(tmp_path, lambda top: written(top, b"x" * 2000)) == {b"x" * 2000}
+
+
+def test_content_that_was_not_flushed_may_be_lost_in_part(tmp_path):
+    """Whole, gone, cut short, or with holes: all of it happens."""
+    found = outcomes(tmp_path, lambda top: written(top, b"x" * 700, flush=False))
+    assert {b"", b"x" * 700} < found
+    assert any(isinstance(each, bytes) and b"x" in each and b"\0" in each for each in found)
+
+
+def test_a_name_that_was_not_flushed_may_be_lost(tmp_path):
+    """A flushed file can be gone when its folder was not flushed."""
+    assert outcomes(tmp_path, lambda top: written(top, b"x", folder=False)) == {None, b"x"}
+
+
+def test_a_file_that_was_removed_may_come_back(tmp_path):
+    """Until its folder is flushed."""
+
+    def act(top):
+        written(top, b"x")
+        durable.remove(top / "data")
+
+    assert outcomes(tmp_path, act) == {None, b"x"}
+
+
+def test_the_flushed_beginning_of_a_file_stays(tmp_path):
+    """What is appended later may be lost, what was flushed before is not."""
+
+    def act(top):
+        written(top, b"x" * 1000)
+        written(top, b"y" * 3000, flush=False)
+
+    found = outcomes(tmp_path, act)
+    assert all(isinstance(each, bytes) and each.startswith(b"x" * 1000) for each in found)
+    assert len(found) > 2
+
+
+def test_a_folder_that_was_not_flushed_takes_its_files_along(tmp_path):
+    """However well they were flushed themselves."""
+
+    def act(top):
+        (top / "sub").mkdir()
+        with FileIO(top / "sub" / "inner", "a") as file:
+            durable.write(file, b"x")
+            durable.flush(file.fileno())
+        durable.flush_folder(top / "sub")
+
+    for seed in SEEDS:
+        top = tmp_path / str(seed)
+        top.mkdir()
+        with running(top, seed=seed) as disk:
+            act(top)
+            disk.stop(power=True)
+            disk.restore()
+        if not (top / "sub").exists():
+            return
+    pytest.fail("the folder was there every time")
+
+
+def test_folders_of_the_stores_are_durable_with_their_parents(tmp_path):
+    """A folder made through durable survives, and so do those above it."""
+
+    def act(top):
+        durable.make_folder(top / "a" / "b")
+
+    for seed in SEEDS:
+        top = tmp_path / str(seed)
+        top.mkdir()
+        with running(top, seed=seed) as disk:
+            act(top)
+            disk.stop(power=True)
+            disk.restore()
+        assert (top / "a" / "b").is_dir()
+
+
+def test_a_failed_flush_loses_what_a_second_one_does_not_bring_back(tmp_path):
+    """As on Linux: the pages count as written, and are not."""
+    spec = "disk failed-fsync 100%"
+    found = set()
+    for seed in SEEDS:
+        top = tmp_path / str(seed)
+        top.mkdir()
+        with running(top, spec, seed) as disk:
+            with FileIO(top / "data", "a") as file:
+                durable.write(file, b"x" * 100)
+                with pytest.raises(OSError, match="Input/output error"):
+                    durable.flush(file.fileno())
+                with disk._injector.calm():
+                    durable.flush(file.fileno())
+                    durable.flush_folder(top)
+            disk.stop(power=True)
+            disk.restore()
+            found.add((top / "data").read_bytes() == b"x" * 100)
+    assert False in found
+
+
+def test_a_lying_flush_promises_what_may_be_lost(tmp_path):
+    """It succeeds, nothing is durable, and the disk says so after the cut."""
+    found = outcomes(tmp_path, lambda top: written(top, b"x"), "disk lying-fsync 100%")
+    assert None in found
+
+
+def test_a_full_disk_takes_a_part(tmp_path):
+    """The write fails with ENOSPC, and some bytes are there."""
+    with running(tmp_path, "disk full 100%"), FileIO(tmp_path / "data", "a") as file:
+        with pytest.raises(OSError, match="No space left"):
+            durable.write(file, b"x" * 1000)
+        assert (tmp_path / "data").stat().st_size < 1000
+
+
+def test_a_flipped_bit_is_charged_to_the_write_that_it_hit(tmp_path):
+    """The lines of that write are those that it may cost."""
+    with running(tmp_path) as disk:
+        written(tmp_path, b"one\ntwo\n")
+        written(tmp_path, b"three\n")
+        before = (tmp_path / "data").read_bytes()
+        assert disk.flip_bit("disk.pipelines", random.Random(1))
+        after = (tmp_path / "data").read_bytes()
+    [at] = [n for n, (old, new) in enumerate(zip(before, after, strict=True)) if old != new]
+    assert disk.damaged == {tmp_path / "data": 2 if at < 8 else 1}
+
+
+@pytest.mark.parametrize(("level", "kept"), [("FULL", {True}), ("NORMAL", {True, False})])
+def test_a_commit_is_durable_at_synchronous_full_only(tmp_path, level, kept):
+    """At NORMAL a power cut may take it."""
+    found = set()
+    for seed in SEEDS:
+        top = tmp_path / str(seed)
+        top.mkdir()
+        with running(top, seed=seed) as disk:
+            database = durable.connect(top / "a.db", isolation_level="IMMEDIATE")
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA synchronous = FULL")
+            with database:
+                database.execute("CREATE TABLE t (x)")
+            database.execute(f"PRAGMA synchronous = {level}")
+            with database:
+                database.execute("INSERT INTO t VALUES (1)")
+            disk.stop(power=True)
+            database.close()
+            disk.restore()
+        with sqlite3.connect(top / "a.db") as after:
+            found.add(after.execute("SELECT count(*) FROM t").fetchone() == (1,))
+        after.close()
+    assert found == kept
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_a_kill_hits_just_after_a_durable_step(tmp_path, step):
+    """Flush, folder, commit: each is a step; what comes after the last one has no effect."""
+    stopped = []
+
+    def stop(rule):
+        stopped.append(rule)
+        run.disk.stop(power=False)
+
+    run = running(tmp_path, f"platform kill after {step} steps")
+    run.injector.stop = stop
+
+    def act():
+        written(tmp_path, b"x")
+        durable.connect(tmp_path / "a.db").execute("CREATE TABLE t (x)")
+        pytest.fail("it went on")
+
+    with run, pytest.raises(KilledError):
+        act()
+    assert len(stopped) == 1
+    with pytest.raises(KilledError):
+        run.disk.flush_folder(tmp_path)
+
+
+def test_what_a_dying_platform_still_does_has_no_effect(tmp_path):
+    """Its clean-up must not tidy away what a kill would have left."""
+    with running(tmp_path) as disk:
+        written(tmp_path, b"x")
+        disk.stop(power=False)
+        (tmp_path / "data").unlink()
+        (tmp_path / "more").write_bytes(b"y")
+        disk.restore()
+    assert {path.name for path in tmp_path.iterdir()} == {"data"}
