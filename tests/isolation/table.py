@@ -147,7 +147,7 @@ ATTACKS = [
     Attack("exit-in-a-task", "SystemExit in a task of its own", LETHAL, "ok exception"),
     # --- memory ---
     Attack("memory-in-one-block", "allocates 1 GB at once", SHARED, MEMORY),
-    Attack("memory-in-many", "allocates without end, in small pieces", SHARED, MEMORY),
+    Attack("memory-in-many", "allocates without end, in small pieces", SHARED, f"{MEMORY} {CPU}"),
     Attack("memory-and-deaf", "the same, and catches MemoryError", SHARED, f"{MEMORY} {CPU}"),
     Attack("memory-mapped", "maps 1 GB of shared memory", SHARED, f"{MEMORY} {RAISES}"),
     Attack("recursion", "recursion without end", CONTAINED, RAISES, "RecursionError"),
