@@ -125,44 +125,9 @@ class Gateway:
         return HttpResponse(200, headers, body)
 
     async def _execute(self, statement: Statement, caller: str) -> Answer:
-        share = self._shares.setdefault(caller, anyio.Semaphore(CALLER_MAX))
-        await share.acquire()
-        try:
-            answer = await self._driver.execute(statement)
-        except BaseException:
-            share.release()
-            raise
-        return msgspec.structs.replace(answer, body=_Released(answer.body, share))
-
-
-class _Released:
-    """A body at whose end, or when it is closed, a statement's place is free again."""
-
-    def __init__(self, body: AsyncIterator[bytes], share: anyio.Semaphore) -> None:
-        self._body = body
-        self._share: anyio.Semaphore | None = share
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        try:
-            return await anext(self._body)
-        except BaseException:
-            self._release()
-            raise
-
-    async def aclose(self) -> None:
-        """Close the body."""
-        try:
-            await Stream(self._body).aclose()
-        finally:
-            self._release()
-
-    def _release(self) -> None:
-        share, self._share = self._share, None
-        if share is not None:
-            share.release()
+        # Not until its rows are read: a Worker may keep many answers and read none of them.
+        async with self._shares.setdefault(caller, anyio.Semaphore(CALLER_MAX)):
+            return await self._driver.execute(statement)
 
 
 async def _statement(request: HttpRequest, parameters: dict[str, str]) -> Statement:

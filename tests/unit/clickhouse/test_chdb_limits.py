@@ -154,6 +154,17 @@ async def test_endless_statements_of_one_worker_leave_the_others_served(patient)
     await until_running(patient, 0)
 
 
+async def test_answers_that_nobody_reads_hold_up_nothing(patient):
+    """A Worker may leave the bodies of many answers unread."""
+    gateway = Gateway(patient)
+    request = _post("SELECT number FROM numbers(3)")
+    with anyio.fail_after(60):
+        answers = [await gateway.fetch(request, "w") for _ in range(CALLER_MAX * 2)]
+    assert {answer.status for answer in answers} == {200}
+    for answer in answers:
+        assert await read_all(answer.body) == b"0\n1\n2\n"
+
+
 @pytest.mark.parametrize(
     ("sql", "code"),
     [
