@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -154,8 +155,10 @@ class Watchdog:
             time.sleep(POLL_MS / 1000)
             with self._lock:
                 running = dict(self._running)
-            if running:
+            try:
                 self._look_at(running)
+            except Exception:  # noqa: BLE001 (a refused KILL QUERY must not end the watch)
+                traceback.print_exc()
 
     def _look_at(self, running: dict[int, _Running]) -> None:
         poll = select.poll()

@@ -148,7 +148,7 @@ def reads_only(sql: str) -> bool:
 
 
 def writes_a_file(sql: str) -> bool:
-    """Whether the statement has an INTO OUTFILE clause."""
+    """Return True for a statement with an INTO OUTFILE clause."""
     return "outfile" in sql.lower() and any(
         (word.text, after.text) == ("INTO", "OUTFILE")
         for _, word, after in _windows(tokens(sql))
