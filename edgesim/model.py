@@ -62,13 +62,17 @@ async def iterate(body: Body) -> AsyncIterator[bytes]:
 
 
 class HttpRequest(msgspec.Struct):
-    """A request on its way to a Worker or to a service; ``url`` is absolute."""
+    """A request on its way to a Worker or to a service; ``url`` is absolute.
+
+    ``redirect`` says whether a ``fetch`` follows redirects or returns them.
+    """
 
     method: str
     url: str
     headers: Headers = []
     body: Body = b""
     cf: dict[str, Any] = {}
+    redirect: Literal["follow", "manual"] = "follow"
 
     def header(self, name: str) -> str | None:
         """The first header of that name, any case."""
@@ -76,11 +80,17 @@ class HttpRequest(msgspec.Struct):
 
 
 class HttpResponse(msgspec.Struct):
-    """The answer to an HttpRequest."""
+    """The response to an HttpRequest.
+
+    ``status_text`` None is the usual phrase of the status.  ``url`` is the last one of a ``fetch``
+    that followed redirects; empty where the request's own was the last.
+    """
 
     status: int
     headers: Headers = []
     body: Body = b""
+    status_text: str | None = None
+    url: str = ""
 
     def header(self, name: str) -> str | None:
         """The first header of that name, any case."""

@@ -8,6 +8,7 @@ A request that is refused is answered once, and its connection ends.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal
@@ -18,12 +19,14 @@ import structlog
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from edgesim.dev.edge import TARGET
 from edgesim.dev.exchange import Exchange
 from edgesim.dev.heads import Refusal, is_for_operator, problem_of, target_of
 from edgesim.dev.room import Room
 
 PIPELINE_MAX = 16
 """Requests that wait behind another on one connection; after that many it is closed."""
+_NOT_ASCII = re.compile(rb"[\x80-\xff]")
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 _NO_ROOM = Refusal(503, "the server has no room for another connection; try again")
 _TOO_SLOW = Refusal(408, "the request took too long to arrive")
@@ -63,6 +66,9 @@ class Connection(asyncio.Protocol):
         self._closing = False
         self._for_operator = False
         self._in_head = False
+        self._in_line = True
+        """The next data begins with a request line, or goes on with one."""
+        self._line = b""
         self._head_size = 0
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
@@ -114,7 +120,7 @@ class Connection(asyncio.Protocol):
             return
         self._received += len(data)
         try:
-            self._parser.feed_data(data)
+            self._parser.feed_data(self._escaped(data) if self._in_line else data)
         except httptools.HttpParserUpgrade:
             self._stopped = True  # answered as an ordinary request; the rest is not HTTP/1
         except httptools.HttpParserError as error:
@@ -125,6 +131,16 @@ class Connection(asyncio.Protocol):
             if self._head_size > self._limits.url_bytes + self._limits.head_bytes:
                 self._refuse(Refusal(431, "the headers are over 128 KB"))
         self.adjust()
+
+    def _escaped(self, data: bytes) -> bytes:
+        """The data with a request line in ASCII: httptools refuses any other."""
+        line, newline, rest = data.partition(b"\n")
+        self._line += line
+        self._in_line = not newline
+        if line.isascii():
+            return data
+        escaped = _NOT_ASCII.sub(lambda found: b"%%%02X" % found[0][0], line)
+        return escaped + newline + rest
 
     def pause_writing(self) -> None:
         """The client takes the response more slowly than it comes."""
@@ -167,6 +183,8 @@ class Connection(asyncio.Protocol):
         self._in_head = False
         if self._stopped:
             return
+        if not self._line.isascii():
+            self._url = self._line.partition(b" ")[2].rpartition(b" ")[0]
         version = self._parser.get_http_version()
         method = self._parser.get_method().decode("ascii")
         refusal = problem_of(version, method, self._url, self._headers)
@@ -200,13 +218,16 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """The newest request has arrived wholly."""
+        self._in_line = True
+        self._line = b""
         if self._stopped or self._newest is None:
             return
         self._newest.end_body()
         self._stopped = not self._newest.keep_alive
 
     def _scope(self, version: str, method: str) -> dict[str, Any]:
-        path, _, query = target_of(self._url).partition(b"?")
+        target = target_of(self._url)
+        path, _, query = target.partition(b"?")
         return {
             "type": "http",
             "asgi": _ASGI,
@@ -217,9 +238,10 @@ class Connection(asyncio.Protocol):
             "root_path": "",
             "headers": self._headers,
             "method": method,
-            "path": unquote(path.decode("ascii")),
+            "path": unquote(path.decode()),
             "raw_path": path,
             "query_string": query,
+            "extensions": {TARGET: target},
         }
 
     # --- exchanges ---

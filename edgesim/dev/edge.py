@@ -16,6 +16,8 @@ from starlette.types import Scope
 
 from edgesim.model import Body, HttpRequest
 
+TARGET = "edgesim.target"
+"""The ASGI extension with the request's target as it came: path, `?` and query, in bytes."""
 LOOPBACK_HOSTS = {"127.0.0.1", "::1", "localhost"}
 _EDGE_PREFIXES = (b"cf-", b"x-forwarded")
 _EDGE_HEADERS = {
@@ -94,7 +96,7 @@ class Edge:
         peer = _peer(scope)
         trusted = peer is not None and self._is_trusted(peer)
         headers = [
-            (name.decode("latin-1"), value.decode("latin-1"))
+            (name.decode("latin-1"), value.strip(b" \t").decode("utf-8", "replace"))
             for name, value in scope["headers"]
             if trusted or not _is_of_the_edge(name)
         ]
@@ -112,10 +114,8 @@ class Edge:
         }
         headers = [each for each in headers if each[0] not in edge]
         headers += edge.items()
-        path = scope["raw_path"].decode("latin-1")
-        query = scope["query_string"].decode("latin-1")
         host = given.get("host") or "localhost"
-        url = f"{scheme}://{host}{path}{'?' if query else ''}{query}"
+        url = f"{scheme}://{host}{scope['extensions'][TARGET].decode()}"
         connection = {
             "httpProtocol": f"HTTP/{scope['http_version']}",
             "clientAcceptEncoding": given.get("accept-encoding", ""),

@@ -120,14 +120,16 @@ class Exchange:
         if self.disconnected:
             return
         if message["type"] == "http.response.start":
-            self._start(message["status"], message.get("headers", ()))
+            self._start(message["status"], message.get("headers", ()), message.get("reason"))
         else:
             await self._write(message.get("body", b""), more=message.get("more_body", False))
 
-    def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    def _start(
+        self, status: int, headers: Iterable[tuple[bytes, bytes]], reason: str | None
+    ) -> None:
         if self.started or not 200 <= status <= 599:
             raise ValueError(f"a response cannot start with status {status} here")
-        lines = [_status_line(status)]
+        lines = [_status_line(status, reason)]
         lengths = set()
         for name, value in [*self._connection.default_headers, *headers]:
             lower = name.lower()
@@ -215,11 +217,15 @@ class Exchange:
         self._head = b""
 
 
-def _status_line(status: int) -> bytes:
-    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+def _status_line(status: int, reason: str | None) -> bytes:
+    if reason is not None:
+        return b"HTTP/1.1 %d %b\r\n" % (status, reason.encode("latin-1"))
+    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d %b\r\n" % (status, _CLASSES[status // 100])
 
 
 _STATUS_LINES = {
     int(status): f"HTTP/1.1 {int(status)} {status.phrase}\r\n".encode()
     for status in http.HTTPStatus
 }
+_CLASSES = {2: b"Successful", 3: b"Redirection", 4: b"Client Error", 5: b"Server Error"}
+"""workerd's phrases for statuses that have none of their own."""

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edgesim.dev.bodies import Bodies, BodyTooLargeError, NoRoomError
 from edgesim.dev.edge import Edge, host_of
+from edgesim.dev.packing import packed
 from edgesim.dev.record import Recorder
 from edgesim.errors import EdgesimError, PlatformError
 from edgesim.model import HttpResponse, iterate
@@ -33,6 +34,7 @@ _FRAMING = {
     *("transfer-encoding", "upgrade"),
 }
 """Headers of a Worker that the front answers for itself."""
+_NULL_BODY = {204, 205, 304}
 ADMIN_PREFIX = "/cdn-cgi/"
 API_PREFIX = "/client/v4/accounts/"
 
@@ -58,10 +60,12 @@ class _Asked:
 class Front:
     """The ASGI application; ``simulator`` is swapped when the configuration changes.
 
-    ``loopback``: the listener is bound to this machine's own addresses only.
+    ``loopback``: the listener is bound to this machine's own addresses only.  ``explained``: a
+    client sees the traceback of a handler's exception.
     """
 
-    def __init__(self, *, loopback: bool = True) -> None:
+    def __init__(self, *, loopback: bool = True, explained: bool = False) -> None:
+        self.explained = explained
         self.edge = Edge(loopback=loopback)
         self._bodies = Bodies()
         self.admin: ASGIApp | None = None
@@ -187,7 +191,7 @@ class Front:
             return _plain(404, f"there is no Worker named {name!r}; known: {known}")
         if self.recorder is not None:
             self.recorder.add(request, name or None)
-        return await simulator.fetch(request, name or None)
+        return await simulator.fetch(request, name or None, explained=self.explained)
 
 
 def _is_for_api(scope: Scope) -> bool:
@@ -206,9 +210,12 @@ async def send_response(response: HttpResponse, scope: Scope, send: Send) -> Non
     A stream that fails, or is not as long as it said, ends the connection: its client must not
     take what it has for the whole.
     """
-    length = len(response.body) if isinstance(response.body, bytes) else response.body.length
+    body = response.body
+    if body and response.status not in _NULL_BODY:
+        body = packed(body, response.header("content-encoding"))
+    length = len(body) if isinstance(body, bytes) else body.length
     headers = [
-        (name.lower().encode("latin-1"), _header_bytes(value))
+        (name.lower().encode("latin-1"), value.encode())
         for name, value in response.headers
         if name.lower() not in _FRAMING
     ]
@@ -217,29 +224,22 @@ async def send_response(response: HttpResponse, scope: Scope, send: Send) -> Non
         length = int(own) if own.isascii() and own.isdigit() else length
     if length is not None:
         headers.append((b"content-length", b"%d" % length))
-    await send({"type": "http.response.start", "status": response.status, "headers": headers})
-    if isinstance(response.body, bytes):
-        await send({"type": "http.response.body", "body": response.body})
+    start = {"type": "http.response.start", "status": response.status, "headers": headers}
+    await send(start if response.status_text is None else start | {"reason": response.status_text})
+    if isinstance(body, bytes):
+        await send({"type": "http.response.body", "body": body})
         return
     try:
         if scope["method"] == "HEAD":
             await send({"type": "http.response.body", "body": b""})
             return
-        async for chunk in iterate(response.body):
+        async for chunk in iterate(body):
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
     except (EdgesimError, PlatformError, ValueError) as error:
         log.error("response cut short", url=scope["path"], error=str(error))
     finally:
-        await response.body.aclose()
-
-
-def _header_bytes(value: str) -> bytes:
-    """Latin-1 as HTTP has it; other text goes out as UTF-8, as on the platform."""
-    try:
-        return value.encode("latin-1")
-    except UnicodeEncodeError:
-        return value.encode()
+        await body.aclose()
 
 
 def _overloaded() -> HttpResponse:

@@ -13,7 +13,7 @@ from ipaddress import IPv6Address
 import msgspec
 
 _HOST = re.compile(rb"([A-Za-z0-9_.~-]+|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{0,5}))?")
-_TARGET = re.compile(rb"/[!-\"$-~]*")
+_TARGET = re.compile(r"/[^\x00-\x20\x7f<>#`?]*(?:\?[^\x00-\x20\x7f<>#\"]*)?")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]+)(.*)", re.IGNORECASE)
 _VALUE = re.compile(rb"[\t -~\x80-\xff]*")
 _OPERATOR_PATHS = (b"/cdn-cgi/", b"/client/v4/")
@@ -45,7 +45,7 @@ def problem_of(
         return Refusal(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
     if method in {"CONNECT", "TRACE"}:
         return Refusal(405, f"method {method} is not served")
-    hosts = [value for name, value in headers if name == b"host"]
+    hosts = [value.strip(b" \t") for name, value in headers if name == b"host"]
     if len(hosts) > 1 or (not hosts and version == "1.1"):
         return Refusal(400, "a request needs exactly one Host header")
     if hosts and not _is_authority(hosts[0]):
@@ -53,7 +53,7 @@ def problem_of(
     absolute = None if url.startswith(b"/") else _ABSOLUTE.fullmatch(url)
     if absolute is not None and [absolute[1].lower()] != [host.lower() for host in hosts]:
         return Refusal(400, "the URL's host is not the one of the Host header")
-    if not _TARGET.fullmatch(target_of(url)):
+    if not _is_target(target_of(url)):
         return Refusal(400, "the URL is not a path with a query")
     for name, value in headers:
         if name == b"transfer-encoding" and (value.lower() != b"chunked" or version == "1.0"):
@@ -73,6 +73,13 @@ def _is_authority(host: bytes) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _is_target(target: bytes) -> bool:
+    try:
+        return _TARGET.fullmatch(target.decode()) is not None
+    except UnicodeDecodeError:
+        return False
 
 
 def target_of(url: bytes) -> bytes:

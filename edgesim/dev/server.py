@@ -107,7 +107,7 @@ class Server:
         self._options = options
         self._environment = environment
         self._clock = Clock()
-        self._front = Front(loopback=options.host in LOOPBACK_HOSTS)
+        self._front = Front(loopback=options.host in LOOPBACK_HOSTS, explained=not options.strict)
         self._reach = Reach(strict=options.strict)
         self._leaving = False
         self._state: Watch | None = None

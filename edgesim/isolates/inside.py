@@ -239,7 +239,8 @@ async def _fetch(instance: Any, event: Any, serving: Serving, done: Done) -> Non
     response = handler_response(await _call(*relaxed(instance.fetch, request, None, None)))
     await response._settle()
     wire = response._to_wire()
-    serving.respond(Respond(wire["status"], wire["headers"], wire["body"]))
+    text = wire["statusText"]
+    serving.respond(Respond(wire["status"], wire["headers"], wire["body"], text))
 
 
 async def _queue(instance: Any, event: Any, serving: Serving, done: Done) -> None:

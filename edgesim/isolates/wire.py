@@ -117,6 +117,7 @@ class Respond(msgspec.Struct, tag="respond", array_like=True):
     status: Status
     headers: list[tuple[str, str]]
     body: Any
+    status_text: str = ""
 
 
 class Done(msgspec.Struct, tag="done", array_like=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -11,7 +11,7 @@ from edgesim.errors import PlatformError
 from edgesim.isolates.wire import Call
 from edgesim.model import Headers
 
-_HEADER = re.compile(r"[!-9;-~]+: [\t -~\x80-\xff]*")
+_HEADER = re.compile(r"[!-9;-~]+: [^\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]*")
 _METHOD = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
@@ -22,6 +22,7 @@ class WireRequest(msgspec.Struct):
     url: str
     headers: Headers
     body: Any = None
+    redirect: Literal["follow", "manual"] = "follow"
 
 
 def argument(args: list[Any], index: int, method: str) -> Any:

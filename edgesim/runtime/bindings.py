@@ -9,11 +9,14 @@ import msgspec
 
 from edgesim.errors import PlatformError
 from edgesim.isolates.limits import DEPTH_MARGIN, buried
+from edgesim.model import HttpRequest, HttpResponse
 from edgesim.pipelines.pipeline import Pipeline
 from edgesim.queues.encoding import content_type_of, encode
 from edgesim.queues.producer import MessageSendRequest, Metrics, Queue
 from edgesim.runtime.arguments import argument
 from edgesim.runtime.invocation import Fetch, Invocation
+from edgesim.runtime.lineage import Lineage
+from edgesim.runtime.redirects import follow
 
 RPC_BYTES_MAX = 32 << 20
 
@@ -131,13 +134,16 @@ class ServiceBinding:
     ) -> Any:
         """fetch, or any RPC method of the target."""
         if method == "fetch":
-            return await invocation.fetch_through(self._fetch, args)
+            return await invocation.fetch_through(self._followed, args)
         if self._rpc is None:
             raise no_method("RPC receiver", method)
         _check_rpc_size(args)
         result = await self._rpc(method, args, invocation.lineage.next())
         _check_rpc_size(result)
         return result
+
+    async def _followed(self, request: HttpRequest, lineage: Lineage) -> HttpResponse:
+        return await follow(request, lambda hop: self._fetch(hop, lineage))
 
 
 def _check_rpc_size(value: Any) -> None:

@@ -24,7 +24,7 @@ from edgesim.runtime.reach import Reach, RefusedAddressError
 CONNECTIONS_MAX = 128
 """Open connections of one Worker, whichever of its invocations they are of; others wait."""
 _HOP_BY_HOP = {"connection", "content-length", "host", "keep-alive", "transfer-encoding"}
-_DECODED = {"content-encoding", "content-length", "transfer-encoding"}
+_NULL_BODY = {204, 205, 304}
 
 log = structlog.get_logger()
 
@@ -66,18 +66,21 @@ class HttpClient:
                 headers=headers,
                 data=body or None,
                 allow_redirects=False,
+                skip_auto_headers=("accept", "content-type", "user-agent"),
             )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if hop.refused is not None:
                 log.warning("fetch refused", worker=self._worker, host=hop.host, reason=hop.refused)
             why = hop.refused or error
             raise PlatformError(f"Network connection lost: {why}", "AbortError") from error
-        kept = [
-            (str(name), value)  # the client has a string of its own, which the wire does not know
-            for name, value in answer.headers.items()
-            if name.lower() not in _DECODED
-        ]
-        return HttpResponse(answer.status, kept, Stream(_Chunks(answer)))
+        # The client has a string class of its own for names, which the wire does not know.
+        received = [(str(name), value.strip(" \t")) for name, value in answer.headers.items()]
+        if request.method == "HEAD" or answer.status in _NULL_BODY:
+            answer.release()
+            return HttpResponse(answer.status, received, b"", answer.reason)
+        # A packed body is unpacked on its way, to a length that nobody has said.
+        length = None if "content-encoding" in answer.headers else answer.content_length
+        return HttpResponse(answer.status, received, Stream(_Chunks(answer), length), answer.reason)
 
     def _open(self, address: Any) -> socket.socket:
         """A socket for that address, which is the one that is connected to."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
 from functools import cached_property
 from typing import Any, Protocol
+from urllib.parse import urldefrag
 
 import anyio
 import structlog
@@ -14,7 +16,7 @@ import structlog
 from edgesim.clock import Clock
 from edgesim.errors import EdgesimError, PlatformError
 from edgesim.isolates.driver import Host
-from edgesim.isolates.wire import Call, Log, Respond, StreamRef
+from edgesim.isolates.wire import Call, Failure, Log, Respond, StreamRef
 from edgesim.model import Body, HttpRequest, HttpResponse, Stream, read_all
 from edgesim.runtime.arguments import invalid_header, number_of, request_of
 from edgesim.runtime.lineage import Lineage
@@ -30,6 +32,7 @@ FOREIGN = (
 )
 INLINE_BYTES_MAX = 1 << 20
 """A body up to this size crosses as bytes; a larger one stays here and crosses as a handle."""
+_STATUS_TEXT = re.compile(r"[\t -~\x80-\xff]*")
 
 Fetch = Callable[[HttpRequest, Lineage], Awaitable[HttpResponse]]
 """A request to some Worker or server, and the Workers that it has come through."""
@@ -71,6 +74,7 @@ class Invocation(Host):
         self.given_up = False
         self.task: asyncio.Task[None] | None = None
         self.outcome = "unknown"
+        self.failure: Failure | None = None
         self._worker = worker
         self._bindings = bindings
         self._outbound = outbound
@@ -94,7 +98,10 @@ class Invocation(Host):
             body = self.take_body(response.body)
         except PlatformError as error:
             raise ValueError(error.message) from error
-        self.response = HttpResponse(response.status, response.headers, body)
+        text = response.status_text or None
+        if text is not None and not _STATUS_TEXT.fullmatch(text):
+            raise ValueError(f"the response has an invalid status text {text[:100]!r}")
+        self.response = HttpResponse(response.status, response.headers, body, text)
         self._let_go()
 
     def _let_go(self) -> None:
@@ -158,12 +165,16 @@ class Invocation(Host):
         """Send the isolate's request on, and give it the response in wire form."""
         asked = request_of(args)
         body = self.take_body(asked.body)
-        request = HttpRequest(asked.method, asked.url, asked.headers, body)
+        url = urldefrag(asked.url).url
+        request = HttpRequest(asked.method, url, asked.headers, body, redirect=asked.redirect)
         response = await target(request, self.lineage.next())
         return {
             "status": response.status,
+            "statusText": response.status_text,
             "headers": response.headers,
             "body": await self.give_body(response.body),
+            "url": response.url or url,
+            "redirected": bool(response.url),
         }
 
     def take_body(self, body: Any) -> Body:

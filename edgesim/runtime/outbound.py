@@ -22,7 +22,7 @@ from edgesim.model import HttpRequest, HttpResponse
 from edgesim.runtime.invocation import Fetch
 from edgesim.runtime.lineage import Lineage, without_header
 from edgesim.runtime.reach import Reach
-from edgesim.runtime.redirects import HOPS_MAX, next_request
+from edgesim.runtime.redirects import follow
 from edgesim.runtime.routing import Router, Target
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ class Outbound:
 
         Each hop of a redirect is checked and routed like the first.
         """
-        for _ in range(HOPS_MAX + 1):
+
+        async def send(request: HttpRequest) -> HttpResponse:
             if not _is_web(request.url):
                 raise PlatformError(f"Invalid URL: {request.url}", "TypeError")
             target = self._router.find(request.url)
@@ -68,14 +69,9 @@ class Outbound:
                 return await self._local(caller, target, request, lineage)
             if self._network is not None:
                 return await self._network(request, lineage)
-            response = await self._internet(caller.name, request, lineage)
-            redirected = next_request(request, response)
-            if redirected is None:
-                return response
-            if not isinstance(response.body, bytes):
-                await response.body.aclose()
-            request = redirected
-        raise PlatformError("Too many redirects.", "TypeError")
+            return await self._internet(caller.name, request, lineage)
+
+        return await follow(request, send)
 
     async def _local(
         self, caller: WorkerConfig, target: Target, request: HttpRequest, lineage: Lineage

@@ -24,6 +24,7 @@ from edgesim.isolates.limits import EVENT_SECONDS, WALL_EXCEEDED
 from edgesim.isolates.wire import LOST, Done, Failure, Invoke
 from edgesim.model import HttpRequest, HttpResponse, TraceItem
 from edgesim.runtime.decisions import checked
+from edgesim.runtime.failure import NoResponseError, no_response
 from edgesim.runtime.histogram import Histogram
 from edgesim.runtime.invocation import SUBREQUESTS_MAX, Binding, Fetch, Invocation
 from edgesim.runtime.lineage import Lineage, arrived, without_header
@@ -34,7 +35,7 @@ from edgesim.runtime.trace import Trace, delivered, fetch_event
 CONSOLE_CHARS_MAX = 300
 DEPTH_MAX = 16
 """How many Workers a request may come through."""
-_ERROR_PAGES = {"exceededCpu": (503, 1102), "exceededMemory": (503, 1102)}
+DEPTH_EXCEEDED = "Subrequest depth limit exceeded (error code: 1019)"
 
 log = structlog.get_logger()
 
@@ -74,15 +75,22 @@ class Worker:
         Without a ``lineage`` it is from outside.  PlatformError where a Worker's own request is
         one invocation too many.
         """
+        try:
+            return await self.respond(request, lineage)
+        except NoResponseError as error:
+            return error.page()
+
+    async def respond(self, request: HttpRequest, lineage: Lineage | None = None) -> HttpResponse:
+        """As ``fetch``; NoResponseError where the handler gives no response."""
         came_through = arrived(request) if lineage is None else lineage
         if came_through.depth > DEPTH_MAX:
-            return _error_page(500, 1019)
+            raise NoResponseError(500, 1019, DEPTH_EXCEEDED)
         try:
             came_through.count()
-        except PlatformError:
+        except PlatformError as error:
             log.warning("too many Worker invocations for one request", worker=self.name)
             if lineage is None:
-                return _error_page(500, 1019)
+                raise NoResponseError(500, 1019, error.message) from error
             raise
         request = without_header(request)
         invocation = self._invocation(fetch_event(request), came_through)
@@ -92,8 +100,9 @@ class Worker:
         except asyncio.CancelledError:
             invocation.give_up()
             raise
-        failed = _ERROR_PAGES.get(invocation.outcome, (500, 1101))
-        return invocation.response or _error_page(*failed)
+        if invocation.response is None:
+            raise no_response(invocation.outcome, invocation.failure)
+        return invocation.response
 
     async def queue(
         self, queue: str, messages: list[dict[str, Any]], metadata: dict[str, Any]
@@ -116,7 +125,7 @@ class Worker:
     async def rpc(self, method: str, args: list[Any], lineage: Lineage) -> Any:
         """Call a method of the Worker's entrypoint; its exception is raised at the caller."""
         if lineage.depth > DEPTH_MAX:
-            raise PlatformError("Subrequest depth limit exceeded (error code: 1019)")
+            raise PlatformError(DEPTH_EXCEEDED)
         lineage.count()
         event = {"method": method, "args": args}
         done = await self._run(self._invocation({"rpcMethod": method}, lineage), "rpc", event)
@@ -156,6 +165,7 @@ class Worker:
             if handler == "queue":
                 done = checked(done)
             invocation.outcome = done.outcome
+            invocation.failure = next(iter(done.exceptions), None)
             wall_ms = (self._clock.elapsed() - started) * 1000
             if handler == "fetch" and invocation.response is not None:
                 invocation.trace.event["response"] = {"status": invocation.response.status}
@@ -224,11 +234,6 @@ async def _fetch_event(request: HttpRequest, invocation: Invocation) -> dict[str
         "body": await invocation.give_body(request.body),
         "cf": request.cf,
     }
-
-
-def _error_page(status: int, code: int) -> HttpResponse:
-    headers = [("content-type", "text/plain; charset=UTF-8")]
-    return HttpResponse(status, headers, f"error code: {code}".encode())
 
 
 def _details(handler: str, item: TraceItem) -> dict[str, Any]:

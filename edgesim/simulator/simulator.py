@@ -27,6 +27,7 @@ from edgesim.model import BatchResult, HttpRequest, HttpResponse, Message, Trace
 from edgesim.queues.driver import Depth
 from edgesim.queues.producer import Metrics
 from edgesim.runtime import delivery
+from edgesim.runtime.failure import NoResponseError
 from edgesim.runtime.invocation import Fetch
 from edgesim.runtime.outbound import Outbound, open_outbound
 from edgesim.runtime.reach import Reach
@@ -103,11 +104,19 @@ class Simulator(Primitives):
         """
         await self._workers.start(config)
 
-    async def fetch(self, request: HttpRequest, worker: str | None = None) -> HttpResponse:
-        """A request from outside, for the entry Worker unless another is named (KeyError)."""
+    async def fetch(
+        self, request: HttpRequest, worker: str | None = None, *, explained: bool = False
+    ) -> HttpResponse:
+        """A request from outside, for the entry Worker unless another is named (KeyError).
+
+        ``explained``: a handler's exception is answered with its traceback.
+        """
         if not request.cf:
             request = msgspec.structs.replace(request, cf=self.cf)
-        response = await self.workers[worker or self.project.entry].fetch(request)
+        try:
+            response = await self.workers[worker or self.project.entry].respond(request)
+        except NoResponseError as error:
+            response = error.page(explained=explained)
         if worker in {None, self.project.entry}:
             self.requests += 1
             self.rejected += response.status >= 400

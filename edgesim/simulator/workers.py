@@ -156,7 +156,10 @@ class Workers:
         async def rpc(method: str, args: list[Any], lineage: Lineage) -> Any:
             return await self.running[name].rpc(method, args, lineage)
 
-        return ServiceBinding(self.fetch_of(name), rpc)
+        async def fetch(request: HttpRequest, lineage: Lineage) -> HttpResponse:
+            return await self.running[name].respond(request, lineage)
+
+        return ServiceBinding(fetch, rpc)
 
     async def _fetch(self, name: str, request: HttpRequest, lineage: Lineage) -> HttpResponse:
         # Looked up at every call: a reload puts another version in its place.

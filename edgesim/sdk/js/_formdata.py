@@ -1,7 +1,6 @@
 """``FormData``, and how it travels: multipart/form-data out, that or urlencoded in.
 
-The standard library's email parser reads multipart too, but changes line ends inside binary parts;
-so the parts are cut here, and only their headers are given to it.
+The standard library's email parser reads multipart too, but changes line ends inside binary parts.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ import os
 import re
 from collections.abc import Iterator
 from email.message import Message
-from email.parser import HeaderParser
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -20,6 +18,12 @@ from js._blob import Blob, File
 from js._text import utf8
 
 _LINE_ENDS = re.compile(r"\r\n|\r|\n")
+_DISPOSITION = re.compile(
+    r"^content-disposition:[ \t]*form-data([^\r\n]*)", re.IGNORECASE | re.MULTILINE
+)
+_PARAMETER = re.compile(r';[ \t]*([a-z]+)="((?:\\.|[^"\\])*)"', re.IGNORECASE)
+_BLANK_LINE = re.compile(rb"\r?\n\r?\n")
+_CONTENT_TYPE = re.compile(r"^content-type:[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
 
 
 class FormData(JsProxy):
@@ -132,31 +136,32 @@ def decode(body: bytes, content_type: str) -> FormData:
     boundary = header.get_param("boundary")
     if kind != "multipart/form-data" or not isinstance(boundary, str):
         raise JsException("TypeError", f"no form in a body of content type {content_type!r}")
-    return _decode_multipart(body, b"--" + boundary.encode())
+    return _decode_multipart(body, boundary.encode())
 
 
-def _decode_multipart(body: bytes, delimiter: bytes) -> FormData:
+def _decode_multipart(body: bytes, boundary: bytes) -> FormData:
+    """As workerd reads it: lines end with CRLF or LF, names are quoted, percent signs stay."""
     form = FormData()
-    pieces = (b"\r\n" + body).split(b"\r\n" + delimiter)
+    pieces = re.split(rb"\r?\n--" + re.escape(boundary), b"\n" + body)
     if len(pieces) < 2 or not pieces[-1].startswith(b"--"):
         raise JsException("TypeError", "the multipart body has no end")
     for piece in pieces[1:-1]:
-        head, blank, content = piece.partition(b"\r\n\r\n")
-        headers = HeaderParser().parsestr(head.decode("utf-8", "replace").lstrip("\r\n"))
-        name = _parameter(headers, "name")
-        if not blank or name is None:
+        blank = _BLANK_LINE.search(piece)
+        head = piece[: blank.start()].decode("utf-8", "replace") if blank else ""
+        named = _parameters(head)
+        if blank is None or "name" not in named:
             raise JsException("TypeError", "a part of the multipart body has no name")
-        filename = _parameter(headers, "filename")
-        if filename is None:
-            form.append(name, content.decode("utf-8", "replace"))
+        content = piece[blank.end() :]
+        if named.get("filename"):
+            kind = _CONTENT_TYPE.search(head)
+            file = File([JsBuffer(content)], named["filename"], type=kind[1] if kind else None)
+            form.append(named["name"], file)
         else:
-            kind = headers.get("content-type", "text/plain")
-            form.append(name, File([JsBuffer(content)], filename, type=kind))
+            form.append(named["name"], content.decode("utf-8", "replace"))
     return form
 
 
-def _parameter(headers: Message, name: str) -> str | None:
-    value = headers.get_param(name, header="content-disposition")
-    if not isinstance(value, str):
-        return None
-    return value.replace("%0A", "\n").replace("%0D", "\r").replace("%22", '"')
+def _parameters(head: str) -> dict[str, str]:
+    found = _DISPOSITION.search(head)
+    pairs = _PARAMETER.findall(found[1]) if found else []
+    return {name.lower(): re.sub(r"\\(.)", r"\1", value) for name, value in pairs}

@@ -8,9 +8,10 @@ from typing import Any
 
 from pyodide.ffi import JsException, JsProxy, jsnull
 
-# Fetch's own rule: a value is bytes without line ends and NUL, so nothing can follow it.
+# Fetch's own rule but for wide characters, which go out as UTF-8 on the platform: a value has no
+# line end and no NUL, so nothing can follow it.
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_VALUE = re.compile(r"[^\r\n\0\u0100-\U0010ffff]*")
+_VALUE = re.compile(r"[^\r\n\0\ud800-\udfff]*")
 _EDGES = " \t\r\n"
 
 
@@ -114,9 +115,18 @@ def _pair(each: Any) -> tuple[str, str]:
 
 
 def _checked(name: Any, value: Any) -> tuple[str, str]:
-    name, value = str(name), str(value).strip(_EDGES)
+    name, value = str(name), _text(value).strip(_EDGES)
     if not _NAME.fullmatch(name):
         raise JsException("TypeError", "Invalid header name.")
     if not _VALUE.fullmatch(value):
         raise JsException("TypeError", "Invalid header value.")
     return name, value
+
+
+def _text(value: Any) -> str:
+    """A value in JavaScript's spelling."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e21:
+        return str(int(value))
+    return str(value)

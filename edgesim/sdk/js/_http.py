@@ -8,6 +8,7 @@ from __future__ import annotations
 import builtins
 import json
 import re
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -24,6 +25,7 @@ _NORMALISED = {"DELETE", "GET", "HEAD", "OPTIONS", "POST", "PUT"}
 _METHOD = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _NULL_BODY = {101, 204, 205, 304}
 _REDIRECTS = {301, 302, 303, 307, 308}
+_PHRASES = {int(status): status.phrase for status in HTTPStatus}
 _URL_SAFE = "!$%&'()*+,/:;=?@[]~"
 
 
@@ -145,7 +147,7 @@ class Request(Body):
         original = input if isinstance(input, Request) else None
         self.url = original.url if original else normal_url(str(input))
         self.method = _method(options.get("method"), original)
-        self.redirect = options.get("redirect") or (original.redirect if original else "follow")
+        self.redirect = _redirect(options.get("redirect"), original)
         headers = options.get("headers")
         self.headers = Headers(original.headers if original and headers is None else headers)
         self._cf = options.get("cf") or (original._cf if original else None)
@@ -215,6 +217,7 @@ class Request(Body):
             "url": self.url,
             "headers": self.headers._to_wire(),
             "body": self._wire_body(),
+            "redirect": self.redirect,
         }
 
     def __repr__(self) -> str:
@@ -224,7 +227,6 @@ class Request(Body):
 class Response(Body):
     """``new Response(body, init)``."""
 
-    redirected = False
     type = "default"
 
     def __init__(self, body: Any = None, init: Any = None, **options: Any) -> None:
@@ -234,28 +236,29 @@ class Response(Body):
         self.statusText = str(options.get("statusText") or "")
         self.headers = Headers(options.get("headers"))
         self.url = ""
+        self.redirected = False
         if not 200 <= self.status <= 599:
             raise JsException(
                 "RangeError",
                 "Responses may only be constructed with status codes in the range 200 to 599, "
                 "inclusive.",
             )
-        if body is not None and body is not jsnull and self.status in _NULL_BODY:
-            raise JsException(
-                "TypeError",
-                "Response with null body status (101, 204, 205, or 304) cannot have a body.",
-            )
+        if self.status in _NULL_BODY:
+            _check_empty(body)
+            body = None
         self._set_body(body)
 
     @classmethod
-    def _of(cls, wire: dict[str, Any], url: str) -> Response:
-        """A response that came over the wire."""
+    def _of(cls, wire: dict[str, Any], method: str) -> Response:
+        """A response that came over the wire, to a request with that method."""
         response = cls.__new__(cls)
         response.status = wire["status"]
-        response.statusText = wire.get("statusText", "")
+        text = wire["statusText"]
+        response.statusText = _PHRASES.get(wire["status"], "") if text is None else text
         response.headers = Headers._of(wire["headers"])
-        response.url = url
-        empty = wire["status"] in _NULL_BODY and wire["body"] == b""
+        response.url = wire["url"]
+        response.redirected = wire["redirected"]
+        empty = method == "HEAD" or wire["status"] in _NULL_BODY
         response._stream = None if empty else ReadableStream(wire["body"])
         return response
 
@@ -292,7 +295,8 @@ class Response(Body):
         """Another of the same; both bodies can be read."""
         stream = self._cloned()
         copy = Response.__new__(Response)
-        copy.status, copy.statusText, copy.url = self.status, self.statusText, self.url
+        copy.status, copy.statusText = self.status, self.statusText
+        copy.url, copy.redirected = self.url, self.redirected
         copy.headers = Headers(self.headers)
         copy._stream = stream
         return copy
@@ -300,12 +304,23 @@ class Response(Body):
     def _to_wire(self) -> dict[str, Any]:
         return {
             "status": self.status,
+            "statusText": self.statusText,
             "headers": self.headers._to_wire(),
             "body": self._wire_body(),
         }
 
     def __repr__(self) -> str:
         return "[object Response]"
+
+
+def _check_empty(body: Any) -> None:
+    """TypeError for a body that is not empty, where a status allows none."""
+    content, _ = _extract(body)
+    if content:
+        raise JsException(
+            "TypeError",
+            "Response with null body status (101, 204, 205, or 304) cannot have a body.",
+        )
 
 
 def _json_response(data: Any, init: Any = None, **options: Any) -> Response:
@@ -333,6 +348,18 @@ def _method(given: Any, original: Request | None) -> str:
     if not _METHOD.fullmatch(method):
         raise JsException("TypeError", f"{method!r} is not a valid HTTP method.")
     return method.upper() if method.upper() in _NORMALISED else method
+
+
+def _redirect(given: Any, original: Request | None) -> str:
+    if given is None or given is jsnull:
+        return original.redirect if original else "follow"
+    if given not in {"follow", "manual"}:
+        raise JsException(
+            "TypeError",
+            'Invalid redirect value, must be one of "follow" or "manual" ("error" is not '
+            "supported: a Worker sees the redirect's status with manual).",
+        )
+    return str(given)
 
 
 def normal_url(url: str) -> str:
@@ -381,4 +408,4 @@ async def send(binding: str, request: Request) -> Response:
     """The request by way of a binding; "" is the open internet, as the platform allows it."""
     await request._settle()
     wire = await invocation().call(binding, "fetch", [request._to_wire()])
-    return Response._of(wire, request.url)
+    return Response._of(wire, request.method)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgesim.dev.edge import Edge
+from edgesim.dev.edge import TARGET, Edge
 
 
 def scope(peer="192.0.2.1", version="1.1", **headers):
@@ -16,6 +16,7 @@ def scope(peer="192.0.2.1", version="1.1", **headers):
         "path": "/a",
         "raw_path": b"/a",
         "query_string": b"b=c",
+        "extensions": {TARGET: b"/a?b=c"},
         "headers": [
             (name.replace("_", "-").encode(), value.encode())
             for name, values in named.items()

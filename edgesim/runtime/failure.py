@@ -1,0 +1,42 @@
+"""Invocations without a response: an error page to clients, an exception to Workers."""
+
+from __future__ import annotations
+
+from edgesim.errors import PlatformError
+from edgesim.isolates.wire import Failure
+from edgesim.model import HttpResponse
+
+_PAGES = {"exceededCpu": (503, 1102), "exceededMemory": (503, 1102)}
+_TEXT = [("content-type", "text/plain; charset=UTF-8")]
+
+
+class NoResponseError(PlatformError):
+    """Raised at the Worker that called; ``page`` is what a client gets.
+
+    ``code`` is the platform's: 1101 an exception, 1102 a limit, 1019 too many Workers in a row.
+    """
+
+    def __init__(
+        self, status: int, code: int, message: str, failure: Failure | None = None
+    ) -> None:
+        super().__init__(message, "Error" if failure is None else failure.name)
+        self._status = status
+        self._code = code
+        self._failure = failure
+
+    def page(self, *, explained: bool = False) -> HttpResponse:
+        """The platform's error page; ``explained``: the exception with its traceback instead."""
+        failure = self._failure
+        text = f"error code: {self._code}"
+        if explained and failure is not None:
+            text = failure.stack or failure.message
+        return HttpResponse(self._status, list(_TEXT), text.encode())
+
+
+def no_response(outcome: str, failure: Failure | None) -> NoResponseError:
+    """The error of an invocation that ended like that."""
+    status, code = _PAGES.get(outcome, (500, 1101))
+    message = f"The Worker ended as {outcome}."
+    if failure is not None:
+        message = failure.message.rpartition("\n")[2]
+    return NoResponseError(status, code, message, failure)
