@@ -65,4 +65,4 @@ def test_a_fetch_out_is_answered(far: str, level: str, tmp_path: Path) -> None:
     (worker.parent / "edgesim.toml").write_text(ACCOUNT)
     with dev(worker.parent, tmp_path / "state", "--isolation", level) as running:
         answer = running.request(body=far.encode())
-        assert answer == (200, b"201 asked! content-type etag x-far")
+        assert answer == (200, b"201 asked! content-length content-type etag x-far")

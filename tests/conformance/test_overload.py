@@ -10,6 +10,7 @@ import anyio.lowlevel
 import pytest
 
 from edgesim.config.project import TailConfig
+from edgesim.dev.edge import TARGET
 from edgesim.dev.front import Front
 from edgesim.model import TraceItem, TraceLog
 from edgesim.runtime.tail import TailConsumer
@@ -90,6 +91,7 @@ async def get_once(front: Front, statuses: list[int]) -> None:
         "method": "GET",
         "path": "/",
         "raw_path": b"/",
+        "extensions": {TARGET: b"/"},
         "query_string": b"",
         "scheme": "http",
         "http_version": "1.1",
