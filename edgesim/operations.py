@@ -68,24 +68,24 @@ async def _queue_ls(simulator: Simulator) -> list[dict[str, Any]]:
 
 
 async def _queue_peek(simulator: Simulator, queue: str, limit: int = 10) -> list[dict[str, Any]]:
-    _known_queue(simulator, queue)
+    known_queue(simulator, queue)
     return [_shown(message) for message in await simulator.queue(queue).peek(limit)]
 
 
 async def _queue_send(simulator: Simulator, queue: str, body: Any) -> dict[str, Any]:
-    _known_queue(simulator, queue)
+    known_queue(simulator, queue)
     metrics = await simulator.queue(queue).send(json.dumps(body).encode())
     return {"backlog": metrics.backlog_count}
 
 
 async def _queue_purge(simulator: Simulator, queue: str) -> dict[str, Any]:
-    _known_queue(simulator, queue)
+    known_queue(simulator, queue)
     return {"purged": await simulator.queue(queue).purge()}
 
 
 async def _queue_redrive(simulator: Simulator, queue: str, to: str) -> dict[str, Any]:
-    _known_queue(simulator, queue)
-    _known_queue(simulator, to)
+    known_queue(simulator, queue)
+    known_queue(simulator, to)
     return {"moved": await simulator.queue(queue).redrive(simulator.queue(to))}
 
 
@@ -174,7 +174,8 @@ OPERATIONS: dict[str, Operation] = {
 }
 
 
-def _known_queue(simulator: Simulator, name: str) -> None:
+def known_queue(simulator: Simulator, name: str) -> None:
+    """UsageError for a queue that the project does not have."""
     if name not in simulator.queue_names():
         known = ", ".join(sorted(simulator.queue_names()))
         raise UsageError(f"the project has no queue {name!r}; known: {known}")

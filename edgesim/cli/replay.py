@@ -6,21 +6,18 @@ import argparse
 import contextlib
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgesim.cli import logs
 from edgesim.cli.arguments import add_isolation, add_project, project_of
+from edgesim.cli.progress import Progress
 from edgesim.dev.presence import own
 from edgesim.errors import UsageError
 
 if TYPE_CHECKING:
     from edgesim.replay.runner import Plan
-
-BAR_WIDTH = 24
-BAR_SECONDS = 0.1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--expect", type=Path, metavar="FILE", help="what it must come to (TOML)")
     parser.add_argument("--report", choices=("text", "json", "junit"), default="text")
+    parser.add_argument(
+        "--junit", type=Path, metavar="FILE", help="write a JUnit report to FILE as well"
+    )
     parser.add_argument(
         "--faults", metavar="SPEC", help="what goes wrong: rules, or a file of them"
     )
@@ -82,10 +82,13 @@ def run(arguments: argparse.Namespace) -> int:
             plan.journal = stack.enter_context(arguments.journal.open("w"))
         if arguments.shrink:
             return _shrink(plan, arguments)
-        bar = _Bar()
-        result = runner.replay(plan, bar.show if sys.stderr.isatty() else None)
-        bar.end(result.requests)
-    print(report.FORMATS[arguments.report](result))
+        with Progress(sys.stderr) as progress:
+            result = runner.replay(plan, progress.show)
+            progress.end(result.requests)
+    junit = report.junit(result, "+".join(path.stem for path in arguments.fixtures))
+    if arguments.junit:
+        _write(arguments.junit, junit)
+    print(junit if arguments.report == "junit" else report.FORMATS[arguments.report](result))
     return 0 if result.ok else 1
 
 
@@ -129,25 +132,10 @@ def _shrink(plan: Plan, arguments: argparse.Namespace) -> int:
     return 1
 
 
-class _Bar:
-    """Progress on a terminal, at most ten times a second."""
-
-    def __init__(self) -> None:
-        self._began = self._shown = time.perf_counter()
-
-    def show(self, answered: int, seconds: float, share: float) -> None:
-        """A line that overwrites the last one."""
-        now = time.perf_counter()
-        if now - self._shown < BAR_SECONDS:
-            return
-        self._shown = now
-        done = "#" * round(share * BAR_WIDTH)
-        line = f"[{done:<{BAR_WIDTH}}] {answered} answered, {seconds:.0f} s of virtual time"
-        print(f"\r{line}\x1b[K", end="", file=sys.stderr, flush=True)
-
-    def end(self, requests: int) -> None:
-        """How long it really took, which the report does not tell."""
-        if sys.stderr.isatty():
-            took = time.perf_counter() - self._began
-            rate = requests / took
-            print(f"\r{requests} requests in {took:.1f} s ({rate:.0f}/s)\x1b[K", file=sys.stderr)
+def _write(path: Path, text: str) -> None:
+    """Write a report to a file; UsageError where that is not possible."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+    except OSError as error:
+        raise UsageError(f"--junit {path}: cannot be written: {error.strerror}") from error

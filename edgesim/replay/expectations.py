@@ -21,6 +21,8 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,9 +31,14 @@ import msgspec
 
 from edgesim.clickhouse.compression import gunzip
 from edgesim.config.wrangler import convert, read_table
+from edgesim.errors import RunError
 from edgesim.model import iterate
 from edgesim.r2.bucket import R2ObjectBody
+from edgesim.replay.counters import at
 from edgesim.simulator import Simulator
+
+
+_INTEGER = re.compile(r"-?[0-9]+")
 
 
 class RequestExpectation(msgspec.Struct, forbid_unknown_fields=True):
@@ -91,6 +98,10 @@ class Outcome(msgspec.Struct):
     simulator: Simulator
     sql: Callable[[str], Awaitable[str]]
 
+    def counter(self, path: str) -> Any:
+        """The counter at a dotted path; a text that says what there is where there is no such."""
+        return at(self.stats, self.simulator, path)
+
 
 def read(path: Path) -> Expectations:
     """ConfigError names file and key."""
@@ -104,15 +115,15 @@ async def compare(expected: Expectations, outcome: Outcome) -> tuple[list[str], 
         *_responses(expected, outcome),
         *_requests(expected, outcome),
         *[pair async for pair in _sql(expected, outcome)],
-        *[(what, value, _at(outcome.stats, what)) for what, value in expected.counts.items()],
+        *[(what, value, outcome.counter(what)) for what, value in expected.counts.items()],
         *[pair async for pair in _objects(expected, outcome)],
         *[
-            (f"queue {name} {what}", value, _at(outcome.stats, f"queues.{name}.{what}"))
+            (f"queue {name} {what}", value, outcome.counter(f"queues.{name}.{what}"))
             for name, wanted in expected.queues.items()
             for what, value in wanted.items()
         ],
     ]
-    mismatches = [Mismatch(*pair) for pair in pairs if _plain(pair[1]) != _plain(pair[2])]
+    mismatches = [Mismatch(*pair) for pair in pairs if not _equal(pair[1], pair[2])]
     return [what for what, _, _ in pairs], mismatches
 
 
@@ -156,11 +167,21 @@ def _named(body: str, keys: Mapping[str, Any]) -> Any:
 
 async def _sql(expected: Expectations, outcome: Outcome) -> Any:
     for statement, wanted in expected.sql.items():
-        yield statement, wanted, _shaped(json.loads(await outcome.sql(statement))["data"])
+        try:
+            answer = await outcome.sql(statement)
+        except RunError as error:
+            yield statement, wanted, f"an error: {error.problem}"
+        else:
+            yield statement, wanted, _shaped(json.loads(answer)["data"])
 
 
 async def _objects(expected: Expectations, outcome: Outcome) -> Any:
     for bucket, wanted in expected.objects.items():
+        known = outcome.simulator.bucket_names()
+        if bucket not in known:
+            none = f"no bucket {bucket!r}; the project has {', '.join(sorted(known))}"
+            yield f"objects in {bucket}", _wanted(wanted), none
+            continue
         count = rows = 0
         async for found in outcome.simulator.objects(bucket, wanted.prefix):
             count += 1
@@ -190,20 +211,6 @@ async def read_lines(simulator: Simulator, bucket: str, key: str) -> AsyncIterat
         yield [begun]
 
 
-def _at(stats: Mapping[str, Any], path: str) -> Any:
-    """The counter at a dotted path; 0 where nothing was counted, as most counters begin absent."""
-    value: Any = stats
-    for part in path.split("."):
-        if not isinstance(value, Mapping):
-            return f"no counter {path!r}"
-        value = value.get(part, 0 if value is not stats else None)
-        if value is None:
-            return f"no counter {path!r}; stats have {', '.join(stats)}"
-        if value == 0:
-            return 0
-    return value
-
-
 def _shaped(rows: list[list[Any]]) -> Any:
     """One value if that is all there is, one row, or the rows."""
     if len(rows) != 1:
@@ -211,13 +218,37 @@ def _shaped(rows: list[list[Any]]) -> Any:
     return rows[0][0] if len(rows[0]) == 1 else rows[0]
 
 
-def _plain(value: Any) -> Any:
-    """ClickHouse writes 64-bit integers as strings in JSON: compare what they say."""
-    if isinstance(value, list):
-        return [_plain(each) for each in value]
-    if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    return str(value)
+def _wanted(expected: ObjectsExpectation) -> dict[str, int]:
+    pairs = {"count": expected.count, "rows": expected.rows}
+    return {name: value for name, value in pairs.items() if value is not None}
+
+
+def _equal(expected: Any, got: Any) -> bool:
+    """Numbers compare as numbers, integers exactly: ClickHouse's JSON has 64-bit ones as text."""
+    if isinstance(expected, list):
+        return (
+            isinstance(got, list) and len(expected) == len(got) and all(map(_equal, expected, got))
+        )
+    if isinstance(expected, dict):
+        return (
+            isinstance(got, dict)
+            and expected.keys() == got.keys()
+            and all(_equal(each, got[key]) for key, each in expected.items())
+        )
+    if isinstance(expected, bool) or isinstance(got, bool):
+        return str(expected).lower() == str(got).lower()
+    if isinstance(expected, int | float) and isinstance(got, int | float | str):
+        return _same_number(expected, got)
+    return str(expected) == str(got)
+
+
+def _same_number(expected: float, got: float | str) -> bool:
+    if isinstance(expected, int) and not isinstance(got, float) and _INTEGER.fullmatch(str(got)):
+        return int(got) == expected
+    try:
+        return math.isclose(expected, float(got), rel_tol=1e-12)
+    except ValueError:
+        return False
 
 
 def _lines(value: Any) -> list[str]:

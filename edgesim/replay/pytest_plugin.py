@@ -58,7 +58,7 @@ def edgesim(request: pytest.FixtureRequest, tmp_path: Path, edgesim_engine: Engi
     """The project that the test is of."""
     from edgesim.replay.testing import Project
 
-    if not inspect.iscoroutinefunction(request.function):
+    if not inspect.iscoroutinefunction(inspect.unwrap(request.function)):
         pytest.fail("a test with the `edgesim` fixture must be `async def`", pytrace=False)
     marker = request.node.get_closest_marker("edgesim")
     options = dict(marker.kwargs) if marker else {}
@@ -82,9 +82,10 @@ def _folder(root: Path, named: str) -> Path:
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Run a coroutine test that takes the fixture on its project's own loop."""
     project: Any = pyfuncitem.funcargs.get("edgesim")
-    if project is None or not inspect.iscoroutinefunction(pyfuncitem.obj):
+    test = inspect.unwrap(pyfuncitem.obj)  # pytest-asyncio's auto mode has wrapped it already
+    if project is None or not inspect.iscoroutinefunction(test):
         return None
     names = pyfuncitem._fixtureinfo.argnames  # noqa: SLF001 (as pytest's own call does)
     arguments = {name: pyfuncitem.funcargs[name] for name in names}
-    project.run(pyfuncitem.obj, arguments)
+    project.run(test, arguments)
     return True

@@ -6,15 +6,18 @@ replay are the same bytes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 from xml.etree import ElementTree as ET
 
 import msgspec
 
+from edgesim.replay.expectations import Mismatch
 from edgesim.replay.runner import Report
 from edgesim.replay.stages import Stage
 
+_NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _HEAD = ("stage", "in", "out", "lost", "retried", "dead", "p50", "p99", "max")
 
 
@@ -33,12 +36,7 @@ def text(report: Report) -> str:
         lines.append(f"FAILED: {violation.checker}: {violation.problem}")
     for mismatch in report.mismatches:
         lines.append(f"FAILED: {mismatch.what}")
-        diff = mismatch.diff()
-        if len(diff) > 2:
-            lines += [f"  {line}" for line in diff]
-        else:
-            lines.append(f"  - expected {mismatch.expected!r}")
-            lines.append(f"  + got      {mismatch.got!r}")
+        lines += [f"  {line}" for line in difference(mismatch)]
     if report.ok:
         looked = [
             f"{len(report.expectations)} expectations met" if report.expectations else "",
@@ -87,27 +85,45 @@ def json(report: Report) -> str:
     return msgspec.json.format(msgspec.json.encode(report), indent=2).decode()
 
 
-def junit(report: Report) -> str:
-    """A test case for the drain, for each expectation and for each check."""
-    suite = ET.Element("testsuite", name="edgesim replay", time=f"{report.seconds:.3f}")
-    _case(suite, "drained", [] if report.drained else ["something was still on its way"])
+def difference(mismatch: Mismatch) -> list[str]:
+    """Both sides of a mismatch, as a diff where they have several lines."""
+    diff = mismatch.diff()
+    if len(diff) > 2:
+        return diff
+    return [f"- expected {mismatch.expected!r}", f"+ got      {mismatch.got!r}"]
+
+
+def junit(report: Report, name: str = "replay") -> str:
+    """A test case for the drain, for each expectation and for each check.
+
+    ``name`` becomes the suite and the class of each case: CI tells one replay from another by it.
+    """
+    suite = ET.Element("testsuite", name=f"edgesim {name}", time=f"{report.seconds:.3f}")
+    add = partial(_case, suite, f"edgesim.{name}")
+    add("drained", "" if report.drained else "something was still on its way", [])
     for checker in report.checked:
         broken = [each.problem for each in report.violations if each.checker == checker]
-        _case(suite, checker, broken)
+        add(checker, "; ".join(broken), broken)
     wrong = {each.what: each for each in report.mismatches}
     for what in report.expectations:
         found = wrong.get(what)
         message = f"expected {found.expected!r}, got {found.got!r}" if found else ""
-        _case(suite, what, [message] if found else [])
+        add(what, message, difference(found) if found else [])
     suite.set("tests", str(len(suite)))
     suite.set("failures", str(len(suite.findall("testcase/failure/.."))))
     return ET.tostring(suite, encoding="unicode", xml_declaration=True)
 
 
-def _case(suite: ET.Element, name: str, failures: list[str]) -> None:
-    case = ET.SubElement(suite, "testcase", classname="edgesim", name=name)
-    if failures:
-        ET.SubElement(case, "failure", message="; ".join(failures))
+def _case(suite: ET.Element, kind: str, name: str, failure: str, details: list[str]) -> None:
+    case = ET.SubElement(suite, "testcase", classname=kind, name=name)
+    if failure:
+        found = ET.SubElement(case, "failure", message=_for_xml(failure))
+        found.text = _for_xml("\n".join(details))
 
 
-FORMATS: dict[str, Callable[[Any], str]] = {"text": text, "json": json, "junit": junit}
+def _for_xml(text: str) -> str:
+    """The text without the characters that XML 1.0 cannot hold."""
+    return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+FORMATS: dict[str, Callable[[Report], str]] = {"text": text, "json": json}

@@ -19,6 +19,7 @@ from edgesim.config import load_project
 from edgesim.config.project import DEFAULT, Overrides
 from edgesim.errors import RunError, first_error
 from edgesim.model import Headers, HttpRequest, HttpResponse, TraceItem, read_all
+from edgesim.operations import known_bucket, known_queue
 from edgesim.queues.producer import Queue
 from edgesim.r2.bucket import Bucket
 from edgesim.replay import faults
@@ -215,16 +216,19 @@ class Project:
         return self.world.injector.fired
 
     def queue(self, name: str) -> Queue:
-        """A queue: ``send``, ``peek``, ``depth``, ``purge``."""
+        """A queue: ``send``, ``peek``, ``depth``, ``purge``; UsageError if there is none."""
+        known_queue(self.world.simulator, name)
         return self.world.simulator.queue(name)
 
     def bucket(self, name: str) -> Bucket:
-        """A bucket: ``get``, ``put``, ``head``, ``list``, ``delete``."""
+        """A bucket: ``get``, ``put``, ``head``, ``list``, ...; UsageError if there is none."""
+        known_bucket(self.world.simulator, name)
         return self.world.simulator.bucket(name)
 
     async def records(self, bucket: str, prefix: str = "") -> list[Any]:
         """The records of all NDJSON objects in a bucket, unpacked and parsed."""
         simulator = self.world.simulator
+        known_bucket(simulator, bucket)
         return [
             json_module.loads(line)
             async for found in simulator.objects(bucket, prefix)

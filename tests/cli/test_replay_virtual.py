@@ -225,6 +225,68 @@ def test_expectations_of_every_kind(fixture, tmp_path):
     assert (suite.get("tests"), suite.get("failures")) == ("14", "0")
 
 
+WRONG = """
+[sql]
+"SELECT coun() FROM events" = 1
+"SELECT 0.1 + 0.2" = 0.3
+"SELECT avg(number) FROM numbers(4)" = 1.5
+"SELECT toFloat64(2)" = 2
+"SELECT 9007199254740993" = 9007199254740992
+[counts]
+"tail.lst" = 0
+"invocations.reciever.ok" = 0
+"invocations.receiver.exceptions" = 0
+"invocations.receiver.exception" = 0
+"pipelines.events.dropped.null_value" = 0
+"receiver.requests.all" = 1
+[objects.evnts]
+count = 0
+[queues.ingst]
+backlog = 0
+[queues.ingest-dlq]
+backlog = 0
+[queues.ingest]
+died = 0
+"""
+
+
+def test_what_nothing_can_meet_is_a_failed_expectation(fixture, tmp_path):
+    """Unknown names, statements that fail, unequal numbers; JUnit in a file has each of them."""
+    expected, junit = tmp_path / "expected.toml", tmp_path / "reports" / "junit.xml"
+    expected.write_text(WRONG)
+    done = replay(
+        fixture, "--isolation", "inline", "--expect", expected, "--junit", junit, "--seed", 1
+    )
+    assert done.returncode == 1, done.stderr
+    suite = ET.fromstring(junit.read_text())
+    cases = {case.get("name"): case.find("failure") for case in suite}
+    failed = {name for name, failure in cases.items() if failure is not None}
+    assert failed == {
+        "SELECT coun() FROM events",
+        "SELECT 9007199254740993",
+        "tail.lst",
+        "invocations.reciever.ok",
+        "invocations.receiver.exceptions",
+        "receiver.requests.all",
+        "objects in evnts",
+        "queue ingst backlog",
+        "queue ingest died",
+    }
+    assert {case.get("classname") for case in suite} == {f"edgesim.{fixture.stem}"}
+    assert "tail has items, lost" in cases["tail.lst"].get("message")
+    assert "no bucket 'evnts'; the project has errors, events" in done.stdout
+    assert "UNKNOWN_FUNCTION" in done.stdout
+
+
+def test_a_junit_file_that_cannot_be_written(fixture, tmp_path):
+    """One line, exit 2, and no report that nobody can find."""
+    (tmp_path / "file").write_text("")
+    done = replay(fixture, "--isolation", "inline", "--junit", tmp_path / "file" / "junit.xml")
+    assert done.returncode == 2
+    assert "--junit" in done.stderr
+    assert "cannot be written" in done.stderr
+
+
 def test_a_mismatch_shows_a_diff(fixture, tmp_path):
     """Rows that differ are shown as a diff, exit 1."""
     expected = tmp_path / "expected.toml"

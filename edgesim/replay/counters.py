@@ -1,0 +1,52 @@
+"""Counters of a replay's stats by dotted path; a path that no project can have is an error."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from edgesim.pipelines.schema import REASONS
+from edgesim.simulator import Simulator
+
+OUTCOMES = {
+    *("ok", "exception", "canceled", "internalError"),
+    *("exceededCpu", "exceededMemory", "exceededWallTime"),
+}
+_OF_A_QUEUE = {"backlog", "operations", "delivered", "retried", "dead"}
+_OF_A_BUCKET = {"objects", "class_a", "class_b"}
+
+
+def at(stats: Mapping[str, Any], simulator: Simulator, path: str) -> Any:
+    """The counter at a path; 0 where nothing was counted yet; a text where there is no such."""
+    value: Any = stats
+    parts = path.split(".")
+    for depth, part in enumerate(parts):
+        if not isinstance(value, Mapping):
+            return f"no counter {path!r}: {'.'.join(parts[:depth])} is a number"
+        if part not in value:
+            known = value.keys() | _countable(parts[:depth], simulator)
+            if part not in known:
+                place = ".".join(parts[:depth]) or "stats"
+                return f"no counter {path!r}: {place} has {', '.join(sorted(known))}"
+            value = {} if depth + 1 < len(parts) else 0
+        else:
+            value = value[part]
+    return value
+
+
+def _countable(place: list[str], simulator: Simulator) -> Collection[str]:
+    """Names that may stand at this place and are absent while there is nothing to count."""
+    match place:
+        case ["queues"]:
+            return simulator.queue_names()
+        case ["queues", _]:
+            return _OF_A_QUEUE
+        case ["r2"]:
+            return simulator.bucket_names()
+        case ["r2", _]:
+            return _OF_A_BUCKET
+        case ["invocations", _]:
+            return OUTCOMES
+        case ["pipelines", _, "dropped"]:
+            return REASONS
+    return ()
