@@ -37,7 +37,6 @@ from edgesim.r2.bucket import R2ObjectBody
 from edgesim.replay.counters import at
 from edgesim.simulator import Simulator
 
-
 _INTEGER = re.compile(r"-?[0-9]+")
 
 
