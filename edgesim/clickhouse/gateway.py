@@ -84,20 +84,31 @@ class Gateway:
             if isinstance(request.body, Stream):
                 await request.body.aclose()
 
+    async def change_schema(self, schema: str) -> None:
+        """Apply another schema at once.
+
+        ClickHouseError or RunError where a statement fails: the rest of it is not applied, and
+        other statements go on as before.
+        """
+        async with self._applying:
+            await self._apply(schema)
+            self._schema, self._schema_applied = schema, True
+
     async def _apply_schema(self) -> None:
         async with self._applying:
-            if self._schema_applied:
-                return
-            for sql in statements.split(self._schema):
-                try:
-                    statement = await _cut(Statement("", sql.encode()), None)
-                    await _exhaust((await self._driver.execute(statement)).body)
-                except ClickHouseError as error:
-                    first = " ".join(sql.split())[:60]
-                    raise ClickHouseError(
-                        error.code, f"{error.message} (in the schema, at: {first})"
-                    ) from error
-            self._schema_applied = True
+            if not self._schema_applied:
+                await self._apply(self._schema)
+                self._schema_applied = True
+
+    async def _apply(self, schema: str) -> None:
+        for sql in statements.split(schema):
+            try:
+                statement = await _cut(Statement("", sql.encode()), None)
+                await _exhaust((await self._driver.execute(statement)).body)
+            except ClickHouseError as error:
+                first = " ".join(sql.split())[:60]
+                problem = f"{error.message} (in the schema, at: {first})"
+                raise ClickHouseError(error.code, problem) from error
 
     async def _run(
         self,

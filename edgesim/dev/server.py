@@ -47,7 +47,14 @@ from edgesim.dev.record import Recorder, recording
 from edgesim.dev.reload import changes, is_configuration, reload_workers
 from edgesim.dev.room import Room, limits_here
 from edgesim.doctor import refuse_early
-from edgesim.errors import ConfigError, EdgesimError, RunError, UsageError, WorkerLoadError
+from edgesim.errors import (
+    ClickHouseError,
+    ConfigError,
+    EdgesimError,
+    RunError,
+    UsageError,
+    WorkerLoadError,
+)
 from edgesim.isolates.limits import KERNEL_GUARDS
 from edgesim.runtime.reach import Reach
 from edgesim.simulator import Simulator, open_simulator
@@ -202,8 +209,9 @@ class Server:
                     if good is None:
                         self._state = Watch(_state_paths(project))
                         up()
+                    saved = good is not None and good.schema != project.schema
                     good = project
-                    successor = await self._until_changed(simulator)
+                    successor = await self._until_changed(simulator, saved_schema=saved)
                     if successor is None:
                         await self._http_ended.wait()  # the last responses still need Workers
                         await self._drain(simulator)
@@ -234,7 +242,7 @@ class Server:
     def _is_ready(self) -> bool:
         return self._front.serving and not self._leaving
 
-    async def _until_changed(self, simulator: Simulator) -> Project | None:
+    async def _until_changed(self, simulator: Simulator, *, saved_schema: bool) -> Project | None:
         """Wait; the project to go on with, or None to stop.  Module changes are dealt with here."""
         result: list[Project | None] = []
         async with anyio.create_task_group() as tasks:
@@ -256,6 +264,8 @@ class Server:
                         tasks.cancel_scope.cancel()
 
             tasks.start_soon(stop)
+            if saved_schema:
+                tasks.start_soon(_apply_schema, simulator)
             if self._options.reload:
                 tasks.start_soon(watch)
         return result[0]
@@ -336,6 +346,18 @@ def _state_paths(project: Project) -> list[Path]:
             for file in files.get(urls.scheme_of(url), [])
         ]
     return paths
+
+
+async def _apply_schema(simulator: Simulator) -> None:
+    """Apply the schema that was saved; one that fails is told at once and changes nothing else."""
+    project = simulator.project
+    file = project.account.clickhouse.schema
+    try:
+        await simulator.backends.gateway.change_schema(project.schema)
+    except (ClickHouseError, RunError) as error:
+        log.error("schema not applied", file=file, error=str(error))
+    else:
+        log.info("schema applied", file=file)
 
 
 def _say_how_isolated(simulator: Simulator) -> None:

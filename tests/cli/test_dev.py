@@ -182,6 +182,23 @@ def test_a_handler_that_raises_is_an_error_page_and_a_trace(project, tmp_path):
         assert running.stats()["invocations"]["receiver"] == {"exception": 1, "ok": 1}
 
 
+def test_a_saved_schema_is_applied(project, tmp_path):
+    """A new table is there at once; a broken statement is told at once, and inserts go on."""
+    schema = project / "insert" / "schema.sql"
+    text = schema.read_text()
+    with dev(project, tmp_path / "state") as running:
+        assert running.sql("SELECT count() AS n FROM events") == [{"n": 0}]
+        schema.write_text(text + "CREATE TABLE extra (a UInt8) ENGINE = MergeTree ORDER BY a;\n")
+        running.wait_log('"schema applied"')
+        assert running.sql("SELECT count() AS n FROM extra") == [{"n": 0}]
+        schema.write_text(text + "CREATE TABEL other (a UInt8) ENGINE = MergeTree ORDER BY a;\n")
+        running.wait_log('"schema not applied"')
+        assert any("CREATE TABEL other" in line for line in running.log)
+        assert running.post(EVENT) == 200
+        running.drain()
+        assert running.sql("SELECT count() AS n FROM events") == [{"n": 1}]
+
+
 def test_reload_on_save_loses_nothing(project, tmp_path):
     """An edited module serves the next request; a broken one leaves the old; records stay."""
     receiver = project / "receiver" / "receiver.py"
