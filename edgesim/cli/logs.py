@@ -15,6 +15,7 @@ from typing import Any, TextIO, cast
 import structlog
 
 from edgesim import line_writer
+from edgesim.cli.terminal import TerminalRenderer
 from edgesim.line_writer import LineStream, LineWriter
 
 
@@ -50,9 +51,7 @@ class _Renderer:
                 fmt="%H:%M:%S" if terminal else "iso", utc=not terminal
             ),
             structlog.processors.format_exc_info,
-            structlog.dev.ConsoleRenderer(sort_keys=False, pad_event_to=12)
-            if terminal
-            else structlog.processors.JSONRenderer(),
+            TerminalRenderer() if terminal else structlog.processors.JSONRenderer(),
         ]
 
     def __call__(self, logger: Any, method: str, entry: MutableMapping[str, Any]) -> str:

@@ -1,12 +1,19 @@
-"""What a queue handler has decided about its batch, as its isolate tells it."""
+"""The decisions of a queue handler about its batch, and each message's fate by them.
+
+Facts: workerd's queue.c++ and the Queues documentation.  Normal return: what has no decision is
+acked. A throw, or a rejected waitUntil: what was not explicitly acked is retried; explicit acks
+stand.  Where the platform failed and not the handler, all is retried and nothing counts.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import msgspec
 
 from edgesim.isolates.wire import Done, Failure
+from edgesim.model import BatchResult, Retry
 from edgesim.queues.producer import DELAY_SECONDS_MAX
 
 Decision = Literal["ack", "retry"]
@@ -34,3 +41,23 @@ def checked(done: Done) -> Done:
         failure = Failure("Error", f"The queue handler's decisions make no sense: {error}")
         return Done("internalError", [*done.exceptions, failure], None, done.cpu_ms)
     return done
+
+
+def settle(ids: Sequence[str], done: Done) -> BatchResult:
+    """Each message's fate, by its own decision, then the batch's, then the outcome."""
+    done = checked(done)
+    if done.blameless:
+        reason = done.exceptions[0].message if done.exceptions else done.outcome
+        return BatchResult(retries=[Retry(each) for each in ids], failed=True, not_delivered=reason)
+    decided = decisions_of(done)
+    rest = decided.all or ("ack" if done.outcome == "ok" else "retry")
+    rest_delay = decided.delay_seconds if decided.all == "retry" else None
+    acks: list[str] = []
+    retries: list[Retry] = []
+    for message_id in ids:
+        decision, delay = decided.messages.get(message_id, (rest, rest_delay))
+        if decision == "ack":
+            acks.append(message_id)
+        else:
+            retries.append(Retry(message_id, delay))
+    return BatchResult(acks, retries, failed=done.outcome != "ok")

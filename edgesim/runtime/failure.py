@@ -7,6 +7,7 @@ from edgesim.isolates.wire import Failure
 from edgesim.model import HttpResponse
 
 _PAGES = {"exceededCpu": (503, 1102), "exceededMemory": (503, 1102)}
+_EXCEPTION = (500, 1101)
 _TEXT = [("content-type", "text/plain; charset=UTF-8")]
 
 
@@ -33,9 +34,14 @@ class NoResponseError(PlatformError):
         return HttpResponse(self._status, list(_TEXT), text.encode())
 
 
+def status_of(outcome: str) -> int:
+    """The status of the error page of an invocation that ended like that."""
+    return _PAGES.get(outcome, _EXCEPTION)[0]
+
+
 def no_response(outcome: str, failure: Failure | None) -> NoResponseError:
     """The error of an invocation that ended like that."""
-    status, code = _PAGES.get(outcome, (500, 1101))
+    status, code = _PAGES.get(outcome, _EXCEPTION)
     message = f"The Worker ended as {outcome}."
     if failure is not None:
         message = failure.message.rpartition("\n")[2]

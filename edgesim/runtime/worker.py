@@ -8,7 +8,6 @@ Workers.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,11 +27,10 @@ from edgesim.runtime.failure import NoResponseError, no_response
 from edgesim.runtime.histogram import Histogram
 from edgesim.runtime.invocation import SUBREQUESTS_MAX, Binding, Fetch, Invocation
 from edgesim.runtime.lineage import Lineage, arrived, without_header
-from edgesim.runtime.redaction import redact_url
+from edgesim.runtime.narration import narrate
 from edgesim.runtime.tail import TraceSink
 from edgesim.runtime.trace import Trace, delivered, fetch_event
 
-CONSOLE_CHARS_MAX = 300
 DEPTH_MAX = 16
 """How many Workers a request may come through."""
 DEPTH_EXCEEDED = "Subrequest depth limit exceeded (error code: 1019)"
@@ -178,7 +176,7 @@ class Worker:
         finally:
             await invocation.close()
             self.in_flight -= 1
-        self._narrate(handler, item)
+        narrate(self._log, handler, event, done, item)
         return done
 
     async def _invoke(self, handler: str, event: Any, invocation: Invocation) -> Done:
@@ -206,18 +204,6 @@ class Worker:
         finally:
             invocation.task = None
 
-    def _narrate(self, handler: str, item: TraceItem) -> None:
-        """One line an invocation, and the Worker's own console lines before it."""
-        for exception in item.exceptions:
-            self._log.error("uncaught exception", exception=exception.message)
-        if not self._log.is_enabled_for(logging.INFO):  # to put the words together costs too
-            return
-        for entry in item.logs:
-            text = " ".join(part if isinstance(part, str) else str(part) for part in entry.message)
-            self._log.info(f"console.{entry.level}", text=text[:CONSOLE_CHARS_MAX])
-        times = {"cpu_ms": item.cpu_time, "wall_ms": item.wall_time}
-        self._log.info(handler, **_details(handler, item), outcome=item.outcome, **times)
-
 
 def _counted() -> Lineage:
     """That of an event which is no request: it is the first invocation of its own."""
@@ -234,14 +220,3 @@ async def _fetch_event(request: HttpRequest, invocation: Invocation) -> dict[str
         "body": await invocation.give_body(request.body),
         "cf": request.cf,
     }
-
-
-def _details(handler: str, item: TraceItem) -> dict[str, Any]:
-    event = item.event or {}
-    if handler == "fetch":
-        request = event["request"]
-        shown = f"{request['method']} {redact_url(request['url'])}"
-        return {"request": shown, "status": event.get("response", {}).get("status")}
-    if handler == "queue":
-        return {"queue": f"{event['queue']} x{event['batchSize']}"}
-    return {}

@@ -2,7 +2,7 @@
 
 from edgesim.isolates.wire import Done
 from edgesim.model import Retry
-from edgesim.runtime.delivery import settle
+from edgesim.runtime.decisions import settle
 
 IDS = ["a", "b", "c"]
 
