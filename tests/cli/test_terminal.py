@@ -21,15 +21,14 @@ class Default(WorkerEntrypoint):
         if request.url.endswith("/boom"):
             raise KeyError("boom")
         if request.url.endswith("/send"):
-            for number in range(3):
-                await self.env.Q.send({"n": number})
+            await self.env.Q.sendBatch([{"body": {"n": number}} for number in range(3)])
         print('{"pasted": "into jq", "long": "' + "x" * 500 + '"}')
         print("in trouble", file=sys.stderr)
         return Response("ok")
 
     async def queue(self, batch, env, ctx):
         for message in batch.messages:
-            message.ack() if message.body["n"] else message.retry(delay_seconds=3600)
+            message.ack() if message.body["n"] else message.retry()
 """
 WRANGLER = {
     "name": "main",
