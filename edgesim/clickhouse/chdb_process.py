@@ -34,7 +34,7 @@ from typing import Any, BinaryIO, NamedTuple, cast
 
 import msgspec
 
-from edgesim.clickhouse import statements
+from edgesim.clickhouse import chdb_tokens, statements
 from edgesim.clickhouse.chdb_limits import THREADS, Limits, Watchdog, check
 from edgesim.clickhouse.chdb_writes import Writes
 from edgesim.clickhouse.disk import Disk, NoDisk
@@ -110,6 +110,7 @@ def main() -> None:
         disk = Disk(path) if sys.argv[3] == "synced" else NoDisk()
         _shut_the_rest_out(path)
         keeper = _open(path)
+        chdb_tokens.repair(keeper, path)
         limits = msgspec.json.decode(sys.argv[4], type=Limits)
         store = Store(path, disk, Writes(keeper), Watchdog(_session(path), limits))
     except Exception as error:  # noqa: BLE001 (whatever it is, the platform must say it)

@@ -1,0 +1,105 @@
+"""Repair of deduplication logs after a crash, when the embedded engine starts.
+
+An insert notes its token in the log of its table: a line of operation, part and token, written just
+before the part is renamed into place.  Nothing orders the two on disk, so the end of a log may not
+match the table after a power cut.  chdb 26.9 loads it as it is, with two consequences:
+
+- It stops reading at a line that is not whole, appends after it, and at the next start knows none
+  of the later tokens: inserts that had been acknowledged are stored again when they are repeated.
+  (ext4 can make a file's new length durable before the new bytes, which then read as zeros.)
+- It knows a token whose part is missing or broken: the insert that failed is taken for a duplicate
+  when it is repeated, and its rows are never stored.
+
+Both ends of the log belong to statements that were not acknowledged, so both can go.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from bisect import bisect_right
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from edgesim import durable
+from edgesim.clickhouse.statements import named
+from edgesim.clickhouse.wire import SCRATCH
+
+_TABLES = """
+    SELECT database, name, data_paths FROM system.tables
+    WHERE engine LIKE '%MergeTree' AND database != 'system'"""
+_PARTS = """
+    SELECT database, table, partition_id, min_block_number::Int64, max_block_number::Int64
+    FROM system.parts WHERE active ORDER BY min_block_number
+    SETTINGS output_format_json_quote_64bit_integers = 0"""
+_LINE = re.compile(rb"([12])\t([^\t\n\0]+)\t[^\t\n\0]+\n")
+_INSERTED = re.compile(rb"([^_]+)_(\d+)_(\d+)_0")
+_ADD = b"1"
+
+Blocks = dict[str, tuple[list[int], list[int]]]
+"""The first and last block numbers of a table's parts, in order, by partition."""
+
+
+def repair(session: Any, path: Path) -> None:
+    """Drop broken lines, and tokens without rows, from the logs of all tables.
+
+    Run it before the first statement: the engine reads a log when its table is attached, so a
+    table whose log was mended is detached for a moment.
+    """
+    blocks = _blocks_by_table(session)
+    for database, table, folders in _rows(session, _TABLES):
+        mended = {
+            log: content
+            for folder in folders
+            for log in (path / folder / "deduplication_logs").glob("*.txt")
+            if (content := _mended(log, blocks[database, table])) is not None
+        }
+        if not mended:
+            continue
+        name = f"{named(database)}.{named(table)}"
+        session.query(f"DETACH TABLE {name}")
+        for log, content in mended.items():
+            _replace(log, content, path / SCRATCH)
+        session.query(f"ATTACH TABLE {name}")
+
+
+def _rows(session: Any, sql: str) -> list[Any]:
+    return [*map(json.loads, session.query(sql, "JSONCompactEachRow").bytes().splitlines())]
+
+
+def _blocks_by_table(session: Any) -> dict[tuple[str, str], Blocks]:
+    found: dict[tuple[str, str], Blocks] = defaultdict(lambda: defaultdict(lambda: ([], [])))
+    for database, table, partition, first, last in _rows(session, _PARTS):
+        firsts, lasts = found[database, table][partition]
+        firsts.append(first)
+        lasts.append(last)
+    return found
+
+
+def _mended(log: Path, blocks: Blocks) -> bytes | None:
+    """The content that the log should have; None if it has it."""
+    content = log.read_bytes()
+    lines = [
+        line[0] for line in _LINE.finditer(content) if line[1] != _ADD or _has_rows(line[2], blocks)
+    ]
+    wanted = b"".join(lines)
+    return None if wanted == content else wanted
+
+
+def _has_rows(part: bytes, blocks: Blocks) -> bool:
+    """Whether an active part is, or was merged from, the inserted part."""
+    parsed = _INSERTED.fullmatch(part)
+    if parsed is None:
+        return True  # of a table in the syntax of before 2017: kept, because it cannot be told
+    firsts, lasts = blocks[parsed[1].decode()]
+    at = bisect_right(firsts, int(parsed[2])) - 1
+    return at >= 0 and int(parsed[3]) <= lasts[at]
+
+
+def _replace(log: Path, content: bytes, scratch: Path) -> None:
+    # Not written beside the log: the engine takes every file of that folder for a log.
+    new = scratch / log.name
+    durable.write_file(new, content)
+    new.replace(log)
+    durable.flush_folder(log.parent)

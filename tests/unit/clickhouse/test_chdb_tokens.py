@@ -1,0 +1,148 @@
+"""Deduplication tokens after a power cut: those of stored rows are known, no others are."""
+
+import shutil
+from contextlib import asynccontextmanager
+
+import pytest
+
+from edgesim.clickhouse.chdb import open_clickhouse
+from edgesim.clickhouse.driver import Statement
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.skipif(
+        "not __import__('importlib.util').util.find_spec('chdb')", reason="chdb is not installed"
+    ),
+]
+TABLE = """
+    CREATE TABLE t (n UInt32) ENGINE = MergeTree ORDER BY n PARTITION BY n % 2
+    SETTINGS non_replicated_deduplication_window = 1000"""
+TORN = {
+    "zeros": b"\0" * 59,
+    "half a line": b"1\t1_9_9_0\t1_1654",
+    "a line without its end": b"1\t1_9_9_0\t1_1654_2085",
+}
+
+
+class Database:
+    """A database that is opened, changed from outside and opened again."""
+
+    def __init__(self, path):
+        self.path = path
+        self._engine = None
+
+    @asynccontextmanager
+    async def opened(self):
+        async with open_clickhouse(f"chdb:{self.path}", None, None) as self._engine:
+            yield
+
+    async def run(self, sql, data=b"", **settings):
+        answer = await self._engine.execute(Statement(sql, data, settings=settings))
+        return b"".join([chunk async for chunk in answer.body]).decode().strip()
+
+    async def insert(self, *numbers, table="t"):
+        for number in numbers:
+            token = {"insert_deduplication_token": str(number)}
+            await self.run(f"INSERT INTO {table} FORMAT CSV", b"%d\n" % number, **token)
+
+    async def numbers(self, table="t"):
+        rows = await self.run(f"SELECT n FROM {table} ORDER BY n")
+        return [int(row) for row in rows.split()]
+
+    def log(self):
+        (found,) = self.path.glob("store/*/*/deduplication_logs/*.txt")
+        return found
+
+    def part(self, name):
+        (found,) = self.path.glob(f"store/*/*/{name}")
+        return found
+
+
+@pytest.fixture
+def database(tmp_path):
+    return Database(tmp_path / "db")
+
+
+@pytest.mark.parametrize("torn", TORN.values(), ids=TORN)
+async def test_a_torn_end_of_a_log_hides_no_later_token(database, torn):
+    """The engine appends behind it, and reads no further than it when it starts again."""
+    async with database.opened():
+        await database.run(TABLE)
+        await database.insert(0, 1, 2)
+    with database.log().open("ab") as log:
+        log.write(torn)
+    async with database.opened():
+        await database.insert(3, 4, 5)
+    async with database.opened():
+        await database.insert(*range(6))
+        assert await database.numbers() == [*range(6)]
+
+
+async def test_tokens_behind_a_torn_line_are_known_again(database):
+    """A log that was torn before edgesim repaired logs, and has grown since."""
+    async with database.opened():
+        await database.run(TABLE)
+        await database.insert(*range(6))
+    log = database.log()
+    first, *others = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(first + b"1\t1_9_9_0\t1_16" + b"".join(others))
+    async with database.opened():
+        await database.insert(*range(6))
+        assert await database.numbers() == [*range(6)]
+
+
+def lose(part):
+    """The rename was not durable."""
+    shutil.rmtree(part)
+
+
+def empty(part):
+    """The name was durable, its content was not."""
+    for file in part.iterdir():
+        file.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [lose, empty])
+async def test_a_token_without_rows_is_forgotten(database, damage):
+    """The insert failed, and is repeated; the tokens of stored rows are still known."""
+    async with database.opened():
+        await database.run(TABLE)
+        await database.insert(*range(6))
+    damage(database.part("1_6_6_0"))
+    async with database.opened():
+        assert await database.numbers() == [*range(5)]
+        await database.insert(*range(6))
+        assert await database.numbers() == [*range(6)]
+
+
+async def test_a_whole_log_is_left_alone(database):
+    """Merged, deleted and dropped rows included: their tokens are as the engine has them."""
+    async with database.opened():
+        await database.run(TABLE)
+        await database.insert(*range(8))
+        await database.run("OPTIMIZE TABLE t FINAL")
+        await database.run("ALTER TABLE t DELETE WHERE n = 4 SETTINGS mutations_sync = 2")
+    before = database.log().read_bytes(), database.log().stat().st_ino
+    async with database.opened():
+        await database.insert(*range(8))
+        assert await database.numbers() == [0, 1, 2, 3, 5, 6, 7]
+    assert before == (database.log().read_bytes(), database.log().stat().st_ino)
+
+
+async def test_a_repaired_table_still_feeds_its_views(database):
+    """It is detached for a moment when the engine starts, whatever depends on it."""
+    async with database.opened():
+        await database.run(TABLE)
+        await database.run("CREATE TABLE copy (n UInt32) ENGINE = MergeTree ORDER BY n")
+        await database.run("CREATE MATERIALIZED VIEW v TO copy AS SELECT n FROM t")
+        await database.run(
+            "CREATE DICTIONARY d (n UInt64) PRIMARY KEY n "
+            "SOURCE(CLICKHOUSE(TABLE 't')) LAYOUT(FLAT()) LIFETIME(0)"
+        )
+        await database.insert(0, 1)
+    with database.log().open("ab") as log:
+        log.write(b"\0" * 10)
+    async with database.opened():
+        await database.insert(2)
+        assert await database.numbers("copy") == [0, 1, 2]
+    assert b"\0" not in database.log().read_bytes()
