@@ -1,16 +1,16 @@
-"""Repair of deduplication logs after a crash, when the embedded engine starts.
+"""Deduplication logs of the embedded engine: in step with the rows, also after a power cut.
 
 An insert notes its token in the log of its table: a line of operation, part and token, written just
-before the part is renamed into place.  Nothing orders the two on disk, so the end of a log may not
-match the table after a power cut.  chdb 26.9 loads it as it is, with two consequences:
+before the part is renamed into place.  chdb 26.9 syncs neither, so that after a power cut
 
-- It stops reading at a line that is not whole, appends after it, and at the next start knows none
-  of the later tokens: inserts that had been acknowledged are stored again when they are repeated.
-  (ext4 can make a file's new length durable before the new bytes, which then read as zeros.)
-- It knows a token whose part is missing or broken: the insert that failed is taken for a duplicate
-  when it is repeated, and its rows are never stored.
-
-Both ends of the log belong to statements that were not acknowledged, so both can go.
+- a part can be there and not its line: a repeated insert is stored twice.  The log is therefore
+  written through; a line is on disk before the rename begins.
+- a line can be there and not its part: the repetition of an insert that failed is taken for a
+  duplicate, and its rows are never stored.  ``repair`` drops such lines.
+- a line can be torn.  (ext4 can make a file's new length durable before the new bytes, which then
+  read as zeros.)  The engine stops reading there, appends behind it, and at the next start knows
+  none of the later tokens.  ``repair`` drops torn lines as well: their inserts were not
+  acknowledged.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ import json
 import re
 from bisect import bisect_right
 from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from edgesim import durable
+from edgesim.clickhouse.disk import Disk
 from edgesim.clickhouse.statements import named
 from edgesim.clickhouse.wire import SCRATCH
 
@@ -39,6 +41,15 @@ _ADD = b"1"
 
 Blocks = dict[str, tuple[list[int], list[int]]]
 """The first and last block numbers of a table's parts, in order, by partition."""
+
+
+def write_through(path: Path, disk: Disk) -> None:
+    """Write the logs of all tables through; to be repeated when tables may have been added."""
+    for folder in path.glob("store/*/*/deduplication_logs"):
+        with suppress(FileNotFoundError):  # the table is being dropped
+            disk.write_through(folder)  # the attribute is inherited by logs to come
+            for log in folder.glob("*.txt"):
+                disk.write_through(log)
 
 
 def repair(session: Any, path: Path) -> None:

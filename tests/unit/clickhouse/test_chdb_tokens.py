@@ -1,11 +1,14 @@
 """Deduplication tokens after a power cut: those of stored rows are known, no others are."""
 
+import fcntl
+import os
 import shutil
+import sys
 from contextlib import asynccontextmanager
 
 import pytest
 
-from edgesim.clickhouse.chdb import open_clickhouse
+from edgesim.clickhouse.chdb import ChdbClickHouse, open_clickhouse
 from edgesim.clickhouse.driver import Statement
 
 pytestmark = [
@@ -29,7 +32,7 @@ class Database:
 
     def __init__(self, path):
         self.path = path
-        self._engine = None
+        self._engine: ChdbClickHouse | None = None
 
     @asynccontextmanager
     async def opened(self):
@@ -37,6 +40,7 @@ class Database:
             yield
 
     async def run(self, sql, data=b"", **settings):
+        assert self._engine is not None
         answer = await self._engine.execute(Statement(sql, data, settings=settings))
         return b"".join([chunk async for chunk in answer.body]).decode().strip()
 
@@ -146,3 +150,35 @@ async def test_a_repaired_table_still_feeds_its_views(database):
         await database.insert(2)
         assert await database.numbers("copy") == [0, 1, 2]
     assert b"\0" not in database.log().read_bytes()
+
+
+def written_through(path):
+    """Whether the kernel syncs each write to a file; None if its file system cannot."""
+    if sys.platform != "linux":
+        return None
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        flags = fcntl.ioctl(descriptor, 0x80086601, bytes(4))  # FS_IOC_GETFLAGS
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return bool(int.from_bytes(flags, sys.byteorder) & 8)
+
+
+async def test_a_token_is_on_disk_before_its_part(database, tmp_path):
+    """Logs are written through: of new and changed tables, and logs that the engine begins."""
+    if written_through(tmp_path) is None:
+        pytest.skip("this file system does not know the attribute S")
+    async with database.opened():
+        await database.run("CREATE TABLE later (n UInt32) ENGINE = MergeTree ORDER BY n")
+        change = "ALTER TABLE later MODIFY SETTING non_replicated_deduplication_window = 1000"
+        await database.run(change)
+        await database.insert(1, table="later")
+        window = "non_replicated_deduplication_window = 2"
+        await database.run(f"{TABLE.partition('SETTINGS')[0]} SETTINGS {window}")
+        await database.insert(*range(5))
+        logs = {*database.path.glob("store/*/*/deduplication_logs/*.txt")}
+        assert len(logs) == 3
+        assert all(map(written_through, logs))
+        assert not written_through(database.part("1_2_2_0") / "checksums.txt")
