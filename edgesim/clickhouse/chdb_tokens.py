@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from bisect import bisect_right
 from collections import defaultdict
 from contextlib import suppress
@@ -35,7 +36,7 @@ _PARTS = """
     SELECT database, table, partition_id, min_block_number::Int64, max_block_number::Int64
     FROM system.parts WHERE active ORDER BY min_block_number
     SETTINGS output_format_json_quote_64bit_integers = 0"""
-_LINE = re.compile(rb"([12])\t([^\t\n\0]+)\t[^\t\n\0]+\n")
+_LINE = re.compile(rb"([12])\t([^\t\n\0]+)\t([^\t\n\0]+)\n")
 _INSERTED = re.compile(rb"([^_]+)_(\d+)_(\d+)_0")
 _ADD = b"1"
 
@@ -73,6 +74,7 @@ def repair(session: Any, path: Path) -> None:
         for log, content in mended.items():
             _replace(log, content, path / SCRATCH)
         session.query(f"ATTACH TABLE {name}")
+        sys.stderr.write(f"the deduplication log of {database}.{table} was repaired\n")
 
 
 def _rows(session: Any, sql: str) -> list[Any]:
@@ -91,10 +93,16 @@ def _blocks_by_table(session: Any) -> dict[tuple[str, str], Blocks]:
 def _mended(log: Path, blocks: Blocks) -> bytes | None:
     """The content that the log should have; None if it has it."""
     content = log.read_bytes()
-    lines = [
-        line[0] for line in _LINE.finditer(content) if line[1] != _ADD or _has_rows(line[2], blocks)
-    ]
-    wanted = b"".join(lines)
+    kept: list[bytes] = []
+    dropped: set[bytes] = set()  # by a later line, which the engine wrote for DROP and its like
+    for line in reversed([*_LINE.finditer(content)]):
+        operation, part, token = line.groups()
+        if operation != _ADD:
+            dropped.add(token)
+        elif token not in dropped and not _has_rows(part, blocks):
+            continue
+        kept.append(line[0])
+    wanted = b"".join(reversed(kept))
     return None if wanted == content else wanted
 
 
@@ -103,7 +111,7 @@ def _has_rows(part: bytes, blocks: Blocks) -> bool:
     parsed = _INSERTED.fullmatch(part)
     if parsed is None:
         return True  # of a table in the syntax of before 2017: kept, because it cannot be told
-    firsts, lasts = blocks[parsed[1].decode()]
+    firsts, lasts = blocks[parsed[1].decode(errors="replace")]
     at = bisect_right(firsts, int(parsed[2])) - 1
     return at >= 0 and int(parsed[3]) <= lasts[at]
 

@@ -126,11 +126,12 @@ async def test_a_whole_log_is_left_alone(database):
         await database.insert(*range(8))
         await database.run("OPTIMIZE TABLE t FINAL")
         await database.run("ALTER TABLE t DELETE WHERE n = 4 SETTINGS mutations_sync = 2")
+        await database.run("ALTER TABLE t DROP PARTITION 1")
     before = database.log().read_bytes(), database.log().stat().st_ino
     async with database.opened():
+        assert before == (database.log().read_bytes(), database.log().stat().st_ino)
         await database.insert(*range(8))
         assert await database.numbers() == [0, 1, 2, 3, 5, 6, 7]
-    assert before == (database.log().read_bytes(), database.log().stat().st_ino)
 
 
 async def test_a_repaired_table_still_feeds_its_views(database):
@@ -164,6 +165,19 @@ def written_through(path):
     finally:
         os.close(descriptor)
     return bool(int.from_bytes(flags, sys.byteorder) & 8)
+
+
+async def test_a_token_that_was_dropped_and_noted_again_has_its_last_part(database):
+    """Only the last line of a token counts."""
+    async with database.opened():
+        await database.run(TABLE)
+        await database.insert(1, 2)
+        await database.run("ALTER TABLE t DROP PARTITION 1")
+        await database.insert(1)
+    shutil.rmtree(database.part("1_3_3_0"))
+    async with database.opened():
+        await database.insert(1, 2)
+        assert await database.numbers() == [1, 2]
 
 
 async def test_a_token_is_on_disk_before_its_part(database, tmp_path):
