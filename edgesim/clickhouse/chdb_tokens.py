@@ -77,6 +77,17 @@ def repair(session: Any, path: Path) -> None:
         sys.stderr.write(f"the deduplication log of {database}.{table} was repaired\n")
 
 
+def is_noted(part: Path) -> bool:
+    """Whether the log has a line of this part, which was just inserted; true without a log."""
+    logs = [*(part.parent / "deduplication_logs").glob("*.txt")]
+    name = part.name.encode()
+    return not logs or any(
+        line[1] == _ADD and line[2] == name
+        for log in logs
+        for line in _LINE.finditer(log.read_bytes())
+    )
+
+
 def _rows(session: Any, sql: str) -> list[Any]:
     return [*map(json.loads, session.query(sql, "JSONCompactEachRow").bytes().splitlines())]
 

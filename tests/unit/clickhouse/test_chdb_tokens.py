@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import resource
 import shutil
 import sys
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ import pytest
 
 from edgesim.clickhouse.chdb import ChdbClickHouse, open_clickhouse
 from edgesim.clickhouse.driver import Statement
+from edgesim.errors import ClickHouseError
 
 pytestmark = [
     pytest.mark.anyio,
@@ -52,6 +54,12 @@ class Database:
     async def numbers(self, table="t"):
         rows = await self.run(f"SELECT n FROM {table} ORDER BY n")
         return [int(row) for row in rows.split()]
+
+    @property
+    def pid(self):
+        assert self._engine is not None
+        assert self._engine._process is not None
+        return self._engine._process.pid
 
     def log(self):
         (found,) = self.path.glob("store/*/*/deduplication_logs/*.txt")
@@ -178,6 +186,26 @@ async def test_a_token_that_was_dropped_and_noted_again_has_its_last_part(databa
     async with database.opened():
         await database.insert(1, 2)
         assert await database.numbers() == [1, 2]
+
+
+async def test_an_insert_whose_token_cannot_be_written_fails(database):
+    """Its part is dropped, and the repetition is stored once, also after the next start."""
+    async with database.opened():
+        await database.run(f"{TABLE}, max_bytes_to_merge_at_max_space_in_pool = 1")
+        await database.insert(*range(150))  # so that the log is the longest file
+        pid = database.pid
+        before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+        room = database.log().stat().st_size + 20
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (room, before[1]))
+        for number in (150, 151):
+            with pytest.raises(ClickHouseError, match="disk is full"):
+                await database.insert(number)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+        assert await database.numbers() == [*range(150)]
+        await database.insert(150, 151, 152)
+    async with database.opened():
+        await database.insert(*range(153))
+        assert await database.numbers() == [*range(153)]
 
 
 async def test_a_token_is_on_disk_before_its_part(database, tmp_path):
