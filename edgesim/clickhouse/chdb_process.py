@@ -28,13 +28,13 @@ import time
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
 import msgspec
 
-from edgesim.clickhouse import statements
+from edgesim.clickhouse import chdb_tokens, statements
 from edgesim.clickhouse.chdb_limits import THREADS, Limits, Watchdog, check
 from edgesim.clickhouse.chdb_writes import Writes
 from edgesim.clickhouse.disk import Disk, NoDisk
@@ -110,6 +110,8 @@ def main() -> None:
         disk = Disk(path) if sys.argv[3] == "synced" else NoDisk()
         _shut_the_rest_out(path)
         keeper = _open(path)
+        chdb_tokens.repair(keeper, path)
+        chdb_tokens.write_through(path, disk)
         limits = msgspec.json.decode(sys.argv[4], type=Limits)
         store = Store(path, disk, Writes(keeper), Watchdog(_session(path), limits))
     except Exception as error:  # noqa: BLE001 (whatever it is, the platform must say it)
@@ -255,8 +257,12 @@ def _query(store: Store, session: Any, run: Run) -> Iterator[Frame]:
         for piece in rows:
             yield from map(Chunk, _slices(piece.bytes()))
         return
-    with nullcontext() if statements.reads_only(run.sql) else store.change():
+    if statements.reads_only(run.sql):
         result = session.query(run.sql, wanted)
+    else:
+        with store.change():
+            result = session.query(run.sql, wanted)
+            chdb_tokens.write_through(store.path, store.disk)  # it may have made a table
     yield Started(wanted, result.rows_written() if what == "INSERT" else None)
     yield from map(Chunk, _slices(result.bytes()))
 

@@ -1,8 +1,9 @@
 """Detection of writes that the embedded engine lost without an error.
 
 chdb 26.9 counts a failed ``write`` (disk full, quota, file size limit, EIO) and goes on: the insert
-succeeds, its part is cut short, and later SELECTs of the table fail.  The counter is checked around
-each statement that changes something; if it moved, the statement fails and its part is dropped.
+succeeds, its part is cut short, and later SELECTs of the table fail; or its deduplication token is
+known until the engine ends.  The counter is checked around each statement that changes something;
+if it moved, the statement fails and its part is dropped.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from __future__ import annotations
 import json
 import os
 import sys
+from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
 
+from edgesim.clickhouse import chdb_tokens
 from edgesim.clickhouse.exceptions import CANNOT_WRITE_TO_FILE_DESCRIPTOR
 from edgesim.clickhouse.statements import named, quoted
 from edgesim.errors import ClickHouseError
@@ -21,7 +24,7 @@ _MARK = """
     SELECT sum(value), toUnixTimestamp(now()) FROM system.events
     WHERE event = 'WriteBufferFromFileDescriptorWriteFailed'"""
 _NEW_PARTS = """
-    SELECT database, table, name, level FROM system.parts
+    SELECT database, table, name, level, path FROM system.parts
     WHERE active AND modification_time >= toDateTime({})"""
 
 
@@ -63,8 +66,9 @@ class Writes:
         parts = self._session.query(_NEW_PARTS.format(since), "JSONCompactEachRow")
         damaged = [
             (f"{named(database)}.{named(table)}", name, int(level))
-            for database, table, name, level in map(json.loads, parts.bytes().splitlines())
+            for database, table, name, level, path in map(json.loads, parts.bytes().splitlines())
             if not self._whole(f"{named(database)}.{named(table)}", name)
+            or (int(level) == 0 and not chdb_tokens.is_noted(Path(path)))
         ]
         for table, name, level in damaged:
             if level == 0:

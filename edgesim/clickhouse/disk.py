@@ -2,13 +2,17 @@
 
 The engine syncs nothing by default.  Its own ``fsync_after_insert`` syncs the rows and not the log
 of deduplication tokens, so a repeated insert doubled rows after a power cut.  One ``syncfs`` covers
-rows, tokens, table definitions and directory entries alike.
+rows, tokens, table definitions and directory entries alike, in no order; what must be on disk
+before the rest is written through (``chattr +S``).
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
+import fcntl
 import os
+import struct
 import sys
 from pathlib import Path
 from threading import Condition
@@ -16,6 +20,9 @@ from threading import Condition
 from edgesim.errors import ClickHouseError
 
 CANNOT_FSYNC = 204
+_GET_FLAGS, _SET_FLAGS = 0x80086601, 0x40086602  # FS_IOC_GETFLAGS, FS_IOC_SETFLAGS
+_SYNC = 0x8  # FS_SYNC_FL
+_HAS_NO_FLAGS = {errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM}
 
 
 class Disk:
@@ -54,6 +61,24 @@ class Disk:
                 else:
                     self._run()
         self.check()
+
+    def write_through(self, path: Path) -> None:
+        """From now on a write to this file, or to files made in this folder, returns when on disk.
+
+        Without effect on a file system that has no such attribute, and on macOS.
+        """
+        if sys.platform != "linux":
+            return
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            (flags,) = struct.unpack("i", fcntl.ioctl(descriptor, _GET_FLAGS, bytes(4)))
+            if not flags & _SYNC:
+                fcntl.ioctl(descriptor, _SET_FLAGS, struct.pack("i", flags | _SYNC))
+        except OSError as error:
+            if error.errno not in _HAS_NO_FLAGS:
+                raise
+        finally:
+            os.close(descriptor)
 
     def _run(self) -> None:
         """One sync; called with the lock held, which is free while the kernel writes."""
@@ -98,3 +123,6 @@ class NoDisk(Disk):
 
     def flush(self) -> None:
         """Return at once."""
+
+    def write_through(self, path: Path) -> None:
+        """Without effect."""

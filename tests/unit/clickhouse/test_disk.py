@@ -1,7 +1,9 @@
 """Write-through of the embedded engine's folder: group commit and errors."""
 
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Event
 
 import pytest
@@ -75,3 +77,9 @@ def test_a_real_folder_is_flushed(tmp_path):
     disk = Disk(tmp_path)
     disk.flush()
     disk.check()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS has no such attribute")
+def test_a_file_system_without_attributes_is_taken_as_it_is():
+    """As proc is."""
+    Disk(Path("/proc")).write_through(Path("/proc/self/"))
