@@ -63,6 +63,37 @@ class Timeline:
         return Mark(unix, shift=shift) if boot is None else Mark(unix, *boot, shift)
 
 
+class Ages:
+    """Ages of what was begun at a known Unix time, by a clock that may be set while this runs.
+
+    The steps that are known are those of this process.
+    """
+
+    def __init__(self, clock: Clock, where: str) -> None:
+        self._clock = clock
+        self._timeline = Timeline(clock, where, None)
+        self._shift = 0.0
+        self._steps: list[tuple[int, int]] = []
+
+    def now_ms(self) -> int:
+        """Unix time in whole milliseconds."""
+        now_ms = self._clock.now_ms()
+        shift = self._timeline.look().shift
+        if shift != self._shift:
+            self._steps.append((now_ms, round((shift - self._shift) * 1000)))
+            self._shift = shift
+        return now_ms
+
+    def begun_by_ms(self, age_ms: int) -> int:
+        """The latest Unix time in ms at which something of that age, or older, was begun."""
+        latest = self.now_ms() - age_ms
+        for when_ms, step_ms in reversed(self._steps):
+            if latest >= when_ms:
+                break
+            latest -= step_ms
+        return latest
+
+
 def _step(last: Mark, now: Mark) -> float:
     """By how many seconds the clock was set between two marks."""
     passed = now.unix - last.unix

@@ -38,12 +38,22 @@ class StillClock(Clock):
     def __init__(self) -> None:
         super().__init__(seed=next(_SEEDS))
         self.time_ms = NOW_MS
+        self._jumped_ms = 0
 
     def now(self) -> float:
         return self.time_ms / 1000
 
     def now_ms(self) -> int:
         return self.time_ms
+
+    def boot(self) -> tuple[str, float]:
+        """The seconds since the boot pass with the test's time, but do not jump with it."""
+        return "boot", (self.time_ms - self._jumped_ms) / 1000
+
+    def set_ahead(self, step_ms: int) -> None:
+        """As an operator sets the system's clock."""
+        self.time_ms += step_ms
+        self._jumped_ms += step_ms
 
 
 class World(msgspec.Struct):

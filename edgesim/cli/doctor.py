@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
 async def _examine(project: Project, shown: bool) -> list[Finding]:
     running = serving(project) is not None
     found = []
-    with nullcontext() if running else own(project.state):
+    with nullcontext() if running else own(project.state, project.state_name):
         async for finding in doctor.examine(project, Environment.read(), Clock(), running=running):
             found.append(finding)
             if shown:

@@ -79,7 +79,7 @@ def pieces(answer: http.client.HTTPResponse | urllib.error.HTTPError) -> Iterato
 async def opened(project: Project) -> AsyncIterator[Simulator]:
     """The project's primitives over its state, with no Worker running."""
     clock = Clock()
-    with own(project.state):
+    with own(project.state, project.state_name):
         async with (
             open_backends(project, Environment.read(), clock) as backends,
             anyio.create_task_group() as tasks,

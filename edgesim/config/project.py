@@ -152,6 +152,8 @@ class Project(msgspec.Struct):
     schema: str = ""
     overridden: dict[str, str] = {}
     """Backends that a flag or a variable names, by backend: that flag or variable."""
+    state_name: Path | None = None
+    """The state directory as it was named: through a link, which may later lead elsewhere."""
 
     @property
     def file(self) -> Path:
@@ -234,6 +236,7 @@ def load_project(
         workers=workers,
         schema=_read_schema(file, root, account),
         overridden=_overridden(overrides, environment),
+        state_name=(overrides.state or root / STATE).absolute(),
     )
     _check_references(project)
     _check_tails(project)

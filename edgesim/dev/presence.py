@@ -1,8 +1,9 @@
 """Who owns a state directory: one process at a time, and the others can find it.
 
-The owner holds a lock on ``<state>/owner.json``, which says where it serves, and another on the
-directory's name, which holds when the directory is deleted or replaced while the owner runs.  A
-lock, unlike a pid file, ends with its process, however that ends.
+The owner holds a lock on ``<state>/owner.json``, which says where it serves; one on the directory
+itself, which holds by whatever path it is reached; and one on each of the directory's names, which
+holds when the directory is deleted or replaced while the owner runs.  A lock, unlike a pid file,
+ends with its process, however that ends.
 
 The state is the user's own: events hold personal data and owner.json a token.  So while a state is
 owned, everything that this process and its children create is private, and what an older version
@@ -62,30 +63,32 @@ class Ownership:
 
 
 @contextmanager
-def own(state: Path) -> Iterator[Ownership]:
+def own(state: Path, name: Path | None = None) -> Iterator[Ownership]:
     """Own the state directory; UsageError if another process does, or if it cannot be written.
 
-    Until the end of the block the process's umask is 0077.
+    ``name`` is the path that the user gave, if it differs.  Until the end of the block the
+    process's umask is 0077.
     """
     umask = os.umask(_OTHERS)
     try:
-        with _owned(state) as ownership:
+        with _owned(state, name or state) as ownership:
             yield ownership
     finally:
         os.umask(umask)
 
 
 @contextmanager
-def _owned(state: Path) -> Iterator[Ownership]:
+def _owned(state: Path, name: Path) -> Iterator[Ownership]:
     try:
         _make_private(state)
         descriptor = os.open(state / FILE, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise UsageError(f"cannot use the state directory {state}: {error.strerror}") from error
-    with os.fdopen(descriptor, "r+b") as file, ExitStack() as names:
+    with os.fdopen(descriptor, "r+b") as file, ExitStack() as locks:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            names.enter_context(_lock_names(state))
+            locks.enter_context(_lock_folder(state))
+            locks.enter_context(_lock_names({state.absolute(), state.resolve(), name.absolute()}))
         except (BlockingIOError, _NameTakenError):
             owner = _read(state)
             who = f"process {owner.pid}" if owner else "another process"
@@ -99,17 +102,34 @@ def _owned(state: Path) -> Iterator[Ownership]:
 
 
 class _NameTakenError(Exception):
-    """Another process has the name of the state directory."""
+    """Another process has a name of the state directory."""
 
 
 @contextmanager
-def _lock_names(state: Path) -> Iterator[None]:
-    """Hold the directory's name, and the one that a link leads to; _NameTakenError if another does.
+def _lock_folder(state: Path) -> Iterator[None]:
+    """Lock the directory; BlockingIOError if another process has it."""
+    folder = os.open(state, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(folder)
+        raise
+    except OSError as error:  # a network file system may lock no directories
+        log.warning("state directory not locked itself", error=str(error))
+    try:
+        yield
+    finally:
+        os.close(folder)
+
+
+@contextmanager
+def _lock_names(names: Iterable[Path]) -> Iterator[None]:
+    """Hold the directory's names; _NameTakenError if another process does.
 
     A name is an address in Linux's abstract namespace, which no file system holds.
     """
     with ExitStack() as stack:
-        for path in {state.absolute(), state.resolve()} if sys.platform == "linux" else ():
+        for path in names if sys.platform == "linux" else ():
             lock = stack.enter_context(socket.socket(socket.AF_UNIX))
             name = blake2b(os.fsencode(path), digest_size=16).hexdigest()
             try:

@@ -130,7 +130,7 @@ class Server:
         """
         project = self._load()
         with (
-            own(project.state) as ownership,
+            own(project.state, project.state_name) as ownership,
             _listen(self._options) as listener,
             self._recording() as self._front.recorder,
         ):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
+from pathlib import Path
 
 import anyio
 import structlog
@@ -125,10 +126,24 @@ def _is_alive(pid: int, zygote: int) -> bool:
         return False
     except OSError:  # no descriptor left: then by the session, which no fork can leave
         with suppress(ProcessLookupError):
-            return os.getsid(pid) == zygote
+            return os.getsid(pid) == zygote and _has_memory(pid)
         return False
     ending = fields[0] in _ENDED or bool(int(fields[6]) & _EXITING)
     return int(fields[1]) == zygote and not ending
+
+
+def _has_memory(pid: int) -> bool:
+    """False for a process that is ending or a zombie; needs no descriptor.
+
+    It lets its memory go before its sockets, so this is known when its end of a channel is closed.
+    """
+    try:
+        Path(f"/proc/{pid}/exe").readlink()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    except PermissionError:  # it cannot be known
+        return True
+    return True
 
 
 def _verdict(outcome: str, message: str) -> Done:

@@ -22,6 +22,7 @@ from edgesim.r2.notifications import Action, CopySource, Notifications
 from edgesim.r2.options import Conditional, Range, read_checksum
 from edgesim.r2.upload import Upload
 from edgesim.r2.verified import verified
+from edgesim.timeline import Ages
 
 
 class R2ObjectBody(msgspec.Struct, frozen=True):
@@ -50,6 +51,7 @@ class Bucket:
         self._driver = driver
         self._clock = clock
         self._notifications = notifications
+        self._ages = Ages(clock, f"r2 bucket {name}")
         # Whatever came of a change, the relay looks: even a failed call may have told.
         self._locks = KeyLocks(notifications.wake)
 
@@ -136,8 +138,8 @@ class Bucket:
         """Begin an object that arrives in parts; it is dropped if not completed in seven days."""
         planned = self._planned(key, http_metadata, custom_metadata, storage_class)
         _check("createMultipartUpload", planned)
-        begun_ms = self._clock.now_ms()
-        await self._driver.uploads.drop(self.name, begun_ms - LIFETIME_MS)
+        begun_ms = self._ages.now_ms()
+        await self._driver.uploads.drop(self.name, self._ages.begun_by_ms(LIFETIME_MS))
         store_id = await self._driver.uploads.create(self.name, planned)
         return self.resume_multipart_upload(key, upload_id(begun_ms, store_id))
 
@@ -150,6 +152,7 @@ class Bucket:
             self._driver.uploads,
             self._locks,
             self._clock,
+            self._ages,
             self._notifications,
         )
 

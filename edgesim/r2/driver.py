@@ -169,6 +169,13 @@ class R2Driver(Protocol):
     async def drop(self, bucket: str) -> None:
         """Remove an empty bucket; no other process may be using it."""
 
+    @property
+    def in_doubt(self) -> bool:
+        """Whether a change that failed may still turn out to have been made.
+
+        Its notifications join the outbox then, although nothing is changed here.
+        """
+
     async def outbox(self, limit: int) -> Sequence[Outgoing]:
         """The oldest notifications not settled yet; RunError where that cannot be known now."""
 

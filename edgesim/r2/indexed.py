@@ -154,6 +154,11 @@ class IndexedR2:
     async def drop(self, bucket: str) -> None:
         """See R2Driver; a bucket is no more than its objects."""
 
+    @property
+    def in_doubt(self) -> bool:
+        """Never: a change and its notifications are one transaction."""
+        return False
+
     async def outbox(self, limit: int) -> Sequence[Outgoing]:
         return self._objects.outbox.oldest(limit)
 

@@ -1,7 +1,8 @@
 """Multipart uploads: an object that arrives in parts, which may come in any order and at once.
 
 An upload's id says when it was begun, so that it is out of date after seven days whatever the store
-remembers of it, and an id that no bucket ever gave can be told from that of a finished upload.
+remembers of it, and an id that no bucket ever gave can be told from that of a finished upload.  A
+step of the system's clock does not count as time.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from edgesim.r2.limits import refusal
 from edgesim.r2.locks import KeyLocks
 from edgesim.r2.notifications import Notifications
 from edgesim.r2.upload import Upload
+from edgesim.timeline import Ages
 
 LIFETIME_MS = 7 * 24 * 3600 * 1000
 
@@ -40,6 +42,7 @@ class MultipartUpload:
         uploads: Uploads,
         locks: KeyLocks,
         clock: Clock,
+        ages: Ages,
         notifications: Notifications,
     ) -> None:
         self.key = key
@@ -49,6 +52,7 @@ class MultipartUpload:
         self._uploads = uploads
         self._locks = locks
         self._clock = clock
+        self._ages = ages
         self._notifications = notifications
 
     async def upload_part(self, number: int, body: Body) -> Part:
@@ -116,9 +120,10 @@ class MultipartUpload:
 
     def _store_id(self) -> str | None:
         """What the store calls the upload; None if it is out of date, or never was one."""
-        if self._begun is None or self._clock.now_ms() - self._begun[0] >= LIFETIME_MS:
+        if self._begun is None:
             return None
-        return self._begun[1]
+        begun_ms, store_id = self._begun
+        return store_id if begun_ms > self._ages.begun_by_ms(LIFETIME_MS) else None
 
 
 def upload_id(begun_ms: int, store_id: str) -> str:

@@ -7,6 +7,7 @@ either the message or, sent first, tells of an object that is not there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from itertools import combinations
@@ -37,6 +38,8 @@ ACTIONS: Mapping[Event, frozenset[Action]] = {
 _BATCH = 100
 _RETRY_SECONDS = 0.1
 _RETRY_SECONDS_MAX = 10.0
+_DOUBT_SECONDS = 1.0
+"""How often to ask a store again that does not know yet what it has done."""
 
 _log = structlog.get_logger("edgesim.r2")
 
@@ -155,7 +158,8 @@ class Notifications:
         while True:
             self._woken = anyio.Event()  # before looking: what comes meanwhile wakes us again
             await self._drain(driver, send)
-            await self._woken.wait()
+            with anyio.move_on_after(_DOUBT_SECONDS if driver.in_doubt else math.inf):
+                await self._woken.wait()
 
     async def pending(self, driver: R2Driver) -> bool:
         """Whether notifications are still waiting for their queues."""

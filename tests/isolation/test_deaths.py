@@ -6,6 +6,7 @@ A whole project on each level that has processes; the kills are real.
 import json
 import os
 import signal
+import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
+from edgesim.isolates.forks import _is_alive
 from edgesim.simulator import Simulator
 from tests.loops import on_both_loops  # noqa: F401 (every test here runs on both loops)
 from tests.simulated import ask, simulated, write_worker
@@ -282,12 +284,22 @@ async def test_lack_of_descriptors_is_no_attempt(consumer):
                 await consumer.queue("in").send(b"7")
             await until(lambda: consumer.consumers[0].retried >= 3)
         await empty(consumer)
-    delivered = (await bodies(consumer, "out"))[1:]
-    assert [body for body, _ in delivered] == [7] * 12
-    # A delivery that was under way when they ran out may have begun, and then it counts.
-    assert sum(attempts for _, attempts in delivered) <= 13
+    assert (await bodies(consumer, "out"))[1:] == [[7, 1]] * 12
     assert await bodies(consumer, "dead") == []
     assert "queue batch not delivered" in [entry["event"] for entry in logs]
+
+
+def test_without_descriptors_a_dead_process_is_still_known_as_dead():
+    """What ended before the platform could kill it was not killed by the platform."""
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as process:
+        with no_descriptors():
+            assert _is_alive(process.pid, process.pid)
+            assert not _is_alive(process.pid, os.getpid())
+            process.kill()
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # a zombie from here on
+            assert not _is_alive(process.pid, process.pid)
+        process.wait()
+        assert not _is_alive(process.pid, process.pid)
 
 
 @pytest.mark.parametrize("poison", [13, 14, 15, 16])

@@ -82,10 +82,7 @@ def test_a_server_is_full(name: str, world: World) -> None:
         start(world.shared.nats)
     load.wait_for(20)
     load.stop()
-    if name == "nats":
-        # An acknowledgement that the full disk has lost leaves its message leased for a while.
-        world.running.request("/cdn-cgi/edgesim/drain?timeout=20", b"")
-    else:
+    if name != "nats":  # a full disk may have kept a message that was acknowledged in its stream
         world.running.drain()
     rows = world.shared.wait_for(acknowledged)
     assert load.failed == 0

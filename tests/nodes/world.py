@@ -57,14 +57,19 @@ URL = "http://clickhouse/?query=INSERT+INTO+seen+FORMAT+JSONEachRow"
 class Default(WorkerEntrypoint):
     async def queue(self, batch, env=None, ctx=None):
         for message in batch.messages:
-            found = await self.env.EVENTS.get(message.body["object"]["key"])
-            headers = {"content-encoding": "gzip"}
-            answer = await self.env.CLICKHOUSE.fetch(
-                URL, method="POST", headers=headers, body=found.body
-            )
-            if answer.ok:
+            try:
+                found = await self.env.EVENTS.get(message.body["object"]["key"])
+                headers = {"content-encoding": "gzip"}
+                answer = await self.env.CLICKHOUSE.fetch(
+                    URL, method="POST", headers=headers, body=found.body
+                )
+                problem = None if answer.ok else await answer.text()
+            except Exception as error:  # a store that is away is an ordinary exception
+                problem = error
+            if problem is None:
                 message.ack()
             else:
+                print(f"insert failed: {problem}")
                 message.retry(delaySeconds=0.5)
 """
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -6,8 +6,8 @@ goes before the bytes.  Every object is one PUT, or has the server's parts one t
 etags are the same on both sides and the server can compare and swap by them.
 
 S3 cannot commit together with an outbox, so an intent is written down here before each change and
-decided by looking at the object if a crash or a lost answer left it open.  S3 lists without
-metadata, so a listing asks for that of each object by itself, once: see known.
+decided by looking at the object if a crash or a lost answer left it open: see doubts.  S3 lists
+without metadata, so a listing asks for that of each object by itself, once: see known.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from contextlib import aclosing, asynccontextmanager, closing
 from pathlib import Path
 
 import anyio
-import structlog
 
 from edgesim import durable
 from edgesim.clock import Clock
@@ -27,6 +26,7 @@ from edgesim.r2.database import Database
 from edgesim.r2.driver import ANYTHING, Anything, Expected, Finished, Outgoing, R2Driver
 from edgesim.r2.outbox import SCHEMA, Intent, Outbox
 from edgesim.r2.s3.answers import Reader
+from edgesim.r2.s3.doubts import Doubts
 from edgesim.r2.s3.known import KnownObjects
 from edgesim.r2.s3.metadata import Naming
 from edgesim.r2.s3.spool import Spool, md5_header
@@ -38,12 +38,9 @@ DETERMINISTIC = False
 
 _STATS_AT_ONCE = 16
 _COUNTED_AT_ONCE = 1000
-# A server that was frozen may still make a change that we gave up, just after it answers again.
-_SETTLED_SECONDS = 1.0
 
 Objects = list[R2Object]
 
-_log = structlog.get_logger("edgesim.r2")
 _CURE = "move the file away and send the notifications of recent objects again: edgesim r2 requeue"
 
 
@@ -56,14 +53,14 @@ class S3R2:
         self._outbox = Outbox(database)
         self._known = KnownObjects()
         self._state = state
-        self._absent_since: dict[Intent, float] = {}
+        self._doubts = Doubts(self._outbox, self._is_there)
         self._usage: dict[str, tuple[float, tuple[int, int]]] = {}
         self.uploads = S3Uploads(store, self._naming, self._outbox, self._known, state)
 
     async def check(self) -> None:
         """Fail now if the server is out of reach or does not know us."""
         await self._store.check()
-        await self._decide_intents()
+        await self._doubts.look()
 
     async def put(
         self,
@@ -111,6 +108,7 @@ class S3R2:
         if found is None:
             await reader.aclose()
             return None
+        self._doubts.seen(bucket, found)
         return found, reader
 
     async def delete(
@@ -166,12 +164,16 @@ class S3R2:
         await self._store.drop(bucket)
 
     async def outbox(self, limit: int) -> Sequence[Outgoing]:
-        await self._decide_intents()
+        await self._doubts.look()
         ready = self._outbox.oldest(limit)
-        if not ready and self._absent_since:
-            keys = ", ".join(repr(intent.key) for intent in self._absent_since)
+        if not ready and (fresh := self._doubts.fresh()):
+            keys = ", ".join(repr(intent.key) for intent in fresh)
             raise RunError(f"r2 store: whether {keys} changed is not known yet")
         return ready
+
+    @property
+    def in_doubt(self) -> bool:
+        return len(self._doubts) > 0
 
     async def settle(self, ids: Sequence[str]) -> None:
         self._outbox.settle(ids)
@@ -184,6 +186,8 @@ class S3R2:
             return None
         found = self._naming.read(name, headers)
         self._known.learn(bucket, name, headers, found)
+        if found is not None:
+            self._doubts.seen(bucket, found)
         return found
 
     async def _stat_all(self, bucket: str, names: Sequence[str]) -> Objects:
@@ -250,19 +254,6 @@ class S3R2:
     async def _is_there(self, intent: Intent) -> bool:
         found = await self.head(intent.bucket, intent.key)
         return found is not None and found.version == intent.version
-
-    async def _decide_intents(self) -> None:
-        """Settle what a crash or a lost answer left open: is the change there on the server?"""
-        undecided = self._outbox.undecided()
-        for intent in self._absent_since.keys() - set(undecided):  # a later write of it decided
-            del self._absent_since[intent]
-        for intent in undecided:
-            happened = await self._is_there(intent) != intent.deletes
-            since = self._absent_since.setdefault(intent, anyio.current_time())
-            if happened or anyio.current_time() >= since + _SETTLED_SECONDS:
-                del self._absent_since[intent]
-                self._outbox.decide([intent], happened=happened)
-                _log.info("an interrupted change is decided", key=intent.key, happened=happened)
 
 
 def _condition(expected: Expected) -> dict[str, str]:

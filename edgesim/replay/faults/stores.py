@@ -92,6 +92,10 @@ class FaultyR2:
         self._life.check()
         await self._inner.drop(bucket)
 
+    @property
+    def in_doubt(self) -> bool:
+        return self._inner.in_doubt
+
     async def outbox(self, limit: int) -> Sequence[Outgoing]:
         return await self._call("outbox", "", "", lambda: self._inner.outbox(limit))
 

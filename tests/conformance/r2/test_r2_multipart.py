@@ -273,6 +273,21 @@ async def test_after_seven_days_an_upload_is_over(world):
     await upload.abort()
 
 
+@pytest.mark.parametrize("step_days", [8, 3650])
+async def test_a_clock_that_is_set_expires_no_upload(world, step_days):
+    """Seven days count, and not the step of the clock amid them."""
+    clock, bucket = world.clock, world.bucket
+    upload = await bucket.create_multipart_upload("a")
+    clock.set_ahead(step_days * 24 * 3600 * 1000)
+    later = await bucket.create_multipart_upload("b")
+    parts = await upload_parts(upload, b"x")
+    clock.time_ms += LIFETIME_MS - 1
+    assert await upload.complete(parts)
+    parts = await upload_parts(later, b"x")
+    clock.time_ms += 1
+    assert await refusal(later.complete(parts)) == f"completeMultipartUpload: {NO_SUCH_UPLOAD}"
+
+
 # --- what is refused ------------------------------------------------------------------------------
 
 

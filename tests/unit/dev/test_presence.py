@@ -1,11 +1,13 @@
 """A state directory: one owner at a time, and closed to other users."""
 
 import os
+import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from edgesim.dev.presence import own
+from edgesim.dev.presence import FILE, own
 from edgesim.errors import UsageError
 
 
@@ -80,3 +82,58 @@ def test_a_second_owner_is_refused(tmp_path):
     """With one line that names the first."""
     with own(tmp_path), pytest.raises(UsageError, match=f"process {os.getpid()}"), own(tmp_path):
         pass
+
+
+def moved(state: Path, _stack: ExitStack) -> Path:
+    return state.rename(state.with_name("moved"))
+
+
+def linked(state: Path, _stack: ExitStack) -> Path:
+    link = state.with_name("link")
+    link.symlink_to(state)
+    return link
+
+
+def linked_above(state: Path, _stack: ExitStack) -> Path:
+    above = state.parent / "above"
+    above.symlink_to(state.parent)
+    return above / state.name
+
+
+def mounted(state: Path, stack: ExitStack) -> Path:
+    mount = state.with_name("mount")
+    mount.mkdir()
+    bound = subprocess.run(["mount", "--bind", state, mount], check=False, capture_output=True)
+    if bound.returncode:
+        pytest.skip("a bind mount needs root")
+    stack.callback(lambda: subprocess.run(["umount", "--lazy", mount], check=True))
+    return mount
+
+
+@pytest.mark.parametrize("has_file", [True, False])
+@pytest.mark.parametrize("way", [moved, linked, linked_above, mounted])
+def test_a_second_owner_is_refused_by_any_path(tmp_path, way, has_file):
+    """The directory counts and not its name, also when the owner's file is gone."""
+    state = tmp_path / "state"
+    with ExitStack() as stack:
+        with own(state):
+            other = way(state, stack)
+            if not has_file:
+                (other / FILE).unlink()
+            with pytest.raises(UsageError, match="is in use by"), own(other):
+                pass
+        with own(other):
+            pass
+
+
+def test_a_link_that_leads_elsewhere_is_still_taken(tmp_path):
+    """The path that the first owner was given, and the directory behind it, are both refused."""
+    state, link = tmp_path / "state", tmp_path / "link"
+    state.mkdir()
+    link.symlink_to(state)
+    with own(link.resolve(), link):
+        link.unlink()
+        link.symlink_to(tmp_path / "other")
+        for resolved, name in ((link.resolve(), link), (state, state)):
+            with pytest.raises(UsageError, match="is in use by"), own(resolved, name):
+                pass

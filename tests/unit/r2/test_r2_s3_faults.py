@@ -83,7 +83,7 @@ async def told(world: World) -> set[str]:
 
     async def known() -> list[Any]:
         entries = await world.told()
-        return [] if world.driver._outbox.undecided() else entries  # type: ignore[attr-defined]
+        return [] if world.driver._doubts.fresh() else entries  # type: ignore[attr-defined]
 
     return {
         message["object"]["key"] for queue, message in await eventually(known) if queue == "ingest"

@@ -1,0 +1,92 @@
+"""Changes whose outcome on the server is not known, because of a crash or a reply that never came.
+
+A server may make a change long after the client gave the request up: it kept the request while it
+could not write, or it was frozen.  So absence proves nothing.  A put that is not there after a
+moment no longer holds anything up, but it stays in doubt for a day: it is looked for now and then,
+and whoever reads that version of the object decides it at once.  Its notification is lost only if
+the object never appears.  (Tried and dropped: to take a put for not made after one second.  A
+Pipeline then found its object, wrote no other, and nobody was notified of it.)
+
+A delete that was not made is given up after that moment.  Its success cannot be told from a later
+change of the same object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import anyio
+import msgspec
+import structlog
+
+from edgesim.model import R2Object
+from edgesim.r2.outbox import Intent, Outbox
+
+SETTLED_SECONDS = 1.0
+"""A server that was frozen makes what it has received within this time, as a rule."""
+KEPT_SECONDS = 86_400.0
+
+log = structlog.get_logger("edgesim.r2")
+
+IsThere = Callable[[Intent], Awaitable[bool]]
+"""Whether the server has the version of the object that the intent names."""
+
+
+class _Absence(msgspec.Struct):
+    """A change that was not there: since when, and the time of the next look."""
+
+    since: float
+    next_look: float
+
+
+class Doubts:
+    """The undecided intents of an outbox."""
+
+    def __init__(self, outbox: Outbox, is_there: IsThere) -> None:
+        self._outbox = outbox
+        self._is_there = is_there
+        self._absent: dict[Intent, _Absence] = {}
+
+    def __len__(self) -> int:
+        return len(self._absent)
+
+    def fresh(self) -> list[Intent]:
+        """Changes that the server may be about to make."""
+        now = anyio.current_time()
+        return [
+            intent for intent, each in self._absent.items() if now < each.since + SETTLED_SECONDS
+        ]
+
+    async def look(self) -> None:
+        """Look for each change that is due: again and again at first, then ever more rarely."""
+        undecided = self._outbox.undecided()
+        for intent in self._absent.keys() - set(undecided):
+            del self._absent[intent]
+        for intent in undecided:
+            known = self._absent.get(intent)
+            if known is None or anyio.current_time() >= known.next_look:
+                there = await self._is_there(intent)
+                if there != intent.deletes:
+                    self._decide(intent, happened=True)
+                else:
+                    self._miss(intent)
+
+    def seen(self, bucket: str, found: R2Object) -> None:
+        """A version of an object was read: if its put was in doubt, it is no more."""
+        intent = Intent(bucket, found.key, found.version)
+        if intent in self._absent:
+            self._decide(intent, happened=True)
+
+    def _miss(self, intent: Intent) -> None:
+        now = anyio.current_time()
+        known = self._absent.setdefault(intent, _Absence(now, now))
+        age = now - known.since
+        if age >= (SETTLED_SECONDS if intent.deletes else KEPT_SECONDS):
+            self._decide(intent, happened=False)
+        elif age >= SETTLED_SECONDS:
+            known.next_look = now + age
+
+    def _decide(self, intent: Intent, *, happened: bool) -> None:
+        self._absent.pop(intent, None)
+        self._outbox.decide([intent], happened=happened)
+        log.info("resolved an in-doubt change", key=intent.key, happened=happened)
