@@ -174,7 +174,7 @@ def request(**changed: Any) -> dict[str, Any]:
 
 
 @settings(
-    max_examples=600,
+    max_examples=300,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
