@@ -6,25 +6,18 @@ Exit codes: 0 right, 1 an expectation failed, 2 usage or configuration, 3 the ru
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
+from importlib import import_module
 
-from edgesim.cli import check, cost, dev, doctor, export, init, queue, r2, replay, serve, sql
 from edgesim.cli.output import complain, end_if_nobody_reads, finish, open_descriptors
 from edgesim.errors import EdgesimError, RunError, first_error
 
-COMMANDS = {
-    "init": init,
-    "dev": dev,
-    "serve": serve,
-    "replay": replay,
-    "check": check,
-    "export": export,
-    "sql": sql,
-    "r2": r2,
-    "queue": queue,
-    "cost": cost,
-    "doctor": doctor,
-}
+COMMANDS = (
+    *("init", "dev", "serve", "replay", "check", "export"),
+    *("sql", "r2", "queue", "cost", "doctor"),
+)
+"""Each is a module of this package with ``add_arguments`` and ``run``."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,16 +38,18 @@ def _run(argv: Sequence[str] | None) -> int:
     )
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, module in COMMANDS.items():
+    for name in _needed(sys.argv[1:] if argv is None else argv):
+        module = import_module(f"edgesim.cli.{name}")
         summary = (module.__doc__ or "").splitlines()[0].partition(": ")[2]
         command = commands.add_parser(name, help=summary, description=summary)
         command.add_argument(
             "--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks"
         )
         module.add_arguments(command)
+        command.set_defaults(run=module.run)
     arguments = parser.parse_args(argv)
     try:
-        code: int = COMMANDS[arguments.command].run(arguments)
+        code: int = arguments.run(arguments)
     except EdgesimError as error:
         return _fail(error, debug=arguments.debug)
     except BaseExceptionGroup as group:
@@ -71,6 +66,15 @@ def _run(argv: Sequence[str] | None) -> int:
             raise
         return _fail(_unforeseen(error), debug=False)
     return code
+
+
+def _needed(words: Sequence[str]) -> Sequence[str]:
+    """The commands to import: the one that is run, or all of them for help and for errors.
+
+    To import all takes longer than many a command.
+    """
+    first = next((word for word in words if not word.startswith("-")), None)
+    return [first] if first in COMMANDS else COMMANDS
 
 
 def _first(error: BaseException) -> BaseException:

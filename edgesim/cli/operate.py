@@ -9,7 +9,6 @@ from typing import Any
 
 import anyio
 
-from edgesim import operations
 from edgesim.cli.running import ask, opened, pieces, serving
 from edgesim.config import Project
 from edgesim.errors import RunError, UsageError
@@ -31,6 +30,8 @@ def perform(project: Project, name: str, arguments: dict[str, Any]) -> Any:
 
 
 async def _on_state(project: Project, name: str, arguments: dict[str, Any]) -> Any:
+    from edgesim import operations
+
     async with opened(project) as simulator:
         result = await operations.perform(simulator, name, arguments)
         return await result.all() if isinstance(result, operations.Rows) else result

@@ -20,8 +20,6 @@ from edgesim.cli.running import ask, opened, pieces, serving
 from edgesim.config import Project
 from edgesim.errors import RunError, UsageError
 from edgesim.model import Stream
-from edgesim.operations import known_bucket
-from edgesim.r2.bucket import R2ObjectBody
 
 CHUNK_BYTES = 1 << 18
 _OPERATIONS = {
@@ -93,6 +91,9 @@ def _get(project: Project, arguments: argparse.Namespace) -> None:
 
 
 async def _get_from_state(project: Project, arguments: argparse.Namespace) -> None:
+    from edgesim.operations import known_bucket
+    from edgesim.r2.bucket import R2ObjectBody
+
     async with opened(project) as simulator:
         known_bucket(simulator, arguments.bucket)
         found = await simulator.bucket(arguments.bucket).get(arguments.key)
@@ -121,6 +122,8 @@ def _put(project: Project, arguments: argparse.Namespace) -> None:
 async def _put_into_state(
     project: Project, arguments: argparse.Namespace, source: BinaryIO
 ) -> None:
+    from edgesim.operations import known_bucket
+
     async def chunks() -> AsyncIterator[bytes]:
         for chunk in _chunks(source):
             yield chunk

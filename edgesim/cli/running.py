@@ -8,16 +8,18 @@ import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING
 
 import anyio
 
-from edgesim.backends import open_backends
 from edgesim.clock import Clock
 from edgesim.config import Environment, Project
 from edgesim.dev.presence import Owner, find_owner, own
 from edgesim.errors import RunError, UsageError
-from edgesim.simulator import Simulator
 from edgesim.urls import same_place
+
+if TYPE_CHECKING:
+    from edgesim.simulator import Simulator
 
 PREFIX = "/cdn-cgi/edgesim"
 PIECE_BYTES = 1 << 18
@@ -78,6 +80,10 @@ def pieces(answer: http.client.HTTPResponse | urllib.error.HTTPError) -> Iterato
 @asynccontextmanager
 async def opened(project: Project) -> AsyncIterator[Simulator]:
     """The project's primitives over its state, with no Worker running."""
+    # Not before: half of the start of a command that only asks a running project.
+    from edgesim.backends import open_backends
+    from edgesim.simulator import Simulator
+
     clock = Clock()
     with own(project.state, project.state_name):
         async with (

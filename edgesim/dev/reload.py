@@ -20,6 +20,8 @@ from edgesim.errors import EdgesimError
 from edgesim.simulator import Simulator
 
 _SUFFIXES = {".py", ".jsonc", ".json", ".toml", ".sql"}
+_LOOK_MS = 100
+"""A cancelled watch ends at its next look: awatch's own 5 s would hold up every stop as long."""
 _SECRET_FILES = re.compile(r"\.(dev\.vars|env)(\.[^.]+)?")
 
 log = structlog.get_logger()
@@ -30,7 +32,7 @@ async def changes(project: Project) -> AsyncIterator[set[Path]]:
     folders = {project.root} | {worker.file.parent for worker in project.workers.values()}
     keep = _Sources(project.state)
     async for found in watchfiles.awatch(
-        *folders, watch_filter=keep, debounce=200, raise_interrupt=False
+        *folders, watch_filter=keep, debounce=200, rust_timeout=_LOOK_MS
     ):
         yield {Path(path) for _, path in found}
 

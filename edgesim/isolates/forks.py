@@ -200,6 +200,11 @@ class Forks:
         self._alive[fork.number] = fork
         return fork
 
+    @property
+    def is_importing(self) -> bool:
+        """Whether the zygote has not answered yet."""
+        return not self._heard.is_set()
+
     async def boot(self, boot: Boot) -> str | None:
         """Have the Worker imported; why it cannot be, in one line."""
         control = self._control.dup()
@@ -292,6 +297,9 @@ async def open_forks(spec: WorkerSpec) -> AsyncIterator[Forks]:
                 with anyio.CancelScope(shield=True):
                     forks.kill_all()
                     end_strays(process.pid)
+                    if forks.is_importing:
+                        with suppress(ProcessLookupError):
+                            process.kill()  # it would not notice that it is dismissed
                     await forks.dismiss()
                     await _end(process)
                 tasks.cancel_scope.cancel()

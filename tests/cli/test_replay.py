@@ -116,6 +116,6 @@ def test_what_nobody_foresaw_is_named(monkeypatch, capsys):
     def fail(arguments):
         raise ExceptionGroup("tasks", [ExceptionGroup("more", [ValueError("an odd one")])])
 
-    monkeypatch.setattr(cli.COMMANDS["replay"], "run", fail)
+    monkeypatch.setattr("edgesim.cli.replay.run", fail)
     assert cli.main(["replay", "any.ndjson"]) == 3
     assert capsys.readouterr().err == "edgesim: ValueError: an odd one (--debug shows where)\n"

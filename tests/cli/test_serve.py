@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.core import Metric
@@ -297,6 +298,12 @@ def test_metrics_keep_prometheus_rules(tmp_path):
         assert all(family.documentation for family in found)
         return dict(zip(names, found, strict=True))
 
+    def operate(running: Dev, name: str, **arguments: str) -> Any:
+        asked = json.dumps({"operation": name, "arguments": arguments}).encode()
+        status, answer = running.request(f"{ADMIN}/operations", asked)
+        assert status == 200, answer
+        return json.loads(answer)
+
     def counts(families: dict[str, Metric]) -> dict[tuple[str, str], float]:
         return {
             (sample.name, json.dumps(sample.labels, sort_keys=True)): sample.value
@@ -307,18 +314,20 @@ def test_metrics_keep_prometheus_rules(tmp_path):
 
     with dev(WORKERS, tmp_path, command="serve") as running:
         before: dict[tuple[str, str], float] = {}
+        removed = 0
         for wrong in (False, True, False):
             for number in range(5):
                 event = EVENT | {"player_id": f"p{number}"}
                 assert running.post({} if wrong else event) == (400 if wrong else 200)
             running.drain()
-            asked = ("--project", WORKERS, "--state", tmp_path)
-            for line in edgesim("r2", "ls", "events", *asked).stdout.splitlines():
-                assert edgesim("r2", "rm", "events", line.split()[0], *asked).returncode == 0
+            for each in operate(running, "r2.ls", bucket="events"):
+                operate(running, "r2.rm", bucket="events", key=each["key"])
+                removed += 1
             families = scraped(running)
             now = counts(families)
             assert not [name for name in before if now[name] < before[name]]
             before = now
+        assert removed
         assert running.stop() == 0
     for name, family in families.items():
         assert name.endswith("_total") == (family.type == "counter"), name

@@ -1,19 +1,18 @@
 """A Worker's own files: always the present version, never run outside, never written beside."""
 
+import json
 import os
 import py_compile
-import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.isolation.world import open_world
-from tests.processes import WORKERS, dev, edgesim
+from tests.processes import dev, edgesim
 
 pytestmark = pytest.mark.anyio
 
 LEVELS = ["process", "warm", "inline"]
-EVENT = b'{"event": "kill", "player_id": "p1", "ts": 1767225600000}'
 MAIN = """
 import helper
 from package import inner
@@ -95,19 +94,30 @@ class Default(WorkerEntrypoint):
         assert answer.body in {b"refused", b"the library's"}, answer.done
 
 
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project of the Worker above."""
+    worker = tmp_path / "project" / "w"
+    worker.mkdir(parents=True)
+    write(worker, "new")
+    settings = {"name": "w", "main": "entry.py", "compatibility_flags": ["python_workers"]}
+    (worker / "wrangler.jsonc").write_text(
+        json.dumps(settings | {"compatibility_date": "2026-10-01"})
+    )
+    (worker.parent / "edgesim.toml").write_text('workers = ["w"]\n')
+    return worker.parent
+
+
 @pytest.mark.parametrize("level", LEVELS)
-def test_nothing_is_written_beside_sources(level, tmp_path, monkeypatch):
+def test_nothing_is_written_beside_sources(level, project, tmp_path, monkeypatch):
     """dev, replay and check leave the project's folder as it was."""
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
-    project = tmp_path / "project"
-    ignored = shutil.ignore_patterns("__pycache__", ".edgesim")
-    shutil.copytree(WORKERS, project, ignore=ignored)
     fixture = tmp_path / "one.ndjson"
-    fixture.write_bytes(EVENT + b"\n")
+    fixture.write_text("{}\n")
     before = sorted(project.rglob("*"))
     isolation = ("--isolation", level)
     with dev(project, tmp_path / "state", *isolation) as running:
-        assert running.request(body=EVENT) == (200, b"OK")
+        assert running.request() == (200, b"new new new new")
         assert running.stop() == 0
     replayed = edgesim("replay", fixture, "--project", project, *isolation)
     assert replayed.returncode == 0, replayed.stderr
