@@ -84,8 +84,12 @@ class ObservedR2(_Observer):
         self._history.putting(bucket, key)
         counted = _Lines(body, gzip=key.endswith(".gz"))
         given = body if pipeline is None else aiter(counted)
-        if not await self._inner.put(bucket, key, given, finish, expected):
-            return False
+        try:
+            if not await self._inner.put(bucket, key, given, finish, expected):
+                return False
+        finally:
+            if pipeline is not None and self._history.detail:
+                self._history.rows_in[bucket, key] = counted.count
         self._history.put(bucket)
         if pipeline is not None:
             self._history.pipeline_object(pipeline, bucket, key, counted.count)

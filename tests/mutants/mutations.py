@@ -99,7 +99,7 @@ MUTATIONS = [
     Mutation(
         "new folders not flushed",
         122,
-        [Edit(DURABLE, "        flush_folder(each.parent)\n", "")],
+        [Edit(DURABLE, "        flush_folder(each.parent)\n", "        pass\n")],
     ),
     # --- R2 ---
     Mutation(

@@ -50,6 +50,8 @@ MENU = [
     "disk.r2 failed-fsync {percent}",
     "disk.queues failed-fsync {percent}",
     "disk full {percent}",
+    "disk.pipelines lying-fsync {percent}",
+    "disk.blobs lying-fsync {percent}",
 ]
 JUMPS = ["1h", "-1h", "1d", "-1d", "2s", "-2s"]
 CALM_SECONDS = 200.0
@@ -74,6 +76,7 @@ def generate(seed: int, *, zygotes: bool = False) -> list[str]:
     if chance.random() < 0.1:
         since = chance.uniform(0, HORIZON_SECONDS - 60)
         rules.append(f"disk full from {since:.1f}s to {since + chance.choice([1, 30]):.1f}s")
+    rules += _lies(chance) + _flips(chance)
     if zygotes and chance.random() < 0.2:
         rules.append(f"workers zygote-death 2% to {HORIZON_SECONDS:.0f}s")
     return rules
@@ -94,6 +97,30 @@ def _aimed(chance):
     if chance.random() < 0.3:
         rules.append(f"platform power-cut at {_kill_time(chance)}s")
     return rules
+
+
+def _lies(chance):
+    """Flushes that do nothing, and a power cut that finds out."""
+    if chance.random() >= 0.15:
+        return []
+    place = chance.choice(["disk.pipelines", "disk.pipelines", "disk.blobs", "disk"])
+    return [
+        f"{place} lying-fsync {chance.choice([20, 60, 100])}% to {HORIZON_SECONDS:.0f}s",
+        f"platform power-cut at {_kill_time(chance)}s",
+    ]
+
+
+def _flips(chance):
+    """One bit or some; of logs mostly, which are there for a window only."""
+    if chance.random() >= 0.2:
+        return []
+    places = chance.choices(["disk.pipelines", "disk.blobs"], [3, 2], k=chance.choice([1, 2, 6]))
+    return [f"{place} bit-flip at {_flip_time(chance)}s" for place in places]
+
+
+def _flip_time(chance):
+    """Later than all else now and then: objects are read by those who look at the outcome."""
+    return round(chance.uniform(1, HORIZON_SECONDS + chance.choice([0, CALM_SECONDS])), 3)
 
 
 def _rule(chance):

@@ -1,0 +1,54 @@
+"""How often each fault took effect over many seeds: one that never does proves nothing."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from edgesim.replay.runner import Report
+
+SEEDS_TO_JUDGE = 300
+WANTED = {
+    *("error", "latency", "outage", "lost-answer", "duplicate", "reorder", "crash"),
+    *("kill", "kill after N steps", "kill in recovery"),
+    *("power-cut", "power-cut after N steps", "power-cut in recovery"),
+    *("failed-fsync", "lying-fsync", "full", "bit-flip", "jump"),
+    *("name lost", "removal lost", "write torn or lost", "promise broken"),
+    *("object unreadable", "records of a log lost"),
+}
+"""What so many seeds must have seen; "zygote-death" too where isolates are processes."""
+
+
+class Tally:
+    """Adds up reports."""
+
+    def __init__(self) -> None:
+        self._times: Counter[str] = Counter()
+        self._seeds: Counter[str] = Counter()
+
+    def add(self, report: Report, damage: Counter[str]) -> None:
+        """One seed; ``damage`` is what it has cost for good."""
+        times: Counter[str] = Counter()
+        for rule, count in report.fault_counts.items():
+            times[_kind(rule)] += count
+        times += Counter(report.disk) + damage
+        self._times += times
+        self._seeds.update(times.keys())
+
+    def lines(self) -> Iterator[str]:
+        """A table."""
+        for name in sorted(WANTED | self._times.keys()):
+            yield f"  {name:26}{self._seeds[name]:6} seeds{self._times[name]:9} times"
+
+    def missing(self, seeds: int, *, zygotes: bool) -> set[str]:
+        """What should have happened by now, and has not."""
+        if seeds < SEEDS_TO_JUDGE:
+            return set()
+        wanted = WANTED | ({"zygote-death"} if zygotes else set())
+        return {name for name in wanted if not self._times[name]}
+
+
+def _kind(rule: str) -> str:
+    """The kind of a fault rule; kills by when they come."""
+    kind = rule.split()[1]
+    if "recovery-steps" in rule:
+        return f"{kind} in recovery"
+    return f"{kind} after N steps" if " after " in rule else kind
