@@ -131,7 +131,7 @@ def make_folder(folder: Path) -> None:
 
 def _may_be_new(folder: Path) -> bool:
     """Whether an edgesim can have created it: a mount point or a system's folder it cannot."""
-    return not folder.is_mount() and os.access(folder.parent, os.W_OK)
+    return not folder.is_mount() and os.access(folder.parent, os.R_OK | os.W_OK)
 
 
 def write_file(path: Path, data: bytes) -> None:

@@ -159,7 +159,8 @@ class Medium:
         if now is None:
             return None
         torn = _torn(content.data if content else b"", now, self._chance)
-        self.cuts["write torn or lost"] += torn != now
+        if torn != now:
+            self.cuts["write torn or lost"] += 1
         return torn
 
     def _compare(self, image: Image, kept: Image) -> None:
@@ -198,7 +199,9 @@ class Medium:
 
     def has(self, path: Path) -> bool:
         """Whether it is one of the files and folders."""
-        return any(path == top or top in path.parents for top in self._tops)
+        if path.name.endswith("-shm"):  # not durable, nor needed
+            return False
+        return any(path in names_of(top) or top in path.parents for top in self._tops)
 
     def is_above(self, folder: Path) -> bool:
         """Whether it has one of the tops in it."""

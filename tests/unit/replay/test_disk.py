@@ -300,6 +300,29 @@ def test_a_commit_is_durable_at_synchronous_full_only(tmp_path, level, kept):
     assert found == kept
 
 
+def test_a_database_that_is_not_open_yet_keeps_what_it_committed(tmp_path):
+    """A power cut in a start, before the store is opened, and after the folder was flushed."""
+    file = tmp_path / "a.db"
+    for seed in SEEDS[:8]:
+        file.unlink(missing_ok=True)
+        run = running(tmp_path, seed=seed)
+        run.disk = SimulatedDisk({file: "disk.pipelines"}, run.injector, seed)
+        with run as disk:
+            database = durable.connect(file)
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA synchronous = FULL")
+            database.execute("CREATE TABLE t (x)")
+            disk.stop(power=False)
+            database.close()
+            disk.restore()
+            durable.flush_folder(tmp_path)
+            disk.stop(power=True)
+            disk.restore()
+        after = sqlite3.connect(file)
+        assert after.execute("SELECT count(*) FROM t").fetchone() == (0,)
+        after.close()
+
+
 @pytest.mark.parametrize("step", [1, 2, 3])
 def test_a_kill_hits_just_after_a_durable_step(tmp_path, step):
     """Flush, folder, commit: each is a step; what comes after the last one has no effect."""
