@@ -50,8 +50,6 @@ MENU = [
     "disk.r2 failed-fsync {percent}",
     "disk.queues failed-fsync {percent}",
     "disk full {percent}",
-    "disk.pipelines lying-fsync {percent}",
-    "disk.blobs lying-fsync {percent}",
 ]
 JUMPS = ["1h", "-1h", "1d", "-1d", "2s", "-2s"]
 CALM_SECONDS = 200.0
@@ -64,6 +62,7 @@ def generate(seed: int, *, zygotes: bool = False) -> list[str]:
     chance = random.Random(f"adversity {seed}")
     if chance.random() < 0.1:
         return []
+    damage = random.Random(f"damage {seed}")  # of its own: the other faults stay as they are
     rules = [_rule(chance) for _ in range(chance.choice([1, 2, 4, 8]))]
     rules += [_outage(chance) for _ in range(chance.choice([0, 0, 1, 2]))]
     kills = chance.choice([0, 0, 0, 1, 1, 2, 4])
@@ -76,7 +75,7 @@ def generate(seed: int, *, zygotes: bool = False) -> list[str]:
     if chance.random() < 0.1:
         since = chance.uniform(0, HORIZON_SECONDS - 60)
         rules.append(f"disk full from {since:.1f}s to {since + chance.choice([1, 30]):.1f}s")
-    rules += _lies(chance) + _flips(chance)
+    rules += _lies(damage) + _flips(damage)
     if zygotes and chance.random() < 0.2:
         rules.append(f"workers zygote-death 2% to {HORIZON_SECONDS:.0f}s")
     return rules

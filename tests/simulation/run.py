@@ -168,7 +168,8 @@ class Simulation:
 
     def _replay(self, root: Path, fixture: Path, spec: Path, seed: int) -> Report:
         state = self.folder(seed) / "state"
-        state.mkdir(parents=True, exist_ok=True)  # as in a replay: to create it is a durable step
+        shutil.rmtree(state, ignore_errors=True)
+        state.mkdir(parents=True)  # as in a replay: to create it is a durable step
         project = load_project(root, Overrides(state=state, isolation={DEFAULT: self._isolation}))
         wanted = {**CHECKERS, "damage is said": self.heard.damage}
         self.heard.events.clear()
@@ -249,6 +250,7 @@ def main() -> int:
                 print(f"  repeat: {simulation.keep(seed)}", flush=True)
                 if options.until_failure:
                     break
+            shutil.rmtree(simulation.folder(seed), ignore_errors=True)
             if number % 50 == 0:
                 took = time.perf_counter() - began
                 print(f"{number} seeds, {failed} failed, {took / number:.2f} s each", flush=True)
