@@ -43,7 +43,7 @@ MUTATIONS = [
     # --- Pipelines ---
     Mutation(
         "pipeline log not flushed before the acknowledgement",
-        169,
+        1,
         [
             Edit(
                 SEGMENT,
@@ -54,7 +54,7 @@ MUTATIONS = [
     ),
     Mutation(
         "name of a new pipeline log not flushed",
-        124,
+        1,
         [Edit(SEGMENT, "            durable.flush_folder(path.parent)\n", "")],
     ),
     Mutation(
@@ -70,7 +70,7 @@ MUTATIONS = [
     ),
     Mutation(
         "records acknowledged although the log refused them",
-        178,
+        4,
         [Edit(PIPELINE, "        if entry.error is not None:\n", "        if False:\n")],
     ),
     Mutation(
@@ -96,7 +96,7 @@ MUTATIONS = [
     ),
     Mutation(
         "records behind a damaged frame dropped",
-        0,
+        211,
         [
             Edit(
                 FRAMES,
@@ -107,7 +107,7 @@ MUTATIONS = [
     ),
     Mutation(
         "damaged records of an open window dropped silently",
-        0,
+        9,
         [
             Edit(
                 SEGMENT,
@@ -118,7 +118,7 @@ MUTATIONS = [
     ),
     Mutation(
         "damaged records of an open window not set aside",
-        0,
+        9,
         [
             Edit(
                 SEGMENT,
@@ -158,12 +158,12 @@ MUTATIONS = [
     # --- R2 ---
     Mutation(
         "checksums of blocks not verified",
-        0,
+        200,
         [Edit(BLOCKS, "if zlib.crc32(block).to_bytes(_SUM_BYTES) != expected:", "if False:")],
     ),
     Mutation(
         "damage of an object not said",
-        0,
+        200,
         [Edit(BLOCKS, '            log.error("r2 object damaged", **place)\n', "")],
     ),
     Mutation(
