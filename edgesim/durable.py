@@ -115,12 +115,23 @@ def flush_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Create a folder with its parents, all of them durable; nothing to do if it is there."""
+    """Create a folder with its parents, all of them durable.
+
+    Also where it is there: whoever made it may have ended before its name was on disk.
+    """
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     for each in reversed(missing):
         each.mkdir(exist_ok=True)
-        flush_folder(each.parent)
     folder.mkdir(exist_ok=True)  # FileExistsError for a file of that name
+    for each in (folder, *folder.parents):
+        if not _may_be_new(each):
+            return
+        flush_folder(each.parent)
+
+
+def _may_be_new(folder: Path) -> bool:
+    """Whether an edgesim can have created it: a mount point or a system's folder it cannot."""
+    return not folder.is_mount() and os.access(folder.parent, os.R_OK | os.W_OK)
 
 
 def write_file(path: Path, data: bytes) -> None:

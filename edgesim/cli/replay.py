@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Replay, on a state of its own unless one is named; 1 if it is not as expected."""
     from edgesim.replay import expectations, faults, fixture, report, runner
-    from edgesim.replay.world import targets_of
+    from edgesim.replay.targets import targets_of
 
     logs.configure(verbose=arguments.verbose)
     expected = expectations.read(arguments.expect) if arguments.expect else None

@@ -40,6 +40,8 @@ class Log:
         """Recovers what is in ``folder`` at once, unless it is more than ``recover_bytes_max``."""
         self._folder = folder
         durable.make_folder(folder)
+        # A kill may have come between the creation of a file and the flush of its name.
+        durable.flush_folder(folder)
         self._identity = durable.identity(folder)
         self.waiting = sorted(folder.glob(f"*{SUFFIX}"))
         # A file that was set aside keeps its number.

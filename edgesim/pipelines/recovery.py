@@ -70,7 +70,7 @@ def recover(path: Path, descriptor: int, size: int) -> Generator[None, None, Rec
         return None
     recovered = _put_together(path, kept, size)
     for begin, end in _gaps(kept, size):
-        saved = _set_aside(path, descriptor, begin, end)
+        saved = set_aside(path, descriptor, begin, end)
         place = {"file": str(path), "offset": begin, "bytes": end - begin, "saved": saved}
         if end == size and not recovered.seal and frames.is_cut_short(descriptor, begin, size):
             log.warning("pipeline log torn at its end", **place)
@@ -121,7 +121,7 @@ def _gaps(kept: Sequence[Frame], size: int) -> Iterator[tuple[int, int]]:
         yield at, size
 
 
-def _set_aside(path: Path, descriptor: int, begin: int, end: int) -> str | None:
+def set_aside(path: Path, descriptor: int, begin: int, end: int) -> str | None:
     """Copy damaged bytes into a file beside the log; its name, or None if they are only zeros."""
     data = durable.read_at(descriptor, min(end - begin, _SAVED_BYTES_MAX), begin)
     if not data.strip(b"\0"):

@@ -16,7 +16,7 @@ from edgesim import durable
 from edgesim.errors import RunError
 from edgesim.pipelines import frames
 from edgesim.pipelines.frames import Window
-from edgesim.pipelines.recovery import Recovered, Seal, recover
+from edgesim.pipelines.recovery import Recovered, Seal, recover, set_aside
 
 log = structlog.get_logger()
 
@@ -135,9 +135,9 @@ class Segment:
             self._descriptor = None
 
     def lines(self) -> Iterator[bytes]:
-        """The records, as written, in chunks; frames that were damaged meanwhile are left out.
+        """The records, as written, in chunks; a frame that was damaged meanwhile is left out.
 
-        Reads the open file, so the records outlive its name.
+        Its bytes are set aside.  Reads the open file, so the records outlive its name.
         """
         for place in self._places:
             if payload := self._payload(place):
@@ -165,7 +165,10 @@ class Segment:
         if found is None:
             found = frames.old_frame_at(descriptor, place, self._end)
         if found is None:
-            log.error("pipeline log damaged, records lost", file=str(self.path), offset=place)
+            end = min((each for each in self._places if each > place), default=self._end)
+            saved = set_aside(self.path, descriptor, place, end)
+            lost = {"file": str(self.path), "offset": place, "bytes": end - place, "saved": saved}
+            log.error("pipeline log damaged, records lost", **lost)
             return None
         return found[1]
 

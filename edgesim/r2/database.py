@@ -33,16 +33,17 @@ class Database:
         self._failure = ""
         with self._explained():
             self._connection = durable.connect(path or ":memory:", isolation_level=None)
-            try:
+        try:
+            with self._explained():
                 self._connection.execute("PRAGMA busy_timeout = 5000")
                 self._connection.execute("PRAGMA journal_mode = WAL")
                 self._connection.execute(durable.sqlite_pragma())
                 self._connection.executescript(schema)
-            except sqlite3.Error:
-                self._connection.close()
-                raise
-        if path is not None:
-            durable.flush_folder(path.parent)
+            if path is not None:
+                durable.flush_folder(path.parent)
+        except BaseException:
+            self._connection.close()
+            raise
 
     def run(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """One statement and all its rows."""

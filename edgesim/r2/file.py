@@ -110,9 +110,14 @@ class _Reader:
         self._path = path
         self._left = length
         self._started = False
-        with _explained(path):
-            self._file = FileIO(path)
-            self._file.seek(offset)
+        try:
+            with _explained(path):
+                self._file = FileIO(path)
+                self._file.seek(offset)
+        except RunError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                _log.error("r2 object damaged", blob=path.name, problem="the blob is gone")
+            raise
 
     def __aiter__(self) -> _Reader:
         return self
@@ -136,6 +141,7 @@ class _Reader:
         with _explained(self._path):
             chunk = self._file.read(min(_CHUNK_BYTES, self._left))
         if not chunk:
+            _log.error("r2 object damaged", blob=self._path.name, problem="the blob is cut short")
             raise RunError(f"r2 store {self._path}: cut short, {self._left} bytes are missing")
         return chunk
 

@@ -84,9 +84,17 @@ class History:
         self.ahead: Callable[[], float] = lambda: 0.0
         """Seconds by which the platform's clock is ahead of ours."""
         self.lied = False
-        """Whether a power cut took what a lying flush had promised."""
+        """Whether a lying flush has cost a whole store."""
         self.damaged: Counter[str] = Counter()
-        """Records that a flipped bit may have cost, by Pipeline."""
+        """Records that flipped bits and lying flushes may have cost, by Pipeline."""
+        self.blobs_damaged = 0
+        """Files of objects' bytes that they hit: so many objects may be unreadable."""
+        self.rows_in: dict[tuple[str, str], int] = {}
+        """Records of each object that a Pipeline wrote, or began to, by bucket and key."""
+        self.unreadable: list[tuple[str, str]] = []
+        """Objects of Pipelines that cannot be read: known once records are checked."""
+        self.missing: Counter[str] = Counter()
+        """Accepted records that no object has, readable or not, by Pipeline: known likewise."""
         self.deaths: Counter[tuple[str, int]] = Counter()
         """Messages that were moved on, by queue and number of deliveries."""
         self.taken: set[str] = set()

@@ -17,7 +17,7 @@ from edgesim.clickhouse.compression import Gunzip
 from edgesim.clickhouse.driver import Answer, Statement
 from edgesim.clock import Clock
 from edgesim.isolates.driver import Host, Isolates
-from edgesim.isolates.wire import Call, Done, Invoke, Log, Respond
+from edgesim.isolates.wire import NOT_RUN, Call, Done, Invoke, Log, Respond
 from edgesim.model import Body, Message, R2Object, Stream, iterate
 from edgesim.queues.driver import NewMessage, QueueDriver
 from edgesim.r2.driver import ANYTHING, Expected, Finished, R2Driver
@@ -84,8 +84,12 @@ class ObservedR2(_Observer):
         self._history.putting(bucket, key)
         counted = _Lines(body, gzip=key.endswith(".gz"))
         given = body if pipeline is None else aiter(counted)
-        if not await self._inner.put(bucket, key, given, finish, expected):
-            return False
+        try:
+            if not await self._inner.put(bucket, key, given, finish, expected):
+                return False
+        finally:
+            if pipeline is not None and self._history.detail:
+                self._history.rows_in[bucket, key] = counted.count
         self._history.put(bucket)
         if pipeline is not None:
             self._history.pipeline_object(pipeline, bucket, key, counted.count)
@@ -296,10 +300,12 @@ class ObservedIsolates(Isolates):
         done = await self._inner.invoke(invoke, _ObservedHost(host, self._pipelines, self._history))
         if self._life.killed:  # nobody is told any more how it ended
             return done
+        if done.fault == NOT_RUN and self._inner.lost.is_set():
+            return done  # the platform tries again with the isolates of the next zygote
         self._history.invoked(self._worker, done.outcome)
         if invoke.handler == "queue":
             self._history.taken |= _acknowledged(invoke, done)
-        if invoke.handler == "tail":
+        if invoke.handler == "tail" and done.fault != NOT_RUN:  # else they are delivered again
             ages = [begun - item.event_timestamp / 1000 for item in invoke.event]
             self._history.traced(self._worker, ages, delivered=done.outcome == "ok")
         return done

@@ -30,6 +30,7 @@ def text(report: Report) -> str:
         lines[0] += f", {report.unanswered} unanswered"
     lines += _table([_HEAD, *(_row(stage) for stage in report.stages)])
     lines += [f"  fault x{count}: {fault}" for fault, count in report.fault_counts.items()]
+    lines += [f"  disk x{count}: {effect}" for effect, count in report.disk.items()]
     if not report.drained:
         lines.append("FAILED: something was still on its way when the time was over")
     for violation in report.violations:

@@ -24,6 +24,7 @@ from edgesim.config import Environment, Project
 from edgesim.errors import UsageError
 from edgesim.model import read_all
 from edgesim.replay import checkers, expectations
+from edgesim.replay.determinism import check_deterministic
 from edgesim.replay.expectations import Answered, Expectations, Mismatch, Outcome
 from edgesim.replay.faults.injector import Fired, Injector
 from edgesim.replay.faults.language import Rule
@@ -34,7 +35,7 @@ from edgesim.replay.network import Network
 from edgesim.replay.stages import Stage, stages
 from edgesim.replay.virtual_clock import VirtualClock
 from edgesim.replay.virtual_loop import VirtualLoop
-from edgesim.replay.world import World, check_deterministic, open_world
+from edgesim.replay.world import World, open_world
 
 START = 1_893_456_000.0
 """2030-01-01T00:00:00Z, where a replay begins unless told otherwise: later than any event that has
@@ -93,6 +94,8 @@ class Report(msgspec.Struct):
     """How often each fault rule struck, as it is written."""
     faults: list[Fired] = []
     """The first of them."""
+    disk: dict[str, int] = {}
+    """How often power cuts did what to the simulated disk."""
     checked: list[str] = []
     violations: list[checkers.Violation] = []
     expectations: list[str] = []
@@ -192,6 +195,7 @@ async def _report(plan: Plan, world: World, feed: _Feed, *, drained: bool) -> Re
             stats=stats,
             fault_counts=dict(sorted(world.injector.counts.items())),
             faults=world.injector.fired,
+            disk={} if world.disk is None else dict(sorted(world.disk.medium.cuts.items())),
         )
         if world.history.detail:
             report.checked = list(plan.checkers)

@@ -23,6 +23,7 @@ from edgesim.operations import known_bucket, known_queue
 from edgesim.queues.producer import Queue
 from edgesim.r2.bucket import Bucket
 from edgesim.replay import faults
+from edgesim.replay.determinism import check_deterministic
 from edgesim.replay.expectations import read_lines
 from edgesim.replay.faults.injector import Fired, Injector
 from edgesim.replay.fixture import ORIGIN, unix_time
@@ -30,9 +31,10 @@ from edgesim.replay.history import History
 from edgesim.replay.network import Network
 from edgesim.replay.runner import QUIET_SECONDS, START
 from edgesim.replay.shared_database import database
+from edgesim.replay.targets import targets_of
 from edgesim.replay.virtual_clock import VirtualClock
 from edgesim.replay.virtual_loop import VirtualLoop
-from edgesim.replay.world import World, check_deterministic, open_world, targets_of
+from edgesim.replay.world import World, open_world
 
 
 class Engine:

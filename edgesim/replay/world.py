@@ -10,11 +10,9 @@ embedded: it goes on, and loses nothing at a power cut.
 from __future__ import annotations
 
 import asyncio
-import importlib
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -23,30 +21,21 @@ from anyio.abc import TaskGroup
 
 from edgesim import backends, urls
 from edgesim.backends import Backends
-from edgesim.clickhouse import driver as clickhouse_driver
 from edgesim.clickhouse.driver import ClickHouseDriver
 from edgesim.clickhouse.gateway import Gateway
 from edgesim.clock import Clock
 from edgesim.config import Environment, Project
 from edgesim.errors import RunError, UsageError
-from edgesim.isolates import driver as isolates_driver
 from edgesim.isolates.driver import Isolates
 from edgesim.model import HttpRequest, HttpResponse, WorkerSpec, read_all
-from edgesim.queues import driver as queues_driver
 from edgesim.queues.driver import QueueDriver
-from edgesim.r2 import driver as r2_driver
 from edgesim.r2.driver import R2Driver
+from edgesim.replay import totals
 from edgesim.replay.faults.disk import SimulatedDisk
 from edgesim.replay.faults.injector import Injector, Life
 from edgesim.replay.faults.isolates import FaultyIsolates
 from edgesim.replay.faults.language import MOMENTS, STOPS, Rule
-from edgesim.replay.faults.stores import (
-    QUEUE_METHODS,
-    R2_METHODS,
-    FaultyClickHouse,
-    FaultyQueues,
-    FaultyR2,
-)
+from edgesim.replay.faults.stores import FaultyClickHouse, FaultyQueues, FaultyR2
 from edgesim.replay.history import History
 from edgesim.replay.observers import (
     ObservedClickHouse,
@@ -54,6 +43,7 @@ from edgesim.replay.observers import (
     ObservedQueues,
     ObservedR2,
 )
+from edgesim.replay.targets import areas_of, blobs_of, logs_of
 from edgesim.replay.virtual_clock import PlatformClock, VirtualClock
 from edgesim.replay.virtual_loop import VirtualLoop
 from edgesim.runtime.invocation import Fetch
@@ -122,7 +112,7 @@ class World:
                 f"{needing[0].text!r} needs a simulated disk from the start: "
                 "write it in @pytest.mark.edgesim(faults=...)"
             )
-        self.disk = SimulatedDisk(_areas(self.project), self.injector, self.injector.seed)
+        self.disk = SimulatedDisk(areas_of(self.project), self.injector, self.injector.seed)
 
     @property
     def simulator(self) -> Simulator:
@@ -188,7 +178,7 @@ class World:
             del stats["cpu_ms"]
             for counts in (*stats["r2"].values(), *stats["pipelines"].values()):
                 del counts["bytes"]
-        total: dict[str, Any] = _sum(self._totals, stats)
+        total: dict[str, Any] = totals.add(self._totals, stats)
         return total
 
     async def kill(self) -> None:
@@ -208,7 +198,7 @@ class World:
         if (simulator := self._simulator) is not None:
             stats = simulator.counters({}, {})
             self.history.traces_lost_by_kills += stats["tail"]["pending"]
-            self._totals = _sum(self._totals, _counters(stats))
+            self._totals = totals.add(self._totals, totals.counters(stats))
             self._show(None)
             simulator.abandon()
         self._scope.cancel()
@@ -235,20 +225,22 @@ class World:
         elif rule.kind == "jump":
             self.injector.note(rule, "clock")
             self.wall.jump(rule.jump)
-        elif self.disk is not None:
-            hit = self.disk.flip_bit(rule.target, self.injector.chance_of(rule))
-            self.injector.note(rule, f"disk {hit}".rstrip())
-            self._count_damage()
+        elif self.disk is not None and (
+            hit := self.disk.flip_bit(rule.target, self.injector.chance_of(rule))
+        ):
+            self.injector.note(rule, f"disk {hit}")
+            self._note_damage(self.disk)
 
-    def _count_damage(self) -> None:
-        """Records that a flipped bit may cost, by Pipeline: those of the write that it hit."""
-        assert self.disk is not None
-        damaged: Counter[str] = Counter()
-        folder = self.project.state / "pipelines"
-        for path, lines in self.disk.damaged.items():
-            if folder in path.parents:
-                damaged[path.relative_to(folder).parts[0]] += lines
-        self.history.damaged = damaged
+    def _note_damage(self, disk: SimulatedDisk) -> None:
+        """What flipped bits and lies about flushes may cost."""
+        logs, blobs = logs_of(self.project), blobs_of(self.project)
+        records: Counter[str] = Counter()
+        for path, lines in disk.medium.damaged.items():
+            if logs in path.parents:
+                records[path.relative_to(logs).parts[0]] += lines
+        self.history.damaged = records
+        self.history.blobs_damaged = sum(blobs in path.parents for path in disk.medium.damaged)
+        self.history.lied = bool(disk.medium.lost)
 
     def end(self) -> None:
         """Close the platform, in order."""
@@ -279,7 +271,7 @@ class World:
                     if not life.killed and not self._ended.is_set():
                         await anyio.sleep(START_AGAIN_SECONDS)
                     self.disk.restore()
-                    self.history.lied |= self.disk.lied
+                    self._note_damage(self.disk)
                 self.wall.restart()
                 self.injector.restarted()
 
@@ -364,93 +356,3 @@ async def open_world(world: World) -> AsyncIterator[World]:
             yield world
             kills.cancel_scope.cancel()  # what was due later is due no more
         world.end()
-
-
-def _areas(project: Project) -> dict[Path, str]:
-    """The files and folders that outlive the platform, with the fault target of each."""
-    areas = {project.state / "pipelines": "disk.pipelines"}
-    for name, url in (("r2", project.backends.r2), ("queues", project.backends.queues)):
-        if urls.scheme_of(url) != "memory":
-            areas[Path(urls.path_of(url)).absolute()] = f"disk.{name}"
-    return areas
-
-
-def targets_of(project: Project) -> Mapping[str, Sequence[str]]:
-    """Every name that a fault rule may have in this project, by kind."""
-    queues = {
-        *(each.queue for w in project.workers.values() for each in w.settings.queues.consumers),
-        *(each.queue for w in project.workers.values() for each in w.settings.queues.producers),
-        *(rule.queue for bucket in project.account.r2.values() for rule in bucket.notifications),
-    }
-    bucket_names = {
-        *project.account.r2,
-        *(pipeline.bucket for pipeline in project.account.pipelines.values()),
-    }
-    return {
-        "r2": ["r2", *(f"r2.{name}" for name in (*R2_METHODS, *sorted(bucket_names)))],
-        "queues": ["queues", *(f"queues.{name}" for name in (*QUEUE_METHODS, *sorted(queues)))],
-        "clickhouse": ["clickhouse", "clickhouse.insert", "clickhouse.query"],
-        "pipelines": ["pipelines", *(f"pipelines.{name}" for name in project.account.pipelines)],
-        "workers": ["workers", *project.workers],
-        "platform": ["platform"],
-        "disk": ["disk", "disk.pipelines", "disk.r2", "disk.queues"],
-        "clock": ["clock"],
-    }
-
-
-def check_deterministic(project: Project) -> None:
-    """UsageError for the first driver that cannot live in virtual time."""
-    tables: list[tuple[str, str, Mapping[str, str]]] = [
-        ("r2", project.backends.r2, r2_driver.DRIVERS),
-        ("queues", project.backends.queues, queues_driver.DRIVERS),
-        ("clickhouse", project.backends.clickhouse, clickhouse_driver.DRIVERS),
-    ]
-    tables += [
-        ("isolation", project.isolation_of(worker), isolates_driver.DRIVERS)
-        for worker in project.workers
-    ]
-    for primitive, url, drivers in tables:
-        opener = urls.opener(primitive, url, drivers)
-        if not importlib.import_module(opener.__module__).DETERMINISTIC:
-            usable = [name for name, place in drivers.items() if _is_deterministic(place)]
-            raise UsageError(
-                f"the {primitive} backend {urls.redact(url)!r} cannot live in virtual time; replay "
-                f"with one of {', '.join(usable)}, or in real time with --speed realtime"
-            )
-
-
-def _is_deterministic(place: str) -> bool:
-    try:
-        return bool(importlib.import_module(place.partition(":")[0]).DETERMINISTIC)
-    except ModuleNotFoundError:  # its library is an extra that is not installed
-        return False
-
-
-def _counters(stats: dict[str, Any]) -> dict[str, Any]:
-    """What only ever grows; what is stored or waits now is the last life's to tell."""
-    gauges = {
-        "tail": {"pending", "pending_bytes"},
-        "pipelines": {"pending", "bytes"},
-        "r2": {"objects", "bytes"},
-        "queues": {"backlog"},
-    }
-    kept: dict[str, Any] = {"receiver": stats["receiver"], "invocations": stats["invocations"]}
-    kept["tail"] = _without(stats["tail"], gauges["tail"])
-    for stage in ("pipelines", "r2", "queues"):
-        kept[stage] = {
-            name: _without(counts, gauges[stage]) for name, counts in stats[stage].items()
-        }
-    return kept
-
-
-def _without(counts: dict[str, Any], names: set[str]) -> dict[str, Any]:
-    return {name: value for name, value in counts.items() if name not in names}
-
-
-def _sum(one: Any, other: Any) -> Any:
-    """Two trees of numbers, added leaf by leaf."""
-    if isinstance(one, dict) or isinstance(other, dict):
-        one, other = one or {}, other or {}
-        names = [*other, *(name for name in one if name not in other)]
-        return {name: _sum(one.get(name, 0), other.get(name, 0)) for name in names}
-    return one + other

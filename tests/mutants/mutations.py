@@ -34,12 +34,16 @@ CONSUMER = "edgesim/queues/consumer.py"
 SQLITE = "edgesim/queues/sqlite.py"
 STATEMENTS = "edgesim/queues/sqlite_statements.py"
 INSERT = "workers/insert/insert.py"
+FRAMES = "edgesim/pipelines/frames.py"
+BLOCKS = "edgesim/r2/block_sums.py"
+ENGINE = "edgesim/clickhouse/chdb_process.py"
+DISK_TESTS = "tests/unit/replay/test_disk.py"
 
 MUTATIONS = [
     # --- Pipelines ---
     Mutation(
         "pipeline log not flushed before the acknowledgement",
-        169,
+        1,
         [
             Edit(
                 SEGMENT,
@@ -50,7 +54,7 @@ MUTATIONS = [
     ),
     Mutation(
         "name of a new pipeline log not flushed",
-        124,
+        1,
         [Edit(SEGMENT, "            durable.flush_folder(path.parent)\n", "")],
     ),
     Mutation(
@@ -66,7 +70,7 @@ MUTATIONS = [
     ),
     Mutation(
         "records acknowledged although the log refused them",
-        178,
+        4,
         [Edit(PIPELINE, "        if entry.error is not None:\n", "        if False:\n")],
     ),
     Mutation(
@@ -90,6 +94,50 @@ MUTATIONS = [
             )
         ],
     ),
+    Mutation(
+        "records behind a damaged frame dropped",
+        211,
+        [
+            Edit(
+                FRAMES,
+                "            start = yield from _next_magic(descriptor, start + 1, size)\n",
+                "            return\n",
+            )
+        ],
+    ),
+    Mutation(
+        "damaged records of an open window dropped silently",
+        9,
+        [
+            Edit(
+                SEGMENT,
+                '            log.error("pipeline log damaged, records lost", **lost)\n',
+                "",
+            )
+        ],
+    ),
+    Mutation(
+        "damaged records of an open window not set aside",
+        9,
+        [
+            Edit(
+                SEGMENT,
+                "saved = set_aside(self.path, descriptor, place, end)",
+                "saved = f'{end} {set_aside is None}'",
+            )
+        ],
+    ),
+    Mutation(
+        "window goes on although its object may be there",
+        "tests/conformance/test_pipelines.py::test_a_window_whose_seal_is_lost_is_not_written_twice",
+        [Edit(PIPELINE, "if await self._goes_on(self._log.open):", "if True:")],
+    ),
+    Mutation(
+        "names of an earlier run's logs not flushed",
+        f"{DISK_TESTS}::"
+        "test_a_log_that_was_left_without_its_name_flushed_is_durable_once_it_is_used",
+        [Edit("edgesim/pipelines/log.py", "        durable.flush_folder(folder)\n", "")],
+    ),
     # --- durable files ---
     Mutation(
         "SQLite commits not flushed",
@@ -99,9 +147,31 @@ MUTATIONS = [
     Mutation(
         "new folders not flushed",
         122,
-        [Edit(DURABLE, "        flush_folder(each.parent)\n", "")],
+        [Edit(DURABLE, "        flush_folder(each.parent)\n", "        pass\n")],
+    ),
+    Mutation(
+        "folders that an earlier run left not flushed",
+        "tests/simulation/test_seeds.py::"
+        "test_what_was_found_stays_fixed[a-folder-that-nobody-flushed]",
+        [Edit(DURABLE, "if not _may_be_new(each):", "if each not in missing:")],
     ),
     # --- R2 ---
+    Mutation(
+        "checksums of blocks not verified",
+        200,
+        [Edit(BLOCKS, "if zlib.crc32(block).to_bytes(_SUM_BYTES) != expected:", "if False:")],
+    ),
+    Mutation(
+        "damage of an object not said",
+        200,
+        [Edit(BLOCKS, '            log.error("r2 object damaged", **place)\n', "")],
+    ),
+    Mutation(
+        "object whose file is gone not said",
+        "tests/unit/r2/test_r2_damage.py::"
+        "test_an_object_whose_bytes_are_gone_is_said_to_be_damaged[None]",
+        [Edit(FILE, "if isinstance(error.__cause__, FileNotFoundError):", "if False:")],
+    ),
     Mutation(
         "object's bytes not flushed before its commit",
         214,
@@ -257,6 +327,27 @@ MUTATIONS = [
                 "if True:",
             )
         ],
+    ),
+    Mutation(
+        "failures of the platform count as deliveries",
+        "tests/conformance/test_queues.py::test_failures_of_the_platform_are_no_attempts",
+        [Edit(CONSUMER, "leases, pause, False)", "leases, pause, True)")],
+    ),
+    Mutation(
+        "stored times not adjusted when the clock was set",
+        "tests/unit/queues/test_queue_clock.py::test_clock_goes_wrong_between_two_runs",
+        [Edit("edgesim/timeline.py", "round(now.shift + step, 3)", "now.shift")],
+    ),
+    # --- ClickHouse ---
+    Mutation(
+        "changes of embedded ClickHouse not flushed before the answer",
+        "tests/unit/clickhouse/test_disk.py::test_a_change_is_on_disk_before_its_answer",
+        [Edit(ENGINE, "        self.disk.flush()\n", "")],
+    ),
+    Mutation(
+        "failed writes of embedded ClickHouse not noticed",
+        "tests/unit/clickhouse/test_chdb_errors.py::test_a_full_disk",
+        [Edit(ENGINE, "        self.writes.check(before)\n", "        del before\n")],
     ),
     # --- Workers between them ---
     Mutation(

@@ -62,6 +62,7 @@ def generate(seed: int, *, zygotes: bool = False) -> list[str]:
     chance = random.Random(f"adversity {seed}")
     if chance.random() < 0.1:
         return []
+    damage = random.Random(f"damage {seed}")  # of its own: the other faults stay as they are
     rules = [_rule(chance) for _ in range(chance.choice([1, 2, 4, 8]))]
     rules += [_outage(chance) for _ in range(chance.choice([0, 0, 1, 2]))]
     kills = chance.choice([0, 0, 0, 1, 1, 2, 4])
@@ -74,6 +75,7 @@ def generate(seed: int, *, zygotes: bool = False) -> list[str]:
     if chance.random() < 0.1:
         since = chance.uniform(0, HORIZON_SECONDS - 60)
         rules.append(f"disk full from {since:.1f}s to {since + chance.choice([1, 30]):.1f}s")
+    rules += _lies(damage) + _flips(damage)
     if zygotes and chance.random() < 0.2:
         rules.append(f"workers zygote-death 2% to {HORIZON_SECONDS:.0f}s")
     return rules
@@ -94,6 +96,30 @@ def _aimed(chance):
     if chance.random() < 0.3:
         rules.append(f"platform power-cut at {_kill_time(chance)}s")
     return rules
+
+
+def _lies(chance):
+    """Flushes that do nothing, and a power cut that finds out."""
+    if chance.random() >= 0.15:
+        return []
+    place = chance.choice(["disk.pipelines", "disk.pipelines", "disk.blobs", "disk"])
+    return [
+        f"{place} lying-fsync {chance.choice([20, 60, 100])}% to {HORIZON_SECONDS:.0f}s",
+        f"platform power-cut at {_kill_time(chance)}s",
+    ]
+
+
+def _flips(chance):
+    """One bit or some; of logs mostly, which are there for a window only."""
+    if chance.random() >= 0.2:
+        return []
+    places = chance.choices(["disk.pipelines", "disk.blobs"], [3, 2], k=chance.choice([1, 2, 6]))
+    return [f"{place} bit-flip at {_flip_time(chance)}s" for place in places]
+
+
+def _flip_time(chance):
+    """Later than all else now and then: objects are read by those who look at the outcome."""
+    return round(chance.uniform(1, HORIZON_SECONDS + chance.choice([0, CALM_SECONDS])), 3)
 
 
 def _rule(chance):

@@ -4,30 +4,39 @@ python -m tests.simulation.run --seeds 1000 --first 0      (make sim SEEDS=1000)
 """
 
 import argparse
+import json
 import shutil
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 import msgspec
+import structlog
 
 from edgesim.cli import logs
 from edgesim.clickhouse.chdb import ChdbClickHouse
 from edgesim.config import load_project
 from edgesim.config.project import DEFAULT, Overrides
+from edgesim.errors import RunError
+from edgesim.model import read_all
+from edgesim.r2.bucket import R2ObjectBody
 from edgesim.replay import checkers, faults, runner
 from edgesim.replay.expectations import read_lines
 from edgesim.replay.runner import Plan, Report
 from edgesim.replay.shared_database import database
+from edgesim.replay.targets import targets_of
 from edgesim.replay.virtual_loop import VirtualLoop
-from edgesim.replay.world import World, targets_of
+from edgesim.replay.world import World
 from tests.processes import ROOT, WORKERS
 from tests.simulation import adversity, traffic
+from tests.simulation.tally import Tally
 
 FAST_DISK = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
 FAILURES = ROOT / ".simulation"
@@ -39,8 +48,6 @@ async def rows_are_records(world: World) -> list[str]:
 
     But for what died: an object whose message went to the dead-letter queue is not inserted.
     """
-    import json
-
     [[rows, ids]] = json.loads(
         await world.ask("SELECT toUInt32(count()), toUInt32(uniqExact(match_id)) FROM events")
     )["data"]
@@ -55,15 +62,26 @@ async def rows_are_records(world: World) -> list[str]:
 
 
 async def uploads_are_whole(world: World) -> list[str]:
-    """What the uploader says that it has stored is there, with all its parts."""
+    """What the uploader says that it has stored is there, with all its parts; or says so."""
     archive = world.simulator.bucket("archive")
-    problems = []
+    problems, unreadable = [], len(world.history.unreadable)
     async for found in world.simulator.objects("stored", ""):
+        if ("stored", found.key) in world.history.unreadable:
+            continue
         async for lines in read_lines(world.simulator, "stored", found.key):
             for said in map(msgspec.json.decode, lines):
-                there = await archive.head(said["key"])
-                if there is None or there.size != said["size"]:
+                there = await archive.get(said["key"])
+                if not isinstance(there, R2ObjectBody) or there.object.size != said["size"]:
                     problems.append(f"{said} was stored, and {there} is there")
+                    continue
+                try:
+                    whole = set(await read_all(there.body)) == {ord("x")}
+                except RunError as error:
+                    unreadable += 1
+                    whole = unreadable <= world.history.blobs_damaged
+                    problems += [] if whole else [f"{said} cannot be read: {error}"]
+                else:
+                    problems += [] if whole else [f"{said} was stored, and other bytes are there"]
     return problems
 
 
@@ -72,6 +90,47 @@ def _dead(world):
     consumers = world.project.workers["insert"].settings.queues.consumers
     names = {consumer.dead_letter_queue for consumer in consumers}
     return any(flow.entered for name, flow in world.history.queues.items() if name in names)
+
+
+LOG_DAMAGE = (
+    "pipeline log damaged",
+    "pipeline log damaged, records lost",
+    "pipeline log lost records",
+    "pipeline log torn at its end",
+    "pipeline log without a whole frame, set aside",
+)
+
+
+class Heard:
+    """Counts log events on their way to the log."""
+
+    def __init__(self) -> None:
+        self.events: Counter[str] = Counter()
+        self.cost: Counter[str] = Counter()
+
+    def __call__(self, _logger: Any, _method: str, entry: Any) -> Any:
+        self.events[entry["event"]] += 1
+        return entry
+
+    async def damage(self, world: World) -> list[str]:
+        """What damage has cost is in the log, and the damaged bytes of a Pipeline's log are kept.
+
+        But for what a lying flush has taken without a trace: there is nothing to see.
+        """
+        problems = []
+        unreadable = len(world.history.unreadable)
+        if unreadable > (said := self.events["r2 object damaged"]):
+            problems.append(f"{unreadable} objects cannot be read, and the log has {said} of them")
+        lost = world.history.missing.total()
+        self.cost = +Counter({"object unreadable": unreadable, "records of a log lost": lost})
+        if not lost or world.disk is None or world.disk.medium.cuts["promise broken"]:
+            return problems
+        if not any(self.events[each] for each in LOG_DAMAGE):
+            problems.append(f"{lost} records are lost, and the log does not say so")
+        files = (world.project.state / "pipelines").rglob("*")
+        if not any(path.suffix in {".damaged", ".broken"} for path in files):
+            problems.append(f"{lost} records are lost, and nothing of them was set aside")
+        return problems
 
 
 CHECKERS = {
@@ -88,6 +147,7 @@ class Simulation:
         self._engine = engine
         self._folder = folder
         self._isolation = isolation
+        self.heard = Heard()
 
     def run(self, seed: int) -> Report:
         """The report of one seed; what it was made of lies in its folder."""
@@ -108,9 +168,11 @@ class Simulation:
 
     def _replay(self, root: Path, fixture: Path, spec: Path, seed: int) -> Report:
         state = self.folder(seed) / "state"
-        state.mkdir(parents=True, exist_ok=True)  # as in a replay: to create it is a durable step
+        shutil.rmtree(state, ignore_errors=True)
+        state.mkdir(parents=True)  # as in a replay: to create it is a durable step
         project = load_project(root, Overrides(state=state, isolation={DEFAULT: self._isolation}))
-        wanted = {**CHECKERS}
+        wanted = {**CHECKERS, "damage is said": self.heard.damage}
+        self.heard.events.clear()
         if root != PROJECT:
             del wanted["uploads are whole"]
         plan = Plan(
@@ -145,9 +207,13 @@ def open_simulation(isolation: str = "inline") -> Iterator[Simulation]:
     """An engine and a folder on a fast disk, both gone at the end."""
     with tempfile.TemporaryDirectory(prefix="edgesim-simulation-", dir=FAST_DISK) as folder:
         engine = ChdbClickHouse(Path(folder) / "clickhouse")
+        simulation = Simulation(engine, Path(folder), isolation)
+        processors = structlog.get_config()["processors"]  # the very list of loggers that exist
+        processors.insert(0, simulation.heard)
         try:
-            yield Simulation(engine, Path(folder), isolation)
+            yield simulation
         finally:
+            processors.remove(simulation.heard)
             anyio.run(
                 engine.close,
                 backend_options={"loop_factory": lambda: VirtualLoop(0, runner.START)},
@@ -163,6 +229,7 @@ def main() -> int:
     options = parser.parse_args()
     logs.configure(verbose=False)
     failed = 0
+    tally = Tally()
     began = time.perf_counter()
     with open_simulation(options.isolation) as simulation:
         for number, seed in enumerate(range(options.first, options.first + options.seeds), 1):
@@ -171,6 +238,7 @@ def main() -> int:
                 problems = [f"{each.checker}: {each.problem}" for each in report.violations]
                 if not report.drained:
                     problems.append("not drained")
+                tally.add(report, simulation.heard.cost)
             except Exception as error:  # noqa: BLE001 (whatever it is, the seed must be said)
                 import traceback
 
@@ -182,11 +250,16 @@ def main() -> int:
                 print(f"  repeat: {simulation.keep(seed)}", flush=True)
                 if options.until_failure:
                     break
+            shutil.rmtree(simulation.folder(seed), ignore_errors=True)
             if number % 50 == 0:
                 took = time.perf_counter() - began
                 print(f"{number} seeds, {failed} failed, {took / number:.2f} s each", flush=True)
-    print(f"{options.seeds} seeds, {failed} failed")
-    return 1 if failed else 0
+    print(f"{options.seeds} seeds, {failed} failed; what took effect:")
+    print("\n".join(tally.lines()))
+    zygotes = options.isolation != "inline"
+    if never := tally.missing(options.seeds, zygotes=zygotes):
+        print(f"never happened: {', '.join(sorted(never))}")
+    return 1 if failed or never else 0
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.simulation import adversity
 from tests.simulation.run import Simulation, open_simulation
+from tests.simulation.tally import EFFECTS, RULES, SEEDS_TO_JUDGE, Tally, kind_of
 
 SEEDS = range(5)
 FOUND = Path(__file__).parent / "regressions"
@@ -20,6 +22,8 @@ REGRESSIONS = {
     "an-ack-after-a-release": 224,
     # A message that was stored but not answered for lay there until another one came.
     "a-send-without-an-answer": 355,
+    # A folder that a start had made and could not flush was never flushed by the next one.
+    "a-folder-that-nobody-flushed": 3,
 }
 """By folder, with the seed of order and chance."""
 
@@ -40,6 +44,20 @@ def test_a_seed_is_clean(simulation, seed):
 def test_what_was_found_stays_fixed(simulation, name):
     """A case that failed once."""
     _check(simulation.again(FOUND / name, REGRESSIONS[name]), lambda: name)
+
+
+def test_each_fault_is_on_the_menu():
+    """What a summary of 300 seeds must have seen is among their rules."""
+    rules = [rule for seed in range(300) for rule in adversity.generate(seed, zygotes=True)]
+    assert {kind_of(rule) for rule in rules} == RULES | {"zygote-death"}
+
+
+def test_a_fault_that_never_took_effect_is_missed():
+    """As soon as there were seeds enough."""
+    tally = Tally()
+    assert not tally.missing(SEEDS_TO_JUDGE - 1, zygotes=False)
+    assert tally.missing(SEEDS_TO_JUDGE, zygotes=False) == RULES | EFFECTS
+    assert "zygote-death" in tally.missing(SEEDS_TO_JUDGE, zygotes=True)
 
 
 def test_every_case_is_run():

@@ -8,6 +8,9 @@ from threading import Event
 
 import pytest
 
+from edgesim.clickhouse.chdb_limits import Limits, Watchdog
+from edgesim.clickhouse.chdb_process import Store
+from edgesim.clickhouse.chdb_writes import Writes
 from edgesim.clickhouse.disk import CANNOT_FSYNC, Disk
 from edgesim.errors import ClickHouseError
 
@@ -69,6 +72,31 @@ def test_an_error_is_every_callers(tmp_path):
         with pytest.raises(ClickHouseError, match="mount it again") as caught:
             again()
         assert caught.value.code == CANNOT_FSYNC
+
+
+class Quiet:
+    """A session of an engine in which no write has failed."""
+
+    def query(self, _sql, _format):
+        return self
+
+    def bytes(self):
+        return b"0\t1"
+
+
+def test_a_change_is_on_disk_before_its_answer(tmp_path):
+    """The folder is synced once the statement is through, and not if it failed."""
+    disk = SlowDisk(tmp_path, failing={2})
+    disk.go_on.set()
+    store = Store(tmp_path, disk, Writes(Quiet()), Watchdog(Quiet(), Limits()))
+    with store.change():
+        assert disk.syncs == 0
+    assert disk.syncs == 1
+    with pytest.raises(ValueError, match="no such table"), store.change():
+        raise ValueError("no such table")
+    assert disk.syncs == 1
+    with pytest.raises(ClickHouseError, match="could not be written to disk"), store.change():
+        pass
 
 
 def test_a_real_folder_is_flushed(tmp_path):

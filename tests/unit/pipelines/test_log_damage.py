@@ -110,6 +110,28 @@ def test_damaged_bytes_are_set_aside(tmp_path, capsys):
     assert list(tmp_path.iterdir()) == [aside]
 
 
+def test_bytes_damaged_while_the_window_is_open_are_set_aside(tmp_path, capsys):
+    """The others are read, and the damage is reported as it is at a start."""
+    log = Log(tmp_path)
+    segment = log.current(5.0, KEY)
+    ends = [segment.path.stat().st_size]
+    for number in range(3):
+        segment.append(line(number), 1)
+        ends.append(segment.path.stat().st_size)
+    damaged = bytearray(segment.path.read_bytes())
+    damaged[ends[2] - 3] ^= 0x04
+    segment.path.write_bytes(damaged)
+    assert list(segment.lines()) == [line(0), line(2)]
+    [aside] = tmp_path.glob("*.damaged")
+    assert aside.read_bytes() == damaged[ends[1] : ends[2]]
+    said = capsys.readouterr().out
+    for each in ("pipeline log damaged, records lost", str(ends[1]), aside.name):
+        assert each in said
+    log.seal()
+    log.forget(segment)
+    assert list(tmp_path.iterdir()) == [aside]
+
+
 Damage = Callable[[bytearray, int, bytes], None]
 
 

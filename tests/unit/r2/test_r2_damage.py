@@ -56,6 +56,21 @@ async def test_a_damaged_object_is_not_served(tmp_path, at, mask):
         assert sent == LONG[: at % len(LONG) // BLOCK_BYTES * BLOCK_BYTES]
 
 
+@pytest.mark.parametrize("size", [None, 0, 100])
+async def test_an_object_whose_bytes_are_gone_is_said_to_be_damaged(tmp_path, capsys, size):
+    """Its file is missing, empty or cut short: the read fails, and the log says so."""
+    async with Store.file(tmp_path).open() as world:
+        await world.bucket.put("a", LONG)
+        blob = blob_of(tmp_path)
+        if size is None:
+            blob.unlink()
+        else:
+            blob.write_bytes(LONG[:size])
+        with pytest.raises(RunError, match=blob.name):
+            await text(await world.bucket.get("a"))
+        assert "r2 object damaged" in capsys.readouterr().out
+
+
 async def test_a_damaged_small_object_sends_nothing(tmp_path):
     """Of an object of one block no byte goes out."""
     async with Store.file(tmp_path).open() as world:

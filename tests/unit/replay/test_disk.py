@@ -1,6 +1,7 @@
 """The simulated disk: what a power cut may take, and what it must leave."""
 
 import asyncio
+import os
 import random
 import sqlite3
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 from edgesim import durable
 from edgesim.clock import Clock
 from edgesim.foreign import StoppingLoop
+from edgesim.pipelines.log import Log
 from edgesim.replay import faults
 from edgesim.replay.faults.disk import SimulatedDisk
 from edgesim.replay.faults.injector import Injector, KilledError
@@ -166,10 +168,91 @@ def test_a_failed_flush_loses_what_a_second_one_does_not_bring_back(tmp_path):
     assert False in found
 
 
+@pytest.mark.parametrize("flush_name", [True, False])
+def test_a_folder_that_was_left_without_a_flush_is_durable_once_it_is_used(tmp_path, flush_name):
+    """Its maker was killed, or the flush failed: who finds it there must flush it again."""
+    for seed in SEEDS:
+        top = tmp_path / str(seed)
+        top.mkdir()
+        with running(top, seed=seed) as disk:
+            (top / "a" / "b").mkdir(parents=True)
+            if flush_name:
+                durable.flush_folder(top / "a")
+            durable.make_folder(top / "a" / "b")
+            disk.stop(power=True)
+            disk.restore()
+        assert (top / "a" / "b").is_dir()
+
+
+def test_a_log_that_was_left_without_its_name_flushed_is_durable_once_it_is_used(tmp_path):
+    """A kill may come between the flush of a new file and that of its folder."""
+    for seed in SEEDS:
+        top = tmp_path / str(seed)
+        top.mkdir()
+        with running(top, seed=seed) as disk:
+            log = Log(top)
+            segment = log.current(5.0, "key")
+            data = segment.path.read_bytes()
+            log.close()
+            durable.remove(segment.path)
+            durable.flush_folder(top)
+            descriptor = durable.create(segment.path)  # and so far the one before has come
+            durable.write_at(descriptor, data, 0)
+            durable.flush(descriptor)
+            again = Log(top)
+            assert again.open is not None
+            again.open.append(b"{}\n", 1)
+            disk.stop(power=True)
+            again.close()
+            os.close(descriptor)
+            disk.restore()
+        assert segment.path.is_file()
+
+
+def test_folders_above_the_disk_are_no_durable_steps(tmp_path):
+    """How deep a state folder lies must not change when a fault strikes."""
+    with running(tmp_path, "disk lying-fsync 100%") as disk:
+        durable.make_folder(tmp_path / "a")
+    assert {fired.where for fired in disk._injector.fired} == {
+        "disk flush state/",
+        f"disk flush {tmp_path.name}/",
+    }
+
+
 def test_a_lying_flush_promises_what_may_be_lost(tmp_path):
-    """It succeeds, nothing is durable, and the disk says so after the cut."""
+    """It succeeds and nothing is durable."""
     found = outcomes(tmp_path, lambda top: written(top, b"x"), "disk lying-fsync 100%")
     assert None in found
+
+
+def test_what_a_lie_has_cost_is_known(tmp_path):
+    """The lines of the writes that are not there after the cut, and of no other."""
+    for seed in SEEDS:
+        top = tmp_path / str(seed)
+        top.mkdir()
+        with running(top, seed=seed) as disk:
+            written(top, b"one\n" * 300)
+            disk._injector.add(faults.read("disk.pipelines lying-fsync 100%", TARGETS))
+            written(top, b"two\ntwo\n" * 300)
+            disk.stop(power=True)
+            disk.restore()
+            data = (top / "data").read_bytes()
+        assert data.startswith(b"one\n" * 300)
+        is_whole = data == b"one\n" * 300 + b"two\ntwo\n" * 300
+        assert disk.medium.damaged == ({} if is_whole else {top / "data": 600})
+        assert disk.medium.cuts["promise broken"] == (not is_whole)
+
+
+def test_what_was_never_promised_is_not_forgiven(tmp_path):
+    """A write without a flush, or a file without its name, is lost by whoever wrote it."""
+    for seed in SEEDS:
+        top = tmp_path / str(seed)
+        top.mkdir()
+        with running(top, seed=seed) as disk:
+            written(top, b"x\n", flush=seed % 2 == 0, folder=False)
+            disk.stop(power=True)
+            disk.restore()
+        assert not disk.medium.damaged
 
 
 def test_a_full_disk_takes_a_part(tmp_path):
@@ -189,7 +272,7 @@ def test_a_flipped_bit_is_charged_to_the_write_that_it_hit(tmp_path):
         assert disk.flip_bit("disk.pipelines", random.Random(1))
         after = (tmp_path / "data").read_bytes()
     [at] = [n for n, (old, new) in enumerate(zip(before, after, strict=True)) if old != new]
-    assert disk.damaged == {tmp_path / "data": 2 if at < 8 else 1}
+    assert disk.medium.damaged == {tmp_path / "data": 2 if at < 8 else 1}
 
 
 @pytest.mark.parametrize(("level", "kept"), [("FULL", {True}), ("NORMAL", {True, False})])
@@ -215,6 +298,29 @@ def test_a_commit_is_durable_at_synchronous_full_only(tmp_path, level, kept):
             found.add(after.execute("SELECT count(*) FROM t").fetchone() == (1,))
         after.close()
     assert found == kept
+
+
+def test_a_database_that_is_not_open_yet_keeps_what_it_committed(tmp_path):
+    """A power cut in a start, before the store is opened, and after the folder was flushed."""
+    file = tmp_path / "a.db"
+    for seed in SEEDS[:8]:
+        file.unlink(missing_ok=True)
+        run = running(tmp_path, seed=seed)
+        run.disk = SimulatedDisk({file: "disk.pipelines"}, run.injector, seed)
+        with run as disk:
+            database = durable.connect(file)
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA synchronous = FULL")
+            database.execute("CREATE TABLE t (x)")
+            disk.stop(power=False)
+            database.close()
+            disk.restore()
+            durable.flush_folder(tmp_path)
+            disk.stop(power=True)
+            disk.restore()
+        after = sqlite3.connect(file)
+        assert after.execute("SELECT count(*) FROM t").fetchone() == (0,)
+        after.close()
 
 
 @pytest.mark.parametrize("step", [1, 2, 3])

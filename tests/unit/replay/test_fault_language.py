@@ -7,7 +7,7 @@ import pytest
 from edgesim.config import load_project
 from edgesim.errors import UsageError
 from edgesim.replay import faults
-from edgesim.replay.world import targets_of
+from edgesim.replay.targets import targets_of
 from tests.processes import WORKERS
 
 TARGETS = targets_of(load_project(WORKERS))

@@ -1,0 +1,56 @@
+"""The names that fault rules may have in a project, and where its stores are on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from edgesim import urls
+from edgesim.config import Project
+from edgesim.replay.faults.stores import QUEUE_METHODS, R2_METHODS
+
+
+def targets_of(project: Project) -> Mapping[str, Sequence[str]]:
+    """Every name that a fault rule may have in this project, by kind."""
+    queues = {
+        *(each.queue for w in project.workers.values() for each in w.settings.queues.consumers),
+        *(each.queue for w in project.workers.values() for each in w.settings.queues.producers),
+        *(rule.queue for bucket in project.account.r2.values() for rule in bucket.notifications),
+    }
+    bucket_names = {
+        *project.account.r2,
+        *(pipeline.bucket for pipeline in project.account.pipelines.values()),
+    }
+    return {
+        "r2": ["r2", *(f"r2.{name}" for name in (*R2_METHODS, *sorted(bucket_names)))],
+        "queues": ["queues", *(f"queues.{name}" for name in (*QUEUE_METHODS, *sorted(queues)))],
+        "clickhouse": ["clickhouse", "clickhouse.insert", "clickhouse.query"],
+        "pipelines": ["pipelines", *(f"pipelines.{name}" for name in project.account.pipelines)],
+        "workers": ["workers", *project.workers],
+        "platform": ["platform"],
+        "disk": ["disk", "disk.pipelines", "disk.r2", "disk.blobs", "disk.queues"],
+        "clock": ["clock"],
+    }
+
+
+def areas_of(project: Project) -> dict[Path, str]:
+    """The files and folders that outlive the platform, with the fault target of each."""
+    areas = {logs_of(project): "disk.pipelines"}
+    for name, url in (("r2", project.backends.r2), ("queues", project.backends.queues)):
+        if urls.scheme_of(url) != "memory":
+            areas[Path(urls.path_of(url)).absolute()] = f"disk.{name}"
+    if (blobs := blobs_of(project)) is not None:
+        areas[blobs] = "disk.blobs"
+    return areas
+
+
+def logs_of(project: Project) -> Path:
+    """Where the logs of Pipelines are, a folder for each."""
+    return project.state / "pipelines"
+
+
+def blobs_of(project: Project) -> Path | None:
+    """Where the bytes of objects are, if that is a folder."""
+    if urls.scheme_of(project.backends.r2) != "file":
+        return None
+    return Path(urls.path_of(project.backends.r2)).absolute() / "blobs"

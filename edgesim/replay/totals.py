@@ -1,0 +1,35 @@
+"""The Simulator's counters, added up over several lives of the platform."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def counters(stats: dict[str, Any]) -> dict[str, Any]:
+    """What only ever grows; what is stored or waits now is the last life's to tell."""
+    gauges = {
+        "tail": {"pending", "pending_bytes"},
+        "pipelines": {"pending", "bytes"},
+        "r2": {"objects", "bytes"},
+        "queues": {"backlog"},
+    }
+    kept: dict[str, Any] = {"receiver": stats["receiver"], "invocations": stats["invocations"]}
+    kept["tail"] = _without(stats["tail"], gauges["tail"])
+    for stage in ("pipelines", "r2", "queues"):
+        kept[stage] = {
+            name: _without(counts, gauges[stage]) for name, counts in stats[stage].items()
+        }
+    return kept
+
+
+def _without(counts: dict[str, Any], names: set[str]) -> dict[str, Any]:
+    return {name: value for name, value in counts.items() if name not in names}
+
+
+def add(one: Any, other: Any) -> Any:
+    """Two trees of numbers, added leaf by leaf."""
+    if isinstance(one, dict) or isinstance(other, dict):
+        one, other = one or {}, other or {}
+        names = [*other, *(name for name in one if name not in other)]
+        return {name: add(one.get(name, 0), other.get(name, 0)) for name in names}
+    return one + other

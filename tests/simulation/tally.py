@@ -1,0 +1,57 @@
+"""How often each fault took effect over many seeds: one that never does proves nothing."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from edgesim.replay.runner import Report
+
+SEEDS_TO_JUDGE = 300
+RULES = {
+    *("error", "latency", "outage", "lost-answer", "duplicate", "reorder", "crash"),
+    *("kill", "kill after N steps", "kill in recovery"),
+    *("power-cut", "power-cut after N steps", "power-cut in recovery"),
+    *("failed-fsync", "lying-fsync", "full", "bit-flip", "jump"),
+}
+"""Faults that strike by a rule; "zygote-death" too where isolates are processes."""
+EFFECTS = {
+    *("name lost", "removal lost", "write torn or lost", "promise broken"),
+    *("object unreadable", "records of a log lost"),
+}
+"""What power cuts and damage have done."""
+
+
+class Tally:
+    """Adds up reports."""
+
+    def __init__(self) -> None:
+        self._times: Counter[str] = Counter()
+        self._seeds: Counter[str] = Counter()
+
+    def add(self, report: Report, damage: Counter[str]) -> None:
+        """One seed; ``damage`` is what it has cost for good."""
+        times: Counter[str] = Counter()
+        for rule, count in report.fault_counts.items():
+            times[kind_of(rule)] += count
+        times += Counter(report.disk) + damage
+        self._times += times
+        self._seeds.update(times.keys())
+
+    def lines(self) -> Iterator[str]:
+        """A table."""
+        for name in sorted(RULES | EFFECTS | self._times.keys()):
+            yield f"  {name:26}{self._seeds[name]:6} seeds{self._times[name]:9} times"
+
+    def missing(self, seeds: int, *, zygotes: bool) -> set[str]:
+        """What should have happened by now, and has not."""
+        if seeds < SEEDS_TO_JUDGE:
+            return set()
+        wanted = RULES | EFFECTS | ({"zygote-death"} if zygotes else set())
+        return {name for name in wanted if not self._times[name]}
+
+
+def kind_of(rule: str) -> str:
+    """The kind of a fault rule; kills by when they come."""
+    kind = rule.split()[1]
+    if "recovery-steps" in rule:
+        return f"{kind} in recovery"
+    return f"{kind} after N steps" if " after " in rule else kind

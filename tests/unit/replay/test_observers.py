@@ -1,0 +1,54 @@
+"""What an observer counts where the platform could not run an invocation."""
+
+from typing import Any
+
+import anyio
+import pytest
+
+from edgesim.clock import Clock
+from edgesim.isolates.driver import Host, Isolates
+from edgesim.isolates.wire import NOT_RUN, Call, Done, Invoke, Log, Respond
+from edgesim.replay.faults.injector import Life
+from edgesim.replay.history import History
+from edgesim.replay.observers import ObservedIsolates
+
+pytestmark = pytest.mark.anyio
+
+
+class Deaf(Host):
+    """A host that nobody calls."""
+
+    depth = 0
+
+    async def call(self, call: Call) -> Any:
+        raise AssertionError(call)
+
+    def log(self, log: Log) -> None:
+        raise AssertionError(log)
+
+    def respond(self, response: Respond) -> None:
+        raise AssertionError(response)
+
+
+class DeadIsolates(Isolates):
+    """Isolates that cannot be forked any more; ``lost`` says whether others are on their way."""
+
+    def __init__(self, *, lost: bool) -> None:
+        self.handlers, self.guards, self.zygote = frozenset({"tail"}), [], None
+        self.lost = anyio.Event()
+        if lost:
+            self.lost.set()
+
+    async def invoke(self, invoke: Invoke, host: Host) -> Done:
+        return Done("internalError", fault=NOT_RUN)
+
+
+@pytest.mark.parametrize(("lost", "invocations"), [(True, 0), (False, 1)])
+async def test_what_is_tried_again_counts_once(lost, invocations):
+    """The invocation counts where it ends; its traces are delivered again in any case."""
+    clock = Clock(0)
+    history = History(clock, detail=True)
+    isolates = ObservedIsolates("tail", DeadIsolates(lost=lost), {}, history, clock, Life())
+    assert (await isolates.invoke(Invoke("tail", [], 0.0), Deaf())).fault == NOT_RUN
+    assert sum(outcomes.total() for outcomes in history.invocations.values()) == invocations
+    assert not history.tails
