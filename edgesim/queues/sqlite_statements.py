@@ -36,6 +36,11 @@ CREATE TABLE IF NOT EXISTS clock (
     since_boot REAL NOT NULL,
     shift REAL NOT NULL
 ) STRICT"""
+# A purge gives its queue a new generation: messages of an earlier one are invisible at once.
+GENERATION = """
+CREATE TABLE IF NOT EXISTS generation (queue TEXT PRIMARY KEY, number INTEGER NOT NULL) STRICT"""
+READ_GENERATIONS = "SELECT queue, number FROM generation"
+WRITE_GENERATION = "INSERT OR REPLACE INTO generation VALUES (?, ?)"
 READ_MARK = "SELECT unix, boot, since_boot, shift FROM clock"
 WRITE_MARK = "INSERT OR REPLACE INTO clock VALUES (1, ?, ?, ?, ?)"
 
@@ -64,6 +69,10 @@ UPDATE message SET leased_until = NULL, visible_at = :visible_at, uncounted = un
 WHERE {HELD}"""
 FIND_HELD = f"""
 SELECT timestamp_ms, seq, length(body), leased_until FROM message WHERE {HELD} ORDER BY seq"""
+# Ids may come back while the messages that had them are purged and not removed yet.
+REMOVE_IDS = """
+DELETE FROM message WHERE id IN (SELECT value FROM json_each(:ids))
+AND +queue IN (SELECT value FROM json_each(:queues))"""
 MOVE = f"""
 UPDATE message
 SET queue = ?, attempts = 0, uncounted = 0, leased_until = NULL, visible_at = ? WHERE {SEQS}"""

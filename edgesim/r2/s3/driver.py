@@ -80,7 +80,7 @@ class S3R2:
             headers = self._naming.headers(stored) | md5_header(stored.etag)
             await self._store.make(bucket)
             intent = Intent(bucket, key, stored.version)
-            with self._outbox.announced([(intent, finished.outbox)]) as decision:
+            async with self._outbox.announced([(intent, finished.outbox)]) as decision:
                 self._known.forget(bucket, name)
                 done = await self._store.put(
                     bucket, name, spool.content(), headers, _condition(expected)
@@ -123,7 +123,7 @@ class S3R2:
             (Intent(bucket, one.key, one.version, deletes=True), outbox(one)) for one in gone
         ]
         names = [self._naming.name(one.key) for one in gone]
-        with self._outbox.announced(changes):
+        async with self._outbox.announced(changes):
             for name in names:
                 self._known.forget(bucket, name)
             await self._store.remove(bucket, names)
@@ -174,7 +174,7 @@ class S3R2:
         return ready
 
     async def settle(self, ids: Sequence[str]) -> None:
-        self._outbox.settle(ids)
+        await self._outbox.settle(ids)
 
     # --- looking at objects ---
 
@@ -261,7 +261,7 @@ class S3R2:
             since = self._absent_since.setdefault(intent, anyio.current_time())
             if happened or anyio.current_time() >= since + _SETTLED_SECONDS:
                 del self._absent_since[intent]
-                self._outbox.decide([intent], happened=happened)
+                await self._outbox.decide([intent], happened=happened)
                 _log.info("an interrupted change is decided", key=intent.key, happened=happened)
 
 
