@@ -94,7 +94,7 @@ class StoreFile:
         (tables,) = self.connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if version == 0 and tables == 0:
             self.connection.executescript(sql.SCHEMA)
-        elif version != sql.SCHEMA_VERSION:
+        elif version not in {sql.SCHEMA_VERSION, sql.PURGED_VERSION}:
             raise RunError(
                 f"{self.path}: not a queue store of this edgesim (schema {version}, "
                 f"not {sql.SCHEMA_VERSION}); move the file away to start empty"

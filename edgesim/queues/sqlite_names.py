@@ -46,6 +46,7 @@ class Names:
         number = self._generations.get(queue, 0) + 1
         before = self.stored(queue)
         self._db.execute(sql.WRITE_GENERATION, (queue, number))
+        self._db.execute(sql.NOTE_PURGED)
 
         def begin() -> None:
             self._generations[queue] = number

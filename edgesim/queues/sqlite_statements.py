@@ -6,6 +6,8 @@ Each statement finds its rows by an index and has a limit, or touches the rows t
 from __future__ import annotations
 
 SCHEMA_VERSION = 1
+PURGED_VERSION = 2
+"""As 1, and a queue was purged, whose messages an earlier edgesim would not find."""
 SCHEMA = f"""
 BEGIN;
 CREATE TABLE message (
@@ -39,6 +41,7 @@ CREATE TABLE IF NOT EXISTS clock (
 # A purge gives its queue a new generation: messages of an earlier one are invisible at once.
 GENERATION = """
 CREATE TABLE IF NOT EXISTS generation (queue TEXT PRIMARY KEY, number INTEGER NOT NULL) STRICT"""
+NOTE_PURGED = f"PRAGMA user_version = {PURGED_VERSION}"
 READ_GENERATIONS = "SELECT queue, number FROM generation"
 WRITE_GENERATION = "INSERT OR REPLACE INTO generation VALUES (?, ?)"
 READ_MARK = "SELECT unix, boot, since_boot, shift FROM clock"
