@@ -8,8 +8,10 @@ one.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import anyio.lowlevel
@@ -20,6 +22,7 @@ from edgesim.model import Message, R2Object
 from edgesim.queues.encoding import decode
 from edgesim.r2.bucket import Bucket
 from edgesim.simulator import Simulator
+from edgesim.writer_thread import WriterThread
 
 LIST_PAGE = 500
 """Objects of one page of a listing: few milliseconds of work."""
@@ -45,6 +48,8 @@ class Rows:
         return [row async for page in self.pages for row in page]
 
 
+PEEK_BYTES = 256_000
+"""Bodies of one page of messages; to decode one may take 40 ms, so that is done in a thread."""
 Operation = Callable[..., Awaitable[Any]]
 REQUEUE_PAGE = 500
 """Objects of one page: an answer within a second or so, for whoever shows progress."""
@@ -67,9 +72,23 @@ async def _queue_ls(simulator: Simulator) -> list[dict[str, Any]]:
     return [{"queue": name, **counts} for name, counts in queues.items()]
 
 
-async def _queue_peek(simulator: Simulator, queue: str, limit: int = 10) -> list[dict[str, Any]]:
+async def _queue_peek(simulator: Simulator, queue: str, limit: int = 10) -> Rows:
     known_queue(simulator, queue)
-    return [_shown(message) for message in await simulator.queue(queue).peek(limit)]
+    return Rows(_shown_pages(await simulator.queue(queue).peek(limit)))
+
+
+async def _shown_pages(messages: Sequence[Message]) -> AsyncIterator[list[dict[str, Any]]]:
+    with closing(WriterThread("peek")) as thread:
+        page: list[Message] = []
+        size = 0
+        for message in messages:
+            page.append(message)
+            size += len(message.body)
+            if size >= PEEK_BYTES:
+                yield await thread.run(partial(_all_shown, page))
+                page, size = [], 0
+        if page:
+            yield await thread.run(partial(_all_shown, page))
 
 
 async def _queue_send(simulator: Simulator, queue: str, body: Any) -> dict[str, Any]:
@@ -194,6 +213,10 @@ def _time_ms(text: str) -> float:
     except ValueError as error:
         raise UsageError(f"{text!r} is not an ISO date or time, like 2026-01-31T12:00") from error
     return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000
+
+
+def _all_shown(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    return [_shown(message) for message in messages]
 
 
 def _shown(message: Message) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from anyio.from_thread import start_blocking_portal
 
 from edgesim.clock import Clock
 from edgesim.errors import RunError
+from edgesim.foreign import StoppingLoop
 from edgesim.model import BatchResult, Retry
 from edgesim.queues.driver import DRIVERS
 from edgesim.queues.producer import MessageSendRequest
@@ -28,8 +29,8 @@ class Jump:
         return []
 
 
-class VirtualLoop(asyncio.BaseEventLoop):
-    """An event loop in which no time is waited for."""
+class VirtualLoop(StoppingLoop, asyncio.BaseEventLoop):
+    """An event loop in which no time is waited for, and no thread is used."""
 
     def __init__(self):
         super().__init__()

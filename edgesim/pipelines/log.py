@@ -4,8 +4,7 @@ One segment file is one window and becomes one object.  Every frame in it carrie
 object's key, which is decided when the window is opened: whatever a crash or a damaged disk leaves
 of a window becomes that object and no second one.
 
-Files are written inline: a thread would break the virtual clock, and group commit keeps fdatasync
-to one call for whatever arrived during the last one.
+Nothing here waits for an event loop: the Pipeline writes in a thread, one step at a time.
 """
 
 from __future__ import annotations
@@ -95,6 +94,12 @@ class Log:
             except OSError as error:
                 raise RunError(f"{self._folder}: cannot begin a log segment: {error}") from error
         return self.open
+
+    def append(self, now: float, key: str, lines: bytes, rows: int) -> Segment:
+        """Make records durable in the current window (see ``current``), which is returned."""
+        window = self.current(now, key)
+        window.append(lines, rows)
+        return window
 
     def seal(self, key: str = "") -> Segment:
         """End the oldest window that is not sealed; ``key`` is for one that has none yet."""

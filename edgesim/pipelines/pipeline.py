@@ -14,6 +14,8 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,6 +30,7 @@ from edgesim.errors import EdgesimError, PlatformError, RunError
 from edgesim.model import HttpMetadata, Stream
 from edgesim.pipelines.log import Log, Segment
 from edgesim.pipelines.schema import fault
+from edgesim.writer_thread import WriterThread
 
 SEND_BYTES_MAX = 5_000_000
 """One send, as JSON (platform: 5 MB a request)."""
@@ -77,6 +80,9 @@ class Pipeline:
         self._is_settled = not self._log.waiting and self._log.open is None
         self._refusal = ""
         self._entries: list[_Entry] = []
+        self._thread = WriterThread(f"pipeline {name}")
+        self._writing = anyio.Lock(fast_acquire=True)
+        self._written = anyio.Event()
         self._opened = anyio.Event()
         self._sealed = anyio.Event()
         self._flushed = anyio.Event()
@@ -115,7 +121,10 @@ class Pipeline:
         # Group commit: whoever sends in the same turn of the loop shares one write and one sync.
         await anyio.lowlevel.checkpoint()
         while not entry.committed:
-            self._commit()
+            if self._writing.locked():
+                await self._written.wait()
+                continue
+            await self._commit()
             if not entry.committed:
                 await anyio.lowlevel.checkpoint()
         if entry.error is not None:
@@ -124,7 +133,7 @@ class Pipeline:
     async def roll(self) -> None:
         """End the window now; returns when everything in the log is in objects, or cannot be."""
         await self._recover()
-        self._seal()
+        await self._seal()
         while self._log.sealed:
             await self._flushed.wait()
 
@@ -132,13 +141,14 @@ class Pipeline:
         """End windows by age and write objects, for ever."""
         await self._recover()
         if self._log.unsealed:
-            self._seal()
+            await self._seal()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._age)
             tasks.start_soon(self._flush)
 
     def close(self) -> None:
         """Close the log's files; what they hold is for the next start."""
+        self._thread.close()
         self._log.close()
 
     async def _recover(self) -> None:
@@ -175,31 +185,44 @@ class Pipeline:
             log.warning("pipeline dropped records", pipeline=self.name, **dropped)
         return [record for record, reason in zip(records, reasons, strict=True) if reason is None]
 
-    def _commit(self) -> None:
-        entries = self._next_entries()
-        rows = sum(entry.rows for entry in entries)
-        error: Exception | None = None
-        try:
-            window = self._log.open or self._log.current(self._clock.now(), self._object_key())
+    @asynccontextmanager
+    async def _sole_writer(self) -> AsyncIterator[None]:
+        async with self._writing:
+            try:
+                yield
+            finally:
+                self._written.set()
+                self._written = anyio.Event()
+
+    async def _commit(self) -> None:
+        async with self._sole_writer():
+            entries = self._next_entries()
+            rows = sum(entry.rows for entry in entries)
             lines = b"".join(entry.lines for entry in entries)
-            window.append(lines, rows)
-        except (EdgesimError, OSError) as failure:
-            error = failure
-            if str(failure) != self._refusal:  # once for each cause
-                log.error(
-                    "pipeline refuses records", pipeline=self.name, rows=rows, error=str(failure)
-                )
-            self._refusal = str(failure)
-        else:
-            self._refusal = ""
-            self.records += rows
-            self.bytes += len(lines)
-            self._opened.set()
-            if window.rows >= self._config.max_rows or window.bytes >= self._config.max_bytes:
-                self._seal()
-        for entry in entries:
-            entry.committed = True
-            entry.error = error
+            now, key = self._clock.now(), "" if self._log.open else self._object_key()
+            error: Exception | None = None
+            try:
+                window = await self._thread.run(partial(self._log.append, now, key, lines, rows))
+            except (EdgesimError, OSError) as failure:
+                error = failure
+                self._report_refusal(rows, str(failure))
+            else:
+                self._refusal = ""
+                self.records += rows
+                self.bytes += len(lines)
+                self._opened.set()
+            for entry in entries:
+                entry.committed = True
+                entry.error = error
+            if error is None and (
+                window.rows >= self._config.max_rows or window.bytes >= self._config.max_bytes
+            ):
+                await self._seal_all()
+
+    def _report_refusal(self, rows: int, reason: str) -> None:
+        if reason != self._refusal:  # once for each cause
+            log.error("pipeline refuses records", pipeline=self.name, rows=rows, error=reason)
+        self._refusal = reason
 
     def _next_entries(self) -> list[_Entry]:
         """The senders of the next commit, the oldest first; at least one."""
@@ -212,10 +235,15 @@ class Pipeline:
         taken, self._entries = self._entries, []
         return taken
 
-    def _seal(self) -> None:
+    async def _seal(self) -> None:
+        async with self._sole_writer():
+            await self._seal_all()
+
+    async def _seal_all(self) -> None:
         while self._log.unsealed or self._log.open is not None:
+            key = self._object_key() if self._log.unsealed else ""
             try:
-                self._log.seal(self._object_key() if self._log.unsealed else "")
+                await self._thread.run(partial(self._log.seal, key))
             except RunError as error:  # the window stays open, with all its records
                 log.error("pipeline cannot end its window", pipeline=self.name, error=str(error))
                 return
@@ -230,7 +258,7 @@ class Pipeline:
                 # Never longer than one window, whatever a clock that was set back says.
                 await anyio.sleep(min(max(left, 0), self._config.max_seconds))
                 if self._log.open is window:
-                    self._seal()
+                    await self._seal()
                 if self._log.open is window:
                     await anyio.sleep(RETRY_SECONDS_MAX)
 
@@ -253,7 +281,7 @@ class Pipeline:
                     await anyio.sleep(delay)
                     continue
                 failures = 0
-                self._log.forget(segment)
+                await self._thread.run(partial(self._log.forget, segment))
                 self._flushed.set()
                 self._flushed = anyio.Event()
             await self._sealed.wait()

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from edgesim.clock import Clock
 from edgesim.errors import ConfigError
 from edgesim.queues.driver import QueueDriver
-from edgesim.queues.sqlite import open_store
+from edgesim.queues.sqlite import open_store, removing_purged
 from edgesim.urls import path_of
 
 DETERMINISTIC = True
@@ -24,4 +24,5 @@ async def open_queues(url: str, clock: Clock) -> AsyncIterator[QueueDriver]:
     if path_of(url):
         raise ConfigError("backends", "queues", f"{url!r}: memory: takes no path")
     with open_store(":memory:", clock) as driver:
-        yield driver
+        async with removing_purged(driver):
+            yield driver

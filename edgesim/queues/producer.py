@@ -167,8 +167,7 @@ class Queue:
     async def purge(self) -> int:
         """Remove every message that is there now, leased or not; how many.
 
-        Others run meanwhile.  Messages that are not removed yet may still be delivered; those that
-        arrive meanwhile stay.
+        What arrives meanwhile stays.
         """
         return await self._driver.purge(self.name)
 

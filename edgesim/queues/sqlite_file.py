@@ -3,6 +3,9 @@
 ``synchronous=FULL`` flushes the write-ahead log at each commit: a message survives a power cut once
 ``send`` returned.  NORMAL is five times faster for single messages and was dropped for that reason.
 
+Everything but opening and closing runs in a thread of the store's own (see WriterThread), in which
+the operations that have come meanwhile share one transaction and one sync.
+
 Unused pages go back to the file system in steps of ``STEP_PAGES`` (``auto_vacuum = INCREMENTAL``).
 A file of an earlier edgesim cannot do that until a VACUUM, which takes as long as its content is
 large; it gets one as soon as hardly anything is in it.  Copying a large file at start was dropped:
@@ -12,9 +15,11 @@ it would hold up the start for minutes, and needs as much room again.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import structlog
 
@@ -23,6 +28,7 @@ from edgesim.clock import Clock
 from edgesim.errors import RunError
 from edgesim.queues import sqlite_statements as sql
 from edgesim.timeline import Mark, Timeline
+from edgesim.writer_thread import Job, WriterThread
 
 STEP_PAGES = 250
 FREE_PAGES_KEPT = 1_000
@@ -37,6 +43,7 @@ LOG_BYTES_MAX = 4 << 20
 """What the write-ahead log is cut to once it has been copied into the file."""
 
 _INCREMENTAL = 2
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -52,7 +59,9 @@ class StoreFile:
         self._identities: list[durable.Identity | None] = []
         self._failure = ""
         with self.explained():
-            self.connection = durable.connect(path, timeout=0, isolation_level="IMMEDIATE")
+            self.connection = durable.connect(
+                path, timeout=0, isolation_level="IMMEDIATE", check_same_thread=False
+            )
         try:
             with self.explained():
                 self._prepare()
@@ -62,6 +71,7 @@ class StoreFile:
             raise
         self._mark = None if row is None else Mark(*row)
         self._timeline = Timeline(clock, path, self._mark)
+        self._thread = None if path == ":memory:" else WriterThread("queue store", self._run_batch)
 
     def _prepare(self) -> None:
         execute = self.connection.execute
@@ -74,6 +84,7 @@ class StoreFile:
         self._create()
         with self.connection:
             execute(sql.CLOCK)
+            execute(sql.GENERATION)
         self._is_incremental = self._pragma("auto_vacuum") == _INCREMENTAL
         self._may_vacuum = not self._is_incremental
 
@@ -83,7 +94,7 @@ class StoreFile:
         (tables,) = self.connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if version == 0 and tables == 0:
             self.connection.executescript(sql.SCHEMA)
-        elif version != sql.SCHEMA_VERSION:
+        elif version not in {sql.SCHEMA_VERSION, sql.PURGED_VERSION}:
             raise RunError(
                 f"{self.path}: not a queue store of this edgesim (schema {version}, "
                 f"not {sql.SCHEMA_VERSION}); move the file away to start empty"
@@ -94,7 +105,54 @@ class StoreFile:
 
     def close(self) -> None:
         """Let go of the file."""
+        if self._thread is not None:
+            self._thread.close()
         self.connection.close()
+
+    async def run(
+        self,
+        step: Callable[[sqlite3.Connection], T],
+        then: Callable[[T], None] | None = None,
+    ) -> T:
+        """All of a step's statements or none, durable when it returns.
+
+        The step may be run a second time, where another one that shared its transaction failed.
+        ``then`` is called with its result once it is committed, before any later step begins.
+        """
+        return await self._do(Job(partial(step, self.connection), then))
+
+    async def run_alone(self, step: Callable[[], T]) -> T:
+        """A step that makes its own transactions; it is run once."""
+        return await self._do(Job(step, is_alone=True))
+
+    async def _do(self, job: Job[T]) -> T:
+        if self._thread is not None:
+            return await self._thread.do(job)
+        self._run_batch([job])
+        return job.result()
+
+    def _run_batch(self, jobs: Sequence[Job[Any]]) -> None:
+        if len(jobs) > 1 and self._have_run_together(jobs):
+            return
+        for job in jobs:
+            with job.keeping_errors():
+                if job.is_alone:
+                    result = job.step()
+                else:
+                    with self.transaction():
+                        result = job.step()
+                job.finish(result)
+
+    def _have_run_together(self, jobs: Sequence[Job[Any]]) -> bool:
+        """Run the steps in one transaction; False, with nothing done, if one of them fails."""
+        try:
+            with self.transaction():
+                results = [job.step() for job in jobs]
+        except Exception:  # noqa: BLE001 (each is run by itself then, and raises its own)
+            return False
+        for job, result in zip(jobs, results, strict=True):
+            job.finish(result)
+        return True
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:

@@ -6,6 +6,8 @@ Each statement finds its rows by an index and has a limit, or touches the rows t
 from __future__ import annotations
 
 SCHEMA_VERSION = 1
+PURGED_VERSION = 2
+"""As 1, and a queue was purged, whose messages an earlier edgesim would not find."""
 SCHEMA = f"""
 BEGIN;
 CREATE TABLE message (
@@ -36,6 +38,12 @@ CREATE TABLE IF NOT EXISTS clock (
     since_boot REAL NOT NULL,
     shift REAL NOT NULL
 ) STRICT"""
+# A purge gives its queue a new generation: messages of an earlier one are invisible at once.
+GENERATION = """
+CREATE TABLE IF NOT EXISTS generation (queue TEXT PRIMARY KEY, number INTEGER NOT NULL) STRICT"""
+NOTE_PURGED = f"PRAGMA user_version = {PURGED_VERSION}"
+READ_GENERATIONS = "SELECT queue, number FROM generation"
+WRITE_GENERATION = "INSERT OR REPLACE INTO generation VALUES (?, ?)"
 READ_MARK = "SELECT unix, boot, since_boot, shift FROM clock"
 WRITE_MARK = "INSERT OR REPLACE INTO clock VALUES (1, ?, ?, ?, ?)"
 
@@ -64,6 +72,10 @@ UPDATE message SET leased_until = NULL, visible_at = :visible_at, uncounted = un
 WHERE {HELD}"""
 FIND_HELD = f"""
 SELECT timestamp_ms, seq, length(body), leased_until FROM message WHERE {HELD} ORDER BY seq"""
+# Ids may come back while the messages that had them are purged and not removed yet.
+REMOVE_IDS = """
+DELETE FROM message WHERE id IN (SELECT value FROM json_each(:ids))
+AND +queue IN (SELECT value FROM json_each(:queues))"""
 MOVE = f"""
 UPDATE message
 SET queue = ?, attempts = 0, uncounted = 0, leased_until = NULL, visible_at = ? WHERE {SEQS}"""

@@ -1,21 +1,24 @@
 """The SQLite file in which R2's drivers remember things.
 
-It runs inline: statements take microseconds, a commit one fdatasync, and a thread would make the
-driver nondeterministic.
+Transactions run in a thread of the file's own (see WriterThread), because a commit waits for the
+disk.  Single statements are read inline, on a second connection that sees only what is committed.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from threading import get_ident
+from typing import Any, TypeVar
 
 from edgesim import durable
 from edgesim.errors import RunError
+from edgesim.writer_thread import WriterThread, has_ordinary_loop
 
 _DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
+T = TypeVar("T")
 
 
 class Database:
@@ -31,35 +34,59 @@ class Database:
         self._files = [] if path is None else [path, path.with_name(f"{path.name}-wal")]
         self._identities: list[durable.Identity | None] = []
         self._failure = ""
+        self._thread = WriterThread("r2 state")
+        self._is_threaded = path is not None and has_ordinary_loop()
+        self._writing: int | None = None  # the thread that has a transaction open
         with self._explained():
-            self._connection = durable.connect(path or ":memory:", isolation_level=None)
+            self._connection = self._reading = self._connect(path)
         try:
             with self._explained():
-                self._connection.execute("PRAGMA busy_timeout = 5000")
                 self._connection.execute("PRAGMA journal_mode = WAL")
                 self._connection.execute(durable.sqlite_pragma())
                 self._connection.executescript(schema)
+                if self._is_threaded:
+                    self._reading = self._connect(path)
+                    self._reading.execute("PRAGMA query_only = ON")
             if path is not None:
                 durable.flush_folder(path.parent)
         except BaseException:
-            self._connection.close()
+            self.close()
             raise
 
+    @staticmethod
+    def _connect(path: Path | None) -> sqlite3.Connection:
+        connection = durable.connect(
+            path or ":memory:", isolation_level=None, check_same_thread=False
+        )
+        connection.execute("PRAGMA busy_timeout = 5000")
+        return connection
+
     def run(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """One statement and all its rows."""
+        """One statement and all its rows; a change is made inside of a transaction only."""
+        connection = self._connection if self._writing == get_ident() else self._reading
         with self._explained():
-            return self._connection.execute(sql, parameters).fetchall()
+            return connection.execute(sql, parameters).fetchall()
 
     def run_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
         """One statement for each row of parameters."""
         with self._explained():
             self._connection.executemany(sql, rows)
 
+    async def write(self, step: Callable[[], T]) -> T:
+        """All of a step's statements or none, durable when it returns; see WriterThread."""
+
+        def commit() -> T:
+            with self.transaction():
+                return step()
+
+        return await self._thread.run(commit) if self._is_threaded else commit()
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All of the block's statements or none; no ``await`` inside."""
-        self.run("BEGIN IMMEDIATE")
+        """As ``write``, in place: for a store that nobody else uses yet; no ``await`` inside."""
+        self._writing = get_ident()
         try:
+            self.run("BEGIN IMMEDIATE")
             yield
             self.run("COMMIT")
             self._check_in_place()
@@ -67,6 +94,8 @@ class Database:
             if self._connection.in_transaction:
                 self.run("ROLLBACK")
             raise
+        finally:
+            self._writing = None
 
     def _check_in_place(self) -> None:
         """RunError if a file of the database was deleted or replaced: the commit is not durable."""
@@ -77,6 +106,8 @@ class Database:
 
     def close(self) -> None:
         """Close the file."""
+        self._thread.close()
+        self._reading.close()
         self._connection.close()
 
     @contextmanager

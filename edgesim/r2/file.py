@@ -14,6 +14,7 @@ import struct
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
+from functools import partial
 from io import FileIO
 from pathlib import Path
 
@@ -29,13 +30,14 @@ from edgesim.r2.indexed import IndexedR2
 from edgesim.r2.rebuild import rebuild
 from edgesim.r2.schema import SCHEMA, prepare
 from edgesim.urls import path_of
+from edgesim.writer_thread import WriterThread
 
 DETERMINISTIC = True
 
 _MAGIC = b"EDGBLOB1"
 _FOOTER = struct.Struct(">II8s")  # length and CRC-32 of the label before it
 _CHUNK_BYTES = 256 * 1024
-# One flush at the end of a huge object would hold up the event loop for seconds.
+# One flush at the end of a huge object would hold up all others for seconds.
 _FLUSH_BYTES = 8 * 1024 * 1024
 
 _log = structlog.get_logger("edgesim.r2")
@@ -46,6 +48,11 @@ class FileBlobs:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._thread = WriterThread("r2 blobs")
+
+    def close(self) -> None:
+        """End the thread."""
+        self._thread.close()
 
     async def write(
         self, name: str, body: AsyncIterator[bytes], label: Callable[[], bytes]
@@ -55,16 +62,23 @@ class FileBlobs:
             file = FileIO(path, "x")
         try:
             with file:
-                await _fill(file, path, body)
+                await self._fill(file, path, body)
                 text = label()
-                with _explained(path):
-                    durable.write(file, text + _FOOTER.pack(len(text), zlib.crc32(text), _MAGIC))
-                    durable.flush(file.fileno())
+                footer = _FOOTER.pack(len(text), zlib.crc32(text), _MAGIC)
+                await self._thread.run(partial(_write, file, path, text + footer, flush=True))
         except BaseException:
             self.drop(name)
             raise
-        with _explained(path):
-            durable.flush_folder(self._directory)
+        await self._thread.run(partial(_flush_folder, self._directory, path))
+
+    async def _fill(self, file: FileIO, path: Path, body: AsyncIterator[bytes]) -> None:
+        unflushed = 0
+        async for chunk in body:
+            unflushed += len(chunk)
+            flush = unflushed >= _FLUSH_BYTES
+            await self._thread.run(partial(_write, file, path, chunk, flush=flush))
+            if flush:
+                unflushed = 0
 
     def read(self, name: str, offset: int, length: int) -> AsyncIterator[bytes]:
         return _Reader(self._directory / name, offset, length)
@@ -149,15 +163,16 @@ class _Reader:
         self._file.close()
 
 
-async def _fill(file: FileIO, path: Path, body: AsyncIterator[bytes]) -> None:
-    unflushed = 0
-    async for chunk in body:
-        with _explained(path):
-            durable.write(file, chunk)
-            unflushed += len(chunk)
-            if unflushed >= _FLUSH_BYTES:
-                durable.flush(file.fileno())
-                unflushed = 0
+def _write(file: FileIO, path: Path, data: bytes, *, flush: bool) -> None:
+    with _explained(path):
+        durable.write(file, data)
+        if flush:
+            durable.flush(file.fileno())
+
+
+def _flush_folder(directory: Path, path: Path) -> None:
+    with _explained(path):
+        durable.flush_folder(directory)
 
 
 @contextmanager
@@ -195,8 +210,7 @@ async def open_r2(url: str, clock: Clock, state: Path) -> AsyncIterator[IndexedR
     root = Path(path_of(url))
     with _explained(root):
         durable.make_folder(root / "blobs")
-    blobs = FileBlobs(root / "blobs")
-    with _owned(root):
+    with _owned(root), closing(FileBlobs(root / "blobs")) as blobs:
         database = await _index(root / "index.db", blobs, clock)
         with closing(database):
             yield IndexedR2(database, blobs, clock)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
+from functools import partial
 from itertools import chain
 
 import anyio.lowlevel
@@ -87,18 +88,20 @@ class IndexedR2:
 
         async with aclosing(sums.passing(body)) as passing:
             await self._blobs.write(blob, passing, label)
-        left_over, [finished] = [blob], results
+        [finished] = results
+
+        def commit() -> list[str] | None:
+            if not self._is_there(bucket, key, expected):
+                return None
+            return self._objects.store(bucket, finished.object, blob, sums.value(), finished.outbox)
+
         try:
-            with self._database.transaction():
-                is_expected = self._is_there(bucket, key, expected)
-                if is_expected:
-                    left_over = self._objects.store(
-                        bucket, finished.object, blob, sums.value(), finished.outbox
-                    )
+            left_over = await self._database.write(commit)
         except BaseException:
             self._blobs.drop(blob)
             raise
-        await drop_all(self._blobs, left_over)
+        is_expected = left_over is not None
+        await drop_all(self._blobs, [blob] if left_over is None else left_over)
         return is_expected
 
     async def head(self, bucket: str, key: str) -> R2Object | None:
@@ -122,14 +125,21 @@ class IndexedR2:
         for start in range(0, len(keys), _DELETES):
             if start:
                 await anyio.lowlevel.checkpoint()
-            dropped: list[str] = []
-            with self._database.transaction():
-                for key in keys[start : start + _DELETES]:
-                    found = self._objects.find(bucket, key)
-                    if found is not None:
-                        self._objects.remove(bucket, found.object, outbox(found.object))
-                        dropped.append(found.blob)
+            some = keys[start : start + _DELETES]
+            dropped = await self._database.write(partial(self._remove, bucket, some, outbox))
             await drop_all(self._blobs, dropped)
+
+    def _remove(
+        self, bucket: str, keys: Sequence[str], outbox: Callable[[R2Object], Sequence[Outgoing]]
+    ) -> Sequence[str]:
+        """Remove objects, in the caller's transaction; their blobs."""
+        dropped: Sequence[str] = []
+        for key in keys:
+            found = self._objects.find(bucket, key)
+            if found is not None:
+                self._objects.remove(bucket, found.object, outbox(found.object))
+                dropped = [*dropped, found.blob]
+        return dropped
 
     async def list(self, bucket: str, prefix: str, after: str, limit: int) -> Sequence[R2Object]:
         found: list[R2Object] = []
@@ -163,7 +173,7 @@ class IndexedR2:
         return self._objects.outbox.oldest(limit)
 
     async def settle(self, ids: Sequence[str]) -> None:
-        self._objects.outbox.settle(ids)
+        await self._objects.outbox.settle(ids)
 
     def _is_there(self, bucket: str, key: str, expected: Expected) -> bool:
         if isinstance(expected, Anything):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing
+from functools import partial
 
 import msgspec
 
@@ -73,9 +74,9 @@ class IndexedUploads:
             upload, number = rows[-1][:2]
 
     async def create(self, bucket: str, planned: R2Object) -> str:
-        with self._database.transaction():
-            self.restore(bucket, planned, planned.version, self._clock.now_ms())
-        return planned.version
+        upload, now_ms = planned.version, self._clock.now_ms()
+        await self._database.write(partial(self.restore, bucket, planned, upload, now_ms))
+        return upload
 
     def restore(self, bucket: str, planned: R2Object, upload: str, begun_ms: int) -> None:
         """Write an upload down, unless it is there; part of the caller's transaction."""
@@ -107,17 +108,20 @@ class IndexedUploads:
 
         async with aclosing(sums.passing(body)) as passing:
             await self._blobs.write(blob, passing, label)
-        left_over, [part] = [blob], parts
+        [part] = parts
+
+        def commit() -> list[str] | None:
+            if self._planned(bucket, key, upload) is None:
+                return None
+            return self.store(upload, part, blob, sums.value())
+
         try:
-            with self._database.transaction():
-                is_open = self._planned(bucket, key, upload) is not None
-                if is_open:
-                    left_over = self.store(upload, part, blob, sums.value())
+            left_over = await self._database.write(commit)
         except BaseException:
             self._blobs.drop(blob)
             raise
-        await drop_all(self._blobs, left_over)
-        return part if is_open else None
+        await drop_all(self._blobs, [blob] if left_over is None else left_over)
+        return None if left_over is None else part
 
     def store(self, upload: str, part: Part, blob: str, sums: bytes) -> list[str]:
         """Write the part down; the blob of the one it replaces, if any."""
@@ -167,13 +171,13 @@ class IndexedUploads:
                 aclosing(sums.passing(joined)) as passing,
             ):
                 await self._blobs.write(blob, passing, label)
-            left_over = self._commit(bucket, stored, upload, blob, sums.value(), told)
+            left_over = await self._commit(bucket, stored, upload, blob, sums.value(), told)
         finally:
             self._joining.discard(upload)
         await drop_all(self._blobs, left_over)
         return stored
 
-    def _commit(
+    async def _commit(
         self,
         bucket: str,
         stored: R2Object,
@@ -183,10 +187,13 @@ class IndexedUploads:
         outbox: Sequence[Outgoing],
     ) -> list[str]:
         """Make the joined blob the object's; the blobs that nothing names any more."""
+
+        def commit() -> list[str]:
+            left_over = self._objects.store(bucket, stored, blob, sums, outbox)
+            return left_over + self._forget([upload])
+
         try:
-            with self._database.transaction():
-                left_over = self._objects.store(bucket, stored, blob, sums, outbox)
-                return left_over + self._forget([upload])
+            return await self._database.write(commit)
         except BaseException:
             self._blobs.drop(blob)
             raise
@@ -204,8 +211,7 @@ class IndexedUploads:
                 await self._drop([row[0]])
 
     async def _drop(self, uploads: Sequence[str]) -> None:
-        with self._database.transaction():
-            blobs = self._forget(uploads)
+        blobs = await self._database.write(partial(self._forget, uploads))
         await drop_all(self._blobs, blobs)
 
     def _forget(self, uploads: Sequence[str]) -> list[str]:

@@ -6,8 +6,8 @@ this database, written down before the change is made and decided after it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 import msgspec
 
@@ -60,13 +60,17 @@ class Outbox:
         )
         return [Outgoing(*row) for row in rows]
 
-    def settle(self, ids: Sequence[str]) -> None:
+    async def settle(self, ids: Sequence[str]) -> None:
         """Forget entries."""
-        with self._database.transaction():
-            self._database.run_many("DELETE FROM outbox WHERE id = ?", [(entry,) for entry in ids])
+        rows = [(entry,) for entry in ids]
+        await self._database.write(
+            lambda: self._database.run_many("DELETE FROM outbox WHERE id = ?", rows)
+        )
 
-    @contextmanager
-    def announced(self, changes: Sequence[tuple[Intent, Sequence[Outgoing]]]) -> Iterator[Decision]:
+    @asynccontextmanager
+    async def announced(
+        self, changes: Sequence[tuple[Intent, Sequence[Outgoing]]]
+    ) -> AsyncIterator[Decision]:
         """Write down what is to be told of the changes; it is ready once the block is through.
 
         The block may decide otherwise.  If it raises, the changes stay undecided.
@@ -76,23 +80,29 @@ class Outbox:
         if not intents:
             yield decision
             return
-        with self._database.transaction():
+
+        def announce() -> None:
             for intent, entries in changes:
                 self._insert(entries, intent)
+
         self._under_way.update(intents)
         try:
+            await self._database.write(announce)
             yield decision
-            self.decide(intents, happened=decision.happened)
+            await self.decide(intents, happened=decision.happened)
         finally:
             self._under_way.difference_update(intents)
 
-    def replace(self, intent: Intent, entries: Sequence[Outgoing]) -> None:
+    async def replace(self, intent: Intent, entries: Sequence[Outgoing]) -> None:
         """Tell something else of an announced change."""
-        with self._database.transaction():
+
+        def replace() -> None:
             self._database.run(
                 "DELETE FROM outbox WHERE intent = ?", (msgspec.json.encode(intent),)
             )
             self._insert(entries, intent)
+
+        await self._database.write(replace)
 
     def undecided(self) -> list[Intent]:
         """Changes that nobody is making any more, and nobody knows whether they were made."""
@@ -100,15 +110,15 @@ class Outbox:
         intents = [msgspec.json.decode(row[0], type=Intent) for row in rows]
         return [intent for intent in intents if intent not in self._under_way]
 
-    def decide(self, intents: Sequence[Intent], *, happened: bool) -> None:
+    async def decide(self, intents: Sequence[Intent], *, happened: bool) -> None:
         """The changes were made: their entries are ready; or they were not: they go."""
         sql = (
             "UPDATE outbox SET intent = NULL WHERE intent = ?"
             if happened
             else "DELETE FROM outbox WHERE intent = ?"
         )
-        with self._database.transaction():
-            self._database.run_many(sql, [(msgspec.json.encode(intent),) for intent in intents])
+        rows = [(msgspec.json.encode(intent),) for intent in intents]
+        await self._database.write(lambda: self._database.run_many(sql, rows))
 
     def _insert(self, entries: Sequence[Outgoing], intent: Intent | None) -> None:
         hangs_on = None if intent is None else msgspec.json.encode(intent)

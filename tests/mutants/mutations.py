@@ -178,15 +178,15 @@ MUTATIONS = [
         [
             Edit(
                 FILE,
-                "_MAGIC))\n                    durable.flush(file.fileno())\n",
-                "_MAGIC))\n",
+                "text + footer, flush=True",
+                "text + footer, flush=False",
             )
         ],
     ),
     Mutation(
         "name of an object's file not flushed",
         214,
-        [Edit(FILE, "            durable.flush_folder(self._directory)\n", "            pass\n")],
+        [Edit(FILE, "        durable.flush_folder(directory)\n", "        pass\n")],
     ),
     Mutation(
         "notification in a transaction of its own",
@@ -199,10 +199,10 @@ MUTATIONS = [
             ),
             Edit(
                 INDEXED,
-                "        await drop_all(self._blobs, left_over)\n        return is_expected",
+                "        is_expected = left_over is not None\n",
+                "        is_expected = left_over is not None\n"
                 "        with self._database.transaction():\n"
-                "            self._objects.outbox.add(finished.outbox if is_expected else ())\n"
-                "        await drop_all(self._blobs, left_over)\n        return is_expected",
+                "            self._objects.outbox.add(finished.outbox if is_expected else ())\n",
             ),
         ],
     ),
@@ -307,8 +307,8 @@ MUTATIONS = [
         [
             Edit(
                 SQLITE,
-                "                if leased:\n",
-                "                if False:\n",
+                "        if leased:\n",
+                "        if False:\n",
             )
         ],
     ),

@@ -67,26 +67,26 @@ class Doubts:
             if known is None or anyio.current_time() >= known.next_look:
                 there = await self._is_there(intent)
                 if there != intent.deletes:
-                    self._decide(intent, happened=True)
+                    await self._decide(intent, happened=True)
                 else:
-                    self._miss(intent)
+                    await self._miss(intent)
 
-    def seen(self, bucket: str, found: R2Object) -> None:
+    async def seen(self, bucket: str, found: R2Object) -> None:
         """A version of an object was read: if its put was in doubt, it is no more."""
         intent = Intent(bucket, found.key, found.version)
         if intent in self._absent:
-            self._decide(intent, happened=True)
+            await self._decide(intent, happened=True)
 
-    def _miss(self, intent: Intent) -> None:
+    async def _miss(self, intent: Intent) -> None:
         now = anyio.current_time()
         known = self._absent.setdefault(intent, _Absence(now, now))
         age = now - known.since
         if age >= (SETTLED_SECONDS if intent.deletes else KEPT_SECONDS):
-            self._decide(intent, happened=False)
+            await self._decide(intent, happened=False)
         elif age >= SETTLED_SECONDS:
             known.next_look = now + age
 
-    def _decide(self, intent: Intent, *, happened: bool) -> None:
+    async def _decide(self, intent: Intent, *, happened: bool) -> None:
         self._absent.pop(intent, None)
-        self._outbox.decide([intent], happened=happened)
+        await self._outbox.decide([intent], happened=happened)
         log.info("resolved an in-doubt change", key=intent.key, happened=happened)

@@ -77,7 +77,7 @@ class S3R2:
             headers = self._naming.headers(stored) | md5_header(stored.etag)
             await self._store.make(bucket)
             intent = Intent(bucket, key, stored.version)
-            with self._outbox.announced([(intent, finished.outbox)]) as decision:
+            async with self._outbox.announced([(intent, finished.outbox)]) as decision:
                 self._known.forget(bucket, name)
                 done = await self._store.put(
                     bucket, name, spool.content(), headers, _condition(expected)
@@ -102,13 +102,15 @@ class S3R2:
         reader = Reader(response, f"{bucket}/{key}")
         try:
             found = self._naming.read(name, response.headers)
-        except RunError:
-            await reader.aclose()
+            if found is not None:
+                await self._doubts.seen(bucket, found)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await reader.aclose()
             raise
         if found is None:
             await reader.aclose()
             return None
-        self._doubts.seen(bucket, found)
         return found, reader
 
     async def delete(
@@ -121,7 +123,7 @@ class S3R2:
             (Intent(bucket, one.key, one.version, deletes=True), outbox(one)) for one in gone
         ]
         names = [self._naming.name(one.key) for one in gone]
-        with self._outbox.announced(changes):
+        async with self._outbox.announced(changes):
             for name in names:
                 self._known.forget(bucket, name)
             await self._store.remove(bucket, names)
@@ -176,7 +178,7 @@ class S3R2:
         return len(self._doubts) > 0
 
     async def settle(self, ids: Sequence[str]) -> None:
-        self._outbox.settle(ids)
+        await self._outbox.settle(ids)
 
     # --- looking at objects ---
 
@@ -187,7 +189,7 @@ class S3R2:
         found = self._naming.read(name, headers)
         self._known.learn(bucket, name, headers, found)
         if found is not None:
-            self._doubts.seen(bucket, found)
+            await self._doubts.seen(bucket, found)
         return found
 
     async def _stat_all(self, bucket: str, names: Sequence[str]) -> Objects:

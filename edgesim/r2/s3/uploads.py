@@ -76,7 +76,7 @@ class S3Uploads:
         name, version = self._naming.name(key), upload[:_VERSION_CHARACTERS]
         expected = R2Object(key=key, version=version, **msgspec.structs.asdict(assembled))
         intent = Intent(bucket, key, version)
-        with self._outbox.announced([(intent, outbox(expected))]) as decision:
+        async with self._outbox.announced([(intent, outbox(expected))]) as decision:
             self._known.forget(bucket, name)
             done = await self._store.complete_upload(bucket, name, _server_id(upload), parts)
             headers = await self._store.head(bucket, name)
@@ -86,7 +86,7 @@ class S3Uploads:
                 decision.happened = done
                 return expected if done else None
             if stored.etag != expected.etag:  # some servers have etags of their own for these
-                self._outbox.replace(intent, outbox(stored))
+                await self._outbox.replace(intent, outbox(stored))
         return stored
 
     async def abort(self, bucket: str, key: str, upload: str) -> None:

@@ -73,10 +73,6 @@ async def turns_during(call):
     return seen, result
 
 
-async def purge(driver):
-    return await Queue("q", driver, Clock()).purge()
-
-
 async def redrive(driver):
     return await Queue("q", driver, Clock()).redrive(Queue("to", driver, Clock()))
 
@@ -89,9 +85,9 @@ async def expire(driver):
     return await driver.expire("q", LATER_MS + 1)
 
 
-@pytest.mark.parametrize("operation", [purge, redrive, peek, expire])
+@pytest.mark.parametrize("operation", [redrive, peek, expire])
 async def test_others_run_during_an_operation_on_every_message(url, operation):
-    """Purge, redrive, peek and expiry go on in steps of bounded size, and miss no message."""
+    """Redrive, peek and expiry go on in steps of bounded size, and miss no message."""
     async with opened(url) as driver:
         await fill(driver, "q")
         turns, count = await turns_during(partial(operation, driver))
@@ -215,6 +211,13 @@ def sizes(path):
     return path.stat().st_size, path.with_name(f"{path.name}-wal").stat().st_size
 
 
+async def until(condition):
+    """Wait for what is done in the background."""
+    with anyio.fail_after(60):
+        while not condition():  # noqa: ASYNC110 (nobody announces it)
+            await anyio.sleep(0.01)
+
+
 async def purge_all(driver, queue):
     assert await driver.purge(queue) == MANY
 
@@ -233,9 +236,8 @@ async def test_file_shrinks_when_its_messages_go(tmp_path, empty):
         full, _ = sizes(path)
         assert full > MANY * 3_000 - LOG_BYTES_MAX
         await empty(driver, "q")
-        small, log = sizes(path)
-        assert small < full / 3
-        assert log <= 2 * LOG_BYTES_MAX + 100_000
+        await until(lambda: sizes(path)[0] < full / 3)
+        await until(lambda: sizes(path)[1] <= 2 * LOG_BYTES_MAX + 100_000)
 
 
 async def test_log_stays_small_however_much_is_sent(tmp_path):
@@ -259,7 +261,7 @@ async def test_file_of_an_earlier_version_shrinks_too(tmp_path):
     async with opened(f"sqlite:{path}") as driver:
         assert (await driver.depth("q")).messages == MANY
         await purge_all(driver, "q")
-        assert sizes(path)[0] < full / 10
+        await until(lambda: sizes(path)[0] < full / 10)
         await fill(driver, "q", size=3_000)
         await purge_all(driver, "q")
-        assert sizes(path)[0] < full / 3
+        await until(lambda: sizes(path)[0] < full / 3)

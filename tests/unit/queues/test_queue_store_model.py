@@ -143,6 +143,10 @@ class StoreAndModel(RuleBasedStateMachine):
         assert done(self.store.purge(queue)) == len(self.of(queue))
         self.rows = [row for row in self.rows if row.queue != queue]
 
+    @rule()
+    def purged_messages_are_removed(self):
+        self.store._remove_some()
+
     @invariant()
     def tell_the_same(self):
         for queue in ("q", "dlq", "empty"):

@@ -331,12 +331,13 @@ async def known(world: World) -> Sequence[Outgoing]:
     return looks[0]
 
 
-def leave_intent(state: Path, intent: Intent) -> None:
+async def leave_intent(state: Path, intent: Intent) -> None:
     """What a crash between the intent and its decision leaves behind."""
     with closing(Database(state / "outbox.db", SCHEMA)) as database:
         interrupted = Outbox(database).announced([(intent, [Outgoing("id", "ingest", b"{}")])])
-        with pytest.raises(KeyboardInterrupt), interrupted:
-            raise KeyboardInterrupt
+        with pytest.raises(KeyboardInterrupt):
+            async with interrupted:
+                raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("deletes", [False, True])
@@ -347,7 +348,9 @@ async def test_a_crash_amid_a_change_tells_of_it_if_it_happened(server, tmp_path
     async with store.open() as world:
         put = await world.bucket.put("a", b"x")
         assert put is not None
-    leave_intent(store.state, Intent("events", "a", put.version if there else "other", deletes))
+    await leave_intent(
+        store.state, Intent("events", "a", put.version if there else "other", deletes)
+    )
     async with store.open() as world:
         entries = await known(world)
     assert [entry.id for entry in entries] == (["id"] if there != deletes else [])
