@@ -28,7 +28,7 @@ from typing import Any
 import msgspec
 
 from edgesim.clickhouse.compression import gunzip
-from edgesim.config.wrangler import convert, read_table
+from edgesim.config.files import convert, read_table
 from edgesim.model import iterate
 from edgesim.r2.bucket import R2ObjectBody
 from edgesim.simulator import Simulator

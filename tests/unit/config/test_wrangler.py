@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgesim.config.wrangler import load_worker, parse_jsonc
+from edgesim.config.files import parse_jsonc
+from edgesim.config.wrangler import load_worker
 from edgesim.errors import ConfigError
 
 
