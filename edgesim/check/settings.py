@@ -47,12 +47,13 @@ def _compatibility(worker: WorkerConfig, file: str) -> Iterator[Finding]:
     if given < SDK_DATE:
         problem = f"before {SDK_DATE} the platform's own SDK is used, which wraps no R2 or queue"
         cure = "Set a later date, and vendor workers-runtime-sdk"
-        yield Finding(file, line, "error", "compatibility", problem, cure)
+        uses = settings.r2_buckets or settings.queues.producers or settings.queues.consumers
+        level: Level = "error" if uses else "warning"
+        yield Finding(file, line, level, "compatibility", problem, cure)
 
 
 def _keys(worker: WorkerConfig, file: str) -> Iterator[Finding]:
-    table = read_table(worker.file)
-    for unknown in unknown_keys(table):
+    for unknown in unknown_keys(read_table(worker.file)):
         # A near miss is a setting that was meant; another may be one of an older version.
         level: Level = "error" if unknown.near else "warning"
         line = line_of(worker.file, unknown.key)
@@ -63,8 +64,8 @@ def _keys(worker: WorkerConfig, file: str) -> Iterator[Finding]:
         problem = f"edgesim has no `{kind}`: `env.{name}` is not there"
         cure = "Test what uses it on Cloudflare"
         yield Finding(file, line, "warning", "no-binding", problem, cure)
-    left_out = set(table) - set(type(worker.settings).__struct_fields__) - READ_BY_EDGESIM
-    for key in sorted(left_out & KEYS[""] - set(worker.absent_bindings.values())):
+    left_out = set(worker.ignored_keys) - READ_BY_EDGESIM - set(worker.absent_bindings.values())
+    for key in sorted(left_out & KEYS[""]):
         problem = f"`{key}` is Cloudflare's, and edgesim leaves it out"
         cure = "Test that part over there"
         yield Finding(file, line_of(worker.file, key), "warning", "left-out", problem, cure)

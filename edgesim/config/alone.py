@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from edgesim.config.pipelines import PipelineConfig
-from edgesim.config.wrangler import WorkerConfig
+from edgesim.config.pipelines import PipelineConfig, is_stream_id
+from edgesim.config.wrangler import PipelineBinding, WorkerConfig
 
 CURE = "add its wrangler file with -c"
 _NO_NAME = re.compile(r"[^A-Za-z0-9_]")
@@ -28,10 +28,10 @@ def assumed(
     pipelines: dict[str, PipelineConfig] = {}
     for worker in workers.values():
         for binding in worker.settings.pipelines:
-            name = _NO_NAME.sub("_", binding.target)
+            name, identifier = _named(binding, pipelines)
             binding.stream = name
             if name not in pipelines:
-                pipelines[name] = PipelineConfig(_bucket(name))
+                pipelines[name] = PipelineConfig(_bucket(name), identifier)
                 lines.append(
                     f"pipeline {name!r}: bucket {_bucket(name)!r}, rolled every "
                     f"{pipelines[name].max_seconds:.0f} s"
@@ -45,6 +45,21 @@ def assumed(
         ]
         worker.settings.tail_consumers = given
     return pipelines, lines
+
+
+def _named(
+    binding: PipelineBinding, pipelines: dict[str, PipelineConfig]
+) -> tuple[str, str | None]:
+    """The pipeline's name, and the stream's id if the binding has one.
+
+    With an id the name is made of the binding's, unless that is another stream's.
+    """
+    if not is_stream_id(binding.target):
+        return _NO_NAME.sub("_", binding.target), None
+    name = _NO_NAME.sub("_", binding.binding.lower())
+    other = pipelines.get(name)
+    is_free = other is None or other.id == binding.target
+    return (name if is_free else f"{name}_{binding.target}"), binding.target
 
 
 def not_given(service: str) -> str:

@@ -151,6 +151,8 @@ class Project(msgspec.Struct):
     schema: str = ""
     overridden: dict[str, str] = {}
     """Backends that a flag or a variable names, by backend: that flag or variable."""
+    environment: str | None = None
+    """The environment that is run: ``env.NAME`` of the wrangler files."""
     defaults: list[str] = []
     """Lines on what was assumed, where there is no edgesim.toml."""
 
@@ -244,6 +246,7 @@ def load_project(
         workers=workers,
         schema=_read_schema(file, root, account),
         overridden=_overridden(overrides, environment),
+        environment=environment_name,
         defaults=defaults,
     )
     _check_references(project)
