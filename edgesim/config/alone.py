@@ -13,7 +13,7 @@ _NO_NAME = re.compile(r"[^A-Za-z0-9_]")
 
 
 def assumed(
-    file: Path, workers: dict[str, WorkerConfig], state: str
+    file: Path, workers: dict[str, WorkerConfig], state: Path
 ) -> tuple[dict[str, PipelineConfig], list[str]]:
     """The pipelines that the Workers bind, and the lines that say what was assumed.
 
@@ -21,7 +21,7 @@ def assumed(
     not among the Workers are left out, as the Worker runs without them.
     """
     entry = next(iter(workers))
-    lines = [f"no edgesim.toml: {file.name} of Worker {entry!r} is run, with its state in {state}/"]
+    lines = [f"no edgesim.toml: {file.name} of Worker {entry!r} is run, with its state in {state}"]
     if len(workers) > 1:
         names = ", ".join(list(workers)[1:])
         lines.append(f"also Workers {names}; {entry!r} is the entry")

@@ -226,7 +226,7 @@ def load_project(
     workers = _load_workers(file, root, account, environment_name, environment)
     defaults: list[str] = []
     if alone:
-        account.pipelines, defaults = assumed(file, workers, STATE)
+        account.pipelines, defaults = assumed(file, workers, state)
     resolve_streams(account.pipelines, workers)
     backends = Backends(
         **{
