@@ -105,10 +105,16 @@ class Dev:
 
 
 @contextmanager
-def dev(project: Path, state: Path, *arguments: object, command: str = "dev") -> Iterator[Dev]:
-    """The command on a free port, ready; killed at the end if it still runs."""
+def dev(
+    project: Path | None, state: Path, *arguments: object, command: str = "dev"
+) -> Iterator[Dev]:
+    """The command on a free port, ready; killed at the end if it still runs.
+
+    ``project`` None: the arguments name it.
+    """
+    folder = () if project is None else (project,)
     port = () if "--port" in arguments else ("--port", "0")
-    words = (sys.executable, "-m", "edgesim.cli", command, project, *port, "--state", state)
+    words = (sys.executable, "-m", "edgesim.cli", command, *folder, *port, "--state", state)
     process = subprocess.Popen(
         [*map(str, words), *map(str, arguments)],
         cwd=ROOT,

@@ -16,12 +16,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from edgesim.check.findings import Finding, relative
+from edgesim.check.findings import Finding, Level, relative
 from edgesim.config import WorkerConfig
 from edgesim.isolates.zygote import add_own_modules, leave_the_library, load
 
 STARTUP_SECONDS = 1.0
 LOADING_SECONDS_MAX = 30.0
+NOT_HERE = "not in edgesim"
+"""In the errors of what the platform has and edgesim does not."""
 REFUSAL = "Disallowed operation called within global scope"
 _EVENTS = {
     "socket.connect": "a connection",
@@ -88,17 +90,29 @@ class _Watch:
             return  # found in the source already
         text = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
         problem = f"importing the module raises {text}"
+        frames = traceback.extract_tb(error.__traceback__)
+        if isinstance(error, ImportError) and NOT_HERE in text:
+            cure = "Test this Worker on Cloudflare"
+            self.report("loading", problem, cure, frames, "warning")
+            return
         cure = "Call it in a handler" if REFUSAL in text else "Correct it"
-        self.report("loading", problem, cure, traceback.extract_tb(error.__traceback__))
+        self.report("loading", problem, cure, frames)
 
-    def report(self, rule: str, problem: str, cure: str, frames: traceback.StackSummary) -> None:
+    def report(
+        self,
+        rule: str,
+        problem: str,
+        cure: str,
+        frames: traceback.StackSummary,
+        level: Level = "error",
+    ) -> None:
         own = [frame for frame in frames if frame.filename.startswith(str(self.main.parent))]
         file, line = (own[-1].filename, own[-1].lineno or 1) if own else (str(self.main), 1)
         self.findings.append(
             {
                 "file": file,
                 "line": line,
-                "level": "error",
+                "level": level,
                 "rule": rule,
                 "problem": problem,
                 "cure": cure,

@@ -11,6 +11,7 @@ from pathlib import Path
 from edgesim.check.findings import Finding, relative
 from edgesim.check.sources import Source, aliases, dotted, imports, own_module
 from edgesim.config import WorkerConfig
+from edgesim.config.files import read_table
 from edgesim.isolates.zygote import module_folders
 
 SDK = frozenset({"workers", "js", "pyodide"})
@@ -84,9 +85,20 @@ def _import(worker: WorkerConfig, name: str, node: ast.stmt, file: str) -> Findi
         return Finding(file, line, "error", "import", problem, useless.capitalize())
     if top in sys.stdlib_module_names or _is_vendored(worker, top):
         return None
+    if _awaits_packages(worker):
+        problem = f"no module {top!r} yet: pyproject.toml has dependencies that are not vendored"
+        return Finding(file, line, "warning", "import", problem, "Run `uv run pywrangler sync`")
     problem = f"no module {top!r}: not in the standard library, beside `main` or in python_modules"
     cure = "Add it to `dependencies` in pyproject.toml, then `uv run pywrangler sync`"
     return Finding(file, line, "error", "import", problem, cure)
+
+
+def _awaits_packages(worker: WorkerConfig) -> bool:
+    """Whether packages are declared and none is vendored, as after a clone."""
+    if any(Path(folder).is_dir() for folder in module_folders(worker.main)[1:]):
+        return False
+    file = worker.file.parent / "pyproject.toml"
+    return file.is_file() and bool(read_table(file).get("project", {}).get("dependencies"))
 
 
 def _is_vendored(worker: WorkerConfig, top: str) -> bool:

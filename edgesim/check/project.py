@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgesim.check.calls import check_calls
+from edgesim.check.env_names import check_env_names
 from edgesim.check.findings import Finding
 from edgesim.check.handlers import check_handlers, check_roles, default_class, methods
 from edgesim.check.loading import check_loading
@@ -36,11 +37,17 @@ def _check_worker(worker: WorkerConfig, project: Project) -> set[Finding]:
         found |= set(check_global_scope(source, root))
         found |= set(check_state(source, root))
         found |= set(check_calls(worker, source, root))
+        found |= set(check_env_names(worker, source, root))
     return found | set(check_loading(worker, root))
 
 
 def _without_echoes(found: set[Finding]) -> set[Finding]:
-    """What loading ran into at a line that another rule explains is said once."""
+    """What loading ran into at a line that another rule explains is said once.
+
+    An unconfigured name that is an error of loading is said by that alone.
+    """
+    loading = {(each.file, each.line) for each in found if each.rule == "loading"}
+    found = {each for each in found if each.rule != "env" or (each.file, each.line) not in loading}
     explained = {(each.file, each.line) for each in found if each.rule != "loading"}
     return {
         each for each in found if each.rule != "loading" or (each.file, each.line) not in explained

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
-from typing import Any
 
-from edgesim.check.findings import Finding, relative
+from edgesim.check.findings import Finding, Level, relative
 from edgesim.check.lines import line_of
-from edgesim.check.wrangler_keys import KEYS
 from edgesim.config import WorkerConfig
-from edgesim.config.wrangler import read_table
+from edgesim.config.files import read_table
+from edgesim.config.wrangler_keys import KEYS, unknown_keys
 
 SDK_DATE = date(2026, 4, 21)
 """From here on the SDK is the one that a project vendors, as edgesim's is."""
@@ -45,48 +43,43 @@ def _compatibility(worker: WorkerConfig, file: str) -> Iterator[Finding]:
         cure = f'Set it to a date from "{SDK_DATE}" on'
         yield Finding(file, 1, "error", "compatibility", problem, cure)
         return
-    try:
-        given = date.fromisoformat(settings.compatibility_date)
-    except ValueError:
-        problem = f"{settings.compatibility_date!r} is not a date"
-        yield Finding(file, line, "error", "compatibility", problem, "Write it as YYYY-MM-DD")
-        return
+    given = date(*map(int, settings.compatibility_date.split("-")))
     if given < SDK_DATE:
         problem = f"before {SDK_DATE} the platform's own SDK is used, which wraps no R2 or queue"
         cure = "Set a later date, and vendor workers-runtime-sdk"
-        yield Finding(file, line, "error", "compatibility", problem, cure)
+        uses = settings.r2_buckets or settings.queues.producers or settings.queues.consumers
+        level: Level = "error" if uses else "warning"
+        yield Finding(file, line, level, "compatibility", problem, cure)
 
 
 def _keys(worker: WorkerConfig, file: str) -> Iterator[Finding]:
-    table = read_table(worker.file)
-    handled = set(type(worker.settings).__struct_fields__) | READ_BY_EDGESIM
-    for path, key in _walk(table, ""):
-        known = KEYS[path]
-        name = f"{path}.{key}" if path else key
-        line = line_of(worker.file, key)
-        if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            cure = f"Did you mean `{near[0]}`?" if near else "Take it out"
-            problem = f"Cloudflare knows no key `{name}`"
-            yield Finding(file, line, "error", "unknown-key", problem, cure.rstrip("?"))
-        elif not path and key not in handled:
-            problem = f"`{name}` is Cloudflare's, and edgesim leaves it out"
-            yield Finding(file, line, "warning", "left-out", problem, "Test that part over there")
-
-
-def _walk(table: Any, path: str) -> Iterator[tuple[str, str]]:
-    """(path of the table, key) of the tables that KEYS describes."""
-    if isinstance(table, list):
-        for each in table:
-            yield from _walk(each, path)
-    elif isinstance(table, dict):
-        for key, value in table.items():
-            yield path, key
-            inner = f"{path}.{key}" if path else key
-            if inner in KEYS:
-                yield from _walk(value, inner)
-            elif inner == "env" and isinstance(value, dict):
-                yield from _walk(list(value.values()), "")
+    for unknown in unknown_keys(read_table(worker.file)):
+        # A near miss is a setting that was meant; another may be one of an older version.
+        level: Level = "error" if unknown.near else "warning"
+        line = line_of(worker.file, unknown.key)
+        cure = f"Did you mean `{unknown.near}`" if unknown.near else "Take it out"
+        yield Finding(file, line, level, "unknown-key", unknown.problem, cure)
+    for name, kind in worker.absent_bindings.items():
+        line = max(line_of(worker.file, each, name) for each in ("binding", "name"))
+        problem = f"edgesim has no `{kind}`: `env.{name}` is not there"
+        cure = "Test what uses it on Cloudflare"
+        yield Finding(file, line, "warning", "no-binding", problem, cure)
+    left_out = set(worker.ignored_keys) - READ_BY_EDGESIM - set(worker.absent_bindings.values())
+    for key in sorted(left_out & KEYS[""]):
+        problem = f"`{key}` is Cloudflare's, and edgesim leaves it out"
+        cure = "Test that part over there"
+        yield Finding(file, line_of(worker.file, key), "warning", "left-out", problem, cure)
+    for index, producer in enumerate(worker.settings.queues.producers):
+        if producer.delivery_delay is not None:
+            problem = f"queues.producers[{index}].delivery_delay has no effect when deployed"
+            cure = f"Set `delivery_delay` of [queues.{producer.queue}] in edgesim.toml"
+            line = line_of(worker.file, "delivery_delay")
+            yield Finding(file, line, "warning", "left-out", problem, cure)
+    for each in worker.settings.pipelines:
+        if each.is_old_style:
+            problem = f"`pipeline` of binding {each.binding} is the old name of `stream`"
+            line = line_of(worker.file, "pipeline")
+            yield Finding(file, line, "warning", "deprecated", problem, "Rename the key")
 
 
 def _files(worker: WorkerConfig, root: Path) -> Iterator[Finding]:

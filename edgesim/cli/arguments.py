@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edgesim.config import Environment, Project, load_project
 from edgesim.config.project import DEFAULT, Overrides, find_root
+from edgesim.errors import UsageError
 
 LEVELS = ("process", "warm", "inline")
 
@@ -18,10 +19,24 @@ def add_project(parser: argparse.ArgumentParser, *, positional: bool = False) ->
         parser.add_argument("project", nargs="?", help=where)
     else:
         parser.add_argument("--project", metavar="FOLDER", help=where)
-    parser.add_argument("--env", metavar="NAME", help="environment: env.NAME of wrangler files")
+    add_files(parser)
     parser.add_argument("--state", type=Path, metavar="DIR", help="state (default: .edgesim in it)")
     for name in ("r2", "queues", "clickhouse"):
         parser.add_argument(f"--{name}", metavar="URL", help=f"the {name} backend")
+
+
+def add_files(parser: argparse.ArgumentParser) -> None:
+    """Which wrangler files, and which environment of them."""
+    parser.add_argument(
+        "-c",
+        "--config",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="a wrangler file to use in place of edgesim.toml; repeatable, the first is the entry",
+    )
+    parser.add_argument("--env", metavar="NAME", help="environment: env.NAME of wrangler files")
 
 
 def add_isolation(parser: argparse.ArgumentParser) -> None:
@@ -50,9 +65,22 @@ def _level(text: str) -> tuple[str, str]:
     return (worker if equals else DEFAULT), level
 
 
-def find_project(argument: str | None) -> Project:
+def find_project(arguments: argparse.Namespace) -> Project:
     """The project alone, for commands that touch no state and no backend."""
-    return load_project(find_root(argument))
+    overrides = Overrides(configs=arguments.config, environment=arguments.env)
+    return load_project(_root(arguments), overrides, Environment.read())
+
+
+def _root(arguments: argparse.Namespace) -> Path:
+    """The project's folder; the first wrangler file's where files are given."""
+    if not arguments.config:
+        return find_root(arguments.project)
+    if arguments.project is not None:
+        raise UsageError("name the project's folder or wrangler files (-c), not both")
+    for file in arguments.config:
+        if not file.is_file():
+            raise UsageError(f"there is no file {file}; -c takes a wrangler file")
+    return Path(arguments.config[0]).resolve().parent
 
 
 def project_of(
@@ -63,8 +91,9 @@ def project_of(
     ``level`` is where handlers run if neither flags nor files say.
     """
     return load_project(
-        find_root(arguments.project),
+        _root(arguments),
         Overrides(
+            configs=arguments.config,
             state=arguments.state or state,
             environment=arguments.env,
             isolation=dict(getattr(arguments, "isolation", [])),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from edgesim.cli.arguments import find_project
+from edgesim.cli.arguments import add_files, find_project
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,6 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "project", nargs="?", help="folder of edgesim.toml (default: . or ./workers)"
     )
+    add_files(parser)
     parser.add_argument(
         "--format", choices=("text", "github", "json"), default="text", help="of the findings"
     )
@@ -23,7 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
     from edgesim.check import check_project
     from edgesim.check.findings import FORMATS
 
-    findings = check_project(find_project(arguments.project))
+    findings = check_project(find_project(arguments))
     shown = FORMATS[arguments.format](findings)
     if shown:
         print(shown)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import anyio
@@ -29,6 +30,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     logs.configure(verbose=not arguments.quiet, service=True)
     options = Options(arguments.host, arguments.port, not arguments.no_reload, arguments.record)
+    if not arguments.quiet:
+        for line in project_of(arguments).defaults:
+            print(line, file=sys.stderr)
     server = Server(lambda: project_of(arguments), options, Environment.read())
     ready = (say_ready, say_ready_clickhouse)
     anyio.run(server.run, *ready, backend_options={"use_uvloop": True})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from edgesim.cli.arguments import find_project
+from edgesim.cli.arguments import add_files, find_project
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,6 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "project", nargs="?", help="folder of edgesim.toml (default: . or ./workers)"
     )
+    add_files(parser)
     parser.add_argument(
         "--out", type=Path, default=Path("cloudflare"), metavar="DIR", help="(default: cloudflare)"
     )
@@ -23,6 +24,6 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the files; say where."""
     from edgesim.export import export_cloudflare
 
-    written = export_cloudflare(find_project(arguments.project), arguments.out)
+    written = export_cloudflare(find_project(arguments), arguments.out)
     print(f"{len(written)} files in {arguments.out}; read NOTES.md, then run setup.sh there")
     return 0

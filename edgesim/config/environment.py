@@ -23,10 +23,17 @@ class Environment(msgspec.Struct, frozen=True):
     nats_token: str | None = None
     admin_token: str | None = None
     api_token: str | None = None
+    variables: Mapping[str, str] = {}
+    """All of them, for the secrets that a Worker's file says are required."""
 
     @classmethod
     def read(cls, variables: Mapping[str, str] | None = None) -> Environment:
         """EDGESIM_R2 is ``r2``, EDGESIM_S3_ACCESS_KEY is ``s3_access_key``, and so on."""
         source = os.environ if variables is None else variables
-        names = {field: f"EDGESIM_{field.upper()}" for field in cls.__struct_fields__}
-        return cls(**{field: source[name] for field, name in names.items() if source.get(name)})
+        names = {
+            field: f"EDGESIM_{field.upper()}"
+            for field in cls.__struct_fields__
+            if field != "variables"
+        }
+        given = {field: source[name] for field, name in names.items() if source.get(name)}
+        return cls(**given, variables=dict(source))

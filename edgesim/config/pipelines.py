@@ -8,8 +8,10 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from edgesim.config.buckets import check_bucket
 from edgesim.errors import ConfigError
 
+_STREAM_ID = re.compile(r"[0-9a-f]{32}")
 _NAME = re.compile(r"[A-Za-z0-9_]{1,128}")
 
 FieldType = Literal[
@@ -46,9 +48,11 @@ class PipelineConfig(msgspec.Struct, forbid_unknown_fields=True):
 
     ``layout`` is how objects are named: ``legacy`` is
     ``event_date=YYYY-MM-DD/hr=HH/<ULID>``, ``current`` is ``year=YYYY/month=MM/day=DD/<UUID>``.
+    ``id`` is the stream's id on Cloudflare, by which deployed wrangler files name it.
     """
 
     bucket: str
+    id: str | None = None
     prefix: str = ""
     max_seconds: Annotated[float, msgspec.Meta(gt=0)] = 90
     max_bytes: Annotated[int, msgspec.Meta(ge=1)] = 100_000_000
@@ -58,12 +62,24 @@ class PipelineConfig(msgspec.Struct, forbid_unknown_fields=True):
     schema: list[Field] = []
 
 
+def is_stream_id(text: str) -> bool:
+    """Whether the text is an id, as a deployed wrangler file has it, and not a name."""
+    return _STREAM_ID.fullmatch(text) is not None
+
+
 def check_pipelines(file: Path, pipelines: dict[str, PipelineConfig]) -> None:
     """What the types alone do not say; ConfigError names the key."""
     for name, pipeline in pipelines.items():
         if not _NAME.fullmatch(name):
             problem = "a pipeline's name has letters, digits and underscores only"
             raise ConfigError(file, f"pipelines.{name}", problem)
+        if pipeline.id is not None and not is_stream_id(pipeline.id):
+            problem = f"{pipeline.id!r} is no id of a stream: 32 hexadecimal digits"
+            raise ConfigError(file, f"pipelines.{name}.id", problem)
+        if sum(pipeline.id == each.id for each in pipelines.values()) > 1 and pipeline.id:
+            problem = "is another pipeline's too; each stream has an id of its own"
+            raise ConfigError(file, f"pipelines.{name}.id", problem)
+        check_bucket(file, f"pipelines.{name}.bucket", pipeline.bucket)
         _check_fields(file, f"pipelines.{name}.schema", pipeline.schema)
 
 

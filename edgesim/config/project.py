@@ -13,10 +13,15 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 
+from edgesim.config.alone import assumed, not_given
+from edgesim.config.buckets import check_bucket
+from edgesim.config.consumers import DELAY_SECONDS_MAX, PullConfig
 from edgesim.config.environment import Environment
+from edgesim.config.files import convert, read_table, read_text
 from edgesim.config.outbound import OutboundConfig, allowed
-from edgesim.config.pipelines import PipelineConfig, check_pipelines
-from edgesim.config.wrangler import ConsumerConfig, WorkerConfig, convert, load_worker, read_table
+from edgesim.config.pipelines import PipelineConfig, check_pipelines, is_stream_id
+from edgesim.config.streams import no_such_stream, resolve_streams
+from edgesim.config.wrangler import FILES, WorkerConfig, load_worker, wrangler_file
 from edgesim.errors import ConfigError, UsageError
 
 FILE = "edgesim.toml"
@@ -49,21 +54,11 @@ class BucketConfig(msgspec.Struct, forbid_unknown_fields=True):
     notifications: list[NotificationRule] = []
 
 
-class PullConfig(msgspec.Struct, forbid_unknown_fields=True):
-    """A pull consumer, which Cloudflare's own tool creates outside of wrangler files."""
-
-    max_batch_size: int = 5
-    max_retries: int = 3
-    retry_delay: float = 0
-    visibility_timeout_ms: int = 30_000
-    dead_letter_queue: str | None = None
-
-
 class QueueConfig(msgspec.Struct, forbid_unknown_fields=True):
     """Queue settings that Cloudflare keeps with the queue itself; times in seconds."""
 
     retention_seconds: float = 345_600
-    delivery_delay: float = 0
+    delivery_delay: Annotated[float, msgspec.Meta(ge=0, le=DELAY_SECONDS_MAX)] = 0
     pull: PullConfig | None = None
 
 
@@ -123,8 +118,12 @@ class AccountFile(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Overrides(msgspec.Struct, frozen=True):
-    """What a command's flags say; None where a flag was not given."""
+    """What a command's flags say; None where a flag was not given.
 
+    ``configs``: wrangler files to run in place of the project that edgesim.toml describes.
+    """
+
+    configs: list[Path] = []
     state: Path | None = None
     environment: str | None = None
     isolation: dict[str, str] = {}
@@ -154,54 +153,62 @@ class Project(msgspec.Struct):
     """Backends that a flag or a variable names, by backend: that flag or variable."""
     state_name: Path | None = None
     """The state directory as it was named: through a link, which may later lead elsewhere."""
+    environment: str | None = None
+    """The environment that is run: ``env.NAME`` of the wrangler files."""
+    defaults: list[str] = []
+    """Lines on what was assumed, where there is no edgesim.toml."""
 
     @property
     def file(self) -> Path:
-        return self.root / FILE
+        """The file that describes the project: edgesim.toml, or without one a wrangler file."""
+        return self.workers[self.entry].file if self.is_alone else self.root / FILE
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether there is no edgesim.toml."""
+        return bool(self.defaults)
 
     def isolation_of(self, worker: str) -> str:
         """The Worker's own level, else the project's."""
         return self.isolation.get(worker) or self.isolation.get(DEFAULT, "process")
 
     def pull_consumers(self) -> dict[str, PullConfig]:
-        """Pull consumers by queue, from edgesim.toml and from wrangler files of the older form."""
-        found = {name: queue.pull for name, queue in self.account.queues.items() if queue.pull}
-        for worker in self.workers.values():
-            for consumer in worker.settings.queues.of_type("http_pull"):
-                given = {
-                    key: value
-                    for key in PullConfig.__struct_fields__
-                    if (value := getattr(consumer, key)) is not None
-                }
-                found[consumer.queue] = PullConfig(**given)
-        return found
+        """Pull consumers by queue."""
+        return {name: queue.pull for name, queue in self.account.queues.items() if queue.pull}
 
     def consumers(self) -> dict[str, str]:
         """Who consumes each queue: the name of a Worker, or PULL."""
         pushed = {
             consumer.queue: name
             for name, worker in self.workers.items()
-            for consumer in worker.settings.queues.of_type("worker")
+            for consumer in worker.settings.queues.consumers
         }
         return dict.fromkeys(self.pull_consumers(), PULL) | pushed
 
     def dead_letter_queues(self) -> set[str]:
         """Queues that take the dead letters of others."""
-        consumers: list[PullConfig | ConsumerConfig] = [*self.pull_consumers().values()]
+        names = [each.dead_letter_queue for each in self.pull_consumers().values()]
         for worker in self.workers.values():
-            consumers += worker.settings.queues.consumers
-        return {each.dead_letter_queue for each in consumers if each.dead_letter_queue}
+            names += [each.dead_letter_queue for each in worker.settings.queues.consumers]
+        return {name for name in names if name}
 
 
 def find_root(argument: str | None) -> Path:
-    """The folder of edgesim.toml: the argument, else ``.``, else ``./workers``."""
+    """The folder of edgesim.toml: the argument, else ``.``, else ``./workers``.
+
+    Without an edgesim.toml: the folder of a wrangler file.
+    """
     candidates = [Path(argument)] if argument else [Path(), Path("workers")]
-    for candidate in candidates:
-        folder = candidate.parent if candidate.name == FILE else candidate
+    folders = [each.parent if each.name in {FILE, *FILES} else each for each in candidates]
+    for folder in folders:
         if (folder / FILE).is_file():
             return folder.resolve()
-    looked = " or ".join(str(each / FILE) for each in candidates)
-    raise UsageError(f"no project here: {looked} does not exist; name the project's folder")
+    if any((folders[0] / name).is_file() for name in FILES):
+        return folders[0].resolve()
+    looked = " or ".join(str(each / FILE) for each in folders)
+    raise UsageError(
+        f"no project here: {looked} does not exist, nor a wrangler file; name the project's folder"
+    )
 
 
 def load_project(
@@ -209,15 +216,20 @@ def load_project(
 ) -> Project:
     """Read and check the whole project; ConfigError names file, key and cure."""
     file = root / FILE
-    raw = read_table(file)
-    _refuse_unknown_keys(file, raw, AccountFile, "")
-    account: AccountFile = convert(file, raw, AccountFile)
-    check_pipelines(file, account.pipelines)
-    allowed(file, account.outbound.allow)
-    _check_proxies(file, account.server.trusted_proxies)
+    alone = bool(overrides.configs) or not file.is_file()
+    if alone:
+        places = overrides.configs or [root]
+        account = AccountFile(workers=[str(place.resolve()) for place in places])
+        file = wrangler_file(places[0])
+    else:
+        account = _read_account(file)
     state = (overrides.state or root / STATE).resolve()
     environment_name = overrides.environment or account.environment
-    workers = _load_workers(file, root, account, environment_name)
+    workers = _load_workers(file, root, account, environment_name, environment)
+    defaults: list[str] = []
+    if alone:
+        account.pipelines, defaults = assumed(file, workers, state)
+    resolve_streams(account.pipelines, workers)
     backends = Backends(
         **{
             name: _place(overrides, environment, account, name, root, state)
@@ -237,10 +249,28 @@ def load_project(
         schema=_read_schema(file, root, account),
         overridden=_overridden(overrides, environment),
         state_name=(overrides.state or root / STATE).absolute(),
+        environment=environment_name,
+        defaults=defaults,
     )
     _check_references(project)
     _check_tails(project)
     return project
+
+
+def _read_account(file: Path) -> AccountFile:
+    raw = read_table(file)
+    _refuse_unknown_keys(file, raw, AccountFile, "")
+    account: AccountFile = convert(file, raw, AccountFile)
+    check_pipelines(file, account.pipelines)
+    for name in account.r2:
+        check_bucket(file, f"r2.{name}", name)
+    for name, queue in account.queues.items():
+        if queue.pull and queue.pull.dead_letter_queue == name:
+            key = f"queues.{name}.pull.dead_letter_queue"
+            raise ConfigError(file, key, "is the queue itself; name another queue")
+    allowed(file, account.outbound.allow)
+    _check_proxies(file, account.server.trusted_proxies)
+    return account
 
 
 def _check_proxies(file: Path, proxies: list[str]) -> None:
@@ -262,13 +292,17 @@ def _entry(account: AccountFile, workers: dict[str, WorkerConfig], environment: 
 
 
 def _load_workers(
-    file: Path, root: Path, account: AccountFile, environment: str | None
+    file: Path,
+    root: Path,
+    account: AccountFile,
+    environment: str | None,
+    process: Environment,
 ) -> dict[str, WorkerConfig]:
     if not account.workers:
         raise ConfigError(file, "workers", "is empty; list the folders of the Workers")
     workers: dict[str, WorkerConfig] = {}
     for folder in account.workers:
-        worker = load_worker(root / folder, environment)
+        worker = load_worker(root / folder, environment, process.variables)
         if worker.name in workers:
             raise ConfigError(worker.file, "name", f"{worker.name!r} is another Worker's already")
         workers[worker.name] = worker
@@ -315,11 +349,10 @@ def _read_schema(file: Path, root: Path, account: AccountFile) -> str:
     if account.clickhouse.schema is None:
         return ""
     path = root / account.clickhouse.schema
-    try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        problem = f"cannot read {account.clickhouse.schema!r}: {error}"
-        raise ConfigError(file, "clickhouse.schema", problem) from error
+    if not path.is_file():
+        problem = f"there is no file {account.clickhouse.schema!r} in {root}"
+        raise ConfigError(file, "clickhouse.schema", problem)
+    return read_text(path)
 
 
 def _check_references(project: Project) -> None:
@@ -341,12 +374,15 @@ def _check_references(project: Project) -> None:
         for index, pipeline in enumerate(worker.settings.pipelines):
             if pipeline.target not in account.pipelines:
                 key = f"pipelines[{index}].stream"
+                if is_stream_id(pipeline.target):
+                    raise ConfigError(worker.file, key, no_such_stream(pipeline.target))
                 _unknown(worker.file, key, "pipeline", pipeline.target, list(account.pipelines))
         for index, service in enumerate(worker.settings.services):
             if service.service not in services:
-                _unknown(
-                    worker.file, f"services[{index}].service", "Worker", service.service, services
-                )
+                key = f"services[{index}].service"
+                if project.is_alone:
+                    raise ConfigError(worker.file, key, not_given(service.service))
+                _unknown(worker.file, key, "Worker", service.service, services)
         for index, tail in enumerate(worker.settings.tail_consumers):
             if tail.target not in project.workers:
                 key = f"tail_consumers[{index}].service"

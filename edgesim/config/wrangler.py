@@ -7,60 +7,48 @@ mean nothing here are accepted and listed; a key that edgesim knows must have th
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-import tomllib
 import uuid
+from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 
+from edgesim.config.buckets import check_bucket
+from edgesim.config.consumers import DELAY_SECONDS_MAX, ConsumerConfig
 from edgesim.config.cron import parse_cron
+from edgesim.config.dotenv import local_secrets
+from edgesim.config.files import InvalidKeyError, convert, read_table, whole_numbers
 from edgesim.config.routes import Route, RouteConfig, parse_route
 from edgesim.config.wrangler_env import in_environment
+from edgesim.config.wrangler_keys import absent_bindings, unknown_keys
+from edgesim.config.wrangler_values import normalised
 from edgesim.errors import ConfigError
 from edgesim.model import BindingSpec
 
 WORKERS_DEV = "workers.dev"
-FILES = ("wrangler.jsonc", "wrangler.json", "wrangler.toml")
+FILES = ("wrangler.json", "wrangler.jsonc", "wrangler.toml")
+"""In the order in which wrangler looks for them."""
 
-_STRING_OR_COMMENT = re.compile(r'("(?:\\.|[^"\\\n])*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
-_STRING_OR_TRAILING_COMMA = re.compile(r'("(?:\\.|[^"\\\n])*")|,(?=\s*[}\]])')
-_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_DATE = re.compile(r"([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})")
+_NAME = re.compile(r"[a-z0-9_][a-z0-9_-]*")
 
 
 class R2Binding(msgspec.Struct):
-    """A bucket on ``env``."""
+    """A bucket on ``env``; a name that is left out is made from the Worker's and the binding's."""
 
     binding: str
-    bucket_name: str
+    bucket_name: Annotated[str, msgspec.Meta(min_length=1)] = ""
 
 
 class Producer(msgspec.Struct):
     """A queue on ``env``; ``delivery_delay`` in seconds, None leaves it to the queue."""
 
     binding: str
-    queue: str
-    delivery_delay: float | None = None
-
-
-class ConsumerConfig(msgspec.Struct):
-    """One queue that the Worker consumes; defaults are Cloudflare's, not its local tool's.
-
-    ``http_pull``: not the Worker but whoever asks over HTTP, who has ``visibility_timeout_ms`` to
-    answer for what was given.
-    """
-
-    queue: str
-    type: Literal["worker", "http_pull"] = "worker"
-    visibility_timeout_ms: int | None = None
-    max_batch_size: int | None = None
-    max_batch_timeout: float = 5
-    max_retries: int = 3
-    dead_letter_queue: str | None = None
-    retry_delay: float = 0
-    max_concurrency: int | None = None
+    queue: Annotated[str, msgspec.Meta(min_length=1)] = ""
+    delivery_delay: Annotated[float, msgspec.Meta(ge=0, le=DELAY_SECONDS_MAX)] | None = None
 
 
 class Queues(msgspec.Struct):
@@ -68,10 +56,6 @@ class Queues(msgspec.Struct):
 
     producers: list[Producer] = []
     consumers: list[ConsumerConfig] = []
-
-    def of_type(self, kind: str) -> list[ConsumerConfig]:
-        """The consumers of that type."""
-        return [each for each in self.consumers if each.type == kind]
 
 
 class PipelineBinding(msgspec.Struct):
@@ -84,6 +68,11 @@ class PipelineBinding(msgspec.Struct):
     @property
     def target(self) -> str:
         return self.stream or self.pipeline or ""
+
+    @property
+    def is_old_style(self) -> bool:
+        """Whether the file says ``pipeline``."""
+        return bool(self.pipeline)
 
 
 class ServiceBinding(msgspec.Struct):
@@ -119,8 +108,35 @@ class Limits(msgspec.Struct):
     subrequests: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] | None = None
 
 
+class Secrets(msgspec.Struct):
+    """``required``: the only local secrets that the Worker is given."""
+
+    required: list[str] = []
+
+
+class Sampling(msgspec.Struct):
+    """What part of the invocations Cloudflare keeps, 0 to 1; edgesim keeps all."""
+
+    enabled: bool | None = None
+    head_sampling_rate: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+
+
+class Observability(Sampling):
+    """Workers Logs and traces."""
+
+    logs: Sampling | None = None
+    traces: Sampling | None = None
+    issues: Sampling | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a table that switches nothing, as wrangler does."""
+        parts = (self, self.logs, self.traces, self.issues)
+        if all(part is None or part.enabled is None for part in parts):
+            raise InvalidKeyError("enabled", "is missing; write `enabled` here, or in `logs`")
+
+
 class WranglerFile(msgspec.Struct):
-    """The keys that edgesim acts on."""
+    """The keys that edgesim acts on, or checks."""
 
     name: str
     main: str
@@ -137,6 +153,8 @@ class WranglerFile(msgspec.Struct):
     routes: list[str | RouteConfig] = []
     workers_dev: bool | None = None
     limits: Limits = msgspec.field(default_factory=Limits)
+    secrets: Secrets | None = None
+    observability: Observability | None = None
 
 
 class WorkerConfig(msgspec.Struct):
@@ -149,6 +167,8 @@ class WorkerConfig(msgspec.Struct):
     ignored_keys: list[str] = []
     warnings: list[str] = []
     routes: list[Route] = []
+    absent_bindings: dict[str, str] = {}
+    """Bindings that edgesim does not have: the key of their table, by their name on env."""
 
     @property
     def name(self) -> str:
@@ -174,6 +194,7 @@ class WorkerConfig(msgspec.Struct):
         """Everything on ``env``.  ConfigError where a name is bound twice."""
         settings = self.settings
         texts = settings.vars | self.secrets
+        required = settings.secrets.required if settings.secrets else []
         specs = [
             BindingSpec(name, "text" if isinstance(value, str) else "json", value)
             for name, value in texts.items()
@@ -183,23 +204,38 @@ class WorkerConfig(msgspec.Struct):
         specs += [BindingSpec(each.binding, "pipeline") for each in settings.pipelines]
         specs += [BindingSpec(each.binding, "service") for each in settings.services]
         names = [spec.name for spec in specs]
+        names += [name for name in required if name in settings.vars or name not in texts]
         for name in names:
             if names.count(name) > 1:
                 raise ConfigError(self.file, name, "is bound twice; every name on env is one thing")
         return specs
 
 
-def load_worker(folder: Path, environment: str | None = None) -> WorkerConfig:
-    """Read the Worker in ``folder`` as the environment has it; ConfigError says what is wrong."""
-    file = next((folder / name for name in FILES if (folder / name).is_file()), None)
-    if file is None:
-        raise ConfigError(folder, None, f"no Worker here: expected one of {', '.join(FILES)}")
-    raw, warnings = in_environment(file, read_table(file), environment)
-    settings = convert(file, raw, WranglerFile)
+def load_worker(
+    place: Path, environment: str | None = None, variables: Mapping[str, str] | None = None
+) -> WorkerConfig:
+    """Read the Worker as the environment has it; ConfigError says what is wrong.
+
+    ``place`` is its folder or its wrangler file.  ``variables`` are those of the process, from
+    which ``secrets.required`` may be taken.
+    """
+    file = wrangler_file(place)
+    folder = file.parent
+    whole = whole_numbers(read_table(file))
+    raw, warnings = in_environment(file, whole, environment)
+    raw, more = normalised(file, raw)
+    warnings += [*more, *map(str, unknown_keys(whole))]
+    if not raw.get("name"):
+        raw["name"] = _name_of(folder) + (f"-{environment}" if environment else "")
+        warnings.append(f"the file has no name: {raw['name']!r} is used, from its folder")
+    if "main" not in raw:
+        raise ConfigError(file, "main", "is missing; name the Worker's Python module")
+    settings: WranglerFile = convert(file, raw, WranglerFile)
     if not _NAME.fullmatch(settings.name):
-        raise ConfigError(
-            file, "name", f"{settings.name!r} is not lower-case letters, digits, dashes"
-        )
+        problem = f"{settings.name!r} is not lower-case letters, digits, dashes and underscores"
+        raise ConfigError(file, "name", problem)
+    _check_date(file, settings.compatibility_date)
+    _name_resources(settings)
     main = (folder / settings.main).resolve()
     if main.suffix != ".py":
         raise ConfigError(file, "main", f"{settings.main!r} is not a Python module (.py)")
@@ -218,40 +254,66 @@ def load_worker(folder: Path, environment: str | None = None) -> WorkerConfig:
             parse_cron(cron)
         except ValueError as error:
             raise ConfigError(file, f"triggers.crons[{index}]", str(error)) from error
-    secrets = _dev_vars(folder, environment)
-    worker = WorkerConfig(file, main, settings, secrets, ignored, warnings, _routes(file, settings))
+    given = None
+    if settings.secrets is not None:
+        given = [*settings.vars, *settings.secrets.required]
+    secrets = local_secrets(folder, environment, given, variables)
+    warnings += [
+        f"secret {name} is required and in no .dev.vars or .env file"
+        for name in (settings.secrets.required if settings.secrets else ())
+        if name not in secrets
+    ]
+    absent = absent_bindings(raw)
+    warnings += [
+        f"{key} is not in edgesim: env.{name} is not there" for name, key in absent.items()
+    ]
+    worker = WorkerConfig(
+        file, main, settings, secrets, ignored, warnings, _routes(file, settings), absent
+    )
     worker.bindings()
+    for index, bucket in enumerate(settings.r2_buckets):
+        check_bucket(file, f"r2_buckets[{index}].bucket_name", bucket.bucket_name)
     return worker
 
 
-def read_table(file: Path) -> dict[str, Any]:
-    """A TOML, JSON or JSONC file as a dict; ConfigError with the line of a syntax error."""
+def wrangler_file(place: Path) -> Path:
+    """The wrangler file in a folder, or the file itself; ConfigError where there is none."""
+    if place.is_file():
+        return place
+    file = next((place / name for name in FILES if (place / name).is_file()), None)
+    if file is None:
+        raise ConfigError(place, None, f"no Worker here: expected one of {', '.join(FILES)}")
+    return file
+
+
+def _check_date(file: Path, text: str) -> None:
+    """ConfigError for a compatibility date that is none; one may be missing here."""
+    parts = _DATE.fullmatch(text)
     try:
-        text = file.read_text("utf-8")
-        table = tomllib.loads(text) if file.suffix == ".toml" else parse_jsonc(text)
-    except OSError as error:
-        raise ConfigError(file, None, f"cannot be read: {error.strerror}") from error
-    except (json.JSONDecodeError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(file, None, f"not valid {file.suffix[1:].upper()}: {error}") from error
-    if not isinstance(table, dict):
-        raise ConfigError(file, None, "must be a table of keys at the top")
-    return table
+        if parts is not None:
+            date(*map(int, parts.groups()))
+        elif text:
+            raise ValueError
+    except ValueError as error:
+        problem = f"{text!r} is not a date; write it as YYYY-MM-DD"
+        raise ConfigError(file, "compatibility_date", problem) from error
 
 
-def parse_jsonc(text: str) -> Any:
-    """JSON with // and /* */ comments and trailing commas; positions in errors stay right."""
-    text = _STRING_OR_COMMENT.sub(lambda m: m[1] or re.sub(r"[^\n]", " ", m[0]), text)
-    return json.loads(_STRING_OR_TRAILING_COMMA.sub(lambda m: m[1] or " ", text))
+def _name_of(folder: Path) -> str:
+    """A Worker's name for a file that has none: the folder's, as a name may be written."""
+    return re.sub(r"[^a-z0-9_-]+", "-", folder.resolve().name.lower()).strip("-") or "worker"
 
 
-def convert(file: Path, table: Any, kind: type[Any]) -> Any:
-    """The table as a struct; ConfigError names the key that does not fit."""
-    try:
-        return msgspec.convert(table, kind)
-    except msgspec.ValidationError as error:
-        problem, _, path = str(error).partition(" - at `$")
-        key = path.rstrip("`").lstrip(".") or None
-        raise ConfigError(file, key, problem) from error
+def _name_resources(settings: WranglerFile) -> None:
+    """Name the buckets and queues that the file does not, as wrangler does when it deploys."""
+    for bucket in settings.r2_buckets:
+        bucket.bucket_name = bucket.bucket_name or _provisioned(settings.name, bucket.binding)
+    for producer in settings.queues.producers:
+        producer.queue = producer.queue or _provisioned(settings.name, producer.binding)
+
+
+def _provisioned(worker: str, binding: str) -> str:
+    return f"{worker}-{binding.lower()}".replace("_", "-")
 
 
 def _routes(file: Path, settings: WranglerFile) -> list[Route]:
@@ -262,37 +324,3 @@ def _routes(file: Path, settings: WranglerFile) -> list[Route]:
         return [parse_route(route) for route in routes]
     except ValueError as error:
         raise ConfigError(file, "route" if settings.route else "routes", str(error)) from error
-
-
-def _dev_vars(folder: Path, environment: str | None) -> dict[str, str]:
-    """Local secrets, lines of NAME=value.
-
-    ``.dev.vars.<env>`` stands for ``.dev.vars``, and either for all of ``.env``; an environment's
-    ``.env.<env>`` is over ``.env``.
-    """
-    suffixes = ["", f".{environment}"] if environment else [""]
-    for suffix in reversed(suffixes):
-        if (file := folder / f".dev.vars{suffix}").is_file():
-            return dict(_assignments(file))
-    files = [folder / f".env{suffix}" for suffix in suffixes]
-    return dict(pair for file in files if file.is_file() for pair in _assignments(file))
-
-
-def _assignments(file: Path) -> list[tuple[str, str]]:
-    pairs = []
-    try:
-        text = file.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(file, None, f"cannot be read: {error}") from error
-    for number, line in enumerate(text.splitlines(), 1):
-        stripped = line.strip().removeprefix("export ")
-        if not stripped or stripped.startswith("#"):
-            continue
-        name, equals, value = stripped.partition("=")
-        if not equals:
-            raise ConfigError(file, f"line {number}", "expected NAME=value")
-        value = value.strip()
-        if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
-            value = value[1:-1]
-        pairs.append((name.strip(), value))
-    return pairs

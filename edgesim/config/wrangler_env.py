@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from edgesim.config.wrangler_values import TAKE_NULL
 from edgesim.errors import ConfigError
 
 _NOT_INHERITED = {
@@ -51,7 +52,7 @@ def in_environment(
     top = {key: value for key, value in table.items() if key != "env"}
     if environment is None:
         return top, []
-    sections = table.get("env", {})
+    sections = table.get("env") or {}
     name = {"name": f"{top['name']}-{environment}"} if "name" in top else {}
     if not isinstance(sections, dict) or not all(isinstance(e, dict) for e in sections.values()):
         raise ConfigError(file, "env", "must be a table with a table for each environment")
@@ -60,7 +61,11 @@ def in_environment(
             known = ", ".join(sections)
             raise ConfigError(file, "env", f"there is no env.{environment}; known: {known}")
         return top | name, [f"the file has no env.{environment}: its top level is used"]
-    section = sections[environment]
+    section = {
+        key: value
+        for key, value in sections[environment].items()
+        if value is not None or key not in TAKE_NULL
+    }
     if any(key in section for key in _ROUTES):
         top = {key: value for key, value in top.items() if key not in _ROUTES}
     lost = sorted(key for key in _NOT_INHERITED & top.keys() if key not in section)

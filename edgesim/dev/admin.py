@@ -32,6 +32,8 @@ from edgesim.runtime.routing import named_by
 from edgesim.simulator import Simulator
 
 PREFIX = "/cdn-cgi/edgesim"
+SCHEDULED = ("/cdn-cgi/local/scheduled", "/cdn-cgi/handler/scheduled")
+"""Wrangler's own path, and the one that it had before 4.117 and still answers."""
 DRAIN_SECONDS = 60.0
 DRAIN_SECONDS_MAX = 86_400
 TIME_MS_MAX = 8_640_000_000_000_000
@@ -99,10 +101,9 @@ def admin_app(
             Route(f"{PREFIX}/operations", guarded(_operate), methods=["POST"]),
             Route(f"{PREFIX}/r2", guarded(_r2_get), methods=["GET"]),
             Route(f"{PREFIX}/r2", guarded(_r2_put), methods=["PUT"]),
-            Route(
-                "/cdn-cgi/handler/scheduled",
-                guarded(_scheduled, worker_hosts=True),
-                methods=["GET", "POST"],
+            *(
+                Route(path, guarded(_scheduled, worker_hosts=True), methods=["GET", "POST"])
+                for path in SCHEDULED
             ),
         ]
     )
@@ -255,4 +256,7 @@ async def _scheduled(simulator: Simulator, request: Request) -> Response:
     if time_ms is not None and abs(time_ms) > TIME_MS_MAX:
         return PlainTextResponse("time is milliseconds since 1970, up to 8.64e15\n", 400)
     outcome = await simulator.scheduled(name, cron, time_ms)
-    return PlainTextResponse(f"{outcome}\n", 200 if outcome == "ok" else 500)
+    status = 200 if outcome == "ok" else 500
+    if request.query_params.get("format") == "json":
+        return JSONResponse({"outcome": outcome, "noRetry": False}, status)
+    return PlainTextResponse(f"{outcome}\n", status)

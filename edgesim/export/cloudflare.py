@@ -7,12 +7,14 @@ secret: dotfiles stay at home.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from edgesim.config import Project, WorkerConfig
+from edgesim.config.files import read_text
 from edgesim.config.pipelines import Field, PipelineConfig
 from edgesim.errors import UsageError
 from edgesim.export.notes import notes
@@ -41,7 +43,8 @@ def export_cloudflare(project: Project, out: Path) -> list[Path]:
         raise UsageError(f"{out} is not empty and no earlier export; name another folder (--out)")
     written = []
     for worker in project.workers.values():
-        written += _worker(worker, out / worker.name)
+        written += _worker(worker, out / worker.name, out)
+        _name_streams(project, worker, out / worker.name / worker.file.name)
     if uses_clickhouse(project):
         written += _proxy(project, out / project.account.clickhouse.service)
     for name, pipeline in project.account.pipelines.items():
@@ -52,16 +55,34 @@ def export_cloudflare(project: Project, out: Path) -> list[Path]:
     return written
 
 
-def _worker(worker: WorkerConfig, folder: Path) -> list[Path]:
-    written = _copy(worker.file.parent, folder)
+def _worker(worker: WorkerConfig, folder: Path, out: Path) -> list[Path]:
+    written = _copy(worker.file.parent, folder, out)
     if not (folder / "pyproject.toml").is_file():
         written.append(_write(folder / "pyproject.toml", _PYPROJECT.format(name=worker.name)))
     return written
 
 
-def _copy(source: Path, folder: Path) -> list[Path]:
+def _name_streams(project: Project, worker: WorkerConfig, file: Path) -> None:
+    """Name streams in the copied wrangler file under the current key.
+
+    The script replaces the names by the ids of the account that it sets up, so ids of another
+    account and the older key ``pipeline`` become ``stream`` and the name.
+    """
+    text = read_text(file)
+    for name in {each.target for each in worker.settings.pipelines}:
+        values = "|".join(
+            re.escape(each) for each in (name, project.account.pipelines[name].id) if each
+        )
+        key = r"""(?<![\w-])(["']?)(?:stream|pipeline)\1(\s*[:=]\s*)"""
+        text = re.sub(rf"""{key}(["'])(?:{values})\3""", rf'\1stream\1\2"{name}"', text)
+    _write(file, text)
+
+
+def _copy(source: Path, folder: Path, out: Path) -> list[Path]:
     written = []
     for file in sorted(source.rglob("*")):
+        if file.is_relative_to(out.resolve()):
+            continue
         path = file.relative_to(source)
         hidden = any(part.startswith(".") or part in _LEFT_AT_HOME for part in path.parts)
         if hidden or not file.is_file():

@@ -243,7 +243,7 @@ def _stream_ids(project: Project) -> Iterator[str]:
 def _deployments(project: Project) -> Iterator[str]:
     if uses_clickhouse(project):
         yield f"(cd {_q(project.account.clickhouse.service)} && wrangler deploy)"
-    environment = project.account.environment
+    environment = project.environment
     options = f" --env {_q(environment)}" if environment else ""
     for name in deployment_order(project):
         yield f"deploy {_q(name)}{options}"

@@ -17,15 +17,15 @@ from functools import partial
 from typing import TypeVar
 
 import anyio
-import msgspec
 import structlog
 
 from edgesim.clock import Clock
-from edgesim.errors import ConfigError, RunError
+from edgesim.config.consumers import DELAY_SECONDS_MAX, ConsumerSettings
+from edgesim.errors import RunError
 from edgesim.model import BatchResult, Message, Retry
 from edgesim.queues.dead_letters import DeadLetters
 from edgesim.queues.driver import Depth
-from edgesim.queues.producer import DELAY_SECONDS_MAX, Metrics, Queue, is_delay
+from edgesim.queues.producer import Metrics, Queue, is_delay
 
 log = structlog.get_logger()
 
@@ -39,40 +39,9 @@ RECHECK_SECONDS = 60.0
 OTHERS_SECONDS = 1.0
 """How long to leave a queue alone whose visible messages other nodes were quicker to take."""
 
-_LIMITS = {
-    "max_batch_size": (1, 100),
-    "max_batch_timeout": (0, 60),
-    "max_retries": (0, 100),
-    "retry_delay": (0, DELAY_SECONDS_MAX),
-    "max_concurrency": (1, 250),
-}
-
 Deliver = Callable[[Sequence[Message], Metrics], Awaitable[BatchResult]]
 """Hands a batch over, with the queue's backlog at that moment."""
 _Result = TypeVar("_Result")
-
-
-class ConsumerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The platform's consumer settings; times in seconds, ``max_concurrency`` None means auto.
-
-    ConfigError for a value outside the platform's limits.
-    """
-
-    max_batch_size: int = 10
-    max_batch_timeout: float = 5.0
-    max_retries: int = 3
-    retry_delay: float = 0.0
-    max_concurrency: int | None = None
-    dead_letter_queue: str | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse here, not at message 10,000."""
-        for key, (least, most) in _LIMITS.items():
-            value = getattr(self, key)
-            if value is not None and not least <= value <= most:
-                raise ConfigError(
-                    "queues.consumers", key, f"must be {least} to {most}, not {value}"
-                )
 
 
 class Consumer:

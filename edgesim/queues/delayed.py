@@ -11,9 +11,9 @@ from bisect import insort
 from collections.abc import Sequence
 
 from edgesim.clock import Clock
+from edgesim.config.consumers import DELAY_SECONDS_MAX
 from edgesim.queues.jetstream import JetStream, Outgoing
 from edgesim.queues.nats_messages import Layout, visible_at
-from edgesim.queues.producer import DELAY_SECONDS_MAX
 
 FRESH_SECONDS = 1.0
 """How old it may be; hints of other nodes have it read at once."""

@@ -19,6 +19,7 @@ import msgspec
 import structlog
 
 from edgesim.clock import Clock
+from edgesim.config.consumers import DELAY_SECONDS_MAX
 from edgesim.errors import ConfigError, PlatformError, UsageError
 from edgesim.model import ContentType, Message
 from edgesim.queues.driver import Depth, NewMessage, QueueDriver
@@ -33,7 +34,6 @@ BACKLOG_BYTES_MAX = 25_000_000_000
 OPERATION_BYTES = 64_000
 METADATA_BYTES = 100
 """What the platform adds to each message and counts."""
-DELAY_SECONDS_MAX = 86_400
 RETENTION_SECONDS = (60, 14 * 86_400)
 EXPIRY_INTERVAL_SECONDS = 60
 """How often a queue in use looks for messages past their retention."""

@@ -17,43 +17,16 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from edgesim.errors import ConfigError, PlatformError
+from edgesim.config.consumers import (
+    BATCH_SIZE_MAX,
+    DELAY_SECONDS_MAX,
+    VISIBILITY_MS_MAX,
+    PullSettings,
+)
+from edgesim.errors import PlatformError
 from edgesim.model import Message, Retry
 from edgesim.queues.dead_letters import DeadLetters
-from edgesim.queues.producer import DELAY_SECONDS_MAX, Queue, is_delay
-
-BATCH_SIZE_MAX = 100
-VISIBILITY_MS_MAX = 12 * 3_600_000
-
-_LIMITS = {
-    "max_batch_size": (1, BATCH_SIZE_MAX),
-    "max_retries": (0, 100),
-    "retry_delay": (0, DELAY_SECONDS_MAX),
-    "visibility_timeout_ms": (0, VISIBILITY_MS_MAX),
-}
-
-
-class PullSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The platform's settings of a pull consumer; ``retry_delay`` in seconds.
-
-    ``max_batch_size`` and ``visibility_timeout_ms`` are for pulls that do not say.  ConfigError for
-    a value outside the platform's limits.
-    """
-
-    max_batch_size: int = 5
-    max_retries: int = 3
-    retry_delay: float = 0.0
-    visibility_timeout_ms: int = 30_000
-    dead_letter_queue: str | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse here, not at the first pull."""
-        for key, (least, most) in _LIMITS.items():
-            value = getattr(self, key)
-            if not least <= value <= most:
-                raise ConfigError(
-                    "queues.consumers", key, f"must be {least} to {most}, not {value}"
-                )
+from edgesim.queues.producer import Queue, is_delay
 
 
 class Settled(msgspec.Struct, frozen=True):

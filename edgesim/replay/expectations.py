@@ -30,7 +30,7 @@ from typing import Any
 import msgspec
 
 from edgesim.clickhouse.compression import gunzip
-from edgesim.config.wrangler import convert, read_table
+from edgesim.config.files import convert, read_table
 from edgesim.errors import RunError
 from edgesim.model import iterate
 from edgesim.r2.bucket import R2ObjectBody

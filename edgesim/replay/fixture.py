@@ -9,6 +9,7 @@ with ``outbound`` and ``response`` is what the internet answers: {"outbound": {"
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import json
 import zlib
@@ -138,7 +139,8 @@ class Fixture:
                 packed = self.path.suffix == ".gz"
                 lines = gzip.GzipFile(fileobj=self._file) if packed else self._file
                 for number, line in enumerate(lines, 1):
-                    if stripped := line.strip():
+                    text = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+                    if stripped := text.strip():
                         yield number, stripped
         except (OSError, EOFError, zlib.error) as error:
             raise ConfigError(self.path, None, f"cannot read the fixture: {error}") from error

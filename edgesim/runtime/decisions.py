@@ -12,9 +12,9 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from edgesim.config.consumers import DELAY_SECONDS_MAX
 from edgesim.isolates.wire import Done, Failure
 from edgesim.model import BatchResult, Retry
-from edgesim.queues.producer import DELAY_SECONDS_MAX
 
 Decision = Literal["ack", "retry"]
 Delay = Annotated[float, msgspec.Meta(ge=0, le=DELAY_SECONDS_MAX)]

@@ -6,18 +6,16 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 
-import msgspec
-
 from edgesim.backends import Backends
 from edgesim.clock import Clock
 from edgesim.config import Project, WorkerConfig
-from edgesim.config.project import PullConfig, QueueConfig
-from edgesim.config.wrangler import ConsumerConfig
+from edgesim.config.consumers import ConsumerConfig, PullSettings
+from edgesim.config.project import QueueConfig
 from edgesim.model import BatchResult, HttpRequest, HttpResponse, Message, R2Object
 from edgesim.pipelines.pipeline import Pipeline
-from edgesim.queues.consumer import Consumer, ConsumerSettings
+from edgesim.queues.consumer import Consumer
 from edgesim.queues.producer import Metrics, Queue
-from edgesim.queues.pull import PullConsumer, PullSettings
+from edgesim.queues.pull import PullConsumer
 from edgesim.r2.bucket import Bucket
 from edgesim.r2.notifications import Notifications, Rule
 from edgesim.runtime.lineage import Lineage
@@ -64,7 +62,7 @@ class Primitives:
         self.consumers = [
             self._consumer(worker, config)
             for worker in project.workers.values()
-            for config in worker.settings.queues.of_type("worker")
+            for config in worker.settings.queues.consumers
         ]
         self.pull_consumers = {
             name: self._pull_consumer(name, config)
@@ -150,25 +148,20 @@ class Primitives:
         await self.queue(queue).send(body)
 
     def _consumer(self, worker: WorkerConfig, config: ConsumerConfig) -> Consumer:
-        settings = {
-            key: value
-            for key in ConsumerSettings.__struct_fields__
-            if (value := getattr(config, key)) is not None
-        }
         dead_letter = config.dead_letter_queue
         return Consumer(
             self.queue(config.queue),
-            msgspec.convert(settings, ConsumerSettings),
+            config,
             partial(self._deliver, worker.name, config.queue),
             self.clock,
             self.queue(dead_letter) if dead_letter else None,
         )
 
-    def _pull_consumer(self, name: str, config: PullConfig) -> PullConsumer:
+    def _pull_consumer(self, name: str, config: PullSettings) -> PullConsumer:
         dead_letter = config.dead_letter_queue
         return PullConsumer(
             self.queue(name),
-            msgspec.convert(msgspec.structs.asdict(config), PullSettings),
+            config,
             self.queue(dead_letter) if dead_letter else None,
         )
 

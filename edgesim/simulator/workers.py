@@ -192,7 +192,7 @@ def _say_what_is_ignored(config: WorkerConfig) -> None:
 def _check_handlers(project: Project, config: WorkerConfig, worker: Worker) -> None:
     """A Worker that is wired to receive something must have the handler for it."""
     needed = {}
-    if config.settings.queues.of_type("worker"):
+    if config.settings.queues.consumers:
         needed["queue"] = "queues.consumers"
     if any(
         config.name == tail.target

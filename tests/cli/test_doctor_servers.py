@@ -81,7 +81,7 @@ class Shared:
     def examine(self, *clock: Clock, **given: str | None) -> list[Finding]:
         """What the doctor finds where some URLs or variables are others."""
         urls = {name: given.pop(name, None) or url for name, url in self.urls.items()}
-        environment = Environment(**{**self.environment, **given})
+        environment = Environment(**{**self.environment, **given})  # type: ignore[arg-type]
         overrides = Overrides(
             state=self.folder / "state",
             r2=urls["r2"],

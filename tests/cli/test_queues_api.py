@@ -21,13 +21,14 @@ r2 = "memory:"
 [queues.jobs.pull]
 max_retries = 1
 dead_letter_queue = "jobs-dlq"
+[queues.older.pull]
+visibility_timeout_ms = 0
 """
 WRANGLER = {
     "name": "w",
     "main": "entry.py",
     "queues": {
         "producers": [{"binding": "JOBS", "queue": "jobs"}, {"binding": "Q", "queue": "plain"}],
-        "consumers": [{"queue": "older", "type": "http_pull", "visibility_timeout_ms": 0}],
     },
 }
 WORKER = """
@@ -190,8 +191,8 @@ def test_wrong_calls_say_what_is_wrong(empty, path, body, expected):
     assert ok(empty, "/jobs/messages/pull")["messages"] == []
 
 
-def test_older_configuration_of_a_pull_consumer_works(empty):
-    """A consumer of type http_pull in a wrangler file is a pull consumer, with its own timeout."""
+def test_a_pull_consumer_has_a_timeout_of_its_own(empty):
+    """A visibility timeout of 0 gives the message again at once."""
     ok(empty, "/older/messages", {"body": 1})
     for attempts in (1, 2):
         (message,) = ok(empty, "/older/messages/pull")["messages"]

@@ -16,13 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from edgesim.config.consumers import ConsumerSettings, PullSettings
 from edgesim.errors import ConfigError, PlatformError, RunError, UsageError
 from edgesim.model import BatchResult, Retry
 from edgesim.queues import producer
-from edgesim.queues.consumer import AUTO_CONCURRENCY_MAX, Consumer, ConsumerSettings
+from edgesim.queues.consumer import AUTO_CONCURRENCY_MAX, Consumer
 from edgesim.queues.driver import DRIVERS, NewMessage
 from edgesim.queues.producer import MessageSendRequest, Queue
-from edgesim.queues.pull import PullConsumer, PullSettings
+from edgesim.queues.pull import PullConsumer
 from edgesim.urls import opener, scheme_of
 from tests.queues_world import (
     Unreliable,

@@ -57,7 +57,7 @@ async def test_work_that_swallows_its_cancellation_ends_all_the_same(patient, mo
     began, start = clock.now(), clock.elapsed()
 
     def faster(self: Clock) -> float:
-        return began + (self.elapsed() - start) * FASTER
+        return float(began + (self.elapsed() - start) * FASTER)
 
     monkeypatch.setattr(Clock, "now", faster)
     monkeypatch.setattr(Clock, "steady", faster)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from edgesim.queues.consumer import ConsumerSettings
+from edgesim.config.consumers import ConsumerSettings
 from edgesim.replay.world import World
 
 
@@ -28,7 +28,7 @@ def _without_handler(world: World) -> list[str]:
     return [
         f"queue {consumer.queue}: {count} messages were acknowledged and no handler had done so"
         for worker in world.project.workers.values()
-        for consumer in worker.settings.queues.of_type("worker")
+        for consumer in worker.settings.queues.consumers
         if consumer.dead_letter_queue and (count := world.history.untaken[consumer.queue])
     ]
 

@@ -95,7 +95,7 @@ def read(spec: str, targets: Mapping[str, Collection[str]]) -> list[Rule]:
     named = path.is_file() if len(spec) < 256 and "\n" not in spec else False
     if named:
         try:
-            text, where = path.read_text("utf-8"), f"{path}: line "
+            text, where = path.read_text("utf-8-sig"), f"{path}: line "
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"{path}: cannot read the faults: {error}") from error
     else:

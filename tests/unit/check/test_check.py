@@ -92,6 +92,9 @@ SOURCES = [
      "super().__init__"),
     (body("await self.env.PIPELINE.send([])"), 5, "warning", "pipeline-send", "iterator"),
     (body("self.env['PIPELINE']"), 5, "error", "sdk", "no []"),
+    (body("self.env.PIPELINES"), 5, "warning", "env", "used and not configured"),
+    (CLEAN.replace('"ok"', "request.scope['env'].OTHER"), 6, "warning", "env", "env.OTHER"),
+    ("from workers import env\ndef f():\n    env.X, env.X\n" + CLEAN, 3, "warning", "env", "X"),
     (body("await fetch('http://x/', json={})"), 5, "error", "sdk", "`json=`"),
     (body("await fetch('http://x/', method='POST', body={})"), 5, "error", "sdk", "object Object"),
     (body("m.retry(delay_seconds=5)"), 5, "error", "sdk", "`delay_seconds=`"),
@@ -130,8 +133,23 @@ def test_sources(source, line, level, rule, problem, tmp_path, request):
 
 SETTINGS = [
     ({"compatibility_date": None}, 1, "error", "compatibility", "no `compatibility_date`"),
-    ({"compatibility_date": "soon"}, 4, "error", "compatibility", "not a date"),
-    ({"compatibility_date": "2025-01-01"}, 4, "error", "compatibility", "wraps no R2"),
+    ({"compatibility_date": "2025-01-01"}, 4, "warning", "compatibility", "wraps no R2"),
+    ({"compatibility_date": "2025-01-01", "r2_buckets": [{"binding": "B", "bucket_name": "bbb"}]},
+     4, "error", "compatibility", "wraps no R2"),
+    ({"observability": {"enabled": True, "head_sampling": 1}}, 10, "error", "unknown-key",
+     "`observability.head_sampling`"),
+    ({"queues": {"producers": [{"binding": "Q", "queue": "q", "delivery_dely": 1}]}}, 13, "error",
+     "unknown-key", "`queues.producers[0].delivery_dely`"),
+    ({"usage_model": "bundled"}, 8, "warning", "unknown-key", "no key `usage_model`"),
+    ({"kv_namespaces": [{"binding": "CACHE", "id": "1"}]}, 10, "warning", "no-binding",
+     "`env.CACHE` is not there"),
+    ({"ai": {"binding": "AI"}}, 9, "warning", "no-binding", "no `ai`"),
+    ({"durable_objects": {"bindings": [{"name": "D", "class_name": "C"}]}}, 11, "warning",
+     "no-binding", "`env.D`"),
+    ({"queues": {"producers": [{"binding": "Q", "queue": "q", "delivery_delay": 1}]}}, 13,
+     "warning", "left-out", "no effect"),
+    ({"pipelines": [{"binding": "P", "pipeline": "events"}]}, 11, "warning", "deprecated",
+     "old name"),
     ({"compatibility_flags": ["x"]}, 5, "error", "compatibility", "python_workers"),
     ({"varz": {}}, 8, "error", "unknown-key", "no key `varz`"),
     ({"triggers": {"cron": []}}, 9, "error", "unknown-key", "`triggers.cron`"),
@@ -187,6 +205,28 @@ def test_files_that_get_in_the_way(tmp_path, unloaded):
     (folder / "w" / "requirements.txt").write_text("x\n")
     (folder / "w" / "wrangler.toml").write_text("")
     assert [(each.rule, each.level) for each in found(folder)] == [("files", "error")] * 2
+
+
+def test_another_env_is_not_the_workers(tmp_path, unloaded):
+    """A variable of that name in the module, and what the proxy itself has, are not looked at."""
+    source = "class Templates:\n    pass\nenv = Templates()\n"
+    source += body("env.get_template, self.env.to_py(), self.env.js_id")
+    assert found(project(tmp_path, source)) == []
+
+
+def test_packages_that_are_declared_and_not_vendored_yet(tmp_path):
+    """A fresh clone is warned to sync; once python_modules is there, a missing one is an error."""
+    folder = project(tmp_path, "import pack\n" + CLEAN)
+    (folder / "w" / "pyproject.toml").write_text('[project]\ndependencies = ["pack"]\n')
+    assert [(each.level, each.rule) for each in found(folder)] == [("warning", "import")]
+    (folder / "w" / "python_modules").mkdir()
+    assert [(each.level, each.rule) for each in found(folder)] == [("error", "import")]
+
+
+def test_what_the_platform_has_and_edgesim_has_not_is_a_warning(tmp_path):
+    """A Worker with Durable Objects is fine on Cloudflare: check does not fail."""
+    seen = found(project(tmp_path, "from workers import DurableObject\n" + CLEAN))
+    assert [(each.line, each.level, each.rule) for each in seen] == [(1, "warning", "loading")]
 
 
 def test_local_names_are_no_state(tmp_path, unloaded):

@@ -77,11 +77,10 @@ def test_notification_rule_for_a_queue_that_nobody_consumes(project):
     [
         (RULE, {"consumers": [{"queue": "heard"}]}),
         (RULE + "[queues.heard.pull]\n", {}),
-        (RULE, {"consumers": [CONSUMES, {"queue": "heard", "type": "http_pull"}]}),
         (RULE, {"consumers": [CONSUMES | {"dead_letter_queue": "heard"}]}),
         (RULE + '[queues.other2.pull]\ndead_letter_queue = "heard"\n', {}),
     ],
-    ids=["pushed", "pulled", "pulled by wrangler", "dead letters", "dead letters of a pull"],
+    ids=["pushed", "pulled", "dead letters", "dead letters of a pull"],
 )
 def test_queues_that_are_fine(project, toml, queues):
     """A Worker, a pull consumer, or being a dead-letter queue is enough."""

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgesim.config.wrangler import load_worker, parse_jsonc
+from edgesim.config.files import parse_jsonc
+from edgesim.config.wrangler import load_worker
 from edgesim.errors import ConfigError
 
 
@@ -107,3 +108,66 @@ def test_dev_vars_are_secrets_over_vars(tmp_path):
 def test_no_wrangler_file(tmp_path):
     """A folder without a wrangler file is told what was expected."""
     assert "wrangler.toml" in problem(tmp_path)
+
+
+WRONG = [
+    ({"queues": {"consumers": [{"queue": "q"}, {"queue": "p", "max_batch_size": 500}]}},
+     "queues.consumers[1].max_batch_size: must be 1 to 100, not 500"),
+    ({"queues": {"consumers": [{"queue": "q", "dead_letter_queue": "q"}]}},
+     "queues.consumers[0].dead_letter_queue: is the queue itself"),
+    ({"queues": {"consumers": [{"queue": "q", "type": "http_pull"}]}},
+     "write [queues.q.pull] in edgesim.toml"),
+    ({"r2_buckets": [{"binding": "B", "bucket_name": "No_Bucket"}]},
+     "r2_buckets[0].bucket_name: 'No_Bucket' is no bucket name"),
+    ({"observability": {"enabled": True, "head_sampling_rate": 1.5}},
+     "observability.head_sampling_rate"),
+    ({"triggers": {"crons": None}}, "triggers.crons: is null"),
+    ({"compatibility_date": "2026-02-30"}, "compatibility_date: '2026-02-30' is not a date"),
+    ({"node_compat": True}, "node_compat: is no longer supported; use the compatibility flag"),
+    ({"main": ""}, "main"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("keys", "expected"), WRONG)
+def test_what_wrangler_or_the_platform_refuses_is_refused(tmp_path, keys, expected):
+    """One line with the file, the key and the cure."""
+    said = problem(worker(tmp_path, json.dumps({"name": "a", "main": "entry.py"} | keys)))
+    assert expected in said
+    assert "wrangler.jsonc: " in said
+    assert "\n" not in said
+
+
+def test_names_that_are_left_to_wrangler(tmp_path):
+    """A Worker is called as its folder; a bucket and a queue as wrangler would make them."""
+    folder = tmp_path / "My Worker"
+    folder.mkdir()
+    text = """{"main": "entry.py", "r2_buckets": [{"binding": "MY_FILES"}],
+               "queues": {"producers": [{"binding": "JOBS"}]}}"""
+    config = load_worker(worker(folder, text))
+    assert config.name == "my-worker"
+    assert config.settings.r2_buckets[0].bucket_name == "my-worker-my-files"
+    assert config.settings.queues.producers[0].queue == "my-worker-jobs"
+    assert "the file has no name" in config.warnings[0]
+
+
+def test_what_the_start_warns_of(tmp_path):
+    """Unknown keys with the nearest known one, bindings that edgesim has not, required secrets."""
+    text = """{"name": "a", "main": "entry.py", "triggers": {"cron": []},
+               "kv_namespaces": [{"binding": "CACHE", "id": "1"}], "secrets": {"required": ["K"]},
+               "env": {"s": {"r2_bucket": []}}}"""
+    warnings = load_worker(worker(tmp_path, text)).warnings
+    assert warnings == [
+        "Cloudflare knows no key `triggers.cron`; did you mean `crons`?",
+        "Cloudflare knows no key `r2_bucket` in env.s; did you mean `r2_buckets`?",
+        "secret K is required and in no .dev.vars or .env file",
+        "kv_namespaces is not in edgesim: env.CACHE is not there",
+    ]
+
+
+@pytest.mark.parametrize("name", ["wrangler.jsonc", "wrangler.json", "wrangler.toml"])
+def test_a_byte_order_mark_is_skipped(tmp_path, name):
+    """Editors on Windows write one."""
+    text = 'name = "a"\nmain = "entry.py"\n' if name.endswith("toml") else ""
+    text = text or '{"name": "a", "main": "entry.py"}'
+    (tmp_path / ".dev.vars").write_text("\ufeffA=1\n", "utf-8")
+    assert load_worker(worker(tmp_path, "\ufeff" + text, name)).secrets == {"A": "1"}

@@ -4,8 +4,9 @@ import anyio
 import pytest
 
 from edgesim.clock import Clock
+from edgesim.config.consumers import ConsumerSettings
 from edgesim.model import BatchResult
-from edgesim.queues.consumer import Consumer, ConsumerSettings
+from edgesim.queues.consumer import Consumer
 from edgesim.queues.memory import open_queues
 from edgesim.queues.producer import Queue
 from tests.loops import on_both_loops  # noqa: F401 (every test here runs on both loops)

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from edgesim.config.consumers import ConsumerSettings
 from edgesim.errors import ConfigError
-from edgesim.queues.consumer import ConsumerSettings
 
 
 def test_defaults_are_the_platforms():

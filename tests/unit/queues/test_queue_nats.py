@@ -12,15 +12,16 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from structlog.testing import capture_logs
 
 from edgesim.clock import Clock
+from edgesim.config.consumers import ConsumerSettings, PullSettings
 from edgesim.errors import ConfigError, RunError, UsageError
 from edgesim.model import BatchResult, Retry
 from edgesim.queues import nats_connection
-from edgesim.queues.consumer import Consumer, ConsumerSettings
+from edgesim.queues.consumer import Consumer
 from edgesim.queues.driver import DRIVERS, NewMessage
 from edgesim.queues.nats import open_queues
 from edgesim.queues.nats_place import place_of
 from edgesim.queues.producer import MessageSendRequest, Queue
-from edgesim.queues.pull import PullConsumer, PullSettings
+from edgesim.queues.pull import PullConsumer
 from edgesim.urls import opener
 from tests.processes import ROOT, WORKERS, edgesim
 from tests.servers_nats import NatsServer, nats_cluster, nats_server
@@ -31,7 +32,8 @@ HANGING_NODE = """
 import sys
 import anyio
 from edgesim.clock import Clock
-from edgesim.queues.consumer import Consumer, ConsumerSettings
+from edgesim.config.consumers import ConsumerSettings
+from edgesim.queues.consumer import Consumer
 from edgesim.queues.nats import open_queues
 from edgesim.queues.producer import Queue
 

@@ -162,8 +162,9 @@ def outbox(tmp_path: Path):
 
 
 async def interrupted(outbox: Outbox, intent: Intent) -> None:
-    with pytest.raises(RunError), outbox.announced([(intent, [Outgoing("id", "q", b"{}")])]):
-        raise RunError("no reply")
+    with pytest.raises(RunError):
+        async with outbox.announced([(intent, [Outgoing("id", "q", b"{}")])]):
+            raise RunError("no reply")
 
 
 @pytest.mark.parametrize("deletes", [False, True])

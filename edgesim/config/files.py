@@ -1,0 +1,114 @@
+"""Configuration files: how their text is read, and how it becomes a struct.
+
+TOML is 1.1 (multi-line inline tables), as in wrangler's parser; Python's own tomllib reads 1.0.  A
+byte-order mark, which editors on Windows write, is skipped in every file.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any, NoReturn
+
+import msgspec
+import tomli
+
+from edgesim.errors import ConfigError
+
+_SAFE_INTEGER_MAX = 2**53 - 1
+_ANY_KEY = "[...]"
+_STRING_OR_COMMENT = re.compile(r'("(?:\\.|[^"\\\n])*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
+_STRING_OR_TRAILING_COMMA = re.compile(r'("(?:\\.|[^"\\\n])*")|,(?=\s*[}\]])')
+
+
+class InvalidKeyError(ValueError):
+    """Raised by a struct as it is made from a file: its own key, and what is wrong with it."""
+
+    def __init__(self, key: str, problem: str) -> None:
+        super().__init__(f"{key}: {problem}")
+        self.key = key
+        self.problem = problem
+
+
+def read_text(file: Path) -> str:
+    """The file as UTF-8, without a byte-order mark; ConfigError if it cannot be read."""
+    try:
+        return file.read_text("utf-8-sig")
+    except OSError as error:
+        raise ConfigError(file, None, f"cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(file, None, f"is not UTF-8 ({error}); save it as UTF-8") from error
+
+
+def read_table(file: Path) -> dict[str, Any]:
+    """A TOML, JSON or JSONC file as a dict; ConfigError with the line of a syntax error."""
+    text = read_text(file)
+    try:
+        table = tomli.loads(text) if file.suffix == ".toml" else parse_jsonc(text)
+    except (json.JSONDecodeError, tomli.TOMLDecodeError) as error:
+        raise ConfigError(file, None, f"not valid {file.suffix[1:].upper()}: {error}") from error
+    if not isinstance(table, dict):
+        raise ConfigError(file, None, "must be a table of keys at the top")
+    return table
+
+
+def parse_jsonc(text: str) -> Any:
+    """JSON with // and /* */ comments and trailing commas; positions in errors stay right."""
+    text = _STRING_OR_COMMENT.sub(lambda m: m[1] or re.sub(r"[^\n]", " ", m[0]), text)
+    text = _STRING_OR_TRAILING_COMMA.sub(lambda m: m[1] or " ", text)
+    return json.loads(text, parse_constant=_refuse_constant)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise json.JSONDecodeError(f"{name} is not JSON", name, 0)
+
+
+def convert(file: Path, table: Any, kind: type[Any]) -> Any:
+    """The table as a struct; ConfigError names the key that does not fit."""
+    try:
+        return msgspec.convert(table, kind)
+    except msgspec.ValidationError as error:
+        text, cause = str(error), error.__cause__
+        while _ANY_KEY in text and (narrowed := _narrowed(text, table, kind)):
+            text, table = narrowed
+        problem, _, path = text.rpartition(" - at `$")
+        if not problem:
+            problem, path = path, ""
+        key = path.rstrip("`").lstrip(".")
+        if isinstance(cause, InvalidKeyError):
+            key, problem = f"{key}.{cause.key}".lstrip("."), cause.problem
+        raise ConfigError(file, key or None, problem) from error
+
+
+def _narrowed(text: str, table: Any, kind: type[Any]) -> tuple[str, Any] | None:
+    """The message with the first ``[...]`` in its path named, which msgspec leaves out.
+
+    Found by trying: the table with one key alone gives the same message.
+    """
+    path = text.rpartition(" - at `$")[2].partition(_ANY_KEY)[0]
+    inner = table
+    for part in re.findall(r"[^.\[\]]+", path):
+        inner = inner[int(part)] if isinstance(inner, list) else inner[part]
+    everything = dict(inner)
+    for key, value in everything.items():
+        inner.clear()
+        inner[key] = value
+        try:
+            msgspec.convert(table, kind)
+        except msgspec.ValidationError as error:
+            if str(error) == text:
+                head, _, tail = text.rpartition(f"${path}{_ANY_KEY}")
+                return f"{head}${path}.{key}{tail}", table
+    return None
+
+
+def whole_numbers(value: Any) -> Any:
+    """The value with its whole floats as integers: JavaScript has one type of number."""
+    if isinstance(value, dict):
+        return {key: whole_numbers(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [whole_numbers(each) for each in value]
+    if isinstance(value, float) and value.is_integer() and abs(value) <= _SAFE_INTEGER_MAX:
+        return int(value)
+    return value

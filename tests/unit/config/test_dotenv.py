@@ -1,0 +1,90 @@
+"""Local secrets: which file counts, and what a line in it means."""
+
+import pytest
+
+from edgesim.config.dotenv import expand, local_secrets, parse
+from edgesim.errors import ConfigError
+
+LINES = [
+    ("A=1", {"A": "1"}),
+    ("  export  A = 1  ", {"A": "1"}),
+    ("A: yes", {"A": "yes"}),
+    ("A=b#c", {"A": "b"}),
+    ("A=b # c", {"A": "b"}),
+    ("A='b # c' # d", {"A": "b # c"}),
+    ('A="b # c"#d', {"A": "b # c"}),
+    ('A=`it\'s "so"`', {"A": 'it\'s "so"'}),
+    ('A="1\\n2\\t3"', {"A": "1\n2\\t3"}),
+    ("A='1\\n2'", {"A": "1\\n2"}),
+    ('A="one\ntwo\n"\nB=2', {"A": "one\ntwo\n", "B": "2"}),
+    ('A="KEY=\nB=2\n"', {"A": "KEY=\nB=2\n"}),
+    ("A=\r\nB=2\r\n", {"A": "", "B": "2"}),
+    ("\ufeffA=1", {"A": "1"}),
+    ("A=1\nnonsense\n# B=2\nC.d-e=3", {"A": "1", "C.d-e": "3"}),
+    ("A=1\nA=2", {"A": "2"}),
+    ("A=$B${C}", {"A": "$B${C}"}),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), LINES)
+def test_lines(text, expected):
+    """Comments, quotes, escapes, several lines and marks, as dotenv reads them."""
+    assert parse(text) == expected
+
+
+EXPANSIONS = [
+    ({"A": "1", "B": "$A-${A}"}, {"A": "1", "B": "1-1"}),
+    ({"B": "${A:-other}", "C": "${B}x"}, {"B": "other", "C": "otherx"}),
+    ({"A": "1", "B": "${A:+set}${C:+set}"}, {"A": "1", "B": "set"}),
+    ({"A": "m$ypass$wor@d"}, {"A": "m@d"}),
+    ({"A": "a\\$b"}, {"A": "a$b"}),
+    ({"A": "$A"}, {"A": ""}),
+]
+
+
+@pytest.mark.parametrize(("given", "expected"), EXPANSIONS)
+def test_references_between_values(given, expected):
+    """A value may name one above it, with a default or a replacement; a backslash keeps a $."""
+    assert expand(given, {}) == expected
+
+
+def test_which_file_counts(tmp_path):
+    """.dev.vars.<env> is instead of .dev.vars, which is instead of .env; those add up in order."""
+    (tmp_path / ".env").write_text("A=env\nB=env\nC=env\nD=env")
+    (tmp_path / ".env.local").write_text("B=local\nC=local\nD=local")
+    (tmp_path / ".env.s").write_text("C=s\nD=s")
+    (tmp_path / ".env.s.local").write_text("D=s.local")
+    assert local_secrets(tmp_path, None) == {"A": "env", "B": "local", "C": "local", "D": "local"}
+    assert local_secrets(tmp_path, "s") == {"A": "env", "B": "local", "C": "s", "D": "s.local"}
+    (tmp_path / ".dev.vars").write_text("X=$A")
+    assert local_secrets(tmp_path, "s") == {"X": "$A"}
+    (tmp_path / ".dev.vars.s").write_text("")
+    assert local_secrets(tmp_path, "s") == {}
+    assert local_secrets(tmp_path, "other") == {"X": "$A"}
+
+
+def test_required_secrets_are_the_only_ones(tmp_path):
+    """With secrets.required, other names are left out, and the process's variables count."""
+    (tmp_path / ".env").write_text("A=file\nB=file")
+    process = {"C": "process", "A": "process", "D": "process"}
+    given = ["A", "C", "E"]
+    assert local_secrets(tmp_path, None, given, process) == {"A": "process", "C": "process"}
+    assert local_secrets(tmp_path, None, None, process) == {"A": "file", "B": "file"}
+
+
+@pytest.mark.parametrize("value", ["${C:-$$C$&}", "${C:-${C}x$&}"])
+def test_references_without_end_are_refused(tmp_path, value):
+    """A value that grows for ever is one line with its name; wrangler runs out of memory."""
+    (tmp_path / ".env").write_text(f"A=a\nB={value}\n")
+    with pytest.raises(ConfigError, match=r"\.env: the references in B have no end"):
+        local_secrets(tmp_path, None)
+
+
+def test_a_file_in_another_encoding_is_refused(tmp_path):
+    """UTF-16, as some editors write it, is one line with the file and the cure."""
+    (tmp_path / ".dev.vars").write_bytes("A=1".encode("utf-16"))
+    with pytest.raises(ConfigError, match="UTF-8"):
+        local_secrets(tmp_path, None)
+    (tmp_path / ".dev.vars").write_bytes("A=1".encode("utf-16-le"))
+    with pytest.raises(ConfigError, match="UTF-8"):
+        local_secrets(tmp_path, None)
