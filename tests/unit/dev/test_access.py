@@ -131,7 +131,7 @@ def test_a_schedule_is_set_off_under_a_workers_host():
 def test_a_worker_of_another_edgesim_is_refused():
     """What its ``fetch`` sends is marked; the admin endpoints refuse it with the token too."""
     name, value = Lineage().header()
-    for access, authorization in ((OPEN, ""), (OPEN, "Bearer run-token")):
+    for access, authorization in ((OPEN, ""), (CLOSED, "Bearer admin-token")):
         marked = {name: value, "authorization": authorization}
-        assert "Worker" in refused(access, **marked)
-        assert "Worker" in access.tokenless_problem(scope(**{**LOCAL, **marked}), Edge())
+        assert refused(access, **marked) == "a Worker may not use this"
+        assert access.tokenless_problem(scope(**{**LOCAL, **marked}), Edge()) is not None
