@@ -2,7 +2,7 @@
 
 Facts (chdb 26): a statement cannot be given a query id, and settings cannot be constrained.  So
 each statement carries a tag in ``log_comment``, KILL QUERY finds it by the tag, and a limit that a
-statement's own SETTINGS would raise is refused before it runs.
+statement's own SETTINGS would raise is refused before it runs (``chdb_checks``).
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ import msgspec
 from edgesim.clickhouse import statements
 from edgesim.errors import ClickHouseError
 
-ACCESS_DENIED = 497
 POLL_MS = 200
 GRACE_SECONDS = 2.0
 """From the end of a statement's time, which the engine looks at itself, until it is killed."""
@@ -32,12 +31,6 @@ STUBBORN_SECONDS = 10.0
 """From the first KILL QUERY until the engine is replaced; some statements never look."""
 THREADS = 64
 """Statements that run at a time; the gateway gives each Worker a share."""
-_HARMLESS_SYSTEM = {"FLUSH", "SYNC", "RELOAD", "WAIT"}
-_SYSTEM = "SYSTEM {} is refused: it would stop or change the engine that all Workers share"
-_FUNCTION = "the embedded engine writes no files of others: insert into a table"
-_FILE_FUNCTIONS = {"FILE", "FILECLUSTER", "SQLITE", "EXECUTABLE"}
-_PATH = "the embedded engine gives tables their own files: leave out the path of ENGINE = {}"
-_FILE_ENGINES = {"FILE", "LOG", "TINYLOG", "STRIPELOG", "SQLITE", "EMBEDDEDROCKSDB", "FILELOG"}
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 
 
@@ -54,58 +47,12 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def settings(self, wanted: dict[str, str]) -> dict[str, str]:
         """Settings of a statement, given those that its request asks for."""
         return wanted | {
-            name: str(_lower(name, wanted.get(name), limit))
+            name: str(lower(name, wanted.get(name), limit))
             for name, limit in msgspec.structs.asdict(self).items()
         }
 
 
-def check(sql: str, limits: Limits) -> None:
-    """Raise ClickHouseError for a statement that would harm the engine or lift its limits."""
-    words = list(statements.tokens(sql.partition("\nFORMAT ")[0]))
-    texts = [each.text for each in words]
-    match texts:
-        case ["SYSTEM", what, *_] if what not in _HARMLESS_SYSTEM:
-            raise ClickHouseError(ACCESS_DENIED, _SYSTEM.format(what))
-        case ["INSERT", *_] if _target_function(texts) in _FILE_FUNCTIONS:
-            raise ClickHouseError(ACCESS_DENIED, _FUNCTION)
-    _check_engine(texts)
-    _check_settings(sql, words, limits)
-
-
-def _target_function(texts: list[str]) -> str:
-    """The table function that an INSERT writes to; "" for a table."""
-    rest = [each for each in texts[1:5] if each not in {"INTO", "TABLE"}]
-    return rest[1].strip('`"').upper() if rest[:1] == ["FUNCTION"] and len(rest) > 1 else ""
-
-
-def _check_engine(texts: list[str]) -> None:
-    if not texts or texts[0] not in {"CREATE", "ATTACH", "REPLACE"}:
-        return
-    for at, text in enumerate(texts):
-        if text != "ENGINE":
-            continue
-        rest = [each for each in texts[at + 1 : at + 8] if each != "="]
-        if rest[:1] and rest[0] in _FILE_ENGINES and rest[1:2] == ["("] and "," in rest:
-            raise ClickHouseError(ACCESS_DENIED, _PATH.format(rest[0]))
-
-
-def _check_settings(sql: str, words: list[statements.Token], limits: Limits) -> None:
-    """A SETTINGS clause may lower a limit; it may not hide the statement."""
-    bounds: dict[str, float] = msgspec.structs.asdict(limits)
-    inside = False
-    for name, sign, value in zip(words, words[1:], words[2:], strict=False):
-        inside = inside or name.text == "SETTINGS"
-        if not inside or sign.text != "=" or name.kind not in {"word", "quoted"}:
-            continue
-        setting = statements.unquoted(sql[name.start : name.end]).lower()
-        if setting == "log_comment":
-            problem = "log_comment is a parameter of the request here, not of the statement"
-            raise ClickHouseError(statements.BAD_ARGUMENTS, problem)
-        if setting in bounds:
-            _lower(setting, value.text.strip("'"), bounds[setting], strict=True)
-
-
-def _lower(name: str, wanted: str | None, limit: float, *, strict: bool = False) -> float | str:
+def lower(name: str, wanted: str | None, limit: float, *, strict: bool = False) -> float | str:
     """The lower of both; 0 means without limit.  ``strict``: a higher one is an error."""
     if wanted is None:
         return limit

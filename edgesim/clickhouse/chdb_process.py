@@ -35,7 +35,8 @@ from typing import Any, BinaryIO, NamedTuple, cast
 import msgspec
 
 from edgesim.clickhouse import chdb_tokens, statements
-from edgesim.clickhouse.chdb_limits import THREADS, Limits, Watchdog, check
+from edgesim.clickhouse.chdb_checks import check
+from edgesim.clickhouse.chdb_limits import THREADS, Limits, Watchdog
 from edgesim.clickhouse.chdb_writes import Writes
 from edgesim.clickhouse.disk import Disk, NoDisk
 from edgesim.clickhouse.exceptions import from_exception
@@ -235,8 +236,9 @@ def _own_session(path: Path, run: Run) -> Iterator[Any]:
 
 def _execute(store: Store, session: Any, run: Run, data: Iterator[bytes]) -> Iterator[Frame]:
     """The frames of the answer; Started comes after a change is on disk."""
-    check(run.sql, store.watchdog.limits)
     insert = statements.as_insert(run.sql)
+    sql = run.sql if insert is None else insert.head
+    check(sql, store.watchdog.limits, run.settings, run.database)
     if insert is not None:
         with store.change():
             rows = _insert(store.path, session, run, insert, data)

@@ -24,10 +24,11 @@ KNOWN_CHARS_MAX = 4096
 """Longer statements are read every time."""
 
 _TOKEN = re.compile(
-    r"""(?P<gap>\s++|--[^\n]*+|\#[ !][^\n]*+|/\*.*?(?:\*/|\Z))
-    |(?P<quoted>'(?:[^'\\]++|\\.|'')*+'|"(?:[^"\\]++|\\.|"")*+"|`(?:[^`\\]++|\\.|``)*+`)
-    |(?P<word>[^\W\d]\w*+)
-    |(?P<number>\d[\w.]*+)
+    r"""(?P<gap>\s++|(?:--|//)[^\n]*+|\#[ !][^\n]*+|/\*.*?(?:\*/|\Z))
+    |(?P<quoted>'(?:[^'\\]++|\\.|'')*+'|"(?:[^"\\]++|\\.|"")*+"|`(?:[^`\\]++|\\.|``)*+`
+        |\u2018[^\u2019]*+\u2019|\u201c[^\u201d]*+\u201d|\$(?P<tag>\w*+)\$.*?\$(?P=tag)\$)
+    |(?P<word>[^\W\d][\w$]*+)
+    |(?P<number>\d\w*+(?:\.(?!\.)\w*+)*+|(?<![\w)\]])\.\d[\d_]*+(?:[eE][+-]?\d++)?)
     |(?P<sign>.)""",
     re.DOTALL | re.VERBOSE,
 )
@@ -105,7 +106,7 @@ def tokens(sql: str) -> Iterator[Token]:
         if kind == "gap":
             continue
         text = found[0]
-        if kind == "sign" and text in "'\"`":
+        if kind == "sign" and text in "'\"`\u2018\u201c":
             raise ClickHouseError(
                 SYNTAX_ERROR,
                 f"Syntax error: the quote at position {found.start() + 1} is not closed",

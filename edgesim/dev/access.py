@@ -1,8 +1,9 @@
 """Access to everything that is not a Worker: admin endpoints, schedules, queues API, ClickHouse.
 
 The order of the checks: no web page of another origin, none that a Worker serves under its own
-host; then the token, if one is set or sent; else only a client of this machine, through no proxy,
-that asks for this machine by a name of its own (DNS rebinding brings another).
+host; no Worker of another edgesim, whose ``fetch`` sends LINEAGE; then the token, if one is set or
+sent; else only a client of this machine, through no proxy, that asks for this machine by a name of
+its own (DNS rebinding brings another).
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from edgesim.dev.edge import LOOPBACK_HOSTS, Edge, host_of, name_of
+from edgesim.runtime.lineage import HEADER as LINEAGE
 from edgesim.runtime.routing import LOCALHOST, named_by
 
 _OWN_SITES = {"none", "same-origin"}
 _PAGE_HEADERS = ("origin", "referer", "sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest")
+_OF_A_WORKER = "a Worker may not use this"
 
 
 class Access:
@@ -37,7 +40,7 @@ class Access:
         ``worker_hosts``: a program (no page) may ask under ``<worker>.localhost``.
         """
         headers = Headers(scope=scope)
-        problem = page_problem(headers)
+        problem = page_problem(headers) or (_OF_A_WORKER if LINEAGE in headers else None)
         if problem is not None or self.is_admin(bearer(headers)):
             return problem
         return self.tokenless_problem(scope, edge, worker_hosts=worker_hosts)
@@ -46,6 +49,8 @@ class Access:
         self, scope: Scope, edge: Edge, *, worker_hosts: bool = False
     ) -> str | None:
         """The reason to refuse a request without a token; None if it needs none."""
+        if LINEAGE in Headers(scope=scope):
+            return _OF_A_WORKER
         if self._token is not None:
             return "the token is missing or wrong; send Authorization: Bearer $EDGESIM_ADMIN_TOKEN"
         if not edge.is_direct(scope):

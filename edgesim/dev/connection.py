@@ -268,6 +268,10 @@ class Connection(asyncio.Protocol):
         """Wait until the client has taken most of what was written."""
         await self._writable.wait()
 
+    def keeps(self, size: int) -> None:
+        """Count an answer that is kept until the client has taken it; 0 when it has."""
+        self._room.keeps(self, size)
+
     def finish(self, exchange: Exchange) -> None:
         """The response is complete: the next request's turn, or the end of the connection."""
         self._server.total_requests += 1

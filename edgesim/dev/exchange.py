@@ -196,14 +196,16 @@ class Exchange:
 
     async def _write_parts(self, body: bytes) -> None:
         if len(body) <= WRITE_BYTES_MAX:
-            return self._write_part(body)
+            self._write_part(body)
+            return
+        self._connection.keeps(len(body))
         view = memoryview(body)
         for begin in range(0, len(body), WRITE_BYTES_MAX):
             await self._connection.writable()
             if self.disconnected:
-                return None
+                return
             self._write_part(bytes(view[begin : begin + WRITE_BYTES_MAX]))
-        return None
+        self._connection.keeps(0)
 
     def _write_head(self) -> None:
         if self._head:

@@ -39,6 +39,8 @@ class Limits(msgspec.Struct, frozen=True):
     write_seconds: float = 30
     """In so long the client has to take ``bytes_least`` of an answer, or the rest of it."""
     bytes_least: int = 15_000
+    unread_bytes: int = 536_870_912
+    """Of all large answers that their clients have not taken wholly."""
     linger_seconds: float = 10
     """For so long the rest of a request is read and dropped after the answer."""
 
@@ -62,13 +64,12 @@ class Room:
         self.limits = limits
         self._holders: set[Holder] = set()
         self._waiting: dict[Holder, None] = {}
+        self._unread: dict[Holder, int] = {}
 
     def enter(self, holder: Holder) -> Place | None:
         """Take a place; None if there is none at all."""
         if len(self._holders) >= self.limits.connections and self._waiting:
-            longest = next(iter(self._waiting))
-            self.leave(longest)
-            longest.evict()
+            self._evict(next(iter(self._waiting)))
         above = len(self._holders) - self.limits.connections
         if above >= OPERATOR_CONNECTIONS + REFUSED_CONNECTIONS:
             return None
@@ -79,6 +80,24 @@ class Room:
         """Give the place back, if it is still held."""
         self._holders.discard(holder)
         self._waiting.pop(holder, None)
+        self._unread.pop(holder, None)
+
+    def keeps(self, holder: Holder, size: int) -> None:
+        """The connection keeps an answer of that size, 0 for none, until its client has taken it.
+
+        Where all together keep too much, those that have waited longest for their clients go.
+        """
+        self._unread.pop(holder, None)
+        if not size:
+            return
+        slow = [each for each in self._waiting if each in self._unread]
+        while slow and sum(self._unread.values()) + size > self.limits.unread_bytes:
+            self._evict(slow.pop(0))
+        self._unread[holder] = size
+
+    def _evict(self, holder: Holder) -> None:
+        self.leave(holder)
+        holder.evict()
 
     def waits(self, holder: Holder) -> None:
         """The connection begins to wait for its client; no change if it waits already."""

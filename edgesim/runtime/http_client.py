@@ -10,12 +10,14 @@ import errno
 import socket
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
 import structlog
+from aiohttp.client_proto import ResponseHandler
 
 from edgesim.errors import PlatformError
 from edgesim.model import HttpRequest, HttpResponse, Stream, iterate
@@ -23,6 +25,8 @@ from edgesim.runtime.reach import Reach, RefusedAddressError
 
 CONNECTIONS_MAX = 128
 """Open connections of one Worker, whichever of its invocations they are of; others wait."""
+INFORMATIONAL_MAX = 32
+"""Responses of status 1xx before the real one; a server that sends them without end is cut off."""
 _HOP_BY_HOP = {"connection", "content-length", "host", "keep-alive", "transfer-encoding"}
 _NULL_BODY = {204, 205, 304}
 
@@ -39,13 +43,41 @@ class _Hop(msgspec.Struct):
 _hop: ContextVar[_Hop] = ContextVar("hop")
 
 
+class _Protocol(ResponseHandler):
+    """aiohttp's own, which reads informational responses in one go, without end or pause."""
+
+    _informational = 0
+
+    def feed_data(self, data: Any, size: int = 0) -> None:
+        """A response's head has arrived."""
+        if self._informational > INFORMATIONAL_MAX:
+            return  # of a connection that is cut off
+        is_informational = 100 <= data[0].code < 200
+        self._informational = self._informational + 1 if is_informational else 0
+        if self._informational <= INFORMATIONAL_MAX:
+            super().feed_data(data, size)
+            return
+        self.set_exception(aiohttp.ClientPayloadError("too many informational responses"))
+        if self.transport is not None:
+            self.transport.abort()
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Connections that speak ``_Protocol``."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        protocol: type[ResponseHandler] = _Protocol
+        self._factory = partial(protocol, loop=self._loop)
+
+
 class HttpClient:
     """One Worker's."""
 
     def __init__(self, worker: str, reach: Reach) -> None:
         self._worker = worker
         self._reach = reach
-        connector = aiohttp.TCPConnector(limit=CONNECTIONS_MAX, socket_factory=self._open)
+        connector = _Connector(limit=CONNECTIONS_MAX, socket_factory=self._open)
         self._session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),

@@ -25,6 +25,7 @@ WORKER = """
 import json
 from workers import Response, WorkerEntrypoint, fetch
 
+HEADERS = {"edgesim-lineage": "forged", "x-own": "1", "authorization": "Bearer x"}
 
 class Default(WorkerEntrypoint):
     async def fetch(self, request):
@@ -32,7 +33,7 @@ class Default(WorkerEntrypoint):
         if not url:
             return Response(f"worker {self.env.NAME} {json.dumps(sorted(request.headers.keys()))}")
         try:
-            found = await fetch(url, headers={"edgesim-lineage": "forged", "x-own": "1"})
+            found = await fetch(url, headers=HEADERS)
             return Response(f"{found.status} {await found.text()}")
         except Exception as error:
             return Response(f"{type(error).__name__}: {error}")
@@ -124,6 +125,21 @@ def test_own_ports_are_refused_in_every_form(running):
                 assert REFUSED in found, (host, path, found)
     refusals = [each for each in running.log if "fetch refused" in each]
     assert any("main" in each and "0x7f.1" in each and "edgesim" in each for each in refusals)
+
+
+def test_another_edgesim_takes_no_worker_for_its_operator(running, tmp_path):
+    """Its Workers answer as any service of this machine; admin, queues API, ClickHouse do not."""
+    with dev(project(tmp_path / "another"), tmp_path / "state") as another:
+        front, clickhouse = own_ports(another)
+        assert ask(running, f"http://127.0.0.1:{front}/").startswith(b"200 worker main")
+        for url in (
+            f"http://127.0.0.1:{front}/cdn-cgi/edgesim/stats",
+            f"http://localhost:{front}/cdn-cgi/handler/scheduled",
+            f"http://127.0.0.1:{clickhouse}/?query=SELECT+1",
+        ):
+            assert b"a Worker may not" in ask(running, url), url
+        queues = f"http://127.0.0.1:{front}/client/v4/accounts/a/queues"
+        assert ask(running, queues).startswith(b"403 ")
 
 
 def test_a_redirect_to_an_own_port_is_refused(running):

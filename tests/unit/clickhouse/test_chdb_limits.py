@@ -1,12 +1,17 @@
 """One client's statements cannot stop the embedded engine or keep it from the others."""
 
+import json
+import random
+
 import anyio
 import pytest
 
 from edgesim.clickhouse.chdb import ChdbClickHouse
+from edgesim.clickhouse.chdb_checks import check
 from edgesim.clickhouse.chdb_limits import Limits
 from edgesim.clickhouse.driver import Statement
 from edgesim.clickhouse.gateway import CALLER_MAX, Gateway
+from edgesim.clickhouse.statements import quoted
 from edgesim.errors import ClickHouseError
 from edgesim.model import HttpRequest, read_all
 
@@ -72,6 +77,24 @@ async def patient(tmp_path):
         "INSERT INTO FUNCTION `file`('x.csv', 'CSV', 'a String') SELECT 'x'",
         "CREATE TABLE f (a String) ENGINE = File(CSV, 'status')",
         "CREATE DATABASE s ENGINE=SQLite('/tmp/x', 'y')",
+        # What hides the rest of a statement from a reader that is not the engine's own.
+        "/*\nFORMAT x */ SYSTEM STOP MERGES",
+        "// it's\nSYSTEM STOP MERGES",
+        "# it's\nSYSTEM STOP MERGES",
+        "CREATE TABLE p (a Int8) ENGINE = Memory PARALLEL WITH SYSTEM STOP MERGES",
+        "KILL QUERY WHERE 1",
+        "DROP DATABASE system",
+        "DROP DATABASE IF EXISTS `default` SYNC",
+        'DETACH DATABASE "default"',
+        "RENAME DATABASE default TO x",
+        "DROP TABLE system.one",
+        "DETACH TABLE default.x, `system` . parts",
+        "EXCHANGE TABLES default.x AND system.one",
+        "TRUNCATE ALL TABLES FROM system",
+        "CREATE OR REPLACE TABLE system.processes (a Int8) ENGINE = Memory",
+        "CREATE DATABASE a ENGINE = Memory PARALLEL WITH DROP TABLE system.one",
+        "CREATE MATERIALIZED VIEW v REFRESH EVERY 1 SECOND ENGINE = Memory AS SELECT 1",
+        "ALTER TABLE v MODIFY REFRESH AFTER 1 SECOND",
     ],
 )
 async def test_statements_that_would_harm_the_engine_are_refused(engine, sql):
@@ -82,9 +105,46 @@ async def test_statements_that_would_harm_the_engine_are_refused(engine, sql):
     assert await run(engine, "SELECT 1") == "1"
 
 
-async def test_harmless_system_statements_run(engine):
-    """SYSTEM FLUSH LOGS is for everybody."""
-    assert await run(engine, "SYSTEM FLUSH LOGS") == ""
+async def test_harmless_statements_run(engine):
+    """What only looks like one that is refused is for everybody."""
+    for sql in (
+        "SYSTEM FLUSH LOGS",
+        "CREATE DATABASE IF NOT EXISTS default",
+        "CREATE TABLE logs (system String, default String) ENGINE = Memory",
+        "ALTER TABLE logs ADD COLUMN refresh String",
+        "CREATE OR REPLACE VIEW tables AS SELECT name FROM system.tables",
+        "CREATE TABLE l (a Int8) ENGINE = Log PARALLEL WITH CREATE TABLE r (a Int8) ENGINE = Log",
+        "DROP TABLE l, r",
+        "DROP VIEW tables",
+        "DROP TABLE logs",
+    ):
+        assert await run(engine, sql) == ""
+
+
+@pytest.mark.parametrize("value", ["system", "System", "sys\\x74em"])
+async def test_a_query_parameter_hides_no_name(engine, value):
+    """DROP TABLE {d:Identifier}.one with param_d=system is refused as well."""
+    for sql in ("DROP TABLE {d:Identifier}.one", "DROP DATABASE { d : Identifier }"):
+        with pytest.raises(ClickHouseError) as failure:
+            await run(engine, sql, param_d=value)
+        assert failure.value.code == DENIED
+    assert await run(engine, "SELECT 1") == "1"
+
+
+async def test_the_requests_database_hides_no_name(engine):
+    """Nor does one that the request makes the current one."""
+    with pytest.raises(ClickHouseError) as failure:
+        await engine.execute(Statement("DROP TABLE one", database="system"))
+    assert failure.value.code == DENIED
+    assert await run(engine, "SELECT 1") == "1"
+
+
+@pytest.mark.parametrize(("name", "value"), [("dialect", "kusto"), ("enable_trino_dialect", "1")])
+async def test_statements_of_other_dialects_are_refused(engine, name, value):
+    """Only ClickHouse's own SQL is read before it runs."""
+    with pytest.raises(ClickHouseError) as failure:
+        await run(engine, "SELECT 1", **{name: value})
+    assert failure.value.code == DENIED
 
 
 async def test_a_statement_ends_with_its_time(engine):
@@ -119,6 +179,72 @@ async def test_a_settings_clause_cannot_lift_a_limit(engine, clause):
         await run(engine, f"SELECT 1 SETTINGS {clause}")
     assert failure.value.code == 36
     assert any(name in failure.value.message for name in ("max_", "log_comment"))
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "1 /*\nFORMAT x */",
+        "$a$'$a$",
+        "a$b$ 'x$b$'",
+        "\u2018'\u2019 AS \u201c'\u201d",
+        "1 // '\n",
+        "1 -- '\n",
+        "1 # '\n",
+        ".5",
+        "t..5",
+        "$$/*$$",
+    ],
+)
+async def test_nothing_before_it_hides_a_settings_clause(engine, before):
+    """The statement is read as the engine reads it: its quotes, comments and numbers."""
+    with pytest.raises(ClickHouseError) as failure:
+        await run(
+            engine, f"WITH 1 AS a, tuple(1) AS t SELECT {before}SETTINGS max_execution_time=0"
+        )
+    assert failure.value.code in {36, 62}
+
+
+_PIECES = [
+    *("1", "a", ".", "..", "1.", ".5", "1e", "0x", "e", "_", "-", "*", "/", "(", ")", ",", "\\"),
+    *("'", "''", "\\'", '"', "`", "$", "$$", "$a$", "$1$", "\u2018", "\u2019", "\u201c", "\u201d"),
+    *("--", "//", "/*", "*/", "#", "# ", "#!", "\n", " ", "\r", "\0", "\u00a0", "\u200b", "\u2212"),
+]
+
+
+async def test_statements_are_read_as_the_engine_reads_them(patient):
+    """Whatever stands around a SETTINGS clause: where the engine finds it, so does the check."""
+    draw = random.Random(13)
+    statements = [
+        f"SELECT 1, {_pieces(draw, 7)}SETTINGS max_execution_time=0 {_pieces(draw, 3)}"
+        for _ in range(4_000)
+    ]
+    rows = ", ".join(map(quoted, statements))
+    found = 0
+    for sql, plain in json.loads(
+        await run(
+            patient,
+            "SELECT groupArray((sql, formatQuerySingleLineOrNull(sql))) FROM "
+            f"(SELECT arrayJoin([{rows}]) AS sql) FORMAT JSONCompactColumns",
+            max_query_size="100000000",
+        )
+    )[0][0]:
+        if plain is not None and _lifts_a_limit(plain):
+            found += 1
+            assert _lifts_a_limit(sql), sql
+    assert found > 20
+
+
+def _pieces(draw, most):
+    return "".join(draw.choices(_PIECES, k=draw.randint(0, most)))
+
+
+def _lifts_a_limit(sql):
+    try:
+        check(sql, Limits(), {}, None)
+    except ClickHouseError:
+        return True
+    return False
 
 
 async def test_a_settings_clause_can_lower_a_limit(engine):

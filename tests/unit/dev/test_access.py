@@ -4,6 +4,7 @@ import pytest
 
 from edgesim.dev.access import Access
 from edgesim.dev.edge import Edge
+from edgesim.runtime.lineage import Lineage
 from tests.unit.dev.test_edge import scope
 
 OPEN = Access(None, "run-token")
@@ -125,3 +126,12 @@ def test_a_schedule_is_set_off_under_a_workers_host():
     assert refused(OPEN, worker_hosts=True, host="w.localhost:8787") is None
     assert refused(OPEN, worker_hosts=True, host="w.me.workers.dev") is not None
     assert refused(CLOSED, worker_hosts=True, host="w.localhost:8787") is not None
+
+
+def test_a_worker_of_another_edgesim_is_refused():
+    """What its ``fetch`` sends is marked; the admin endpoints refuse it with the token too."""
+    name, value = Lineage().header()
+    for access, authorization in ((OPEN, ""), (CLOSED, "Bearer admin-token")):
+        marked = {name: value, "authorization": authorization}
+        assert refused(access, **marked) == "a Worker may not use this"
+        assert access.tokenless_problem(scope(**{**LOCAL, **marked}), Edge()) is not None

@@ -2,12 +2,14 @@
 
 import asyncio
 import re
+import socket
+from contextlib import suppress
 from typing import Any
 
 import anyio
 import pytest
 
-from edgesim.dev.room import Limits
+from edgesim.dev.room import Limits, Room
 from tests.unit.dev.listening import echo, listening
 
 pytestmark = pytest.mark.anyio
@@ -354,6 +356,40 @@ async def test_a_client_that_does_not_read_is_let_go():
         with anyio.fail_after(30):
             await ended.wait()
     assert written < 64 << 20
+
+
+async def test_answers_that_nobody_takes_are_bounded_together():
+    """The client that has waited longest with a large answer is cut; who reads has the whole."""
+    size = 24 << 20  # more than the kernel takes for a client that does not read
+    app = responding(200, [], bytes(size))
+    limits = Limits(unread_bytes=2 * size)
+    loop = asyncio.get_running_loop()
+    async with listening(app, limits) as listener:
+        slow = [socket.socket() for _ in range(2)]
+        for count, client in enumerate(slow, 1):
+            client.setblocking(False)
+            await loop.sock_connect(client, ("127.0.0.1", listener.port))
+            await loop.sock_sendall(client, LAST)
+            with anyio.fail_after(30):
+                while _slow(listener.room) < count:  # noqa: ASYNC110 (nothing announces it)
+                    await anyio.sleep(0.01)
+        assert len(await listener.ask(LAST)) > size
+        first, second = [len(await _rest(client)) for client in slow]
+    assert first < size < second
+
+
+def _slow(room: Room) -> int:
+    """Connections whose clients do not take a large answer."""
+    return len(room._unread.keys() & room._waiting.keys())
+
+
+async def _rest(client: socket.socket) -> bytes:
+    """What comes until the connection's end, which may be a reset."""
+    received = b""
+    with client, anyio.fail_after(60), suppress(ConnectionResetError):
+        while chunk := await asyncio.get_running_loop().sock_recv(client, 1 << 20):
+            received += chunk
+    return received
 
 
 async def _next(receive):
