@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import Context
 from typing import Any, Generic, TypeVar
 
 import anyio
@@ -102,7 +103,8 @@ class WriterThread:
         self._waiting.append((job, done))
         if not self._is_busy:
             self._is_busy = True
-            loop.call_soon(self._begin, loop)  # after the other callers of this turn
+            # After the other callers of this turn, and in no Worker's context.
+            loop.call_soon(self._begin, loop, context=Context())
         await _until_done(done)
         return job.result()
 

@@ -141,7 +141,7 @@ MUTATIONS = [
     # --- durable files ---
     Mutation(
         "SQLite commits not flushed",
-        214,
+        1,
         [Edit(DURABLE, "'OFF' if skip else 'FULL'", "'OFF' if skip else 'NORMAL'")],
     ),
     Mutation(
@@ -190,7 +190,7 @@ MUTATIONS = [
     ),
     Mutation(
         "notification in a transaction of its own",
-        4,
+        284,
         [
             Edit(
                 INDEXED,
