@@ -120,10 +120,11 @@ class Gates(NamedTuple):
     """Run code of the platform's own without the hook, whatever worker code surrounds it."""
     shut_frames: Callable[[bool], bool]
     """Refuse all ways to a frame from now on, or no longer; returns if they were refused."""
-    seal: Callable[[], None]
+    seal: Callable[[int], int | None]
     """No process or thread from now on, no timer or signal handler, no way between invocations.
 
-    The platform watches the fork's CPU time, and its own timer is set by now.
+    Given the descriptor of the channel, returns the key without which nobody uses it from now on;
+    None where the kernel does not demand one.
     """
 
 
@@ -138,11 +139,16 @@ def take_gates() -> Gates:
     return Gates(hook.suspended, hook.shut_frames, partial(_seal_shared, hook))
 
 
-def _seal_shared(hook: _Hook) -> None:
-    with hook.suspended():
-        if _sealing is not None:
-            _sealing.put_on()
+def _seal_shared(hook: _Hook, channel: int) -> int | None:
+    key = None
+    hook.busy = True  # what follows is ours
+    if _sealing is not None:
+        key = int.from_bytes(os.urandom(8))
+        seccomp.channel_program(channel, key).put_on()
+        _sealing.put_on()
     hook.shared = True
+    hook.busy = False
+    return key
 
 
 def seal(cpu_ms: int) -> None:

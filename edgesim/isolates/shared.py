@@ -43,6 +43,7 @@ from typing import Any, NamedTuple
 from edgesim.isolates import guard, guest, senses
 from edgesim.isolates.guest import Mailbox, Report, Sleep
 from edgesim.isolates.inside import CpuLimitExceeded, entrypoint, failed
+from edgesim.isolates.keyed import KeyedSocket
 from edgesim.isolates.limits import CPU_EXCEEDED, HUNG
 from edgesim.isolates.namespace import CodeCache, Namespace, Sources, sealed_sources
 from edgesim.isolates.sealed import sealed
@@ -131,9 +132,9 @@ class Scheduler:
         while True:
             for number, frame in self._turn.select(self._timeout()):
                 self._take(number, frame)
-            yield from self._begin_all()
             self._ring()
             ready, self._ready = self._ready, {}
+            yield from self._begin_all()
             for resident in ready.values():
                 if resident.done is None:
                     replies, resident.replies = tuple(resident.replies), []
@@ -338,7 +339,9 @@ def life(sock: socket.socket, page: int, worker: Worker) -> Callable[[], Any]:
     )
     signal.signal(signal.SIGPROF, scheduler.timer_handler(gates.shut_frames))
     signal.setitimer(signal.ITIMER_PROF, TICK_SECONDS, TICK_SECONDS)
-    gates.seal()
+    if (key := gates.seal(sock.fileno())) is not None:
+        scheduler.wire = Wire(KeyedSocket(sock, key, gates.suspended))
+    del key
     with suppress(Exception):  # an invocation that loads them will say what is wrong
         copy_context().run(load)
     return scheduler.life()

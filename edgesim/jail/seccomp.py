@@ -14,7 +14,14 @@ import platform
 import struct
 import sys
 
-from edgesim.jail.calls import CALLS, ENGINE_REFUSED, NARROWED, REFUSED, Check
+from edgesim.jail.calls import (
+    CALLS,
+    ENGINE_REFUSED,
+    NARROWED,
+    ON_A_DESCRIPTOR,
+    REFUSED,
+    Check,
+)
 
 _SECCOMP = {"x86_64": 317, "aarch64": 277}
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -86,6 +93,30 @@ def isolate_program() -> Program:
     code += _when(_number("rt_sigprocmask"), _ERRNO | 0)
     for name, allowed in NARROWED.items():
         code += _allow(_number(name), allowed)
+    return Program([*code, _return(_ALLOW)])
+
+
+def channel_program(fd: int, key: int) -> Program:
+    """The socket ``fd`` takes only calls that bring the key, and nothing copies it.
+
+    The key (64 bits) stands where the kernel looks for nothing: the length of an address that is
+    not given.
+    """
+    code = _begin()
+    refuse = [_return(_ERRNO | errno.EPERM), _return(_ALLOW)]
+    for name in ON_A_DESCRIPTOR:
+        number = _number(name)
+        if number >= 0:
+            body = [_load(_AT_ARGS), _jump(_EQUAL, fd, 0, 1), *refuse]
+            code += [_jump(_EQUAL, number, 0, len(body)), *body]
+    at = _AT_ARGS + 8 * 5
+    for name in ("recvfrom", "sendto"):
+        body = [
+            *(_load(at), _jump(_EQUAL, key & 0xFFFFFFFF, 0, 2)),
+            *(_load(at + 4), _jump(_EQUAL, key >> 32, 1, 0)),
+            *refuse,
+        ]
+        code += [_jump(_EQUAL, _number(name), 0, len(body)), *body]
     return Program([*code, _return(_ALLOW)])
 
 
