@@ -18,7 +18,6 @@ from edgesim.isolates.rehearsal import rehearse_while_idle
 from edgesim.isolates.shared_state import freeze_types
 from edgesim.isolates.wire import Boot
 from edgesim.isolates.zygote import load, module_folders
-from workers import WorkerEntrypoint
 
 
 class Snapshot:

@@ -133,7 +133,7 @@ def take_gates() -> Gates:
 
     Worker code can reach the names of a module.
     """
-    global _hook  # noqa: PLW0603 (see above)
+    global _hook
     hook, _hook = _hook, None
     assert hook is not None
     return Gates(hook.suspended, hook.shut_frames, partial(_seal_shared, hook))
@@ -252,7 +252,7 @@ class _Hook:
         finally:
             self.busy = before
 
-    def shut_frames(self, shut: bool) -> bool:  # noqa: FBT001 (set and reset)
+    def shut_frames(self, shut: bool) -> bool:
         """See ``Gates``."""
         before, self._frames_shut = self._frames_shut, shut
         return before

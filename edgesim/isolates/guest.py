@@ -13,13 +13,16 @@ gives the scheduler nothing but bytes and numbers.
 from __future__ import annotations
 
 import asyncio
+import builtins
 import gc
 import heapq
 import sys
 import threading
 import weakref
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import Context, copy_context
+from ctypes import py_object, pythonapi
 from functools import partial
 from types import CodeType, FrameType, NoneType
 from typing import Any, NamedTuple
@@ -53,10 +56,15 @@ class Report(NamedTuple):
 class GuestLoop(IsolateLoop):
     """The event loop of one invocation, which the scheduler runs turn by turn."""
 
+    _ready: deque[asyncio.Handle]
+    _scheduled: list[asyncio.TimerHandle]
+    _timer_cancelled_count: int
+
     def __init__(self, mailbox: Mailbox) -> None:
         super().__init__()
         self.mailbox = mailbox
         self.tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+        self.classes: weakref.WeakSet[type] = weakref.WeakSet()
         self._thread_id = threading.get_ident()  # running, whenever somebody can ask
 
     def __del__(self) -> None:
@@ -67,12 +75,12 @@ class GuestLoop(IsolateLoop):
         timers, ready = self._scheduled, self._ready
         due = self.steady + self._clock_resolution
         while timers and (timers[0]._cancelled or timers[0]._when < due):
-            handle = heapq.heappop(timers)
-            handle._scheduled = False
-            if handle._cancelled:
+            timer = heapq.heappop(timers)
+            timer._scheduled = False
+            if timer._cancelled:
                 self._timer_cancelled_count -= 1
             else:
-                ready.append(handle)
+                ready.append(timer)
         for _ in range(len(ready)):
             handle = ready.popleft()
             if not handle._cancelled:
@@ -228,8 +236,8 @@ def leave(mailbox: Mailbox, changed: Callable[[], str | None]) -> str | None:
 
     After this nothing refers to the mailbox, so what the invocation has left is never run again.
     """
-    del mailbox
     try:
+        del mailbox.loop.mailbox  # a cycle, which would wait for the collector
         return changed()
     except BaseException as error:  # noqa: BLE001 (worker code has left what compares itself)
         return f"what cannot be compared: {type(error).__name__}"
@@ -254,28 +262,54 @@ def own_the_tasks() -> dict[str, Any]:
 
     Returns the dict that says so, which nobody may change.
     """
-    registry = getattr(asyncio.tasks, "_scheduled_tasks", None)
-    if registry is None:
-        registry = asyncio.tasks._all_tasks
-    vars(registry)["add"] = _register_task
+    found = vars(asyncio.tasks)
+    registry: dict[str, Any] = vars(found.get("_scheduled_tasks", found.get("_all_tasks")))
+    registry["add"] = _register_task
     sys.set_asyncgen_hooks(_first_iteration, _finalize)
-    return vars(registry)
+    return registry
 
 
 def _register_task(task: asyncio.Task[Any]) -> None:
-    task.get_loop().tasks.add(task)  # type: ignore[attr-defined]
+    task.get_loop().tasks.add(task)
 
 
 def _first_iteration(generator: Any) -> None:
     loop = asyncio._get_running_loop()
     if loop is not None:
-        loop._asyncgen_firstiter_hook(generator)  # type: ignore[attr-defined]
+        loop._asyncgen_firstiter_hook(generator)
 
 
 def _finalize(generator: Any) -> None:
     loop = asyncio._get_running_loop()
     if loop is not None and not loop.is_closed():
         loop.create_task(generator.aclose())
+
+
+# --- what the interpreter keeps for the whole process ---
+
+
+def own_the_classes(is_library: Callable[[type], bool]) -> None:
+    """Let ``__subclasses__`` give classes of the library and of the invocation that asks."""
+    (members,) = gc.get_referents(vars(type))
+    members["__subclasses__"] = sealed(partial(_subclasses, members["__subclasses__"], is_library))
+    pythonapi.PyType_Modified(py_object(type))
+
+
+def build_class(*args: Any, **keywords: Any) -> Any:
+    """``__build_class__`` of worker code: the class is the running invocation's."""
+    kind = builtins.__build_class__(*args, **keywords)
+    loop = asyncio._get_running_loop()
+    if type(loop) is GuestLoop and isinstance(kind, type):
+        loop.classes.add(kind)
+    return kind
+
+
+def _subclasses(
+    real: Callable[[type], list[type]], is_library: Callable[[type], bool], kind: type
+) -> list[type]:
+    loop = asyncio._get_running_loop()
+    own = loop.classes if type(loop) is GuestLoop else ()
+    return [each for each in real(kind) if is_library(each) or each in own]
 
 
 # --- the CPU timer ---
@@ -308,12 +342,13 @@ def _on_tick(
         return
     loop = asyncio._get_running_loop()
     frames: list[bytes] = []
-    if type(loop) is GuestLoop and type(loop.mailbox) is Mailbox:
-        frames = loop.mailbox.take_frames()
+    mailbox = getattr(loop, "mailbox", None)
+    if type(loop) is GuestLoop and type(mailbox) is Mailbox:
+        frames = mailbox.take_frames()
     exceeded = check(frames)
     if garbage_is_due():
         # Destructors of other invocations run here, and must not look down the stack.
-        before = shut_frames(True)  # noqa: FBT003
+        before = shut_frames(True)
         try:
             nobody.copy().run(collect)  # a copy: it may itself be interrupted
         finally:

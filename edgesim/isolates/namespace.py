@@ -105,6 +105,7 @@ class Sources(NamedTuple):
     find: Callable[[str], Code | None]
     import_library: Callable[[str, tuple[str, ...]], ModuleType]
     looked_up: Callable[[FunctionType], None]
+    build_class: Callable[..., Any] = builtins.__build_class__
 
 
 def open_sources(cache: CodeCache) -> Sources:
@@ -112,12 +113,13 @@ def open_sources(cache: CodeCache) -> Sources:
     return Sources(cache.find, partial(cache.import_library, _NO_WATCH), _NO_WATCH.looked_up)
 
 
-def sealed_sources(cache: CodeCache, watch: Watch) -> Sources:
+def sealed_sources(cache: CodeCache, watch: Watch, build_class: Callable[..., Any]) -> Sources:
     """Sources that show nothing of the cache and the watch."""
     return Sources(
         sealed(cache.find),
         sealed(partial(cache.import_library, watch)),
         sealed(watch.looked_up),
+        build_class,
     )
 
 
@@ -130,6 +132,7 @@ class Namespace:
         self._views: dict[int, ModuleType] = {}
         self._builtins = vars(builtins) | {
             "__import__": self._import,
+            "__build_class__": sources.build_class,
             "breakpoint": _breakpoint,
         }
 

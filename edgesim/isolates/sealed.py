@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -19,4 +19,4 @@ def sealed(function: Callable[P, R]) -> Callable[P, R]:
     """
     opaque: Any = lru_cache(maxsize=0)(function)
     vars(opaque).clear()
-    return opaque
+    return cast("Callable[P, R]", opaque)

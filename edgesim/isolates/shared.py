@@ -1,9 +1,9 @@
 """The inside of a ``warm`` isolate: many invocations in one process, each as if it were alone.
 
-Each invocation gets fresh modules (namespace.py), an event loop and a mailbox of its own (guest.py),
-its own time, randomness and log lines, and its CPU time is counted turn by turn.  What an invocation
-leaves running when it is done never runs again.  What it has changed for others makes the isolate
-say Tainted, after which the platform sends nothing more here.
+Each invocation gets fresh modules (namespace.py), an event loop and a mailbox of its own
+(guest.py), its own time, randomness and log lines, and its CPU time is counted turn by turn.  What
+an invocation leaves running when it is done never runs again.  What it has changed for others makes
+the isolate say Tainted, after which the platform sends nothing more here.
 
 The scheduler knows the invocations' numbers and has the channel.  It is a generator, and between
 two steps of it C code calls what it has yielded: while worker code runs, nothing of the scheduler
@@ -36,7 +36,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
-from math import inf
+from math import inf, isnan
 from operator import call
 from typing import Any, NamedTuple
 
@@ -47,7 +47,7 @@ from edgesim.isolates.keyed import KeyedSocket
 from edgesim.isolates.limits import CPU_EXCEEDED, HUNG
 from edgesim.isolates.namespace import CodeCache, Namespace, Sources, sealed_sources
 from edgesim.isolates.sealed import sealed
-from edgesim.isolates.shared_state import PlatformNames, SharedState
+from edgesim.isolates.shared_state import PlatformNames, SharedState, is_frozen
 from edgesim.isolates.turns import PLATFORM, Turn, Wire
 from edgesim.isolates.wire import Cancel, Done, Failure, Frame, Invoke, Reply, Tainted, decoded
 from workers import WorkerEntrypoint
@@ -229,7 +229,7 @@ class Scheduler:
         self._set_timer(resident, report.wake_at)
 
     def _set_timer(self, resident: Resident, wake_at: float | None) -> None:
-        when = inf if wake_at is None or wake_at != wake_at else wake_at
+        when = inf if wake_at is None or isnan(wake_at) else wake_at
         if resident.wake_at != when:
             resident.wake_at = when
             if when != inf:
@@ -328,11 +328,14 @@ def life(sock: socket.socket, page: int, worker: Worker) -> Callable[[], Any]:
     """
     gc.disable()
     registry = guest.own_the_tasks()
+    guest.own_the_classes(is_frozen)
     asyncio.set_event_loop(None)
     gates = guard.take_gates()
     with gates.suspended():
         state = SharedState(gates.suspended)
-    load = partial(_load_afresh, sealed_sources(worker.codes, state), worker.name)
+    load = partial(
+        _load_afresh, sealed_sources(worker.codes, state, guest.build_class), worker.name
+    )
     scheduler = Scheduler(
         *(Wire(sock), load, sealed(worker.new_env), sealed(state.changed)),
         *(PlatformNames([registry]), worker.cpu_ms, mmap.mmap(page, PAGE.size)),

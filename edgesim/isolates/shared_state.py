@@ -293,6 +293,11 @@ def _record_codecs(declared: list[str]) -> None:
 _UNCONFIGURED: Any = (logging.NOTSET, True, False, [], [])
 
 
+def is_frozen(kind: type) -> bool:
+    """True for a class of the interpreter's or a library's."""
+    return bool(kind.__flags__ & _IMMUTABLE)
+
+
 def freeze_types() -> None:
     """Make every class that is there immutable; those that are made later are not."""
     _freeze(_types())

@@ -76,7 +76,7 @@ def zygote_program() -> Program:
     code = _begin()
     code += _when(_CLONE3, _ERRNO | errno.ENOSYS)  # libc then uses clone, whose flags it can see
     for name, call in sorted(CALLS.items()):
-        code += _allow(_number(name), call.allowed)
+        code += _allow(call_number(name), call.allowed)
     return Program([*code, _return(_ERRNO | errno.EPERM)])
 
 
@@ -88,11 +88,11 @@ def isolate_program() -> Program:
     code = _begin()
     code += _when(_CLONE3, _ERRNO | errno.EPERM)
     for name in REFUSED:
-        code += _when(_number(name), _ERRNO | errno.EPERM)
+        code += _when(call_number(name), _ERRNO | errno.EPERM)
     # Done and without effect: parts of the C library end the process where it is refused.
-    code += _when(_number("rt_sigprocmask"), _ERRNO | 0)
+    code += _when(call_number("rt_sigprocmask"), _ERRNO | 0)
     for name, allowed in NARROWED.items():
-        code += _allow(_number(name), allowed)
+        code += _allow(call_number(name), allowed)
     return Program([*code, _return(_ALLOW)])
 
 
@@ -105,7 +105,7 @@ def channel_program(fd: int, key: int) -> Program:
     code = _begin()
     refuse = [_return(_ERRNO | errno.EPERM), _return(_ALLOW)]
     for name in ON_A_DESCRIPTOR:
-        number = _number(name)
+        number = call_number(name)
         if number >= 0:
             body = [_load(_AT_ARGS), _jump(_EQUAL, fd, 0, 1), *refuse]
             code += [_jump(_EQUAL, number, 0, len(body)), *body]
@@ -116,7 +116,7 @@ def channel_program(fd: int, key: int) -> Program:
             *(_load(at + 4), _jump(_EQUAL, key >> 32, 1, 0)),
             *refuse,
         ]
-        code += [_jump(_EQUAL, _number(name), 0, len(body)), *body]
+        code += [_jump(_EQUAL, call_number(name), 0, len(body)), *body]
     return Program([*code, _return(_ALLOW)])
 
 
@@ -141,7 +141,8 @@ def _begin() -> list[bytes]:
     return code
 
 
-def _number(name: str) -> int:
+def call_number(name: str) -> int:
+    """The system call's number on this machine; -1 if it has none such."""
     call = CALLS[name]
     return call.aarch64 if platform.machine() == "aarch64" else call.x86_64
 

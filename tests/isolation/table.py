@@ -121,7 +121,7 @@ ATTACKS = [
         "objects-by-the-collector",
         "finds a library's names with `gc` and changes them",
         SHARED,
-        warm=RETIRED,
+        at_warm=RAISES,
     ),
     # --- CPU and time ---
     Attack("busy-loop", "loops for ever", ENDLESS, CPU),
