@@ -58,6 +58,9 @@ PAGE = struct.Struct("<Q")
 MEDDLED_STATUS = 13
 """Exit status of a process in which an invocation has changed the platform's own names."""
 
+NEAR = {"guest", "inside", "event_loop", "unsendable", "wire"}
+"""Modules by which an invocation's report comes about."""
+
 Step = tuple[Any, ...]
 """A function and its arguments, for C code to call."""
 
@@ -103,6 +106,7 @@ class Scheduler:
         self._new_env = new_env
         self._changed = changed
         self._names = names
+        self._near = names.of(NEAR)
         self._cpu_seconds = cpu_ms / 1000
         self._page = page
         self._turn = Turn(self)
@@ -114,6 +118,7 @@ class Scheduler:
         self._order = itertools.count()
         self._begun: list[tuple[Resident, Invoke]] = []
         self._running: Resident | None = None
+        self._last: Resident | None = None
         self._began = 0.0
         self._sleep: Sleep = sealed(self.sleep)
 
@@ -143,7 +148,7 @@ class Scheduler:
                     self._settle(resident)
                 if resident.done is not None:
                     self._ready.pop(resident.number, None)
-                    self._start(resident)
+                    self._enter(resident)
                     yield resident.last_step(guest.leave, self._changed)
                     self._say_goodbye(resident)
             if guest.garbage_is_due():
@@ -202,9 +207,22 @@ class Scheduler:
     # --- one turn of one invocation ---
 
     def _start(self, resident: Resident) -> None:
-        PAGE.pack_into(self._page, 0, resident.number)
+        self._enter(resident)
         self._began = time.thread_time()
         self._running = resident
+
+    def _enter(self, resident: Resident) -> None:
+        if resident is not self._last:
+            self._end_if_meddled(self._names)
+        self._last = resident
+        PAGE.pack_into(self._page, 0, resident.number)
+
+    def _end_if_meddled(self, names: PlatformNames) -> None:
+        """Before anything of it has an effect; the page says by whom."""
+        if names.have_changed():
+            number = 0 if self._last is None else self._last.number
+            PAGE.pack_into(self._page, 0, number)
+            os._exit(MEDDLED_STATUS)
 
     def _stop(self, resident: Resident) -> None:
         resident.cpu_seconds += time.thread_time() - self._began
@@ -213,8 +231,7 @@ class Scheduler:
 
     def _settle(self, resident: Resident) -> None:
         """Take in what a turn has come to."""
-        if self._names.have_changed():
-            os._exit(MEDDLED_STATUS)  # before anything of it is used; the page says by whom
+        self._end_if_meddled(self._near)
         report: Report = self.results.pop()
         self._stop(resident)
         self._put(resident, report.frames)
@@ -226,7 +243,8 @@ class Scheduler:
             self._ready[resident.number] = resident
         elif report.wake_at is None and not report.listens and not resident.replies:
             self._end(resident, Done("exception", [Failure("Error", HUNG)]))
-        self._set_timer(resident, report.wake_at)
+        if resident.done is None:
+            self._set_timer(resident, report.wake_at)
 
     def _set_timer(self, resident: Resident, wake_at: float | None) -> None:
         when = inf if wake_at is None or isnan(wake_at) else wake_at
@@ -251,7 +269,7 @@ class Scheduler:
 
     def _say_goodbye(self, resident: Resident) -> None:
         assert resident.done is not None
-        self._stop(resident)
+        PAGE.pack_into(self._page, 0, PLATFORM)
         del self._live[resident.number]
         resident.done.cpu_ms = resident.cpu_seconds * 1000
         self.wire.put(resident.number, resident.done)

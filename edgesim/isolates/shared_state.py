@@ -327,9 +327,19 @@ class PlatformNames:
     def __init__(self, others: Iterable[dict[str, Any]]) -> None:
         """``others``: further dicts that stay as they are."""
         own = [(name, each) for name, each in sys.modules.items() if _is_own(name)]
-        self._names = [(name, vars(module)) for name, module in own] + [("", d) for d in others]
+        self._watch([(name, vars(module)) for name, module in own] + [("", d) for d in others])
+
+    def of(self, modules: Iterable[str]) -> PlatformNames:
+        """The names of those modules of this package only, and the further dicts."""
+        names = {f"{__package__}.{module}" for module in modules} | {""}
+        found = PlatformNames.__new__(PlatformNames)
+        found._watch([each for each in self._names if each[0] in names])
+        return found
+
+    def _watch(self, names: list[tuple[str, dict[str, Any]]]) -> None:
+        self._names = names
         self._before: list[dict[str, Any]] = []
-        self._marks = VersionMarks([names for _, names in self._names])
+        self._marks = VersionMarks([each for _, each in names])
         self._accept()
 
     def have_changed(self) -> bool:

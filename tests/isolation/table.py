@@ -353,3 +353,37 @@ ATTACKS = [
         "too-many-subrequests", "more subrequests than allowed", CONTAINED, RAISES, "subrequests"
     ),
 ]
+
+WALKS = {
+    "running-loop": "`asyncio.get_running_loop()`",
+    "event-loop": "`asyncio.get_event_loop()` and the policy",
+    "task-loop": "the current task and its `get_loop()`",
+    "future-loop": "a future, its callbacks and `get_loop()`",
+    "handles": "handles of `call_soon` and `call_later`, the loop's own lists of them",
+    "handler-context": "the context that an exception handler is given",
+    "context-variables": "`contextvars`: a copy of the context, an empty one, the SDK's own",
+    "environment-of-the-sdk": "the SDK's variables for `env` and the invocation",
+    "frames": "`sys._getframe` and `inspect.stack`, down to the last `f_back`",
+    "frames-of-a-task": "frames, stack and coroutine of a task",
+    "frames-of-a-callback": "the frames below a callback of the loop",
+    "frames-of-an-import": "the frames below a module that is imported",
+    "frames-of-an-attribute": "the frames below a property that the platform reads",
+    "frames-of-a-destructor": "the frames below a destructor that the collector runs",
+    "current-coroutine": "the coroutine that has called the handler, and its `cr_frame`",
+    "traceback-of-a-binding": "the traceback of an exception of a binding",
+    "traceback-of-time-sleep": "the tracebacks of `time.sleep` with wrong arguments",
+    "tasks-of-asyncio": "asyncio's own registries of tasks",
+    "asynchronous-generators": "`sys.get_asyncgen_hooks()`",
+    "signal-handlers": "`signal.getsignal` of every signal",
+    "collector": "`gc.get_objects`, `get_referrers`, `get_referents`: refused",
+    "modules-of-the-platform": "the platform's own modules, by a function's `__globals__`",
+    "import-function": "`__import__`, a view of a library module, and their types",
+    "binding-methods": "`env`, a binding and its bound methods",
+    "request-and-sdk": "the request, the SDK's modules, the entry point",
+    "subclasses": "`__subclasses__()` of `object` and of `WorkerEntrypoint`",
+    "closures-of-the-library": "closures of functions that the platform has replaced",
+    "console-streams": "`sys.stdout` and `console`",
+    "threads-and-locals": "`threading.enumerate()`",
+    "loggers-and-weak-references": "`logging`, `weakref`, `abc`",
+}
+"""Searches for a neighbour of an invocation, at ``warm``: by name, from where each begins."""
