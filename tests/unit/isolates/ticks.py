@@ -6,6 +6,7 @@ What is printed is JSON: rounds, outcomes of the one and of its neighbour.
 """
 
 import asyncio
+import gc
 import json
 import signal
 import socket
@@ -112,6 +113,7 @@ class Platform:
 
 
 def main() -> None:
+    gc.disable()  # as in an isolate
     platform = Platform()
     sys.stdout = inside.ConsoleStream("log", sys.stdout)
     senses.install()
