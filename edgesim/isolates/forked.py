@@ -5,18 +5,19 @@ from __future__ import annotations
 import gc
 import signal
 import socket
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from workers._bindings import Env
 from workers._runtime import current_env
 
 from edgesim.isolates import guard, inside, senses, shared, turns
-from edgesim.isolates.namespace import CodeCache, Namespace, Watch
+from edgesim.isolates.namespace import CodeCache
 from edgesim.isolates.rehearsal import rehearse_while_idle
 from edgesim.isolates.shared_state import freeze_types
 from edgesim.isolates.wire import Boot
 from edgesim.isolates.zygote import load, module_folders
-from workers import WorkerEntrypoint
 
 
 class Snapshot:
@@ -44,16 +45,13 @@ class Snapshot:
         turns.run_once(self._loop, sock, self._entry, self._env)
         turns.wait_for_hang_up(sock)
 
-    def serve_many(self, sock: socket.socket, page: int) -> None:
+    def many(self, sock: socket.socket, page: int) -> Callable[[], Any]:
         """The life of a fork that serves one invocation after and beside another."""
         gc.unfreeze()
         freeze_types()
         gc.freeze()
-        shared.run_many(sock, page, self._load_afresh, self._new_env, self._cpu_ms)
+        worker = shared.Worker(self._codes, self._name, self._new_env, self._cpu_ms)
+        return shared.life(sock, page, worker)
 
     def _new_env(self) -> Env:
         return Env([(name, kind, value) for name, kind, value in self._bindings])
-
-    def _load_afresh(self, watch: Watch) -> type[WorkerEntrypoint]:
-        with senses.global_scope():
-            return inside.entrypoint(Namespace(self._codes, watch).load(self._name))

@@ -12,9 +12,12 @@ import resource
 import signal
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from pathlib import Path
+from types import FunctionType
+from typing import Any, NamedTuple
 
 from workers._runtime import GLOBAL_SCOPE
 
@@ -46,6 +49,12 @@ _OF_FILES = (
     "os.chdir", "os.chflags", "os.chmod", "os.chown", "os.link", "os.mkdir", "os.remove",
     "os.rename", "os.rmdir", "os.symlink", "os.truncate", "os.utime", "tempfile.",
 )  # fmt: skip
+_OF_OBJECTS = {"gc.get_objects", "gc.get_referrers", "gc.get_referents"}
+"""What finds any object of the process, also those of other invocations."""
+_FRAMES = {"sys._getframe", "sys._current_frames", "sys._current_exceptions"}
+_FRAME_ATTRIBUTES = {"tb_frame", "gi_frame", "cr_frame", "ag_frame"}
+_FUNCTION_PARTS = {"__code__", "__defaults__", "__kwdefaults__"}
+_PLATFORM_FOLDER = str(Path(__file__).parents[1]) + os.sep
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
@@ -104,31 +113,54 @@ def fork() -> int:
     return pid
 
 
-@contextmanager
-def suspended() -> Iterator[None]:
-    """Run code of the platform's own without the audit hook, whatever worker code surrounds it."""
-    if _hook is None or _hook.busy:
-        yield
-        return
-    _hook.busy = True
-    try:
-        yield
-    finally:
-        _hook.busy = False
+class Gates(NamedTuple):
+    """What a fork for many invocations may do with its hook, and nobody else."""
+
+    suspended: Callable[[], AbstractContextManager[None]]
+    """Run code of the platform's own without the hook, whatever worker code surrounds it."""
+    shut_frames: Callable[[bool], bool]
+    """Refuse all ways to a frame from now on, or no longer; returns if they were refused."""
+    seal: Callable[[int], int | None]
+    """No process or thread from now on, no timer or signal handler, no way between invocations.
+
+    Given the descriptor of the channel, returns the key without which nobody uses it from now on;
+    None where the kernel does not demand one.
+    """
 
 
-def seal(cpu_ms: int | None) -> None:
-    """In a fork of a guarded process: no process or thread, and no CPU time beyond ``cpu_ms``.
+def take_gates() -> Gates:
+    """Of a fork that is to serve many invocations: its hook is left to the one who calls this.
 
-    None for a fork that serves many invocations: the platform watches its CPU time, and the fork's
-    own timer is set by now.  After this nobody sets a timer or masks a signal.
+    Worker code can reach the names of a module.
+    """
+    global _hook
+    hook, _hook = _hook, None
+    assert hook is not None
+    return Gates(hook.suspended, hook.shut_frames, partial(_seal_shared, hook))
+
+
+def _seal_shared(hook: _Hook, channel: int) -> int | None:
+    key = None
+    hook.busy = True  # what follows is ours
+    if _sealing is not None:
+        key = int.from_bytes(os.urandom(8))
+        seccomp.channel_program(channel, key).put_on()
+        _sealing.put_on()
+    hook.shared = True
+    hook.busy = False
+    return key
+
+
+def seal(cpu_ms: int) -> None:
+    """In a fork for one invocation: no process or thread, and no CPU time beyond ``cpu_ms``.
+
+    After this nobody sets a timer or masks a signal.
     """
     if _hook is not None:
         _hook.busy = True  # what follows is ours
-    if cpu_ms is not None:
-        seconds = -(-cpu_ms // 1000) + CPU_SLACK_SECONDS
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-        _start_timers(cpu_ms)
+    seconds = -(-cpu_ms // 1000) + CPU_SLACK_SECONDS
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    _start_timers(cpu_ms)
     if _sealing is not None:
         _sealing.put_on()
     if _hook is not None:
@@ -176,6 +208,10 @@ def _library() -> list[str]:
     ]
 
 
+def _is_platform(code: Any) -> bool:
+    return code is not None and code.co_filename.startswith(_PLATFORM_FOLDER)
+
+
 class _Hook:
     """Refuses by audit event."""
 
@@ -185,10 +221,15 @@ class _Hook:
         self._readable = tuple(os.path.realpath(path) for path in readable)
         self.in_zygote = True
         self.busy = False
+        self.shared = False
+        """True in a fork for many invocations."""
+        self._frames_shut = False
 
     def __call__(self, event: str, args: tuple[Any, ...]) -> None:
         if event == "sys.addaudithook" and not self.busy:
             raise PermissionError(1, f"Operation not permitted in an isolate ({event})")
+        if self.shared and not self.busy:
+            self._keep_apart(event, args)
         in_import = in_global_scope.get()
         others = self._others or self.in_zygote
         if not (in_import or self._files or others) or self.busy:
@@ -201,6 +242,33 @@ class _Hook:
                 self._refuse(event, in_import)
         finally:
             self.busy = False
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """See ``Gates``."""
+        before, self.busy = self.busy, True
+        try:
+            yield
+        finally:
+            self.busy = before
+
+    def shut_frames(self, shut: bool) -> bool:
+        """See ``Gates``."""
+        before, self._frames_shut = self._frames_shut, shut
+        return before
+
+    def _keep_apart(self, event: str, args: tuple[Any, ...]) -> None:
+        """Refuse what leads from one invocation to another, or to what serves both."""
+        refused = event in _OF_OBJECTS
+        if event == "object.__getattr__" and args[1] in _FRAME_ATTRIBUTES:
+            code = getattr(args[0], args[1].replace("frame", "code"), None)
+            refused = self._frames_shut or _is_platform(code)
+        elif event == "object.__setattr__" and args[1] in _FUNCTION_PARTS:
+            refused = type(args[0]) is FunctionType and _is_platform(args[0].__code__)
+        elif event in _FRAMES:
+            refused = self._frames_shut or event != "sys._getframe"
+        if refused:
+            raise PermissionError(1, f"Operation not permitted in an isolate ({event})")
 
     def _opens(self, event: str, args: tuple[Any, ...]) -> bool:
         """Whether it opens a file that is not for this process, or to write."""

@@ -21,7 +21,7 @@ import edgesim
 from edgesim.clock import Clock
 from edgesim.errors import WorkerLoadError
 from edgesim.isolates.driver import Host, Isolates, answer
-from edgesim.isolates.namespace import CodeCache, Namespace
+from edgesim.isolates.namespace import CodeCache, Namespace, open_sources
 from edgesim.isolates.unsendable import UNSENDABLE, failure_of, sendable
 from edgesim.isolates.wire import Call, Done, Frame, Invoke, Log, Reply, Respond, copied
 from edgesim.isolates.zygote import explain, module_folders
@@ -95,7 +95,7 @@ class InlineIsolates(Isolates):
         self._senses = senses
         self._clock = clock
         self._main = Path(spec.main)
-        self._codes = CodeCache(module_folders(self._main))
+        self._sources = open_sources(CodeCache(module_folders(self._main)))
         self._bindings: list[tuple[str, str, Any]] = [
             (each.name, each.kind, each.value) for each in spec.bindings
         ]
@@ -114,7 +114,7 @@ class InlineIsolates(Isolates):
         token = self._current_env.set(self._new_env())
         try:
             with self._senses.global_scope():
-                return self._inside.entrypoint(Namespace(self._codes).load(self._main.stem))
+                return self._inside.entrypoint(Namespace(self._sources).load(self._main.stem))
         finally:
             self._current_env.reset(token)
 

@@ -206,7 +206,7 @@ async def serve(
         return await _serve(invoke, entry, new_env, serving)
     except GeneratorExit as error:
         # Raised by worker code: a task that has ended with it throws it into all that await.
-        if asyncio.current_task() is task:
+        if asyncio._get_running_loop() is not None and asyncio.current_task() is task:
             return failed(error)
         raise  # garbage collection closes this coroutine in the middle of another invocation
 

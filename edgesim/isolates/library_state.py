@@ -82,6 +82,28 @@ def has_versions() -> bool:
     return len(seen) == 3
 
 
+class VersionMarks:
+    """Tells whether any of some dicts has been written to, though it be changed back."""
+
+    def __init__(self, dicts: list[dict[str, Any]]) -> None:
+        offset = _VERSION_OFFSET if has_versions() else None
+        self._dicts = dicts
+        self._tags = [c_uint64.from_address(id(each) + offset) for each in dicts if offset]
+        self._seen: list[Any] = []
+
+    def take(self) -> None:
+        """Take them as they are now."""
+        self._seen = self._marks()
+
+    def have_moved(self) -> bool:
+        """True if one has been written to since."""
+        return self._marks() != self._seen
+
+    def _marks(self) -> list[Any]:
+        # Without versions: what is in them, but not whether that was changed and changed back.
+        return list(map(_version, self._tags)) or [list(map(id, d.values())) for d in self._dicts]
+
+
 class LibraryState:
     """A snapshot of the packages that worker code has imported."""
 

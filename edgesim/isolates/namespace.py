@@ -15,11 +15,17 @@ import importlib
 import importlib.util
 import pdb  # noqa: T100 (breakpoint() is what the inline level is for)
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple, Protocol
+
+from edgesim.isolates.sealed import sealed
+
+HIDDEN = "edgesim"
+"""The package that worker code cannot import: the platform's own."""
 
 
 class Code(NamedTuple):
@@ -38,6 +44,15 @@ class CodeCache:
         """What import statements of library modules gave."""
         self._folders = [Path(folder) for folder in folders]
         self._codes: dict[str, Code | None] = {}
+
+    def import_library(self, watch: Watch, name: str, fromlist: tuple[str, ...]) -> ModuleType:
+        """What an import statement of a library module gives."""
+        found = self.library.get((name, fromlist))
+        if found is None:
+            with watch.importing(name):
+                found = builtins.__import__(name, None, None, fromlist, 0)
+            self.library[name, fromlist] = found
+        return found
 
     def find(self, name: str) -> Code | None:
         """The module ``name``, or None if it is not the Worker's own."""
@@ -80,16 +95,44 @@ class _NoWatch:
 _NO_WATCH = _NoWatch()
 
 
+class Sources(NamedTuple):
+    """Where the Namespaces of a Worker get their modules from.
+
+    Functions, so that they can be sealed: worker code reaches its Namespace, which must not lead to
+    what others are given too.
+    """
+
+    find: Callable[[str], Code | None]
+    import_library: Callable[[str, tuple[str, ...]], ModuleType]
+    looked_up: Callable[[FunctionType], None]
+    build_class: Callable[..., Any] = builtins.__build_class__
+
+
+def open_sources(cache: CodeCache) -> Sources:
+    """Sources of a process where the library is not watched."""
+    return Sources(cache.find, partial(cache.import_library, _NO_WATCH), _NO_WATCH.looked_up)
+
+
+def sealed_sources(cache: CodeCache, watch: Watch, build_class: Callable[..., Any]) -> Sources:
+    """Sources that show nothing of the cache and the watch."""
+    return Sources(
+        sealed(cache.find),
+        sealed(partial(cache.import_library, watch)),
+        sealed(watch.looked_up),
+        build_class,
+    )
+
+
 class Namespace:
     """One invocation's modules."""
 
-    def __init__(self, cache: CodeCache, watch: Watch = _NO_WATCH) -> None:
-        self._cache = cache
-        self._watch = watch
+    def __init__(self, sources: Sources) -> None:
+        self._sources = sources
         self.modules: dict[str, ModuleType] = {}
         self._views: dict[int, ModuleType] = {}
         self._builtins = vars(builtins) | {
             "__import__": self._import,
+            "__build_class__": sources.build_class,
             "breakpoint": _breakpoint,
         }
 
@@ -97,7 +140,7 @@ class Namespace:
         """The module, executed at its first use; ImportError if the Worker has none such."""
         if name in self.modules:
             return self.modules[name]
-        found = self._cache.find(name)
+        found = self._sources.find(name)
         if found is None:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         module = ModuleType(name)
@@ -130,30 +173,22 @@ class Namespace:
             package = str((globals or {}).get("__package__") or "")
             name = importlib.util.resolve_name("." * level + name, package)
         top = name.partition(".")[0]
-        if self._cache.find(top) is None:
-            return self._import_library(name, globals, locals, tuple(fromlist or ()))
+        if self._sources.find(top) is None:
+            return self._import_library(name, tuple(fromlist or ()))
         module = self.modules.get(name) or self._load_chain(name)
         if not fromlist:
             return self.modules[top] if not level else module
         if "__path__" in module.__dict__:
             for wanted in fromlist:
                 submodule = f"{name}.{wanted}"
-                if not hasattr(module, wanted) and self._cache.find(submodule) is not None:
+                if not hasattr(module, wanted) and self._sources.find(submodule) is not None:
                     self._load_chain(submodule)
         return module
 
-    def _import_library(
-        self,
-        name: str,
-        globals: Mapping[str, Any] | None,  # noqa: A002
-        locals: Mapping[str, Any] | None,  # noqa: A002
-        fromlist: tuple[str, ...],
-    ) -> ModuleType:
-        found = self._cache.library.get((name, fromlist))
-        if found is None:
-            with self._watch.importing(name):
-                found = builtins.__import__(name, globals, locals, fromlist, 0)
-            self._cache.library[name, fromlist] = found
+    def _import_library(self, name: str, fromlist: tuple[str, ...]) -> ModuleType:
+        if name.partition(".")[0] == HIDDEN:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        found = self._sources.import_library(name, fromlist)
         view = self.view(found)
         if fromlist and fromlist[0] == "*" and not hasattr(found, "__all__"):
             for public in vars(found):
@@ -177,14 +212,18 @@ class Namespace:
     def seen(self, module: ModuleType, name: str) -> Any:
         """What a view shows for a name that nobody has set on it."""
         if module is sys and name == "modules":
-            return {key: self.view(each) for key, each in sys.modules.items()}
+            return {
+                key: self.view(each)
+                for key, each in sys.modules.items()
+                if key.partition(".")[0] not in {HIDDEN, "__main__"}
+            }
         if module is importlib and name == "import_module":
             return self._import_module
         value = getattr(module, name)
         if isinstance(value, ModuleType):
             return self.view(value)
         if type(value) is FunctionType:
-            self._watch.looked_up(value)
+            self._sources.looked_up(value)
         return value
 
     def _import_module(self, name: str, package: str | None = None) -> ModuleType:

@@ -117,8 +117,11 @@ def _new_event_loop() -> asyncio.AbstractEventLoop:
 
 
 def _all_tasks(loop: asyncio.AbstractEventLoop | None = None) -> set[asyncio.Task[Any]]:
-    """The invocation's own tasks: others share the event loop, and to cancel all is common."""
+    """The invocation's own tasks: to cancel all is common, and others may share the event loop."""
     tasks = _real_all_tasks(loop)
+    own = getattr(loop or asyncio.get_running_loop(), "tasks", None)
+    if own is not None:  # a loop of its own, at the warm level
+        return tasks | {task for task in own if not task.done()}
     invocation = current.get(None)
     if invocation is None:
         return tasks

@@ -25,13 +25,14 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import copy_context
+from math import inf
 from types import FunctionType, ModuleType
 from typing import Any
 
 from edgesim.isolates import guard
-from edgesim.isolates.library_state import LibraryState
+from edgesim.isolates.library_state import LibraryState, VersionMarks
 
 _IMMUTABLE = 1 << 8
 _HEAP = 1 << 9
@@ -81,6 +82,7 @@ _PROBES_WITHOUT_SECCOMP: dict[str, Callable[[], Any]] = {
     "the CPU timer": lambda: signal.getitimer(signal.ITIMER_PROF)[1],
 }
 
+_OWN_PACKAGES = {"edgesim", "workers", "js", "pyodide", "__main__"}
 _MISSING = object()
 _complete: set[ModuleType] = set()
 """Library modules whose import has ended."""
@@ -117,12 +119,11 @@ def _refuse_worker_code(module: ModuleType) -> None:
 class SharedState:
     """What is watched, as it was when the isolate began; to be made before anything runs."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, suspended: Callable[[], AbstractContextManager[None]]) -> None:
+        self.suspended = suspended
         self._modules: dict[str, ModuleType] = {}
-        names = frozenset(vars(loop))
         probes = _PROBES | {
             "logging": _logging,
-            "the event loop": lambda: _settings(loop, names),
             "open descriptors": _leak_of_descriptors(),
         }
         if (context := _shared_decimal_context()) is not None:
@@ -163,7 +164,7 @@ class SharedState:
             self._early = self.library.changed()
         modules = len(sys.modules)
         yield
-        with guard.suspended():
+        with self.suspended():
             if len(sys.modules) != modules:
                 self.keep_modules()
                 self.library.accept()
@@ -292,15 +293,9 @@ def _record_codecs(declared: list[str]) -> None:
 _UNCONFIGURED: Any = (logging.NOTSET, True, False, [], [])
 
 
-def _settings(loop: Any, names: frozenset[str]) -> Any:
-    """What of an event loop is not in motion: methods that were replaced, and settings."""
-    return [name for name in vars(loop).keys() - names if hasattr(type(loop), name)], (
-        loop._task_factory,
-        loop._exception_handler,
-        loop._debug,
-        loop._selector,
-        loop.wire,
-    )
+def is_frozen(kind: type) -> bool:
+    """True for a class of the interpreter's or a library's."""
+    return bool(kind.__flags__ & _IMMUTABLE)
 
 
 def freeze_types() -> None:
@@ -320,3 +315,63 @@ def _freeze(kinds: Iterable[Any]) -> None:
             if (flags.value ^ kind.__flags__) & _STABLE:
                 raise RuntimeError(f"this interpreter keeps the flags of {kind!r} elsewhere")
             flags.value |= _IMMUTABLE
+
+
+class PlatformNames:
+    """Names of the platform's own modules, which nobody sets once the isolate has begun.
+
+    Worker code reaches them by way of a function's ``__globals__``, or of a frame's.  Nothing that
+    it may have put there is asked anything: that would run its code.
+    """
+
+    def __init__(self, others: Iterable[dict[str, Any]]) -> None:
+        """``others``: further dicts that stay as they are."""
+        own = [(name, each) for name, each in sys.modules.items() if _is_own(name)]
+        self._watch([(name, vars(module)) for name, module in own] + [("", d) for d in others])
+
+    def of(self, modules: Iterable[str]) -> PlatformNames:
+        """The names of those modules of this package only, and the further dicts."""
+        names = {f"{__package__}.{module}" for module in modules} | {""}
+        found = PlatformNames.__new__(PlatformNames)
+        found._watch([each for each in self._names if each[0] in names])
+        return found
+
+    def _watch(self, names: list[tuple[str, dict[str, Any]]]) -> None:
+        self._names = names
+        self._before: list[dict[str, Any]] = []
+        self._marks = VersionMarks([each for _, each in names])
+        self._accept()
+
+    def have_changed(self) -> bool:
+        """True if a name has been set since, and not by an import."""
+        if not self._marks.have_moved():
+            return False
+        found = sum(
+            self._new_names(name, names, before)
+            for (name, names), before in zip(self._names, self._before, strict=True)
+        )
+        self._accept()
+        return found < 1
+
+    def _accept(self) -> None:
+        self._before = [names.copy() for _, names in self._names]
+        self._marks.take()
+
+    @staticmethod
+    def _new_names(name: str, names: dict[str, Any], before: dict[str, Any]) -> float:
+        """Names that the library has set; less than none where something else has changed."""
+        found = 0
+        for key, value in names.items():
+            if type(key) is not str:
+                return -inf
+            if before.get(key, _MISSING) is not value:
+                submodule = sys.modules.get(f"{name}.{key}") is value
+                # warnings.warn leaves the registry where it finds nobody else to blame.
+                if not submodule and (key != "__warningregistry__" or type(value) is not dict):
+                    return -inf
+                found += 1
+        return found if len(names.keys() - before.keys()) == len(names) - len(before) else -inf
+
+
+def _is_own(module: str) -> bool:
+    return module.partition(".")[0] in _OWN_PACKAGES

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import math
 import os
 import socket
 import time
@@ -20,6 +19,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any, Protocol
 
+from edgesim.isolates.event_loop import IsolateLoop, sleep_seconds, unheard
 from edgesim.isolates.inside import Channel, CpuLimitExceeded, Serving, failed, serve
 from edgesim.isolates.limits import CPU_EXCEEDED, HUNG
 from edgesim.isolates.unsendable import UNSENDABLE, sendable
@@ -33,6 +33,7 @@ from edgesim.isolates.wire import (
     MessageReader,
     Reply,
     encode,
+    ready_made,
 )
 from workers import WorkerEntrypoint
 
@@ -68,6 +69,10 @@ class Wire:
     def put(self, invocation: int, frame: Frame) -> None:
         """Say it at the end of the turn, or at the next flush."""
         self._out.append((invocation, frame))
+
+    def put_encoded(self, invocation: int, frame: bytes) -> None:
+        """The same of an encoded frame; ValueError if it is not exactly one value."""
+        self._out.append((invocation, ready_made(frame)))  # type: ignore[arg-type]
 
     def flush(self, *, waiting: bool = False) -> None:
         """Say what there is to say; what cannot be encoded is replaced.
@@ -112,10 +117,22 @@ class Wire:
         return frames
 
 
-class _Turn:
+class Speaker(Protocol):
+    """Who takes turns on a wire."""
+
+    wire: Wire
+
+    def time(self) -> float:
+        """The platform's steady clock as of its last word."""
+
+    def listens(self) -> bool:
+        """Whether something that the platform may say is awaited."""
+
+
+class Turn:
     """Stands where asyncio's loop has its selector: to select is to take a turn."""
 
-    def __init__(self, loop: TurnLoop) -> None:
+    def __init__(self, loop: Speaker) -> None:
         self._loop = loop
         self._wakes = itertools.count(1)
         self._asked = 0
@@ -165,7 +182,7 @@ class _Turn:
         """Nothing to close."""
 
 
-class TurnLoop(asyncio.BaseEventLoop):
+class TurnLoop(IsolateLoop):
     """asyncio on the wire, which may be given later than the loop is made."""
 
     wire: Wire
@@ -173,80 +190,37 @@ class TurnLoop(asyncio.BaseEventLoop):
     def __init__(self) -> None:
         super().__init__()
         self.lines: dict[int, Line] = {}
-        self.now = 0.0
-        self._steady = 0.0
-        self._selector = _Turn(self)
-        self._clock_resolution = 1e-6
-        self.set_exception_handler(_unheard)
-        self.unheard: BaseException | None = None
+        self._selector = Turn(self)
 
     def begin(self, invoke: Invoke) -> None:
         """Nothing has been asked yet, and the time is that of the invocation."""
         self.lines.clear()
-        self.now, self._steady = invoke.now, invoke.steady
-
-    def time(self) -> float:
-        """The platform's steady clock (Unix seconds) as of its last word."""
-        return self._steady
-
-    def tell_time(self, frame: Invoke | Reply) -> None:
-        """What the platform says of the time.  Neither clock steps back."""
-        self.now = max(self.now, frame.now)
-        self._steady = max(self._steady, frame.steady)
-
-    def call_at(  # type: ignore[override]  # the types of the arguments are not looked at here
-        self, when: float, callback: Any, *args: Any, context: Any = None
-    ) -> asyncio.TimerHandle:
-        """As asyncio's; NaN would never come, and spoil the order of the others."""
-        if math.isnan(when):
-            raise ValueError("Invalid delay: NaN (not a number)")
-        return super().call_at(when, callback, *args, context=context)
+        self.now, self.steady = invoke.now, invoke.steady
 
     def sleep(self, seconds: float) -> None:
-        """Block, as ``time.sleep`` does; both clocks have moved on by so much at least.
-
-        ValueError or OverflowError for what is no length of time, as there.
-        """
-        if not seconds >= 0:
-            raise ValueError("sleep length must be non-negative")
-        if math.isinf(seconds):
-            raise OverflowError("timestamp out of range for platform time_t")
-        now, until = self.now + seconds, self._steady + seconds
+        """Block, as ``time.sleep`` does; both clocks have moved on by so much at least."""
+        seconds = sleep_seconds(seconds)
+        now, until = self.now + seconds, self.steady + seconds
         arrived = self._selector.sleep(until)
         for _, frame in arrived:
             if isinstance(frame, Invoke | Reply):
-                self.tell_time(frame)
-        self.now, self._steady = max(self.now, now), max(self._steady, until)
+                self.tell_time(frame.now, frame.steady)
+        self.tell_time(now, until)
         self.wire.keep(arrived)
 
     def listens(self) -> bool:
-        """Whether something that the platform may say is awaited."""
         return any(line.replies for line in self.lines.values())
 
     def _process_events(self, event_list: Sequence[tuple[int, Frame]]) -> None:
         for invocation, frame in event_list:
             if not isinstance(frame, Reply):
                 raise TypeError(f"unexpected {type(frame).__name__} from the platform")
-            self.tell_time(frame)
+            self.tell_time(frame.now, frame.steady)
             line = self.lines.get(invocation)
             if invocation == PLATFORM:
-                self._steady = max(self._steady, self._selector.rung(frame))
+                self.steady = max(self.steady, self._selector.rung(frame))
             elif line is not None:
                 line.take(frame)
-
-    def _write_to_self(self) -> None:
-        raise RuntimeError("threads cannot wake an isolate's event loop")
-
-
-def _unheard(loop: Any, context: dict[str, Any]) -> None:
-    """What is never awaited and fails is nobody's business any more, as on the platform.
-
-    But the end of CPU time or of memory may find the loop between two steps of a task: asyncio
-    drops it then, and the task with it.
-    """
-    error = context.get("exception")
-    if "handle" in context and isinstance(error, CpuLimitExceeded | MemoryError):
-        loop.unheard = error
 
 
 class Line(Channel):
@@ -322,11 +296,11 @@ def wait_for_hang_up(sock: socket.socket) -> None:
 
 
 WHOLE = {
-    _unheard.__code__,  # which destructors call too
+    unheard.__code__,  # which destructors call too
     *(each.__code__ for each in (Wire.put, Wire.flush, Wire.hurry, Wire.keep, Wire.receive)),
-    *(each.__code__ for each in (TurnLoop.sleep, TurnLoop.call_at, Line.ask, Line.send)),
+    *(each.__code__ for each in (TurnLoop.sleep, IsolateLoop.call_at, Line.ask, Line.send)),
 }
-"""What no signal may leave half done: half a message sent, a timer half in its place."""
+"""Code that no signal may leave half done: half a message sent, a timer half in its place."""
 
 
 def raise_out_of_time(number: int, frame: FrameType | None) -> None:

@@ -220,7 +220,7 @@ def _enc_hook(value: Any) -> Any:
     if isinstance(value, StreamRef):
         return msgspec.msgpack.Ext(_STREAM_EXT, msgspec.msgpack.encode((value.id, value.length)))
     for kind in (str, int, float):  # a subclass of it, which crosses as what it is to JSON
-        if isinstance(value, kind):
+        if issubclass(type(value), kind):  # not isinstance: it would ask the value
             return getattr(kind, f"__{kind.__name__}__")(value)
     raise TypeError(f"{type(value).__name__} cannot be sent over RPC.")
 
@@ -233,6 +233,7 @@ def _ext_hook(code: int, data: memoryview) -> Any:
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=_enc_hook)
 _decoder = msgspec.msgpack.Decoder(Message, ext_hook=_ext_hook)
+_skipper = msgspec.msgpack.Decoder(msgspec.Raw)
 _frame_decoder = msgspec.msgpack.Decoder(Frame, ext_hook=_ext_hook)
 
 
@@ -253,6 +254,19 @@ def encode(message: Message) -> bytearray:
 def one(frame: Frame, invocation: int = 0) -> bytearray:
     """A message of a single frame."""
     return encode(Message([(invocation, frame)]))
+
+
+def encoded(frame: Frame) -> bytes:
+    """One frame as it stands in a message; raises as ``encode``."""
+    try:
+        return _encoder.encode(frame)
+    except UnicodeEncodeError:
+        return _encoder.encode(_well_formed(frame))
+
+
+def ready_made(data: bytes) -> msgspec.Raw:
+    """An encoded frame to be put in a message.  ValueError if it is not exactly one value."""
+    return _skipper.decode(data)
 
 
 def _well_formed(value: Any) -> Any:
@@ -306,11 +320,12 @@ class MessageReader:
 
 def copied(frame: Frame) -> Frame:
     """The frame as the other side would get it: what a channel within one process does."""
-    try:
-        payload = _encoder.encode(frame)
-    except UnicodeEncodeError:
-        payload = _encoder.encode(_well_formed(frame))
-    found: Frame = _decode(_frame_decoder, payload)
+    return decoded(encoded(frame))
+
+
+def decoded(data: bytes) -> Frame:
+    """One frame; ValueError for what is none."""
+    found: Frame = _decode(_frame_decoder, data)
     return found
 
 

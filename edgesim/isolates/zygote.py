@@ -28,6 +28,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from importlib.machinery import SOURCE_SUFFIXES, FileFinder, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
@@ -52,8 +53,29 @@ _PR_SET_PDEATHSIG, _SIGKILL = 1, 9
 _PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
-def main() -> None:
-    """Serve until the platform is gone."""
+def live() -> None:
+    """The life of a zygote, and in a fork of it that of an isolate."""
+    zygote = os.getpid()
+    status = 1
+    try:
+        # Not in a variable, and called from here: a frame below worker code shows what it holds.
+        main()()
+        status = 0
+    except (BrokenPipeError, ConnectionResetError):
+        status = 0  # the platform has let go of this isolate
+    except MemoryError:  # and not in worker code, which would have had it as its own
+        status = OUT_OF_MEMORY_STATUS
+    except BaseException:
+        if os.getpid() == zygote:
+            raise
+        traceback.print_exc(file=sys.__stderr__)  # the last resort of a process that ends anyway
+    finally:
+        if os.getpid() != zygote:
+            os._exit(status)
+
+
+def main() -> Callable[[], Any]:
+    """Fork isolates until the platform is gone; in a fork, return what it is to do."""
     die_with_parent()
     leave_the_end_to_the_platform()
     family = found_family()  # before anything of the Worker's
@@ -61,12 +83,17 @@ def main() -> None:
     boot = _receive_boot(control)
     try:
         with suppress(BrokenPipeError, ConnectionResetError):  # the platform is gone
-            _serve(control, boot, family)
+            return _serve(control, boot, family)
     except BaseException as error:  # noqa: BLE001 (whatever an import does, the platform is told)
         control.sendall(one(Booted(error=explain(error, Path(boot.main)))))
+    return _nothing
 
 
-def _serve(control: socket.socket, boot: Boot, family: Family | None) -> None:
+def _nothing() -> None:
+    """The zygote itself has no more to do."""
+
+
+def _serve(control: socket.socket, boot: Boot, family: Family | None) -> Callable[[], Any]:
     main_file = Path(boot.main)
     leave_the_library()
     from edgesim.isolates import guard
@@ -82,7 +109,7 @@ def _serve(control: socket.socket, boot: Boot, family: Family | None) -> None:
     control.sendall(one(Booted(snapshot.handlers, None, guards)))
     gc.collect()
     gc.freeze()  # keeps the collector from touching, and so copying, the pages that forks share
-    _Forks(control, snapshot, guard.fork, family).run()
+    return _Forks(control, snapshot, guard.fork, family).run()
 
 
 def leave_the_library() -> None:
@@ -184,6 +211,10 @@ def _receive_boot(control: socket.socket) -> Boot:
     raise SystemExit(0)
 
 
+def _raise(error: BaseException) -> None:
+    raise error
+
+
 def _channel(fd: int) -> socket.socket:
     """The socket, without asking the kernel what it is, which the guard does not allow."""
     return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fd)
@@ -212,7 +243,8 @@ class _Forks:
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         self._wake_write = wake_write
 
-    def run(self) -> None:
+    def run(self) -> Callable[[], Any]:
+        """Serve requests until the platform is gone; in a fork, return what it is to do."""
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
         poll.register(self._wake_read, select.POLLIN)
@@ -221,14 +253,14 @@ class _Forks:
             if self._wake_read in ready:
                 os.read(self._wake_read, 4096)
                 self._reap()
-            if self._control.fileno() in ready and not self._fork_next():
-                return
+            if self._control.fileno() in ready and (life := self._fork_next()) is not None:
+                return life
 
-    def _fork_next(self) -> bool:
-        """Take one request; False when the platform is gone."""
+    def _fork_next(self) -> Callable[[], Any] | None:
+        """Take one request; the life of a fork, or nothing to do when the platform is gone."""
         data, fds, _, _ = socket.recv_fds(self._control, FORK_REQUEST_BYTES, 2)
         if not fds:
-            return False
+            return _nothing
         number = int.from_bytes(data[:4], "big")
         news: Forked | Exited
         try:
@@ -238,16 +270,15 @@ class _Forks:
             news = Exited(number, 0, 0.0, 0)
         else:
             if pid == 0:
-                self._become_isolate(data[4:], fds)
+                return self._become_isolate(data[4:], fds)
             self._numbers[pid] = number
             news = Forked(number, pid)
         for fd in fds:
             os.close(fd)
         self._control.sendall(one(news))
-        return True
+        return None
 
-    def _become_isolate(self, kind: bytes, fds: list[int]) -> None:
-        status = 1
+    def _become_isolate(self, kind: bytes, fds: list[int]) -> Callable[[], Any]:
         try:
             die_with_parent()
             # 0: the zygote is outside of the isolate's PID namespace.
@@ -258,18 +289,11 @@ class _Forks:
             for inherited in (self._control.fileno(), self._wake_read, self._wake_write):
                 os.close(inherited)
             if kind == MANY:
-                self._snapshot.serve_many(_channel(fds[0]), fds[1])
-            else:
-                self._snapshot.serve_one(_channel(fds[0]))
-            status = 0
-        except (BrokenPipeError, ConnectionResetError):
-            status = 0  # the platform has let go of this isolate
-        except MemoryError:  # and not in worker code, which would have had it as its own
-            status = OUT_OF_MEMORY_STATUS
-        except BaseException:  # noqa: BLE001 (the last resort of a process that ends here anyway)
-            traceback.print_exc(file=sys.__stderr__)
-        finally:
-            os._exit(status)
+                return self._snapshot.many(_channel(fds[0]), fds[1])
+            return partial(self._snapshot.serve_one, _channel(fds[0]))
+        except BaseException as error:  # noqa: BLE001 (it must not go on as a zygote)
+            raised = error
+        return partial(_raise, raised)
 
     def _reap(self) -> None:
         if self._family is not None and self._family.has_ended():
@@ -285,4 +309,4 @@ class _Forks:
 
 
 if __name__ == "__main__":
-    main()
+    live()

@@ -227,6 +227,10 @@ NARROWED: dict[str, tuple[tuple[Check, ...], ...]] = {
     "ioctl": _only(1, _TCGETS, _FIONREAD, _FIONCLEX, _FIOCLEX),
     "prlimit64": ((_null(0), _null(2)),),
 }
+ON_A_DESCRIPTOR = (
+    "read", "readv", "pread64", "write", "writev", "dup", "dup2", "dup3", "fcntl",
+)  # fmt: skip
+"""What reads, writes or copies a descriptor; ``recvfrom`` and ``sendto`` are for sockets."""
 ENGINE_REFUSED = {
     "x86_64": {
         "socket": 41, "connect": 42, "bind": 49, "listen": 50, "execve": 59, "execveat": 322,

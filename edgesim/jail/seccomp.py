@@ -14,7 +14,14 @@ import platform
 import struct
 import sys
 
-from edgesim.jail.calls import CALLS, ENGINE_REFUSED, NARROWED, REFUSED, Check
+from edgesim.jail.calls import (
+    CALLS,
+    ENGINE_REFUSED,
+    NARROWED,
+    ON_A_DESCRIPTOR,
+    REFUSED,
+    Check,
+)
 
 _SECCOMP = {"x86_64": 317, "aarch64": 277}
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -69,7 +76,7 @@ def zygote_program() -> Program:
     code = _begin()
     code += _when(_CLONE3, _ERRNO | errno.ENOSYS)  # libc then uses clone, whose flags it can see
     for name, call in sorted(CALLS.items()):
-        code += _allow(_number(name), call.allowed)
+        code += _allow(call_number(name), call.allowed)
     return Program([*code, _return(_ERRNO | errno.EPERM)])
 
 
@@ -81,11 +88,35 @@ def isolate_program() -> Program:
     code = _begin()
     code += _when(_CLONE3, _ERRNO | errno.EPERM)
     for name in REFUSED:
-        code += _when(_number(name), _ERRNO | errno.EPERM)
+        code += _when(call_number(name), _ERRNO | errno.EPERM)
     # Done and without effect: parts of the C library end the process where it is refused.
-    code += _when(_number("rt_sigprocmask"), _ERRNO | 0)
+    code += _when(call_number("rt_sigprocmask"), _ERRNO | 0)
     for name, allowed in NARROWED.items():
-        code += _allow(_number(name), allowed)
+        code += _allow(call_number(name), allowed)
+    return Program([*code, _return(_ALLOW)])
+
+
+def channel_program(fd: int, key: int) -> Program:
+    """The socket ``fd`` takes only calls that bring the key, and nothing copies it.
+
+    The key (64 bits) stands where the kernel looks for nothing: the length of an address that is
+    not given.
+    """
+    code = _begin()
+    refuse = [_return(_ERRNO | errno.EPERM), _return(_ALLOW)]
+    for name in ON_A_DESCRIPTOR:
+        number = call_number(name)
+        if number >= 0:
+            body = [_load(_AT_ARGS), _jump(_EQUAL, fd, 0, 1), *refuse]
+            code += [_jump(_EQUAL, number, 0, len(body)), *body]
+    at = _AT_ARGS + 8 * 5
+    for name in ("recvfrom", "sendto"):
+        body = [
+            *(_load(at), _jump(_EQUAL, key & 0xFFFFFFFF, 0, 2)),
+            *(_load(at + 4), _jump(_EQUAL, key >> 32, 1, 0)),
+            *refuse,
+        ]
+        code += [_jump(_EQUAL, call_number(name), 0, len(body)), *body]
     return Program([*code, _return(_ALLOW)])
 
 
@@ -110,7 +141,8 @@ def _begin() -> list[bytes]:
     return code
 
 
-def _number(name: str) -> int:
+def call_number(name: str) -> int:
+    """The system call's number on this machine; -1 if it has none such."""
     call = CALLS[name]
     return call.aarch64 if platform.machine() == "aarch64" else call.x86_64
 

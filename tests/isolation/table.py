@@ -21,6 +21,11 @@ class Attack(NamedTuple):
     says: str = ""
     process: str = CONTAINED
     warm: str = CONTAINED
+    at_warm: str = ""
+    """How it may end there, where that is another way."""
+
+    def ends(self, level: str) -> list[str]:
+        return ((level == "warm" and self.at_warm) or self.outcomes).split()
 
     def promise(self, level: str) -> str:
         return str(getattr(self, level))
@@ -116,7 +121,7 @@ ATTACKS = [
         "objects-by-the-collector",
         "finds a library's names with `gc` and changes them",
         SHARED,
-        warm=RETIRED,
+        at_warm=RAISES,
     ),
     # --- CPU and time ---
     Attack("busy-loop", "loops for ever", ENDLESS, CPU),
@@ -289,30 +294,58 @@ ATTACKS = [
     Attack("stderr-flood", "a million lines to descriptor 2", MAY, f"ok {CPU}"),
     # --- the channel ---
     Attack("closed-descriptors", "closes all descriptors", LETHAL, DIES),
-    Attack("garbage", "writes garbage on the channel", "no channel", DIES),
-    Attack("frame-of-2-gb", "a frame that claims 2 GB", "no channel", DIES),
-    Attack("half-a-frame", "half a frame, then a loop", "no channel", f"{CPU} {DIES}"),
-    Attack("wrong-frames", "frames that only others say", "no channel", DIES),
-    Attack("two-responses", "answers twice", "no channel"),
-    Attack("two-ends", "ends twice, and goes on to speak", "no channel"),
-    Attack("end-of-another", "ends other invocations", "no channel", "ok internalError"),
-    Attack("invented-outcome", "an outcome that there is not", "no channel", DIES),
-    Attack("response-of-wrong-types", "a number for a body", "no channel", DIES),
-    Attack("response-of-no-status", "a status that there is not", "no channel", DIES),
-    Attack("wake-of-wrong-types", "a text for a time", "no channel", DIES),
-    Attack("call-of-wrong-types", "numbers for requests", "no channel"),
-    Attack("log-of-wrong-types", "a console line at no time", "no channel", f"ok {DIES}"),
-    Attack("nested-in-a-frame", "lists in lists in a frame, 5,000 deep", "no channel", DIES),
-    Attack("expanding-frame", "a frame of 100 MB of empty objects", "no channel", DIES),
-    Attack("asks-and-never-reads", "asks 100,000 times, reads no answer", "no channel"),
-    Attack("calls-without-end", "20,000 calls at a time", "no channel", MEMORY),
+    Attack("garbage", "writes garbage on the channel", "no channel", DIES, at_warm=RAISES),
+    Attack("frame-of-2-gb", "a frame that claims 2 GB", "no channel", DIES, at_warm=RAISES),
+    Attack(
+        "half-a-frame", "half a frame, then a loop", "no channel", f"{CPU} {DIES}", at_warm=RAISES
+    ),
+    Attack("wrong-frames", "frames that only others say", "no channel", DIES, at_warm=RAISES),
+    Attack("two-responses", "answers twice", "no channel", at_warm=RAISES),
+    Attack("two-ends", "ends twice, and goes on to speak", "no channel", at_warm=RAISES),
+    Attack(
+        "end-of-another", "ends other invocations", "no channel", "ok internalError", at_warm=RAISES
+    ),
+    Attack("invented-outcome", "an outcome that there is not", "no channel", DIES, at_warm=RAISES),
+    Attack("response-of-wrong-types", "a number for a body", "no channel", DIES, at_warm=RAISES),
+    Attack(
+        "response-of-no-status", "a status that there is not", "no channel", DIES, at_warm=RAISES
+    ),
+    Attack("wake-of-wrong-types", "a text for a time", "no channel", DIES, at_warm=RAISES),
+    Attack("call-of-wrong-types", "numbers for requests", "no channel", at_warm=RAISES),
+    Attack(
+        "log-of-wrong-types",
+        "a console line at no time",
+        "no channel",
+        f"ok {DIES}",
+        at_warm=RAISES,
+    ),
+    Attack(
+        "nested-in-a-frame",
+        "lists in lists in a frame, 5,000 deep",
+        "no channel",
+        DIES,
+        at_warm=RAISES,
+    ),
+    Attack(
+        "expanding-frame", "a frame of 100 MB of empty objects", "no channel", DIES, at_warm=RAISES
+    ),
+    Attack(
+        "asks-and-never-reads", "asks 100,000 times, reads no answer", "no channel", at_warm=RAISES
+    ),
+    Attack("calls-without-end", "20,000 calls at a time", "no channel", MEMORY, at_warm=RAISES),
     Attack("half-characters", "half a character wherever text goes", CONTAINED, RAISES, "\ufffd"),
     Attack("console-of-objects", "console lines of what has no form", CONTAINED),
     Attack("console-past-the-sdk", "the same, nested deeply, past the SDK", CONTAINED),
     Attack("log-flood", "a million console lines", f"{NOT}: holds the platform", f"ok {CPU}"),
     Attack("log-flood-of-nothing", "endless empty console lines", CONTAINED, f"ok {CPU}"),
-    Attack("log-flood-raw", "a flood of console lines past the SDK", "no channel", f"ok {CPU}"),
-    Attack("wake-flood", "100,000 timers past the SDK", "no channel", f"ok {CPU}"),
+    Attack(
+        "log-flood-raw",
+        "a flood of console lines past the SDK",
+        "no channel",
+        f"ok {CPU}",
+        at_warm=RAISES,
+    ),
+    Attack("wake-flood", "100,000 timers past the SDK", "no channel", f"ok {CPU}", at_warm=RAISES),
     Attack(
         "stream-of-another", "reads other requests' bodies", CONTAINED, RAISES, "different request"
     ),
@@ -320,3 +353,37 @@ ATTACKS = [
         "too-many-subrequests", "more subrequests than allowed", CONTAINED, RAISES, "subrequests"
     ),
 ]
+
+WALKS = {
+    "running-loop": "`asyncio.get_running_loop()`",
+    "event-loop": "`asyncio.get_event_loop()` and the policy",
+    "task-loop": "the current task and its `get_loop()`",
+    "future-loop": "a future, its callbacks and `get_loop()`",
+    "handles": "handles of `call_soon` and `call_later`, the loop's own lists of them",
+    "handler-context": "the context that an exception handler is given",
+    "context-variables": "`contextvars`: a copy of the context, an empty one, the SDK's own",
+    "environment-of-the-sdk": "the SDK's variables for `env` and the invocation",
+    "frames": "`sys._getframe` and `inspect.stack`, down to the last `f_back`",
+    "frames-of-a-task": "frames, stack and coroutine of a task",
+    "frames-of-a-callback": "the frames below a callback of the loop",
+    "frames-of-an-import": "the frames below a module that is imported",
+    "frames-of-an-attribute": "the frames below a property that the platform reads",
+    "frames-of-a-destructor": "the frames below a destructor that the collector runs",
+    "current-coroutine": "the coroutine that has called the handler, and its `cr_frame`",
+    "traceback-of-a-binding": "the traceback of an exception of a binding",
+    "traceback-of-time-sleep": "the tracebacks of `time.sleep` with wrong arguments",
+    "tasks-of-asyncio": "asyncio's own registries of tasks",
+    "asynchronous-generators": "`sys.get_asyncgen_hooks()`",
+    "signal-handlers": "`signal.getsignal` of every signal",
+    "collector": "`gc.get_objects`, `get_referrers`, `get_referents`: refused",
+    "modules-of-the-platform": "the platform's own modules, by a function's `__globals__`",
+    "import-function": "`__import__`, a view of a library module, and their types",
+    "binding-methods": "`env`, a binding and its bound methods",
+    "request-and-sdk": "the request, the SDK's modules, the entry point",
+    "subclasses": "`__subclasses__()` of `object` and of `WorkerEntrypoint`",
+    "closures-of-the-library": "closures of functions that the platform has replaced",
+    "console-streams": "`sys.stdout` and `console`",
+    "threads-and-locals": "`threading.enumerate()`",
+    "loggers-and-weak-references": "`logging`, `weakref`, `abc`",
+}
+"""Searches for a neighbour of an invocation, at ``warm``: by name, from where each begins."""

@@ -4,7 +4,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from edgesim.jail.calls import CALLS
-from tests.isolation.table import ATTACKS
+from tests.isolation.table import ATTACKS, WALKS
 
 DOCS = Path(__file__).parents[2] / "docs" / "isolation.md"
 MARK = "| An invocation that "
@@ -21,6 +21,12 @@ def test_docs_carry_the_table():
     """docs/isolation.md has each row of the table, word for word, and no other."""
     rows = [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in _rows(MARK)]
     assert rows == [(each.what, each.process, each.warm, each.inline) for each in ATTACKS]
+
+
+def test_docs_carry_the_walks():
+    """docs/isolation.md has each walk, word for word, and no other."""
+    rows = [line.strip("| ") for line in _rows("| A search that begins with ")]
+    assert rows == list(WALKS.values())
 
 
 def test_no_attack_stands_twice():

@@ -6,6 +6,7 @@ What is printed is JSON: rounds, outcomes of the one and of its neighbour.
 """
 
 import asyncio
+import gc
 import json
 import signal
 import socket
@@ -20,11 +21,11 @@ import edgesim
 
 sys.path.insert(0, str(Path(edgesim.__file__).parent / "sdk"))
 
-from edgesim.isolates import inside, senses, shared, turns
+from edgesim.isolates import event_loop, guest, inside, senses, shared, turns
 from edgesim.isolates.wire import Call, Done, Invoke, MessageReader, Reply, one
 from workers import Response, WorkerEntrypoint
 
-FILES = {shared.__file__, turns.__file__}
+FILES = {each.__file__ for each in (shared, turns, guest, event_loop)}
 CALLBACK = asyncio.Handle._run.__code__
 SPENT_SECONDS = 1000.0
 
@@ -48,7 +49,8 @@ class Platform:
     """The other end of the socket: begins rounds, answers timers, keeps count."""
 
     def __init__(self) -> None:
-        self.loop: Any = None
+        self.scheduler: Any = None
+        self.handler: Any = None
         self.outcomes: dict[str, Counter[str]] = {"spent": Counter(), "neighbour": Counter()}
         self.rounds = 0
         self.line = 0
@@ -100,27 +102,32 @@ class Platform:
         return self.trace
 
     def _step(self, frame: FrameType) -> None:
-        running = self.loop._running
+        running = self.scheduler._running
         if self.delivered or running is None or running.number % 2:
             return
         self.line += 1
         if self.line == self.rounds:
             self.delivered = True
             running.cpu_seconds = SPENT_SECONDS
-            self.loop.tick(signal.SIGPROF, frame)
+            self.handler(signal.SIGPROF, frame)
 
 
 def main() -> None:
+    gc.disable()  # as in an isolate
     platform = Platform()
     sys.stdout = inside.ConsoleStream("log", sys.stdout)
     senses.install()
     wire = turns.Wire(platform)  # type: ignore[arg-type]
     page = bytearray(8)
-    loop = shared.SharedLoop(wire, lambda _: Worker, lambda: None, 1000, page)
-    platform.loop = loop
-    asyncio.set_event_loop(loop)
+    guest.own_the_tasks()
+    names = shared.PlatformNames([])
+    scheduler = shared.Scheduler(
+        wire, lambda: Worker, lambda: None, lambda: None, names, 1000, page
+    )
+    platform.scheduler = scheduler
+    platform.handler = scheduler.timer_handler(lambda _: False)
     try:
-        loop.run_forever()
+        scheduler.life()()
     except Finished:
         sys.settrace(None)
         outcomes = {name: dict(counts) for name, counts in platform.outcomes.items()}

@@ -1,0 +1,9 @@
+"""Imported by walker.py in a handler: the frames that an import runs on."""
+
+import sys
+
+frames = []
+_frame = sys._getframe()
+while _frame is not None:
+    frames.append((_frame, dict(_frame.f_locals)))
+    _frame = _frame.f_back
