@@ -33,7 +33,11 @@ class PowerDisk:
         self._mount()
 
     def cut(self) -> None:
-        """The kernel stops writing, as if the power had gone; open files fail from now on."""
+        """The kernel stops writing, as if the power had gone; open files fail from now on.
+
+        An fdatasync that is under way may return 0 although its data is lost, which a machine
+        without power could not do: count only what was acknowledged before the call.
+        """
         descriptor = os.open(self.path, os.O_RDONLY)
         try:
             fcntl.ioctl(descriptor, _SHUTDOWN, struct.pack("I", _WITHOUT_THE_LOG))
