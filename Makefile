@@ -7,7 +7,7 @@ RUNTIME := $(VENV)/.runtime
 TOOLS := $(VENV)/.tools
 NODE := tests/portability
 SEEDS ?= 100
-JOBS ?= 3
+JOBS ?= 4
 KILLS ?= 50
 OUTAGE ?= 2000
 

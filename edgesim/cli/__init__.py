@@ -7,17 +7,26 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 
 from edgesim.cli.output import complain, end_if_nobody_reads, finish, open_descriptors
 from edgesim.errors import EdgesimError, RunError, first_error
 
-COMMANDS = (
-    *("init", "dev", "serve", "replay", "check", "export"),
-    *("sql", "r2", "queue", "cost", "doctor"),
-)
-"""Each is a module of this package with ``add_arguments`` and ``run``."""
+COMMANDS = {
+    "init": "edgesim.cli.init",
+    "dev": "edgesim.cli.dev",
+    "serve": "edgesim.cli.serve",
+    "replay": "edgesim.cli.replay",
+    "check": "edgesim.cli.check",
+    "export": "edgesim.cli.export",
+    "sql": "edgesim.cli.sql",
+    "r2": "edgesim.cli.r2",
+    "queue": "edgesim.cli.queue",
+    "cost": "edgesim.cli.cost",
+    "doctor": "edgesim.cli.doctor",
+}
+"""Each has its module, with ``add_arguments`` and ``run``."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,7 +48,7 @@ def _run(argv: Sequence[str] | None) -> int:
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in _needed(sys.argv[1:] if argv is None else argv):
-        module = import_module(f"edgesim.cli.{name}")
+        module = import_module(COMMANDS[name])
         summary = (module.__doc__ or "").splitlines()[0].partition(": ")[2]
         command = commands.add_parser(name, help=summary, description=summary)
         command.add_argument(
@@ -68,7 +77,7 @@ def _run(argv: Sequence[str] | None) -> int:
     return code
 
 
-def _needed(words: Sequence[str]) -> Sequence[str]:
+def _needed(words: Sequence[str]) -> Iterable[str]:
     """The commands to import: the one that is run, or all of them for help and for errors.
 
     To import all takes longer than many a command.

@@ -54,7 +54,8 @@ async def test_a_response_stands_whatever_comes_after(patient):
 async def test_work_that_swallows_its_cancellation_ends_all_the_same(patient, monkeypatch):
     """30 s after the response waitUntil work is over, with the platform's warning."""
     clock = patient._clock
-    began, start = clock.now(), clock.elapsed()
+    began: float = clock.now()
+    start: float = clock.elapsed()
 
     def faster(self: Clock) -> float:
         return float(began + (self.elapsed() - start) * FASTER)
