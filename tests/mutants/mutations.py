@@ -151,8 +151,7 @@ MUTATIONS = [
     ),
     Mutation(
         "folders that an earlier run left not flushed",
-        "tests/simulation/test_seeds.py::"
-        "test_what_was_found_stays_fixed[a-folder-that-nobody-flushed]",
+        f"{DISK_TESTS}::test_a_folder_that_was_left_without_a_flush_is_durable_once_it_is_used",
         [Edit(DURABLE, "if not _may_be_new(each):", "if each not in missing:")],
     ),
     # --- R2 ---
@@ -174,7 +173,7 @@ MUTATIONS = [
     ),
     Mutation(
         "object's bytes not flushed before its commit",
-        214,
+        1,
         [
             Edit(
                 FILE,
@@ -346,13 +345,13 @@ MUTATIONS = [
     ),
     Mutation(
         "failed writes of embedded ClickHouse not noticed",
-        "tests/unit/clickhouse/test_chdb_errors.py::test_a_full_disk",
+        "tests/unit/clickhouse/test_disk.py::test_a_write_that_failed_is_no_success",
         [Edit(ENGINE, "        self.writes.check(before)\n", "        del before\n")],
     ),
     # --- Workers between them ---
     Mutation(
         "messages of a handler that threw are acknowledged",
-        178,
+        0,
         [
             Edit(
                 "edgesim/runtime/delivery.py",

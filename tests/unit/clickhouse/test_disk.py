@@ -99,6 +99,25 @@ def test_a_change_is_on_disk_before_its_answer(tmp_path):
         pass
 
 
+class Failing(Quiet):
+    """A session of an engine in which every second look finds one more failed write."""
+
+    def __init__(self):
+        self._answers = iter([b"0\t1", b"1\t1", b""])  # before, after, and no damaged part
+
+    def bytes(self):
+        return next(self._answers)
+
+
+def test_a_write_that_failed_is_no_success(tmp_path):
+    """The engine says nothing of it to the statement; its counters do."""
+    disk = SlowDisk(tmp_path)
+    store = Store(tmp_path, disk, Writes(Failing()), Watchdog(Quiet(), Limits()))
+    with pytest.raises(ClickHouseError, match="Cannot write"), store.change():
+        pass
+    assert disk.syncs == 0
+
+
 def test_a_real_folder_is_flushed(tmp_path):
     """Without an error of the kernel, flush returns."""
     (tmp_path / "file").write_text("x")
