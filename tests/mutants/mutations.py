@@ -39,7 +39,7 @@ MUTATIONS = [
     # --- Pipelines ---
     Mutation(
         "pipeline log not flushed before the acknowledgement",
-        169,
+        1,
         [
             Edit(
                 SEGMENT,
@@ -190,7 +190,7 @@ MUTATIONS = [
     ),
     Mutation(
         "one retry too few",
-        52,
+        0,
         [
             Edit(
                 CONSUMER,
