@@ -259,7 +259,7 @@ MUTATIONS = [
     ),
     Mutation(
         "one retry too few",
-        52,
+        0,
         [
             Edit(
                 CONSUMER,
