@@ -312,18 +312,24 @@ def failed(error: BaseException) -> Done:
 
 
 def record(done: Done, error: BaseException) -> None:
-    """Write down how an invocation failed."""
-    match error:
-        case CpuLimitExceeded():
-            done.outcome = "exceededCpu"
-        case MemoryError():
-            done.outcome = "exceededMemory"
-            # The frames hold what filled the memory, and to say where it happened takes some.
-            traceback.clear_frames(error.__traceback__)
-        case _ if done.outcome == "ok":
-            done.outcome = "exception"
-    trace = error.__traceback__
+    """Write down how an invocation failed.  The exception may be one of worker code's making."""
+    kind = type(error)  # not its __class__, nor any attribute that its class may have replaced
+    trace = _TRACEBACK.__get__(error)
+    if issubclass(kind, CpuLimitExceeded):
+        done.outcome = "exceededCpu"
+    elif issubclass(kind, MemoryError):
+        done.outcome = "exceededMemory"
+        # The frames hold what filled the memory, and to say where it happened takes some.
+        traceback.clear_frames(trace)
+    elif done.outcome == "ok":
+        done.outcome = "exception"
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_PLATFORM_FOLDER):
         trace = trace.tb_next
-    text = "".join(traceback.format_exception(type(error), error, trace)).rstrip()
+    try:
+        text = "".join(traceback.format_exception(kind, error, trace)).rstrip()
+    except BaseException:  # noqa: BLE001 (it shows itself by worker code, which may raise anything)
+        text = f"{kind.__name__}: <exception that cannot be shown>"
     done.exceptions.append(Failure("PythonError", text, text))
+
+
+_TRACEBACK: Any = vars(BaseException)["__traceback__"]

@@ -104,6 +104,13 @@ ATTACKS = [
         RAISES,
         "GeneratorExit",
     ),
+    Attack(
+        "exception-that-raises",
+        "raises an exception whose attributes raise SystemExit",
+        CONTAINED,
+        RAISES,
+        "cannot be shown",
+    ),
     Attack("random-seeded", "seeds `random`", CONTAINED),
     Attack(
         "function-globals",

@@ -425,6 +425,18 @@ def page_grown(worker, request):
 
 
 @attack
+def exception_that_raises(worker, request):
+    class Evil(Exception):
+        @property
+        def __traceback__(self):
+            raise SystemExit
+
+        __class__ = __cause__ = __context__ = __notes__ = __traceback__
+
+    raise Evil
+
+
+@attack
 def random_seeded(worker, request):
     random.seed(1)
     return random.getrandbits(64)
