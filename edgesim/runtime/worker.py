@@ -93,7 +93,7 @@ class Worker:
             invocation.give_up()
             raise
         failed = _ERROR_PAGES.get(invocation.outcome, (500, 1101))
-        return invocation.response or _error_page(*failed)
+        return invocation.take_response() or _error_page(*failed)
 
     async def queue(
         self, queue: str, messages: list[dict[str, Any]], metadata: dict[str, Any]
@@ -157,8 +157,8 @@ class Worker:
                 done = checked(done)
             invocation.outcome = done.outcome
             wall_ms = (self._clock.elapsed() - started) * 1000
-            if handler == "fetch" and invocation.response is not None:
-                invocation.trace.event["response"] = {"status": invocation.response.status}
+            if handler == "fetch" and invocation.status is not None:
+                invocation.trace.event["response"] = {"status": invocation.status}
             item = invocation.trace.finish(done, self._clock.now_ms(), wall_ms)
             self.outcomes[done.outcome] += 1
             self.cpu_ms += done.cpu_ms
