@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import re
 import sys
 from collections.abc import MutableMapping
 from functools import partial
@@ -16,6 +17,10 @@ import structlog
 
 from edgesim import line_writer
 from edgesim.line_writer import LineStream, LineWriter
+
+_CONTROL = re.compile(r"[^\n\t -~\xa0-\u2027\u202f-\u2065\u206a-\uffff\U00010000-\U0010ffff]")
+"""Control characters, and what reorders text (Unicode's bidirectional marks)."""
+_NEVER_QUOTED = {"event", "exception"}
 
 
 def configure(*, verbose: bool, json: bool = False, service: bool = False) -> None:
@@ -50,10 +55,12 @@ class _Renderer:
                 fmt="%H:%M:%S" if terminal else "iso", utc=not terminal
             ),
             structlog.processors.format_exc_info,
-            structlog.dev.ConsoleRenderer(sort_keys=False, pad_event_to=12)
-            if terminal
-            else structlog.processors.JSONRenderer(),
         ]
+        self._processors += (
+            [_printable, structlog.dev.ConsoleRenderer(sort_keys=False, pad_event_to=12)]
+            if terminal
+            else [structlog.processors.JSONRenderer()]
+        )
 
     def __call__(self, logger: Any, method: str, entry: MutableMapping[str, Any]) -> str:
         event = str(entry["event"])
@@ -68,6 +75,21 @@ class _Renderer:
         for process in self._processors:
             value = process(logger, method, value)
         return str(value)
+
+
+def _printable(
+    _logger: Any, _method: str, entry: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Show control characters by their codes: texts of Workers and clients do not steer terminals.
+
+    Lines of an exception stay lines.
+    """
+    for name, value in entry.items():
+        # The renderer quotes values with spaces.
+        is_raw = isinstance(value, str) and (name in _NEVER_QUOTED or " " not in value)
+        if is_raw and not value.isprintable():
+            entry[name] = _CONTROL.sub(lambda found: ascii(found[0])[1:-1], value)
+    return entry
 
 
 def _report(render: _Renderer, lines: int) -> str:
