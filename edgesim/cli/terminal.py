@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
@@ -10,6 +11,10 @@ import structlog
 _RESET, _DIM, _RED, _YELLOW = "\x1b[0m", "\x1b[2m", "\x1b[31m", "\x1b[33m"
 _COLOURS = {"error": _RED, "critical": _RED, "warning": _YELLOW}
 _WORKER_WIDTH = 14
+_INDENT = " " * (len("00:00:00 ") + _WORKER_WIDTH + 1)
+_CONTROL = re.compile(r"[^\n\t -~\xa0-\u2027\u202f-\u2065\u206a-\uffff\U00010000-\U0010ffff]")
+"""Control characters, and what reorders text (Unicode's bidirectional marks)."""
+_NEVER_QUOTED = {"event", "exception"}
 
 
 class TerminalRenderer:
@@ -21,11 +26,29 @@ class TerminalRenderer:
     def __call__(self, logger: Any, method: str, entry: MutableMapping[str, Any]) -> str:
         text = _text(entry)
         if text is None:
-            return str(self._other(logger, method, entry))
+            return str(self._other(logger, method, _printable_entry(entry)))
         colour = _COLOURS.get(str(entry.get("level")), "")
         worker = str(entry["worker"])
         line = f"{_DIM}{entry['timestamp']}{_RESET} {worker:<{_WORKER_WIDTH}} "
+        # Further lines are indented: none of them can be taken for a log line.
+        text = printable(text).replace("\n", f"\n{_INDENT}")
         return f"{line}{colour}{text}{_RESET if colour else ''}"
+
+
+def printable(text: str) -> str:
+    """The text with control characters shown by their codes; line ends and tabs stay.
+
+    Texts of Workers and clients must not steer a terminal.
+    """
+    return text if text.isprintable() else _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def _printable_entry(entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for name, value in entry.items():
+        # structlog's renderer quotes values with spaces.
+        if isinstance(value, str) and (name in _NEVER_QUOTED or " " not in value):
+            entry[name] = printable(value)
+    return entry
 
 
 def _text(entry: Mapping[str, Any]) -> str | None:

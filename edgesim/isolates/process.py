@@ -80,6 +80,8 @@ class _Isolate:
             self._conversation.interrupt()
 
     def dismiss(self) -> None:
+        # The link refers to this object: bodies would stay until the collector runs.
+        self._conversation = None
         self._alarm.cancel()
         self.link.close()
         self.fork.kill()

@@ -70,6 +70,8 @@ class Invocation(Host):
         self.depth = self.lineage.depth
         self.trace = trace
         self.response: HttpResponse | None = None
+        self.status: int | None = None
+        """That of the response, once there is one."""
         self.responded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.given_up = False
         self.task: asyncio.Task[None] | None = None
@@ -89,7 +91,7 @@ class Invocation(Host):
 
     def respond(self, response: Respond) -> None:
         """The answer goes out now; the first one counts.  ValueError for one that cannot go out."""
-        if self.response is not None:
+        if self.status is not None:
             return
         name = invalid_header(response.headers)
         if name is not None:
@@ -102,7 +104,13 @@ class Invocation(Host):
         if text is not None and not _STATUS_TEXT.fullmatch(text):
             raise ValueError(f"the response has an invalid status text {text[:100]!r}")
         self.response = HttpResponse(response.status, response.headers, body, text)
+        self.status = response.status
         self._let_go()
+
+    def take_response(self) -> HttpResponse | None:
+        """The response, which is no longer kept here: its client may be slow, its body large."""
+        response, self.response = self.response, None
+        return response
 
     def _let_go(self) -> None:
         if not self.responded.done():

@@ -98,9 +98,10 @@ class Worker:
         except asyncio.CancelledError:
             invocation.give_up()
             raise
-        if invocation.response is None:
+        response = invocation.take_response()
+        if response is None:
             raise no_response(invocation.outcome, invocation.failure)
-        return invocation.response
+        return response
 
     async def queue(
         self, queue: str, messages: list[dict[str, Any]], metadata: dict[str, Any]
@@ -165,8 +166,8 @@ class Worker:
             invocation.outcome = done.outcome
             invocation.failure = next(iter(done.exceptions), None)
             wall_ms = (self._clock.elapsed() - started) * 1000
-            if handler == "fetch" and invocation.response is not None:
-                invocation.trace.event["response"] = {"status": invocation.response.status}
+            if handler == "fetch" and invocation.status is not None:
+                invocation.trace.event["response"] = {"status": invocation.status}
             item = invocation.trace.finish(done, self._clock.now_ms(), wall_ms)
             self.outcomes[done.outcome] += 1
             self.cpu_ms += done.cpu_ms

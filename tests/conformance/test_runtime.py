@@ -4,6 +4,7 @@ Sections are those of the platform's facts: the Python API (1), runtime semantic
 configuration (7).
 """
 
+import gc
 import json
 
 import anyio
@@ -13,7 +14,7 @@ import structlog
 
 from edgesim.clock import Clock
 from edgesim.errors import ConfigError
-from edgesim.model import read_all
+from edgesim.model import HttpRequest, HttpResponse, read_all
 from edgesim.r2.bucket import R2ObjectBody
 from tests.loops import on_both_loops  # noqa: F401 (every test here runs on both loops)
 from tests.simulated import ask, settle, simulated, write_worker
@@ -374,3 +375,34 @@ async def test_a_wrong_cron_is_refused_at_the_start(tmp_path):
     with pytest.raises(ConfigError, match=r"triggers\.crons\[0\].*'25' is not from 0 to 23"):
         async with simulated(tmp_path, "main"):
             pass
+
+
+# --- memory ---
+
+
+@pytest.mark.parametrize("level", ["process", "warm", "inline"])
+async def test_bodies_are_gone_with_their_request(tmp_path, level):
+    """Without the collector's help, which may be long in coming."""
+    write_worker(
+        tmp_path,
+        "main",
+        """
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                return Response(await request.bytes())
+        """,
+    )
+    size = 3_000_000
+    async with simulated(tmp_path, "main", isolation=level) as simulator:
+        gc.collect()
+        gc.disable()
+        try:
+            request = HttpRequest("POST", "http://main.localhost/", [], bytes(size))
+            assert len((await simulator.fetch(request)).body) == size
+            del request
+            await settle(simulator)
+            everything = gc.get_objects()
+            kept = [each for each in everything if isinstance(each, HttpRequest | HttpResponse)]
+            assert [each for each in kept if len(each.body) == size] == []
+        finally:
+            gc.enable()
