@@ -22,6 +22,7 @@ class Default(WorkerEntrypoint):
 
     async def scheduled(self, controller, env=None, ctx=None):
         if controller.cron == "0 0 1 1 *":
+            controller.noRetry()
             raise ValueError("not today")
 """
 PYTHON = {"compatibility_date": "2026-10-01", "compatibility_flags": ["python_workers"]}
@@ -72,7 +73,7 @@ def test_a_schedule_by_hand_under_both_paths(tmp_path, path):
             query = f"?format=json&cron={cron}"
             status, body = running.request(path + query, method="GET")
             assert status == expected
-            assert json.loads(body) == {"outcome": outcome, "noRetry": False}
+            assert json.loads(body) == {"outcome": outcome, "noRetry": expected == 500}
 
 
 def project(folder: Path) -> Path:
