@@ -128,6 +128,13 @@ class Retry(msgspec.Struct, frozen=True):
     delay_seconds: float | None = None
 
 
+class ScheduledResult(msgspec.Struct, frozen=True, rename="camel"):
+    """How a scheduled handler ended, and whether it called ``controller.noRetry()``."""
+
+    outcome: str
+    no_retry: bool = False
+
+
 class BatchResult(msgspec.Struct, frozen=True):
     """What a consumer decided about a batch: each message id is in exactly one of the two.
 

@@ -23,7 +23,7 @@ from edgesim.config.dotenv import local_secrets
 from edgesim.config.files import InvalidKeyError, convert, read_table, whole_numbers
 from edgesim.config.routes import Route, RouteConfig, parse_route
 from edgesim.config.wrangler_env import in_environment
-from edgesim.config.wrangler_keys import absent_bindings, unknown_keys
+from edgesim.config.wrangler_keys import KEYS, absent_bindings, unknown_keys
 from edgesim.config.wrangler_values import normalised
 from edgesim.errors import ConfigError
 from edgesim.model import BindingSpec
@@ -244,7 +244,9 @@ def load_worker(
     for index, each in enumerate(settings.pipelines):
         if not each.target:
             raise ConfigError(file, f"pipelines[{index}]", "needs `stream`, the pipeline's name")
-    ignored = sorted(set(raw) - set(WranglerFile.__struct_fields__) - {"$schema"})
+    absent = absent_bindings(raw)
+    known = KEYS[""] - set(WranglerFile.__struct_fields__) - {"$schema", *absent.values()}
+    ignored = sorted(raw.keys() & known)
     for index, service in enumerate(settings.services):
         if service.entrypoint not in {None, "default", "Default"}:
             problem = "named entrypoints are not in edgesim; bind the Worker's Default class"
@@ -263,7 +265,6 @@ def load_worker(
         for name in (settings.secrets.required if settings.secrets else ())
         if name not in secrets
     ]
-    absent = absent_bindings(raw)
     warnings += [
         f"{key} is not in edgesim: env.{name} is not there" for name, key in absent.items()
     ]

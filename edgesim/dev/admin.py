@@ -255,8 +255,8 @@ async def _scheduled(simulator: Simulator, request: Request) -> Response:
         return PlainTextResponse(f"{error}\n", 400)
     if time_ms is not None and abs(time_ms) > TIME_MS_MAX:
         return PlainTextResponse("time is milliseconds since 1970, up to 8.64e15\n", 400)
-    outcome = await simulator.scheduled(name, cron, time_ms)
-    status = 200 if outcome == "ok" else 500
+    result = await simulator.scheduled_result(name, cron, time_ms)
+    status = 200 if result.outcome == "ok" else 500
     if request.query_params.get("format") == "json":
-        return JSONResponse({"outcome": outcome, "noRetry": False}, status)
-    return PlainTextResponse(f"{outcome}\n", status)
+        return JSONResponse(msgspec.to_builtins(result), status)
+    return PlainTextResponse(f"{result.outcome}\n", status)

@@ -256,7 +256,11 @@ async def _tail(instance: Any, event: Any, serving: Serving, done: Done) -> None
 
 
 async def _scheduled(instance: Any, event: Any, serving: Serving, done: Done) -> None:
-    refuse(await _call(instance.scheduled, ScheduledController(event), None, None))
+    controller = ScheduledController(event)
+    try:
+        refuse(await _call(instance.scheduled, controller, None, None))
+    finally:
+        done.result = controller._no_retry
 
 
 async def _rpc(instance: Any, event: Any, serving: Serving, done: Done) -> None:

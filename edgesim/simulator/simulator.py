@@ -23,7 +23,14 @@ from edgesim.config import Project, WorkerConfig
 from edgesim.errors import RunError, first_error
 from edgesim.isolates.restarting import OpenIsolates
 from edgesim.isolates.wire import NOT_RUN, Done
-from edgesim.model import BatchResult, HttpRequest, HttpResponse, Message, TraceItem
+from edgesim.model import (
+    BatchResult,
+    HttpRequest,
+    HttpResponse,
+    Message,
+    ScheduledResult,
+    TraceItem,
+)
 from edgesim.queues.driver import Depth
 from edgesim.queues.producer import Metrics
 from edgesim.runtime import delivery
@@ -128,8 +135,15 @@ class Simulator(Primitives):
 
     async def scheduled(self, worker: str, cron: str, scheduled_ms: int | None = None) -> str:
         """Run a scheduled handler now, as of that time or as of now; its outcome."""
+        return (await self.scheduled_result(worker, cron, scheduled_ms)).outcome
+
+    async def scheduled_result(
+        self, worker: str, cron: str, scheduled_ms: int | None = None
+    ) -> ScheduledResult:
+        """The same as ``scheduled``, with whether the handler called noRetry."""
         time_ms = self.clock.now_ms() if scheduled_ms is None else scheduled_ms
-        return (await self.workers[worker].scheduled(cron, time_ms)).outcome
+        done = await self.workers[worker].scheduled(cron, time_ms)
+        return ScheduledResult(done.outcome, done.result is True)
 
     # --- the state of things ---
 

@@ -28,9 +28,9 @@ class Default(WorkerEntrypoint):
 """
 ACCOUNT = """
 [pipelines.p]
-bucket = "b"
-[r2.b]
-[[r2.b.notifications]]
+bucket = "big"
+[r2.big]
+[[r2.big.notifications]]
 queue = "told"
 event = "object-create"
 """
@@ -74,7 +74,7 @@ def test_a_larger_fixture_takes_no_more_memory(tmp_path):
         tmp_path,
         KEEPER,
         ACCOUNT,
-        r2_buckets=[{"binding": "B", "bucket_name": "b"}],
+        r2_buckets=[{"binding": "B", "bucket_name": "big"}],
         pipelines=[{"binding": "P", "pipeline": "p"}],
         queues={
             "producers": [{"binding": "Q", "queue": "q"}],

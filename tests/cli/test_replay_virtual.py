@@ -145,12 +145,12 @@ class Default(WorkerEntrypoint):
 
 def test_uploads_in_parts_fail_too_and_are_checked(tmp_path):
     """Parts get lost, answers too; what was joined is an object, and is notified."""
-    account = '[[r2.b.notifications]]\nqueue = "q"\nevent = "object-create"\n'
+    account = '[[r2.big.notifications]]\nqueue = "q"\nevent = "object-create"\n'
     project = one_worker(
         tmp_path,
         PARTS,
         account,
-        r2_buckets=[{"binding": "B", "bucket_name": "b"}],
+        r2_buckets=[{"binding": "B", "bucket_name": "big"}],
         queues={"consumers": [{"queue": "q"}]},
     )
     traffic = tmp_path / "traffic.ndjson"

@@ -22,6 +22,7 @@ class Default(WorkerEntrypoint):
 
     async def scheduled(self, controller, env=None, ctx=None):
         if controller.cron == "0 0 1 1 *":
+            controller.noRetry()
             raise ValueError("not today")
 """
 PYTHON = {"compatibility_date": "2026-10-01", "compatibility_flags": ["python_workers"]}
@@ -72,7 +73,7 @@ def test_a_schedule_by_hand_under_both_paths(tmp_path, path):
             query = f"?format=json&cron={cron}"
             status, body = running.request(path + query, method="GET")
             assert status == expected
-            assert json.loads(body) == {"outcome": outcome, "noRetry": False}
+            assert json.loads(body) == {"outcome": outcome, "noRetry": expected == 500}
 
 
 def project(folder: Path) -> Path:
@@ -158,3 +159,23 @@ def test_config_and_folder_together_are_refused(tmp_path):
     assert (both.returncode, "not both" in both.stderr) == (2, True)
     missing = edgesim("check", "-c", tmp_path / "nothing.jsonc")
     assert (missing.returncode, "there is no file" in missing.stderr) == (2, True)
+
+
+WRONG = [
+    {"queues": {"consumers": [{"queue": "q", "max_batch_size": 500}]}},
+    {"queues": {"consumers": [{"queue": "q", "dead_letter_queue": "q"}]}},
+    {"r2_buckets": [{"binding": "B", "bucket_name": "Not A Bucket"}]},
+    {"observability": {"enabled": True, "head_sampling_rate": 7}},
+]
+
+
+@pytest.mark.parametrize("keys", WRONG)
+def test_commands_agree_on_what_is_wrong(tmp_path, keys):
+    """check, dev and export give the same line, with the file and the key, and exit with 2."""
+    worker(tmp_path / "w", "w", **keys)
+    commands = [("check",), ("dev", "--port", "0"), ("export", "cloudflare")]
+    ended = [edgesim(*command, "-c", tmp_path / "w" / "wrangler.jsonc") for command in commands]
+    assert {each.returncode for each in ended} == {2}
+    lines = {each.stderr for each in ended}
+    assert len(lines) == 1
+    assert "w/wrangler.jsonc: " in lines.pop()

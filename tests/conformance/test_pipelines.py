@@ -624,7 +624,7 @@ def test_a_schema_of_the_file(tmp_path):
     (tmp_path / "main").mkdir()
     (tmp_path / "main" / "entry.py").write_text("")
     (tmp_path / "main" / "wrangler.json").write_text(json.dumps(worker))
-    account = 'workers = ["main"]\n[pipelines.{name}]\nbucket = "b"\nschema = [{schema}]\n'
+    account = 'workers = ["main"]\n[pipelines.{name}]\nbucket = "structured"\nschema = [{schema}]\n'
 
     def load(schema: str, name: str = "events") -> Any:
         (tmp_path / "edgesim.toml").write_text(account.format(name=name, schema=schema))

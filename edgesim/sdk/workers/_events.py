@@ -78,5 +78,8 @@ class TraceItem(_RuntimeObject):
 class ScheduledController(JsProxy):
     """``cron``, ``scheduledTime`` (ms) and ``noRetry()``."""
 
+    _no_retry = False
+
     def noRetry(self) -> None:
         """Do not run again if this run fails: as it is here in any case."""
+        self._no_retry = True

@@ -93,7 +93,7 @@ def test_unknown_keys_are_listed(tmp_path):
 def test_a_name_bound_twice(tmp_path):
     """Two bindings of one name are refused."""
     text = """{"name": "a", "main": "entry.py", "vars": {"X": "1"},
-               "r2_buckets": [{"binding": "X", "bucket_name": "b"}]}"""
+               "r2_buckets": [{"binding": "X", "bucket_name": "bucket"}]}"""
     assert "bound twice" in problem(worker(tmp_path, text))
 
 
