@@ -52,9 +52,13 @@ async def ledgered(http: int, tmp_path: Path) -> AsyncIterator[World]:
     url = f"clickhouse+http://127.0.0.1:{http}"
     way = {"DEDUPLICATION": "ledger"}
     async with world(tmp_path, clickhouse=url, schema="schema-ledger.sql", insert=way) as running:
-        yield running
-        for table in TABLES:
-            await running.sql(f"DROP TABLE {table}")
+        try:
+            yield running
+        finally:
+            # Stages as well, which deliveries at the same time may leave.
+            names = "SELECT name FROM system.tables WHERE database = currentDatabase()"
+            for [table] in await running.sql(names):
+                await running.sql(f"DROP TABLE {table}")
 
 
 @pytest.fixture(params=BACKENDS)
