@@ -184,7 +184,7 @@ MUTATIONS = [
     ),
     Mutation(
         "name of an object's file not flushed",
-        214,
+        1,
         [Edit(FILE, "            durable.flush_folder(self._directory)\n", "            pass\n")],
     ),
     Mutation(
@@ -302,7 +302,7 @@ MUTATIONS = [
     ),
     Mutation(
         "leases of a killed platform kept",
-        213,
+        4,
         [
             Edit(
                 SQLITE,
