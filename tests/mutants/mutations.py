@@ -59,7 +59,7 @@ MUTATIONS = [
     ),
     Mutation(
         "pipeline log written on after a failed flush",
-        0,
+        "tests/unit/pipelines/test_log.py::test_a_file_whose_sync_failed_is_replaced",
         [
             Edit(
                 SEGMENT,
@@ -302,7 +302,7 @@ MUTATIONS = [
     ),
     Mutation(
         "leases of a killed platform kept",
-        213,
+        4,
         [
             Edit(
                 SQLITE,
