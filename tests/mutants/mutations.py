@@ -120,7 +120,7 @@ MUTATIONS = [
     ),
     Mutation(
         "notification in a transaction of its own",
-        4,
+        23,
         [
             Edit(
                 INDEXED,
@@ -149,7 +149,7 @@ MUTATIONS = [
     ),
     Mutation(
         "outbox not replayed at start",
-        37,
+        23,
         [
             Edit(
                 NOTIFICATIONS,
