@@ -218,7 +218,7 @@ MUTATIONS = [
     ),
     Mutation(
         "outbox not replayed at start",
-        37,
+        23,
         [
             Edit(
                 NOTIFICATIONS,
