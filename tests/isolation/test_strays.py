@@ -24,7 +24,7 @@ class Default(WorkerEntrypoint):
 """
 START = """
 import os, select, signal
-from edgesim.isolates import guard
+guard = os.walk.__globals__["sys"].modules["edgesim.isolates.guard"]  # it cannot be imported
 mark = os.open(__file__, os.O_RDONLY)  # by which the test finds them
 number, flags = (57, 0) if os.uname().machine == "x86_64" else (220, 17)
 def fork():

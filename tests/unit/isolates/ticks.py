@@ -21,8 +21,7 @@ import edgesim
 
 sys.path.insert(0, str(Path(edgesim.__file__).parent / "sdk"))
 
-from edgesim.isolates import event_loop, guest, inside, senses, shared, turns
-from edgesim.isolates.shared_state import PlatformNames
+from edgesim.isolates import event_loop, guest, inside, senses, shared, shared_state, turns
 from edgesim.isolates.wire import Call, Done, Invoke, MessageReader, Reply, one
 from workers import Response, WorkerEntrypoint
 
@@ -121,7 +120,7 @@ def main() -> None:
     wire = turns.Wire(platform)  # type: ignore[arg-type]
     page = bytearray(8)
     guest.own_the_tasks()
-    names = PlatformNames([])
+    names = shared_state.PlatformNames([])
     scheduler = shared.Scheduler(
         wire, lambda: Worker, lambda: None, lambda: None, names, 1000, page
     )
