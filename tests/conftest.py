@@ -3,8 +3,13 @@
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.servers_nats import NatsServer, nats_server
+
+# How fast examples come depends on what else the machine does, and is no property of the product.
+settings.register_profile("edgesim", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("edgesim")
 
 
 @pytest.fixture

@@ -223,8 +223,10 @@ MUTATIONS = [
             Edit(
                 NOTIFICATIONS,
                 "            await self._drain(driver, send)\n"
-                "            await self._woken.wait()\n",
-                "            await self._woken.wait()\n"
+                "            with anyio.move_on_after(_DOUBT_SECONDS if driver.in_doubt else math.inf):\n"
+                "                await self._woken.wait()\n",
+                "            with anyio.move_on_after(_DOUBT_SECONDS if driver.in_doubt else math.inf):\n"
+                "                await self._woken.wait()\n"
                 "            await self._drain(driver, send)\n",
             )
         ],
@@ -354,7 +356,7 @@ MUTATIONS = [
         0,
         [
             Edit(
-                "edgesim/runtime/delivery.py",
+                "edgesim/runtime/decisions.py",
                 '"ack" if done.outcome == "ok" else "retry"',
                 '"ack"',
             )
