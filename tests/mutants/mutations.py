@@ -223,9 +223,11 @@ MUTATIONS = [
             Edit(
                 NOTIFICATIONS,
                 "            await self._drain(driver, send)\n"
-                "            with anyio.move_on_after(_DOUBT_SECONDS if driver.in_doubt else math.inf):\n"
+                "            with anyio.move_on_after("
+                "_DOUBT_SECONDS if driver.in_doubt else math.inf):\n"
                 "                await self._woken.wait()\n",
-                "            with anyio.move_on_after(_DOUBT_SECONDS if driver.in_doubt else math.inf):\n"
+                "            with anyio.move_on_after("
+                "_DOUBT_SECONDS if driver.in_doubt else math.inf):\n"
                 "                await self._woken.wait()\n"
                 "            await self._drain(driver, send)\n",
             )
