@@ -60,7 +60,7 @@ class Clock:
         return (self._boot_id, _boot_seconds()) if self._boot_id else None
 
     def datetime(self) -> datetime:
-        """Now, in UTC."""
+        """Current time, in UTC."""
         return datetime.fromtimestamp(self.now(), UTC)
 
     def hex_id(self) -> str:

@@ -44,7 +44,7 @@ class Rows:
         yield b"]" if begun else b"[]"
 
     async def all(self) -> list[dict[str, Any]]:
-        """All rows."""
+        """Read all rows into one list."""
         return [row async for page in self.pages for row in page]
 
 

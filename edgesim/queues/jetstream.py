@@ -267,7 +267,7 @@ class JetStream:
         return page[0] if page else None
 
     async def at(self, stream: str, seq: int) -> Stored | None:
-        """The message of that sequence, read from the leader: a replica may lag behind."""
+        """The message of that sequence, or None, from the leader: a replica may lag behind."""
         found = (await self.find(f"STREAM.MSG.GET.{stream}", seq=seq) or Answer()).message
         if found is None:
             return None

@@ -6,7 +6,7 @@ delivers, or ``delayed``, whose subjects contain the due time; a node that lease
 moves the messages that are due.
 
 - A lease is a delivery of the consumer.  Its id is the reply subject of that delivery, valid from
-  any node.  A node renews its leases (JetStream in-progress acks); if it dies, the server delivers
+  any node.  A node renews its leases (JetStream in-progress acks); if it fails, the server delivers
   the messages to another node after ``ack_wait`` seconds (30 unless the URL sets it).
 - Attempts are the deliveries that the server counts, plus those from before the message was last
   moved, which it carries along.

@@ -75,7 +75,7 @@ class PullConsumer:
         while True:
             leased = await self.queue.lease(size - len(pulled), visibility_ms / 1000)
             pulled += [_lent(m) for m in leased if m.attempts <= settings.max_retries + 1]
-            # The last lease of these expired: no client released them, so none was buried then.
+            # The last lease of these expired: no client released them, so none was moved then.
             dead = [m for m in leased if m.attempts > settings.max_retries + 1]
             if dead:
                 await self._dead_letters.bury(dead)
@@ -108,7 +108,7 @@ class PullConsumer:
         return Settled(acked, retried, warnings)
 
     async def _retry(self, retries: Sequence[tuple[Message, float | None]]) -> int:
-        """Release messages with these delays, or bury those out of retries; returns their number.
+        """Release messages with these delays, or dead-letter those without retries; their number.
 
         Grouped by delay, because a store flushes each call and a request may name thousands.
         """

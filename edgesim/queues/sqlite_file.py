@@ -7,10 +7,10 @@ reason.
 Everything but opening and closing runs in the store's own thread (see WriterThread), in which
 operations that arrived meanwhile share one transaction and one sync.
 
-Unused pages are returned to the file system in steps of ``STEP_PAGES`` (``auto_vacuum =
-INCREMENTAL``).  A file of an earlier edgesim needs a VACUUM first, whose duration is proportional
-to the content; it runs as soon as the file is almost empty.  Copying a large file at the start was
-rejected: it would delay the start by minutes, and needs as much disk space again.
+Unused pages are returned to the file system in steps of ``STEP_PAGES`` (incremental auto_vacuum).
+A file of an earlier edgesim needs a VACUUM first, whose duration is proportional to the content; it
+runs as soon as the file is almost empty.  Copying a large file at the start was rejected: it would
+delay the start by minutes, and needs as much disk space again.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class Blobs(Protocol):
         """All blobs, in no order; no blob may be written or dropped during the iteration."""
 
     def keep(self, name: str) -> None:
-        """Move an unlabelled blob to a place where it is never removed automatically."""
+        """Move an unlabelled blob to a folder from which nothing removes it."""
 
     def label(self, name: str) -> bytes | None:
         """The blob's label; None if it has none or is incomplete."""

@@ -35,5 +35,5 @@ def encode(label: Label) -> bytes:
 
 
 def decode(data: bytes | None) -> Label | None:
-    """The label; None for None."""
+    """Decode a label; None for a blob without one."""
     return None if data is None else msgspec.json.decode(zlib.decompress(data), type=Label)

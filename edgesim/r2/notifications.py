@@ -174,7 +174,7 @@ class Notifications:
             try:
                 while await _move(driver, send):
                     pause = _RETRY_SECONDS
-            except Exception as error:  # noqa: BLE001 - whatever the store or queue raised: retry
+            except Exception as error:  # noqa: BLE001 - any failure of store or queue is retried
                 pause *= 0.75 + self._clock.random.random() / 2
                 _log.error(
                     "r2 notifications are delayed",

@@ -65,7 +65,7 @@ class _Index:
         self._waiting: list[tuple[str, Label]] = []
 
     def add(self, name: str) -> None:
-        """Queue a blob for the next ``write``; unlabelled ones are kept aside."""
+        """Queue a blob for the next ``write``; unlabelled ones are set aside."""
         label = labels.decode(self._blobs.label(name))
         if label is None:
             self.unknown += 1

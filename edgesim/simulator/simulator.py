@@ -287,7 +287,7 @@ async def open_simulator(
     """Run a Simulator; at the end it finishes the work that can be finished.
 
     ``open_isolates`` and ``network`` replace the project's isolation level and the internet;
-    ``reach`` is the allow-list for connections of Workers; ``traces`` receives every trace.
+    ``reach`` restricts the connections of Workers; ``traces`` receives every trace.
     WorkerLoadError or ConfigError if a Worker does not load.
     """
     try:
