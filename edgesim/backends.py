@@ -1,4 +1,4 @@
-"""The stores that a project's URLs name, opened."""
+"""Opens the stores named by a project's URLs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from edgesim.r2.driver import R2Driver
 
 
 class Backends(msgspec.Struct):
-    """The stores, opened."""
+    """The opened stores of a project."""
 
     r2: R2Driver
     queues: QueueDriver
@@ -32,7 +32,7 @@ class Backends(msgspec.Struct):
 async def open_backends(
     project: Project, environment: Environment, clock: Clock
 ) -> AsyncIterator[Backends]:
-    """Open what the project's URLs name; ConfigError or UsageError where one cannot be."""
+    """Open the project's stores; ConfigError or UsageError if one cannot be opened."""
     async with AsyncExitStack() as stack:
         r2 = await stack.enter_async_context(open_r2(project, environment, clock))
         queues = await stack.enter_async_context(open_queues(project, environment, clock))
@@ -43,7 +43,7 @@ async def open_backends(
 def open_r2(
     project: Project, environment: Environment, clock: Clock
 ) -> AbstractAsyncContextManager[R2Driver]:
-    """The store of objects."""
+    """Open the object store."""
     where = project.backends.r2
     opener: Any = urls.opener("r2", where, r2_driver.DRIVERS)
     durable.make_folder(project.state)
@@ -59,7 +59,7 @@ def open_r2(
 def open_queues(
     project: Project, environment: Environment, clock: Clock
 ) -> AbstractAsyncContextManager[QueueDriver]:
-    """The store of messages."""
+    """Open the message store."""
     where = project.backends.queues
     opener: Any = urls.opener("queues", where, queues_driver.DRIVERS)
     durable.make_folder(project.state)
@@ -77,7 +77,7 @@ def open_queues(
 def open_clickhouse(
     project: Project, environment: Environment
 ) -> AbstractAsyncContextManager[ClickHouseDriver]:
-    """The database."""
+    """Open the database."""
     where = project.backends.clickhouse
     opener: Any = urls.opener("clickhouse", where, clickhouse_driver.DRIVERS)
     durable.make_folder(project.state)

@@ -1,7 +1,7 @@
-"""The only source of now, chance and ids.
+"""The only source of time, randomness and ids.
 
-``replay`` hands in another Clock and the same code runs in another time.  Waiting is anyio's: its
-sleeps already follow the event loop's own clock.
+``replay`` passes another Clock, and the same code runs in virtual time.  Waits use anyio, whose
+sleeps already follow the event loop's clock.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 
-# Taken now: at the inline level worker code shares this process and gets functions of its own.
+# Saved now: at the inline level worker code runs in this process, and these are replaced.
 _time, _perf_counter = time.time, time.perf_counter
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
@@ -22,25 +22,25 @@ class Clock:
 
     def __init__(self, seed: int | None = None) -> None:
         self.random = random.Random(seed)
-        self._ahead = float("-inf")  # of Unix time before the system's steady clock
-        # A subclass makes its own time, which the machine's boot says nothing about.
+        self._ahead = float("-inf")  # Unix time minus the system's steady clock
+        # A subclass has its own time, which is unrelated to the machine's boot.
         self._boot_id = _read_boot_id() if type(self) is Clock else ""
         self._ahead_at_start = _time() - _perf_counter()
 
     def now(self) -> float:
         """Unix time in seconds; it never steps back.
 
-        What is due in a moment must not wait an hour because the system's clock was set back an
-        hour: then this one goes on from where it was.
+        If the system's clock is set back by an hour, this one continues from its last value, so
+        that an event that is due soon need not wait an hour.
         """
         steady = _perf_counter()
         self._ahead = max(self._ahead, _time() - steady)
         return steady + self._ahead
 
     def steady(self) -> float:
-        """Unix time as of the start of this process, and the seconds since: for timers.
+        """Unix time at the start of this process plus the seconds since: for timers.
 
-        It goes on at its pace when the system's clock is set, forward or back.
+        It keeps its pace when the system's clock is set forward or back.
         """
         return _perf_counter() + self._ahead_at_start
 
@@ -49,18 +49,18 @@ class Clock:
         return int(self.now() * 1000)
 
     def elapsed(self) -> float:
-        """Seconds on a clock that never steps back; only differences mean anything."""
+        """Seconds on a clock that never steps back; only differences are meaningful."""
         return _perf_counter()
 
     def boot(self) -> tuple[str, float] | None:
         """The id of the machine's boot and the seconds since then, sleep included; None if unknown.
 
-        These seconds pass as Unix time does, but do not change when the system's clock is set.
+        These seconds pass like Unix time, but do not change when the system's clock is set.
         """
         return (self._boot_id, _boot_seconds()) if self._boot_id else None
 
     def datetime(self) -> datetime:
-        """Now, in UTC."""
+        """Current time, in UTC."""
         return datetime.fromtimestamp(self.now(), UTC)
 
     def hex_id(self) -> str:

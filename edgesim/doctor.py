@@ -1,7 +1,7 @@
-"""What is checked before a project runs: the machine, the Workers, the backends; each with a cure.
+"""Checks before a project runs: the machine, the Workers, the backends; each with a cure.
 
-``examine`` is all of it, for ``edgesim doctor``; ``refuse_early`` is what the start of ``dev``
-does: servers that others run must answer, with these credentials, before the first event comes.
+``examine`` runs all of them, for ``edgesim doctor``; ``refuse_early`` runs at the start of ``dev``:
+external servers must reply, with these credentials, before the first event arrives.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ from edgesim.queues import probe as queues_probe
 from edgesim.r2 import probe as r2_probe
 
 ANSWER_SECONDS = 25.0
-"""Longer than the clients themselves repeat a request: they know more of what is wrong."""
+"""Longer than the clients' own retries: their errors are more specific than a timeout here."""
 EARLY_SECONDS = 5.0
 NAME = "edgesim-doctor"
 EMBEDDED = {"memory", "file", "sqlite", "chdb"}
-"""Stores of one process at a time: while a project runs on them they are not opened by another."""
+"""Stores for one process at a time: they are not opened while a project runs on them."""
 Check = Callable[[Project, Environment, Clock], AsyncIterator[Finding]]
 
 
 async def examine(
     project: Project, environment: Environment, clock: Clock, *, running: bool
 ) -> AsyncIterator[Finding]:
-    """Every finding, one after the other; ``running``: a process serves this state now."""
+    """Yield every finding, in order; ``running``: a process serves this state now."""
     for finding in (_python(), *_kernel()):
         yield finding
     for config in project.workers.values():
@@ -61,7 +61,7 @@ async def examine(
 
 
 async def refuse_early(project: Project, environment: Environment, clock: Clock) -> None:
-    """ConfigError, one line with file, key and cure, for a server that is out of reach."""
+    """Raise ConfigError, one line with file, key and cure, if a server is unreachable."""
     for name, look in _LOOKS.items():
         where = getattr(project.backends, name)
         if urls.scheme_of(where) in EMBEDDED:
@@ -124,7 +124,7 @@ async def _worker(project: Project, config: WorkerConfig, clock: Clock) -> Findi
 async def _in_time(
     name: str, check: Check, project: Project, environment: Environment, clock: Clock
 ) -> AsyncIterator[Finding]:
-    """What a backend's check finds; errors and silence are findings too."""
+    """The findings of a backend's check; errors and timeouts become findings too."""
     found: list[Finding] = []
     where = urls.redact(getattr(project.backends, name))
     try:
@@ -153,7 +153,7 @@ def _problem(name: str, where: str, error: EdgesimError) -> Finding:
 
 
 async def _r2(project: Project, environment: Environment, clock: Clock) -> AsyncIterator[Finding]:
-    """Objects there and back, in all of the project's buckets, with no notification."""
+    """Write and read objects in all of the project's buckets, without notifications."""
     async with backends.open_r2(project, environment, clock) as store:
         where = urls.redact(project.backends.r2)
         async for finding in r2_probe.probe(store, _buckets(project), clock, where):
@@ -198,7 +198,7 @@ async def _look_at_clickhouse(project: Project, environment: Environment, clock:
 
 
 def _buckets(project: Project) -> list[str]:
-    """All that the project names; one of the doctor's own where it names none."""
+    """All buckets that the project names; the doctor's own bucket if there are none."""
     bound = [each.settings.r2_buckets for each in project.workers.values()]
     named = {
         *project.account.r2,

@@ -1,8 +1,8 @@
 """File operations that an acknowledgement depends on.
 
-Every durable write of the platform goes through these functions, behind which a replay puts a
-simulated disk (``Disk``) that loses what was not flushed.  On a virtual event loop without one
-nothing is synced: a replay kills the platform, not the machine, and the kernel keeps the bytes.
+Every durable write of edgesim uses these functions, so a replay can substitute a simulated disk
+(``Disk``) that loses unflushed data.  On a virtual event loop without such a disk nothing is
+synced: a replay kills the platform, not the machine, and the kernel keeps the bytes.
 """
 
 from __future__ import annotations
@@ -25,34 +25,34 @@ class Disk(Protocol):
     """A simulated disk.  Every call may raise OSError (sqlite3.Error where SQLite would)."""
 
     def write(self, file: FileIO, data: bytes | memoryview) -> int | None:
-        """As ``file.write``."""
+        """Like ``file.write``."""
 
     def write_at(self, descriptor: int, data: bytes | memoryview, offset: int) -> int:
-        """As ``os.pwrite``."""
+        """Like ``os.pwrite``."""
 
     def flush(self, descriptor: int) -> None:
         """Make the content of an open file durable."""
 
     def flush_folder(self, folder: Path) -> None:
-        """Make the names in a folder durable."""
+        """Make the directory entries of a folder durable."""
 
     def remove(self, path: Path) -> None:
         """Unlink a file; FileNotFoundError if there is none."""
 
     def connect(self, path: str, **options: Any) -> sqlite3.Connection:
-        """As ``sqlite3.connect``."""
+        """Like ``sqlite3.connect``."""
 
 
 def create(path: Path) -> int:
-    """Create a file and open it for reading and writing; its descriptor.
+    """Create a file, open it for reading and writing, and return its file descriptor.
 
-    FileExistsError if there is one.  Its name is durable after ``flush_folder``.
+    FileExistsError if it exists.  Its name is durable after ``flush_folder``.
     """
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
 
 
 def open_existing(path: Path) -> int:
-    """Open a file for reading and writing; its descriptor."""
+    """Open a file for reading and writing, and return its file descriptor."""
     return os.open(path, os.O_RDWR | os.O_CLOEXEC)
 
 
@@ -66,7 +66,7 @@ def write(file: FileIO, data: bytes | memoryview) -> None:
 
 
 def write_at(descriptor: int, data: bytes, offset: int) -> None:
-    """Write all of ``data`` at ``offset``; OSError otherwise."""
+    """Write all of ``data`` at ``offset``; OSError if that fails, maybe after a part."""
     disk = _simulated()
     pwrite = os.pwrite if disk is None else disk.write_at
     rest = memoryview(data)
@@ -85,7 +85,7 @@ def read_at(descriptor: int, length: int, offset: int) -> bytes:
 
 
 def truncate(descriptor: int, length: int) -> None:
-    """Cut the file to ``length`` bytes; durable after ``flush``."""
+    """Truncate the file to ``length`` bytes; durable after ``flush``."""
     os.ftruncate(descriptor, length)
 
 
@@ -102,7 +102,7 @@ def flush(descriptor: int) -> None:
 
 
 def flush_folder(folder: Path) -> None:
-    """Sync the names of a folder."""
+    """Sync the directory entries of a folder."""
     if (disk := _simulated()) is not None:
         disk.flush_folder(folder)
     if stops_the_world():
@@ -117,7 +117,7 @@ def flush_folder(folder: Path) -> None:
 def make_folder(folder: Path) -> None:
     """Create a folder with its parents, all of them durable.
 
-    Also where it is there: whoever made it may have ended before its name was on disk.
+    Also syncs an existing folder: its creator may have crashed before its name was on disk.
     """
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     for each in reversed(missing):
@@ -130,12 +130,12 @@ def make_folder(folder: Path) -> None:
 
 
 def _may_be_new(folder: Path) -> bool:
-    """Whether an edgesim can have created it: a mount point or a system's folder it cannot."""
+    """True if an edgesim may have created it, unlike a mount point or a system folder."""
     return not folder.is_mount() and os.access(folder.parent, os.R_OK | os.W_OK)
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a file, durable with its name; one that is there is replaced as a whole."""
+    """Write a file, durable with its name; atomically replaces an existing one."""
     new = path.with_name(f"{path.name}.new")
     remove(new)
     descriptor = create(new)
@@ -154,7 +154,7 @@ def rename(old: Path, new: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Unlink a file, if it is there; a power cut may bring it back until its folder is flushed."""
+    """Unlink a file, if it exists; a power cut may restore it until its folder is flushed."""
     if (disk := _simulated()) is None:
         path.unlink(missing_ok=True)
     elif path.exists():
@@ -162,7 +162,7 @@ def remove(path: Path) -> None:
 
 
 def connect(path: str | Path, **options: Any) -> sqlite3.Connection:
-    """A SQLite connection; ``options`` as ``sqlite3.connect`` has them.  See ``sqlite_pragma``."""
+    """A SQLite connection; ``options`` are those of ``sqlite3.connect``.  See ``sqlite_pragma``."""
     if (disk := _simulated()) is not None and str(path) != ":memory:":
         return disk.connect(str(path), **options)
     connection: sqlite3.Connection = sqlite3.connect(path, **options)
@@ -170,7 +170,7 @@ def connect(path: str | Path, **options: Any) -> sqlite3.Connection:
 
 
 def identity(path: Path) -> Identity | None:
-    """The identity of what is at ``path`` now; None if nothing can be seen there."""
+    """The identity of the file at ``path``; None if it cannot be read."""
     try:
         found = path.stat()
     except OSError:
@@ -181,7 +181,7 @@ def identity(path: Path) -> Identity | None:
 def check_in_place(path: Path, expected: Identity | None) -> None:
     """RunError if ``path`` no longer leads to the file or folder that was opened there.
 
-    What is written to a deleted file is gone with the process, so nothing may be acknowledged.
+    Data in a deleted file is lost when the process exits, so it must not be acknowledged.
     """
     if identity(path) != expected:
         raise RunError(
@@ -196,7 +196,7 @@ def sqlite_pragma() -> str:
 
 
 def is_failed_sync(error: BaseException | None) -> bool:
-    """Whether SQLite could not sync a file, which is suspect from then on; see ``flush``."""
+    """True if SQLite could not sync a file, which is suspect from then on; see ``flush``."""
     return getattr(error, "sqlite_errorname", "") in _FAILED_SYNCS
 
 

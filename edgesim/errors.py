@@ -1,16 +1,16 @@
-"""Every error of edgesim, with the exit code that the command line answers for it.
+"""All errors of edgesim, with their exit codes on the command line.
 
-ConfigError and its like carry one line that names the place and the cure.  PlatformError is what a
-Worker sees when a binding refuses: its text is the platform's own.
+ConfigError and UsageError are one line that names the place and the cure.  PlatformError is raised
+in a Worker when a binding refuses a call: its message is the platform's own.
 """
 
 from __future__ import annotations
 
 
 class EdgesimError(Exception):
-    """Base of all; ``exit_code`` is the command's (1 expectation, 2 usage, 3 the run broke).
+    """Base class; ``exit_code`` is the command's (1 expectation, 2 usage, 3 failure of the run).
 
-    ``cure`` is what to do about it, where whoever raised it knows.
+    ``cure`` is the suggested fix, if known.
     """
 
     exit_code = 3
@@ -22,7 +22,7 @@ class EdgesimError(Exception):
 
 
 class ConfigError(EdgesimError):
-    """A file of the user's is wrong: which file, which key, and what to do."""
+    """An invalid file of the user: which file, which key, and the fix."""
 
     exit_code = 2
 
@@ -31,7 +31,7 @@ class ConfigError(EdgesimError):
 
 
 class UsageError(EdgesimError):
-    """A command was called wrongly, or cannot run as the machine stands now."""
+    """A command was called wrongly, or cannot run in the machine's current state."""
 
     exit_code = 2
 
@@ -43,17 +43,17 @@ class WorkerLoadError(EdgesimError):
 
 
 class ExpectationError(EdgesimError):
-    """A replay's outcome is not what was expected."""
+    """A replay's outcome does not match the expectation."""
 
     exit_code = 1
 
 
 class RunError(EdgesimError):
-    """The run itself broke: a backend gone, a state directory unreadable."""
+    """The run itself failed: a backend unavailable, a state directory unreadable."""
 
 
 class PlatformError(EdgesimError):
-    """What a binding throws at the Worker: a JavaScript error class and the platform's text."""
+    """An error thrown in the Worker by a binding: JavaScript error class and platform message."""
 
     def __init__(self, message: str, name: str = "Error") -> None:
         super().__init__(message)
@@ -71,7 +71,7 @@ class ClickHouseError(EdgesimError):
 
 
 def first_error(group: BaseExceptionGroup) -> EdgesimError | None:
-    """The first error of ours inside what a task group raised, if that is all there is."""
+    """The first EdgesimError in an exception group; None if the group has any other error."""
     ours, rest = group.split(EdgesimError)
     if ours is None or rest is not None:
         return None

@@ -1,12 +1,12 @@
-"""Processes of ours on the other side of a socket, spoken to in the way the running loop can.
+"""Child processes behind sockets: asynchronous on a real event loop, synchronous on a virtual one.
 
-On an ordinary event loop these are anyio's own streams and processes.  A loop whose time is virtual
-has no selector, and needs none: whoever asks such a process stops the whole world until the answer
-is there, which to virtual time is no time at all.  So a driver stays one body of async code, and a
-replay stays deterministic: no answer can overtake another.
+On an ordinary event loop these are anyio's own streams and processes.  A virtual-time loop has no
+selector and needs none: a request to a child process blocks the whole loop until the reply arrives,
+which takes no virtual time.  So one async driver serves both loops, and a replay stays
+deterministic: no reply can overtake another.
 
-Tried and dropped: a selector inside the virtual loop (which of two answers comes first is then
-chance again), and a second, synchronous copy of each driver.
+Tried and rejected: a selector in the virtual loop (the order of two replies is then random again),
+and a second, synchronous copy of each driver.
 """
 
 from __future__ import annotations
@@ -28,48 +28,48 @@ from anyio.abc import ByteReceiveStream, ByteStream, UNIXSocketStream
 _WAIT_SECONDS = 60.0
 _READ_BYTES = 1 << 16
 STDERR_LINES_MAX = 200
-"""Lines of one process's standard error that are logged; later ones are read and dropped."""
+"""Maximum lines of one process's standard error that are logged; later ones are discarded."""
 STDERR_CHARS_MAX = 1000
 
 log = structlog.get_logger()
 
 
 class StoppingLoop:
-    """Mark of an event loop that stands still while a foreign process answers."""
+    """Marker base class: on this event loop child-process I/O is synchronous (virtual time)."""
 
     disk: Any = None
-    """The simulated disk (``durable.Disk``) under the drivers that run on this loop, if any."""
+    """The simulated disk (``durable.Disk``) of the drivers on this loop, if any."""
 
 
 class Process(Protocol):
-    """As much of anyio's Process as drivers use."""
+    """The part of anyio's Process that drivers use."""
 
     @property
     def pid(self) -> int:
-        """Its number."""
+        """The process id."""
 
     @property
     def stderr(self) -> ByteReceiveStream | None:
-        """What it writes to standard error; None where that is our own."""
+        """The process's standard error; None if it inherits edgesim's."""
 
     @property
     def returncode(self) -> int | None:
-        """None while it runs."""
+        """The exit status; None while it runs."""
 
     async def wait(self) -> int:
-        """Until it has ended; its exit status."""
+        """Wait until it has exited; returns the exit status."""
 
     def kill(self) -> None:
-        """SIGKILL; ProcessLookupError if it is gone."""
+        """Send SIGKILL; ProcessLookupError if the process no longer exists."""
 
     async def aclose(self) -> None:
-        """Let go of it, killed if need be."""
+        """Kill the process if it still runs, and release its resources."""
 
 
 class StoppingStream(ByteStream):
-    """Our end of a socket, read and written with the world stopped.
+    """edgesim's end of a socket, with synchronous I/O that blocks the event loop.
 
-    TimeoutError where the other side takes longer than ``timeout`` seconds of real time.
+    TimeoutError if the peer takes longer than ``timeout`` seconds of real time.
     """
 
     def __init__(self, sock: socket.socket, timeout: float | None = None) -> None:
@@ -77,11 +77,11 @@ class StoppingStream(ByteStream):
         self._socket = sock
 
     async def receive(self, max_bytes: int = _READ_BYTES) -> bytes:
-        # No checkpoint: in how many pieces it arrives must not be seen in the order of tasks.
+        # No checkpoint: the number of pieces that arrive must not affect the order of tasks.
         return self.receive_now(max_bytes)
 
     def receive_now(self, max_bytes: int = _READ_BYTES) -> bytes:
-        """What the other side says next; EndOfStream once it has hung up."""
+        """Receive the next bytes; EndOfStream once the peer has closed the connection."""
         self._check_open()
         try:
             data = self._socket.recv(max_bytes)
@@ -94,7 +94,7 @@ class StoppingStream(ByteStream):
         return data
 
     def has_news(self) -> bool:
-        """Whether ``receive_now`` would return at once."""
+        """True if ``receive_now`` would return at once."""
         self._check_open()
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
@@ -104,7 +104,7 @@ class StoppingStream(ByteStream):
         self.send_now(item)
 
     def send_now(self, item: bytes) -> None:
-        """All of it."""
+        """Send all bytes before returning."""
         self._check_open()
         try:
             self._socket.sendall(item)
@@ -112,11 +112,11 @@ class StoppingStream(ByteStream):
             raise anyio.BrokenResourceError from error
 
     async def send_fds(self, message: bytes, fds: Sequence[int]) -> None:
-        """A message with copies of file descriptors."""
+        """Send a message with copies of file descriptors."""
         self.send_fds_now(message, fds)
 
     def send_fds_now(self, message: bytes, fds: Sequence[int]) -> None:
-        """The same, at once."""
+        """Like ``send_fds``, synchronously."""
         self._check_open()
         try:
             socket.send_fds(self._socket, [message], fds)
@@ -124,14 +124,14 @@ class StoppingStream(ByteStream):
             raise anyio.BrokenResourceError from error
 
     async def send_eof(self) -> None:
-        with suppress(OSError):  # the other side may have hung up already
+        with suppress(OSError):  # the peer may have closed already
             self._socket.shutdown(socket.SHUT_WR)
 
     async def aclose(self) -> None:
         self.close()
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the socket."""
         self._socket.close()
 
     def _check_open(self) -> None:
@@ -140,7 +140,7 @@ class StoppingStream(ByteStream):
 
 
 class _StoppingProcess:
-    """A child process that is waited for with the world stopped."""
+    """A child process whose exit is awaited synchronously, blocking the event loop."""
 
     stderr = None
 
@@ -175,19 +175,19 @@ Stream = UNIXSocketStream | StoppingStream
 
 
 def stops_the_world() -> bool:
-    """Whether there is a running loop that stands still for foreign processes."""
-    # Unlike get_running_loop, it does not mind that there may be none.
+    """True if the running event loop blocks for child-process I/O."""
+    # Unlike get_running_loop, this does not raise if there is no loop.
     return isinstance(asyncio._get_running_loop(), StoppingLoop)  # noqa: SLF001
 
 
 def simulated_disk() -> Any:
-    """The disk of the running loop; None for a real one, and where none is simulated."""
+    """The simulated disk of the running loop; None if there is none."""
     loop = asyncio._get_running_loop()  # noqa: SLF001
     return loop.disk if isinstance(loop, StoppingLoop) else None
 
 
 async def stream(sock: socket.socket) -> Stream:
-    """A connected Unix socket as a stream; it is the stream's from now on."""
+    """Wrap a connected Unix socket in a stream, which owns it from then on."""
     if stops_the_world():
         return StoppingStream(sock)
     return await UNIXSocketStream.from_socket(sock)
@@ -202,13 +202,14 @@ async def start(
     stdout: int | None = None,
     stderr: int | None = None,
 ) -> Process:
-    """Start a process that inherits ``pass_fds``; a pipe to it is for a real loop only.
+    """Start a process that inherits ``pass_fds``; pipes to it work on a real loop only.
 
-    In a session of its own: signals to our process group are for us, and we end our children.
+    It runs in its own session: signals to edgesim's process group do not reach it, and edgesim
+    ends its children itself.
     """
     if stops_the_world():
         return _StoppingProcess(
-            subprocess.Popen(  # noqa: ASYNC220, S603 (nothing else may run meanwhile; our own commands)
+            subprocess.Popen(  # noqa: ASYNC220, S603 (must block the event loop; edgesim's own commands)
                 list(command),
                 pass_fds=pass_fds,
                 env=env,
@@ -230,9 +231,9 @@ async def start(
 
 @contextmanager
 def logged_stderr(process: str) -> Iterator[int]:
-    """A descriptor for a child's standard error, whose lines become lines of our log.
+    """A file descriptor for a child's standard error; its lines are written to edgesim's log.
 
-    A child that had our own descriptor would wait for ever for whoever does not read our log.
+    A child that inherited edgesim's descriptor would block if no reader drains edgesim's log.
     """
     ours, theirs = os.pipe()
     threading.Thread(
@@ -241,7 +242,7 @@ def logged_stderr(process: str) -> Iterator[int]:
     try:
         yield theirs
     finally:
-        os.close(theirs)  # the child has its own by now
+        os.close(theirs)  # the child has its own copy by now
 
 
 def _log_lines(fd: int, process: str) -> None:

@@ -1,12 +1,12 @@
-"""Standard output and standard error of a service: writing to them never fails and never waits.
+"""Standard output and standard error of a service: writes never fail and never block.
 
-The data path must not depend on who reads the log.  Text goes into a bounded queue, and a thread
-writes it in order.  What cannot be written (a reader that does not read or has gone, a full disk,
-a terminal that was closed) is dropped and counted; when writing works again, one line says how
-many lines were dropped.
+The data path must not depend on the reader of the log.  Text goes into a bounded queue, and a
+thread writes it in order.  Text that cannot be written (a slow or closed reader, a full disk, a
+closed terminal) is dropped and counted; when writing works again, one line reports the number of
+dropped lines.
 
-Tried and dropped: a non-blocking descriptor.  The flag belongs to the open file, so it would change
-under every other process that has the same terminal or pipe.
+Tried and rejected: a non-blocking file descriptor.  The flag belongs to the open file, so it would
+affect every other process with the same terminal or pipe.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from collections.abc import Callable
 from itertools import accumulate
 
 QUEUE_BYTES_MAX = 8 << 20
-"""Text that waits for the reader; what comes beyond it is dropped."""
+"""Limit of text that waits for the reader; further text is dropped."""
 BATCH_BYTES = 1 << 16
 FLUSH_SECONDS = 2.0
-"""How long the end of the process waits for a reader that does not read."""
+"""Maximum time that the end of the process waits for a slow reader."""
 
 _writers: list[LineWriter] = []
 
 
 def dropped() -> int:
-    """Lines that this process has dropped on its standard streams."""
+    """Number of lines that this process has dropped on its standard streams."""
     return sum(writer.dropped for writer in _writers)
 
 
 def flush(seconds: float = FLUSH_SECONDS) -> None:
-    """Wait until all text is written or dropped, at most so many seconds for each stream."""
+    """Wait until all text is written or dropped, at most ``seconds`` for each stream."""
     for writer in _writers:
         writer.flush(seconds)
 
 
 class LineWriter:
-    """Writes lines to a descriptor, in order, from a thread of its own.
+    """Writes lines to a file descriptor, in order, from its own thread.
 
-    ``report`` makes the text that says how many lines were dropped.
+    ``report`` returns the text that reports a number of dropped lines.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class LineWriter:
                 self._append(data)
 
     def flush(self, seconds: float) -> None:
-        """Wait until everything is written or dropped, the report of dropped lines included."""
+        """Wait until everything is written or dropped, including the report of dropped lines."""
         with self._changed:
             if self._unreported and not self._queue:
                 self._append(b"")
@@ -96,7 +96,7 @@ class LineWriter:
             self._write(*self._take())
 
     def _take(self) -> tuple[int, list[bytes]]:
-        """The number of dropped lines to report, and the next lines: as much as one write."""
+        """Number of dropped lines to report, and the lines of the next write."""
         with self._changed:
             self._is_writing = False
             self._changed.notify_all()
@@ -111,7 +111,7 @@ class LineWriter:
             return self._unreported, lines
 
     def _write(self, unreported: int, lines: list[bytes]) -> None:
-        # What an error has cut off must not run into the next line.
+        # A line that an error has truncated must not run into the next line.
         head = b"\n" if self._is_inside_line else b""
         if unreported:
             head += self._report(unreported).encode()
@@ -126,12 +126,12 @@ class LineWriter:
             self._drop(sum(end > written for line, end in zip(lines, ends, strict=True) if line))
 
     def _write_all(self, data: bytes) -> int:
-        """Write it, waiting for the reader where need be; how many bytes could be written."""
+        """Write the data, waiting for the reader if needed; returns the number of bytes written."""
         written = 0
         while written < len(data):
             try:
                 written += os.write(self._fd, data[written:])
-            except BlockingIOError:  # the descriptor was made non-blocking by another process
+            except BlockingIOError:  # another process made the descriptor non-blocking
                 poll = select.poll()
                 poll.register(self._fd, select.POLLOUT)
                 poll.poll()
@@ -141,7 +141,7 @@ class LineWriter:
 
 
 class LineStream(io.TextIOBase):
-    """A text stream over a LineWriter, in the place of ``sys.stdout`` or ``sys.stderr``."""
+    """A text stream over a LineWriter that replaces ``sys.stdout`` or ``sys.stderr``."""
 
     encoding = "utf-8"
     errors = "backslashreplace"
@@ -168,7 +168,7 @@ class LineStream(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Queue the line that was begun; does not wait."""
+        """Queue an incomplete line; does not wait."""
         begun, self._begun = self._begun, ""
         if begun:
             self._writer.put(begun)

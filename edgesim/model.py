@@ -1,4 +1,4 @@
-"""The structs that everyone speaks: what crosses from one floor of the house to another.
+"""Structs shared by all layers.
 
 Wire names are Cloudflare's camelCase and are spelled here only (``rename="camel"``); Python names
 are snake_case.  Sizes are bytes, times are Unix milliseconds unless the name says otherwise.
@@ -15,9 +15,9 @@ Headers = list[tuple[str, str]]
 
 
 class Stream:
-    """Bytes on their way: read once, in chunks, never held whole.
+    """A stream of bytes: read once, in chunks, never completely in memory.
 
-    ``length`` is the total in bytes where it is known before reading.
+    ``length`` is the total in bytes if it is known before reading.
     """
 
     def __init__(self, chunks: AsyncIterator[bytes], length: int | None = None) -> None:
@@ -35,7 +35,7 @@ class Stream:
         return b""
 
     async def aclose(self) -> None:
-        """Let go of the source without reading the rest."""
+        """Close the source without reading the rest."""
         close = getattr(self._chunks, "aclose", None)
         if close is not None:
             await close()
@@ -45,14 +45,14 @@ Body = bytes | Stream
 
 
 async def read_all(body: Body) -> bytes:
-    """The whole body in memory."""
+    """Read the whole body into memory."""
     if isinstance(body, bytes):
         return body
     return b"".join([chunk async for chunk in body])
 
 
 async def iterate(body: Body) -> AsyncIterator[bytes]:
-    """The body chunk by chunk, whichever form it has."""
+    """Yield the body chunk by chunk, for both forms."""
     if isinstance(body, bytes):
         if body:
             yield body
@@ -62,9 +62,9 @@ async def iterate(body: Body) -> AsyncIterator[bytes]:
 
 
 class HttpRequest(msgspec.Struct):
-    """A request on its way to a Worker or to a service; ``url`` is absolute.
+    """A request to a Worker or to a service; ``url`` is absolute.
 
-    ``redirect`` says whether a ``fetch`` follows redirects or returns them.
+    ``redirect``: a ``fetch`` follows redirects or returns them.
     """
 
     method: str
@@ -82,8 +82,8 @@ class HttpRequest(msgspec.Struct):
 class HttpResponse(msgspec.Struct):
     """The response to an HttpRequest.
 
-    ``status_text`` None is the usual phrase of the status.  ``url`` is the last one of a ``fetch``
-    that followed redirects; empty where the request's own was the last.
+    ``status_text`` None means the standard phrase of the status.  ``url`` is the last one of a
+    ``fetch`` that followed redirects; empty if that is the request's own.
     """
 
     status: int
@@ -108,9 +108,9 @@ ContentType = Literal["json", "text", "bytes", "v8"]
 
 
 class Message(msgspec.Struct, frozen=True):
-    """A message as a consumer holds it; ``body`` is encoded as ``content_type`` says.
+    """A message as a consumer receives it; ``body`` is encoded as ``content_type``.
 
-    ``lease_id`` names this one delivery of it; empty where the message was only looked at.
+    ``lease_id`` identifies this delivery; empty if the message was only peeked at.
     """
 
     id: str
@@ -122,25 +122,25 @@ class Message(msgspec.Struct, frozen=True):
 
 
 class Retry(msgspec.Struct, frozen=True):
-    """A message to be delivered again; ``delay_seconds`` None means the consumer's own delay."""
+    """A message to be redelivered; ``delay_seconds`` None means the consumer's own delay."""
 
     id: str
     delay_seconds: float | None = None
 
 
 class ScheduledResult(msgspec.Struct, frozen=True, rename="camel"):
-    """How a scheduled handler ended, and whether it called ``controller.noRetry()``."""
+    """Outcome of a scheduled handler; ``no_retry``: it called ``controller.noRetry()``."""
 
     outcome: str
     no_retry: bool = False
 
 
 class BatchResult(msgspec.Struct, frozen=True):
-    """What a consumer decided about a batch: each message id is in exactly one of the two.
+    """A consumer's decision about a batch: each message id is in exactly one of the two lists.
 
-    ``failed``: the handler did not return; that, unlike retries, slows automatic scaling down.
-    ``not_delivered``: the platform failed and not the handler, with the reason: all messages are
-    retried, and the delivery is none of their attempts.
+    ``failed``: the handler did not return; unlike retries, that reduces automatic concurrency.
+    ``not_delivered``: the reason why the platform, not the handler, failed: all messages are
+    retried, and the delivery does not count as an attempt.
     """
 
     acks: list[str] = []
@@ -153,7 +153,7 @@ class BatchResult(msgspec.Struct, frozen=True):
 
 
 class HttpMetadata(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True):
-    """The headers that R2 keeps with an object."""
+    """The HTTP headers that R2 stores with an object; ``cache_expiry`` in Unix milliseconds."""
 
     content_type: str | None = None
     content_language: str | None = None
@@ -198,7 +198,7 @@ class TraceException(msgspec.Struct, rename="camel", frozen=True):
 
 
 class TraceItem(msgspec.Struct, rename="camel"):
-    """What a Tail Worker is told of one finished invocation; CPU and wall time in ms."""
+    """A Tail Worker's record of one finished invocation; CPU and wall time in milliseconds."""
 
     script_name: str
     event: dict[str, Any] | None
@@ -221,7 +221,7 @@ BindingKind = Literal["text", "json", "r2", "queue", "pipeline", "service"]
 
 
 class BindingSpec(msgspec.Struct, frozen=True):
-    """One name on ``env``: its kind, and for text and json its value."""
+    """One name in ``env``: its kind, and for text and json its value."""
 
     name: str
     kind: BindingKind
@@ -229,16 +229,16 @@ class BindingSpec(msgspec.Struct, frozen=True):
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What one invocation may use."""
+    """Resource limits of one invocation."""
 
     cpu_ms: int = 30_000
     memory_bytes: int = 128 << 20
 
 
 class WorkerSpec(msgspec.Struct, frozen=True):
-    """What an isolate must know of a Worker: its module, its env, its limits.
+    """The definition of a Worker for an isolate: its module, its env, its limits.
 
-    ``guard`` "kernel" is the best jail there is here, "audit" Python's audit hooks only.
+    ``guard`` "kernel" is the strictest sandbox available here, "audit" only Python's audit hooks.
     """
 
     name: str
@@ -252,7 +252,7 @@ class WorkerSpec(msgspec.Struct, frozen=True):
 
 
 class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What one check came to: of what, how it is, and what cures it where it is not well."""
+    """Result of one doctor check: subject, status, and the suggested fix."""
 
     check: str
     status: Literal["ok", "warning", "problem"]

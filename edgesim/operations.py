@@ -1,8 +1,8 @@
-"""What an operator does to queues and buckets, for the admin endpoints and the commands.
+"""Operator actions on queues and buckets, for the admin endpoints and the commands.
 
-An operation takes a Simulator (its Workers need not run) and plain arguments, and gives plain
-values, so that it can be asked over HTTP of a running project or done on the state of a stopped
-one.
+An operation takes a Simulator (its Workers need not run) and plain arguments, and returns plain
+values, so that it can be requested over HTTP from a running project or applied to the state of a
+stopped one.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from edgesim.simulator import Simulator
 from edgesim.writer_thread import WriterThread
 
 LIST_PAGE = 500
-"""Objects of one page of a listing: few milliseconds of work."""
+"""Objects of one page of a listing: a few milliseconds of work."""
 
 
 class Rows:
-    """The result of an operation that may be long: rows, a page at a time, read once."""
+    """The result of a potentially long operation: rows, in pages, read once."""
 
     def __init__(self, pages: AsyncIterator[list[dict[str, Any]]]) -> None:
         self.pages = pages
@@ -44,19 +44,19 @@ class Rows:
         yield b"]" if begun else b"[]"
 
     async def all(self) -> list[dict[str, Any]]:
-        """All rows."""
+        """Read all rows into one list."""
         return [row async for page in self.pages for row in page]
 
 
 PEEK_BYTES = 256_000
-"""Bodies of one page of messages; to decode one may take 40 ms, so that is done in a thread."""
+"""Size of the bodies in one page of messages; decoding one may take 40 ms, hence a thread."""
 Operation = Callable[..., Awaitable[Any]]
 REQUEUE_PAGE = 500
-"""Objects of one page: an answer within a second or so, for whoever shows progress."""
+"""Objects of one page: a reply within about a second, so that a client can show progress."""
 
 
 async def perform(simulator: Simulator, name: str, arguments: dict[str, Any]) -> Any:
-    """Do one operation; UsageError for one that does not exist or is called wrongly."""
+    """Run one operation; UsageError if it does not exist or is called wrongly."""
     operation = OPERATIONS.get(name)
     if operation is None:
         raise UsageError(f"there is no operation {name!r}; known: {', '.join(OPERATIONS)}")
@@ -157,9 +157,9 @@ async def _r2_requeue(
     until: str | None = None,
     after: str = "",
 ) -> dict[str, Any]:
-    """One page of a requeue: ``next`` is the ``after`` of the page behind it, None at the end.
+    """Requeue one page: ``next`` is the ``after`` argument of the next page, None at the end.
 
-    ``seen`` objects were looked at, ``objects`` of them chosen.
+    ``seen`` counts the objects read, ``objects`` those selected.
     """
     known_bucket(simulator, bucket)
     first = _time_ms(since) if since else float("-inf")
@@ -170,7 +170,7 @@ async def _r2_requeue(
     messages = 0
     for found in chosen:
         messages += await simulator.notify_again(bucket, found)
-        await anyio.lowlevel.checkpoint()  # queues on this machine do not wait for anything
+        await anyio.lowlevel.checkpoint()  # local queues never yield by themselves
     return {
         "objects": len(chosen),
         "messages": messages,
@@ -194,14 +194,14 @@ OPERATIONS: dict[str, Operation] = {
 
 
 def known_queue(simulator: Simulator, name: str) -> None:
-    """UsageError for a queue that the project does not have."""
+    """UsageError if the project does not have that queue."""
     if name not in simulator.queue_names():
         known = ", ".join(sorted(simulator.queue_names()))
         raise UsageError(f"the project has no queue {name!r}; known: {known}")
 
 
 def known_bucket(simulator: Simulator, name: str) -> None:
-    """UsageError for a bucket that the project does not have."""
+    """UsageError if the project does not have that bucket."""
     if name not in simulator.bucket_names():
         known = ", ".join(sorted(simulator.bucket_names()))
         raise UsageError(f"the project has no bucket {name!r}; known: {known}")
@@ -225,7 +225,7 @@ def _shown(message: Message) -> dict[str, Any]:
         "attempts": message.attempts,
         "timestamp": _iso(message.timestamp_ms),
         "contentType": message.content_type,
-        # Bytes, also those inside of v8, as base64; times as ISO strings.
+        # Bytes, also those in v8 bodies, as base64; times as ISO strings.
         "body": msgspec.to_builtins(decode(message.body, message.content_type)),
     }
 

@@ -1,13 +1,13 @@
-"""Times on disk that stay right when the system's clock is set.
+"""Stored times that stay correct when the system's clock is set.
 
-A store keeps its times as ``Unix time - shift``.  When the clock turns out to have been set, by
-minutes or by years, ``shift`` changes by as much: what was to wait an hour still waits the rest of
-it, and what was a minute old still is.  No stored time is rewritten.
+A store keeps its times as ``Unix time - shift``.  When the clock was set, by minutes or by years,
+``shift`` changes by the same amount: a remaining delay of an hour stays an hour, and an age of a
+minute stays a minute.  No stored time is rewritten.
 
-The time since the machine's boot tells a step of the clock from time that really passed, while a
-process runs and from one run to the next.  After a reboot it cannot.  Then a clock that went back
-was set, and of a gap of more than a day only one day counts as passed: delays (at most a day) are
-over, and nothing expires because a machine began with a wrong clock.
+The time since the machine's boot distinguishes a step of the clock from elapsed time, while a
+process runs and between two runs.  After a reboot it cannot.  Then a clock that went back was set,
+and of a gap of more than a day only one day counts as elapsed: delays (at most a day) are over, and
+nothing expires because a machine started with a wrong clock.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import structlog
 from edgesim.clock import Clock
 
 STEP_SECONDS = 1.0
-"""Smaller differences are not taken for a step."""
+"""Smaller differences are not treated as a step."""
 DOWNTIME_SECONDS_MAX = 86_400.0
 
 log = structlog.get_logger()
 
 
 class Mark(msgspec.Struct, frozen=True):
-    """Both clocks at one moment, in seconds, and the shift then; ``boot`` is "" where unknown."""
+    """Both clocks at one moment, in seconds, with the shift; ``boot`` is "" if unknown."""
 
     unix: float
     boot: str = ""
@@ -43,7 +43,7 @@ class Timeline:
         self.look()
 
     def look(self) -> Mark:
-        """Compare the clocks; the mark of this moment, with the shift that is in force."""
+        """Compare the clocks; returns the current mark, with the shift in force."""
         now = self._read(self._mark.shift)
         step = _step(self._mark, now)
         if abs(step) < STEP_SECONDS:
@@ -64,9 +64,9 @@ class Timeline:
 
 
 class Ages:
-    """Ages of what was begun at a known Unix time, by a clock that may be set while this runs.
+    """Ages relative to known Unix start times, by a clock that may be set during the run.
 
-    The steps that are known are those of this process.
+    Only clock steps during this process are known.
     """
 
     def __init__(self, clock: Clock, where: str) -> None:
@@ -85,7 +85,7 @@ class Ages:
         return now_ms
 
     def begun_by_ms(self, age_ms: int) -> int:
-        """The latest Unix time in ms at which something of that age, or older, was begun."""
+        """The latest Unix time in ms at which something of at least that age was begun."""
         latest = self.now_ms() - age_ms
         for when_ms, step_ms in reversed(self._steps):
             if latest >= when_ms:
@@ -95,7 +95,7 @@ class Ages:
 
 
 def _step(last: Mark, now: Mark) -> float:
-    """By how many seconds the clock was set between two marks."""
+    """The seconds by which the clock was set between two marks."""
     passed = now.unix - last.unix
     if now.boot and now.boot == last.boot and now.since_boot >= last.since_boot:
         return passed - (now.since_boot - last.since_boot)

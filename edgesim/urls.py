@@ -1,7 +1,7 @@
-"""Backend URLs: the scheme picks the driver, the rest is the driver's own business.
+"""Backend URLs: the scheme selects the driver, which parses the rest.
 
-Each primitive has a table ``DRIVERS = {"file": "module:function"}``, read late so that a driver's
-library is imported only when it is used.
+Each primitive has a table ``DRIVERS = {"file": "module:function"}``, imported lazily so that a
+driver's library is loaded only when it is used.
 """
 
 from __future__ import annotations
@@ -26,10 +26,9 @@ def path_of(url: str) -> str:
 
 
 def opener(primitive: str, url: str, drivers: Mapping[str, str]) -> Any:
-    """The function that opens ``url``.
+    """Import the function that opens ``url``.
 
-    Raises ConfigError for a scheme that no driver has, UsageError where the driver's library is
-    missing.
+    Raises ConfigError for an unknown scheme, UsageError if the driver's library is missing.
     """
     target = drivers.get(scheme_of(url))
     if target is None:
@@ -61,10 +60,10 @@ def redact(url: str) -> str:
 
 
 def same_place(url: str) -> str:
-    """The URL in the one form in which two that name the same place are equal.
+    """Normalise a URL, so that two URLs of the same place are equal.
 
-    Without user and password; hosts and scheme in lower case, hosts and options sorted, local paths
-    resolved.
+    User and password are removed; hosts and scheme are lower case, hosts and options sorted, local
+    paths resolved.
     """
     scheme, _, path = url.partition(":")
     if not path.startswith("//"):

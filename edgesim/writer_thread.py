@@ -1,10 +1,10 @@
-"""A thread for the blocking steps of one store: a slow disk must not hold the event loop.
+"""A thread for the blocking steps of one store: a slow disk must not block the event loop.
 
-Steps run one after another, in the order of the calls.  What arrives while a batch of steps is
-under way is the next batch, which a store may commit together: one sync for many callers.
+Steps run one after another, in the order of the calls.  Steps that arrive during a batch form the
+next batch, which a store may commit as one: one sync for many callers.
 
-Without an ordinary event loop (a virtual one, none at all) a step runs at once and in place, so
-that a replay has no threads and stays deterministic.
+Without an ordinary event loop (a virtual one, or none) a step runs at once on the calling thread,
+so that a replay has no threads and stays deterministic.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class Job(Generic[T]):
-    """A step that somebody waits for; ``is_alone``: it is a batch by itself.
+    """A step that a caller awaits; ``is_alone``: it runs in its own batch.
 
     ``then`` is called with the result once the step has taken effect, before a later step begins.
     """
@@ -45,14 +45,14 @@ class Job(Generic[T]):
 
     @contextmanager
     def keeping_errors(self) -> Iterator[None]:
-        """Keep an error of the block for the caller who waits."""
+        """Store an error of the block for the waiting caller."""
         try:
             yield
         except BaseException as error:  # noqa: BLE001 (raised by ``result``)
             self._error = error
 
     def finish(self, result: T) -> None:
-        """Keep the result: the step has taken effect."""
+        """Store the result: the step has taken effect."""
         self._result = result
         if self._then is not None:
             self._then(result)
@@ -65,7 +65,7 @@ class Job(Generic[T]):
 
 
 def run_each(jobs: Sequence[Job[Any]]) -> None:
-    """Run a batch whose steps have nothing to share."""
+    """Run the steps of a batch one by one, without a shared commit."""
     for job in jobs:
         with job.keeping_errors():
             job.finish(job.step())
@@ -74,7 +74,7 @@ def run_each(jobs: Sequence[Job[Any]]) -> None:
 class WriterThread:
     """The thread of one store; it starts with the first step.
 
-    ``run_batch`` runs all steps of a batch, and raises nothing.
+    ``run_batch`` runs all steps of a batch and must not raise.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class WriterThread:
     async def do(self, job: Job[T]) -> T:
         """Run a job's step and return its result.
 
-        A step is never abandoned half way: a cancellation takes effect at the next ``await``.
+        A started step always completes: a cancellation takes effect at the next ``await``.
         """
         if self._is_closed or not has_ordinary_loop():
             self._run_batch([job])
@@ -103,13 +103,13 @@ class WriterThread:
         self._waiting.append((job, done))
         if not self._is_busy:
             self._is_busy = True
-            # After the other callers of this turn, and in no Worker's context.
+            # Run after the other callers of this turn, and outside any Worker's context.
             loop.call_soon(self._begin, loop, context=Context())
         await _until_done(done)
         return job.result()
 
     def close(self) -> None:
-        """Wait for the steps under way, and end the thread; what comes later runs in place."""
+        """Wait for the running steps, and stop the thread; later steps run in place."""
         self._is_closed = True
         self._executor.shutdown()
 
@@ -141,14 +141,14 @@ class WriterThread:
 
 
 def has_ordinary_loop() -> bool:
-    """Whether steps can wait for a thread here."""
-    # Unlike get_running_loop, it does not mind that there may be none.
+    """True if a step can run in a thread here."""
+    # Unlike get_running_loop, this does not raise if there is no loop.
     return asyncio._get_running_loop() is not None and not stops_the_world()  # noqa: SLF001
 
 
 async def _until_done(future: asyncio.Future[None]) -> None:
     cancellation: asyncio.CancelledError | None = None
-    with anyio.CancelScope(shield=True):  # or anyio would cancel again at every turn
+    with anyio.CancelScope(shield=True):  # otherwise anyio would cancel again at every turn
         while not future.done():
             try:
                 await asyncio.wait([future])

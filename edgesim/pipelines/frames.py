@@ -1,11 +1,11 @@
-"""Frames of a pipeline log: how they are written, and how they are found in a damaged file.
+"""Frames of a pipeline log: encoding, and their recovery from a damaged file.
 
 Each frame starts with a magic number and has two checksums, one of its head and one of its payload,
-so a damaged frame costs nothing but itself: reading resumes at the next magic number.  The magic
-number holds a byte that no UTF-8 text has, so it cannot occur in records.  A head names the frame's
+so damage to a frame loses no other: reading resumes at the next magic number.  The magic number
+contains a byte that no UTF-8 text has, so it cannot occur in records.  A head names the frame's
 window and the place in the file where the frame belongs, which exposes blocks that a disk has
-written twice or to the wrong place.  It also carries the window's object key and opening time:
-whichever frame survives, the key does.
+written twice or to the wrong place.  It also carries the window's object key and opening time, so
+any surviving frame preserves the key.
 
 The first version of the format, kinds and payloads without a magic number, is still read.
 """
@@ -26,16 +26,16 @@ KEY_BYTES_MAX = (1 << 16) - 1
 MAGIC = b"\xffWL2"
 _HEAD = struct.Struct(">4sBxHQQdIII")
 """Magic, kind, key bytes, window, place, opened at, rows before, payload bytes, payload CRC."""
-_CHECKSUM = struct.Struct(">I")  # of the head and the key, behind them
+_CHECKSUM = struct.Struct(">I")  # of the head and the key, which it follows
 _OLD_HEAD = struct.Struct(">BII")  # kind, payload bytes, CRC-32 of kind and payload
 _OLD_KINDS = re.compile(rb"[\x01-\x03]")
-_GUESS_BYTES = 4096  # most frames are read at once
+_GUESS_BYTES = 4096  # most frames need one read only
 _SEARCH_BYTES = 1 << 18
 _YIELD_BYTES = 1 << 20
 
 
 class Window(msgspec.Struct, frozen=True):
-    """What every frame of a window says of it; ``opened_at`` is Unix seconds."""
+    """Values common to all frames of a window; ``opened_at`` is Unix seconds."""
 
     id: int
     opened_at: float
@@ -43,12 +43,12 @@ class Window(msgspec.Struct, frozen=True):
 
 
 class Frame(msgspec.Struct, frozen=True):
-    """A whole frame in a file.
+    """A complete frame in a file.
 
     ``place`` is the byte where it belongs, ``start`` where it was found; ``end`` is the byte after
-    it and ``length`` the bytes of its payload.  ``window`` is None in the first
-    version of the format.  ``rows`` counts its records, and ``rows_before`` those of the window
-    before it; ``text`` is the payload of a frame without records.
+    it and ``length`` the bytes of its payload.  ``window`` is None in the first version of the
+    format.  ``rows`` counts its records, and ``rows_before`` those of the window before it;
+    ``text`` is the payload of a frame without records.
     """
 
     kind: int
@@ -63,7 +63,7 @@ class Frame(msgspec.Struct, frozen=True):
 
 
 def encode(kind: int, window: Window, place: int, rows_before: int, payload: bytes) -> bytes:
-    """A frame for the byte ``place`` of the window's file."""
+    """Encode a frame for the byte ``place`` of the window's file."""
     key = window.key.encode()
     checksum = zlib.crc32(payload)
     numbers = (len(key), window.id, place, window.opened_at, rows_before, len(payload), checksum)
@@ -72,7 +72,7 @@ def encode(kind: int, window: Window, place: int, rows_before: int, payload: byt
 
 
 def frame_at(descriptor: int, start: int) -> tuple[Frame, bytes] | None:
-    """The whole frame that starts at ``start``, with its payload; None if there is none."""
+    """The complete frame that starts at ``start``, with its payload; None if there is none."""
     piece = durable.read_at(descriptor, _GUESS_BYTES, start)
     if len(piece) < _HEAD.size or not piece.startswith(MAGIC):
         return None
@@ -93,7 +93,7 @@ def frame_at(descriptor: int, start: int) -> tuple[Frame, bytes] | None:
 
 
 def is_cut_short(descriptor: int, start: int, size: int) -> bool:
-    """Whether the file ends within the frame that starts at ``start``, as a power cut leaves it."""
+    """True if the file ends within the frame that starts at ``start``, as after a power cut."""
     piece = durable.read_at(descriptor, size - start, start)
     if len(piece) < _HEAD.size or not piece.strip(b"\0"):
         return True
@@ -104,7 +104,7 @@ def is_cut_short(descriptor: int, start: int, size: int) -> bool:
 
 
 def find(descriptor: int, size: int) -> Iterator[Frame | None]:
-    """Every whole frame of the file, in the order of the file; None after each piece of work."""
+    """Yield every complete frame in file order; None after each piece of work."""
     start = worked = 0
     while start < size:
         found = frame_at(descriptor, start)
@@ -121,7 +121,7 @@ def find(descriptor: int, size: int) -> Iterator[Frame | None]:
 
 
 def _next_magic(descriptor: int, start: int, size: int) -> Generator[None, None, int]:
-    """The place of the next magic number, or ``size``."""
+    """The position of the next magic number, or ``size``."""
     while start < size:
         piece = durable.read_at(descriptor, _SEARCH_BYTES, start)
         if (at := piece.find(MAGIC)) >= 0:
@@ -132,7 +132,7 @@ def _next_magic(descriptor: int, start: int, size: int) -> Generator[None, None,
 
 
 def old_frame_at(descriptor: int, start: int, size: int) -> tuple[Frame, bytes] | None:
-    """The whole frame of the first version that starts at ``start``, with its payload."""
+    """The complete first-version frame that starts at ``start``, with its payload."""
     head = durable.read_at(descriptor, _OLD_HEAD.size, start)
     if len(head) < _OLD_HEAD.size:
         return None
@@ -154,7 +154,7 @@ def _frame(
 
 
 def find_old(descriptor: int, size: int) -> Iterator[Frame | None]:
-    """As ``find``, of the first version."""
+    """Like ``find``, for the first version."""
     start = 0
     while start < size:
         found = old_frame_at(descriptor, start, size)
@@ -168,7 +168,7 @@ def find_old(descriptor: int, size: int) -> Iterator[Frame | None]:
 
 
 def _next_old(descriptor: int, start: int, size: int) -> Generator[None, None, int]:
-    """The next byte that may be a frame's kind: records are JSON and have no control characters."""
+    """The next byte that may be a frame's kind: JSON records have no control characters."""
     while start < size:
         piece = durable.read_at(descriptor, _SEARCH_BYTES, start)
         if candidate := _OLD_KINDS.search(piece):

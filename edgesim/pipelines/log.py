@@ -1,10 +1,10 @@
 """The write-ahead log of one Pipeline: a record survives a power cut once ``append`` has returned.
 
-One segment file is one window and becomes one object.  Every frame in it carries a checksum and the
-object's key, which is decided when the window is opened: whatever a crash or a damaged disk leaves
-of a window becomes that object and no second one.
+One segment file holds one window and becomes one object.  Every frame in it has a checksum and the
+object's key, which is chosen when the window opens: the frames that survive a crash or a damaged
+disk become that object and no second one.
 
-Nothing here waits for an event loop: the Pipeline writes in a thread, one step at a time.
+The code here is synchronous: the Pipeline writes in a thread, one operation at a time.
 """
 
 from __future__ import annotations
@@ -23,23 +23,24 @@ __all__ = ["Log", "Seal", "Segment"]
 
 SUFFIX = ".wal"
 OPEN_FILES_MAX = 32
-"""Sealed segments that keep their file open; the others are opened again when they are read."""
+"""Sealed segments that keep their file open; the others are reopened when they are read."""
 
 log = structlog.get_logger()
 
 
 class Log:
-    """The segments of one Pipeline, oldest first; ``open`` takes records.
+    """The segments of one Pipeline, oldest first; ``open`` accepts records.
 
-    ``sealed`` are over and have a key.  ``unsealed`` are over and want one: an earlier version of
-    edgesim has left them.  ``waiting`` are files that ``recover`` has not read yet.
+    ``sealed`` segments are complete and have a key.  ``unsealed`` ones are complete and need a key:
+    an earlier version of edgesim left them.  ``waiting`` are files that ``recover`` has not read
+    yet.
     """
 
     def __init__(self, folder: Path, recover_bytes_max: float = float("inf")) -> None:
-        """Recovers what is in ``folder`` at once, unless it is more than ``recover_bytes_max``."""
+        """Recovers the files of ``folder`` at once, unless larger than ``recover_bytes_max``."""
         self._folder = folder
         durable.make_folder(folder)
-        # A kill may have come between the creation of a file and the flush of its name.
+        # edgesim may have been killed between creating a file and flushing its directory entry.
         durable.flush_folder(folder)
         self._identity = durable.identity(folder)
         self.waiting = sorted(folder.glob(f"*{SUFFIX}"))
@@ -54,7 +55,7 @@ class Log:
                 pass
 
     def recover(self) -> Generator[None, None, None]:
-        """Read the files that wait; yields between pieces of work, so that others can run.
+        """Read the waiting files; yields between pieces of work, so that other tasks can run.
 
         A file that cannot be read, or whose damaged bytes cannot be set aside, is reported and
         waits for the next start.
@@ -71,7 +72,7 @@ class Log:
                 self._place(segment, is_newest=position == len(files) - 1)
 
     def _place(self, segment: Segment, *, is_newest: bool) -> None:
-        """Only the newest window goes on; an earlier one without a seal has lost it."""
+        """Resume only the newest window; an earlier one without a seal has lost its seal."""
         if segment.is_resumable and segment.key and is_newest:
             self.open = segment
         elif segment.key:
@@ -81,14 +82,14 @@ class Log:
             segment.release()
 
     def current(self, now: float, key: str = "") -> Segment:
-        """The open segment; if there is none, a new window begins now and becomes object ``key``.
+        """The open segment; if there is none, a new window opens now, for object ``key``.
 
-        RunError if it cannot be made, or if the log was deleted or replaced.
+        RunError if it cannot be created, or if the log was deleted or replaced.
         """
         if self.open is None:
             durable.check_in_place(self._folder, self._identity)
             path = self._folder / f"{self._next:012d}{SUFFIX}"
-            self._next += 1  # also after a failure: its file may be there
+            self._next += 1  # also after a failure: its file may exist
             try:
                 self.open = Segment.create(path, now, key)
             except OSError as error:
@@ -96,13 +97,13 @@ class Log:
         return self.open
 
     def append(self, now: float, key: str, lines: bytes, rows: int) -> Segment:
-        """Make records durable in the current window (see ``current``), which is returned."""
+        """Make records durable in the current window (see ``current``) and return it."""
         window = self.current(now, key)
         window.append(lines, rows)
         return window
 
     def seal(self, key: str = "") -> Segment:
-        """End the oldest window that is not sealed; ``key`` is for one that has none yet."""
+        """Seal the oldest unsealed window; ``key`` is for one that has none yet."""
         segment = self.unsealed[0] if self.unsealed else self.open
         if segment is None:
             raise RunError(f"{self._folder}: no window is open")
@@ -120,17 +121,17 @@ class Log:
             segment.release()
 
     def retire(self) -> None:
-        """End the open window without a seal; it takes no more records."""
+        """Close the open window without a seal; it accepts no more records."""
         if self.open is not None:
             self._end(self.open)
             self.open = None
 
     def forget(self, segment: Segment) -> None:
-        """The object of a sealed segment is durable."""
+        """Remove a sealed segment whose object is durable."""
         segment.remove()
         self.sealed.remove(segment)
 
     def close(self) -> None:
-        """Close all files; what they hold is for the next start."""
+        """Close all files; their contents are recovered at the next start."""
         for segment in (*self.sealed, *self.unsealed, *([self.open] if self.open else ())):
             segment.release()

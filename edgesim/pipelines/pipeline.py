@@ -1,12 +1,12 @@
-"""A Pipeline: ``send`` makes records durable, a window collects them, its end writes one object.
+"""A Pipeline: ``send`` makes records durable, a window collects them and becomes one object.
 
-The window begins with its first record and ends by age, bytes or rows, whichever is first; with no
-records there is no window, no object and no work.  Objects are NDJSON, named as the platform names
-them: ``<prefix>/event_date=YYYY-MM-DD/hr=HH/<ULID>.json.gz``.
+The window opens with its first record and ends by age, bytes or rows, whichever is first; without
+records there is no window and no object.  Objects are NDJSON, named as the platform names them:
+``<prefix>/event_date=YYYY-MM-DD/hr=HH/<ULID>.json.gz``.
 
-Records that break the Pipeline's schema are taken from the sender and dropped before the log, where
-they are still parsed: to drop them on the way to the object would be the same to a Worker, and cost
-a second parse of every record.
+``send`` accepts records that violate the Pipeline's schema and drops them before the log, while
+they are parsed: a later drop would look the same to a Worker, and need a second parse of every
+record.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from edgesim.pipelines.schema import fault
 from edgesim.writer_thread import WriterThread
 
 SEND_BYTES_MAX = 5_000_000
-"""One send, as JSON (platform: 5 MB a request)."""
+"""Maximum size of one send, as JSON (platform: 5 MB a request)."""
 CHUNK_BYTES = 1 << 18
 COMMIT_BYTES_MAX = 1 << 22
-"""One write and sync; senders beyond it wait for the next, so that others can run in between."""
+"""Maximum bytes of one write and sync; further sends wait for the next, so other tasks run."""
 RECOVER_BYTES_MAX = 1 << 20
-"""A log of up to this size is recovered at once, a larger one in pieces."""
+"""Maximum size of a log that is recovered at once; a larger one is recovered in pieces."""
 GZIP_LEVEL = 4
 RETRY_SECONDS_MAX = 30.0
 
@@ -46,17 +46,17 @@ log = structlog.get_logger()
 
 
 class ObjectStore(Protocol):
-    """What a Pipeline needs of its bucket."""
+    """The bucket operations that a Pipeline uses."""
 
     async def head(self, key: str) -> Any:
-        """Metadata, or None."""
+        """The object's metadata, or None if there is no such object."""
 
     async def put(self, key: str, body: Stream, *, http_metadata: HttpMetadata) -> Any:
         """Store an object."""
 
 
 class _Entry:
-    """One send on its way into the log."""
+    """One send that waits for its commit to the log."""
 
     def __init__(self, lines: bytes, rows: int) -> None:
         self.lines = lines
@@ -66,7 +66,7 @@ class _Entry:
 
 
 class Pipeline:
-    """One Pipeline.  ``send`` works by itself; ``run`` is what ends windows and writes objects."""
+    """One Pipeline.  ``send`` needs no task; ``run`` ends windows and writes objects."""
 
     def __init__(
         self, name: str, config: PipelineConfig, bucket: ObjectStore, folder: Path, clock: Clock
@@ -90,11 +90,11 @@ class Pipeline:
         self.bytes = 0
         self.objects = 0
         self.dropped: Counter[str] = Counter()
-        """Records that the schema refused, by reason."""
+        """Number of records refused by the schema, by reason."""
 
     @property
     def pending(self) -> int:
-        """Records that are durable here and not yet in an object.
+        """Number of durable records that are not yet in an object.
 
         A file that is not recovered yet counts as one record.
         """
@@ -103,10 +103,10 @@ class Pipeline:
         return window + rows + len(self._log.waiting)
 
     async def send(self, records: Any) -> None:
-        """Take a list of JSON objects; returns once they are durable.
+        """Accept a list of JSON objects; returns once they are durable.
 
-        Raises PlatformError: TypeError for anything else, Error for too much at once or a full
-        disk.
+        Raises PlatformError: TypeError for any other value, Error for too many bytes or a failed
+        write.
         """
         lines = encode_records(records)
         if self._config.schema:
@@ -118,7 +118,7 @@ class Pipeline:
             await self._recover()
         entry = _Entry(lines, len(records))
         self._entries.append(entry)
-        # Group commit: whoever sends in the same turn of the loop shares one write and one sync.
+        # Group commit: senders in the same turn of the event loop share one write and one sync.
         await anyio.lowlevel.checkpoint()
         while not entry.committed:
             if self._writing.locked():
@@ -131,14 +131,14 @@ class Pipeline:
             raise PlatformError(f"Pipeline {self.name}: {entry.error}") from entry.error
 
     async def roll(self) -> None:
-        """End the window now; returns when everything in the log is in objects, or cannot be."""
+        """End the window now; returns once all records are in objects, or the window cannot end."""
         await self._recover()
         await self._seal()
         while self._log.sealed:
             await self._flushed.wait()
 
     async def run(self) -> None:
-        """End windows by age and write objects, for ever."""
+        """End windows by age and write objects, until cancelled."""
         await self._recover()
         if self._log.unsealed:
             await self._seal()
@@ -147,12 +147,12 @@ class Pipeline:
             tasks.start_soon(self._flush)
 
     def close(self) -> None:
-        """Close the log's files; what they hold is for the next start."""
+        """Close the log's files; their contents are recovered at the next start."""
         self._thread.close()
         self._log.close()
 
     async def _recover(self) -> None:
-        """Read what an earlier run left, in pieces, and decide which window goes on."""
+        """Read an earlier run's files, in pieces, and decide which window to resume."""
         async with self._recovering:
             if self._is_settled:
                 return
@@ -166,9 +166,9 @@ class Pipeline:
             self._is_settled = True
 
     async def _goes_on(self, window: Segment) -> bool:
-        """Whether a recovered window takes more records: not if its object may be there.
+        """True if a recovered window may take more records: not if its object may exist.
 
-        Damage that costs a window its seal makes it look open after its object was written.
+        A window whose seal was lost to damage appears open after its object was written.
         """
         try:
             return await self._bucket.head(window.key) is None
@@ -177,7 +177,7 @@ class Pipeline:
             return False
 
     def _kept(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The records that the schema takes; the others are counted."""
+        """The records that fit the schema; the others are counted."""
         reasons = [fault(record, self._config.schema) for record in records]
         dropped = Counter(reason for reason in reasons if reason is not None)
         if dropped:
@@ -220,12 +220,12 @@ class Pipeline:
                 await self._seal_all()
 
     def _report_refusal(self, rows: int, reason: str) -> None:
-        if reason != self._refusal:  # once for each cause
+        if reason != self._refusal:  # log each cause once
             log.error("pipeline refuses records", pipeline=self.name, rows=rows, error=reason)
         self._refusal = reason
 
     def _next_entries(self) -> list[_Entry]:
-        """The senders of the next commit, the oldest first; at least one."""
+        """The entries of the next commit, oldest first; at least one."""
         size = 0
         for count, entry in enumerate(self._entries):
             size += len(entry.lines)
@@ -255,7 +255,7 @@ class Pipeline:
             self._opened = anyio.Event()
             while (window := self._log.open) is not None:
                 left = window.opened_at + self._config.max_seconds - self._clock.now()
-                # Never longer than one window, whatever a clock that was set back says.
+                # Limit the wait to one window, in case the clock was set back.
                 await anyio.sleep(min(max(left, 0), self._config.max_seconds))
                 if self._log.open is window:
                     await self._seal()
@@ -288,7 +288,7 @@ class Pipeline:
             self._sealed = anyio.Event()
 
     async def _write_object(self, segment: Segment) -> None:
-        # After a crash the object may be there already, and its notification with it.
+        # After a crash the object may exist already, with its notification.
         if segment.rows == 0:
             return
         if await self._bucket.head(segment.key) is None:
@@ -313,7 +313,7 @@ class Pipeline:
 
 
 def encode_records(records: Any) -> bytes:
-    """The records as NDJSON.  Raises PlatformError for what a Pipeline does not take."""
+    """The records as NDJSON.  Raises PlatformError for values that a Pipeline refuses."""
     if not isinstance(records, list):
         raise PlatformError("Pipeline send() takes an array of records", "TypeError")
     for index, record in enumerate(records):
@@ -331,7 +331,7 @@ def encode_records(records: Any) -> bytes:
 
 
 async def _gzip(segment: Segment) -> AsyncIterator[bytes]:
-    """The same bytes every time (no time stamp), so a repeated write is the same object."""
+    """Compress deterministically (no time stamp), so a retried write is the same object."""
     compressor = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, 31)
     async for chunk in _plain(segment):
         if data := compressor.compress(chunk):
@@ -342,5 +342,5 @@ async def _gzip(segment: Segment) -> AsyncIterator[bytes]:
 async def _plain(segment: Segment) -> AsyncIterator[bytes]:
     for payload in segment.lines():
         for start in range(0, len(payload), CHUNK_BYTES):
-            await anyio.lowlevel.checkpoint()  # a large window must not hold up the rest
+            await anyio.lowlevel.checkpoint()  # a large window must not block other tasks
             yield payload[start : start + CHUNK_BYTES]

@@ -1,8 +1,8 @@
-"""Recovery of a window from its log file: whole frames are kept, damaged bytes are set aside.
+"""Recovery of a window from its log file: complete frames are kept, damaged bytes are set aside.
 
-A power cut may leave half a frame at the end, which was never acknowledged.  A disk may damage any
-byte: then the frames behind it still count, and the damaged bytes are copied into a file beside the
-log and reported as an error.
+A power cut may leave a partial frame at the end, which was never acknowledged.  A disk may damage
+any byte: the frames after it are still used, and the damaged bytes are copied into a file beside
+the log and reported as an error.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ log = structlog.get_logger()
 
 
 class Header(msgspec.Struct, frozen=True):
-    """The first frame of a file of the first version; ``opened_at`` is Unix seconds."""
+    """The first frame of a first-version file; ``opened_at`` is Unix seconds."""
 
     opened_at: float
 
 
 class Seal(msgspec.Struct, frozen=True):
-    """The last frame of a window that is over: the object it becomes, and its number of records."""
+    """The last frame of a complete window: its object's key, and its number of records."""
 
     key: str
     rows: int
@@ -43,8 +43,8 @@ class Recovered(msgspec.Struct):
     """The contents of a window's file.
 
     ``places`` are the starts of the frames that hold records, in their order; ``end`` is the byte
-    after the last whole frame, ``rest`` the number of bytes behind it.  ``window`` is None in a
-    file of the format's first version.
+    after the last complete frame, ``rest`` the number of bytes after that.  ``window`` is None in a
+    first-version file.
     """
 
     window: Window | None
@@ -58,7 +58,7 @@ class Recovered(msgspec.Struct):
 
 
 def recover(path: Path, descriptor: int, size: int) -> Generator[None, None, Recovered | None]:
-    """Read the file; None if no frame of it is whole.  Yields between pieces of work.
+    """Read the file; None if it has no complete frame.  Yields between pieces of work.
 
     Raises RunError if damaged bytes cannot be set aside.
     """
@@ -93,9 +93,9 @@ def _collect(work: Iterator[Frame | None]) -> Generator[None, None, list[Frame]]
 
 
 def _of_one_window(found: Sequence[Frame]) -> list[Frame]:
-    """The frames of the window that has most of them, one for each place, in their order.
+    """The frames of the window that has the most, one for each place, in their order.
 
-    A disk can write a block twice or to the wrong place: of two copies the one in place counts.
+    A disk can write a block twice or to the wrong place: of two copies the one in place is used.
     """
     votes = Counter(each.window for each in found if each.kind != frames.SEAL)
     if not votes:
@@ -103,7 +103,7 @@ def _of_one_window(found: Sequence[Frame]) -> list[Frame]:
     window = votes.most_common(1)[0][0]
     chosen: dict[int, Frame] = {}
     for each in found:
-        # The seal of a window of the first version is a frame of the second.
+        # The seal of a first-version window is a frame of the second version.
         is_ours = each.window == window or (window is None and each.kind == frames.SEAL)
         if is_ours and (each.place not in chosen or each.start == each.place):
             chosen[each.place] = each
@@ -111,7 +111,7 @@ def _of_one_window(found: Sequence[Frame]) -> list[Frame]:
 
 
 def _gaps(kept: Sequence[Frame], size: int) -> Iterator[tuple[int, int]]:
-    """Begin and end of the bytes that are not in a frame."""
+    """Begin and end of each range of bytes outside the frames."""
     at = 0
     for frame in sorted(kept, key=lambda each: each.start):
         if frame.start > at:
@@ -122,7 +122,7 @@ def _gaps(kept: Sequence[Frame], size: int) -> Iterator[tuple[int, int]]:
 
 
 def set_aside(path: Path, descriptor: int, begin: int, end: int) -> str | None:
-    """Copy damaged bytes into a file beside the log; its name, or None if they are only zeros."""
+    """Copy damaged bytes to a file beside the log; its name, or None if they are only zeros."""
     data = durable.read_at(descriptor, min(end - begin, _SAVED_BYTES_MAX), begin)
     if not data.strip(b"\0"):
         return None
@@ -154,14 +154,14 @@ def _put_together(path: Path, kept: Sequence[Frame], size: int) -> Recovered:
 
 
 def _opened_at(path: Path, kept: Sequence[Frame]) -> float:
-    """When a window of the first version began; of one without its header, when it was written."""
+    """Opening time of a first-version window; without its header, the file's modification time."""
     if kept[0].kind == frames.HEADER:
         return msgspec.json.decode(kept[0].text, type=Header).opened_at
     return path.stat().st_mtime
 
 
 def _lost(kept: Sequence[Frame], recovered: Recovered) -> int:
-    """The number of records that are missing before a frame that is there."""
+    """The number of records missing according to later frames and the seal."""
     lost = 0
     rows = 0
     for each in kept:

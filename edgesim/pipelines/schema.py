@@ -1,8 +1,8 @@
-"""Structured streams: which records a Pipeline with a schema keeps, and why it drops the others.
+"""Structured streams: schema validation of records, with the reason for each drop.
 
-Facts: the Pipelines documentation.  A record that breaks the schema is accepted by ``send`` all the
-same; that it was dropped shows in counters only, by reason.  Fields that the schema does not name
-stay in the record.
+Source: the Pipelines documentation.  ``send`` also accepts a record that violates the schema; only
+counters, by reason, show that it was dropped.  Fields that the schema does not name stay in the
+record.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\
 
 
 def fault(record: dict[str, Any], fields: Sequence[Field]) -> str | None:
-    """The reason to drop the record, one of REASONS; None for a record to keep."""
+    """The reason to drop the record, one of REASONS; None for a valid record."""
     for field in fields:
         if field.name not in record:
             reason = "missing_field" if field.required else None
@@ -68,7 +68,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_whole(value: Any) -> bool:
-    """JavaScript has one kind of number: 3.0 is 3."""
+    """True for an integral number: JavaScript has one kind of number, so 3.0 is 3."""
     return _is_number(value) and (isinstance(value, int) or value.is_integer())
 
 
@@ -81,7 +81,7 @@ def _any(value: Any) -> bool:
 
 
 def _is_time(value: Any) -> bool:
-    """Text by RFC 3339, a Date, or a whole number since 1970."""
+    """True for RFC 3339 text, a Date, or a whole number since 1970."""
     return isinstance(value, str | datetime) or _is_whole(value)
 
 
@@ -92,7 +92,7 @@ def _parses_as_time(value: Any) -> bool:
         return False
     try:
         datetime.fromisoformat(value.upper())
-    except ValueError:  # the thirteenth month
+    except ValueError:  # for example month 13
         return False
     return True
 
@@ -108,7 +108,7 @@ def _parses_as_bytes(value: Any) -> bool:
 
 
 def _parses_as_decimal(value: Any) -> bool:
-    """Up to 38 digits, as a number or as text, so that no digit is lost."""
+    """True for up to 38 digits, as a number or as text, so that no digit is lost."""
     try:
         number = Decimal(value if isinstance(value, str) else repr(value))
     except InvalidOperation:
@@ -132,4 +132,4 @@ _SCALARS: dict[str, tuple[Callable[[Any], bool], Callable[[Any], bool]]] = {
     "binary": _BINARY,
     "bytes": _BINARY,
 }
-"""For each type: is it a JSON value of the right kind, and is it then a value of the type."""
+"""For each type: a test of the JSON kind, and a test that such a value is of the type."""

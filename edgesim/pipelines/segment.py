@@ -22,10 +22,10 @@ log = structlog.get_logger()
 
 
 class Segment:
-    """A window in its file; ``rows`` and ``bytes`` are those of its records.
+    """A window in its file; ``rows`` and ``bytes`` count its records.
 
-    The object's key is decided when the window is opened, and every frame carries it.  A window
-    that an earlier version of edgesim opened has none until it is sealed.
+    The object's key is chosen when the window opens, and every frame carries it.  A window opened
+    by an earlier version of edgesim has none until it is sealed.
     """
 
     def __init__(self, path: Path, descriptor: int, window: Window, opened_at: float) -> None:
@@ -35,27 +35,27 @@ class Segment:
         self.bytes = 0
         self.seal: Seal | None = None
         self.is_resumable = True
-        """Whether the file can take more records."""
+        """True if the file can take more records."""
         self._window = window
         self._places: array[int] = array("Q")
-        self._end = 0  # of the last whole frame, in bytes
+        self._end = 0  # byte after the last complete frame
         self._descriptor: int | None = descriptor
         self._identity = durable.identity(path)
         self._suspect = False  # a sync has failed: this file is not written any more
 
     @property
     def number(self) -> int:
-        """Segments are numbered in the order of their windows."""
+        """Number of the segment, in the order of the windows."""
         return int(self.path.stem)
 
     @property
     def key(self) -> str:
-        """The key of the window's object; empty as long as it is not decided."""
+        """The key of the window's object; empty until it is chosen."""
         return self.seal.key if self.seal else self._window.key
 
     @classmethod
     def create(cls, path: Path, opened_at: float, key: str = "") -> Segment:
-        """A new, empty segment, durable with its name.  Raises OSError."""
+        """A new, empty segment, durable with its directory entry.  Raises OSError or RunError."""
         name = f"{path.name} {opened_at} {key}".encode()
         window_id = int.from_bytes(blake2b(name, digest_size=8).digest())
         segment = cls(path, durable.create(path), Window(window_id, opened_at, key), opened_at)
@@ -70,7 +70,7 @@ class Segment:
 
     @classmethod
     def recover(cls, path: Path) -> Generator[None, None, Segment | None]:
-        """The segment that an earlier run left; None if the file holds no whole frame.
+        """The segment of an existing file; None if the file has no complete frame.
 
         Yields between pieces of work.  Raises OSError, or RunError if damaged bytes cannot be set
         aside.
@@ -102,7 +102,7 @@ class Segment:
         return segment
 
     def append(self, lines: bytes, rows: int) -> None:
-        """Make ``lines`` (NDJSON, each ending in a newline) durable; RunError where that fails."""
+        """Make ``lines`` (NDJSON, each ending in a newline) durable; RunError if that fails."""
         place = self._end
         try:
             self._write([(frames.RECORDS, lines)])
@@ -113,9 +113,9 @@ class Segment:
         self.bytes += len(lines)
 
     def close(self, key: str = "") -> None:
-        """End the window: from here on the segment is this object.  RunError where that fails.
+        """Seal the window: the segment then stands for its object.  RunError if that fails.
 
-        The seal is written twice, so that damage to one copy does not cost it.  A window whose
+        The seal is written twice, so that damage to one copy does not lose it.  A window whose
         frames hold its key does not depend on the seal.
         """
         seal = Seal(self._window.key or key, self.rows)
@@ -129,13 +129,13 @@ class Segment:
         self.seal = seal
 
     def release(self) -> None:
-        """Close the file; the segment stays."""
+        """Close the file; the segment can be read again later."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
     def lines(self) -> Iterator[bytes]:
-        """The records, as written, in chunks; a frame that was damaged meanwhile is left out.
+        """The records, as written, in chunks; a frame damaged meanwhile is left out.
 
         Its bytes are set aside.  Reads the open file, so the records outlive its name.
         """
@@ -144,13 +144,13 @@ class Segment:
                 yield payload
 
     def remove(self) -> None:
-        """Forget the window: its object is durable."""
+        """Delete the file of a window whose object is durable."""
         self.release()
         if durable.identity(self.path) == self._identity:
             durable.remove(self.path)
             try:
                 durable.flush_folder(self.path.parent)
-            except OSError as error:  # a power cut may bring it back: its object is found then
+            except OSError as error:  # after a power cut the file may reappear: its object exists
                 log.warning(
                     "removal of a pipeline log not flushed", file=str(self.path), error=str(error)
                 )
@@ -178,7 +178,7 @@ class Segment:
         return self._descriptor
 
     def _write(self, kinds: list[tuple[int, bytes]]) -> None:
-        """Append frames and sync them; what a failed call has written is cut off again."""
+        """Append frames and sync them; a failed write is truncated again."""
         if self._suspect:
             self._replace()
         descriptor, end = self._opened(), self._end
@@ -188,7 +188,7 @@ class Segment:
         try:
             durable.write_at(descriptor, data, end)
         except OSError:
-            with suppress(OSError):  # half a frame at the end does no harm
+            with suppress(OSError):  # a partial frame at the end is harmless
                 durable.truncate(descriptor, end)
             raise
         try:
@@ -200,10 +200,10 @@ class Segment:
         self._end = end + len(data)
 
     def _replace(self) -> None:
-        """Put a copy in the place of a file that could not be synced.
+        """Replace a file that could not be synced by a copy.
 
-        After a failed sync the kernel may hold the file's contents for clean that the disk does not
-        have.  What was acknowledged is read back and written to another file.
+        After a failed sync the kernel may treat pages as clean that the disk does not have.  The
+        acknowledged contents are read back and written to another file.
         """
         self.check_in_place()
         durable.write_file(self.path, durable.read_at(self._opened(), self._end, 0))

@@ -1,12 +1,12 @@
-"""A push consumer: forms batches, has them delivered, and settles what became of each message.
+"""A push consumer: forms batches, delivers them, and settles each message.
 
-A batch is handed over when it is full or when its first message has been visible for
+A batch is delivered when it is full or when its first message has been visible for
 ``max_batch_timeout``, whichever is first; an empty queue delivers nothing.  Messages are leased at
-that moment and not before, because a lease counts as an attempt and a reload while a batch fills
-should cost none.  (One exception: where delayed messages make the queue look full, what is visible
-is leased and held while the rest of the batch arrives.)
+that moment and not before, because a lease counts as an attempt, and a reload while a batch fills
+should not cost one.  (One exception: if delayed messages make the queue look full, the visible
+messages are leased and held while the rest of the batch arrives.)
 
-All waiting is anyio's, for seconds computed from the clock, so it follows a virtual clock too.
+All waits use anyio and last for seconds computed from the clock, so they follow a virtual clock.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ LEASE_SECONDS = 16 * 60
 """The platform ends a consumer after 15 minutes; the slack is for settling its batch."""
 AUTO_CONCURRENCY_MAX = 10
 BACKOFF_SECONDS = (0.1, 10.0)
-"""The first and the longest wait after the store, or the platform at a delivery, failed."""
+"""First and longest backoff after a failure of the store, or of the platform at a delivery."""
 RECHECK_SECONDS = 60.0
-"""The longest wait for a time to come: the wall clock may be set meanwhile."""
+"""Maximum wait until a future time: the wall clock may be set meanwhile."""
 OTHERS_SECONDS = 1.0
-"""How long to leave a queue alone whose visible messages other nodes were quicker to take."""
+"""Pause before the next poll of a queue whose visible messages other nodes have leased."""
 
 Deliver = Callable[[Sequence[Message], Metrics], Awaitable[BatchResult]]
-"""Hands a batch over, with the queue's backlog at that moment."""
+"""Delivers a batch, with the queue's current backlog."""
 _Result = TypeVar("_Result")
 
 
 class Consumer:
-    """One consumer of a queue; the counters are messages since it was made.
+    """One consumer of a queue; the counters count messages since its creation.
 
-    ``delivered``: acknowledged.  ``retried``: given back for another delivery.  ``dead``: moved to
-    the dead-letter queue.  ``lost``: deleted after the last delivery, as there is no such queue.
-    ``in_flight``: leased now.  ``concurrency``: batches that may be in flight now.
+    ``delivered``: acknowledged.  ``retried``: released for another delivery.  ``dead``: moved to
+    the dead-letter queue.  ``lost``: deleted after the last delivery, without a dead-letter queue.
+    ``in_flight``: currently leased.  ``concurrency``: current limit of batches in flight.
     """
 
     def __init__(
@@ -72,9 +72,9 @@ class Consumer:
         self._batches = 0
         self._resting = False
         self._crowded = False  # a batch is ready and must wait for another to end
-        self._orphans_back: list[float] = []  # when messages return that were leased to nobody
-        self._undelivered = 0  # times in a row that the platform could not deliver a batch
-        self._pause_ends = -math.inf  # on the event loop's clock
+        self._orphans_back: list[float] = []  # expiry times of leases that no task holds
+        self._undelivered = 0  # consecutive failures of the platform to deliver a batch
+        self._pause_ends = -math.inf  # event loop time
 
     @property
     def dead(self) -> int:
@@ -85,7 +85,7 @@ class Consumer:
         return self._dead_letters.lost
 
     async def run(self) -> None:
-        """Consume until cancelled; what is in flight then is released at once."""
+        """Consume until cancelled; batches in flight are then released at once."""
         async with anyio.create_task_group() as group:
             while True:
                 deadline = await self._until_ready()
@@ -98,17 +98,17 @@ class Consumer:
                     await self._wait(changed, OTHERS_SECONDS)
 
     def rest(self) -> None:
-        """Begin no further batch; those that are forming or under way go on to their end."""
+        """Start no further batch; batches that are forming or in flight are completed."""
         self._resting = True
 
     async def idle(self) -> bool:
-        """Whether nothing is visible, delayed or in flight."""
+        """True if no message is visible, delayed or in flight."""
         return self.in_flight == 0 and (await self.queue.depth()).messages == 0
 
     # --- forming a batch ---
 
     async def _until_ready(self) -> float:
-        """Wait until a batch is ready and may run; the time when it must be handed over."""
+        """Wait until a batch is ready and may run; returns the time to deliver it by."""
         timeout = self.settings.max_batch_timeout
         while True:
             if self._pause_ends > anyio.current_time():
@@ -127,13 +127,13 @@ class Consumer:
 
     def _is_ready(self, depth: Depth, now: float) -> bool:
         first = self._first(depth)
-        # Not the number of visible messages, which the store does not tell, but never less.
+        # An upper bound of the visible messages: the store does not report their exact number.
         waiting = depth.messages - self.in_flight
         full = first <= now and waiting >= self.settings.max_batch_size
         return full or first + self.settings.max_batch_timeout <= now
 
     async def _collect(self, deadline: float) -> list[Message]:
-        """Lease messages until the batch is full or ``deadline`` has come."""
+        """Lease messages until the batch is full or ``deadline`` is reached."""
         batch: list[Message] = []
         size, concurrency = self.settings.max_batch_size, self.settings.max_concurrency
         leased_max = None if concurrency is None else size * concurrency
@@ -154,11 +154,11 @@ class Consumer:
             raise
 
     def _first(self, depth: Depth) -> float:
-        """When there is something to lease; infinity if there is nothing."""
+        """The time when a message can be leased; infinity if there is none."""
         return min(_first_visible(depth), *self._orphans_back, math.inf)
 
     async def _lease(self, limit: int, leased_max: int | None) -> Sequence[Message]:
-        """A store that failed may have leased all the same, and nobody holds those messages."""
+        """Lease messages; a failed call may have leased some, which no task holds until expiry."""
         now = self._clock.now()
         try:
             leased = await self.queue.lease(limit, LEASE_SECONDS, leased_max)
@@ -173,7 +173,7 @@ class Consumer:
         with anyio.move_on_after(seconds if math.isinf(seconds) else min(seconds, RECHECK_SECONDS)):
             await changed.wait()
 
-    # --- delivering and settling it ---
+    # --- delivering and settling a batch ---
 
     async def _consume(self, batch: Sequence[Message]) -> None:
         failed = False
@@ -192,14 +192,14 @@ class Consumer:
             self.queue.wake()
 
     async def _result(self, batch: Sequence[Message]) -> BatchResult:
-        """What was decided about the batch; where nothing sensible was, all of it is retried."""
+        """Deliver the batch; an error or an invalid result retries all of it."""
         retries = [Retry(message.id) for message in batch]
         try:
             result = await self._deliver(batch, await self._insist(self.queue.metrics))
         except anyio.get_cancelled_exc_class():
             await self._give_back(batch)
             raise
-        except Exception as error:  # noqa: BLE001 (a fault of ours, which costs no message anything)
+        except Exception as error:  # noqa: BLE001 (a bug in edgesim, which must cost no attempt)
             self._say_why(batch, repr(error), exc_info=True)
             return BatchResult(retries=retries, failed=True, not_delivered=repr(error))
         if result.not_delivered is not None:
@@ -213,7 +213,7 @@ class Consumer:
         return result
 
     def _say_why(self, batch: Sequence[Message], reason: str, *, exc_info: bool = False) -> None:
-        """Log the first of the platform's failures in a row."""
+        """Log the first of consecutive delivery failures of the platform."""
         if not self._undelivered:
             log.error(
                 "queue batch not delivered",
@@ -223,15 +223,15 @@ class Consumer:
                 exc_info=exc_info,
             )
 
-    # --- where the platform fails and not the handler ---
+    # --- failures of the platform, not of the handler ---
 
     async def _postpone(self, batch: Sequence[Message]) -> None:
-        """Give a batch back that could not be delivered, for later and with no attempt counted.
+        """Release an undelivered batch with a backoff, without counting the attempt.
 
-        Until then no other batch is begun: it would fare no better.
+        No other batch starts during the backoff: it would fail as well.
         """
         now = anyio.current_time()
-        if now >= self._pause_ends:  # batches that fail together are one failure
+        if now >= self._pause_ends:  # concurrent failures count as one
             self._undelivered += 1
         shortest, longest = BACKOFF_SECONDS
         pause = min(shortest * 2 ** min(self._undelivered - 1, 10), longest)
@@ -241,7 +241,7 @@ class Consumer:
         self.retried += len(batch)
 
     async def _settle(self, batch: Sequence[Message], result: BatchResult) -> None:
-        """Carry the decision out; a message that it does not name is retried."""
+        """Apply the result; a message that it does not name is retried."""
         acked, delays = set(result.acks), {r.id: r.delay_seconds for r in result.retries}
         acks = [message.lease_id for message in batch if message.id in acked]
         failed = [message for message in batch if message.id not in acked]
@@ -266,20 +266,20 @@ class Consumer:
         await self._insist(partial(self.queue.release, leases, 0))
 
     def _scale(self, failed: bool) -> None:
-        """Auto: a batch more at once for each that ends while others wait.
+        """Adjust automatic concurrency when a batch ends: one more if other batches are waiting.
 
-        One less where none waits, or where the handler failed; messages that it merely retried do
-        not count as a failure.
+        One less if none is waiting, or if the handler failed; messages that it only retried do not
+        count as a failure.
         """
         if self.settings.max_concurrency is None:
             wanted = self.concurrency + (1 if self._crowded and not failed else -1)
             self.concurrency = min(max(wanted, 1), AUTO_CONCURRENCY_MAX)
 
     async def _insist(self, step: Callable[[], Awaitable[_Result]]) -> _Result:
-        """Do a step against the store, again and again until the store takes it.
+        """Call the store with backoff until it succeeds.
 
-        The step itself is shielded, so that a decision is carried out although we are cancelled;
-        the pause after a failure is not, so that a broken store cannot hold a shutdown up.
+        The call is shielded from cancellation, so that a decision is carried out; the pause after a
+        failure is not, so that a broken store cannot block a shutdown.
         """
         pause, longest = BACKOFF_SECONDS
         while True:
@@ -298,7 +298,7 @@ class Consumer:
 
 
 def _first_visible(depth: Depth) -> float:
-    """When the first message that nobody has leased is visible; infinity if there is none."""
+    """The time when the first unleased message is visible; infinity if there is none."""
     return math.inf if depth.next_visible_at is None else depth.next_visible_at
 
 

@@ -1,4 +1,4 @@
-"""Where the messages of a consumer go that have had their last delivery."""
+"""Dead-lettering: disposal of messages after their last delivery."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ log = structlog.get_logger()
 
 
 class DeadLetters:
-    """The dead-letter queue of ``queue``, if it has one; the same for push and pull consumers.
+    """The dead-letter queue of ``queue``, if it has one; shared by push and pull consumers.
 
-    ``dead``: messages moved there.  ``lost``: messages deleted, as there is no such queue.
+    ``dead``: messages moved there.  ``lost``: messages deleted because there is none.
     """
 
     def __init__(self, queue: Queue, name: str | None, dead_letter: Queue | None) -> None:
@@ -32,7 +32,7 @@ class DeadLetters:
         self._dead_letter = dead_letter
 
     async def bury(self, messages: Sequence[Message]) -> None:
-        """End the leases of messages that are not to be delivered again."""
+        """Move messages without further deliveries to the dead-letter queue, or delete them."""
         leases = [message.lease_id for message in messages]
         details = {
             "queue": self._queue.name,

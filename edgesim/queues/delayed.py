@@ -1,7 +1,7 @@
-"""The timetable of a queue in JetStream: which of its messages wait, and until when.
+"""Schedule of a JetStream queue's delayed messages.
 
-It is read from the subjects of the stream, and followed between two readings; other nodes change it
-too, and say so.
+It is read from the subjects of the stream and updated locally between two reads; other nodes
+announce their changes.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from edgesim.queues.jetstream import JetStream, Outgoing
 from edgesim.queues.nats_messages import Layout, visible_at
 
 FRESH_SECONDS = 1.0
-"""How old it may be; hints of other nodes have it read at once."""
+"""Maximum age of the schedule; a hint from another node forces a read at once."""
 WRONG_SECONDS = 3_600
-"""A time so much further ahead than the longest delay was set by a clock that was wrong."""
+"""Tolerance beyond the longest delay; a later time was set by a node with a wrong clock."""
 
 
 class Delayed:
-    """The messages of one stream that wait; in the order in which they are due."""
+    """The delayed messages of one stream, in the order in which they are due."""
 
     def __init__(self, server: JetStream, stream: str, layout: Layout, clock: Clock) -> None:
         self._server = server
@@ -34,12 +34,12 @@ class Delayed:
         self._changes = 0
 
     def forget(self) -> None:
-        """More has changed than is followed here."""
+        """Invalidate the schedule after a change that was not recorded here."""
         self._read_at = -math.inf
         self._changes += 1
 
     def note(self, sent: Sequence[Outgoing]) -> None:
-        """We have made some of these wait."""
+        """Record the delayed ones among the messages that this node has sent."""
         delayed = self._layout.subject("delayed", "")
         for each in sent:
             if each.subject.startswith(delayed):
@@ -47,17 +47,17 @@ class Delayed:
                 self._changes += 1
 
     async def due(self, now: float) -> list[str]:
-        """The subjects of those whose time has come."""
+        """The subjects of the messages that are due."""
         await self._read()
         return [subject for when, subject in self._known if _due_at(when, now) <= now]
 
     async def first(self) -> list[float]:
-        """When the first one is due, if there is one."""
+        """The time when the first message is due, in a list that is empty if there is none."""
         await self._read()
         if not self._known:
             return []
         now = self._clock.now()
-        # The last one too: its time may be one that no delay can come to.
+        # Check the last one too: its time may be beyond any valid delay.
         return [min(_due_at(self._known[at][0], now) for at in (0, -1))]
 
     async def _read(self) -> None:
@@ -66,7 +66,7 @@ class Delayed:
             return
         found = await self._list()
         if self._changes != changes:
-            # What was read may be older than what we know.  An entry too much is harmless.
+            # The read may be older than the local changes.  A surplus entry is harmless.
             found = sorted({*found, *self._known})
         self._known, self._read_at = found, read_at
 
@@ -81,5 +81,5 @@ class Delayed:
 
 
 def _due_at(when: float, now: float) -> float:
-    """When a message is due; now, if it was made to wait by a node whose clock was days ahead."""
+    """Due time of a message; now, if a node whose clock was days ahead delayed it."""
     return now if when - now > DELAY_SECONDS_MAX + WRONG_SECONDS else when

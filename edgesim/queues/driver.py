@@ -1,4 +1,4 @@
-"""What a queue needs of a store, and the stores there are."""
+"""The interface of a queue store, and the table of drivers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DRIVERS = {
 
 
 class NewMessage(msgspec.Struct, frozen=True):
-    """A message on its way in; invisible until ``visible_at`` (Unix seconds)."""
+    """A message to be stored; invisible until ``visible_at`` (Unix seconds)."""
 
     id: str
     body: bytes
@@ -27,7 +27,7 @@ class NewMessage(msgspec.Struct, frozen=True):
 
 
 class Depth(msgspec.Struct, frozen=True):
-    """How much a queue holds, leased messages included; times are Unix seconds."""
+    """Size of a queue, leased messages included; times in Unix ms and seconds."""
 
     messages: int
     bytes: int
@@ -39,82 +39,81 @@ class QueueDriver(Protocol):
     """A store of messages.
 
     A module exports ``open_queues(url, clock)``, an async context manager that yields a driver, and
-    ``DETERMINISTIC``: True where it uses neither sockets nor threads.  A queue exists as soon as
-    its name is used.
+    ``DETERMINISTIC``: True if it uses neither sockets nor threads.  A queue exists as soon as its
+    name is used.
 
-    A lease is named by the message's ``lease_id``, which may be given back through any process that
-    has the store open.  One that ran out may still be given back until somebody leases its message
-    anew; from then on, and where the message is gone, it is nothing to do.
-    Leases do not outlive the process that took them: their messages are soon visible again.
-    Failures of the store are raised as RunError.
+    A lease is named by the message's ``lease_id``, which any process that has the store open may
+    settle.  An expired lease may still be settled until its message is leased again; after that, or
+    if the message is removed, settling it has no effect.  Leases do not outlive the process that
+    took them: their messages are soon visible again.  Failures of the store are raised as RunError.
 
-    A store that works inline (DETERMINISTIC) lets others run at least every few hundred messages.
-    What concerns many messages at once is for those that were there at the call, and is done in
-    parts: others may see some of it, and a process that dies has done some of it.
+    A store without its own thread (DETERMINISTIC) yields to the event loop at least every few
+    hundred messages.  An operation on many messages covers those present at the call, and is done
+    in parts: other tasks may see a part of it, and a crash may leave a part of it done.
     """
 
     async def send(self, queue: str, messages: Sequence[NewMessage]) -> None:
-        """All of them or none; durable when it returns."""
+        """Store all of the messages or none; durable on return."""
 
     async def lease(
         self, queue: str, limit: int, now: float, until: float, leased_max: int | None = None
     ) -> Sequence[Message]:
-        """Up to ``limit`` visible messages, oldest first, invisible to others ``until`` then.
+        """Lease up to ``limit`` visible messages, oldest first, invisible to others ``until`` then.
 
         Each lease adds one to the message's attempts (the first delivery has attempts 1).  Over all
-        processes no more than ``leased_max`` messages of the queue are leased at a time.
+        processes at most ``leased_max`` messages of the queue are leased at a time.
         """
 
     async def ack(self, queue: str, lease_ids: Sequence[str]) -> int:
-        """Remove leased messages for good; how many, as far as the store can tell."""
+        """Remove leased messages; returns their number, as far as the store can tell."""
 
     async def release(
         self, queue: str, lease_ids: Sequence[str], visible_at: float, counts: bool = True
     ) -> int:
-        """End leases: the messages are visible again from ``visible_at`` on; how many.
+        """End leases; the messages are visible again from ``visible_at`` on; returns their number.
 
-        Without ``counts`` the lease is taken off the message's attempts again.
+        Without ``counts`` the lease is subtracted from the message's attempts.
         """
 
     async def move(self, queue: str, lease_ids: Sequence[str], to: str, now: float) -> int:
-        """Take leased messages to another queue; how many.
+        """Move leased messages to another queue; returns their number.
 
-        Id, body and timestamp are kept, attempts start from 0, visible ``now``.
+        Id, body and timestamp are kept, attempts start from 0, the messages are visible ``now``.
         """
 
     async def redrive(self, queue: str, to: str, limit: int, now: float) -> int:
-        """Take the oldest ``limit`` messages to another queue as ``move`` does, leased or not.
+        """Move the oldest ``limit`` messages like ``move``, leased or not; returns their number.
 
-        Of those that were there at the call; how many.
+        Only messages present at the call are moved.
         """
 
     async def peek(self, queue: str, limit: int) -> Sequence[Message]:
-        """The oldest messages, leased or not, untouched."""
+        """The oldest messages, leased or not, without any change to them."""
 
     async def depth(self, queue: str) -> Depth:
-        """How much the queue holds; ``next_visible_at`` is over messages that are not leased."""
+        """The size of the queue; ``next_visible_at`` covers messages that are not leased."""
 
     async def purge(self, queue: str) -> int:
-        """Remove all that was there at the call; how many messages."""
+        """Remove all messages present at the call; returns their number."""
 
     async def drop(self, queue: str) -> None:
-        """Remove the queue itself and everything in it; no other process may be using it."""
+        """Remove the queue and everything in it; no other process may be using it."""
 
     async def expire(self, queue: str, before_ms: int) -> int:
-        """Remove unleased messages with a timestamp before ``before_ms``; how many that were."""
+        """Remove unleased messages with a timestamp before ``before_ms``; returns their number."""
 
     async def names(self) -> Sequence[str]:
         """Names of the queues that hold a message."""
 
     async def claim(self, name: str) -> bool:
-        """Whether this process may do what ``name`` says: of all processes, one is told yes.
+        """Claim a run: True for exactly one of all processes that claim this ``name``.
 
-        The name is kept for two minutes.  Where a store has one process at a time, that one may.
+        The name is kept for two minutes.  A store with a single process always returns True.
         """
 
     async def changed_elsewhere(self) -> str:
-        """Wait until another process has changed a queue; its name.
+        """Wait until another process has changed a queue; returns the queue's name.
 
-        May tell too often; what it missed, a consumer finds when it looks by itself.  Where a store
-        has one process at a time, this waits forever.
+        May report too often; a consumer finds unreported changes by polling.  A store with a single
+        process waits forever.
         """

@@ -1,14 +1,14 @@
-"""Message bodies: the value a Worker sends, the bytes that are kept, the value its consumer gets.
+"""Message bodies: conversion between a Worker's value, the stored bytes and the consumer's value.
 
-The rules are those of a Python Worker, where a value becomes JavaScript on its way out and Python
-again on its way in:
+The rules are those of a Python Worker, where a sent value is converted to JavaScript and a received
+one back to Python:
 
-- ``json`` is what ``JSON.stringify`` makes of it: a datetime becomes an ISO string with Z, bytes
+- ``json`` is the output of ``JSON.stringify``: a datetime becomes an ISO string with Z, bytes
   become ``{"0":97,...}``, a set or any other object becomes ``{}``, NaN and the infinities become
-  null, and an int of 2**53 or more is refused.  Back comes ``1`` for ``1.0``, and a rounded float
-  for a number that JavaScript cannot hold.
+  null, and an int of 2**53 or more is refused.  ``1.0`` comes back as ``1``, and a number that
+  JavaScript cannot hold as a rounded float.
 - ``text`` is a str as UTF-8, ``bytes`` is bytes or a memoryview.
-- ``v8`` is V8's structured clone on the platform.  Here it is msgpack, which carries what JSON has
+- ``v8`` is V8's structured clone on the platform.  Here it is msgpack, which carries JSON's types
   (with ints of up to 64 bits), bytes and datetimes (to the millisecond, back in UTC); sets,
   errors and other objects, which V8 would clone, are refused rather than changed.
 """
@@ -34,7 +34,7 @@ _EXPONENT_FROM = 1e21  # from here on JavaScript writes an exponent, as Python d
 
 
 def content_type_of(name: str) -> ContentType:
-    """The content type that a Worker names, in any case; PlatformError for another word."""
+    """The content type of that name, in any case; PlatformError for an unknown name."""
     known = _CONTENT_TYPES.get(name.lower())
     if known is None:
         raise _type_error(f"Unsupported queue message content type: {name}")
@@ -42,7 +42,7 @@ def content_type_of(name: str) -> ContentType:
 
 
 def encode(value: Any, content_type: ContentType) -> bytes:
-    """The body that ``value`` becomes; PlatformError, a TypeError to the Worker, if it cannot."""
+    """Encode ``value`` as a body; PlatformError (TypeError in the Worker) if it cannot be."""
     try:
         return _ENCODERS[content_type](value)
     except RecursionError as error:
@@ -50,7 +50,7 @@ def encode(value: Any, content_type: ContentType) -> bytes:
 
 
 def decode(body: bytes, content_type: ContentType) -> Any:
-    """The value a consumer is given; ValueError if the body is not what its content type says."""
+    """Decode the consumer's value; ValueError if the body does not match its content type."""
     try:
         return _DECODERS[content_type](body)
     except RecursionError as error:
@@ -72,7 +72,7 @@ def _encode_bytes(value: Any) -> bytes:
 
 def _encode_json(value: Any) -> bytes:
     text = json.dumps(_converted(value, _json_leaf), ensure_ascii=False, separators=(",", ":"))
-    # Half a surrogate pair is escaped as \udXXX, which is also what JSON.stringify writes.
+    # Half a surrogate pair is escaped as \udXXX, which JSON.stringify writes too.
     return text.encode("utf-8", "backslashreplace")
 
 
@@ -84,10 +84,10 @@ def _encode_v8(value: Any) -> bytes:
 
 
 def _decode_json(body: bytes) -> Any:
-    # Decoded here: json.loads would take bytes for UTF-16 where they look like it.
+    # Decode here: json.loads would detect some bytes as UTF-16.
     text = body.decode()
     buried = text.count("[") + text.count("{") > _NESTING_EASY
-    if buried:  # within as many arrays as what carries it on may put around it
+    if buried:  # test that the envelopes around it may add as many levels
         text = "[" * _NESTING_MARGIN + text + "]" * _NESTING_MARGIN
     value = json.loads(
         text, parse_int=_read_number, parse_float=_read_number, parse_constant=_no_constant
@@ -112,7 +112,7 @@ _DECODERS: dict[ContentType, Callable[[bytes], Any]] = {
 
 
 def _converted(value: Any, leaf: Callable[[Any], Any]) -> Any:
-    """``value`` with its dicts and lists kept and everything inside them put through ``leaf``."""
+    """``value`` with its dicts and lists kept and each value inside them passed to ``leaf``."""
     if isinstance(value, dict):
         return {_property_name(key): _converted(item, leaf) for key, item in value.items()}
     if isinstance(value, list):
@@ -144,7 +144,7 @@ def _json_leaf(value: Any) -> Any:
 
 
 def _json_number(value: float) -> float | None:
-    if isinstance(value, int) and abs(value) >= _SAFE_INTEGER_MAX:  # the largest is one already
+    if isinstance(value, int) and abs(value) >= _SAFE_INTEGER_MAX:  # 2**53 - 1 too
         raise _type_error("Do not know how to serialize a BigInt")
     try:
         whole = int(value)
@@ -169,7 +169,7 @@ def _clone_leaf(value: Any) -> Any:
 
 
 def _refuse(value: Any) -> None:
-    """What the Python SDK lets across no binding; the words are its own."""
+    """Refuse types that the Python SDK passes through no binding, with its error messages."""
     if isinstance(value, tuple | bytearray | re.Pattern):
         raise _type_error(f"{type(value)} cannot be sent over RPC.")
     if inspect.isawaitable(value):
@@ -188,7 +188,7 @@ def _no_constant(text: str) -> Any:
 
 
 def _in_utc(value: datetime) -> datetime:
-    """A naive datetime is UTC already: a Worker has no other time zone."""
+    """Convert to UTC; a naive datetime is UTC already, a Worker's only time zone."""
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 

@@ -1,11 +1,11 @@
-"""What the NATS driver asks of JetStream.
+"""JetStream requests of the NATS driver.
 
-The client library's own JetStream calls were the other road; it has none for atomic batches and for
-reading many messages at once, and an empty fetch of its costs the whole timeout.  The server's API
-is JSON over request and reply, so it is asked directly:
+The client library's own JetStream calls were rejected: it has none for atomic batches or for
+reading many messages at once, and its empty fetch takes the whole timeout.  The server's API is
+JSON over request and reply, so it is called directly:
 https://docs.nats.io/reference/reference-protocols/nats_api_reference
 
-Every request may be repeated, publishing because of its message ids.
+Every request may be repeated; message ids make publishing idempotent.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ from edgesim.queues.nats_connection import (
 
 FETCH_SECONDS = 1.0
 OVERHEAD_BYTES = 512
-"""What the store counts for every message beside its body: each is padded to it.
+"""Overhead that the store counts for every message in addition to its body.
 
-So the bytes of all bodies follow from the totals, which are all that a server tells.
+Each message is padded to it, so the total size of all bodies follows from the totals, the only
+sizes that a server reports.
 """
 _PAD = "Edgesim-Pad"
 _DELIVERY = re.compile(
@@ -41,12 +42,12 @@ _DELIVERY = re.compile(
     r"\.(?P<count>\d+)\.(?P<seq>\d+)\.\d+\.\d+\.\d+(?:\.\w+)?",
     re.ASCII,
 )
-"""The domain and account before, and the token behind, come with newer servers."""
+"""Newer servers add a domain and an account before these tokens, and a token after them."""
 _PAGE = 256
 _DUPLICATE_IN_BATCH = 10201
 _NOT_FOUND = {10014, 10037, 10059}  # consumer, message, stream
 _TRANSIENT = {10008, 10009, 10076, 10077}
-"""A cluster that is electing, a server that starts or stops; 10077: the store is busy, or full."""
+"""A leader election, a server that starts or stops; 10077: the store is busy, or full."""
 _CURES = {
     10023: "the server has no room left: give it more, or raise its max_file_store",
     10047: "the server has no room left: give it more, or raise its max_file_store",
@@ -58,7 +59,7 @@ log = structlog.get_logger()
 
 
 class Failed(msgspec.Struct):
-    """The server's reason; ``err_code`` is JetStream's own."""
+    """The server's error; ``err_code`` is JetStream's own."""
 
     code: int
     err_code: int = 0
@@ -66,7 +67,7 @@ class Failed(msgspec.Struct):
 
 
 class StreamState(msgspec.Struct):
-    """What a stream holds."""
+    """Contents of a stream."""
 
     messages: int = 0
     bytes: int = 0
@@ -76,7 +77,7 @@ class StreamState(msgspec.Struct):
 
 
 class StreamConfig(msgspec.Struct, omit_defaults=True):
-    """The settings of a stream that matter here."""
+    """The settings of a stream that edgesim uses."""
 
     name: str
     subjects: list[str]
@@ -91,19 +92,19 @@ class StreamConfig(msgspec.Struct, omit_defaults=True):
 
 
 class Delivered(msgspec.Struct):
-    """How far a consumer has come."""
+    """Progress of a consumer: the last delivered stream sequence."""
 
     stream_seq: int = 0
 
 
 class Cluster(msgspec.Struct):
-    """Who serves a stream; no leader, no answers."""
+    """The cluster that serves a stream; without a leader it does not reply."""
 
     leader: str | None = None
 
 
 class Read(msgspec.Struct):
-    """A message as the API gives it: bytes are base64."""
+    """A message as the API returns it: bytes are base64."""
 
     subject: str
     hdrs: bytes = b""
@@ -111,7 +112,7 @@ class Read(msgspec.Struct):
 
 
 class Answer(msgspec.Struct):
-    """Any answer of the API, as far as it is needed here."""
+    """Any reply of the API; only the fields used here."""
 
     error: Failed | None = None
     config: msgspec.Raw = msgspec.Raw(b"null")
@@ -128,7 +129,7 @@ class Answer(msgspec.Struct):
 
 
 class Stored(msgspec.Struct):
-    """A message as a stream holds it; ``reply`` where a consumer was given it."""
+    """A message as a stream holds it; ``reply`` is set if it was delivered by a consumer."""
 
     subject: str
     body: bytes
@@ -138,7 +139,7 @@ class Stored(msgspec.Struct):
 
 
 class Outgoing(msgspec.Struct):
-    """A message to be kept; what the server has under the same ``message_id`` it keeps once."""
+    """A message to publish; the server deduplicates by ``message_id``."""
 
     subject: str
     body: bytes
@@ -147,11 +148,11 @@ class Outgoing(msgspec.Struct):
 
 
 class KnownError(RunError):
-    """The server has got a message of that id before."""
+    """The server already has a message of that id."""
 
 
 class JetStream:
-    """JetStream over one connection.  Made by ``open_jetstream``."""
+    """JetStream over one connection.  Created by ``open_jetstream``."""
 
     def __init__(self, connection: Connection, clock: Clock) -> None:
         self.where = connection.where
@@ -160,17 +161,17 @@ class JetStream:
         self._connection = connection
         self._clock = clock
 
-    # --- asking ---
+    # --- API requests ---
 
     async def api(self, path: str, /, **body: Any) -> Answer:
-        """One call of the API; RunError where the server refuses it."""
+        """Call the API; RunError if the server refuses the request."""
         answer = await self._api(path, body)
         if answer.error is not None:
             raise self._refused(answer.error, path)
         return answer
 
     async def find(self, path: str, /, **body: Any) -> Answer | None:
-        """As ``api``, but None for a stream or consumer that is not there."""
+        """Like ``api``, but None for a stream or consumer that does not exist."""
         answer = await self._api(path, body)
         if answer.error is None:
             return answer
@@ -179,13 +180,13 @@ class JetStream:
         raise self._refused(answer.error, path)
 
     async def confirm(self, reply: str, kind: bytes) -> None:
-        """Acknowledge in one of JetStream's ways; returns when the server has it."""
+        """Send a JetStream acknowledgement of that kind; returns once the server has it."""
         await self._connection.ask(reply, kind)
 
     # --- messages ---
 
     async def publish(self, messages: Sequence[Outgoing]) -> None:
-        """Keep all of the messages, or none: KnownError if a message id of theirs is known."""
+        """Store all of the messages, or none: KnownError if one of their message ids is known."""
         patience, unsure = self._connection.patience(), False
         while True:
             try:
@@ -198,7 +199,7 @@ class JetStream:
             failure = answer.error
             if answer.duplicate or (failure and failure.err_code == _DUPLICATE_IN_BATCH):
                 if unsure:
-                    return  # the answer of an earlier attempt was lost, its messages were not
+                    return  # an earlier attempt succeeded, but its reply was lost
                 raise KnownError(f"{self.where}: a message of the batch is known already")
             if failure is None:
                 return
@@ -222,22 +223,22 @@ class JetStream:
         return await self._connection.request(last.subject, last.body, headers)
 
     async def fetch(self, stream: str, consumer: str, limit: int) -> list[Stored]:
-        """Up to ``limit`` messages that the consumer may be given now; their replies lease them."""
+        """Fetch up to ``limit`` messages of the consumer; each has a reply subject as its lease."""
         body = msgspec.json.encode({"batch": limit, "no_wait": True})
         found: list[Stored] = []
         try:
             subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
             await self._collect(subject, body, found, limit, FETCH_SECONDS)
         except SilenceError:
-            # A consumer that reaches its limit meanwhile does not say so.  What was on its way when
-            # we gave up is given again in time.
+            # A consumer that reaches its limit meanwhile sends no status.  Messages in transit at
+            # the timeout are delivered again later.
             log.debug("fetch not ended", stream=stream, found=len(found), limit=limit)
         return found
 
     async def read(
         self, stream: str, subject: str, after: int, limit: int
     ) -> tuple[list[Stored], bool]:
-        """Some of the messages with a sequence above ``after``, in order; whether more follow."""
+        """One page of the messages with a sequence above ``after``; True if more follow."""
         body = msgspec.json.encode(
             {"batch": min(limit, _PAGE), "seq": after + 1, "next_by_subj": subject}
         )
@@ -261,12 +262,12 @@ class JetStream:
                 yield page
 
     async def first(self, stream: str, subject: str, after: int) -> Stored | None:
-        """The first message above that sequence."""
+        """The first message with a sequence above ``after``; None if there is none."""
         page, _ = await self.read(stream, subject, after, 1)
         return page[0] if page else None
 
     async def at(self, stream: str, seq: int) -> Stored | None:
-        """The message of that sequence, as the leader has it: a replica may not have it yet."""
+        """The message of that sequence, or None, from the leader: a replica may lag behind."""
         found = (await self.find(f"STREAM.MSG.GET.{stream}", seq=seq) or Answer()).message
         if found is None:
             return None
@@ -274,7 +275,7 @@ class JetStream:
         headers = dict(line.split(": ", 1) for line in lines if line)
         return Stored(found.subject, found.data, headers, seq)
 
-    # --- how it is done ---
+    # --- implementation ---
 
     async def _collect(
         self,
@@ -284,9 +285,9 @@ class JetStream:
         enough: int | None = None,
         seconds: float = ANSWER_SECONDS,
     ) -> Mapping[str, str]:
-        """Put the messages that answer a request into ``found``; the headers of the status after.
+        """Append the replies to ``found``; returns the headers of the final status message.
 
-        SilenceError where neither comes for so many seconds.
+        SilenceError if neither arrives for ``seconds``.
         """
         async with aclosing(self._connection.answers(subject, body, seconds)) as answers:
             async for message in answers:
@@ -315,20 +316,20 @@ class JetStream:
 
 
 def _overhead(subject: str, headers: Mapping[str, str]) -> int:
-    """The bytes that a file store counts for a message beside its body."""
+    """The bytes that a file store counts for a message in addition to its body."""
     lines = sum(len(f"{name}: {value}\r\n".encode()) for name, value in headers.items())
     return 22 + len(subject) + 4 + len("NATS/1.0\r\n") + lines + len("\r\n") + 8
 
 
 def _stored(message: Msg, headers: Mapping[str, str]) -> Stored:
-    """A message of a direct get names its place in headers, one of a consumer in its reply."""
+    """Convert a message: a direct get has its sequence in headers, a delivery in its reply."""
     if (delivery := delivery_of(message.reply)) is not None:
         return Stored(message.subject, message.data, headers, delivery.seq, message.reply)
     return Stored(headers["Nats-Subject"], message.data, headers, int(headers["Nats-Sequence"]))
 
 
 class Delivery(msgspec.Struct, frozen=True):
-    """Which message a consumer was given, and for the how manieth time."""
+    """A delivered message: its stream sequence and its delivery count."""
 
     stream: str
     count: int
@@ -336,7 +337,7 @@ class Delivery(msgspec.Struct, frozen=True):
 
 
 def delivery_of(reply: str) -> Delivery | None:
-    """What the reply subject of a delivery says; None for any other text."""
+    """Parse the reply subject of a delivery; None for any other text."""
     match = _DELIVERY.fullmatch(reply)
     return match and Delivery(match["stream"], int(match["count"]), int(match["seq"]))
 
@@ -345,8 +346,8 @@ def delivery_of(reply: str) -> Delivery | None:
 async def open_jetstream(
     servers: Sequence[str], where: str, clock: Clock, **credentials: Any
 ) -> AsyncIterator[JetStream]:
-    """JetStream on those servers; RunError where there is none."""
+    """Connect to JetStream on those servers; RunError if it is not available."""
     async with connect(servers, where, clock, **credentials) as connection:
         server = JetStream(connection, clock)
-        await server.find("STREAM.INFO.any")  # whether there is JetStream at all
+        await server.find("STREAM.INFO.any")  # fails if JetStream is not enabled
         yield server

@@ -1,7 +1,7 @@
-"""``memory:``: messages that are gone when the process ends.
+"""``memory:``: messages in this process's memory.
 
-The SQLite driver on a database in memory, so that what passes here passes there: a store of dicts
-and heaps was the other road, a second set of rules about order and leases to keep equal.
+The SQLite driver on a database in memory, so that both behave alike.  A store of dicts and heaps
+was rejected: it would be a second implementation of ordering and leases to keep consistent.
 """
 
 from __future__ import annotations

@@ -1,25 +1,26 @@
 """``nats://host:4222/name?replicas=3``: messages in NATS JetStream, shared by any number of nodes.
 
 Each queue is a stream with work-queue retention and file storage, and one durable pull consumer
-that all nodes fetch from.  A message is on one of two subjects: ``ready``, which the consumer is
-given, or ``delayed``, whose subjects say until when; whoever looks at the queue moves what is due.
+that all nodes fetch from.  A message is on one of two subjects: ``ready``, which the consumer
+delivers, or ``delayed``, whose subjects contain the due time; a node that leases from the queue
+moves the messages that are due.
 
-- A lease is a delivery of the consumer's.  Its name is the reply subject of that delivery, good
-  from any node.  A node says of its leases that it is still at work on them; when it dies, the
-  server gives them to another ``ack_wait`` seconds later (30 unless the URL says so).
-- Attempts are the deliveries that the server counts, and those that the message had before it was
-  last moved, which it carries along.
+- A lease is a delivery of the consumer.  Its id is the reply subject of that delivery, valid from
+  any node.  A node renews its leases (JetStream in-progress acks); if it fails, the server delivers
+  the messages to another node after ``ack_wait`` seconds (30 unless the URL sets it).
+- Attempts are the deliveries that the server counts, plus those from before the message was last
+  moved, which it carries along.
 - A message is moved (delayed, due, dead, redriven) by publishing its successor and then removing
-  it.  The successor's message id is made of the place of the message, so that the server keeps one
-  successor if the move is repeated within two minutes.
+  it.  The successor's message id is derived from the message's queue and sequence, so that the
+  server keeps one successor if the move is repeated within two minutes.
 
-Roads that were dropped: delays by nak and by the server's message schedules, which run on the
-server's clock, so no other node can tell when the next message comes, and virtual time cannot pass;
-KV entries for leases, which cost a round trip a message.
+Rejected alternatives: delays by nak and by the server's message schedules, which run on the
+server's clock, so that no other node can tell when the next message is due and virtual time does
+not work; KV entries for leases, which cost one round trip for each message.
 
-What differs from other stores: the order is that of arrival on ``ready``, messages given back
-first; ``oldest_ms`` is that of the message that arrived first; attempts that only another node has
-seen are not peeked at; a lease that ran out can still ack its message after another node has it.
+Differences from other stores: messages are ordered by arrival on ``ready``, released ones first;
+``oldest_ms`` is that of the message that arrived first; ``peek`` does not show attempts that only
+another node knows; an expired lease can still ack its message after another node has leased it.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ async def open_queues(
     password: str | None = None,
     token: str | None = None,
 ) -> AsyncIterator[QueueDriver]:
-    """The store on the server that the URL names; RunError where it cannot be reached."""
+    """Connect to the store in the URL; RunError if it cannot be reached."""
     place = place_of(url)
     given = {"user": user, "password": password, "token": token}
     credentials = {key: value for key, value in given.items() if value is not None}
@@ -81,7 +82,7 @@ async def open_queues(
         tasks.start_soon(driver.keep_leases)
         try:
             yield driver
-        except Exception as error:  # noqa: BLE001 (raised below, as itself and not in a group)
+        except Exception as error:  # noqa: BLE001 (raised below, itself and not in a group)
             failure = error
         finally:
             tasks.cancel_scope.cancel()
@@ -107,7 +108,7 @@ class NatsQueue:
     # --- the contract ---
 
     async def send(self, queue: str, messages: Sequence[NewMessage]) -> None:
-        """See QueueDriver; an id that the store got within two minutes is refused."""
+        """See QueueDriver; an id received within the last two minutes is refused."""
         now = self._clock.now()
         await (await self._queue(queue)).send(messages, now)
         await self._hint(queue, delayed=any(m.visible_at > now for m in messages))
@@ -129,7 +130,7 @@ class NatsQueue:
         leases = known.held(lease_ids)
         await known.ack(leases)
         if known.leased_max != LEASED_MAX:
-            await self._hint(queue)  # others may wait for their share of the limit
+            await self._hint(queue)  # other nodes may wait for capacity under the limit
         return len(leases)
 
     async def release(
@@ -138,7 +139,7 @@ class NatsQueue:
         """See QueueDriver."""
         known = await self._queue(queue)
         leases, now = known.held(lease_ids), self._clock.now()
-        if visible_at <= now and counts:  # the server counts what is given back
+        if visible_at <= now and counts:  # the server counts this delivery
             await known.give_back(leases, now)
         else:
             await known.delay(leases, visible_at, uncounted=not counts)
@@ -185,7 +186,7 @@ class NatsQueue:
         await self._server.find(f"STREAM.DELETE.{stream_of(self._place, queue)}")
 
     async def expire(self, queue: str, before_ms: int) -> int:
-        """See QueueDriver; what another node may have leased is left to that node."""
+        """See QueueDriver; messages that another node may have leased are left to that node."""
         known = await self._queue(queue)
         old = await known.older(before_ms)
         if old:
@@ -206,7 +207,7 @@ class NatsQueue:
                 return sorted(found)
 
     async def claim(self, name: str) -> bool:
-        """See QueueDriver; the server refuses a message whose id it has got from another node."""
+        """See QueueDriver; the server refuses a message id that another node has published."""
         subject = f"{self._place.name}-claims"
         if not self._has_claims:
             window = DUPLICATE_SECONDS * 1_000_000_000
@@ -235,10 +236,10 @@ class NatsQueue:
             await self._heard.wait()
         return self._changed.pop()
 
-    # --- life ---
+    # --- lifecycle ---
 
     async def listen(self) -> None:
-        """Hear of what other nodes do."""
+        """Subscribe to change hints of other nodes."""
 
         def heard(subject: str, body: bytes) -> None:
             name = subject.rpartition(".")[2]
@@ -250,7 +251,7 @@ class NatsQueue:
         await self._server.listen(f"{self._place.name}-changed.*", heard)
 
     async def keep_leases(self) -> None:
-        """Say of all leases that they are being worked on, and look after those of dead nodes."""
+        """Renew this node's leases (in-progress acks) and detect leases left by dead nodes."""
         while True:
             await anyio.sleep(self._place.ack_wait / 3)
             for known in list(self._queues.values()):
@@ -270,7 +271,7 @@ class NatsQueue:
             self._tell(known.name)
 
     async def give_back(self) -> None:
-        """End all leases of this node, so that others need not wait for ack_wait."""
+        """End all leases of this node, so that other nodes need not wait for ack_wait."""
         for known in self._queues.values():
             for lease in known.leases.values():
                 await self._server.hint(lease.reply, b"-NAK")

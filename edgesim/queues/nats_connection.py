@@ -1,10 +1,10 @@
-"""One connection to NATS, found again by itself: the one place that knows the client library.
+"""One reconnecting NATS connection: the only module that uses the client library.
 
-A request is repeated until the server answers or REQUEST_SECONDS are over: a restart or the
-election of a leader takes a few seconds.  The library leaves three things to us.  It closes for
-good when the server says no, so that rights that are taken away and given again would be lost; it
-speaks in the clear to a server that asks for no TLS, whatever the URL says; and of a subject that
-we may not use it tells on the side, while the request waits for an answer that cannot come.
+A request is retried until the server replies or REQUEST_SECONDS are over: a restart or a leader
+election takes a few seconds.  Three problems of the library are handled here.  It closes for good
+when the server rejects it, so that permissions revoked and granted again would be lost; it speaks
+plain text to a server that does not require TLS, whatever the URL says; and it reports a forbidden
+subject only through a callback, while the request waits for a reply that cannot come.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ import nats
 import nats.errors
 import structlog
 from nats.aio.client import Client
-from nats.aio.msg import Msg as Msg  # noqa: PLC0414 (what JetStream makes of them is its own)
+from nats.aio.msg import Msg as Msg  # noqa: PLC0414 (re-exported for jetstream)
 
 from edgesim.clock import Clock
 from edgesim.errors import RunError
 
 REQUEST_SECONDS = 15.0
-"""How long a request is repeated: longer than a three-node cluster takes to elect a leader."""
+"""Maximum retry time of a request: longer than a three-node cluster takes to elect a leader."""
 ANSWER_SECONDS = 3.0
-"""How long one answer is waited for."""
+"""Timeout of one reply."""
 CONNECT_SECONDS = 3.0
 _PAUSE_SECONDS = 0.1
 _RECONNECT_SECONDS = 1
@@ -41,7 +41,7 @@ _Result = TypeVar("_Result")
 
 
 class UnansweredError(RunError):
-    """No answer this time; ``final`` where asking again would change nothing."""
+    """No reply to this attempt; ``final`` if a retry would not help."""
 
     def __init__(self, problem: str, cure: str = "", *, final: bool = False) -> None:
         super().__init__(problem, cure)
@@ -49,41 +49,41 @@ class UnansweredError(RunError):
 
 
 class SilenceError(UnansweredError):
-    """Nothing came within the time."""
+    """No reply within the timeout."""
 
 
 class Connection:
-    """What is sent and heard over it.  Made by ``connect``."""
+    """Requests, replies and hints over one connection.  Created by ``connect``."""
 
     def __init__(self, client: _Client, where: str, clock: Clock) -> None:
         self.where = where
         self._client = client
         self._clock = clock
-        self.trouble = ""  # what keeps us from the server now, in its words
-        self._denied: set[str] = set()  # subjects, in small letters as the library tells them
+        self.trouble = ""  # the current connection problem, in the server's words
+        self._denied: set[str] = set()  # forbidden subjects, in lower case like the library's
 
     async def ask(self, subject: str, body: bytes) -> bytes:
-        """The answer; the request is repeated until there is one."""
+        """Send a request and retry it until there is a reply; returns the reply."""
         return await self.until_answered(lambda: self.request(subject, body))
 
     async def request(
         self, subject: str, body: bytes, headers: dict[str, str] | None = None
     ) -> bytes:
-        """The answer to one request, not repeated."""
+        """Send a request once; returns the reply."""
         with self._explained(subject):
             return (await self._client.request(subject, body, ANSWER_SECONDS, headers=headers)).data
 
     async def publish(self, subject: str, body: bytes, headers: dict[str, str]) -> None:
-        """Send what has no answer."""
+        """Publish a message without a reply."""
         with self._explained(subject):
             await self._client.publish(subject, body, headers=headers)
 
     async def answers(
         self, subject: str, body: bytes, seconds: float = ANSWER_SECONDS
     ) -> AsyncGenerator[Msg, None]:
-        """All answers to one request; to be closed by whoever has enough of them.
+        """All replies to one request; the caller closes the generator when it has enough.
 
-        SilenceError where none comes for so many seconds.
+        SilenceError if none arrives for ``seconds``.
         """
         inbox = self._client.new_inbox()
         with self._explained(subject):
@@ -99,14 +99,14 @@ class Connection:
                 await subscription.unsubscribe()
 
     async def hint(self, subject: str, body: bytes) -> None:
-        """Tell whoever listens, without any guarantee."""
+        """Notify other nodes, without any guarantee of delivery."""
         try:
             await self._client.publish(subject, body)
         except nats.errors.Error as error:
             log.debug("hint not sent", subject=subject, error=str(error))
 
     async def listen(self, subject: str, heard: Callable[[str, bytes], None]) -> None:
-        """Call ``heard`` with subject and body of every hint of others."""
+        """Call ``heard`` with subject and body of every hint from other nodes."""
 
         async def receive(message: Msg) -> None:
             heard(message.subject, message.data)
@@ -114,7 +114,7 @@ class Connection:
         await self._client.subscribe(subject, cb=receive)
 
     async def until_answered(self, ask: Callable[[], Awaitable[_Result]]) -> _Result:
-        """Ask until there is an answer; UnansweredError when patience is at its end."""
+        """Retry until there is a reply; UnansweredError after REQUEST_SECONDS."""
         patience = self.patience()
         while True:
             try:
@@ -123,11 +123,11 @@ class Connection:
                 await patience.wait(error)
 
     def patience(self) -> Patience:
-        """Patience for one request."""
+        """A retry deadline for one request."""
         return Patience(self._clock)
 
     def deny(self, said: str) -> bool:
-        """Whether it says what this user may not do: a request for that gets no other answer."""
+        """True for a permission error, whose subject is recorded: requests to it get no reply."""
         if (found := _DENIED.search(said)) is None:
             return False
         self._denied.add(found[2].lower())
@@ -166,14 +166,14 @@ class Connection:
 
 
 class Patience:
-    """How long a request is repeated; ``wait`` raises when that is over."""
+    """Retry deadline of one request; ``wait`` raises the problem once it has passed."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._until = clock.elapsed() + REQUEST_SECONDS
 
     async def wait(self, problem: RunError) -> None:
-        """A moment, before it is repeated."""
+        """Pause before the next retry; raises ``problem`` if it is final or time is up."""
         final = isinstance(problem, UnansweredError) and problem.final
         if final or self._clock.elapsed() >= self._until:
             raise problem
@@ -181,7 +181,7 @@ class Patience:
 
 
 class _Client(Client):
-    """The library's client, which neither gives up nor speaks in the clear by itself."""
+    """The library's client, which keeps reconnecting and refuses plain text if TLS is required."""
 
     def __init__(self, *, tls: bool) -> None:
         super().__init__()
@@ -189,13 +189,13 @@ class _Client(Client):
         self._info: dict[str, Any] = {}
 
     def is_without_jetstream(self) -> bool:
-        """Whether it is sure that there is none: in a cluster it may be at another server."""
+        """True if there certainly is none: in a cluster another server may have it."""
         return not self._info.get("jetstream") and "cluster" not in self._info
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         self._info = info
         if initial_connection and self._tls and not info.get("tls_required"):
-            raise nats.errors.Error(_NO_TLS)  # before anything of ours has been said
+            raise nats.errors.Error(_NO_TLS)  # before any data is sent
         await super()._process_info(info, initial_connection)
 
     async def _process_connect_init(self) -> None:
@@ -217,7 +217,7 @@ class _Client(Client):
 async def connect(
     servers: Sequence[str], where: str, clock: Clock, **credentials: Any
 ) -> AsyncIterator[Connection]:
-    """A connection to one of the servers, renewed by itself; RunError where none answers now."""
+    """Connect to one of the servers, with reconnection; RunError if none replies now."""
     problem = "no server answers"
     opened = False
     told: set[str] = set()
@@ -236,7 +236,7 @@ async def connect(
                 log.warning("nats server not reached", server=where, error=said)
                 told.add(said)
         if not opened and _cannot_pass(said):
-            client.options["allow_reconnect"] = False  # asking again would change nothing
+            client.options["allow_reconnect"] = False  # a retry would not help
         problem = said
 
     async def disconnected() -> None:

@@ -1,7 +1,7 @@
-"""What a message of a queue is in its stream: a subject, a header beside the body, an id.
+"""Format of a queue's message in its stream: a subject, a header beside the body, an id.
 
-``place.queue.ready.id`` is given to consumers; ``place.queue.delayed.when.number.id`` waits, and
-says until when, so that a list of subjects is a timetable.
+``place.queue.ready.id`` is delivered to consumers; ``place.queue.delayed.when.number.id`` waits
+until its due time, so that a list of subjects is a schedule.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _HEADER = "Edgesim-Message"
 
 
 class Kept(msgspec.Struct, frozen=True, array_like=True):
-    """What is kept with a body; times are Unix milliseconds and seconds."""
+    """Metadata stored with a body; timestamps in Unix ms, ``visible_at`` in Unix seconds."""
 
     id: str
     content_type: ContentType
@@ -26,28 +26,28 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Layout:
-    """The messages of one queue."""
+    """Subjects and encoding of one queue's messages."""
 
     def __init__(self, place: str, queue: str) -> None:
         self._place = place
         self._queue = queue
 
     def subject(self, *rest: str) -> str:
-        """A subject of this queue's."""
+        """A subject of this queue."""
         return ".".join((self._place, self._queue, *rest))
 
     def new(self, message: NewMessage, delayed: int | None) -> Outgoing:
-        """A message that comes in; ``delayed`` is its place among those of the same time."""
+        """A new message; ``delayed`` is its number among those sent for the same time."""
         kept = Kept(message.id, message.content_type, message.timestamp_ms, message.visible_at)
         return self._outgoing(kept, message.body, message.id, delayed)
 
     def successor(
         self, found: Stored, kept: Kept, *, delayed: int | None = None, source: str = ""
     ) -> Outgoing:
-        """What takes the place of a message, of this queue's or of ``source``'s.
+        """The replacement of a message, of this queue or of ``source``.
 
-        There is one successor a message: if another node makes it too, the server keeps one of
-        them.
+        Each message has one successor: if another node publishes it too, the server keeps only one
+        of them.
         """
         message_id = f"{source or self._queue}.{found.seq}"
         return self._outgoing(kept, found.body, message_id, delayed)
@@ -60,15 +60,15 @@ class Layout:
 
 
 def kept_of(found: Stored) -> Kept:
-    """What was kept with it."""
+    """Read the metadata stored with a message."""
     return msgspec.json.decode(found.headers[_HEADER], type=Kept)
 
 
 def message_of(kept: Kept, body: bytes, attempts: int, lease_id: str = "") -> Message:
-    """The message as a consumer has it."""
+    """The message as a consumer receives it."""
     return Message(kept.id, body, kept.content_type, kept.timestamp_ms, attempts, lease_id)
 
 
 def visible_at(subject: str) -> float:
-    """When the message of a ``delayed`` subject is due."""
+    """Due time in the subject of a ``delayed`` message, in Unix seconds."""
     return float(subject.split(".")[-3].replace("_", "."))

@@ -1,4 +1,4 @@
-"""What a ``nats:`` URL says: servers, the name that all streams begin with, and a few options."""
+"""Parser of ``nats:`` URLs: servers, the prefix of all stream names, and a few options."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class Place(msgspec.Struct, frozen=True):
-    """What a URL says; ``ack_wait`` in seconds."""
+    """Contents of a URL; ``ack_wait`` in seconds."""
 
     servers: list[str]
     where: str
@@ -24,7 +24,7 @@ class Place(msgspec.Struct, frozen=True):
 
 
 def place_of(url: str) -> Place:
-    """Read the URL; ConfigError for one that cannot be."""
+    """Parse the URL; ConfigError if it is invalid."""
     parts = urlsplit(url)
     if "@" in parts.netloc:
         _refuse("no user or password in the URL; set EDGESIM_NATS_USER and EDGESIM_NATS_PASSWORD")

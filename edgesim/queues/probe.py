@@ -1,6 +1,6 @@
-"""A look at a store of messages, through any driver: the largest message goes there and back.
+"""Check of a message store, through any driver: sends and receives a message of maximum size.
 
-It goes through a queue of its own, which is removed again.
+It uses a temporary queue, which is removed afterwards.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _CURE = "see the log and the disk of the server"
 
 
 async def probe(driver: QueueDriver, clock: Clock, where: str) -> AsyncIterator[Finding]:
-    """Whether a message can be sent, leased and acknowledged, and what was left behind."""
+    """Check that a message can be sent, leased and acknowledged; report leftovers."""
     name = f"edgesim-doctor-{clock.hex_id()[:12]}"
     found = []
     try:

@@ -1,11 +1,11 @@
-"""A queue as producers and operators hold it: the platform's limits, delays and metrics.
+"""A queue's API for producers and operators: the platform's limits, delays and metrics.
 
-Every queue of a store has one Queue object, shared by all who hold it, because it also knows when
-something arrived.  Errors are the platform's: a cause with Queues' own code at its end.  The words
-of 10205 were seen in production; the other causes are worded after it and after Cloudflare's local
-runtime, so code should look at the code.
+Every queue of a store has one shared Queue object, because it also signals arrivals.  Errors are
+the platform's: a cause, followed by Queues' own code.  The message of 10205 was seen in production;
+the other causes follow it and Cloudflare's local runtime, so callers should match the code, not the
+text.
 
-Not enforced: 5,000 messages a second (10250), which replay and redrive rightly exceed.
+Not enforced: 5,000 messages a second (10250), which replay and redrive legitimately exceed.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ BATCH_MESSAGES_MAX = 100
 BACKLOG_BYTES_MAX = 25_000_000_000
 OPERATION_BYTES = 64_000
 METADATA_BYTES = 100
-"""What the platform adds to each message and counts."""
+"""Bytes that the platform adds to each message's size."""
 RETENTION_SECONDS = (60, 14 * 86_400)
 EXPIRY_INTERVAL_SECONDS = 60
-"""How often a queue in use looks for messages past their retention."""
+"""Minimum interval between two removals of expired messages from a queue in use."""
 
 
 class Metrics(msgspec.Struct, frozen=True):
-    """What the platform tells after a send; bytes are those of the bodies."""
+    """The platform's reply to a send; bytes are those of the bodies."""
 
     backlog_count: int
     backlog_bytes: int
@@ -48,7 +48,7 @@ class Metrics(msgspec.Struct, frozen=True):
 
 
 class MessageSendRequest(msgspec.Struct, frozen=True):
-    """One message of a batch; ``delay_seconds`` None leaves it to the batch, then to the queue."""
+    """One message of a batch; ``delay_seconds`` None uses the batch's, then the queue's delay."""
 
     body: bytes
     content_type: ContentType = "json"
@@ -56,13 +56,13 @@ class MessageSendRequest(msgspec.Struct, frozen=True):
 
 
 class Queue:
-    """A named queue; ``expired`` counts messages that outlived ``retention_seconds`` unconsumed.
+    """A named queue; ``expired`` counts messages that exceeded ``retention_seconds`` unconsumed.
 
-    ``operations`` are what the platform bills: each 64 KB written, read or deleted (a delete counts
-    as one here, whatever the message's size, which is no longer known then).
+    ``operations`` are billed by the platform: each 64 KB written, read or deleted (a delete counts
+    as one here, because the message's size is not known any more).
 
-    ``changed`` is the event of the next change that a consumer must know of; take it before
-    looking at the queue, and nothing is missed.
+    ``changed`` is the event of the next change relevant to a consumer; read it before the queue's
+    state, so that no change is missed.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Queue:
     async def send(
         self, body: bytes, content_type: ContentType = "json", delay_seconds: float | None = None
     ) -> Metrics:
-        """Keep one message; durable when it returns.  PlatformError if a limit forbids it."""
+        """Store one message, durable on return.  PlatformError if it exceeds a limit."""
         request = MessageSendRequest(body, content_type, delay_seconds)
         if _size(request) > MESSAGE_BYTES_MAX:
             raise PlatformError(
@@ -109,7 +109,7 @@ class Queue:
     async def send_batch(
         self, messages: Sequence[MessageSendRequest], delay_seconds: float | None = None
     ) -> Metrics:
-        """Keep all of up to 100 messages or none; ``delay_seconds`` is for those without one."""
+        """Store all of up to 100 messages or none; ``delay_seconds`` is for those without one."""
         _check_batch(messages)
         if delay_seconds is None:
             return await self._accept(messages, self.delivery_delay)
@@ -123,7 +123,7 @@ class Queue:
     async def _accept(self, requests: Sequence[MessageSendRequest], delay: float) -> Metrics:
         for request in requests:
             _check_content(request)
-        # Looked at beforehand: once the messages are durable, nothing may fail any more.
+        # Read the depth first: once the messages are durable, nothing may fail any more.
         before = await self.depth()
         count, size = len(requests), sum(len(request.body) for request in requests)
         if before.bytes + size > BACKLOG_BYTES_MAX:
@@ -155,30 +155,30 @@ class Queue:
         return Metrics(depth.messages, depth.bytes, depth.oldest_ms)
 
     async def depth(self) -> Depth:
-        """The backlog as the store counts it; nothing past its retention is in it for long."""
+        """The backlog as the store counts it, after periodic removal of expired messages."""
         await self._expire()
         return await self._driver.depth(self.name)
 
     async def peek(self, limit: int) -> Sequence[Message]:
-        """Up to ``limit`` of the oldest messages, untouched; ``attempts`` 0: never delivered."""
+        """Up to ``limit`` of the oldest messages, unchanged; ``attempts`` 0: never delivered."""
         await self._expire()
         return await self._driver.peek(self.name, limit)
 
     async def purge(self) -> int:
-        """Remove every message that is there now, leased or not; how many.
+        """Remove every message present now, leased or not; returns their number.
 
-        What arrives meanwhile stays.
+        Messages that arrive meanwhile stay.
         """
         return await self._driver.purge(self.name)
 
     async def redrive(self, to: Queue) -> int:
-        """Move every message here, delayed and leased ones too, to another queue; how many.
+        """Move every message, delayed and leased ones too, to another queue; returns the number.
 
-        They start there anew: visible at once, attempts from 0.  May be repeated at will.
+        They are visible there at once, with attempts from 0.  May be repeated.
         """
         if to.name == self.name:
             raise UsageError(f"queue {self.name} cannot be redriven to itself")
-        # What arrives meanwhile (say, the same messages, failed again) stays for the next time.
+        # Messages that arrive meanwhile (for example the same ones, failed again) stay here.
         waiting = (await self.depth()).messages
         with to.waking():
             moved = await self._driver.redrive(self.name, to.name, waiting, self._clock.now())
@@ -190,9 +190,9 @@ class Queue:
     async def lease(
         self, limit: int, seconds: float, leased_max: int | None = None
     ) -> Sequence[Message]:
-        """Up to ``limit`` visible messages, oldest first; nobody else gets them for ``seconds``.
+        """Lease up to ``limit`` visible messages, oldest first, for ``seconds``.
 
-        Whoever consumes the queue, at most ``leased_max`` messages are leased at a time.
+        At most ``leased_max`` messages are leased at a time, over all consumers of the queue.
         """
         now = self._clock.now()
         leased = await self._driver.lease(self.name, limit, now, now + seconds, leased_max)
@@ -200,7 +200,7 @@ class Queue:
         return leased
 
     async def ack(self, lease_ids: Sequence[str]) -> int:
-        """Remove leased messages for good; how many still were under these leases."""
+        """Remove leased messages; returns the number still under these leases."""
         acked = await self._driver.ack(self.name, lease_ids)
         self.operations += acked
         return acked
@@ -208,16 +208,16 @@ class Queue:
     async def release(
         self, lease_ids: Sequence[str], delay_seconds: float, counts: bool = True
     ) -> int:
-        """End leases, the messages are visible again after ``delay_seconds``; how many.
+        """End leases; messages are visible after ``delay_seconds``; returns their number.
 
-        Without ``counts`` the delivery is none of their attempts.
+        Without ``counts`` the delivery does not count as an attempt.
         """
         visible_at = self._clock.now() + delay_seconds
         with self.waking():
             return await self._driver.release(self.name, lease_ids, visible_at, counts)
 
     async def move(self, lease_ids: Sequence[str], to: Queue) -> int:
-        """Take leased messages to another queue of the same store, to start anew; how many."""
+        """Move leased messages to another queue of the store, with attempts from 0; the number."""
         with to.waking():
             moved = await self._driver.move(self.name, lease_ids, to.name, self._clock.now())
         self._bill_move(moved, to)
@@ -225,14 +225,14 @@ class Queue:
 
     @contextmanager
     def waking(self) -> Iterator[None]:
-        """Wake whoever waits, also where it fails: a store that gave no answer may have done it."""
+        """Wake waiting tasks, also after a failure: a failed call may have changed the store."""
         try:
             yield
         finally:
             self.wake()
 
     def wake(self) -> None:
-        """Let everyone who waits for ``changed`` look again."""
+        """Wake all tasks that wait for ``changed``."""
         changed, self.changed = self.changed, anyio.Event()
         changed.set()
 
@@ -241,12 +241,12 @@ class Queue:
         to.operations += moved  # and written there
 
     async def _expire(self) -> None:
-        # Done by whoever looks, so that a queue without a consumer forgets as well.
+        # Done on every read, so that messages expire in a queue without a consumer too.
         now = self._clock.now()
         if now < self._next_expiry:
             return
         before_ms = int((now - self.retention_seconds) * 1000)
-        self._next_expiry = now + EXPIRY_INTERVAL_SECONDS  # it may take long: once at a time
+        self._next_expiry = now + EXPIRY_INTERVAL_SECONDS  # expiry may take long: one run at a time
         try:
             count = await self._driver.expire(self.name, before_ms)
         except BaseException:
@@ -263,7 +263,7 @@ class Queue:
 
 
 def is_delay(seconds: float) -> bool:
-    """Whether the platform takes these seconds for a delay (NaN is none)."""
+    """True if the platform accepts these seconds as a delay (NaN is refused)."""
     return 0 <= seconds <= DELAY_SECONDS_MAX
 
 
@@ -295,7 +295,7 @@ def _check_batch(messages: Sequence[MessageSendRequest]) -> None:
 
 
 def _check_content(request: MessageSendRequest) -> None:
-    """Refuse here what would make every batch that holds it fail at the consumer."""
+    """Refuse a message that would make every batch with it fail at the consumer."""
     content_type = content_type_of(request.content_type)
     if request.delay_seconds is not None and not is_delay(request.delay_seconds):
         raise PlatformError(

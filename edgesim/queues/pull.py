@@ -1,10 +1,9 @@
-"""A pull consumer: messages are asked for, leased to whoever asked, and settled by their leases.
+"""A pull consumer: a client requests messages, leases them, and settles them by their leases.
 
-Facts: the platform's pull API (https://developers.cloudflare.com/queues/configuration/pull-consumers/).
-A pull answers at once with what is visible.  A message whose lease runs out is visible again; after
-``max_retries`` + 1 deliveries it goes to the dead-letter queue, when it is given back or when the
-next pull finds it.  A lease that ran out may still be acked as long as nobody leased the message
-anew.
+Source: the platform's pull API (https://developers.cloudflare.com/queues/configuration/pull-consumers/).
+A pull returns at once with the visible messages.  A message whose lease expires is visible again;
+after ``max_retries`` + 1 deliveries it moves to the dead-letter queue, when it is released or when
+the next pull finds it.  An expired lease may still be acked until the message is leased again.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from edgesim.queues.producer import Queue, is_delay
 
 
 class Settled(msgspec.Struct, frozen=True):
-    """What an ack call did; ``warnings`` by lease id, of leases that are none of this queue."""
+    """Result of an ack call; ``warnings``, by lease id, concern ids that are not leases."""
 
     acks: int
     retries: int
@@ -38,7 +37,7 @@ class Settled(msgspec.Struct, frozen=True):
 
 
 class PullConsumer:
-    """The pull consumer of a queue; counters as those of Consumer."""
+    """The pull consumer of a queue; counters like those of Consumer."""
 
     def __init__(
         self, queue: Queue, settings: PullSettings, dead_letter: Queue | None = None
@@ -60,9 +59,9 @@ class PullConsumer:
     async def pull(
         self, batch_size: int | None = None, visibility_timeout_ms: int | None = None
     ) -> list[Message]:
-        """Up to ``batch_size`` messages that are visible now, leased; PlatformError for bad limits.
+        """Lease up to ``batch_size`` visible messages; PlatformError for invalid limits.
 
-        Their ``lease_id`` is what ``settle`` wants.
+        Pass their ``lease_id`` to ``settle``.
         """
         settings = self.settings
         size = _checked("batch_size", batch_size, settings.max_batch_size, (1, BATCH_SIZE_MAX))
@@ -76,18 +75,18 @@ class PullConsumer:
         while True:
             leased = await self.queue.lease(size - len(pulled), visibility_ms / 1000)
             pulled += [_lent(m) for m in leased if m.attempts <= settings.max_retries + 1]
-            # The last lease of these ran out: nobody gave them back to be buried then.
+            # The last lease of these expired: no client released them, so none was moved then.
             dead = [m for m in leased if m.attempts > settings.max_retries + 1]
             if dead:
                 await self._dead_letters.bury(dead)
-            # Leases of 0 ms are over already: another look would find the same messages.
+            # Leases of 0 ms have already expired: another lease would return the same messages.
             if not dead or len(pulled) == size or visibility_ms == 0:
                 return pulled
 
     async def settle(self, acks: Sequence[str], retries: Sequence[Retry]) -> Settled:
-        """End leases: acked messages are gone, retried ones come again (``id`` is the lease's).
+        """End leases: acked messages are removed, retried ones redelivered (``id`` is the lease's).
 
-        PlatformError for a delay that cannot be, and then nothing is settled.
+        PlatformError for an invalid delay; nothing is settled then.
         """
         for retry in retries:
             if retry.delay_seconds is not None and not is_delay(retry.delay_seconds):
@@ -109,9 +108,9 @@ class PullConsumer:
         return Settled(acked, retried, warnings)
 
     async def _retry(self, retries: Sequence[tuple[Message, float | None]]) -> int:
-        """Give messages back with these delays, or bury them after their last delivery; how many.
+        """Release messages with these delays, or dead-letter those without retries; their number.
 
-        Together, because a store flushes each call and a request may name thousands.
+        Grouped by delay, because a store flushes each call and a request may name thousands.
         """
         dead: list[Message] = []
         later: dict[float, list[str]] = {}
@@ -142,13 +141,13 @@ def _checked(name: str, value: Any, default: int, limits: tuple[int, int]) -> in
 
 
 def _lent(message: Message) -> Message:
-    """The message under a lease id that also tells, when it comes back, what is known of it now."""
+    """The message under a lease id that also encodes its attempts and id for the settle call."""
     token = msgspec.json.encode((message.attempts, message.id, message.lease_id))
     return replace(message, lease_id=base64.urlsafe_b64encode(token).decode())
 
 
 def _returned(lease_id: str, warnings: dict[str, str]) -> Message | None:
-    """What the lease id tells of its message; None, and a warning, for one that we never gave."""
+    """Decode a lease id; None, with a warning, for an id that was never issued."""
     try:
         token = base64.b64decode(lease_id.encode(), altchars=b"-_", validate=True)
         attempts, message_id, lease = msgspec.json.decode(token, type=tuple[int, str, str])

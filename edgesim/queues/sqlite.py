@@ -1,16 +1,16 @@
 """``sqlite:PATH``: messages in one SQLite file.
 
-There is one connection, and one thread that uses it; calls are short steps, and those that wait for
-that thread together share a transaction.  The file is locked for as long as it is open, so a second
-process is told so instead of taking leases of its own.
+One thread uses one connection; calls are short steps, and steps that are waiting for the thread
+share a transaction.  The file is locked while it is open, so a second process fails with an error
+instead of leasing messages itself.
 
-What concerns many messages (redrive, expiry, the count at the start) is done in bounded
-transactions, between which others run.  It concerns the messages that were there when it began;
-others see some of them gone already.  A purge is one small transaction: it gives the queue another
-name in the store (see Names), and the messages are removed in the background.
+Operations on many messages (redrive, expiry, the count at the start) run in bounded transactions,
+between which other steps run.  They cover the messages present at their start; other callers may
+see them partly done.  A purge is one small transaction: it changes the queue's name in the store
+(see Names), and the messages are removed in the background.
 
 Totals are counted in memory, because ``send`` reports them and counting rows would make each send
-as slow as the backlog is long.
+slower as the backlog grows.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ log = structlog.get_logger()
 
 @asynccontextmanager
 async def open_queues(url: str, clock: Clock) -> AsyncIterator[QueueDriver]:
-    """The store in the file that the URL names, made with its folders if need be."""
+    """Open the store in the URL's file; the file and its folders are created if missing."""
     path = path_of(url)
     if not path:
         raise ConfigError("backends", "queues", "sqlite: needs a path, as in sqlite:queues.db")
-    file = Path(path).absolute()  # absolute: SQLite itself reads some names as no file at all
+    file = Path(path).absolute()  # absolute: SQLite treats some names as no file
     try:
         durable.make_folder(file.parent)
     except OSError as error:
@@ -73,7 +73,7 @@ async def removing_purged(driver: SqliteQueue) -> AsyncIterator[None]:
         tasks.start_soon(driver.remove_purged)
         try:
             yield
-        except Exception as error:  # noqa: BLE001 (raised below, as itself and not in a group)
+        except Exception as error:  # noqa: BLE001 (raised below, itself and not in a group)
             failure = error
         finally:
             tasks.cancel_scope.cancel()
@@ -85,7 +85,7 @@ async def removing_purged(driver: SqliteQueue) -> AsyncIterator[None]:
 def open_store(path: str, clock: Clock | None = None) -> Iterator[SqliteQueue]:
     """A store on the file of that name, or in memory for SQLite's own name ``:memory:``.
 
-    ``recover`` comes first where the file may hold messages.
+    Call ``recover`` first if the file may hold messages.
     """
     with closing(StoreFile(path, clock or Clock())) as file:
         yield SqliteQueue(file)
@@ -94,8 +94,8 @@ def open_store(path: str, clock: Clock | None = None) -> Iterator[SqliteQueue]:
 class SqliteQueue:
     """The messages of all queues in one table; see QueueDriver for the contract.
 
-    Stored times are those of a Timeline: Unix seconds less its shift.  Counts and names change only
-    where steps run, in the order in which these are committed.
+    Stored times are those of a Timeline: Unix seconds minus its shift.  Counts and names change
+    only inside steps, in the order of their commits.
     """
 
     def __init__(self, file: StoreFile) -> None:
@@ -104,12 +104,12 @@ class SqliteQueue:
         self._names = Names(file.connection)
         self._messages: Counter[str] = Counter()
         self._bytes: Counter[str] = Counter()
-        self._newest = 0  # the last seq given; never given again while the store is open
+        self._newest = 0  # the last seq assigned; not reused while the store is open
         self._sweeps: list[Sweep] = []
         self._purged = anyio.Event()
 
     async def recover(self) -> None:
-        """Count what is stored, and end the leases of the process that had the file before."""
+        """Count the stored messages, and end the leases of the previous process."""
         newest_ms = 0
         while True:
             rows = await self._file.run(self._stored)
@@ -120,7 +120,7 @@ class SqliteQueue:
             if len(rows) < STEP_ROWS:
                 break
             await anyio.lowlevel.checkpoint()
-        # A timestamp is cut to milliseconds.
+        # Timestamps are truncated to milliseconds.
         await self._file.run_alone(lambda: self._file.mark_time((newest_ms + 1) / 1000))
         await self._shrink()
 
@@ -132,7 +132,7 @@ class SqliteQueue:
         return rows
 
     async def send(self, queue: str, messages: Sequence[NewMessage]) -> None:
-        """See QueueDriver; an id that the store holds already is refused."""
+        """See QueueDriver; an id that is already in the store is refused."""
 
         def step(db: Connection) -> None:
             shift = self._file.shift()
@@ -192,7 +192,7 @@ class SqliteQueue:
             found, more = await self._file.run(step)
             leased += found
             more = more and len(leased) < limit
-            if more:  # not to be cancelled: nobody would hold what is leased by now
+            if more:  # shielded: a cancelled call would leave leases without a holder
                 await anyio.lowlevel.cancel_shielded_checkpoint()
         return leased
 
@@ -302,7 +302,7 @@ class SqliteQueue:
         return await self._file.run(step)
 
     async def purge(self, queue: str) -> int:
-        """See QueueDriver; all at once, and the space is given back in the background."""
+        """See QueueDriver; takes effect at once, and the space is freed in the background."""
 
         def step() -> int:
             with self._file.transaction():
@@ -316,7 +316,7 @@ class SqliteQueue:
         return purged
 
     async def drop(self, queue: str) -> None:
-        """See QueueDriver; a queue is no more than its messages."""
+        """See QueueDriver; a queue exists only through its messages."""
         await self.purge(queue)
 
     async def expire(self, queue: str, before_ms: int) -> int:
@@ -344,11 +344,11 @@ class SqliteQueue:
         return await self._file.run(step)
 
     async def claim(self, name: str) -> bool:
-        """See QueueDriver; the file is this process's alone."""
+        """See QueueDriver; only this process uses the file."""
         return True
 
     async def changed_elsewhere(self) -> str:
-        """See QueueDriver; the file is this process's alone."""
+        """See QueueDriver; only this process uses the file."""
         await anyio.sleep_forever()
         raise AssertionError
 
@@ -363,10 +363,10 @@ class SqliteQueue:
         limit: float = inf,
         before_ms: float = inf,
     ) -> int:
-        """Do ``act``, step by step, to the messages that are there now; how many it was done to.
+        """Apply ``act``, step by step, to the messages present now; returns how many it changed.
 
-        They come oldest first, at most ``limit`` of them, with timestamps before ``before_ms``.
-        A purge ends it.
+        They are processed oldest first, at most ``limit``, with timestamps before ``before_ms``.  A
+        purge ends the sweep.
         """
         sweep: Sweep | None = None
         stored = ""
@@ -406,7 +406,7 @@ class SqliteQueue:
         return done
 
     async def remove_purged(self) -> None:
-        """Remove purged messages, for ever; those that an earlier process left are the first.
+        """Remove purged messages until cancelled, starting with those of an earlier process.
 
         A failure is logged, and the rest waits for the next purge or start.
         """
@@ -428,7 +428,7 @@ class SqliteQueue:
             await self._shrink()
 
     def _remove_some(self) -> int:
-        """Remove one step of purged messages; how many."""
+        """Remove one step of purged messages; returns their number."""
         while (name := self._names.purged) is not None:
             with self._file.unflushed(), self._file.transaction() as db:
                 rows, _ = step_of(db.execute(sql.OLDEST_FIRST, (name, *BEFORE_ALL, STEP_ROWS)))
@@ -439,7 +439,7 @@ class SqliteQueue:
         return 0
 
     async def _shrink(self, pages: float = inf) -> None:
-        """Give unused space back to the file system, some ``pages`` of it."""
+        """Return unused space to the file system: about ``pages``, or as much as there is."""
         given = 0
         while given <= pages and await self._file.run_alone(self._file.shrink):
             given += STEP_PAGES
@@ -461,13 +461,13 @@ def _column(rows: Cursor) -> list[int]:
 
 
 def _steps(lease_ids: Sequence[str]) -> Iterator[str]:
-    """The leases as JSON, some at a time."""
+    """The leases as JSON, in batches."""
     for start in range(0, len(lease_ids), STEP_LEASES):
         yield json.dumps(lease_ids[start : start + STEP_LEASES])
 
 
 async def _pause(step: int) -> None:
-    """Let others run before every step but the first."""
+    """Yield to the event loop before every step but the first."""
     if step:
         await anyio.lowlevel.checkpoint()
 

@@ -1,15 +1,16 @@
-"""The SQLite file under the queues: opened, committed to, and given back when it is empty.
+"""The SQLite file under the queues: opening, committing, and freeing unused space.
 
 ``synchronous=FULL`` flushes the write-ahead log at each commit: a message survives a power cut once
-``send`` returned.  NORMAL is five times faster for single messages and was dropped for that reason.
+``send`` has returned.  NORMAL is five times faster for single messages and was rejected for that
+reason.
 
-Everything but opening and closing runs in a thread of the store's own (see WriterThread), in which
-the operations that have come meanwhile share one transaction and one sync.
+Everything but opening and closing runs in the store's own thread (see WriterThread), in which
+operations that arrived meanwhile share one transaction and one sync.
 
-Unused pages go back to the file system in steps of ``STEP_PAGES`` (``auto_vacuum = INCREMENTAL``).
-A file of an earlier edgesim cannot do that until a VACUUM, which takes as long as its content is
-large; it gets one as soon as hardly anything is in it.  Copying a large file at start was dropped:
-it would hold up the start for minutes, and needs as much room again.
+Unused pages are returned to the file system in steps of ``STEP_PAGES`` (incremental auto_vacuum).
+A file of an earlier edgesim needs a VACUUM first, whose duration is proportional to the content; it
+runs as soon as the file is almost empty.  Copying a large file at the start was rejected: it would
+delay the start by minutes, and needs as much disk space again.
 """
 
 from __future__ import annotations
@@ -32,15 +33,15 @@ from edgesim.writer_thread import Job, WriterThread
 
 STEP_PAGES = 250
 FREE_PAGES_KEPT = 1_000
-"""Unused pages (of 4 KB) that stay for the next messages, and up to a quarter of those in use."""
+"""Unused pages (4 KB) kept for the next messages; a quarter of the used ones if that is more."""
 VACUUM_PAGES_MAX = 1_000
-"""The largest content that is rewritten in one go: some 20 ms."""
+"""Largest content that is rewritten in one go: about 20 ms."""
 MARK_SECONDS = 1.0
-"""How often both clocks are written down, with the next commit."""
+"""Minimum interval between two records of both clocks, written with a commit."""
 CACHE_KIBIBYTES = 32 << 10
-"""Ids are random, so a step of a purge touches the index of ids all over."""
+"""Ids are random, so a step of a purge touches pages all over the index of ids."""
 LOG_BYTES_MAX = 4 << 20
-"""What the write-ahead log is cut to once it has been copied into the file."""
+"""Size to which the write-ahead log is truncated after a checkpoint."""
 
 _INCREMENTAL = 2
 T = TypeVar("T")
@@ -75,7 +76,7 @@ class StoreFile:
 
     def _prepare(self) -> None:
         execute = self.connection.execute
-        execute("PRAGMA auto_vacuum = INCREMENTAL")  # before anything is written to a new file
+        execute("PRAGMA auto_vacuum = INCREMENTAL")  # effective only before the first write
         execute("PRAGMA locking_mode = EXCLUSIVE")
         execute("PRAGMA journal_mode = WAL")
         execute(f"PRAGMA journal_size_limit = {LOG_BYTES_MAX}")
@@ -89,7 +90,7 @@ class StoreFile:
         self._may_vacuum = not self._is_incremental
 
     def _create(self) -> None:
-        """Create the schema in an empty file; refuse any other than our own."""
+        """Create the schema in an empty file; refuse any schema that is not edgesim's."""
         version = self._pragma("user_version")
         (tables,) = self.connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if version == 0 and tables == 0:
@@ -100,11 +101,11 @@ class StoreFile:
                 f"not {sql.SCHEMA_VERSION}); move the file away to start empty"
             )
         columns = {name for (name,) in self.connection.execute(sql.COLUMNS)}
-        if "uncounted" not in columns:  # made by an earlier edgesim
+        if "uncounted" not in columns:  # created by an earlier edgesim
             self.connection.execute(sql.ADD_UNCOUNTED)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._thread is not None:
             self._thread.close()
         self.connection.close()
@@ -114,15 +115,15 @@ class StoreFile:
         step: Callable[[sqlite3.Connection], T],
         then: Callable[[T], None] | None = None,
     ) -> T:
-        """All of a step's statements or none, durable when it returns.
+        """Run a step as one transaction, durable on return.
 
-        The step may be run a second time, where another one that shared its transaction failed.
-        ``then`` is called with its result once it is committed, before any later step begins.
+        The step may run a second time, if another step in the same transaction failed.  ``then`` is
+        called with its result once it is committed, before any later step begins.
         """
         return await self._do(Job(partial(step, self.connection), then))
 
     async def run_alone(self, step: Callable[[], T]) -> T:
-        """A step that makes its own transactions; it is run once."""
+        """Run a step that makes its own transactions; it runs once."""
         return await self._do(Job(step, is_alone=True))
 
     async def _do(self, job: Job[T]) -> T:
@@ -148,7 +149,7 @@ class StoreFile:
         try:
             with self.transaction():
                 results = [job.step() for job in jobs]
-        except Exception:  # noqa: BLE001 (each is run by itself then, and raises its own)
+        except Exception:  # noqa: BLE001 (each then runs alone and raises its own)
             return False
         for job, result in zip(jobs, results, strict=True):
             job.finish(result)
@@ -156,10 +157,10 @@ class StoreFile:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All of the block's statements or none; no ``await`` inside.
+        """Commit all of the block's statements or none; no ``await`` inside.
 
-        RunError if the file was deleted or replaced, and for good after a sync that failed: what is
-        committed then is not durable.
+        RunError if the file was deleted or replaced, and permanently after a failed sync: later
+        commits would not be durable.
         """
         if self._failure:
             raise RunError(f"{self.path}: {self._failure} earlier", "restart edgesim")
@@ -186,9 +187,9 @@ class StoreFile:
 
     @contextmanager
     def unflushed(self) -> Iterator[None]:
-        """Transactions that may be lost in a power cut until the next one, or a ``checkpoint``.
+        """Make transactions that a power cut may undo until the next flush or ``checkpoint``.
 
-        Their order holds: what is flushed later is on disk only together with them.
+        Their order holds: a later flush includes them.
         """
         self.connection.execute("PRAGMA synchronous = NORMAL")
         try:
@@ -199,14 +200,14 @@ class StoreFile:
     # --- time ---
 
     def shift(self) -> float:
-        """What stored times are behind Unix time now, in seconds; see Timeline."""
+        """Offset of stored times behind Unix time, in seconds; see Timeline."""
         return self._timeline.look().shift
 
     def mark_time(self, newest: float) -> None:
-        """Write both clocks down, at the start.
+        """Record both clocks at the start.
 
-        ``newest`` is the time of the newest message (Unix seconds): all that is known of the clock
-        in a file that an earlier edgesim has written.
+        ``newest`` is the time of the newest message (Unix seconds): the only known time in a file
+        written by an earlier edgesim.
         """
         if self._mark is None:
             self._timeline = Timeline(self._clock, self.path, Mark(newest))
@@ -215,17 +216,17 @@ class StoreFile:
             db.execute("BEGIN IMMEDIATE")
 
     def _write_mark(self) -> Mark | None:
-        """Write both clocks down unless that was done a moment ago; what is written now."""
+        """Record both clocks unless they were recorded recently; returns the current record."""
         now, last = self._timeline.look(), self._mark
         if last and last.shift == now.shift and 0 <= now.unix - last.unix < MARK_SECONDS:
             return last
         self.connection.execute(sql.WRITE_MARK, (now.unix, now.boot, now.since_boot, now.shift))
         return now
 
-    # --- giving space back ---
+    # --- freeing space ---
 
     def shrink(self) -> bool:
-        """Give one step of unused pages back to the file system; whether there are more."""
+        """Return one step of unused pages to the file system; True if there are more."""
         with self.explained():
             unused = self._pragma("freelist_count")
             used = self._pragma("page_count") - unused
@@ -234,24 +235,24 @@ class StoreFile:
             excess = unused - max(FREE_PAGES_KEPT, used // 4)
             if excess <= 0:
                 return False
-            # Not execute(), which takes one step of the statement: one page.
+            # Not execute(), which runs one step of the statement: one page.
             self.connection.executescript(f"PRAGMA incremental_vacuum({min(excess, STEP_PAGES)})")
             return excess > STEP_PAGES
 
     def checkpoint(self) -> None:
-        """Flush all, and copy the write-ahead log into the file, which only then shrinks."""
+        """Flush all, and copy the write-ahead log into the file, which shrinks only then."""
         with self.explained():
             self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _vacuum(self, used: int) -> bool:
-        """Rewrite a small content, after which the file can be shrunk in steps; tried once."""
+        """Rewrite a small file, so that it can be shrunk in steps; tried once."""
         if used > VACUUM_PAGES_MAX or not self._may_vacuum:
             return False
         self._may_vacuum = False
         try:
             self.connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             self.connection.execute("VACUUM")
-        except sqlite3.OperationalError as error:  # it needs room for a copy
+        except sqlite3.OperationalError as error:  # VACUUM needs space for a copy
             log.warning("queue store not compacted", file=self.path, error=str(error))
             return False
         self._is_incremental = True
@@ -263,7 +264,7 @@ class StoreFile:
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """SQLite's failures as ours: the file, the reason, and the cure where there is one."""
+        """Convert SQLite's failures to RunError: the file, the reason, and the cure if known."""
         try:
             yield
         except sqlite3.Error as error:

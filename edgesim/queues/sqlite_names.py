@@ -1,7 +1,7 @@
-"""Under which name the messages of a queue are stored in SQLite.
+"""Names under which the messages of queues are stored in SQLite.
 
-A purge gives a queue another name: one small transaction makes any number of messages invisible to
-every statement, and they are removed at leisure.  A queue that was never purged has its own name.
+A purge assigns a queue another name: one small transaction hides any number of messages from every
+statement, and they are removed later.  A queue that was never purged is stored under its own name.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from sqlite3 import Connection
 
 from edgesim.queues import sqlite_statements as sql
 
-_MARK = "\n"  # in no name of a queue
+_MARK = "\n"  # occurs in no queue name
 
 
 class Names:
-    """The stored names of all queues, and those whose messages are purged and not removed yet."""
+    """The stored names of all queues, and the purged names whose messages are still stored."""
 
     def __init__(self, db: Connection) -> None:
         self._db = db
@@ -25,16 +25,16 @@ class Names:
 
     @property
     def purged(self) -> str | None:
-        """A stored name whose messages are to be removed."""
+        """A stored name whose messages are to be removed; None if there is none."""
         return next(iter(self._purged), None)
 
     def stored(self, queue: str) -> str:
-        """The name of a queue's messages now."""
+        """The current stored name of a queue."""
         number = self._generations.get(queue, 0)
         return f"{queue}{_MARK}{number}" if number else queue
 
     def owner(self, stored: str) -> str | None:
-        """The queue of a stored name; None if it is purged, and noted as such."""
+        """The queue of a stored name; None, and recorded for removal, if it is purged."""
         queue = stored.partition(_MARK)[0]
         if stored == self.stored(queue):
             return queue
@@ -42,7 +42,7 @@ class Names:
         return None
 
     def replace(self, queue: str) -> Callable[[], None]:
-        """Write another name down, in the caller's transaction; call the result after it."""
+        """Write a new name in the caller's transaction; call the result after the commit."""
         number = self._generations.get(queue, 0) + 1
         before = self.stored(queue)
         self._db.execute(sql.WRITE_GENERATION, (queue, number))
@@ -55,7 +55,7 @@ class Names:
         return begin
 
     def forget(self, stored: str) -> None:
-        """The messages of a purged name are removed."""
+        """Drop a purged name whose messages are removed."""
         self._purged.pop(stored, None)
 
     def free_ids(self, ids: Sequence[str]) -> None:

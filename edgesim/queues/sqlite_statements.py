@@ -1,13 +1,13 @@
 """The tables of a queue store in SQLite, and the statements over them.
 
-Each statement finds its rows by an index and has a limit, or touches the rows that it is given.
+Each statement finds its rows by an index and has a limit, or touches only the rows passed to it.
 """
 
 from __future__ import annotations
 
 SCHEMA_VERSION = 1
 PURGED_VERSION = 2
-"""As 1, and a queue was purged, whose messages an earlier edgesim would not find."""
+"""Like 1, after a purge; an earlier edgesim would not find messages under new names."""
 SCHEMA = f"""
 BEGIN;
 CREATE TABLE message (
@@ -29,7 +29,7 @@ COMMIT;
 """
 COLUMNS = "SELECT name FROM pragma_table_info('message')"
 ADD_UNCOUNTED = "ALTER TABLE message ADD COLUMN uncounted INTEGER NOT NULL DEFAULT 0"
-# Beside the schema's version: a file without it is one that an earlier edgesim made.
+# Not part of the schema's version: an earlier edgesim's file has no such table.
 CLOCK = """
 CREATE TABLE IF NOT EXISTS clock (
     one INTEGER PRIMARY KEY CHECK (one = 1),
@@ -38,7 +38,7 @@ CREATE TABLE IF NOT EXISTS clock (
     since_boot REAL NOT NULL,
     shift REAL NOT NULL
 ) STRICT"""
-# A purge gives its queue a new generation: messages of an earlier one are invisible at once.
+# A purge assigns its queue a new generation: messages of an earlier one are invisible at once.
 GENERATION = """
 CREATE TABLE IF NOT EXISTS generation (queue TEXT PRIMARY KEY, number INTEGER NOT NULL) STRICT"""
 NOTE_PURGED = f"PRAGMA user_version = {PURGED_VERSION}"
@@ -54,7 +54,7 @@ END_OLD_LEASES = """
 UPDATE message SET leased_until = NULL WHERE seq IN (
     SELECT seq FROM message WHERE queue = ? AND leased_until <= ? LIMIT ?)"""
 LEASED = "SELECT count(*) FROM message WHERE queue = ? AND leased_until IS NOT NULL"
-# A lease is named by the delivery and the message: "1:<id>" ends when "2:<id>" begins.
+# A lease id is the delivery and the message: "1:<id>" ends when "2:<id>" begins.
 VISIBLE = """
 SELECT seq, id, length(body), body, content_type, timestamp_ms,
     attempts + 1 - uncounted, (attempts + 1) || ':' || id
@@ -62,7 +62,7 @@ FROM message WHERE queue = ? AND leased_until IS NULL AND visible_at <= ?
 ORDER BY visible_at, seq LIMIT ?"""
 SEQS = "seq IN (SELECT value FROM json_each(?))"
 LEASE = f"UPDATE message SET leased_until = ?, attempts = attempts + 1 WHERE {SEQS}"
-# The + keeps the planner from an index of the whole queue: ids are found by their own.
+# The + keeps the planner from the queue index, which would scan the whole queue.
 HELD = """
 id IN (SELECT substr(value, instr(value, ':') + 1) FROM json_each(:leases))
 AND attempts || ':' || id IN (SELECT value FROM json_each(:leases)) AND +queue = :queue"""
@@ -72,7 +72,7 @@ UPDATE message SET leased_until = NULL, visible_at = :visible_at, uncounted = un
 WHERE {HELD}"""
 FIND_HELD = f"""
 SELECT timestamp_ms, seq, length(body), leased_until FROM message WHERE {HELD} ORDER BY seq"""
-# Ids may come back while the messages that had them are purged and not removed yet.
+# Ids may be reused while messages that had them are purged and not yet removed.
 REMOVE_IDS = """
 DELETE FROM message WHERE id IN (SELECT value FROM json_each(:ids))
 AND +queue IN (SELECT value FROM json_each(:queues))"""

@@ -1,4 +1,4 @@
-"""Work on many messages of a SQLite store, cut into transactions of bounded length."""
+"""Operations on many messages of a SQLite store, split into bounded transactions."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from sqlite3 import Cursor
 from typing import Any
 
 STEP_ROWS, STEP_BYTES = 500, 1_000_000
-"""The messages of one transaction, and about their bytes (one message at least)."""
+"""Maximum messages of one transaction, and about their bytes (one message at least)."""
 BEFORE_ALL = (-(2**63), 0)
 """A position before every (timestamp_ms, seq)."""
 
 Row = tuple[int, int, int, float | None]
-"""Of a stored message: timestamp_ms, seq, size of its body, until when it is leased."""
+"""A stored message's timestamp_ms, seq, body size, and lease expiry (None: not leased)."""
 
 
 def step_of(rows: Cursor) -> tuple[list[Any], bool]:
-    """As many rows as one step may have; whether there may be more.  Sizes are the third column."""
+    """The rows of one step; True if there may be more.  The third column is the size in bytes."""
     step, size = [], 0
     for row in rows:
         step.append(row)
@@ -39,16 +39,16 @@ class Sweep:
 
     @property
     def is_over(self) -> bool:
-        """Nothing more is wanted of what follows."""
+        """True if the pass needs no further rows."""
         return self._left <= 0 or self.after[0] >= self._before_ms
 
     def note_moved(self, to: str, seqs: Sequence[int]) -> None:
-        """Messages have come to a queue under the numbers that they had elsewhere."""
+        """Record messages moved to this queue during the pass; they kept their older numbers."""
         if to == self._queue:
             self._arrived.update(seqs)
 
     def wanted(self, step: Sequence[Row]) -> list[Row]:
-        """Those of the next rows that the pass is for."""
+        """Select the rows that the pass covers from the next step."""
         if step:
             self.after = step[-1][:2]
         wanted = [row for row in step if self._wants(*row[:2])]

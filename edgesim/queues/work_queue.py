@@ -1,6 +1,6 @@
-"""One queue in JetStream: a work-queue stream, its consumer, and what this node knows of both.
+"""One queue in JetStream: a work-queue stream, its consumer, and this node's state of both.
 
-How they are used is told in nats.py, what a message looks like there in nats_messages.py.
+nats.py explains their use, nats_messages.py the format of a message.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ class Lease(msgspec.Struct, frozen=True):
 
 
 class WorkQueue:
-    """One queue.  Made by ``open_work_queue``.
+    """One queue.  Created by ``open_work_queue``.
 
     ``leases`` are those of this node, by sequence in the stream; ``returned`` are messages that it
-    gave back, with their attempts so far and the time.  ``doubt`` is since when other nodes may
-    have left something behind.
+    released, with their attempts so far and the time.  ``doubt`` is the time since which dead nodes
+    may have left leases behind.
     """
 
     def __init__(self, name: str, server: JetStream, place: Place, clock: Clock) -> None:
@@ -70,18 +70,18 @@ class WorkQueue:
         self._place = place
         self._layout = Layout(place.name, name)
         self._delayed = Delayed(server, self.stream, self._layout, clock)
-        self._next_new: tuple[int, float] | None = None  # after which delivery, visible since
+        self._next_new: tuple[int, float] | None = None  # last delivered sequence, visible since
         self._oldest: tuple[int, int] | None = None  # first sequence, its timestamp
 
     def forget(self) -> None:
-        """Other nodes, or we, have changed more than is followed here."""
+        """Drop cached state after changes, by any node, that are not tracked here."""
         self._delayed.forget()
         self._next_new = None
 
     # --- leasing and settling ---
 
     async def send(self, messages: Sequence[NewMessage], now: float) -> None:
-        """Keep all of the messages or none."""
+        """Store all of the messages or none."""
         outgoing = [
             self._layout.new(m, index if m.visible_at > now else None)
             for index, m in enumerate(sorted(messages, key=lambda each: each.visible_at))
@@ -92,7 +92,7 @@ class WorkQueue:
     async def lease(
         self, limit: int, now: float, until: float, leased_max: int
     ) -> tuple[list[Message], bool]:
-        """The messages; and whether delayed ones were made ready, which concerns other nodes."""
+        """Lease messages; also True if delayed ones became ready, which other nodes must know."""
         await self.allow(leased_max)
         await self._end_old_leases(now)
         promoted = await self._promote(now)
@@ -100,7 +100,7 @@ class WorkQueue:
         stored = await self._server.fetch(self.stream, CONSUMER, room) if room else []
         self._next_new = None
         if len(stored) < limit:
-            self.returned.clear()  # whatever is not given now is not there to be given
+            self.returned.clear()  # messages not delivered now are no longer available
             self.doubt = None
         return [self._leased(each, until) for each in stored], promoted
 
@@ -112,7 +112,7 @@ class WorkQueue:
         return message_of(kept, stored.body, attempts, stored.reply)
 
     def held(self, lease_ids: Iterable[str]) -> list[str]:
-        """Those that are leases of this queue and not known to be superseded."""
+        """The lease ids of this queue that are not known to be superseded."""
         held = []
         for lease_id in lease_ids:
             delivery = delivery_of(lease_id)
@@ -134,7 +134,7 @@ class WorkQueue:
     async def delay(
         self, leases: Sequence[str], visible_at: float, *, uncounted: bool = False
     ) -> None:
-        """Make the messages of held leases visible later; ``uncounted``: with an attempt less."""
+        """Make the messages of held leases visible later; ``uncounted``: minus one attempt."""
         later = [(reply, visible_at, uncounted, index) for index, reply in enumerate(leases)]
         await _each(self._delay, later)
 
@@ -151,7 +151,7 @@ class WorkQueue:
         self.returned[delivery.seq] = (lease.attempts if lease else delivery.count, now)
 
     async def _delay(self, reply: str, visible_at: float, uncounted: bool, index: int) -> None:
-        """The message's successor, with its attempts and a new time, then its own end."""
+        """Publish the message's successor with its attempts and new time, then ack the message."""
         for found in await self.read_leased([reply]):
             kept = kept_of(found)
             attempts = kept.attempts + _delivery(reply).count - uncounted
@@ -162,11 +162,11 @@ class WorkQueue:
         await self._settle(reply, b"+ACK")
 
     async def _room(self, limit: int) -> int:
-        """How many messages may be asked for: beyond its limit the server would not answer."""
+        """Number of messages to fetch: the server does not reply beyond its limit."""
         if self.leased_max == LEASED_MAX:
             return limit
         free = self.leased_max - await self.pending()
-        # Messages that were given back are among the pending ones and may be had all the same.
+        # Released messages are pending too, but can be leased nevertheless.
         again = len(self.returned) + (self.doubt is not None)
         return min(limit, max(free, 0) + again)
 
@@ -175,7 +175,7 @@ class WorkQueue:
         await _each(self._return, [(reply, now) for reply in over])
 
     async def read_leased(self, replies: Sequence[str]) -> list[Stored]:
-        """The messages of the leases, as far as they are still there."""
+        """The messages of the leases that still exist."""
 
         async def read(seq: int) -> Stored | None:
             lease = self.leases.get(seq)
@@ -185,11 +185,11 @@ class WorkQueue:
         return [each for each in found if each is not None]
 
     async def pending(self) -> int:
-        """How many messages are leased, or given back and not leased again, over all nodes."""
+        """Number of messages over all nodes that are leased, or released and not leased again."""
         return (await self._consumer()).num_ack_pending
 
     async def allow(self, leased_max: int) -> None:
-        """Let the consumer have so many messages leased at a time, over all nodes."""
+        """Set the consumer's limit of leased messages at a time, over all nodes."""
         if self.leased_max == leased_max:
             return
         config = {
@@ -206,7 +206,7 @@ class WorkQueue:
     # --- moving messages ---
 
     async def take(self, source: str, found: Sequence[Stored], now: float) -> None:
-        """Keep messages of another queue's, to start anew."""
+        """Store messages from another queue, with attempts from 0."""
         anew = [msgspec.structs.replace(kept_of(m), visible_at=now, attempts=0) for m in found]
         await self._publish(
             [
@@ -227,7 +227,7 @@ class WorkQueue:
         self.forget()
 
     async def _promote(self, now: float) -> bool:
-        """Make delayed messages that are due ready."""
+        """Make delayed messages that are due ready; True if there were any."""
         due = await self._delayed.due(now)
         for page in _pages(due):
             reads = [(self.stream, subject, 0) for subject in page]
@@ -237,7 +237,7 @@ class WorkQueue:
         return bool(due)
 
     async def _publish(self, successors: Sequence[Outgoing]) -> None:
-        """Make all of them, as far as nobody else has yet."""
+        """Publish all successors, except those that another node has already published."""
         for page in _pages(successors):
             try:
                 await self._server.publish(page)
@@ -246,7 +246,7 @@ class WorkQueue:
                     with suppress(KnownError):
                         await self._server.publish([each])
 
-    # --- looking ---
+    # --- queries ---
 
     async def peek(self, limit: int) -> list[Message]:
         """The oldest messages, with their attempts as far as this node knows."""
@@ -260,7 +260,7 @@ class WorkQueue:
         return sorted(found, key=lambda message: message.timestamp_ms)
 
     async def depth(self) -> Depth:
-        """How much there is, and when the next message is visible."""
+        """Size of the queue, and the time when the next message is visible."""
         state = (await self._server.api(f"STREAM.INFO.{self.stream}")).state
         if state.messages == 0:
             return Depth(0, 0)
@@ -277,7 +277,7 @@ class WorkQueue:
         )
 
     async def purge(self) -> int:
-        """Remove everything."""
+        """Remove all messages; returns their number."""
         purged = (await self._server.api(f"STREAM.PURGE.{self.stream}")).purged
         self.leases.clear()
         self.returned.clear()
@@ -285,7 +285,7 @@ class WorkQueue:
         return purged
 
     async def older(self, before_ms: int) -> list[Stored]:
-        """Messages with an earlier timestamp that are surely not leased."""
+        """Messages with an earlier timestamp that are certainly not leased."""
         old: list[Stored] = []
         after, more = 0, True
         while more:
@@ -307,7 +307,7 @@ class WorkQueue:
         return await self._server.api(f"CONSUMER.INFO.{self.stream}.{CONSUMER}")
 
     async def _next_new_at(self, consumer: Answer) -> list[float]:
-        """Since when the first message that nobody ever leased is visible."""
+        """The time since which the first never leased message is visible; empty if none."""
         after = consumer.delivered.stream_seq
         if consumer.num_pending == 0:
             return []
@@ -329,12 +329,12 @@ class WorkQueue:
 
 
 def stream_of(place: Place, name: str) -> str:
-    """What the stream of a queue is called."""
+    """Name of a queue's stream."""
     return f"{place.name}_{name}"
 
 
 async def open_work_queue(name: str, server: JetStream, place: Place, clock: Clock) -> WorkQueue:
-    """The queue of that name; its stream and consumer are made if need be."""
+    """Open the queue of that name; its stream and consumer are created if missing."""
     queue = WorkQueue(name, server, place, clock)
     wanted = StreamConfig(
         name=queue.stream,
@@ -366,7 +366,7 @@ async def open_work_queue(name: str, server: JetStream, place: Place, clock: Clo
 
 
 async def _each(call: Callable[..., Awaitable[_Result]], arguments: Any) -> list[_Result]:
-    """The call with each of the arguments, all at once; the results in order, or one error."""
+    """Make all calls concurrently; returns the results in order, or raises one error."""
     results: dict[int, _Result] = {}
 
     async def one(index: int, each: tuple[Any, ...]) -> None:

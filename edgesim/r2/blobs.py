@@ -1,4 +1,4 @@
-"""Where the bytes of a store on this machine are: blobs, called by ids, never by keys."""
+"""Interface for the bytes of a local store: blobs, named by ids, never by object keys."""
 
 from __future__ import annotations
 
@@ -7,40 +7,40 @@ from typing import Protocol
 
 import anyio.lowlevel
 
-_DROPS = 50  # removed without letting others run
-_NAMES = 200  # read likewise
+_DROPS = 50  # blobs removed between two checkpoints
+_NAMES = 200  # names read between two checkpoints
 
 
 class Blobs(Protocol):
-    """Bytes by name; failures are raised as RunError."""
+    """Bytes by name.  Failures are raised as RunError."""
 
     async def write(
         self, name: str, body: AsyncIterator[bytes], label: Callable[[], bytes]
     ) -> None:
-        """Under a name that is new; durable and whole when it returns, nothing after a failure.
+        """Write a new blob; it is complete and durable on return, and absent after a failure.
 
-        ``label`` is called once, after the body's end.  A store that outlives its process keeps it
-        with the bytes: it says whose they are, should the index be lost.
+        ``label`` is called once, after the end of the body.  A persistent store keeps it with the
+        bytes: the index can be rebuilt from it.
         """
 
     def read(self, name: str, offset: int, length: int) -> AsyncIterator[bytes]:
-        """Opened at once, so that dropping the blob does not disturb the reader."""
+        """Return a range of bytes; the blob is opened at once, so dropping it is safe."""
 
     def drop(self, name: str) -> None:
-        """Remove, if it is there; never raises."""
+        """Remove the blob if it exists; never raises."""
 
     def names(self) -> Iterator[str]:
-        """All blobs, in no order; none may be written or dropped meanwhile."""
+        """All blobs, in no order; no blob may be written or dropped during the iteration."""
 
     def keep(self, name: str) -> None:
-        """Put a blob that nothing is known of where no one removes it."""
+        """Move an unlabelled blob to a folder from which nothing removes it."""
 
     def label(self, name: str) -> bytes | None:
-        """The blob's label; None if it has none or is not whole."""
+        """The blob's label; None if it has none or is incomplete."""
 
 
 async def drop_all(blobs: Blobs, names: Sequence[str]) -> None:
-    """Remove blobs; others run in between if there are many."""
+    """Remove blobs; yields to the event loop if there are many."""
     for number, name in enumerate(names, 1):
         blobs.drop(name)
         if number % _DROPS == 0:
@@ -48,7 +48,7 @@ async def drop_all(blobs: Blobs, names: Sequence[str]) -> None:
 
 
 async def all_names(blobs: Blobs) -> set[str]:
-    """The names of all blobs; others run in between."""
+    """The names of all blobs; yields to the event loop."""
     names: set[str] = set()
     for number, name in enumerate(blobs.names()):
         names.add(name)

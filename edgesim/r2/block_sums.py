@@ -1,7 +1,7 @@
-"""Checksums of an object's bytes, one for each block, so that any range can be checked.
+"""CRC-32 checksums of an object's bytes, one for each block, so that any range can be checked.
 
-A read checks each block before any byte of it goes out; the bytes around a range are read with it,
-up to the bounds of its first and last block.
+A read checks a whole block before it returns any byte of it.  A range is therefore extended to the
+bounds of its first and last block.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ log = structlog.get_logger("edgesim.r2")
 
 
 class BlockSums:
-    """The checksums of bytes that pass."""
+    """Computes block checksums while bytes stream through."""
 
     def __init__(self) -> None:
         self._sums = bytearray()
@@ -30,7 +30,7 @@ class BlockSums:
         self._filled = 0
 
     async def passing(self, body: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-        """The same chunks."""
+        """Yield the chunks of ``body`` unchanged and add them to the checksums."""
         async for chunk in body:
             self._add(chunk)
             yield chunk
@@ -50,16 +50,16 @@ class BlockSums:
         self._current = self._filled = 0
 
     def value(self) -> bytes:
-        """The checksums of all that has passed, four bytes for each block."""
+        """The checksums of all bytes so far, four bytes for each block."""
         if self._filled:
             self._end_block()
         return bytes(self._sums)
 
 
 class CheckedBlob:
-    """Bytes of a blob in chunks, each checked before it goes out; RunError for a damaged one.
+    """A range of a blob in chunks, each checked before it is returned; RunError if damaged.
 
-    The blob is opened at once.  ``size`` is that of the whole blob.
+    The blob is opened at once.  ``size`` is the size of the whole blob.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class CheckedBlob:
         return shown
 
     async def _block(self) -> bytes:
-        """The next block, whole and as it was written."""
+        """The next whole block, after its checksum was compared."""
         wanted = min(BLOCK_BYTES, self._size - self._at)
         block = b""
         while len(block) < wanted and (chunk := await self._source.read()):
@@ -111,16 +111,16 @@ class CheckedBlob:
         return block
 
     async def aclose(self) -> None:
-        """Close the blob, read or not."""
+        """Close the blob, whether it was read to its end or not."""
         await self._source.aclose()
 
 
 def read_blob(
     blobs: Blobs, name: str, sums: bytes | None, size: int, offset: int, length: int
 ) -> AsyncIterator[bytes]:
-    """Bytes of a blob, opened at once, and checked if it has checksums for that size.
+    """Open a range of a blob, checked if it has checksums for that size.
 
-    It has none if an earlier version has written it.
+    Blobs written by an earlier version have none.
     """
     if sums is None or len(sums) != -(-size // BLOCK_BYTES) * _SUM_BYTES:
         return blobs.read(name, offset, length)

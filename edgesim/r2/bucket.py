@@ -1,7 +1,7 @@
-"""Bucket: R2 as a Worker's binding shows it, over any driver.
+"""Bucket: R2's binding API, over any driver.
 
-All of the platform's behaviour is here: limits and their errors, conditions, ranges, checksums,
-listing with cursors and delimiters, and the notifications that go with a change.
+Implements the platform's behaviour: limits and their errors, conditions, ranges, checksums, listing
+with cursors and delimiters, and the notifications for each change.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from edgesim.timeline import Ages
 
 
 class R2ObjectBody(msgspec.Struct, frozen=True):
-    """An object with its bytes; ``range`` says which of them ``body`` holds.
+    """An object with its bytes; ``range`` is the range that ``body`` holds.
 
     The body holds resources of the store until it is read to its end or closed with ``aclose``.
     """
@@ -39,9 +39,9 @@ class R2ObjectBody(msgspec.Struct, frozen=True):
 class Bucket:
     """One R2 bucket.
 
-    Every method raises PlatformError in R2's words for what R2 refuses, and RunError where the
-    store fails.  Make one of it for each bucket: conditions hold against all writers that share
-    this object, and against others as far as the store can compare and swap.
+    Every method raises PlatformError with R2's message for a call that R2 refuses, and RunError if
+    the store fails.  Use a single instance for each bucket: conditions are atomic among the callers
+    of one instance, and against other writers as far as the store supports compare-and-swap.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class Bucket:
         self._clock = clock
         self._notifications = notifications
         self._ages = Ages(clock, f"r2 bucket {name}")
-        # Whatever came of a change, the relay looks: even a failed call may have told.
+        # Wake the relay after every change: a failed call may have committed its notifications.
         self._locks = KeyLocks(notifications.wake)
 
     async def head(self, key: str) -> R2Object | None:
-        """The object's metadata, or None."""
+        """The object's metadata, or None if there is no such object."""
         limits.check_key("head", key)
         return await self._driver.head(self.name, key)
 
@@ -67,9 +67,9 @@ class Bucket:
         range: Range | None = None,  # noqa: A002 - R2's word
         only_if: Conditional | None = None,
     ) -> R2ObjectBody | R2Object | None:
-        """The object; None if there is none; without its body if ``only_if`` does not hold.
+        """The object; None if there is none; only its metadata if ``only_if`` does not hold.
 
-        Reading the body raises RunError, before its last bytes, if they are not those stored.
+        Reading the body raises RunError before the last bytes if they do not match the checksum.
         """
         limits.check_key("get", key)
         if range is None and only_if is None:
@@ -90,7 +90,7 @@ class Bucket:
             body = Stream(chunks, served.length)
             if found[0].version == seen.version:
                 return R2ObjectBody(seen, body, served)
-            await body.aclose()  # overwritten in between: decide again on what is there now
+            await body.aclose()  # overwritten meanwhile: evaluate the new version
 
     async def put(
         self,
@@ -103,10 +103,10 @@ class Bucket:
         only_if: Conditional | None = None,
         storage_class: str = "Standard",
     ) -> R2Object | None:
-        """Store an object, durable when it returns; None, and nothing done, if ``only_if`` fails.
+        """Store an object, durable on return; None, without any change, if ``only_if`` fails.
 
-        ``checksums`` holds at most one of md5, sha1, sha256, sha384 and sha512, in hex or bytes; a
-        body that does not have it is refused.  A stream is read to its end, or closed.
+        ``checksums`` holds at most one of md5, sha1, sha256, sha384 and sha512, as hex or bytes; a
+        body that does not match is refused.  A stream is read to its end, or closed.
         """
         planned = self._planned(key, http_metadata, custom_metadata, storage_class)
         async with aclosing(Upload("put", body)) as upload:
@@ -117,7 +117,7 @@ class Bucket:
             return await self._put(planned, upload, only_if, "PutObject")
 
     async def copy(self, source: Bucket, source_key: str, key: str) -> R2Object | None:
-        """Store another object's bytes and metadata as ``key``; None if there is no such object."""
+        """Copy another object's bytes and metadata to ``key``; None if there is no such object."""
         limits.check_key("copy", key)
         found = await source.get(source_key)
         if not isinstance(found, R2ObjectBody):
@@ -135,7 +135,7 @@ class Bucket:
         custom_metadata: Mapping[str, str] | None = None,
         storage_class: str = "Standard",
     ) -> MultipartUpload:
-        """Begin an object that arrives in parts; it is dropped if not completed in seven days."""
+        """Begin a multipart upload; it is dropped if not completed within seven days."""
         planned = self._planned(key, http_metadata, custom_metadata, storage_class)
         _check("createMultipartUpload", planned)
         begun_ms = self._ages.now_ms()
@@ -144,7 +144,7 @@ class Bucket:
         return self.resume_multipart_upload(key, upload_id(begun_ms, store_id))
 
     def resume_multipart_upload(self, key: str, upload_id: str) -> MultipartUpload:
-        """The upload of that id, whether or not there is one."""
+        """The upload with that id; the id is not checked until it is used."""
         return MultipartUpload(
             self.name,
             key,
@@ -195,7 +195,7 @@ class Bucket:
         custom_metadata: Mapping[str, str] | None,
         storage_class: str,
     ) -> R2Object:
-        """All of an object that is known before its bytes."""
+        """The object's metadata as far as it is known before its bytes."""
         return R2Object(
             key=key,
             version=self._clock.hex_id(),
@@ -208,7 +208,7 @@ class Bucket:
         )
 
     async def delete(self, keys: str | Sequence[str]) -> None:
-        """Remove up to 1,000 objects; those that are not there are nothing to do."""
+        """Remove up to 1,000 objects; missing ones are ignored."""
         keys = [keys] if isinstance(keys, str) else list(dict.fromkeys(keys))
         limits.check_keys("delete", keys)
 
@@ -231,7 +231,7 @@ class Bucket:
         """Up to ``limit`` objects and delimited prefixes with ``prefix``, after ``start_after``.
 
         Keys that have ``delimiter`` after the prefix are folded into one delimited prefix.
-        ``include`` names the metadata that objects shall carry: httpMetadata, customMetadata.
+        ``include`` names the metadata to return: httpMetadata, customMetadata.
         """
         limits.check_limit("list", limit)
         for text in (prefix, delimiter, start_after):

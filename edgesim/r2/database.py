@@ -1,7 +1,8 @@
-"""The SQLite file in which R2's drivers remember things.
+"""The SQLite file in which R2's drivers keep their state.
 
-Transactions run in a thread of the file's own (see WriterThread), because a commit waits for the
-disk.  Single statements are read inline, on a second connection that sees only what is committed.
+Transactions run in a dedicated thread (see WriterThread), because a commit waits for the disk.
+Single statements are read on the calling thread, by a second connection that sees only committed
+data.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ T = TypeVar("T")
 
 
 class Database:
-    """A connection that commits durably; each failure is raised as RunError, its cause kept."""
+    """A connection that commits durably; failures are raised as RunError with the cause kept."""
 
     def __init__(self, path: Path | None, schema: str, cure: str = "") -> None:
-        """``path`` None keeps everything in memory; ``schema`` creates what is not there yet.
+        """``path`` None keeps everything in memory; ``schema`` creates missing tables.
 
-        ``cure`` is what to do if the file is damaged.
+        ``cure`` is the fix to suggest if the file is damaged.
         """
         self._cure = cure
         self.name = "r2 state memory" if path is None else f"r2 state {path}"
@@ -36,7 +37,7 @@ class Database:
         self._failure = ""
         self._thread = WriterThread("r2 state")
         self._is_threaded = path is not None and has_ordinary_loop()
-        self._writing: int | None = None  # the thread that has a transaction open
+        self._writing: int | None = None  # id of the thread that has a transaction open
         with self._explained():
             self._connection = self._reading = self._connect(path)
         try:
@@ -62,18 +63,18 @@ class Database:
         return connection
 
     def run(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """One statement and all its rows; a change is made inside of a transaction only."""
+        """Run one statement and return all its rows; change data only inside a transaction."""
         connection = self._connection if self._writing == get_ident() else self._reading
         with self._explained():
             return connection.execute(sql, parameters).fetchall()
 
     def run_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
-        """One statement for each row of parameters."""
+        """Run one statement for each row of parameters."""
         with self._explained():
             self._connection.executemany(sql, rows)
 
     async def write(self, step: Callable[[], T]) -> T:
-        """All of a step's statements or none, durable when it returns; see WriterThread."""
+        """Run ``step`` in one transaction, durable on return; see WriterThread."""
 
         def commit() -> T:
             with self.transaction():
@@ -83,7 +84,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """As ``write``, in place: for a store that nobody else uses yet; no ``await`` inside."""
+        """Like ``write``, on the calling thread, for a store not used yet; no ``await`` inside."""
         self._writing = get_ident()
         try:
             self.run("BEGIN IMMEDIATE")
@@ -117,12 +118,12 @@ class Database:
         try:
             yield
         except sqlite3.Error as error:
-            if durable.is_failed_sync(error):  # the file may lack what SQLite takes for written
+            if durable.is_failed_sync(error):  # the file may lack data SQLite counts as written
                 self._failure = str(error)
             cure = self._cure if is_damage(error) else ""
             raise RunError(f"{self.name}: {error}", cure) from error
 
 
 def is_damage(error: BaseException | None) -> bool:
-    """Whether SQLite says that the file is damaged or not a database."""
+    """True if SQLite reports that the file is damaged or not a database."""
     return getattr(error, "sqlite_errorname", "").startswith(_DAMAGED)

@@ -1,4 +1,4 @@
-"""What R2 needs of a store, and the stores there are."""
+"""The interface of an R2 store, and the table of drivers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DRIVERS = {
 
 
 class Outgoing(msgspec.Struct, frozen=True):
-    """A notification that waits in the outbox: the message for one queue."""
+    """A notification in the outbox: the message for one queue."""
 
     id: str
     queue: str
@@ -26,25 +26,25 @@ class Outgoing(msgspec.Struct, frozen=True):
 
 
 class Finished(msgspec.Struct, frozen=True):
-    """What is known of an object once its last byte has been read."""
+    """An object's complete metadata and its notifications, known after its last byte was read."""
 
     object: R2Object
     outbox: Sequence[Outgoing] = ()
 
 
 class Anything(enum.Enum):
-    """A put does not care what it replaces."""
+    """A put without a precondition."""
 
     ANYTHING = enum.auto()
 
 
 ANYTHING = Anything.ANYTHING
 Expected = R2Object | Anything | None
-"""What a put is to replace: this version of the object, anything, or nothing at all (None)."""
+"""Precondition of a put: this version of the object, anything, or no object (None)."""
 
 
 class Part(msgspec.Struct, frozen=True):
-    """An uploaded part of an object; ``etag`` is the store's own, by rights the MD5 in hex."""
+    """An uploaded part; ``etag`` is assigned by the store, normally the MD5 in hex."""
 
     number: int
     size: int
@@ -52,7 +52,7 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class Assembled(msgspec.Struct, frozen=True):
-    """What an object is to be once its parts are joined."""
+    """Size, ETag and upload time (Unix milliseconds) of an object assembled from its parts."""
 
     size: int
     etag: str
@@ -60,10 +60,10 @@ class Assembled(msgspec.Struct, frozen=True):
 
 
 class Uploads(Protocol):
-    """The multipart uploads of a store.  ``upload`` is the id that ``create`` gave."""
+    """The multipart uploads of a store.  ``upload`` is the id returned by ``create``."""
 
     async def create(self, bucket: str, planned: R2Object) -> str:
-        """Begin an upload; ``planned`` has all of the object that is known before its bytes."""
+        """Begin an upload; ``planned`` is the metadata known before the bytes."""
 
     async def put_part(
         self,
@@ -73,16 +73,16 @@ class Uploads(Protocol):
         body: AsyncIterator[bytes],
         finish: Callable[[], Part],
     ) -> Part | None:
-        """Read ``body`` to its end, call ``finish()``, make the part durable in place of another.
+        """Read ``body`` to its end, call ``finish()``, store the part durably; replaces one.
 
-        None if no upload of that id and key is in progress.  If the body or ``finish`` raises,
+        None if no upload with that id and key is in progress.  If the body or ``finish`` raises,
         nothing has changed.
         """
 
     async def parts(self, bucket: str, key: str, upload: str) -> Sequence[Part] | None:
-        """The parts that are there, by number; None if no such upload is in progress.
+        """The uploaded parts by number; None if no such upload is in progress.
 
-        Some S3 servers name replaced parts too.
+        Some S3 servers include replaced parts.
         """
 
     async def complete(
@@ -94,32 +94,31 @@ class Uploads(Protocol):
         assembled: Assembled,
         outbox: Callable[[R2Object], Sequence[Outgoing]],
     ) -> R2Object | None:
-        """Join the parts into the object, as one with what ``outbox`` says of it.
+        """Join the parts into the object, atomically with the notifications from ``outbox``.
 
-        Other parts are dropped.  A store may have an etag and a time of its own for the object.
-        None if no such upload is in progress.  If it raises, the upload still is.
+        Other parts are dropped.  A store may assign the object's etag and time itself.  None if no
+        such upload is in progress.  If it raises, the upload stays in progress.
         """
 
     async def abort(self, bucket: str, key: str, upload: str) -> None:
-        """Drop an upload and its parts; nothing to do if none is in progress."""
+        """Drop an upload and its parts; no effect if none is in progress."""
 
     async def drop(self, bucket: str, before_ms: float) -> None:
-        """Drop the bucket's uploads that were begun before that time."""
+        """Drop the bucket's uploads begun before that time (Unix milliseconds)."""
 
 
 class R2Driver(Protocol):
     """A store of objects with an outbox.
 
     A module exports ``open_r2(url, clock, state)``, an async context manager that yields a driver
-    (``state``: a directory of the driver's own for what it must remember locally), and
-    ``DETERMINISTIC``: True where it uses neither sockets nor threads.  Keys are any legal UTF-8;
-    whatever they contain, nothing outside the store is touched.  Failures of the store are raised
-    as RunError with the cause kept.
+    (``state``: the driver's own directory for local state), and ``DETERMINISTIC``: True if it uses
+    neither sockets nor threads.  Keys are any legal UTF-8; no key may reach anything outside the
+    store.  Failures of the store are raised as RunError with the cause kept.
     """
 
     @property
     def uploads(self) -> Uploads:
-        """Objects that arrive in parts."""
+        """Multipart uploads."""
 
     async def put(
         self,
@@ -129,55 +128,55 @@ class R2Driver(Protocol):
         finish: Callable[[], Finished],
         expected: Expected = ANYTHING,
     ) -> bool:
-        """Read ``body`` to its end, call ``finish()`` once, make object and outbox durable as one.
+        """Read ``body`` to its end, call ``finish()`` once, commit object and outbox as one.
 
-        No reader ever sees half an object.  If the body or ``finish`` raises, nothing has changed;
-        nor has it if False comes back: what is there is not ``expected`` (any more).
+        No reader ever sees a partial object.  If the body or ``finish`` raises, nothing changes.
+        False, without any change, if the stored object is not ``expected`` (any more).
         """
 
     async def head(self, bucket: str, key: str) -> R2Object | None:
-        """The object's metadata, or None."""
+        """The object's metadata, or None if there is no such object."""
 
     async def get(
         self, bucket: str, key: str, offset: int, length: int | None
     ) -> tuple[R2Object, AsyncIterator[bytes]] | None:
-        """Metadata and the bytes from ``offset`` on; both are of the same version of the object.
+        """Metadata and the bytes from ``offset`` on, both of the same version of the object.
 
-        Overwriting or deleting the object while it is read does not disturb the reader.
+        Overwriting or deleting the object during a read does not affect the reader.
         """
 
     async def delete(
         self, bucket: str, keys: Sequence[str], outbox: Callable[[R2Object], Sequence[Outgoing]]
     ) -> None:
-        """Remove the objects, each as one with what ``outbox`` says for it if it was there.
+        """Remove the objects, each atomically with its notifications from ``outbox``.
 
-        After a failure some may be gone.
+        Missing objects are skipped.  After a failure some objects may be removed.
         """
 
     async def list(self, bucket: str, prefix: str, after: str, limit: int) -> Sequence[R2Object]:
-        """Up to ``limit`` objects with ``prefix``, keys past ``after``, in order of UTF-8 bytes."""
+        """Up to ``limit`` objects with ``prefix``, keys after ``after``, in UTF-8 byte order."""
 
     async def usage(self, bucket: str) -> tuple[int, int]:
-        """Number of objects and their bytes."""
+        """Number of objects and their total bytes."""
 
     async def buckets(self) -> Sequence[str]:
         """Names of the buckets that hold an object."""
 
     async def has(self, bucket: str) -> bool:
-        """Whether the bucket is there; where buckets are but names, it always is."""
+        """True if the bucket exists; always True where a bucket is only a name."""
 
     async def drop(self, bucket: str) -> None:
         """Remove an empty bucket; no other process may be using it."""
 
     @property
     def in_doubt(self) -> bool:
-        """Whether a change that failed may still turn out to have been made.
+        """True while a failed change may still turn out to have been made (an in-doubt write).
 
-        Its notifications join the outbox then, although nothing is changed here.
+        Its notifications may then join the outbox without another local change.
         """
 
     async def outbox(self, limit: int) -> Sequence[Outgoing]:
-        """The oldest notifications not settled yet; RunError where that cannot be known now."""
+        """The oldest unsettled notifications; RunError if the store cannot know them yet."""
 
     async def settle(self, ids: Sequence[str]) -> None:
-        """Forget notifications that their queues have taken."""
+        """Remove notifications that their queues have accepted."""

@@ -1,9 +1,9 @@
 """``file:PATH``: objects as files under one directory, durable against power loss.
 
-PATH/index.db   what is known of each object, and the notifications not delivered yet
+PATH/index.db   the metadata of each object, and the notifications not delivered yet
 PATH/blobs/     one file per version of an object: its bytes, then a label (see labels)
-PATH/unknown/   blobs without a label, left by the rebuilding of a damaged index
-PATH/lock       held by the one process that uses the store
+PATH/unknown/   blobs without a label, moved there when a damaged index is rebuilt
+PATH/lock       locked by the one process that uses the store
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ DETERMINISTIC = True
 _MAGIC = b"EDGBLOB1"
 _FOOTER = struct.Struct(">II8s")  # length and CRC-32 of the label before it
 _CHUNK_BYTES = 256 * 1024
-# One flush at the end of a huge object would hold up all others for seconds.
+# Flushing a huge object in one go would block all others for seconds.
 _FLUSH_BYTES = 8 * 1024 * 1024
 
 _log = structlog.get_logger("edgesim.r2")
@@ -51,7 +51,7 @@ class FileBlobs:
         self._thread = WriterThread("r2 blobs")
 
     def close(self) -> None:
-        """End the thread."""
+        """Stop the thread."""
         self._thread.close()
 
     async def write(
@@ -88,7 +88,7 @@ class FileBlobs:
         try:
             durable.remove(path)
         except OSError:
-            # Nothing names the blob any more, and the next start tries again.
+            # The index does not reference the blob any more, and the next start removes it.
             _log.exception("a blob could not be removed", path=str(path))
 
     def names(self) -> Iterator[str]:
@@ -141,7 +141,7 @@ class _Reader:
             await self.aclose()
             raise StopAsyncIteration
         if self._started:
-            await anyio.lowlevel.checkpoint()  # others run between the chunks of a large object
+            await anyio.lowlevel.checkpoint()  # yield between the chunks of a large object
         self._started = True
         try:
             chunk = self._read()
@@ -185,7 +185,7 @@ def _explained(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _owned(root: Path) -> Iterator[None]:
-    """Keep other processes out: they would tidy away what this one is writing."""
+    """Lock the store: another process would remove this one's unfinished blobs as orphans."""
     with _explained(root / "lock"):
         file = FileIO(root / "lock", "a")
     with file:
@@ -200,10 +200,10 @@ def _owned(root: Path) -> Iterator[None]:
 
 @asynccontextmanager
 async def open_r2(url: str, clock: Clock, state: Path) -> AsyncIterator[IndexedR2]:
-    """The store under the path in ``url``, created if need be; ``state`` is not used.
+    """The store under the path in ``url``, created if missing; ``state`` is not used.
 
-    Raises ConfigError without a path, UsageError while another process has the store, RunError
-    where the disk does not let us.
+    Raises ConfigError without a path, UsageError if another process uses the store, RunError if the
+    file system refuses an operation.
     """
     if not path_of(url):
         raise ConfigError("backends", "r2", f"{url!r} names no directory; write file:PATH")
@@ -217,7 +217,7 @@ async def open_r2(url: str, clock: Clock, state: Path) -> AsyncIterator[IndexedR
 
 
 async def _index(path: Path, blobs: FileBlobs, clock: Clock) -> Database:
-    """The index, fit for use: one that is damaged or gone is rebuilt, if the blobs have labels."""
+    """Open the index; rebuild one that is damaged or missing, if the blobs have labels."""
     if not _has_content(path) and _has_labels(blobs):
         _set_aside(path, "the file is gone or empty")
         await rebuild(path, blobs, clock)
@@ -259,7 +259,7 @@ def _set_aside(path: Path, problem: str) -> None:
         number += 1
     _log.error("r2 index damaged, set aside", file=str(path), saved=aside.name, error=problem)
     with _explained(path):
-        for suffix in ("-wal", "-shm", ""):  # a journal left behind would be taken for the next's
+        for suffix in ("-wal", "-shm", ""):  # SQLite would apply a remaining WAL to the new file
             file = path.with_name(path.name + suffix)
             if file.exists():
                 durable.rename(file, aside.with_name(aside.name + suffix))

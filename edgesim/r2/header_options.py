@@ -1,6 +1,6 @@
-"""R2 options given as HTTP headers: ``get(key, {range: request.headers})``.
+"""R2 options passed as HTTP headers: ``get(key, {range: request.headers})``.
 
-All take (name, value) pairs with names in lower case.
+All functions take (name, value) pairs with names in lower case.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ENCOUNTERED = {
 
 
 def range_of(headers: Headers) -> Range | None:
-    """The Range header; None (the whole object) if absent, malformed or of many ranges."""
+    """The Range header; None (the whole object) if absent, malformed or of several ranges."""
     match = _RANGE.fullmatch(_joined(headers, "range") or "")
     if match is None:
         return None
@@ -50,7 +50,7 @@ def conditional_of(headers: Headers) -> Conditional:
 
 
 def http_metadata_of(headers: Headers) -> HttpMetadata:
-    """What R2 keeps of a request's headers."""
+    """The request headers that R2 stores as HTTP metadata."""
     return HttpMetadata(
         content_type=_joined(headers, "content-type"),
         content_language=_joined(headers, "content-language"),
@@ -67,7 +67,7 @@ def _joined(headers: Headers, name: str) -> str | None:
 
 
 def _etags(headers: Headers, name: str, *, weak: bool) -> tuple[str, ...] | None:
-    """The etags of a list; weak ones count only where the comparison is weak (RFC 9110 8.8.3.2)."""
+    """The etags of a list; weak ones count only for a weak comparison (RFC 9110 8.8.3.2)."""
     rest = _joined(headers, name)
     if rest is None:
         return None
@@ -101,7 +101,7 @@ def _first_etag(text: str) -> tuple[str | None, str]:
 
 
 def _date(header: str | None) -> float | None:
-    """Unix milliseconds; None for a date that cannot be read, which HTTP says to ignore."""
+    """Unix milliseconds; None for an invalid date, which HTTP says to ignore."""
     if header is None:
         return None
     try:

@@ -1,9 +1,9 @@
-"""Objects on this machine: what is known of each in SQLite, its bytes in blobs beside it.
+"""Local object store: metadata in SQLite, bytes in blobs beside it.
 
-One transaction commits an object together with its notifications.  Blobs are written whole before
-the commit that makes them an object's; what a crash leaves behind without an object is removed at
-the next start.  The object's row names its blob, so nothing needs renaming, and a reader keeps the
-blob that it opened.
+One transaction commits an object together with its notifications.  A blob is written completely
+before the commit that references it; unreferenced blobs that a crash leaves behind are removed at
+the next start.  The object's row names its blob, so no file is renamed, and a reader keeps the blob
+that it opened.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from edgesim.r2.indexed_uploads import IndexedUploads
 from edgesim.r2.labels import Label
 from edgesim.r2.object_table import ObjectTable
 
-_DELETES = 50  # in one transaction
-_LISTED = 200  # read without letting others run
+_DELETES = 50  # keys deleted in one transaction
+_LISTED = 200  # objects read between two checkpoints
 
 _log = structlog.get_logger("edgesim.r2")
 
@@ -44,9 +44,10 @@ class IndexedR2:
         self.uploads = IndexedUploads(database, self._objects, blobs, clock)
 
     async def remove_orphans(self) -> None:
-        """Drop blobs that no object and no part names; only while nobody writes.
+        """Drop blobs that no object and no part references; call only while no task writes.
 
-        One whose object has lost its blob is given back to it: the index is damaged there.
+        If the index is damaged and an object's blob is missing, an orphan that holds the same
+        version becomes its blob again.
         """
         orphans = await all_names(self._blobs)
         there = frozenset(orphans)
@@ -132,7 +133,7 @@ class IndexedR2:
     def _remove(
         self, bucket: str, keys: Sequence[str], outbox: Callable[[R2Object], Sequence[Outgoing]]
     ) -> Sequence[str]:
-        """Remove objects, in the caller's transaction; their blobs."""
+        """Remove objects in the caller's transaction; returns their blobs."""
         dropped: Sequence[str] = []
         for key in keys:
             found = self._objects.find(bucket, key)
@@ -162,11 +163,11 @@ class IndexedR2:
         return True
 
     async def drop(self, bucket: str) -> None:
-        """See R2Driver; a bucket is no more than its objects."""
+        """See R2Driver.  No effect: a bucket exists only through its objects."""
 
     @property
     def in_doubt(self) -> bool:
-        """Never: a change and its notifications are one transaction."""
+        """Always False: a change and its notifications are one transaction."""
         return False
 
     async def outbox(self, limit: int) -> Sequence[Outgoing]:

@@ -1,7 +1,7 @@
-"""Uploads in parts on this machine: each part is a blob, and completing joins them into one.
+"""Local multipart uploads: each part is a blob, and completing joins them into one.
 
-Joining copies.  Objects of many blobs were dropped: a reader would have to keep all of them open,
-up to 10,000, so that a delete does not take the rest of its object away.
+Joining copies the bytes.  Objects of several blobs were rejected: a reader would have to keep all
+of them open, up to 10,000, so that a delete cannot remove blobs that it has not read yet.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ CREATE TABLE IF NOT EXISTS parts (
 
 
 class _Piece(msgspec.Struct, frozen=True):
-    """A part to be joined: its blob, bytes, and the checksums of its blocks."""
+    """A part to be joined: its blob, its bytes, and its block checksums."""
 
     blob: str
     size: int
@@ -63,7 +63,7 @@ class IndexedUploads:
         self._joining: set[str] = set()
 
     def blobs(self) -> Iterator[Sequence[str]]:
-        """The blobs of all parts, some at a time."""
+        """The blobs of all parts, in batches."""
         upload, number = "", 0
         while rows := self._database.run(
             "SELECT upload, number, blob FROM parts WHERE (upload, number) > (?, ?)"
@@ -79,7 +79,7 @@ class IndexedUploads:
         return upload
 
     def restore(self, bucket: str, planned: R2Object, upload: str, begun_ms: int) -> None:
-        """Write an upload down, unless it is there; part of the caller's transaction."""
+        """Insert an upload if it is missing, in the caller's transaction."""
         self._database.run(
             "INSERT OR IGNORE INTO uploads (id, bucket, key, begun_ms, object)"
             " VALUES (?, ?, ?, ?, ?)",
@@ -124,7 +124,7 @@ class IndexedUploads:
         return None if left_over is None else part
 
     def store(self, upload: str, part: Part, blob: str, sums: bytes) -> list[str]:
-        """Write the part down; the blob of the one it replaces, if any."""
+        """Insert the part; returns the blob of the part it replaces, if any."""
         replaced = self._database.run(
             "SELECT blob FROM parts WHERE upload = ? AND number = ?", (upload, part.number)
         )
@@ -164,7 +164,7 @@ class IndexedUploads:
         def label() -> bytes:
             return labels.encode(Label(bucket, stored, sums.value(), told))
 
-        self._joining.add(upload)  # from here on it takes no part and cannot be aborted
+        self._joining.add(upload)  # from here on it accepts no part and cannot be aborted
         try:
             async with (
                 aclosing(self._joined(pieces)) as joined,
@@ -186,7 +186,7 @@ class IndexedUploads:
         sums: bytes,
         outbox: Sequence[Outgoing],
     ) -> list[str]:
-        """Make the joined blob the object's; the blobs that nothing names any more."""
+        """Make the joined blob the object's blob; returns the blobs no longer referenced."""
 
         def commit() -> list[str]:
             left_over = self._objects.store(bucket, stored, blob, sums, outbox)
@@ -215,7 +215,7 @@ class IndexedUploads:
         await drop_all(self._blobs, blobs)
 
     def _forget(self, uploads: Sequence[str]) -> list[str]:
-        """Remove uploads and their parts from the tables; the blobs are the caller's to drop."""
+        """Delete uploads and their parts from the tables; returns blobs for the caller to drop."""
         blobs: list[str] = []
         for upload in uploads:
             rows = self._database.run(
@@ -226,7 +226,7 @@ class IndexedUploads:
         return blobs
 
     def _planned(self, bucket: str, key: str, upload: str) -> R2Object | None:
-        """The object that an upload in progress is to become."""
+        """The planned object of an upload in progress."""
         if upload in self._joining:
             return None
         rows = self._database.run(

@@ -1,4 +1,4 @@
-"""Labels of blobs: whose bytes they are, so that a lost index can be rebuilt from them."""
+"""Labels of blobs: the metadata of their object, so that a lost index can be rebuilt."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class PartOf(msgspec.Struct, frozen=True):
 
 
 class Label(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The object that a blob holds, or that the upload of its part is to become."""
+    """The object that a blob holds, or the planned object of its part's upload."""
 
     bucket: str
     object: R2Object
@@ -30,10 +30,10 @@ class Label(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def encode(label: Label) -> bytes:
-    """The label as bytes."""
+    """The label as compressed bytes."""
     return zlib.compress(msgspec.json.encode(label), 1)
 
 
 def decode(data: bytes | None) -> Label | None:
-    """The label; None if there is none."""
+    """Decode a label; None for a blob without one."""
     return None if data is None else msgspec.json.decode(zlib.decompress(data), type=Label)

@@ -1,6 +1,6 @@
-"""R2's limits, and the words in which it refuses what is beyond them.
+"""R2's limits, and the error messages for requests beyond them.
 
-The codes and texts are the platform's own: Worker code matches on them.
+Codes and messages are the platform's own: Worker code matches on them.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def refusal(action: str, code: int, text: str | None = None) -> PlatformError:
 
 
 def check_text(action: str, text: str) -> int:
-    """Its bytes in UTF-8; refuse text that has none, with half a surrogate pair in it."""
+    """Return the size in UTF-8 bytes; refuse text with half a surrogate pair in it."""
     try:
         return len(text.encode())
     except UnicodeEncodeError:
@@ -62,7 +62,7 @@ def check_text(action: str, text: str) -> int:
 
 
 def check_key(action: str, key: str) -> None:
-    """Refuse what no object can be called: nothing, or more than 1,024 bytes."""
+    """Refuse an illegal key: empty, or more than 1,024 bytes of UTF-8."""
     if not 0 < check_text(action, key) <= KEY_BYTES_MAX:
         raise refusal(action, INVALID_OBJECT_NAME)
 

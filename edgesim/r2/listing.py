@@ -1,7 +1,7 @@
 """Listing a bucket: pages in key order, delimited prefixes, cursors.
 
-A cursor says what the page before it ended with, an object or a delimited prefix, not where the
-next page starts: so keys that come in between are neither missed nor is a prefix told twice.
+A cursor names the last entry of the previous page, an object or a delimited prefix, not the start
+of the next page.  So no key added meanwhile is missed, and no prefix is returned twice.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from edgesim.r2.limits import refusal
 
 _GROUPED_PAGE = 64
 _INCLUDES = {"httpMetadata": "http_metadata", "customMetadata": "custom_metadata"}
-# Beyond every legal key that begins with what stands before it: longer than a key can be.
+# Sorts after every legal key that begins with the text before it: longer than a key can be.
 _LAST = "\U0010ffff" * (limits.KEY_BYTES_MAX // 4 + 1)
 
 Entry = R2Object | str
@@ -37,7 +37,7 @@ class Listing(msgspec.Struct, frozen=True):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """Which page: keys with ``prefix`` greater than ``after``, up to ``limit`` entries."""
+    """A page request: keys with ``prefix`` greater than ``after``, up to ``limit`` entries."""
 
     prefix: str
     after: str
@@ -60,14 +60,14 @@ async def read_page(driver: R2Driver, bucket: str, page: Page, include: Sequence
 
 
 async def _entries(driver: R2Driver, bucket: str, page: Page) -> list[Entry]:
-    """The page's entries and one more, if there is one."""
+    """Up to ``limit`` entries and one more, which shows that the page is truncated."""
     entries: list[Entry] = []
     after = page.after
     while (missing := page.limit + 1 - len(entries)) > 0:
-        # A delimited prefix may stand for very many keys: look at few, then step over the rest.
+        # A delimited prefix may stand for very many keys: read few, then skip the rest.
         size = min(missing, _GROUPED_PAGE) if page.delimiter else missing
         found = await driver.list(bucket, page.prefix, after, size)
-        await anyio.lowlevel.checkpoint()  # drivers on this machine do not wait for anything
+        await anyio.lowlevel.checkpoint()  # local drivers never yield by themselves
         if not found:
             break
         for stored in found:
@@ -79,13 +79,13 @@ async def _entries(driver: R2Driver, bucket: str, page: Page) -> list[Entry]:
 
 
 def _fold(found: R2Object, page: Page) -> Entry:
-    """The object, or the delimited prefix that stands for it."""
+    """The object, or the delimited prefix that includes it."""
     end = found.key.find(page.delimiter, len(page.prefix)) if page.delimiter else -1
     return found if end < 0 else found.key[: end + len(page.delimiter)]
 
 
 def _end(entry: R2Object | str) -> str:
-    """The last place that an entry of a listing covers."""
+    """The last position that an entry of a listing covers."""
     return entry + _LAST if isinstance(entry, str) else entry.key
 
 
@@ -95,7 +95,7 @@ def _cursor(entry: R2Object | str) -> str:
 
 
 def position(cursor: str | None) -> str:
-    """Where a listing left off."""
+    """The position that a cursor stands for; PlatformError for an invalid one."""
     if cursor is None:
         return ""
     try:
@@ -110,7 +110,7 @@ def position(cursor: str | None) -> str:
 
 
 def _shown(include: Sequence[str]) -> Callable[[R2Object], R2Object]:
-    """What a listing shows of an object: metadata only where it was asked for."""
+    """A function that hides the metadata that ``include`` does not name."""
     hidden: dict[str, object] = {"http_metadata": HttpMetadata(), "custom_metadata": {}}
     for field in include:
         if field not in _INCLUDES:

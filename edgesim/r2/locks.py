@@ -1,4 +1,4 @@
-"""One writer a key: what decides on an object and what changes it must not interleave."""
+"""Per-key locks: serialise precondition check and write."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import anyio
 
 
 class KeyLocks:
-    """Locks by key, which cost nothing while nobody holds or wants them."""
+    """Locks by key; a lock exists only while a task holds or awaits it."""
 
     def __init__(self, released: Callable[[], None]) -> None:
-        """``released`` is called whenever a holder is done, well or not."""
+        """``released`` is called after every use of a lock, whether it succeeded or raised."""
         self._locks: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
         self._released = released
 
@@ -22,7 +22,7 @@ class KeyLocks:
 
     @asynccontextmanager
     async def of(self, keys: Sequence[str]) -> AsyncIterator[None]:
-        """Alone with these keys."""
+        """Hold the locks of these keys."""
         async with AsyncExitStack() as stack:
             for key in sorted(keys):
                 lock = self._locks.setdefault(key, anyio.Lock(fast_acquire=True))

@@ -1,4 +1,4 @@
-"""``memory:``: objects that live as long as the process, for replays and tests."""
+"""``memory:``: objects in this process's memory, for replays and tests."""
 
 from __future__ import annotations
 

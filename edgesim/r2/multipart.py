@@ -1,8 +1,8 @@
-"""Multipart uploads: an object that arrives in parts, which may come in any order and at once.
+"""Multipart uploads: parts of one object may arrive in any order and concurrently.
 
-An upload's id says when it was begun, so that it is out of date after seven days whatever the store
-remembers of it, and an id that no bucket ever gave can be told from that of a finished upload.  A
-step of the system's clock does not count as time.
+An upload's id contains its start time: it expires after seven days whatever the store keeps, and an
+id that no bucket issued is distinguishable from that of a finished upload.  A step of the system's
+clock does not count as elapsed time.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ LIFETIME_MS = 7 * 24 * 3600 * 1000
 
 
 class MultipartUpload:
-    """An upload of one object in parts, in progress or not: nothing is checked before it is used.
+    """A multipart upload by its id; the id is not checked before the upload is used.
 
-    Every method raises PlatformError in R2's words for what R2 refuses, RunError where the store
-    fails.
+    Every method raises PlatformError with R2's message for a call that R2 refuses, RunError if the
+    store fails.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class MultipartUpload:
         self._notifications = notifications
 
     async def upload_part(self, number: int, body: Body) -> Part:
-        """Store a part, durable when it returns, in place of an earlier one of that number."""
+        """Store a part, durable on return; replaces an earlier part of that number."""
         upload = Upload("uploadPart", body)
 
         def finish() -> Part:
@@ -77,9 +77,9 @@ class MultipartUpload:
             return part
 
     async def complete(self, parts: Sequence[tuple[int, str]]) -> R2Object:
-        """Join the parts, given as (number, etag) in any order, into the object.
+        """Join the parts, passed as (number, etag) in any order, into the object.
 
-        All but the last by number must be of one size, 5 MiB at least, and the last no larger.
+        All but the last by number must have one size, at least 5 MiB, and the last none larger.
         """
         action = "completeMultipartUpload"
         for number, _ in parts:
@@ -103,7 +103,7 @@ class MultipartUpload:
         return stored
 
     async def abort(self) -> None:
-        """Drop the parts; nothing to do if the upload is completed or aborted already."""
+        """Drop the parts; no effect if the upload is already completed or aborted."""
         limits.check_key("abortMultipartUpload", self.key)
         if self._begun is None:
             raise refusal("abortMultipartUpload", limits.INTERNAL_ERROR)
@@ -119,7 +119,7 @@ class MultipartUpload:
         return self._notifications.messages_for(self._bucket, "CompleteMultipartUpload", stored)
 
     def _store_id(self) -> str | None:
-        """What the store calls the upload; None if it is out of date, or never was one."""
+        """The store's id of the upload; None if it has expired or this id is invalid."""
         if self._begun is None:
             return None
         begun_ms, store_id = self._begun
@@ -127,12 +127,12 @@ class MultipartUpload:
 
 
 def upload_id(begun_ms: int, store_id: str) -> str:
-    """What a Worker holds of an upload: opaque there."""
+    """The id that a Worker receives, opaque to it: start time and the store's id."""
     return base64.urlsafe_b64encode(f"{begun_ms:x}.{store_id}".encode()).decode().rstrip("=")
 
 
 def _read_id(text: str) -> tuple[int, str] | None:
-    """When the upload was begun and what the store calls it; None for an id that is none."""
+    """Start time (Unix milliseconds) and the store's id; None for an invalid id."""
     try:
         padded = text + "=" * (-len(text) % 4)
         begun, dot, store_id = (
@@ -144,7 +144,7 @@ def _read_id(text: str) -> tuple[int, str] | None:
 
 
 def _joined_etag(parts: Sequence[Part]) -> str:
-    """As S3 makes it of the parts' MD5s; of their names, where a store calls them otherwise."""
+    """The ETag that S3 computes from the parts' MD5s; from their etags if these are not MD5s."""
     try:
         named = b"".join(bytes.fromhex(part.etag) for part in parts)
     except ValueError:
@@ -162,7 +162,7 @@ def _check_number(number: int) -> None:
 
 
 def _chosen(action: str, there: Sequence[Part], wanted: Sequence[tuple[int, str]]) -> list[Part]:
-    """The parts that were asked for, by number; refused if missing, too small or uneven."""
+    """The requested parts, by number; refused if missing, too small or of uneven size."""
     by_name = {(part.number, part.etag): part for part in there}
     parts = []
     for name in wanted:

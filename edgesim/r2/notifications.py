@@ -1,8 +1,8 @@
-"""Event notifications: which queues hear of an object, in which words, and the way there.
+"""Event notifications: the rules, the messages, and their delivery to queues.
 
-The message is made durable together with the object (the driver's outbox) and moved to its queue
-afterwards by ``relay``.  Sending straight from ``put`` was dropped: a crash between the two loses
-either the message or, sent first, tells of an object that is not there.
+A message is made durable together with the object (the driver's outbox) and moved to its queue
+afterwards by ``relay``.  Sending straight from ``put`` was rejected: a crash between the two either
+loses the message or, if it was sent first, announces an object that does not exist.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ _BATCH = 100
 _RETRY_SECONDS = 0.1
 _RETRY_SECONDS_MAX = 10.0
 _DOUBT_SECONDS = 1.0
-"""How often to ask a store again that does not know yet what it has done."""
+"""Interval between polls of a store that has in-doubt writes."""
 
 _log = structlog.get_logger("edgesim.r2")
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Objects whose key has both the prefix and the suffix, literally, are told of to a queue.
+    """Notifies a queue of objects whose key has both the prefix and the suffix, literally.
 
     ``actions`` names single actions in place of all those of the events.
     """
@@ -58,21 +58,21 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def fires_at(self) -> frozenset[Action]:
-        """What happens to an object for the rule to fire."""
+        """The actions that fire the rule."""
         if self.actions:
             return frozenset(self.actions)
         events = (self.event,) if isinstance(self.event, str) else self.event
         return frozenset().union(*(ACTIONS[event] for event in events))
 
     def fires(self, action: Action, key: str) -> bool:
-        """Whether the rule tells of this."""
+        """True if the rule fires for this action on this key."""
         return action in self.fires_at and key.startswith(self.prefix) and key.endswith(self.suffix)
 
     def overlaps(self, other: Rule) -> bool:
-        """Whether both can fire for one thing that happens to one object.
+        """True if both rules can fire for one action on one object.
 
-        Two prefixes meet in a key only if one begins with the other, and suffixes likewise; then
-        the longer prefix followed by the longer suffix is such a key.
+        Two prefixes occur in one key only if one begins with the other, and suffixes likewise; the
+        longer prefix followed by the longer suffix is then such a key.
         """
         return bool(
             self.fires_at & other.fires_at
@@ -92,7 +92,7 @@ class _EventObject(msgspec.Struct, omit_defaults=True, rename="camel"):
 
 
 class CopySource(msgspec.Struct, frozen=True):
-    """The object that another was copied from."""
+    """The source object of a copy."""
 
     bucket: str
     object: str
@@ -108,10 +108,10 @@ class _Event(msgspec.Struct, omit_defaults=True, rename="camel"):
 
 
 class Notifications:
-    """The notification rules of all buckets, and the task that delivers what they say."""
+    """The notification rules of all buckets, and the task that delivers their messages."""
 
     def __init__(self, rules: Mapping[str, Sequence[Rule]], clock: Clock, account: str) -> None:
-        """``rules`` by bucket; ConfigError for rules that would fire twice for one object."""
+        """``rules`` by bucket; ConfigError for rules that would fire twice for one action."""
         for bucket, bucket_rules in rules.items():
             _check(bucket, bucket_rules)
         self._rules = rules
@@ -126,7 +126,7 @@ class Notifications:
         object: R2Object,  # noqa: A002 - R2's word
         copy_source: CopySource | None = None,
     ) -> list[Outgoing]:
-        """What the queues are to hear of this, ready for the outbox."""
+        """The messages of this action, ready for the outbox."""
         rules = [rule for rule in self._rules.get(bucket, ()) if rule.fires(action, object.key)]
         if not rules:
             return []
@@ -139,33 +139,33 @@ class Notifications:
         return [Outgoing(self._clock.hex_id(), rule.queue, body) for rule in rules]
 
     def messages_again(self, bucket: str, object: R2Object) -> list[Outgoing]:  # noqa: A002
-        """What the queues were to hear when an object that is there was written."""
+        """The messages of an existing object's creation, to be sent again."""
         in_parts = "-" in object.etag
         action: Action = "CompleteMultipartUpload" if in_parts else "PutObject"
         return self.messages_for(bucket, action, object)
 
     def wake(self) -> None:
-        """Tell the relay that the outbox may have something new."""
+        """Notify the relay that the outbox may have new entries."""
         self._woken.set()
 
     async def relay(self, driver: R2Driver, send: Send) -> None:
-        """Move the outbox to the queues, for as long as the task lives; at least once.
+        """Move the outbox to the queues, at least once, until cancelled.
 
-        Begins with what an earlier run left.  ``send(queue, body)`` returns once the message is
-        durable.  A failure is logged and tried again, with growing pauses; until it passes, the
-        notifications behind it wait in the outbox.
+        Begins with entries left by an earlier run.  ``send(queue, body)`` returns once the message
+        is durable.  A failure is logged and retried with backoff; until it passes, later
+        notifications wait in the outbox.
         """
         while True:
-            self._woken = anyio.Event()  # before looking: what comes meanwhile wakes us again
+            self._woken = anyio.Event()  # before reading: a later change sets the new event
             await self._drain(driver, send)
             with anyio.move_on_after(_DOUBT_SECONDS if driver.in_doubt else math.inf):
                 await self._woken.wait()
 
     async def pending(self, driver: R2Driver) -> bool:
-        """Whether notifications are still waiting for their queues."""
+        """True if notifications are waiting for their queues, or if that cannot be read."""
         try:
             return bool(await driver.outbox(1))
-        except RunError:  # the relay says why, and goes on trying
+        except RunError:  # the relay logs the cause and retries
             return True
 
     async def _drain(self, driver: R2Driver, send: Send) -> None:
@@ -174,13 +174,13 @@ class Notifications:
             try:
                 while await _move(driver, send):
                     pause = _RETRY_SECONDS
-            except Exception as error:  # noqa: BLE001 - whatever the store or queue raised: they wait
+            except Exception as error:  # noqa: BLE001 - any failure of store or queue is retried
                 pause *= 0.75 + self._clock.random.random() / 2
                 _log.error(
                     "r2 notifications are delayed",
                     error=str(error),
                     retry_seconds=round(pause, 3),
-                    exc_info=not isinstance(error, EdgesimError),  # a fault of ours shows where
+                    exc_info=not isinstance(error, EdgesimError),  # traceback for bugs
                 )
                 await anyio.sleep(pause)
                 pause = min(2 * pause, _RETRY_SECONDS_MAX)
@@ -189,14 +189,14 @@ class Notifications:
 
 
 async def _move(driver: R2Driver, send: Send) -> bool:
-    """Send the oldest entries, then forget those that went; whether there were any."""
+    """Send the oldest entries and settle those accepted; False if there were none."""
     entries = await driver.outbox(_BATCH)
     sent: list[str] = []
     try:
         for entry in entries:
             await send(entry.queue, entry.body)
             sent.append(entry.id)
-            await anyio.lowlevel.checkpoint()  # queues on this machine do not wait for anything
+            await anyio.lowlevel.checkpoint()  # local queues never yield by themselves
     finally:
         if sent:
             await driver.settle(sent)

@@ -1,4 +1,4 @@
-"""What a store on this machine knows of its objects, in SQLite, with the outbox beside it."""
+"""Object metadata of a local store, in SQLite, with the outbox beside it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgesim.r2.driver import Outgoing
 from edgesim.r2.outbox import SCHEMA as OUTBOX_SCHEMA
 from edgesim.r2.outbox import Outbox
 
-# Keys are stored as UTF-8 bytes: SQLite then compares as R2 lists, and a NUL is a byte like others.
+# Keys are stored as UTF-8 bytes: SQLite then compares in R2's list order, and NUL is allowed.
 SCHEMA = (
     OUTBOX_SCHEMA
     + """
@@ -34,11 +34,11 @@ CREATE TABLE IF NOT EXISTS usage (
 )
 
 
-_BLOBS = 500  # read at once
+_BLOBS = 500  # rows of one read
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """An object with its blob and the checksums of the blob's blocks, None if it has none."""
+    """An object, its blob, and the blob's block checksums (None if it has none)."""
 
     object: R2Object
     blob: str
@@ -46,9 +46,9 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 class ObjectTable:
-    """The objects by bucket and key, each with the name of its blob, and their totals by bucket.
+    """The objects by bucket and key, each with the name of its blob, and totals by bucket.
 
-    ``store`` and ``remove`` are part of the transaction that the caller has open.
+    ``store`` and ``remove`` run in the caller's open transaction.
     """
 
     def __init__(self, database: Database) -> None:
@@ -56,7 +56,7 @@ class ObjectTable:
         self._database = database
 
     def find(self, bucket: str, key: str) -> Stored | None:
-        """The object and its blob."""
+        """The object and its blob; None if there is no such object."""
         rows = self._database.run(
             "SELECT object, blob, sums FROM objects WHERE bucket = ? AND key = ?",
             (bucket, key.encode()),
@@ -66,7 +66,7 @@ class ObjectTable:
     def store(
         self, bucket: str, stored: R2Object, blob: str, sums: bytes, outbox: Sequence[Outgoing]
     ) -> list[str]:
-        """Write the object down with its notifications; the blob of the one it replaces, if any."""
+        """Insert the object with its notifications; returns the blob that it replaces, if any."""
         replaced = self.find(bucket, stored.key)
         self._database.run(
             "INSERT OR REPLACE INTO objects (bucket, key, blob, size, object, sums)"
@@ -81,7 +81,7 @@ class ObjectTable:
         return [replaced.blob]
 
     def remove(self, bucket: str, gone: R2Object, outbox: Sequence[Outgoing]) -> None:
-        """Forget an object, with what is to be told of that."""
+        """Delete an object and add the notifications of the deletion."""
         self._database.run(
             "DELETE FROM objects WHERE bucket = ? AND key = ?", (bucket, gone.key.encode())
         )
@@ -96,19 +96,19 @@ class ObjectTable:
         )
 
     def list(self, bucket: str, prefix: str, after: str, limit: int) -> Sequence[R2Object]:
-        """Up to ``limit`` objects with ``prefix``, keys past ``after``, in order."""
+        """Up to ``limit`` objects with ``prefix``, keys after ``after``, in order."""
         low, past = prefix.encode(), after.encode()
-        # One lower bound: given two, SQLite may step through all keys between them.
+        # One lower bound: with two, SQLite may step through all keys between them.
         bound, begin = (">", past) if past >= low else (">=", low)
         rows = self._database.run(
-            f"SELECT object FROM objects WHERE bucket = ? AND key {bound} ? AND key < ?"  # noqa: S608 (our own)
+            f"SELECT object FROM objects WHERE bucket = ? AND key {bound} ? AND key < ?"  # noqa: S608 (a constant)
             " ORDER BY key LIMIT ?",
-            (bucket, begin, low + b"\xff", limit),  # no UTF-8 has a byte 0xff
+            (bucket, begin, low + b"\xff", limit),  # 0xff never occurs in UTF-8
         )
         return [self._decode(row[0]) for row in rows]
 
     def usage(self, bucket: str) -> tuple[int, int]:
-        """Number of objects and their bytes."""
+        """Number of objects and their total bytes."""
         rows = self._database.run("SELECT objects, bytes FROM usage WHERE bucket = ?", (bucket,))
         return (rows[0][0], rows[0][1]) if rows else (0, 0)
 
@@ -118,7 +118,7 @@ class ObjectTable:
         return [row[0] for row in rows]
 
     def blobs(self) -> Iterator[Sequence[str]]:
-        """The blobs of all objects, some at a time."""
+        """The blobs of all objects, in batches."""
         bucket, key = "", b""
         while rows := self._database.run(
             "SELECT bucket, key, blob FROM objects WHERE (bucket, key) > (?, ?)"

@@ -1,4 +1,4 @@
-"""What a caller asks of a bucket: ranges, conditions, checksums."""
+"""Options of bucket operations: ranges, conditions, checksums."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Range(msgspec.Struct, frozen=True):
     suffix: int | None = None
 
     def resolve(self, size: int) -> tuple[int, int]:
-        """Offset and length in an object of ``size`` bytes; InvalidRange where nothing is left."""
+        """Offset and length in an object of ``size`` bytes; PlatformError if none remain."""
         if self.suffix is not None:
             length = min(self.suffix, size)
             offset = size - length
@@ -41,10 +41,10 @@ class Range(msgspec.Struct, frozen=True):
 
 
 class Conditional(msgspec.Struct, frozen=True):
-    """When a get or put may go ahead.
+    """Precondition of a get or put.
 
-    Etags are unquoted, any one of them counts, ``"*"`` stands for whatever object there is.  Times
-    are Unix milliseconds.
+    Etags are unquoted; any match is sufficient; ``"*"`` matches any existing object.  Times are
+    Unix milliseconds.
     """
 
     etag_matches: tuple[str, ...] | None = None
@@ -54,9 +54,9 @@ class Conditional(msgspec.Struct, frozen=True):
     seconds_granularity: bool = False
 
     def holds(self, found: R2Object | None) -> bool:
-        """Whether the object that is there (None: there is none) meets the conditions.
+        """True if the existing object (None: there is none) meets the conditions.
 
-        As in RFC 9110 13.2.2, a met etag condition overrules the time that goes with it.
+        As in RFC 9110 13.2.2, a met etag condition overrides the corresponding time condition.
         """
         if found is None:
             return self.etag_matches is None and self.uploaded_after is None
@@ -87,7 +87,7 @@ def _names(etags: tuple[str, ...] | None, etag: str) -> bool:
 
 
 def read_checksum(checksums: Mapping[str, str | bytes]) -> tuple[str, bytes] | None:
-    """The one checksum a put may give, as algorithm and digest; PlatformError if malformed."""
+    """The single checksum of a put, as algorithm and digest; PlatformError if malformed."""
     if not checksums:
         return None
     if len(checksums) > 1:

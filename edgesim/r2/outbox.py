@@ -1,7 +1,7 @@
-"""Notifications on their way from an object's commit to their queues, in SQLite.
+"""Notifications between an object's commit and their delivery to queues, in SQLite.
 
-An entry is ready, or it hangs on an intent: a change to a store that cannot commit together with
-this database, written down before the change is made and decided after it.
+An entry is ready, or it depends on an intent: a change to a store that cannot commit together with
+this database, recorded before the change and resolved after it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CREATE INDEX IF NOT EXISTS outbox_intents ON outbox (intent) WHERE intent IS NOT
 
 
 class Intent(msgspec.Struct, frozen=True):
-    """A change that is about to be made: ``version`` of an object is to appear, or to go away."""
+    """An intended change: ``version`` of an object is to be created, or deleted."""
 
     bucket: str
     key: str
@@ -36,7 +36,7 @@ class Intent(msgspec.Struct, frozen=True):
 
 
 class Decision:
-    """What is to become of announced changes when all has gone well: told of, unless said so."""
+    """Outcome of the changes after a successful block; by default they happened."""
 
     happened = True
 
@@ -49,11 +49,11 @@ class Outbox:
         self._under_way: set[Intent] = set()
 
     def add(self, entries: Sequence[Outgoing]) -> None:
-        """Append entries that are ready; part of the transaction that the caller has open."""
+        """Append ready entries in the caller's open transaction."""
         self._insert(entries, None)
 
     def oldest(self, limit: int) -> list[Outgoing]:
-        """The first entries that are ready."""
+        """The oldest entries that are ready."""
         rows = self._database.run(
             "SELECT id, queue, body FROM outbox WHERE intent IS NULL ORDER BY position LIMIT ?",
             (limit,),
@@ -61,7 +61,7 @@ class Outbox:
         return [Outgoing(*row) for row in rows]
 
     async def settle(self, ids: Sequence[str]) -> None:
-        """Forget entries."""
+        """Delete delivered entries."""
         rows = [(entry,) for entry in ids]
         await self._database.write(
             lambda: self._database.run_many("DELETE FROM outbox WHERE id = ?", rows)
@@ -71,9 +71,9 @@ class Outbox:
     async def announced(
         self, changes: Sequence[tuple[Intent, Sequence[Outgoing]]]
     ) -> AsyncIterator[Decision]:
-        """Write down what is to be told of the changes; it is ready once the block is through.
+        """Record the notifications of the changes; they are ready once the block succeeds.
 
-        The block may decide otherwise.  If it raises, the changes stay undecided.
+        The block may set another decision.  If it raises, the changes stay in doubt.
         """
         decision = Decision()
         intents = [intent for intent, entries in changes if entries]
@@ -94,7 +94,7 @@ class Outbox:
             self._under_way.difference_update(intents)
 
     async def replace(self, intent: Intent, entries: Sequence[Outgoing]) -> None:
-        """Tell something else of an announced change."""
+        """Replace the notifications of a recorded intent."""
 
         def replace() -> None:
             self._database.run(
@@ -105,13 +105,13 @@ class Outbox:
         await self._database.write(replace)
 
     def undecided(self) -> list[Intent]:
-        """Changes that nobody is making any more, and nobody knows whether they were made."""
+        """Intents in doubt: the change is no longer in progress and its outcome is unknown."""
         rows = self._database.run("SELECT DISTINCT intent FROM outbox WHERE intent IS NOT NULL")
         intents = [msgspec.json.decode(row[0], type=Intent) for row in rows]
         return [intent for intent in intents if intent not in self._under_way]
 
     async def decide(self, intents: Sequence[Intent], *, happened: bool) -> None:
-        """The changes were made: their entries are ready; or they were not: they go."""
+        """Resolve intents: their entries become ready if it happened, else they are deleted."""
         sql = (
             "UPDATE outbox SET intent = NULL WHERE intent = ?"
             if happened

@@ -1,7 +1,7 @@
-"""A look at a store of objects, through any driver: reach, rights, clock, what it can do.
+"""Check of an object store, through any driver: connection, permissions, clock, capabilities.
 
-Nothing stays: objects are removed again, and a bucket that the project would make at its first
-write is not made here; another one is, and removed.
+It leaves nothing behind: objects are removed again.  A bucket that the project creates at its first
+write is not created here; a temporary one is, and removed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from edgesim.r2.driver import Finished, R2Driver
 from edgesim.r2.notifications import Notifications
 
 CLOCK_SECONDS_MAX = 60.0
-"""S3 refuses requests that are a quarter of an hour off, and times of objects are its own."""
+"""Tolerated offset: S3 refuses requests that are 15 minutes off, and sets object times itself."""
 TIDY_SECONDS = 5.0
 _NAME = "edgesim-doctor"
 _OTHER = b"other"
@@ -32,7 +32,7 @@ _LOG = "see the log and the disk of the server"
 async def probe(
     driver: R2Driver, buckets: Sequence[str], clock: Clock, where: str
 ) -> AsyncIterator[Finding]:
-    """Each bucket with a problem, one line for all others, and what is peculiar."""
+    """Yield a problem for each failing bucket, one ok for the others, and distinct warnings."""
     well: list[str] = []
     peculiar: dict[str, Finding] = {}
     for name in buckets:
@@ -76,7 +76,7 @@ async def _round_trip(bucket: Bucket, key: str, sent: bytes) -> None:
 
 
 async def _conditions(driver: R2Driver, bucket: Bucket, key: str, clock: Clock) -> list[Finding]:
-    """An object must not be replaced by a put that is to happen only where there is none."""
+    """Warn if a put with the precondition "no object" replaces an existing object."""
     there = await bucket.head(key)
     if there is None:
         raise RunError(f"an object of bucket {bucket.name} is gone at once", _CACHES)
@@ -91,7 +91,7 @@ async def _conditions(driver: R2Driver, bucket: Bucket, key: str, clock: Clock) 
 
 
 async def _clock(bucket: Bucket, key: str, clock: Clock) -> list[Finding]:
-    """How far the store's clock is ahead: the time of an object in parts is the store's own."""
+    """Compare clocks: the time of an object uploaded in parts is set by the store."""
     upload = await bucket.create_multipart_upload(key)
     part = await upload.upload_part(1, b"part")
     stored = await upload.complete([(part.number, part.etag)])

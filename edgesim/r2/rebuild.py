@@ -1,7 +1,6 @@
-"""Rebuilding the index of a store on this machine from the labels of its blobs.
+"""Rebuilding the index of a local store from the labels of its blobs.
 
-Every notification is sent again: which of them had reached their queues was known to the lost index
-alone.
+Every notification is sent again: only the lost index recorded which ones were delivered.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ log = structlog.get_logger("edgesim.r2")
 
 
 async def rebuild(path: Path, blobs: Blobs, clock: Clock) -> None:
-    """Write the index ``path`` anew; it appears there once it is complete.
+    """Write a new index to ``path``; it appears there once it is complete.
 
-    Blobs without a label stay where they are, renamed so that nothing removes them.
+    Blobs without a label are moved to a folder from which nothing removes them.
     """
     new = path.with_name(f"{path.name}.rebuilt")
     for file in (new, new.with_name(f"{new.name}-wal"), new.with_name(f"{new.name}-shm")):
@@ -54,7 +53,7 @@ async def rebuild(path: Path, blobs: Blobs, clock: Clock) -> None:
 
 
 class _Index:
-    """The new index; entries are written some at a time."""
+    """The new index; entries are written in batches."""
 
     def __init__(self, database: Database, blobs: Blobs, clock: Clock) -> None:
         self.objects = 0
@@ -66,7 +65,7 @@ class _Index:
         self._waiting: list[tuple[str, Label]] = []
 
     def add(self, name: str) -> None:
-        """Take up a blob."""
+        """Queue a blob for the next ``write``; unlabelled ones are set aside."""
         label = labels.decode(self._blobs.label(name))
         if label is None:
             self.unknown += 1
@@ -75,7 +74,7 @@ class _Index:
             self._waiting.append((name, label))
 
     def write(self) -> None:
-        """Commit what was taken up."""
+        """Commit the queued entries."""
         with self._database.transaction():
             for name, label in self._waiting:
                 self._write(name, label)

@@ -1,4 +1,4 @@
-"""The tables of a store on this machine, and how those of an earlier version are brought up."""
+"""The tables of a local store, and their migration from an earlier version."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TO_VERSION_2 = (
 
 
 def prepare(database: Database) -> None:
-    """Bring the tables to this version; RunError if a later one made them."""
+    """Migrate the tables to this version; RunError if a later version wrote them."""
     [(version,)] = database.run("PRAGMA user_version")
     if version > VERSION:
         raise RunError(

@@ -1,4 +1,4 @@
-"""The body of a put, or of a part, on its way into the store."""
+"""The body of a put or of a part, as it streams into the store."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _CHUNK_BYTES = 256 * 1024
 
 
 class Upload:
-    """Cuts a body into chunks, counts and hashes them as they pass."""
+    """Splits a body into chunks; counts and hashes them as they pass."""
 
     def __init__(self, action: str, body: Body) -> None:
-        """``action`` is the method's name, for what is refused."""
+        """``action`` is the method's name, for error messages."""
         self.size = 0
         self._action = action
         self._body = body
@@ -30,18 +30,18 @@ class Upload:
         self._chunks = self._read()
 
     def expect(self, algorithm: str, digest: bytes) -> None:
-        """The checksum that the body is to have; to be told before it is read."""
+        """Set the checksum that the body must have; call it before the body is read."""
         self._checksum = (algorithm, digest)
         if algorithm != "md5":
             self._hashes[algorithm] = hashlib.new(algorithm, usedforsecurity=False)
 
     @property
     def md5(self) -> str:
-        """Of what has passed, in hex."""
+        """MD5 of the bytes so far, in hex."""
         return self._hashes["md5"].hexdigest()
 
     def chunks(self) -> AsyncIterator[bytes]:
-        """The body, once."""
+        """The body's chunks; can be read once."""
         return self._chunks
 
     async def _read(self) -> AsyncGenerator[bytes, None]:
@@ -49,7 +49,7 @@ class Upload:
         async for piece in iterate(self._body):
             for start in range(0, len(piece), _CHUNK_BYTES):
                 if self.size:
-                    await anyio.lowlevel.checkpoint()  # others run between the chunks
+                    await anyio.lowlevel.checkpoint()  # yield between the chunks
                 chunk = piece[start : start + _CHUNK_BYTES]
                 self.size += len(chunk)
                 self._check_size(self.size)
@@ -62,7 +62,7 @@ class Upload:
             raise refusal(self._action, limits.ENTITY_TOO_LARGE)
 
     def check_length(self) -> None:
-        """Refuse a stream that was longer or shorter than it announced."""
+        """Refuse a stream that was longer or shorter than its declared length."""
         if self._length is not None and self.size != self._length:
             raise PlatformError(
                 "FixedLengthStream did not see all expected bytes before close()."
@@ -72,7 +72,7 @@ class Upload:
             )
 
     def checksums(self) -> dict[str, str]:
-        """The checksums of the whole body; refuses it if it is not what was announced."""
+        """The checksums of the whole body; PlatformError if length or checksum do not match."""
         self.check_length()
         actual = {name: one.hexdigest() for name, one in self._hashes.items()}
         if self._checksum is not None:
@@ -91,7 +91,7 @@ class Upload:
             )
 
     async def aclose(self) -> None:
-        """Let go of the body, read or not."""
+        """Close the body, whether it was read or not."""
         await self._chunks.aclose()
         if isinstance(self._body, Stream):
             await self._body.aclose()

@@ -1,4 +1,4 @@
-"""Whole reads of objects, compared with the MD5 that the store has for them."""
+"""Whole reads of objects, compared with the stored MD5."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edgesim.model import R2Object, Stream
 
 
 class Verified:
-    """The chunks of a whole object; RunError in place of the last one if they are not its bytes."""
+    """The chunks of a whole object; RunError in place of the last one on a mismatch."""
 
     def __init__(self, found: R2Object, chunks: AsyncIterator[bytes]) -> None:
         self._found = found
@@ -40,10 +40,10 @@ class Verified:
             )
 
     async def aclose(self) -> None:
-        """Close the source, read or not."""
+        """Close the source, whether it was read or not."""
         await self._source.aclose()
 
 
 def verified(found: R2Object, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The chunks of a whole object, checked if its MD5 is known; of one in parts it is not."""
+    """Check the chunks against the MD5 if it is known; multipart objects have none."""
     return Verified(found, chunks) if "md5" in found.checksums else chunks

@@ -1,8 +1,8 @@
-"""From the options that Worker code passes, in JavaScript's shape, to the arguments of Bucket.
+"""Converts options in JavaScript's shape, as Worker code passes them, to arguments of Bucket.
 
-Names are camelCase, numbers may be floats, dates are datetimes (naive: UTC) or milliseconds, and
-where the platform takes a ``Headers`` object it arrives as pairs.  What the platform ignores is
-ignored here, what it converts is converted, and what it refuses raises PlatformError in its words.
+Names are camelCase, numbers may be floats, dates are datetimes (naive: UTC) or milliseconds, and a
+``Headers`` object arrives as pairs.  Options that the platform ignores are ignored here, values
+that it converts are converted, and what it refuses raises PlatformError with its message.
 """
 
 from __future__ import annotations
@@ -86,14 +86,14 @@ def multipart_arguments(options: Options) -> MultipartArguments:
 
 
 def part_options(options: Options) -> None:
-    """The third argument of ``uploadPart``: there is nothing in it that has an effect here."""
+    """The third argument of ``uploadPart``: validated, but no option has an effect here."""
     _given(options, "R2UploadPartOptions")
 
 
 def _given(options: Options, struct: str) -> dict[str, Any]:
     given = given_fields(options, struct)
     if "ssecKey" in given:
-        # To store the bytes in clear and say nothing would be worse.
+        # Storing the bytes unencrypted without an error would be worse.
         raise PlatformError("edgesim does not encrypt objects: leave out ssecKey here")
     return given
 
@@ -128,7 +128,7 @@ def _listed(given: Mapping[str, Any], field: str) -> str | None:
 
 
 def keys_of(value: Any) -> str | list[str]:
-    """The argument of ``BUCKET.delete``: a key, or a list of them."""
+    """The argument of ``BUCKET.delete``: a key, or a list of keys."""
     return [text(key) for key in value] if isinstance(value, list) else text(value)
 
 
@@ -150,12 +150,12 @@ def parts_of(value: Any) -> list[tuple[int, str]]:
 
 
 def part_number(value: Any) -> int:
-    """A number as the platform makes a whole one of it."""
+    """The part number, truncated to an integer as the platform does."""
     return int(number(value, "partNumber", "R2UploadedPart"))
 
 
 def body_of(value: object, method: str = "put", owner: str = "R2Bucket") -> Body:
-    """What ``put`` and ``uploadPart`` store: text, bytes, nothing, or a stream of known length."""
+    """The body for ``put`` and ``uploadPart``: text, bytes, None, or a stream of known length."""
     if value is None:
         return b""
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""Single values that Worker code passes, as the platform converts or refuses them."""
+"""Single values that Worker code passes, converted or refused as on the platform."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edgesim.errors import PlatformError
 
 
 def given_fields(value: Any, struct: str) -> dict[str, Any]:
-    """The fields that are there; undefined and null arrive alike and mean the default."""
+    """The fields with a value; undefined and null both arrive as None and mean the default."""
     if value is None:
         return {}
     if not isinstance(value, Mapping):
@@ -19,7 +19,7 @@ def given_fields(value: Any, struct: str) -> dict[str, Any]:
 
 
 def pairs(value: Any, field: str, struct: str) -> list[tuple[str, str]]:
-    """What a ``Headers`` object arrives as, names in lower case."""
+    """The pairs of a ``Headers`` object, names in lower case."""
     try:
         return [(str(name).lower(), str(text)) for name, text in value]
     except (TypeError, ValueError):
@@ -27,14 +27,14 @@ def pairs(value: Any, field: str, struct: str) -> list[tuple[str, str]]:
 
 
 def number(value: Any, field: str, struct: str) -> float:
-    """A finite number."""
+    """A finite number; PlatformError for any other value."""
     if isinstance(value, int | float) and abs(value) < float("inf"):
         return value
     raise wrong(field, struct, "number")
 
 
 def date(value: Any, field: str, struct: str) -> float | None:
-    """Unix milliseconds, or nothing."""
+    """Unix milliseconds, or None."""
     if value is None:
         return None
     if isinstance(value, datetime):
@@ -46,7 +46,7 @@ def date(value: Any, field: str, struct: str) -> float | None:
 
 
 def optional_string(value: Any, field: str, struct: str) -> str | None:
-    """A field that is text or is not there; the platform does not turn other values into text."""
+    """Text or None; the platform does not convert other values to text here."""
     if value is None:
         return None
     if not isinstance(value, str):
@@ -55,12 +55,12 @@ def optional_string(value: Any, field: str, struct: str) -> str | None:
 
 
 def optional_text(value: Any) -> str | None:
-    """Text, or nothing."""
+    """Text, or None."""
     return None if value is None else text(value)
 
 
 def text(value: Any) -> str:
-    """JavaScript's String(): what the platform makes of a value where it wants text."""
+    """Convert a value to text like JavaScript's String()."""
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, bool):
@@ -73,7 +73,7 @@ def text(value: Any) -> str:
 
 
 def wrong(field: str, struct: str, kind: str) -> PlatformError:
-    """The error of a field that has a value of another type."""
+    """The error for a field with a value of the wrong type."""
     return PlatformError(
         f"Incorrect type for the '{field}' field on '{struct}': the provided value is not of type "
         f"'{kind}'.",

@@ -1,7 +1,7 @@
-"""The one wiring place: a project's configuration made into something that runs.
+"""Wires a project's configuration into a running system; no other package does.
 
 ``primitives`` has the buckets, queues and pipelines, ``workers`` the Workers between them;
-``simulator`` holds both and runs them, ``draining`` and ``stats`` look at both.
+``simulator`` contains and runs both; ``draining`` and ``stats`` read both.
 """
 
 from edgesim.simulator.simulator import Simulator, open_simulator

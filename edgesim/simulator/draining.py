@@ -1,7 +1,7 @@
-"""Until nothing is on its way any more: what a drain, or the end of a process, waits for.
+"""Draining: waits until work in progress is finished.
 
-A drain wants everything finished, and reports what is not.  The end of a process wants no more than
-what cannot wait: messages that are delayed, or that nobody consumes, are in their store.
+A drain finishes everything, and reports what is left.  A shutdown finishes only work that would
+otherwise be lost or delayed: messages that are delayed, or that no Worker consumes, are stored.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from edgesim.simulator.primitives import Primitives
 
 POLL_SECONDS = 0.02
 CLOSE_SECONDS = 10.0
-"""How long a closing Simulator waits for invocations and traces that are on their way."""
+"""Maximum time that a closing Simulator waits for invocations and traces in progress."""
 SHARED_QUEUES = {"nats"}
-"""Stores of queues that other nodes consume from as well."""
+"""Schemes of queue stores that other nodes consume from as well."""
 
 log = structlog.get_logger()
 
 
 class Drain:
-    """Looks at every stage for work that is under way."""
+    """Checks every stage for work in progress."""
 
     def __init__(self, primitives: Primitives, workers: Mapping[str, Worker]) -> None:
         self._primitives = primitives
         self._workers = workers
 
     async def drain(self, timeout: float) -> Leftover:
-        """Roll the pipelines and deliver until nothing is left, for ``timeout`` seconds.
+        """Roll the pipelines and deliver until nothing is left, for at most ``timeout`` seconds.
 
-        What is left then.  Comes earlier where nothing of it can be done in time: messages that
-        nobody consumes, or that wait for a retry until later.
+        Returns the work left.  Returns early if none of it can finish in time: messages without a
+        consumer, or that wait for a later retry.
         """
         deadline = self._primitives.clock.now() + timeout
         found: list[Leftover] = []
@@ -57,7 +57,7 @@ class Drain:
             return Leftover({"stores": str(error)})
 
     def _activity(self) -> tuple[int, int, int]:
-        """Grows with whatever moves on, so that nothing is missed between two looks."""
+        """Counters that grow with any progress, so that none is missed between two polls."""
         return (
             sum(worker.outcomes.total() for worker in self._workers.values()),
             sum(pipeline.objects for pipeline in self._primitives.pipelines.values()),
@@ -65,9 +65,9 @@ class Drain:
         )
 
     async def leave(self, timeout: float) -> bool:
-        """Deliver at the end of a process what cannot wait in a store; False if time ran out.
+        """Finish the work of a shutdown; False on timeout.
 
-        What the other nodes can do is left to them.
+        Messages in stores shared with other nodes are left to those nodes.
         """
         if urls.scheme_of(self._primitives.project.backends.queues) in SHARED_QUEUES:
             return await self._until(self._has_left, timeout)
@@ -75,7 +75,7 @@ class Drain:
         return await self._until(partial(self.is_quiet, deadline), timeout)
 
     async def is_quiet(self, deadline: float) -> bool:
-        """Whether nothing is on its way; what is delayed past ``deadline`` is parked."""
+        """True if no work is in progress; messages delayed past ``deadline`` are ignored."""
         if await self._primitives.notifications.pending(self._primitives.backends.r2):
             return False
         for consumer in self._primitives.consumers:
@@ -85,7 +85,7 @@ class Drain:
         return self._is_idle()
 
     async def finish(self) -> None:
-        """Let invocations end and their traces reach the Tail Workers, within reason."""
+        """Wait for invocations and for the delivery of their traces, at most CLOSE_SECONDS."""
         with anyio.move_on_after(CLOSE_SECONDS) as scope:
             while self._is_busy():
                 self._hurry_tails()
@@ -104,7 +104,7 @@ class Drain:
                     try:
                         if await quiet():
                             return True
-                    except RunError as error:  # a store that is away may come back in time
+                    except RunError as error:  # an unreachable store may recover in time
                         log.warning("not drained yet", error=str(error))
                 await anyio.sleep(POLL_SECONDS)
         return False

@@ -1,4 +1,4 @@
-"""Unfinished work, stage by stage: what a drain waits for, and what it reports."""
+"""Unfinished work by stage: the condition of a drain, and its report."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from edgesim.runtime.worker import Worker
 from edgesim.simulator.primitives import Primitives
 
 NOTIFICATIONS_MAX = 1_000
-"""More notifications than this are reported as so many."""
+"""Limit of notifications counted; a larger number is reported as this one."""
 
 
 class Leftover(msgspec.Struct):
     """Unfinished work.
 
-    ``left`` has only stages with something in them: invocations, tail, pipelines, notifications,
-    queues.  ``dead_letters`` are messages in dead-letter queues that nobody consumes, or whose
-    consumer has put them off beyond the deadline: they are at the end of their way.  ``is_stuck``:
-    nothing of ``left`` can go on before the deadline by itself.
+    ``left`` has only non-empty stages: invocations, tail, pipelines, notifications, queues.
+    ``dead_letters`` counts messages in dead-letter queues that have no consumer, or whose consumer
+    has delayed them beyond the deadline: they are in their final place.  ``is_stuck``: nothing in
+    ``left`` can progress before the deadline.
     """
 
     left: dict[str, Any] = {}
@@ -34,7 +34,7 @@ class Leftover(msgspec.Struct):
 async def leftover(
     primitives: Primitives, workers: Mapping[str, Worker], deadline: float
 ) -> Leftover:
-    """What is unfinished now; asks the stores (RunError where one does not answer)."""
+    """Read the unfinished work; queries the stores (RunError if one does not reply)."""
     moving = {
         "invocations": {name: worker.in_flight for name, worker in workers.items()},
         "tail": {name: tail.pending for name, tail in primitives.tails.items()},
@@ -64,7 +64,7 @@ async def leftover(
 
 
 async def _depths(primitives: Primitives) -> dict[str, Depth]:
-    """The queues that hold a message."""
+    """The depth of each queue that holds a message."""
     names = await primitives.backends.queues.names()
     found = {name: await primitives.queue(name).depth() for name in sorted(names)}
     return {name: depth for name, depth in found.items() if depth.messages}
@@ -85,7 +85,7 @@ def _shown(consumer: str | None, push: Consumer | None, depth: Depth) -> dict[st
 
 
 def _waits(consumer: str | None, push: Consumer | None, depth: Depth, deadline: float) -> bool:
-    """Nobody consumes it, or its Worker gets nothing before the deadline; a client may pull."""
+    """True if no Worker gets a message before the deadline: no consumer, or all delayed."""
     if consumer is None:
         return True
     if push is None or push.in_flight or depth.next_visible_at is None:

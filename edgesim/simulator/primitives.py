@@ -1,4 +1,4 @@
-"""What a project is made of beside its Workers: the primitives, wired to their drivers."""
+"""A project's primitives, connected to their drivers; everything but its Workers."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from edgesim.runtime.tail import TailConsumer
 ACCOUNT = "edgesim"
 
 Deliver = Callable[[str, str, Sequence[Message], Metrics], Awaitable[BatchResult]]
-"""Give a Worker a batch of a queue: the names of both, the messages, the queue's metrics."""
+"""Delivers a batch: Worker name, queue name, messages, the queue's metrics."""
 
 
 class Primitives:
-    """Buckets, queues, pipelines, tails, consumers and schedules; none of them runs by itself."""
+    """Buckets, queues, pipelines, tails, consumers and schedules; none is started here."""
 
     def __init__(
         self, project: Project, backends: Backends, clock: Clock, deliver: Deliver
@@ -40,7 +40,7 @@ class Primitives:
         self._deliver = deliver
         self.notifications = Notifications(_rules(project), clock, ACCOUNT)
         self.queues: dict[str, Queue] = {}
-        """Those that were named so far."""
+        """The queues used so far, by name."""
         self.buckets: dict[str, Bucket] = {}
         self.r2_operations: dict[str, Counter[str]] = {}
         """Operations of Workers, by bucket and price class."""
@@ -75,7 +75,7 @@ class Primitives:
         ]
 
     def queue(self, name: str) -> Queue:
-        """The queue of that name; it exists as soon as it is named."""
+        """The queue of that name; it is created on first use."""
         if name not in self.queues:
             config = self.project.account.queues.get(name) or QueueConfig()
             self.queues[name] = Queue(
@@ -88,13 +88,13 @@ class Primitives:
         return self.queues[name]
 
     def bucket(self, name: str) -> Bucket:
-        """The bucket of that name; it exists as soon as it is named."""
+        """The bucket of that name; it is created on first use."""
         if name not in self.buckets:
             self.buckets[name] = Bucket(name, self.backends.r2, self.clock, self.notifications)
         return self.buckets[name]
 
     def queue_names(self) -> set[str]:
-        """Every queue that the project or its messages name."""
+        """Every queue that the project names or that is in use."""
         rules = _rules(self.project).values()
         return {
             *self.queues,
@@ -108,7 +108,7 @@ class Primitives:
         }
 
     def bucket_names(self) -> set[str]:
-        """Every bucket that the project names."""
+        """Every bucket that the project names or that is in use."""
         return {
             *self.buckets,
             *self.project.account.r2,
@@ -131,7 +131,7 @@ class Primitives:
             cursor = page.cursor
 
     async def notify_again(self, bucket: str, found: R2Object) -> int:
-        """Send the notifications of an object that is there once more; how many those are."""
+        """Send the notifications of an existing object again; returns their number."""
         messages = self.notifications.messages_again(bucket, found)
         for message in messages:
             await self.notify(message.queue, message.body)
@@ -140,7 +140,7 @@ class Primitives:
     async def clickhouse(
         self, request: HttpRequest, lineage: Lineage | None = None, caller: str = ""
     ) -> HttpResponse:
-        """A request to the ClickHouse gateway; ``caller`` is the Worker that makes it."""
+        """Send a request to the ClickHouse gateway; ``caller`` is the Worker that makes it."""
         return await self.backends.gateway.fetch(request, caller)
 
     async def notify(self, queue: str, body: bytes) -> None:

@@ -1,7 +1,7 @@
 """A running project: configuration -> drivers -> primitives -> Workers -> one tree of tasks.
 
-A Simulator stands over opened backends and can be closed and another opened (a reload of the
-configuration) without losing what they hold, be it only in memory.
+A Simulator runs on opened backends.  It can be closed and another one opened on them (a reload of
+the configuration) without losing their contents, even those in memory.
 """
 
 from __future__ import annotations
@@ -51,19 +51,19 @@ from edgesim.simulator.stats import Usage
 from edgesim.simulator.workers import Workers, isolates_of
 
 SCHEDULED_SECONDS, SCHEDULED_PAUSE_SECONDS = 60.0, 2.0
-"""How long, and how often, a scheduled handler is tried that the platform cannot run."""
+"""Retry time and retry interval of a scheduled handler that the platform could not run."""
 
 IN_FLIGHT_MAX = 4096
-"""Invocations, with their waitUntil work, beyond which new requests wait."""
+"""Limit of invocations with waitUntil work; above it new requests wait."""
 HOLD_SECONDS = 30.0
-"""How long a queue batch waits for room before it is delivered all the same."""
+"""Maximum time that a queue batch waits for room in the tails before its delivery."""
 LOOK_SECONDS = 0.005
 
 log = structlog.get_logger()
 
 
 class Simulator(Primitives):
-    """The primitives of a project and its Workers.  Made by ``open_simulator``."""
+    """The primitives of a project and its Workers.  Created by ``open_simulator``."""
 
     def __init__(
         self,
@@ -101,22 +101,22 @@ class Simulator(Primitives):
 
     @property
     def guards(self) -> dict[str, list[str]]:
-        """The parts of the jail that are in force, by Worker."""
+        """Active sandbox guards, by Worker."""
         return self._workers.guards
 
     async def start_worker(self, config: WorkerConfig) -> None:
-        """Start a Worker, or a new version of it in place of the old, which ends when it is idle.
+        """Start a Worker, or replace it by a new version; the old one ends when it is idle.
 
-        WorkerLoadError or ConfigError if it does not load; then the old version stays.
+        WorkerLoadError or ConfigError if it does not load; the old version then stays.
         """
         await self._workers.start(config)
 
     async def fetch(
         self, request: HttpRequest, worker: str | None = None, *, explained: bool = False
     ) -> HttpResponse:
-        """A request from outside, for the entry Worker unless another is named (KeyError).
+        """Send an external request to the entry Worker, or to the named one (KeyError).
 
-        ``explained``: a handler's exception is answered with its traceback.
+        ``explained``: the response to a handler's exception contains its traceback.
         """
         if not request.cf:
             request = msgspec.structs.replace(request, cf=self.cf)
@@ -130,31 +130,31 @@ class Simulator(Primitives):
         return response
 
     def fetch_of(self, worker: str) -> Fetch:
-        """How a Worker of this project is asked by others."""
+        """A function that sends requests to a Worker of this project."""
         return self._workers.fetch_of(worker)
 
     async def scheduled(self, worker: str, cron: str, scheduled_ms: int | None = None) -> str:
-        """Run a scheduled handler now, as of that time or as of now; its outcome."""
+        """Run a scheduled handler now, with that time or the current one; returns its outcome."""
         return (await self.scheduled_result(worker, cron, scheduled_ms)).outcome
 
     async def scheduled_result(
         self, worker: str, cron: str, scheduled_ms: int | None = None
     ) -> ScheduledResult:
-        """The same as ``scheduled``, with whether the handler called noRetry."""
+        """Like ``scheduled``; the result also says whether the handler called noRetry."""
         time_ms = self.clock.now_ms() if scheduled_ms is None else scheduled_ms
         done = await self.workers[worker].scheduled(cron, time_ms)
         return ScheduledResult(done.outcome, done.result is True)
 
-    # --- the state of things ---
+    # --- state ---
 
     @property
     def traces_pending(self) -> int:
-        """Traces that no tail handler has finished with yet."""
+        """Number of traces that are not yet processed by a tail handler."""
         return sum(tail.pending for tail in self.tails.values())
 
     @property
     def has_room(self) -> bool:
-        """False while new requests should wait: too much of earlier ones is unfinished."""
+        """False while new requests should wait: too much earlier work is unfinished."""
         if sum(worker.in_flight for worker in self.workers.values()) >= IN_FLIGHT_MAX:
             return False
         return all(
@@ -163,50 +163,50 @@ class Simulator(Primitives):
         )
 
     async def stats(self) -> dict[str, Any]:
-        """Counters per stage, since this Simulator was opened, and what is stored now."""
+        """Counters by stage since this Simulator was opened, with the stores' current contents."""
         return self.counters(await self.depths(), await self.usage())
 
     def counters(self, depths: Mapping[str, Depth], usage: Mapping[str, Usage]) -> dict[str, Any]:
-        """As ``stats``, with what is stored of those queues and buckets only; asks no store."""
+        """Like ``stats``, with the contents of those queues and buckets only; queries no store."""
         receiver = {"requests": self.requests, "rejected": self.rejected}
         return {"receiver": receiver} | stats.counters(self, self.workers, depths, usage)
 
     async def depths(self) -> dict[str, Depth]:
-        """How much each queue holds; asks their store."""
+        """The depth of each queue; queries the store."""
         return await stats.depths(self)
 
     async def usage(self) -> dict[str, Usage]:
-        """Objects and bytes of each bucket; asks their store."""
+        """Objects and bytes of each bucket; queries the store."""
         return await stats.usage(self)
 
     def ages(self, depths: Mapping[str, Depth]) -> dict[str, float]:
-        """How long the oldest message of each queue has been there, in seconds; 0 for none."""
+        """Age of the oldest message of each queue, in seconds; 0 for an empty queue."""
         return stats.ages(depths, self.clock.now_ms())
 
     async def drain(self, timeout: float) -> bool:
-        """Roll the pipelines and deliver until nothing is left; False if something is."""
+        """Roll the pipelines and deliver until nothing is left; False if work is left."""
         return not (await self._drain.drain(timeout)).left
 
     async def drain_or_report(self, timeout: float) -> Leftover:
-        """As ``drain``; what is left, stage by stage."""
+        """Like ``drain``; returns the work left, by stage."""
         return await self._drain.drain(timeout)
 
     async def leave(self, timeout: float) -> bool:
-        """Deliver at the end of a process what cannot wait in a store; False if time ran out."""
+        """Finish the work of a shutdown, except what a store keeps; False on timeout."""
         return await self._drain.leave(timeout)
 
     async def is_quiet(self, deadline: float) -> bool:
-        """Whether nothing is on its way; what is delayed past ``deadline`` is parked."""
+        """True if no work is in progress; messages delayed past ``deadline`` are ignored."""
         return await self._drain.is_quiet(deadline)
 
-    # --- what goes on by itself ---
+    # --- background tasks ---
 
     async def start(self, outbound: Outbound) -> None:
-        """Start every Worker; the first that fails to load is the error."""
+        """Start every Worker; raises the first load error."""
         await self._workers.start_all(outbound)
 
     async def run(self) -> None:
-        """Windows, notifications, tails, consumers and schedules."""
+        """Run pipelines, notifications, tails, consumers and schedules until cancelled."""
         async with anyio.create_task_group() as tasks:
             for pipeline in self.pipelines.values():
                 tasks.start_soon(pipeline.run)
@@ -224,7 +224,7 @@ class Simulator(Primitives):
     ) -> BatchResult:
         tails = self.project.workers[worker].settings.tail_consumers
         with anyio.move_on_after(HOLD_SECONDS):
-            while any(self.tails[tail.target].is_full for tail in tails):  # noqa: ASYNC110 (nobody announces it)
+            while any(self.tails[tail.target].is_full for tail in tails):  # noqa: ASYNC110 (no event exists)
                 await anyio.sleep(LOOK_SECONDS)
         return await delivery.deliver(self.workers[worker], queue, messages, metrics)
 
@@ -235,13 +235,13 @@ class Simulator(Primitives):
         worker, cron = schedule.worker, schedule.expression
         try:
             mine = await self.backends.queues.claim(f"{worker} {cron} {time_ms}")
-        except RunError as error:  # who runs it cannot be told: rather not at all than everywhere
+        except RunError as error:  # cannot claim the run: skip it rather than run it on every node
             log.error("scheduled handler not run", worker=worker, cron=cron, error=str(error))
             return None
         return await self._insist_on(worker, cron, time_ms) if mine else None
 
     async def _insist_on(self, worker: str, cron: str, time_ms: int) -> str:
-        """Run it; again, for a minute, where the platform could not run it at all."""
+        """Run a scheduled handler; retry for a minute if the platform could not start it."""
         given_up = anyio.current_time() + SCHEDULED_SECONDS
         while True:
             done = await self.workers[worker].scheduled(cron, time_ms)
@@ -255,19 +255,19 @@ class Simulator(Primitives):
             if name in self.queues:
                 self.queues[name].wake()
 
-    # --- the end ---
+    # --- shutdown ---
 
     async def finish(self) -> None:
-        """Let invocations end and their traces reach the Tail Workers, within reason."""
+        """Wait for invocations and for the delivery of their traces, for a limited time."""
         if not self._abandoned:
             await self._drain.finish()
 
     def abandon(self) -> None:
-        """End, when it ends, as a killed process does: with nothing finished."""
+        """Make the end of this Simulator skip ``finish``, like a killed process."""
         self._abandoned = True
 
     def close(self) -> None:
-        """Let every Worker's isolates go, and close what the primitives keep open."""
+        """Close every Worker's isolates and the files of the pipelines."""
         self._workers.retire()
         for pipeline in self.pipelines.values():
             pipeline.close()
@@ -284,11 +284,11 @@ async def open_simulator(
     reach: Reach | None = None,
     traces: TraceSink | None = None,
 ) -> AsyncIterator[Simulator]:
-    """A Simulator with everything going; at the end what can be finished is finished.
+    """Run a Simulator; at the end it finishes the work that can be finished.
 
-    ``open_isolates`` and ``network`` stand in for the project's isolation level and for the
-    internet; ``reach`` says what Workers may connect to; ``traces`` is given every trace.
-    WorkerLoadError or ConfigError where a Worker does not load.
+    ``open_isolates`` and ``network`` replace the project's isolation level and the internet;
+    ``reach`` restricts the connections of Workers; ``traces`` receives every trace.
+    WorkerLoadError or ConfigError if a Worker does not load.
     """
     try:
         async with anyio.create_task_group() as tasks, asyncio.TaskGroup() as invocations:

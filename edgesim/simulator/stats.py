@@ -1,4 +1,4 @@
-"""Counters per stage since a Simulator was opened, and what is stored now."""
+"""Counters by stage since a Simulator was opened, and the stores' current contents."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgesim.runtime.worker import Worker
 from edgesim.simulator.primitives import Primitives
 
 Usage = tuple[int, int]
-"""Objects and bytes."""
+"""Number of objects, and their total bytes."""
 
 
 def counters(
@@ -24,7 +24,7 @@ def counters(
 ) -> dict[str, Any]:
     """The counters of every stage but the entry Worker's own requests, as JSON.
 
-    What is stored is told of those queues and buckets only; all else asks no store.
+    Contents are reported for those queues and buckets only; no store is queried.
     """
     tails = primitives.tails.values()
     return {
@@ -58,20 +58,20 @@ def counters(
 
 
 async def depths(primitives: Primitives) -> dict[str, Depth]:
-    """How much each queue holds; asks their store."""
+    """The depth of each queue; queries the store."""
     names = primitives.queues.keys() | set(await primitives.backends.queues.names())
     return {name: await primitives.queue(name).depth() for name in sorted(names)}
 
 
 async def usage(primitives: Primitives) -> dict[str, Usage]:
-    """What each bucket holds; asks their store."""
+    """Objects and bytes of each bucket; queries the store."""
     store = primitives.backends.r2
     names = primitives.buckets.keys() | set(await store.buckets())
     return {name: await store.usage(name) for name in sorted(names)}
 
 
 def ages(found: Mapping[str, Depth], now_ms: float) -> dict[str, float]:
-    """How long the oldest message of each queue has been there, in seconds; 0 for none."""
+    """Age of the oldest message of each queue, in seconds; 0 for an empty queue."""
     return {
         name: 0.0 if depth.oldest_ms is None else max(0, now_ms - depth.oldest_ms) / 1000
         for name, depth in found.items()

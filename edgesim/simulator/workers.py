@@ -1,4 +1,4 @@
-"""The Workers of a project that runs: started, replaced by newer versions, found by name."""
+"""The running Workers of a project: start, replacement by new versions, lookup by name."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ log = structlog.get_logger()
 
 
 class Workers:
-    """``running`` has the current version of each, by name."""
+    """``running`` has the current version of each Worker, by name."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Workers:
         self._retire: dict[str, anyio.Event] = {}
 
     async def start_all(self, outbound: Outbound) -> None:
-        """Start every Worker; the first that fails to load is the error."""
+        """Start every Worker; raises the first load error."""
         self._outbound = outbound
         errors: list[Exception] = []
 
@@ -74,9 +74,9 @@ class Workers:
             raise errors[0]
 
     async def start(self, config: WorkerConfig) -> None:
-        """Start a Worker, or a new version of it in place of the old, which ends when it is idle.
+        """Start a Worker, or replace it by a new version; the old one ends when it is idle.
 
-        WorkerLoadError or ConfigError if it does not load; then the old version stays.
+        WorkerLoadError or ConfigError if it does not load; the old version then stays.
         """
         previous = self._retire.get(config.name)
         try:
@@ -105,7 +105,7 @@ class Workers:
             self.guards[config.name] = isolates.guards
             self.running[config.name] = worker
             self._retire[config.name] = retire
-            if self._closing:  # it was on its way when the others were told to go
+            if self._closing:  # it was still starting when the others were retired
                 retire.set()
             task_status.started()
             await retire.wait()
@@ -123,12 +123,12 @@ class Workers:
         )
 
     def retire(self) -> None:
-        """Let every Worker's isolates go."""
+        """Close every Worker's isolates."""
         self._closing = True
         for event in self._retire.values():
             event.set()
 
-    # --- what they see of each other and of the primitives ---
+    # --- bindings ---
 
     def _bindings(self, config: WorkerConfig) -> dict[str, Binding]:
         settings = config.settings
@@ -162,16 +162,16 @@ class Workers:
         return ServiceBinding(fetch, rpc)
 
     async def _fetch(self, name: str, request: HttpRequest, lineage: Lineage) -> HttpResponse:
-        # Looked up at every call: a reload puts another version in its place.
+        # Looked up at every call: a reload replaces the Worker.
         return await self.running[name].fetch(request, lineage)
 
     def fetch_of(self, name: str) -> Fetch:
-        """How a Worker of this project is asked."""
+        """A function that sends requests to a Worker of this project."""
         return partial(self._fetch, name)
 
 
 def isolates_of(project: Project) -> OpenIsolates:
-    """Each Worker's isolates, at the level that the project gives it."""
+    """An opener of each Worker's isolates, at the project's isolation level for that Worker."""
 
     def open_isolates(spec: WorkerSpec, clock: Clock) -> AbstractAsyncContextManager[Isolates]:
         level = project.isolation_of(spec.name)
@@ -190,7 +190,7 @@ def _say_what_is_ignored(config: WorkerConfig) -> None:
 
 
 def _check_handlers(project: Project, config: WorkerConfig, worker: Worker) -> None:
-    """A Worker that is wired to receive something must have the handler for it."""
+    """ConfigError if a Worker lacks the handler for an event that the project sends to it."""
     needed = {}
     if config.settings.queues.consumers:
         needed["queue"] = "queues.consumers"

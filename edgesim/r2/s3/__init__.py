@@ -1,8 +1,8 @@
 """``s3://``: R2 on an S3 server.
 
-driver        objects, with an outbox on this machine;  uploads: those in parts
-  names       what an object is called there;  metadata: what is kept of it, and where
-  known       what need not be asked again
-  spool       a body before it is sent
+driver        objects, with a local outbox;  uploads: multipart uploads
+  names       object names on the server;  metadata: R2 metadata in S3 headers
+  known       cache of object metadata, for listings
+  spool       a request body before it is sent
   store       the S3 calls, over session (HTTP) and url (the options)
 """

@@ -1,4 +1,4 @@
-"""What a server's answers are to R2: the bytes of a body, and failures in one line."""
+"""S3 responses for R2: streamed bodies, and failures as RunError in one line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SHOWN = 200
 
 
 class Reader:
-    """The chunks of a response; lets go of the connection at the end or on ``aclose``."""
+    """The chunks of a response; closes the connection at the end or on ``aclose``."""
 
     def __init__(self, response: aiohttp.ClientResponse, place: str) -> None:
         self._response = response
@@ -47,13 +47,13 @@ class Reader:
         return chunk
 
     async def aclose(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._response.close()
 
 
 @contextmanager
 def explained(place: object) -> Iterator[None]:
-    """What the client raises, as a RunError of one line that names the place."""
+    """Convert the client's exceptions to a one-line RunError that names the place."""
     try:
         yield
     except (MinioException, ParseError, aiohttp.ClientError, OSError, ValueError) as error:

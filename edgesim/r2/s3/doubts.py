@@ -1,14 +1,14 @@
-"""Changes whose outcome on the server is not known, because of a crash or a reply that never came.
+"""In-doubt writes: changes with an unknown outcome on the server, after a crash or a lost reply.
 
-A server may make a change long after the client gave the request up: it kept the request while it
-could not write, or it was frozen.  So absence proves nothing.  A put that is not there after a
-moment no longer holds anything up, but it stays in doubt for a day: it is looked for now and then,
-and whoever reads that version of the object decides it at once.  Its notification is lost only if
-the object never appears.  (Tried and dropped: to take a put for not made after one second.  A
-Pipeline then found its object, wrote no other, and nobody was notified of it.)
+A server may make a change long after the client gave the request up: it held the request while it
+could not write, or it was frozen.  So absence proves nothing.  A put that is absent after a short
+settling time no longer blocks the outbox, but it stays in doubt for a day: it is polled ever more
+rarely, and any read of that version of the object resolves it at once.  Its notification is lost
+only if the object never appears.  (Tried and rejected: to treat a put as not made after one
+second.  A Pipeline then found its object, wrote no other, and no notification was sent.)
 
-A delete that was not made is given up after that moment.  Its success cannot be told from a later
-change of the same object.
+A delete that was not made is given up after the settling time.  Its success cannot be
+distinguished from a later change of the same object.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from edgesim.model import R2Object
 from edgesim.r2.outbox import Intent, Outbox
 
 SETTLED_SECONDS = 1.0
-"""A server that was frozen makes what it has received within this time, as a rule."""
+"""Time within which a server that was frozen usually makes the changes it has received."""
 KEPT_SECONDS = 86_400.0
 
 log = structlog.get_logger("edgesim.r2")
 
 IsThere = Callable[[Intent], Awaitable[bool]]
-"""Whether the server has the version of the object that the intent names."""
+"""Returns True if the server has the version of the object that the intent names."""
 
 
 class _Absence(msgspec.Struct):
-    """A change that was not there: since when, and the time of the next look."""
+    """An absent change: time of the first check, time of the next one (event loop seconds)."""
 
     since: float
     next_look: float
 
 
 class Doubts:
-    """The undecided intents of an outbox."""
+    """The in-doubt writes of an outbox."""
 
     def __init__(self, outbox: Outbox, is_there: IsThere) -> None:
         self._outbox = outbox
@@ -51,14 +51,14 @@ class Doubts:
         return len(self._absent)
 
     def fresh(self) -> list[Intent]:
-        """Changes that the server may be about to make."""
+        """Changes within the settling time, which the server may be about to make."""
         now = anyio.current_time()
         return [
             intent for intent, each in self._absent.items() if now < each.since + SETTLED_SECONDS
         ]
 
     async def look(self) -> None:
-        """Look for each change that is due: again and again at first, then ever more rarely."""
+        """Check each change that is due: often at first, then ever more rarely."""
         undecided = self._outbox.undecided()
         for intent in self._absent.keys() - set(undecided):
             del self._absent[intent]
@@ -72,7 +72,7 @@ class Doubts:
                     await self._miss(intent)
 
     async def seen(self, bucket: str, found: R2Object) -> None:
-        """A version of an object was read: if its put was in doubt, it is no more."""
+        """Resolve the in-doubt put of an object version that was just read."""
         intent = Intent(bucket, found.key, found.version)
         if intent in self._absent:
             await self._decide(intent, happened=True)

@@ -1,13 +1,13 @@
 """``s3://HOST:PORT``: objects on an S3 server, one S3 bucket for each R2 bucket.
 
-The options of the URL are in url, what an object is called there in names, where its
-metadata is in metadata.  A body is spooled to disk first, because the metadata, with the MD5,
-goes before the bytes.  Every object is one PUT, or has the server's parts one to one, so that
-etags are the same on both sides and the server can compare and swap by them.
+The options of the URL are in url, object names on the server in names, metadata in metadata.  A
+body is spooled to disk first, because the metadata, with the MD5, precedes the bytes.  Every object
+is one PUT, or has the server's parts one to one, so that etags are the same on both sides and the
+server can compare and swap by them.
 
-S3 cannot commit together with an outbox, so an intent is written down here before each change and
-decided by looking at the object if a crash or a lost answer left it open: see doubts.  S3 lists
-without metadata, so a listing asks for that of each object by itself, once: see known.
+S3 cannot commit together with an outbox.  So an intent is recorded locally before each change; if
+a crash or a lost reply leaves it in doubt, a check of the object resolves it: see doubts.  S3 lists
+without metadata, so a listing requests the metadata of each object once and caches it: see known.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _CURE = "move the file away and send the notifications of recent objects again: 
 
 
 class S3R2:
-    """An R2 driver over an S3 server and an outbox on this machine."""
+    """An R2 driver over an S3 server and a local outbox."""
 
     def __init__(self, store: S3Store, settings: Settings, database: Database, state: Path) -> None:
         self._store = store
@@ -58,7 +58,7 @@ class S3R2:
         self.uploads = S3Uploads(store, self._naming, self._outbox, self._known, state)
 
     async def check(self) -> None:
-        """Fail now if the server is out of reach or does not know us."""
+        """Raise RunError if the server is unreachable or rejects the credentials."""
         await self._store.check()
         await self._doubts.look()
 
@@ -82,7 +82,7 @@ class S3R2:
                 done = await self._store.put(
                     bucket, name, spool.content(), headers, _condition(expected)
                 )
-                # A repeated request meets its own object where the first one's answer was lost.
+                # A retried PUT fails its precondition on its own object after a lost first reply.
                 decision.happened = done or await self._is_there(intent)
         return decision.happened
 
@@ -143,7 +143,7 @@ class S3R2:
         return found[:limit]
 
     async def usage(self, bucket: str) -> tuple[int, int]:
-        """As of now for up to 1,000 objects, else as of some time ago: one request a second."""
+        """Exact for up to 1,000 objects; else a cached count, for at most one request a second."""
         measured, counted = self._usage.get(bucket, (0.0, (0, 0)))
         pages = counted[0] // _COUNTED_AT_ONCE
         if anyio.current_time() < measured + pages:
@@ -180,7 +180,7 @@ class S3R2:
     async def settle(self, ids: Sequence[str]) -> None:
         await self._outbox.settle(ids)
 
-    # --- looking at objects ---
+    # --- object metadata ---
 
     async def _stat(self, bucket: str, name: str) -> R2Object | None:
         headers = await self._store.head(bucket, name)
@@ -193,7 +193,7 @@ class S3R2:
         return found
 
     async def _stat_all(self, bucket: str, names: Sequence[str]) -> Objects:
-        """The objects that are there, in the order of the names."""
+        """The existing objects, in the order of the names."""
         found: dict[str, R2Object | None] = {}
         limiter = anyio.CapacityLimiter(_STATS_AT_ONCE)
 
@@ -211,7 +211,7 @@ class S3R2:
         return [stored for name in names if (stored := found[name]) is not None]
 
     async def _read(self, bucket: str, batch: Sequence[Listed]) -> Objects:
-        """The objects of a listing, from memory where they have not changed."""
+        """The objects of a listing, from the cache if they have not changed."""
         found: Objects = []
         unknown: list[str] = []
         for item in batch:
@@ -227,7 +227,7 @@ class S3R2:
     async def _batches(
         self, bucket: str, prefix: str, after: str, size: int
     ) -> AsyncGenerator[Sequence[Listed], None]:
-        """Objects in batches of at least ``size``, keys in order from batch to batch."""
+        """Objects in batches of at least ``size``; keys are in order from batch to batch."""
         head = self._naming.head_characters
         batch: list[Listed] = []
         async with aclosing(self._listed(bucket, prefix, after)) as listed:
@@ -240,7 +240,7 @@ class S3R2:
             yield batch
 
     def _listed(self, bucket: str, prefix: str, after: str) -> AsyncGenerator[Listed, None]:
-        """What the server lists, from no later than the first name that is wanted."""
+        """The server's listing, starting no later than the first wanted name."""
         head = self._naming.head_characters
         start_after = self._naming.name(after)[:head] if after else ""
         return self._store.listed(bucket, self._naming.name(prefix)[:head], start_after)
@@ -251,7 +251,7 @@ class S3R2:
                 return True
         return False
 
-    # --- changes that were interrupted ---
+    # --- in-doubt writes ---
 
     async def _is_there(self, intent: Intent) -> bool:
         found = await self.head(intent.bucket, intent.key)
@@ -272,7 +272,7 @@ async def open_r2(
     access_key: str | None = None,
     secret_key: str | None = None,
 ) -> AsyncIterator[S3R2]:
-    """The server that ``url`` names; ``state`` holds the outbox and what is being uploaded.
+    """Connect to the server in ``url``; ``state`` holds the outbox and spooled uploads.
 
     Raises ConfigError for a wrong URL, UsageError without keys, RunError if the server cannot be
     used.

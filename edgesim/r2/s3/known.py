@@ -1,4 +1,4 @@
-"""What has been read of objects on an S3 server, so that a listing need not ask for it again."""
+"""Cache of object metadata from an S3 server, so that listings need not request it again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SETTLED_SECONDS = 2
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """An object as it was read: None for one of others'."""
+    """Metadata of an object as read; None if the object was not written by edgesim."""
 
     object: R2Object | None
     etag: str
@@ -23,11 +23,11 @@ class Seen(msgspec.Struct, frozen=True):
 
 
 class KnownObjects:
-    """The most recently seen objects by bucket and name, each for one etag and time.
+    """LRU cache of objects by bucket and name; an entry is valid for one etag and time.
 
-    S3 lists names, sizes, etags and times, but no metadata.  Times have seconds only where an
-    object is read, so one that changed in the last two seconds is not remembered: the next change
-    could look the same.
+    S3 lists names, sizes, etags and times, but no metadata.  Reads return times in whole seconds,
+    so an object that changed in the last two seconds is not cached: its next change could have the
+    same time.
     """
 
     def __init__(self, objects_max: int = 20_000) -> None:
@@ -37,7 +37,7 @@ class KnownObjects:
     def learn(
         self, bucket: str, name: str, headers: Mapping[str, str], found: R2Object | None
     ) -> None:
-        """Remember what the headers of an object said."""
+        """Cache an object read with these headers."""
         answered = headers.get("date")
         modified = parsedate_to_datetime(headers["last-modified"])
         if answered is None:
@@ -50,11 +50,11 @@ class KnownObjects:
             self._seen.popitem(last=False)
 
     def forget(self, bucket: str, name: str) -> None:
-        """An object has changed."""
+        """Drop the entry of an object that changes."""
         self._seen.pop((bucket, name), None)
 
     def recall(self, bucket: str, listed: Listed) -> Seen | None:
-        """What was seen of an object, if it is still the one that is listed."""
+        """The cached entry, if it matches the listed etag and time."""
         seen = self._seen.get((bucket, listed.name))
         is_same = seen is not None and (
             (seen.etag, seen.modified_seconds) == (listed.etag, listed.modified_seconds)

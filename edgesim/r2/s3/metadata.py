@@ -1,8 +1,8 @@
-"""What R2 knows of an object, on an S3 server: one metadata header, as base64 of JSON.
+"""R2's object metadata on an S3 server: one metadata header, as base64 of JSON.
 
-S3 has no place for most of it and allows only ASCII.  Of an object that came in parts the header is
-written before the bytes, so its size, etag and time are the server's; of an object that others
-stored (``keys=plain``) everything is.
+S3 has no field for most of it and allows only ASCII.  A multipart object's header is written before
+its bytes, so its size, etag and time are the server's; for an object stored by other programs
+(``keys=plain``) all metadata is the server's.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ _PREFIX = "x-amz-meta-"
 
 
 class Naming:
-    """From keys to the server's names, and from an object's headers to what R2 knows of it."""
+    """Converts keys to the server's names, and an object's headers to R2's metadata."""
 
     def __init__(self, settings: Settings) -> None:
         self._prefix = settings.prefix
         self._is_plain = settings.keys == "plain"
         self._spell = names.plain if self._is_plain else names.encoded
         self.head_characters = len(settings.prefix) + names.HEAD_CHARACTERS
-        """Names that agree up to here need not be in the order of their keys."""
+        """Length of the prefix by which names are ordered like their keys."""
 
     def name(self, key: str) -> str:
-        """What an object is called on the server."""
+        """The object's name on the server."""
         return self._prefix + self._spell(key)
 
     def headers(self, stored: R2Object) -> dict[str, str]:
-        """To be sent with the object."""
+        """The headers to send with the object."""
         data = base64.urlsafe_b64encode(msgspec.json.encode(stored)).decode()
         headers = {f"{_PREFIX}{_HEADER}": data}
         content_type = stored.http_metadata.content_type or ""
@@ -47,10 +47,10 @@ class Naming:
         return headers
 
     def read(self, name: str, headers: Mapping[str, str]) -> R2Object | None:
-        """The object; None for one of others' whose key cannot be known."""
+        """The object; None if it was not written by edgesim and its key cannot be known."""
         header = headers.get(f"{_PREFIX}{_HEADER}")
         ours = None if header is None else _decode(name, header)
-        if ours is not None and self.name(ours.key) == name:  # else a copy, made by others
+        if ours is not None and self.name(ours.key) == name:  # else copied by another program
             return ours if ours.etag else _completed(ours, headers)
         return self._foreign(name, headers) if self._is_plain else None
 
@@ -90,7 +90,7 @@ def _etag(headers: Mapping[str, str]) -> str:
 
 
 def _size(headers: Mapping[str, str]) -> int:
-    """Of the whole object, where the response holds a part of it too."""
+    """Size of the whole object, also for a response to a range request."""
     return int(headers.get("content-range", headers["content-length"]).rpartition("/")[2])
 
 

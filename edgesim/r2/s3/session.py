@@ -1,8 +1,8 @@
-"""The HTTP session that the S3 client sends with.
+"""The HTTP session of the S3 client.
 
-The client's own one has too little in it: ten connections, which unread bodies use up; answers'
-headers of at most 8 KB; retries that are over within 50 ms; no end to waiting for a server that
-takes a request and says nothing.
+The client's default session is insufficient: ten connections, which unread bodies use up; response
+headers of at most 8 KB; retries that end within 50 ms; no timeout for a server that accepts a
+request and never replies.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _CHUNK_BYTES = 256 * 1024
 
 
 class Session:
-    """Sends each request again, a few times, while the server is away or says that it is ill.
+    """Retries a request a few times while the server is unreachable or replies with a 5xx status.
 
-    No request is begun again once ``timeout`` seconds have passed, and none waits longer than that
-    for the server to take or to give something: it fails within twice the timeout.
+    No retry starts after ``timeout`` seconds, and none waits longer than that for the server to
+    read or send data: a request fails within twice the timeout.
     """
 
     def __init__(self, timeout: float = 30) -> None:
@@ -33,14 +33,14 @@ class Session:
             connector=aiohttp.TCPConnector(limit=0),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=timeout, sock_read=timeout),
             max_field_size=_HEADER_BYTES_MAX,
-            auto_decompress=False,  # bytes as they were stored
+            auto_decompress=False,  # return bytes as stored
             headers={"Accept-Encoding": "identity"},
         )
 
     async def request(
         self, method: str, url: Any, *, data: bytes | IO[bytes] | None, headers: Mapping[str, str]
     ) -> aiohttp.ClientResponse:
-        """The answer, whatever its status; aiohttp.ClientError if there was none."""
+        """The response, whatever its status; aiohttp.ClientError if there was none."""
         give_up = anyio.current_time() + self._timeout
         for pause in _PAUSES:
             try:
@@ -68,12 +68,12 @@ class Session:
         raise aiohttp.ServerTimeoutError(f"no answer within {self._timeout:g} seconds")
 
     async def close(self) -> None:
-        """Let go of all connections."""
+        """Close all connections."""
         await self._session.close()
 
 
 async def _chunks(data: bytes | IO[bytes], goes_on: Callable[[], None]) -> AsyncIterator[bytes]:
-    """A body from its beginning, so that it can be sent again; the next chunk means progress."""
+    """Yield a body from its start, so that it can be resent; each next chunk means progress."""
     source = BytesIO(data) if isinstance(data, bytes) else data
     source.seek(0)
     while chunk := source.read(_CHUNK_BYTES):

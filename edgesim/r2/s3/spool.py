@@ -1,4 +1,4 @@
-"""A body on its way to an S3 server, kept here until its checksum is known and it is sent."""
+"""A body for an S3 server, kept locally until its checksum is known and it is sent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MEMORY_BYTES = 1024 * 1024
 
 
 class Spool:
-    """A small body in memory, a large one in a nameless file of ``directory``."""
+    """A small body in memory, a large one in an unnamed file of ``directory``."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -55,5 +55,5 @@ class Spool:
 
 
 def md5_header(md5: str) -> dict[str, str]:
-    """By which the server checks what it has received."""
+    """The header with which the server checks the received bytes."""
     return {"Content-MD5": base64.b64encode(bytes.fromhex(md5)).decode()}

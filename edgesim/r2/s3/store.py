@@ -1,7 +1,7 @@
-"""The S3 calls that R2 is built of.  Failures are raised as RunError, in one line.
+"""S3 calls for R2.  Failures are raised as one-line RunErrors.
 
-Some calls go below the client's public methods: those know no conditions, and cut a large body
-into parts of their own, after which its ETag is not its MD5 any more.
+Some calls use private methods of the client: its public ones support no preconditions, and split a
+large body into parts, so that its ETag is no longer its MD5.
 """
 
 from __future__ import annotations
@@ -50,21 +50,21 @@ class S3Store:
         self._compares = True
 
     async def check(self) -> None:
-        """Fail if the server is out of reach or does not know us."""
+        """Raise RunError if the server is unreachable or rejects the credentials."""
         with explained("the account"):
             try:
                 await self._client.list_buckets()
             except S3Error as error:
-                if error.code != "AccessDenied":  # keys for some buckets only may not list all
+                if error.code != "AccessDenied":  # keys limited to some buckets may not list all
                     raise
 
     async def buckets(self) -> list[str]:
-        """All that there are."""
+        """The names of all buckets."""
         with explained("the account"):
             return [bucket.name for bucket in await self._client.list_buckets()]
 
     async def has(self, bucket: str) -> bool:
-        """Whether it is there; True too for keys that may not know: the next call will tell."""
+        """True if it exists, or if the keys may not check that: the next call fails then."""
         with explained(bucket):
             try:
                 return await self._client.bucket_exists(bucket)
@@ -74,7 +74,7 @@ class S3Store:
                 return True
 
     async def drop(self, bucket: str) -> None:
-        """Remove an empty bucket, if it is there."""
+        """Remove an empty bucket, if it exists."""
         self._buckets.discard(bucket)
         with explained(bucket):
             try:
@@ -84,7 +84,7 @@ class S3Store:
                     raise
 
     async def make(self, bucket: str) -> None:
-        """Create a bucket that is not there."""
+        """Create a bucket that does not exist yet."""
         if bucket in self._buckets:
             return
         with explained(bucket):
@@ -106,9 +106,9 @@ class S3Store:
         headers: Mapping[str, str],
         condition: Mapping[str, str],
     ) -> bool:
-        """Store an object in one request; False if the condition, in headers, does not hold.
+        """Store an object in one request; False if the condition, passed as headers, does not hold.
 
-        A server that has no conditions is not asked again.
+        If the server does not implement conditions, later requests omit them.
         """
         with explained(f"{bucket}/{name}"):
             try:
@@ -132,14 +132,14 @@ class S3Store:
         headers: Mapping[str, str],
         query: Mapping[str, str] | None = None,
     ) -> str:
-        """The ETag."""
+        """Send one PUT; returns the ETag."""
         result = await self._client._put_object(  # noqa: SLF001 - see the top
             bucket, name, cast("bytes", content), dict(headers), cast("Any", query)
         )
         return result.etag or ""
 
     async def head(self, bucket: str, name: str) -> Mapping[str, str] | None:
-        """An object's headers, or None."""
+        """An object's headers; None if there is no such object."""
         with explained(f"{bucket}/{name}"):
             try:
                 found = await self._client.stat_object(bucket, name)
@@ -152,9 +152,9 @@ class S3Store:
     async def get(
         self, bucket: str, name: str, offset: int, length: int
     ) -> aiohttp.ClientResponse | None:
-        """The answer that has the bytes from ``offset`` on (``length`` 0: all); None without any.
+        """The response with the bytes from ``offset`` on (``length`` 0: all).
 
-        That is where there is no such object, or nothing of it that far on.
+        None if there is no such object, or if it has no byte at ``offset``.
         """
         with explained(f"{bucket}/{name}"):
             try:
@@ -165,7 +165,7 @@ class S3Store:
                 raise
 
     async def remove(self, bucket: str, names: Sequence[str]) -> None:
-        """Remove objects; RunError if one is still there."""
+        """Remove objects; RunError if one could not be removed."""
         with explained(bucket):
             failures = await self._client.remove_objects(
                 bucket, [DeleteObject(name) for name in names]
@@ -179,7 +179,7 @@ class S3Store:
     async def listed(
         self, bucket: str, prefix: str, start_after: str, page: int = 1000
     ) -> AsyncGenerator[Listed, None]:
-        """Objects with names past ``start_after``, in their order, ``page`` a request."""
+        """Objects with names after ``start_after``, in order, ``page`` in each request."""
         found = self._client._list_objects(  # noqa: SLF001 - the public one has no page size
             bucket,
             prefix=prefix,
@@ -201,10 +201,10 @@ class S3Store:
                 if error.code not in _MISSING:
                     raise
 
-    # --- uploads in parts ---
+    # --- multipart uploads ---
 
     async def create_upload(self, bucket: str, name: str, headers: Mapping[str, str]) -> str:
-        """Begin one; the server's id."""
+        """Begin an upload; returns the server's id."""
         with explained(f"{bucket}/{name}"):
             return await self._client._create_multipart_upload(bucket, name, dict(headers))  # noqa: SLF001
 
@@ -217,7 +217,7 @@ class S3Store:
         content: bytes | IO[bytes],
         headers: Mapping[str, str],
     ) -> str | None:
-        """Store a part; the server's etag, None if there is no such upload."""
+        """Store a part; returns the server's etag, None if there is no such upload."""
         with explained(f"{bucket}/{name}"):
             try:
                 query = {"partNumber": str(number), "uploadId": upload}
@@ -228,7 +228,7 @@ class S3Store:
                 raise
 
     async def parts(self, bucket: str, name: str, upload: str) -> list[Part] | None:
-        """The parts that are there; None if there is no such upload."""
+        """The uploaded parts; None if there is no such upload."""
         found: list[Part] = []
         after: int | None = None
         with explained(f"{bucket}/{name}"):
@@ -258,12 +258,12 @@ class S3Store:
                 if error.code in _NO_UPLOAD:
                     return False
                 raise
-            if not done.etag:  # the server may say 200 before it fails
+            if not done.etag:  # the server may send 200 before it fails
                 raise RunError(f"r2 store {bucket}/{name}: the server could not join the parts")
         return True
 
     async def abort_upload(self, bucket: str, name: str, upload: str) -> None:
-        """Drop one, if it is there."""
+        """Drop an upload, if it exists."""
         with explained(f"{bucket}/{name}"):
             try:
                 await self._client._abort_multipart_upload(bucket, name, upload)  # noqa: SLF001
@@ -272,7 +272,7 @@ class S3Store:
                     raise
 
     async def uploads(self, bucket: str, prefix: str) -> list[tuple[str, str, float]]:
-        """The first thousand in progress: name, id, and when they were begun, in Unix ms."""
+        """The first 1,000 uploads in progress: name, id, and start time in Unix milliseconds."""
         with explained(bucket):
             try:
                 page = await self._client._list_multipart_uploads(bucket, prefix=prefix)  # noqa: SLF001
@@ -295,7 +295,7 @@ def _part(part: S3Part) -> Part:
 async def open_store(
     host: str, settings: Settings, access_key: str, secret_key: str
 ) -> AsyncIterator[S3Store]:
-    """A client of the server; nothing is asked of it yet."""
+    """A client of the server; no request is sent yet."""
     async with Minio(
         host,
         access_key,

@@ -1,6 +1,6 @@
-"""Uploads in parts on an S3 server: its own, part by part, so that they outlive this process.
+"""Multipart uploads on an S3 server: they map to the server's own, so they survive a restart.
 
-The server joins the parts by itself, so completing one is an intent like any other change to it.
+The server joins the parts itself, so completing an upload is an intent like any other change.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class S3Uploads:
                 # Overwritten already, or there was no such upload.
                 decision.happened = done
                 return expected if done else None
-            if stored.etag != expected.etag:  # some servers have etags of their own for these
+            if stored.etag != expected.etag:  # some servers assign another etag to these
                 await self._outbox.replace(intent, outbox(stored))
         return stored
 

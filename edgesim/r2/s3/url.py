@@ -1,4 +1,4 @@
-"""``s3://HOST:PORT?options``: where the server is and how it wants to be spoken to."""
+"""``s3://HOST:PORT?options``: the server's address and the client's options."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _R2 = ".r2.cloudflarestorage.com"
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The options of the URL; ``timeout`` in seconds without a sign of life."""
+    """The options of the URL; ``timeout``: seconds without progress."""
 
     secure: bool = True
     region: str | None = None
@@ -25,7 +25,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_url(url: str) -> tuple[str, Settings]:
-    """Host and options; ConfigError for what does not belong there."""
+    """Host and options; ConfigError for an invalid part or option."""
     parts = urlsplit(url)
     try:
         if not parts.hostname or parts.path.strip("/") or parts.username or parts.password:
