@@ -1,6 +1,6 @@
 """Log output on stderr: for people on a terminal, otherwise JSON lines.
 
-Logging never fails and never blocks, even if the reader is slow or gone: see ``line_writer``.
+Logging never fails and never blocks, even if the reader is slow or has exited: see ``line_writer``.
 """
 
 from __future__ import annotations

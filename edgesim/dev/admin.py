@@ -78,7 +78,7 @@ def admin_app(
             except RunError as error:  # a store does not reply
                 return PlainTextResponse(f"{error}\n", 503)
             except ClientDisconnect:
-                return Response(status_code=400)  # the client is gone
+                return Response(status_code=400)  # the client has disconnected
 
         return serve
 

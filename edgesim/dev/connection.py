@@ -32,7 +32,7 @@ _NO_ROOM = Refusal(503, "the server has no room for another connection; try agai
 _TOO_SLOW = Refusal(408, "the request took too long to arrive")
 
 Phase = Literal["", "busy", "head", "idle", "body", "write", "linger"]
-"""Party that the connection waits for: its Worker ("busy") or its client (the others)."""
+"""Phase of a connection: it waits for its Worker ("busy") or its client (the others)."""
 
 log = structlog.get_logger()
 
@@ -217,7 +217,7 @@ class Connection(asyncio.Protocol):
             self._newest.feed(data)
 
     def on_message_complete(self) -> None:
-        """The newest request has arrived completely."""
+        """Mark the newest request as complete."""
         self._in_line = True
         self._line = b""
         if self._stopped or self._newest is None:
@@ -273,7 +273,7 @@ class Connection(asyncio.Protocol):
         self._room.keeps(self, size)
 
     def finish(self, exchange: Exchange) -> None:
-        """The response is complete: begin the next request, or close the connection."""
+        """Finish a complete response: begin the next request, or close the connection."""
         self._server.total_requests += 1
         self._active = None
         if not exchange.keep_alive:
@@ -287,7 +287,7 @@ class Connection(asyncio.Protocol):
         self.adjust()
 
     def fail(self, exchange: Exchange) -> None:
-        """The response cannot be completed: send 500, or abort if it has begun."""
+        """Fail an incomplete response: send 500, or abort the connection if it has begun."""
         exchange.disconnect()
         if exchange.on_wire:
             self._transport.abort()

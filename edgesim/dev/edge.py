@@ -2,7 +2,7 @@
 
 Cloudflare's edge sets ``cf-*``, ``x-forwarded-*`` and similar headers itself, so Workers trust
 them. Here they are accepted only from the proxies in ``[server] trusted_proxies``; from any other
-sender they are removed and set anew.
+sender they are removed and set again.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ class Exchange:
         return len(self._body) > BODY_HIGH_WATER
 
     def disconnect(self) -> None:
-        """The client has disconnected, or edgesim gives up on it."""
+        """Mark the client as disconnected; also used if edgesim stops serving it."""
         self.disconnected = True
         self._arrived.set()
 

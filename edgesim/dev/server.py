@@ -378,7 +378,7 @@ def _warn_of_queues(project: Project) -> None:
 
 
 def _stopping_signals() -> list[signal.Signals]:
-    """Signals that stop the server; SIGHUP only if it is not ignored, as `nohup` does."""
+    """Signals that stop the server; SIGHUP unless it is ignored, as under `nohup`."""
     wanted = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         wanted.append(signal.SIGHUP)

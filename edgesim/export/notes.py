@@ -88,7 +88,7 @@ def _pipeline_points(project: Project) -> Iterator[str]:
 
 
 def _circle(project: Project) -> list[str]:
-    """Two Workers that depend on each other, directly or not; empty if there is no circle."""
+    """Two Workers that depend on each other, directly or not; empty if there is no cycle."""
     seen: set[str] = set()
     for name in deployment_order(project):
         seen.add(name)

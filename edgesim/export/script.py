@@ -157,7 +157,7 @@ def queues(project: Project) -> list[str]:
 
 
 def deployment_order(project: Project) -> list[str]:
-    """Workers, each after its service bindings and tail Workers; circles are broken arbitrarily."""
+    """Workers, each after its service bindings and tail Workers; cycles are broken arbitrarily."""
     order: list[str] = []
     begun: set[str] = set()
 
