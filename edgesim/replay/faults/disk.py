@@ -86,7 +86,7 @@ class SimulatedDisk:
         self._check()
         is_above = self.medium.is_above(folder)
         if not is_above and not self.medium.has(folder):
-            return  # above the areas, where everything counts as durable
+            return  # outside the medium, so it counts as durable
         # Folders above the areas may have a different name in each replay.
         where = f"flush {'state' if is_above else folder.name}/"
         if self._fails("failed-fsync", folder, where):
