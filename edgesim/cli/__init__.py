@@ -1,6 +1,7 @@
-"""The ``edgesim`` command: each module parses its arguments, calls, prints.
+"""The ``edgesim`` command. Each module of this package implements one subcommand.
 
-Exit codes: 0 right, 1 an expectation failed, 2 usage or configuration, 3 the run itself broke.
+Exit codes: 0 success, 1 a failed expectation, 2 a usage or configuration error, 3 the run itself
+failed.
 """
 
 from __future__ import annotations
@@ -26,13 +27,14 @@ COMMANDS = {
     "cost": "edgesim.cli.cost",
     "doctor": "edgesim.cli.doctor",
 }
-"""Each has its module, with ``add_arguments`` and ``run``."""
+"""Subcommand -> module, which defines ``add_arguments`` and ``run``."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code.
+    """Run one command and return its exit code.
 
-    A command whose reader goes away ends as other tools do: by SIGPIPE, without a word.
+    A command whose output pipe is closed by the reader exits silently by SIGPIPE, like other Unix
+    tools.
     """
     open_descriptors()
     try:
@@ -70,7 +72,8 @@ def _run(argv: Sequence[str] | None) -> int:
         return 130
     except Exception as error:
         end_if_nobody_reads(error)
-        # Exit code 1 means a failed expectation, so a fault of ours must not end as Python's own 1.
+        # Exit code 1 means a failed expectation. An unexpected exception would make Python exit
+        # with 1.
         if arguments.debug:
             raise
         return _fail(_unforeseen(error), debug=False)
@@ -78,9 +81,9 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def _needed(words: Sequence[str]) -> Iterable[str]:
-    """The commands to import: the one that is run, or all of them for help and for errors.
+    """Commands to import: the one to run, or all of them for help and usage errors.
 
-    To import all takes longer than many a command.
+    Importing all of them takes longer than many commands run.
     """
     first = next((word for word in words if not word.startswith("-")), None)
     return [first] if first in COMMANDS else COMMANDS

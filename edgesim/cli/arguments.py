@@ -1,4 +1,4 @@
-"""Arguments that several commands share, and the project they mean."""
+"""Arguments shared by several commands, and the project that they select."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LEVELS = ("process", "warm", "inline")
 
 
 def add_project(parser: argparse.ArgumentParser, *, positional: bool = False) -> None:
-    """Which project, which state, which backends."""
+    """Add the project folder, the state folder and the backend URLs."""
     where = "folder of edgesim.toml (default: . or ./workers)"
     if positional:
         parser.add_argument("project", nargs="?", help=where)
@@ -26,7 +26,7 @@ def add_project(parser: argparse.ArgumentParser, *, positional: bool = False) ->
 
 
 def add_files(parser: argparse.ArgumentParser) -> None:
-    """Which wrangler files, and which environment of them."""
+    """Add the wrangler files and the name of their environment."""
     parser.add_argument(
         "-c",
         "--config",
@@ -40,7 +40,7 @@ def add_files(parser: argparse.ArgumentParser) -> None:
 
 
 def add_isolation(parser: argparse.ArgumentParser) -> None:
-    """Where handlers run."""
+    """Add the isolation level of the Workers."""
     parser.add_argument(
         "--isolation",
         action="append",
@@ -52,7 +52,7 @@ def add_isolation(parser: argparse.ArgumentParser) -> None:
 
 
 def add_address(parser: argparse.ArgumentParser) -> None:
-    """Where to listen, and how much to say."""
+    """Add the listening address and the log verbosity."""
     parser.add_argument("--port", type=int, default=8787, help="0 picks a free one (default: 8787)")
     parser.add_argument("--host", default="127.0.0.1", help="address to bind (default: loopback)")
     parser.add_argument("--quiet", action="store_true", help="log only warnings and errors")
@@ -66,13 +66,13 @@ def _level(text: str) -> tuple[str, str]:
 
 
 def find_project(arguments: argparse.Namespace) -> Project:
-    """The project alone, for commands that touch no state and no backend."""
+    """Load the project for a command that uses neither state nor backends."""
     overrides = Overrides(configs=arguments.config, environment=arguments.env)
     return load_project(_root(arguments), overrides, Environment.read())
 
 
 def _root(arguments: argparse.Namespace) -> Path:
-    """The project's folder; the first wrangler file's where files are given."""
+    """The project's folder, or that of the first wrangler file if files are passed (-c)."""
     if not arguments.config:
         return find_root(arguments.project)
     if arguments.project is not None:
@@ -86,9 +86,10 @@ def _root(arguments: argparse.Namespace) -> Path:
 def project_of(
     arguments: argparse.Namespace, *, state: Path | None = None, level: str = "process"
 ) -> Project:
-    """The project that the arguments name, with flags over environment over files.
+    """Load the project that the arguments select.
 
-    ``level`` is where handlers run if neither flags nor files say.
+    Flags override environment variables, which override files. ``level`` is the default isolation
+    level, used if neither flags nor files set one.
     """
     return load_project(
         _root(arguments),

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the findings; 1 if one of them is an error."""
+    """Print the findings; return 1 if one of them is an error."""
     from edgesim.check import check_project
     from edgesim.check.findings import FORMATS
 

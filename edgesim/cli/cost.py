@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the bill."""
+    """Print the bill of a month, and of the run if one is selected."""
     logs.configure(verbose=False)
     stats = _stats(arguments)
     load = Load() if stats is None else measured(stats, Load())
@@ -93,7 +93,7 @@ def _given(arguments: argparse.Namespace) -> dict[str, float]:
 
 
 def _stats(arguments: argparse.Namespace) -> dict[str, Any] | None:
-    """The counters of a run; None where none is asked for."""
+    """Counters of the selected run; None if neither --used nor --report is passed."""
     if arguments.report is not None:
         return _reported(arguments.report)
     if not arguments.used:
@@ -123,7 +123,7 @@ def _reported(path: Path) -> dict[str, Any]:
 
 
 async def _stored(project: Project) -> dict[str, Any]:
-    """Of a project that does not run: what its buckets hold; counters are a run's own."""
+    """Stats of a project that is not running: bucket contents only, since counters are per run."""
     async with opened(project) as simulator:
         return await simulator.stats()
 

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until stopped."""
+    """Serve until stopped by a signal."""
     from edgesim.config import Environment
     from edgesim.dev.server import Options, Server
 
@@ -40,10 +40,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def say_ready(url: str) -> None:
-    """The line that scripts wait for."""
+    """Print the line that scripts wait for."""
     print(f"Ready on {url}", flush=True)
 
 
 def say_ready_clickhouse(url: str) -> None:
-    """Where ordinary ClickHouse clients are answered, if the project says so."""
+    """Print the address of the ClickHouse HTTP port, which the project may configure."""
     print(f"ClickHouse on {url}", flush=True)

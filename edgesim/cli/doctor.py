@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print a line a check; 1 if there is a problem."""
+    """Print one line per check; return 1 if there is a problem."""
     logs.configure(verbose=False)
     findings = anyio.run(_examine, project_of(arguments), not arguments.json)
     healthy = all(finding.status != "problem" for finding in findings)

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the files; say where."""
+    """Write the files and print the folder."""
     from edgesim.export import export_cloudflare
 
     written = export_cloudflare(find_project(arguments), arguments.out)

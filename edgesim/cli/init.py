@@ -11,7 +11,7 @@ from edgesim.errors import UsageError
 
 _SUFFIX = ".tmpl"
 _HIDDEN = {"github", "gitignore"}
-"""Names that begin with a dot in the project."""
+"""Template names that begin with a dot in the project."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the files; say what to do with them."""
+    """Write the files and print the next command."""
     folder: Path = arguments.folder
     template = dict(_files(files("edgesim").joinpath("template"), Path()))
     taken = sorted(str(path) for path in template if (folder / path).exists())

@@ -1,6 +1,6 @@
-"""How logs look: for a person on a terminal, JSON lines otherwise; always on stderr.
+"""Log output on stderr: for people on a terminal, otherwise JSON lines.
 
-Logging never fails and never waits, whoever reads the log: see ``line_writer``.
+Logging never fails and never blocks, even if the reader is slow or has exited: see ``line_writer``.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from edgesim.line_writer import LineStream, LineWriter
 
 
 def configure(*, verbose: bool, json: bool = False, service: bool = False) -> None:
-    """Set structlog up, once, before anything logs; ``verbose`` False leaves out routine.
+    """Configure structlog; call it once, before anything logs.
 
-    ``json`` True: JSON lines on a terminal as well.  ``service`` True: a reader of standard output
-    that goes away must not end the process either.
+    ``verbose`` False: only warnings and errors. ``json`` True: JSON lines on a terminal as well.
+    ``service`` True: the process also survives a reader of standard output that closes its pipe.
     """
     terminal = sys.stderr.isatty() and not json
     level = logging.INFO if verbose else logging.WARNING
@@ -35,14 +35,15 @@ def configure(*, verbose: bool, json: bool = False, service: bool = False) -> No
     structlog.configure(
         processors=[render],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        # The stream as it is now: a level that routes worker output replaces sys.stderr later.
+        # Bind the current stream: an isolation level that routes Worker output replaces sys.stderr
+        # later.
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
 
 
 class _Renderer:
-    """The processors of structlog as one, which renders something whatever it is given."""
+    """All structlog processors as one, which renders a line even if a field cannot be rendered."""
 
     def __init__(self, *, terminal: bool) -> None:
         self._processors: list[structlog.typing.Processor] = [
@@ -75,7 +76,7 @@ def _report(render: _Renderer, lines: int) -> str:
 
 
 def _safe(stream: TextIO, report: Any) -> TextIO:
-    """The stream with a LineWriter behind it; as it is if it has no descriptor."""
+    """Wrap the stream in a LineWriter; return it unchanged if it has no file descriptor."""
     if isinstance(stream, LineStream):
         return stream
     try:

@@ -1,4 +1,4 @@
-"""Operations on queues and buckets, as the ``queue`` and ``r2`` commands do them."""
+"""Operations on queues and buckets, shared by the ``queue`` and ``r2`` commands."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from edgesim.errors import RunError, UsageError
 
 
 def perform(project: Project, name: str, arguments: dict[str, Any]) -> Any:
-    """The operation's result, from the running project or from its state."""
+    """Run an operation, in the running project or else on its state, and return the result.
+
+    UsageError if the running project replies with status 400, RunError for other error statuses.
+    """
     owner = serving(project)
     if owner is None:
         return anyio.run(_on_state, project, name, arguments)
@@ -38,7 +41,7 @@ async def _on_state(project: Project, name: str, arguments: dict[str, Any]) -> A
 
 
 def show(result: Any) -> None:
-    """Rows as lines of fields, the first field first; a single result as key and value."""
+    """Print a list as rows of tab-separated fields, a single result as "key value" pairs."""
     rows = result if isinstance(result, list) else [result]
     for row in rows:
         fields = [value if isinstance(value, str) else json.dumps(value) for value in row.values()]
@@ -50,7 +53,7 @@ def show(result: Any) -> None:
 
 
 def given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
-    """The arguments of an operation: those that were given on the command line."""
+    """Arguments of an operation that are set on the command line."""
     return {
         name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None
     }

@@ -1,4 +1,4 @@
-"""Standard output of a command: readers that go away, disks that are full, closed descriptors."""
+"""Standard output of a command: broken pipes, full disks and closed file descriptors."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from edgesim.errors import RunError
 
 
 def open_descriptors() -> None:
-    """Open /dev/null in the place of closed standard descriptors.
+    """Open /dev/null in place of closed standard file descriptors.
 
-    Otherwise the next file that is opened, a database perhaps, gets the number of standard output.
+    Otherwise the next opened file, for example a database, would get the number of standard output.
     """
     for fd in range(3):
         try:
             os.fstat(fd)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+            os.open(os.devnull, os.O_RDWR)  # open() takes the lowest free number, which is fd
     sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
     sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def end_if_nobody_reads(error: BaseException) -> None:
-    """End the process by SIGPIPE if ``error`` came of a reader that has gone."""
+    """Exit by SIGPIPE if ``error`` is a broken pipe on standard output or standard error."""
     if isinstance(error, BrokenPipeError) and (_is_broken(1) or _is_broken(2)):
         line_writer.flush()
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
@@ -37,13 +37,13 @@ def end_if_nobody_reads(error: BaseException) -> None:
 
 
 def complain(text: str) -> None:
-    """Print a line on standard error; where that cannot be written there is no place to say so."""
+    """Print a line on stderr; ignore a write error, which could not be reported."""
     with suppress(OSError):
         print(text, file=sys.stderr, flush=True)
 
 
 def finish() -> None:
-    """Write out what is buffered; SystemExit(3) if standard output cannot be written."""
+    """Flush stdout and stderr; raise SystemExit(3) if stdout cannot be written."""
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -59,12 +59,12 @@ def finish() -> None:
 
 
 def _discard(stream: TextIO) -> None:
-    """Let the interpreter's own flush at its end succeed: it would print a traceback."""
+    """Redirect the stream to /dev/null: a failing flush at exit would print a traceback."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _is_broken(fd: int) -> bool:
-    """The descriptor is a pipe or a socket without a reader."""
+    """True if the file descriptor is a pipe or socket without a reader."""
     poll = select.poll()
     poll.register(fd, 0)
     return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))

@@ -13,7 +13,7 @@ _CLEAR = "\r\x1b[K"
 
 
 class Progress:
-    """Leaves no bar behind, however the replay ends."""
+    """Progress display, a context manager that erases its bar even if the replay fails."""
 
     def __init__(self, output: TextIO) -> None:
         self._output = output
@@ -34,7 +34,7 @@ class Progress:
             self._write(_CLEAR)
 
     def show(self, answered: int, seconds: float, share: float) -> None:
-        """Requests answered, virtual seconds gone, and the share (0 to 1) of the fixture read."""
+        """Show the replies, the virtual seconds and the share (0 to 1) of the fixture read."""
         now = time.perf_counter()
         if now - self._shown < (BAR_SECONDS if self._on_terminal else LINE_SECONDS):
             return
@@ -49,7 +49,7 @@ class Progress:
             self._write(f"{share:4.0%}  {text}\n")
 
     def end(self, requests: int) -> None:
-        """The real time that it took, which the report does not tell."""
+        """Print the real duration, which the report does not contain."""
         took = time.perf_counter() - self._began
         if self._on_terminal or took >= LINE_SECONDS:
             line = f"{requests} requests in {took:.1f} s ({requests / took:.0f}/s)\n"

@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do it and print what came of it."""
+    """Run the operation and print its result."""
     logs.configure(verbose=False)
     values = given(arguments, *_ARGUMENTS[arguments.action])
     if "body" in values:

@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do it and print what came of it."""
+    """Run the operation and print its result."""
     logs.configure(verbose=False)
     project = project_of(arguments)
     match arguments.action:
@@ -149,7 +149,7 @@ def _refused(status: int | None, body: bytes) -> UsageError | RunError:
 
 @contextmanager
 def _target(arguments: argparse.Namespace) -> Iterator[BinaryIO]:
-    """Where the object goes.  A file appears once it is complete: what is there stays till then."""
+    """Open the output for writing. A file is replaced only when the object is complete."""
     out: BinaryIO
     if arguments.out is None:
         with open(sys.stdout.fileno(), "wb", closefd=False) as out:

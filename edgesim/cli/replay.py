@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Replay, on a state of its own unless one is named; 1 if it is not as expected."""
+    """Replay on a temporary state unless one is named; return 1 if an expectation fails."""
     from edgesim.replay import expectations, faults, fixture, report, runner
     from edgesim.replay.targets import targets_of
 
@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _shrink(plan: Plan, arguments: argparse.Namespace) -> int:
-    """Leave the small case in the folder, and say how to repeat it; 1, since it fails."""
+    """Shrink the case, print the command that reproduces it, and return 1, since it fails."""
     import msgspec
 
     from edgesim.replay import report, runner, shrink
@@ -133,7 +133,7 @@ def _shrink(plan: Plan, arguments: argparse.Namespace) -> int:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a report to a file; UsageError where that is not possible."""
+    """Write a report to a file; UsageError if that fails."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8")

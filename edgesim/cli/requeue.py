@@ -1,6 +1,6 @@
-"""`edgesim r2 requeue`: page by page, with a line of progress on a terminal.
+"""``edgesim r2 requeue``: page by page, with a progress line on a terminal.
 
-It may be broken off and repeated at will: an object that is notified of again is inserted once.
+It can be interrupted and repeated: an object whose notification is sent again is inserted once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ BAR_CHARS = 30
 
 
 def requeue(project: Project, arguments: dict[str, Any]) -> dict[str, int]:
-    """How many objects were chosen, and how many messages sent."""
+    """Requeue all pages; return the number of chosen objects and of sent messages."""
     total = _objects(project, arguments)
     done = {"objects": 0, "messages": 0}
     seen, after = 0, ""
@@ -34,7 +34,7 @@ def requeue(project: Project, arguments: dict[str, Any]) -> dict[str, int]:
 
 
 def _objects(project: Project, arguments: dict[str, Any]) -> int:
-    """How many objects there are to look at; only a terminal wants to know."""
+    """Number of objects to read, for the progress bar; 0 if stderr is not a terminal."""
     if not sys.stderr.isatty():
         return 0
     asked: dict[str, Any] = {

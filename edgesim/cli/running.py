@@ -1,4 +1,4 @@
-"""Ask the project that runs on a state, or open the state if none does."""
+"""Requests to the project that runs on a state, or direct access if none runs."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ PIECE_BYTES = 1 << 18
 
 
 def serving(project: Project) -> Owner | None:
-    """The process that serves this state, if one does.
+    """The process that serves this state, or None.
 
-    UsageError where a flag or a variable names another backend than that process has open: the
-    command would do to one store what was meant for the other.
+    UsageError if a flag or variable names a backend other than the one that process uses: the
+    command would change the wrong store.
     """
     owner = find_owner(project.state)
     if owner is None or owner.url is None:
@@ -49,10 +49,10 @@ def serving(project: Project) -> Owner | None:
 def ask(
     owner: Owner, path: str, body: bytes | Iterator[bytes] | None = None, method: str = "POST"
 ) -> Iterator[http.client.HTTPResponse | urllib.error.HTTPError]:
-    """The answer of an admin endpoint, whatever its status; RunError if there is none."""
+    """Reply of an admin endpoint, with any status; RunError if the server does not reply."""
     token = owner.token or Environment.read().admin_token
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    request = urllib.request.Request(  # noqa: S310 (our own server)
+    request = urllib.request.Request(  # noqa: S310 (edgesim's own server)
         f"{owner.url}{PREFIX}{path}",
         body,
         headers,
@@ -69,7 +69,7 @@ def ask(
 
 
 def pieces(answer: http.client.HTTPResponse | urllib.error.HTTPError) -> Iterator[bytes]:
-    """The body of an answer; RunError if it breaks off, as it does when reading an object fails."""
+    """Yield the body of a reply; RunError if it is truncated, as when reading an object fails."""
     try:
         while piece := answer.read(PIECE_BYTES):
             yield piece
@@ -79,8 +79,9 @@ def pieces(answer: http.client.HTTPResponse | urllib.error.HTTPError) -> Iterato
 
 @asynccontextmanager
 async def opened(project: Project) -> AsyncIterator[Simulator]:
-    """The project's primitives over its state, with no Worker running."""
-    # Not before: half of the start of a command that only asks a running project.
+    """Open the project's state and backends without running a Worker."""
+    # Imported here: it takes half of the start time of a command that only queries a running
+    # project.
     from edgesim.backends import open_backends
     from edgesim.simulator import Simulator
 

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until stopped."""
+    """Serve until stopped by a signal."""
     from edgesim.config import Environment
     from edgesim.dev.server import Options, Server
 

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the answer."""
+    """Print the query result; RunError if ClickHouse replies with an error."""
     logs.configure(verbose=False)
     project = project_of(arguments)
     query = sys.stdin.read() if arguments.query == "-" else arguments.query

@@ -1,4 +1,4 @@
-"""Log lines for a person: one short line an invocation, console lines as they were written."""
+"""Log lines for people: one short line per invocation, console lines as the Worker wrote them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _COLOURS = {"error": _RED, "critical": _RED, "warning": _YELLOW}
 _WORKER_WIDTH = 14
 _INDENT = " " * (len("00:00:00 ") + _WORKER_WIDTH + 1)
 _CONTROL = re.compile(r"[^\n\t -~\xa0-\u2027\u202f-\u2065\u206a-\uffff\U00010000-\U0010ffff]")
-"""Control characters, and what reorders text (Unicode's bidirectional marks)."""
+"""Control characters, and characters that reorder text (Unicode's bidirectional marks)."""
 _NEVER_QUOTED = {"event", "exception"}
 
 
 class TerminalRenderer:
-    """A processor for structlog; lines that are not of an invocation keep structlog's own form."""
+    """A structlog processor; lines that do not concern an invocation keep structlog's format."""
 
     def __init__(self) -> None:
         self._other = structlog.dev.ConsoleRenderer(sort_keys=False, pad_event_to=12)
@@ -30,15 +30,15 @@ class TerminalRenderer:
         colour = _COLOURS.get(str(entry.get("level")), "")
         worker = str(entry["worker"])
         line = f"{_DIM}{entry['timestamp']}{_RESET} {worker:<{_WORKER_WIDTH}} "
-        # Further lines are indented: none of them can be taken for a log line.
+        # Further lines are indented, so that none can be mistaken for a log line.
         text = printable(text).replace("\n", f"\n{_INDENT}")
         return f"{line}{colour}{text}{_RESET if colour else ''}"
 
 
 def printable(text: str) -> str:
-    """The text with control characters shown by their codes; line ends and tabs stay.
+    """Replace control characters by their escape codes; keep newlines and tabs.
 
-    Texts of Workers and clients must not steer a terminal.
+    Otherwise text of Workers and clients could send escape sequences to the terminal.
     """
     return text if text.isprintable() else _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
 
@@ -52,7 +52,7 @@ def _printable_entry(entry: MutableMapping[str, Any]) -> MutableMapping[str, Any
 
 
 def _text(entry: Mapping[str, Any]) -> str | None:
-    """The words of a line about an invocation; None for other lines."""
+    """Text of a line about an invocation; None for other lines."""
     event = str(entry["event"])
     if "worker" not in entry:
         return None

@@ -1,5 +1,5 @@
-"""What the pipeline would cost a month on the platform.
+"""Monthly cost of the pipeline on Cloudflare.
 
-``prices`` reads the price table, ``usage`` says how much of each item every stage uses (planned or
-measured), ``bill`` is the arithmetic.
+``prices`` reads the price table, ``usage`` computes the quantity of each billed item by stage
+(planned or measured), ``bill`` does the arithmetic.
 """

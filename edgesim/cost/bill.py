@@ -1,6 +1,7 @@
-"""From usage and prices to dollars.
+"""Convert usage and prices to US dollars.
 
-What is included is the account's: an item's allowance is shared by its stages as they use it.
+Included allowances are per account: an item's allowance is divided among its stages in proportion
+to their usage.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from edgesim.cost.usage import Usage
 
 
 class Line(msgspec.Struct):
-    """One item of one stage; ``article_usd`` None where the article names no price for it."""
+    """Cost of one item in one stage; ``article_usd`` is None if the article has no price for it."""
 
     stage: str
     item: str
@@ -25,7 +26,7 @@ class Line(msgspec.Struct):
 
 
 class Bill(msgspec.Struct):
-    """A month's bill, or with ``included`` False what a run would cost beyond every allowance."""
+    """Bill of a month, or of a run with every unit paid for (no allowances)."""
 
     prices_as_of: str
     article_as_of: str
@@ -35,7 +36,7 @@ class Bill(msgspec.Struct):
     lines: list[Line]
 
     def stages(self) -> dict[str, float]:
-        """Dollars of each stage, in the order of the pipeline."""
+        """US dollars by stage, in the order of the pipeline."""
         totals: dict[str, float] = {}
         for line in self.lines:
             totals[line.stage] = totals.get(line.stage, 0.0) + line.usd
@@ -43,7 +44,7 @@ class Bill(msgspec.Struct):
 
 
 def bill(usage: Usage, prices: Prices, *, included: bool = True) -> Bill:
-    """The bill of a month's usage; without ``included`` every unit is paid for and no plan."""
+    """Bill a month's usage; ``included`` False ignores allowances and the plan's price."""
     totals: dict[str, float] = {}
     for items in usage.values():
         for item, quantity in items.items():

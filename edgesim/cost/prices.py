@@ -1,4 +1,4 @@
-"""The price table: ``prices.toml`` beside this file, dated, and the only place of a price."""
+"""The price table: ``prices.toml`` beside this file, dated, the only place where prices are set."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FILE = Path(__file__).with_name("prices.toml")
 
 
 class Price(msgspec.Struct, forbid_unknown_fields=True):
-    """``usd`` for ``per`` units, beyond what is ``included`` a month."""
+    """Price in US dollars of ``per`` units beyond the ``included`` units of a month."""
 
     title: str
     usd: float
@@ -21,7 +21,7 @@ class Price(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ArticlePrice(msgspec.Struct, forbid_unknown_fields=True):
-    """A price of the article's; ``stages`` empty: of every stage."""
+    """A price in the article; an empty ``stages`` means every stage."""
 
     usd: float
     per: float
@@ -29,14 +29,14 @@ class ArticlePrice(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Article(msgspec.Struct, forbid_unknown_fields=True):
-    """The article's prices, by item."""
+    """The article's prices by item."""
 
     as_of: str
     items: dict[str, ArticlePrice]
 
 
 class Prices(msgspec.Struct, forbid_unknown_fields=True):
-    """The whole table; ``plan_usd`` is what a month costs before anything is used."""
+    """The whole table; ``plan_usd`` is the monthly base price in US dollars."""
 
     as_of: str
     plan_usd: float
@@ -45,5 +45,5 @@ class Prices(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def read_prices() -> Prices:
-    """The table of this version of edgesim."""
+    """Read the table of this version of edgesim."""
     return msgspec.convert(tomllib.loads(FILE.read_text("utf-8")), Prices)

@@ -1,8 +1,8 @@
-"""How much of each billed item every stage of the pipeline uses.
+"""Quantity of each billed item by stage of the pipeline.
 
-A stage's usage is {item: quantity}, items as in the price table.  ``planned`` computes a month of a
-load; ``used`` reads what a run has really used from its stats; ``measured`` makes of a run the
-figures that a plan needs (CPU ms, bytes), so that a plan rests on them instead of on defaults.
+A stage's usage is {item: quantity}, with the items of the price table. ``planned`` computes a
+month's usage from a load; ``used`` reads the real usage of a run from its stats; ``measured``
+derives a load's parameters (CPU ms, bytes) from a run, to replace the defaults.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import msgspec
 
 MONTH_DAYS = 30
 OPERATIONS_PER_MESSAGE = 3
-"""Written, read, deleted."""
+"""Write, read and delete."""
 ITEMS = (
     *("requests", "cpu_ms", "pipeline_sql_gb", "pipeline_sink_gb"),
     *("r2_class_a", "r2_class_b", "r2_gb_month", "queue_operations"),
@@ -24,12 +24,12 @@ Usage = dict[str, dict[str, float]]
 
 
 class Load(msgspec.Struct, frozen=True):
-    """A month's load, and what it takes to carry it.
+    """A month's load and the resources that it takes.
 
-    CPU ms are per request (receiver), per event (tail) and per object (insert).  The defaults were
+    CPU ms are per request (receiver), per event (tail) and per object (insert). The defaults were
     measured with edgesim (0.25, 0.11 and 4 ms in CPython) and multiplied, because Python on the
-    platform is WebAssembly and several times slower; measure yours.  ``compression`` is of the
-    objects in R2, where they are kept ``retention_days``.
+    platform is WebAssembly and several times slower; measure your own. ``compression`` is the ratio
+    of the objects in R2, which are stored for ``retention_days``.
     """
 
     events_per_day: float = 1e9
@@ -45,10 +45,10 @@ class Load(msgspec.Struct, frozen=True):
 
 
 class Roles(msgspec.Struct, frozen=True):
-    """What a project's Workers are, which decides what is billed of them.
+    """Roles of a project's Workers, which decide how they are billed.
 
-    ``entry`` and ``consumers`` are billed by request and CPU; every other Worker (tail Workers,
-    Workers behind service bindings) by CPU alone.
+    ``entry`` and ``consumers`` are billed by requests and CPU; every other Worker (tail Workers,
+    Workers behind service bindings) by CPU only.
     """
 
     entry: str
@@ -56,11 +56,11 @@ class Roles(msgspec.Struct, frozen=True):
 
 
 def planned(load: Load) -> Usage:
-    """A month of this load, stage by stage."""
+    """Compute a month's usage of this load by stage."""
     events = load.events_per_day * MONTH_DAYS
     gigabytes = events * load.event_bytes / 1e9
     windows = MONTH_DAYS * 86_400 / load.window_seconds
-    # A window that is full before its time is more than one object.
+    # A window that reaches the size limit early yields more than one object.
     objects = max(min(windows, events), gigabytes * 1e9 / load.object_bytes_max)
     requests = events / load.events_per_request
     kept = gigabytes / load.compression * load.retention_days / MONTH_DAYS
@@ -83,7 +83,7 @@ def planned(load: Load) -> Usage:
 
 
 def used(stats: Mapping[str, Any], roles: Roles) -> Usage:
-    """What a run has used, by Worker, pipeline, bucket and queue; storage as if kept a month."""
+    """Usage of a run by Worker, pipeline, bucket and queue; storage counts as kept for a month."""
     usage: Usage = {}
     for worker, outcomes in stats["invocations"].items():
         billed = {"cpu_ms": stats["cpu_ms"].get(worker, 0.0)}
@@ -109,7 +109,10 @@ def used(stats: Mapping[str, Any], roles: Roles) -> Usage:
 
 
 def measured(stats: Mapping[str, Any], load: Load) -> Load:
-    """The load with what a run of the reference pipeline says of it; the rest as it was."""
+    """Replace the load's parameters by those measured in a run of the reference pipeline.
+
+    A parameter that the run did not measure keeps its value.
+    """
     events, bucket = stats["pipelines"].get("events", {}), stats["r2"].get("events", {})
     records, size = events.get("records", 0), events.get("bytes", 0)
     cpu, requests = stats["cpu_ms"], stats["receiver"]["requests"]

@@ -1,9 +1,10 @@
-"""Access to everything that is not a Worker: admin endpoints, schedules, queues API, ClickHouse.
+"""Access control for everything but Workers: admin endpoints, schedules, queues API, ClickHouse.
 
-The order of the checks: no web page of another origin, none that a Worker serves under its own
-host; no Worker of another edgesim, whose ``fetch`` sends LINEAGE; then the token, if one is set or
-sent; else only a client of this machine, through no proxy, that asks for this machine by a name of
-its own (DNS rebinding brings another).
+Checks, in this order: refuse web pages of another origin, and pages that a Worker serves under its
+own host; refuse Workers of another edgesim, whose ``fetch`` sends LINEAGE; accept a valid token;
+refuse everything else if EDGESIM_ADMIN_TOKEN is set; otherwise accept only a client on this
+machine, through no proxy, whose Host header is a name of this machine (DNS rebinding sends
+another).
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ _OF_A_WORKER = "a Worker may not use this"
 
 
 class Access:
-    """The rules of one run.
+    """Access rules of one run.
 
-    ``token`` is EDGESIM_ADMIN_TOKEN; if it is set, every request needs it.  ``own_token`` is made
-    for this run and stands in owner.json, which only the user can read: the commands use it.
+    ``token`` is EDGESIM_ADMIN_TOKEN; if it is set, every request needs a token. ``own_token`` is
+    generated for this run and written to owner.json, which only the user can read: edgesim's
+    commands use it.
     """
 
     def __init__(self, token: str | None, own_token: str) -> None:
@@ -35,9 +37,9 @@ class Access:
         self._own_token = own_token
 
     def refusal(self, scope: Scope, edge: Edge, *, worker_hosts: bool = False) -> str | None:
-        """The reason to refuse the request, one line; None to serve it.
+        """The reason to refuse the request, in one line; None to serve it.
 
-        ``worker_hosts``: a program (no page) may ask under ``<worker>.localhost``.
+        ``worker_hosts``: accept programs (not pages) that use the host ``<worker>.localhost``.
         """
         headers = Headers(scope=scope)
         problem = page_problem(headers) or (_OF_A_WORKER if LINEAGE in headers else None)
@@ -48,7 +50,7 @@ class Access:
     def tokenless_problem(
         self, scope: Scope, edge: Edge, *, worker_hosts: bool = False
     ) -> str | None:
-        """The reason to refuse a request without a token; None if it needs none."""
+        """The reason to refuse a request without a valid token; None to serve it."""
         if LINEAGE in Headers(scope=scope):
             return _OF_A_WORKER
         if self._token is not None:
@@ -65,18 +67,18 @@ class Access:
 
     @property
     def needs_token(self) -> bool:
-        """Whether EDGESIM_ADMIN_TOKEN is set."""
+        """True if EDGESIM_ADMIN_TOKEN is set."""
         return self._token is not None
 
     def is_admin(self, given: str | None) -> bool:
-        """Whether it is the admin token, or this run's own; compared in constant time."""
+        """True for the admin token or this run's own token; compares in constant time."""
         if given is None:
             return False
         return any(same(given, token) for token in (self._token, self._own_token) if token)
 
 
 def page_problem(headers: Headers) -> str | None:
-    """The reason to refuse a request of a web page; None for programs and for our own pages."""
+    """The reason to refuse a web page's request; None for programs and edgesim's own pages."""
     if not any(name in headers for name in _PAGE_HEADERS):
         return None
     host = headers.get("host", "").lower()
@@ -91,20 +93,20 @@ def page_problem(headers: Headers) -> str | None:
 
 
 def bearer(headers: Headers) -> str | None:
-    """The token of the one Authorization header, if its scheme is Bearer."""
+    """The Bearer token; None unless there is exactly one Authorization header, of that scheme."""
     given = headers.getlist("authorization")
     scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
     return token.strip() or None if scheme.lower() == "bearer" else None
 
 
 def same(given: str, token: str) -> bool:
-    """Equality in a time that does not depend on where they differ."""
+    """Compare two tokens in constant time."""
     return hmac.compare_digest(given.encode(), token.encode())
 
 
 def _authority(url: str) -> str | None:
-    """``host:port`` of a URL; None for "null" and what else is no URL."""
+    """``host:port`` of a URL; None for "null" and invalid URLs."""
     try:
         return urlsplit(url).netloc.lower() or None
-    except ValueError:  # half of a bracket around the host
+    except ValueError:  # unbalanced bracket around the host
         return None

@@ -1,7 +1,8 @@
-"""What lives under /cdn-cgi/: health, ready, stats, drain, sql, operations, events set off by hand.
+"""Endpoints under /cdn-cgi/: health, ready, stats, drain, sql, operations, manual events.
 
-It is for the person at this machine, or with the token: see access.py for the rules.  Only health
-and ready answer everybody: probes have no token, and they tell nothing else.
+They are for the user of this machine or for clients with the token; access.py has the rules. Only
+health and ready are open to every client: probes have no token, and these replies reveal nothing
+else.
 """
 
 from __future__ import annotations
@@ -33,17 +34,17 @@ from edgesim.simulator import Simulator
 
 PREFIX = "/cdn-cgi/edgesim"
 SCHEDULED = ("/cdn-cgi/local/scheduled", "/cdn-cgi/handler/scheduled")
-"""Wrangler's own path, and the one that it had before 4.117 and still answers."""
+"""Wrangler's current path, and the path before 4.117, which Wrangler still serves."""
 DRAIN_SECONDS = 60.0
 DRAIN_SECONDS_MAX = 86_400
 TIME_MS_MAX = 8_640_000_000_000_000
-"""JavaScript's limit of a date."""
+"""Maximum of a JavaScript Date."""
 STORE_SECONDS = 5.0
-"""What metrics wait for a store: whoever collects them waits ten seconds, most often."""
+"""Timeout of a store's reply to metrics; collectors mostly time out after ten seconds."""
 
 
 class _Wanted(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of POST operations."""
+    """Body of POST operations."""
 
     operation: str
     arguments: dict[str, Any] = {}
@@ -56,9 +57,9 @@ Endpoint = Callable[[Simulator, Request], Awaitable[Response]]
 def admin_app(
     front: Front, access: Access, is_ready: Callable[[], bool], problem: Callable[[], str]
 ) -> ASGIApp:
-    """The application.
+    """Build the application.
 
-    ``problem`` says why nothing that is written here is safe any more; empty if it is.
+    ``problem`` returns the reason why written data is no longer safe, or an empty string.
     """
 
     def guarded(
@@ -74,10 +75,10 @@ def admin_app(
                 return await endpoint(await front.simulator(), request)
             except (UsageError, PlatformError) as error:
                 return PlainTextResponse(f"{error}\n", 400)
-            except RunError as error:  # a store does not answer
+            except RunError as error:  # a store does not reply
                 return PlainTextResponse(f"{error}\n", 503)
             except ClientDisconnect:
-                return Response(status_code=400)  # nobody reads it
+                return Response(status_code=400)  # the client has disconnected
 
         return serve
 
@@ -116,7 +117,7 @@ async def _stats(simulator: Simulator, request: Request) -> Response:
 
 
 def _server_stats(request: Request) -> dict[str, Any]:
-    """The counters of the process that serves, beside those of the project."""
+    """Counters of the serving process, added to those of the project."""
     front: Front = request.app.state.front
     return {
         "front": {"waiting": front.waiting, "refused": front.refused},
@@ -142,7 +143,7 @@ async def _metrics(simulator: Simulator, request: Request) -> Response:
 
 
 class _Asked(Generic[_Answer]):
-    """A question to a store; its answer is None where there is none in time."""
+    """A query to a store; ``answer`` stays None if the store fails or times out."""
 
     def __init__(self, question: Callable[[], Awaitable[_Answer]]) -> None:
         self.answer: _Answer | None = None
@@ -174,7 +175,7 @@ async def _drain(simulator: Simulator, request: Request) -> Response:
 
 
 def _seconds(text: str) -> float | None:
-    """A drain's timeout; None for what is none."""
+    """Parse a drain's timeout; None if it is not a number from 0 to DRAIN_SECONDS_MAX."""
     try:
         seconds = float(text)
     except ValueError:
@@ -214,7 +215,10 @@ async def _r2_get(simulator: Simulator, request: Request) -> Response:
 
 
 async def _streamed(pieces: AsyncIterator[bytes], media_type: str) -> Response:
-    """A response in pieces.  An error before the second piece is raised, a later one breaks off."""
+    """Stream a response.
+
+    An error before the second piece is raised; a later one truncates the response.
+    """
     first = await anext(pieces, b"")
     second = await anext(pieces, None)
 

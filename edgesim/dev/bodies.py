@@ -1,6 +1,6 @@
-"""Bodies of requests for Workers, read whole: a limit for each, and a budget for all together.
+"""Bodies of requests to Workers, read completely: a limit for each, and a budget for all.
 
-Small bodies are always read, so large ones that arrive slowly do not stop the traffic of events.
+Small bodies need no budget, so that large bodies which arrive slowly do not block event traffic.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import anyio
 from starlette.types import Receive
 
 BODY_BYTES_MAX = 100_000_000
-"""The platform's limit of a request body on its lower plans; 413 above."""
+"""The platform's request body limit on its lower plans; larger bodies are answered with 413."""
 SMALL_BYTES_MAX = 65_536
-"""Of each body, what needs no room in the budget."""
+"""Bytes of each body that do not count against the budget."""
 ALL_BYTES_MAX = 268_435_456
-"""Of all bodies in flight, what is over SMALL_BYTES_MAX."""
+"""Budget for all bodies in flight, counting only bytes beyond SMALL_BYTES_MAX of each."""
 ROOM_SECONDS = 10.0
-"""So long a body waits for others to be answered, before it is refused with 503."""
+"""Maximum wait for budget; then the request is refused with 503."""
 
 
 class BodyTooLargeError(Exception):
@@ -26,11 +26,11 @@ class BodyTooLargeError(Exception):
 
 
 class NoRoomError(Exception):
-    """The bodies in flight left no room for this one in time."""
+    """The budget had no room for this body within the time limit."""
 
 
 class Bodies:
-    """The bodies in flight."""
+    """The bodies in flight and their budget."""
 
     def __init__(self, bytes_max: int = ALL_BYTES_MAX, room_seconds: float = ROOM_SECONDS) -> None:
         self._left = bytes_max
@@ -39,9 +39,10 @@ class Bodies:
 
     @asynccontextmanager
     async def read(self, receive: Receive) -> AsyncIterator[bytes]:
-        """The whole body; it counts until the block ends.
+        """Read the whole body; it occupies the budget until the block ends.
 
-        BodyTooLargeError; NoRoomError; ConnectionResetError if the client went away before its end.
+        BodyTooLargeError; NoRoomError; ConnectionResetError if the client disconnects before the
+        end.
         """
         chunks: list[bytes] = []
         size = taken = 0

@@ -1,8 +1,8 @@
-"""A port of ClickHouse's own, for its ordinary HTTP clients: they want a host and a port, no path.
+"""A separate ClickHouse port for ordinary HTTP clients, which take a host and port but no path.
 
-On loopback only, whatever the front listens on.  The rules are those of the admin endpoints, and no
-web page is served at all.  If EDGESIM_ADMIN_TOKEN is set, it is the password: as a Bearer token, or
-where ClickHouse's clients put theirs.
+It listens on loopback only, whatever address the front uses. The rules of the admin endpoints
+apply, and web pages are always refused. If EDGESIM_ADMIN_TOKEN is set, it is the password: as a
+Bearer token, or where ClickHouse's clients send theirs.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class ClickHousePort:
         try:
             answer = await simulator.clickhouse(request)
         except ConnectionResetError:
-            return  # the client went away in the middle of its data, which is given up
+            return  # the client disconnected while sending; its data is discarded
         await send_response(answer, scope, send)
 
     def _refusal(self, scope: Scope) -> str | None:
@@ -58,7 +58,7 @@ class ClickHousePort:
 
 
 def _passwords(scope: Scope, headers: Headers) -> list[str | None]:
-    """Whatever ClickHouse's clients send as a password, and the Bearer token."""
+    """Every value that ClickHouse's clients may send as a password, and the Bearer token."""
     query = parse_qs(scope["query_string"].decode("latin-1"))
     return [
         bearer(headers),
@@ -74,12 +74,12 @@ def _basic_password(authorization: str) -> str | None:
         return None
     try:
         return base64.b64decode(encoded, validate=True).decode().partition(":")[2]
-    except ValueError:  # no base64, or no UTF-8 in it
+    except ValueError:  # not base64, or not UTF-8
         return None
 
 
 async def _body(receive: Receive) -> AsyncIterator[bytes]:
-    """The body as it comes; ConnectionResetError where the client goes away before its end."""
+    """Stream the body; ConnectionResetError if the client disconnects before its end."""
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":

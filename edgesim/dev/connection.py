@@ -1,8 +1,8 @@
-"""HTTP/1 connections of clients: parsing by httptools, limits, timeouts, order of the responses.
+"""HTTP/1 client connections: parsing by httptools, limits, timeouts, response order.
 
-uvicorn accepts connections and ends them at shutdown; this class stands in for its own protocol,
-which bounds neither heads nor waiting, and passes on requests that proxies may read differently.
-A request that is refused is answered once, and its connection ends.
+uvicorn accepts connections and closes them at shutdown. This class replaces its protocol class,
+which limits neither header size nor waiting time, and passes on requests that proxies may parse
+differently. A refused request gets one response, then its connection is closed.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from edgesim.dev.heads import Refusal, is_for_operator, problem_of, target_of
 from edgesim.dev.room import Room
 
 PIPELINE_MAX = 16
-"""Requests that wait behind another on one connection; after that many it is closed."""
+"""Maximum requests that wait behind another on one connection; beyond it the request is refused."""
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 _NO_ROOM = Refusal(503, "the server has no room for another connection; try again")
 _TOO_SLOW = Refusal(408, "the request took too long to arrive")
 
 Phase = Literal["", "busy", "head", "idle", "body", "write", "linger"]
-"""What the connection waits for: its Worker ("busy"), or its client (the others)."""
+"""Phase of a connection: it waits for its Worker ("busy") or its client (the others)."""
 
 log = structlog.get_logger()
 
 
 class Connection(asyncio.Protocol):
-    """One connection; its requests are answered one after the other."""
+    """One client connection; its requests are answered one at a time."""
 
     def __init__(
         self,
@@ -62,12 +62,12 @@ class Connection(asyncio.Protocol):
         self._queue: deque[Exchange] = deque()
         self._refusal: Refusal | None = None
         self._stopped = False
-        """No further request is read; what the client sends still is dropped."""
+        """True if no further request is read; remaining input is dropped."""
         self._closing = False
         self._for_operator = False
         self._in_head = False
         self._in_line = True
-        """The next data begins with a request line, or goes on with one."""
+        """True if the next data starts or continues a request line."""
         self._line = b""
         self._head_size = 0
         self._url = b""
@@ -85,7 +85,7 @@ class Connection(asyncio.Protocol):
     # --- the transport ---
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a place, or answer that there is none."""
+        """Take a place in the room, or refuse the connection."""
         self._transport = transport
         self._server.connections.add(self)  # type: ignore[arg-type]
         self._client = transport.get_extra_info("peername")
@@ -100,7 +100,7 @@ class Connection(asyncio.Protocol):
         self.adjust()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client has gone, or we closed."""
+        """Release the connection, closed by the client or by edgesim."""
         self._server.connections.discard(self)
         self._room.leave(self)
         if self._timer is not None:
@@ -115,7 +115,7 @@ class Connection(asyncio.Protocol):
         del self._parser  # it refers to this object
 
     def data_received(self, data: bytes) -> None:
-        """Parse it; the callbacks below are called from here."""
+        """Parse the data; the parser invokes the callbacks below."""
         if self._stopped:
             return
         self._received += len(data)
@@ -133,7 +133,7 @@ class Connection(asyncio.Protocol):
         self.adjust()
 
     def _escaped(self, data: bytes) -> bytes:
-        """The data with a request line in ASCII: httptools refuses any other."""
+        """Percent-encode non-ASCII bytes of a request line, which httptools rejects."""
         line, newline, rest = data.partition(b"\n")
         self._line += line
         self._in_line = not newline
@@ -143,26 +143,26 @@ class Connection(asyncio.Protocol):
         return escaped + newline + rest
 
     def pause_writing(self) -> None:
-        """The client takes the response more slowly than it comes."""
+        """Pause the response: the client reads more slowly than it is produced."""
         self._writable.clear()
         self.adjust()
 
     def resume_writing(self) -> None:
-        """The client has taken most of it."""
+        """Resume the response: the client has read most of the buffer."""
         self._writable.set()
         self.adjust()
 
     # --- the parser ---
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """Begin a request."""
         self._in_head = True
         self._head_size = self._headers_size = 0
         self._url = b""
         self._headers = []
 
     def on_url(self, url: bytes) -> None:
-        """A part of the request's target."""
+        """Add a part of the request's target."""
         if self._stopped:
             return
         self._url += url
@@ -170,7 +170,7 @@ class Connection(asyncio.Protocol):
             self._refuse(Refusal(414, "the URL is over 16 KB"))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A whole header, or a trailer of a chunked body, which is dropped."""
+        """Add a complete header; trailers of a chunked body are dropped."""
         if self._stopped or not self._in_head:
             return
         self._headers_size += len(name) + len(value) + 4
@@ -179,7 +179,7 @@ class Connection(asyncio.Protocol):
             self._refuse(Refusal(431, "the headers are over 128 KB"))
 
     def on_headers_complete(self) -> None:
-        """The head is complete: the request is answered, or waits for its turn."""
+        """Check the complete head; answer the request, or queue it."""
         self._in_head = False
         if self._stopped:
             return
@@ -212,12 +212,12 @@ class Connection(asyncio.Protocol):
             self._queue.append(self._newest)
 
     def on_body(self, data: bytes) -> None:
-        """A part of the newest request's body."""
+        """Add a part of the newest request's body."""
         if not self._stopped and self._newest is not None:
             self._newest.feed(data)
 
     def on_message_complete(self) -> None:
-        """The newest request has arrived wholly."""
+        """Mark the newest request as complete."""
         self._in_line = True
         self._line = b""
         if self._stopped or self._newest is None:
@@ -248,7 +248,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def default_headers(self) -> list[tuple[bytes, bytes]]:
-        """Headers of every response."""
+        """Headers added to every response."""
         return self._server.default_headers
 
     def _begin(self, exchange: Exchange) -> None:
@@ -265,15 +265,15 @@ class Connection(asyncio.Protocol):
         self._transport.write(data)
 
     async def writable(self) -> None:
-        """Wait until the client has taken most of what was written."""
+        """Wait until the client has read most of the output."""
         await self._writable.wait()
 
     def keeps(self, size: int) -> None:
-        """Count an answer that is kept until the client has taken it; 0 when it has."""
+        """Count a response held in memory until the client has read it; size 0 releases it."""
         self._room.keeps(self, size)
 
     def finish(self, exchange: Exchange) -> None:
-        """The response is complete: the next request's turn, or the end of the connection."""
+        """Finish a complete response: begin the next request, or close the connection."""
         self._server.total_requests += 1
         self._active = None
         if not exchange.keep_alive:
@@ -287,7 +287,7 @@ class Connection(asyncio.Protocol):
         self.adjust()
 
     def fail(self, exchange: Exchange) -> None:
-        """The response will not become complete: 500, or a cut where it has begun."""
+        """Fail an incomplete response: send 500, or abort the connection if it has begun."""
         exchange.disconnect()
         if exchange.on_wire:
             self._transport.abort()
@@ -295,7 +295,7 @@ class Connection(asyncio.Protocol):
             self._answer(Refusal(500, "Internal Server Error"))
 
     def shutdown(self) -> None:
-        """End after the response under way (uvicorn's call)."""
+        """Close after the current response (called by uvicorn)."""
         self._stopped = True
         self._queue.clear()
         if self._active is None:
@@ -304,18 +304,18 @@ class Connection(asyncio.Protocol):
             self._active.keep_alive = False
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Answer so when the requests before are answered, and close."""
+        """Send the refusal after the earlier requests' responses, and close."""
         self._stopped = True
         self._refusal = refusal
         current = self._active
         if current is not None and current.more_body and current is self._newest:
-            current.disconnect()  # its own body is what is wrong
+            current.disconnect()  # the invalid body is its own
             if current.on_wire:
                 self._transport.abort()
                 return
         elif current is not None:
             if self._queue and self._newest is not None and self._newest.more_body:
-                self._queue.pop()  # the request whose body is wrong
+                self._queue.pop()  # the request with the invalid body
             return
         self._answer(refusal)
 
@@ -325,7 +325,10 @@ class Connection(asyncio.Protocol):
         self._close()
 
     def _close(self) -> None:
-        """Close when the response is read; a client that still sends must not be reset before."""
+        """Close after the response.
+
+        While the client still sends, only the output is closed: a reset could discard the response.
+        """
         if self._transport.is_closing() or self._closing:
             return
         self._stopped = self._closing = True
@@ -339,7 +342,7 @@ class Connection(asyncio.Protocol):
     # --- waiting ---
 
     def adjust(self) -> None:
-        """Read from the client or not, and watch what the connection waits for now."""
+        """Pause or resume reading, and restart the timer if the phase has changed."""
         if self._transport.is_closing():
             return
         newest = self._newest
@@ -368,7 +371,7 @@ class Connection(asyncio.Protocol):
         return "head" if self._in_head or newest is None else "idle"
 
     def _watch(self) -> None:
-        """Start the timer of this phase in place of the one before."""
+        """Start the timer of this phase, in place of the previous one."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -378,13 +381,13 @@ class Connection(asyncio.Protocol):
             self._timer = self._loop.call_later(seconds, self._look)
 
     def _taken(self) -> int:
-        """Bytes that the client has sent or taken, whichever it is waited for."""
+        """Bytes that the client has sent, or in phase "write" has read."""
         if self._phase == "write":
             return self._written - self._transport.get_write_buffer_size()
         return self._received
 
     def _look(self) -> None:
-        """The phase's time is over."""
+        """The phase's timer has expired: extend it if the client made progress, otherwise close."""
         self._timer = None
         if self._transport.is_closing():
             return
@@ -395,12 +398,12 @@ class Connection(asyncio.Protocol):
             self._give_up()
 
     def evict(self) -> None:
-        """Close for the sake of a new connection."""
+        """Close to make room for a new connection."""
         if not self._transport.is_closing():
             self._give_up(_NO_ROOM)
 
     def _give_up(self, refusal: Refusal = _TOO_SLOW) -> None:
-        """The client is too slow: say so where it can be said, and close without waiting."""
+        """Close without waiting; first send the refusal if no response has begun."""
         unanswered = self._active is None or (
             self._active is self._newest and not self._active.on_wire
         )
@@ -416,7 +419,7 @@ class Connection(asyncio.Protocol):
 
 
 def connections(room: Room) -> Callable[..., Connection]:
-    """The protocol factory for uvicorn."""
+    """Create the protocol factory for uvicorn."""
 
     def connect(**arguments: Any) -> Connection:
         return Connection(room, **arguments)

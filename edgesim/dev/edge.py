@@ -1,8 +1,8 @@
-"""Clients, proxies and edge headers: which parts of a request its sender may decide.
+"""Clients, proxies and edge headers: the parts of a request that its sender may set.
 
-Cloudflare's edge sets ``cf-*``, ``x-forwarded-*`` and similar headers itself, so Workers believe
-them.  Here they are believed only from the proxies in ``[server] trusted_proxies``; from any other
-sender they are removed and set anew.
+Cloudflare's edge sets ``cf-*``, ``x-forwarded-*`` and similar headers itself, so Workers trust
+them. Here they are accepted only from the proxies in ``[server] trusted_proxies``; from any other
+sender they are removed and set again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from starlette.types import Scope
 from edgesim.model import Body, HttpRequest
 
 TARGET = "edgesim.target"
-"""The ASGI extension with the request's target as it came: path, `?` and query, in bytes."""
+"""Name of the ASGI extension with the raw request target: path, `?` and query, in bytes."""
 LOOPBACK_HOSTS = {"127.0.0.1", "::1", "localhost"}
 _EDGE_PREFIXES = (b"cf-", b"x-forwarded")
 _EDGE_HEADERS = {
@@ -34,7 +34,7 @@ _EDGE_HEADERS = {
     b"x-real-ip",
     b"x-rewrite-url",
 }
-"""Headers that name a client, a host or a scheme in a proxy's words."""
+"""Headers in which proxies pass the original client, host or scheme."""
 _PROXY_PREFIXES = (
     *_EDGE_PREFIXES,
     b"akamai-",
@@ -66,20 +66,17 @@ _Address = IPv4Address | IPv6Address
 
 
 class Edge:
-    """The front's place in the network: bound to loopback or not, behind trusted proxies or none.
-
-    ``trusted_proxies`` are networks in CIDR form or single addresses.
-    """
+    """The front's network position: whether it is bound to loopback, and its trusted proxies."""
 
     def __init__(self, trusted_proxies: Iterable[str] = (), *, loopback: bool = True) -> None:
         self.loopback = loopback
         self._trusted = [ip_network(each, strict=False) for each in trusted_proxies]
 
     def is_direct(self, scope: Scope) -> bool:
-        """Whether a client on this machine made the request itself, through no proxy.
+        """True if a client on this machine made the request itself, through no proxy.
 
         A proxy is recognised by its address, by a header that proxies add, or by HTTP/1.0, which
-        nginx speaks to its upstreams by default and without any such header.
+        nginx uses for upstreams by default, without any such header.
         """
         peer = _peer(scope)
         return (
@@ -92,7 +89,7 @@ class Edge:
         )
 
     def request(self, scope: Scope, body: Body, cf: dict[str, Any]) -> HttpRequest:
-        """The request as a Worker gets it, with the headers that the edge sets."""
+        """The request passed to a Worker, with the headers that the edge sets."""
         peer = _peer(scope)
         trusted = peer is not None and self._is_trusted(peer)
         headers = [
@@ -105,7 +102,7 @@ class Edge:
         if scheme not in {"http", "https"}:
             scheme = scope["scheme"]
         client = self._client(scope, peer) if trusted else str(peer or "127.0.0.1")
-        # XX is the platform's code for a country that it does not know.
+        # XX is the platform's code for an unknown country.
         country = given.get("cf-ipcountry") or str(cf.get("country") or "XX")
         edge = {
             "cf-connecting-ip": client,
@@ -126,7 +123,7 @@ class Edge:
         return any(address in network for network in self._trusted)
 
     def _client(self, scope: Scope, peer: _Address | None) -> str:
-        """The client's address in the words of trusted proxies; the last untrusted hop counts."""
+        """The client's address according to trusted proxies; it is the last untrusted hop."""
         headers = Headers(scope=scope)
         named = headers.getlist("cf-connecting-ip")
         if len(named) == 1 and (address := _address(named[0])) is not None:
@@ -174,7 +171,7 @@ def _peer(scope: Scope) -> _Address | None:
 
 
 def _address(text: str) -> _Address | None:
-    """The address, an IPv4 one that is mapped into IPv6 as IPv4; None if it is none."""
+    """Parse an address; IPv4-mapped IPv6 becomes IPv4; None if it is invalid."""
     try:
         address = ip_address(text.partition("%")[0])
     except ValueError:

@@ -1,8 +1,8 @@
-"""One request and its response on an HTTP/1 connection, as an ASGI application sees them.
+"""One request and its response on an HTTP/1 connection, as an ASGI exchange.
 
-The response's framing is decided here and nowhere else: what an application says of connection
-or transfer encoding does not reach the wire, and its ``content-length`` is held to, so no response
-can be read by its client as two.
+Only this module sets the response's framing: connection and transfer-encoding headers of an
+application are dropped, and its ``content-length`` is enforced, so that no client can read one
+response as two.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 BODY_HIGH_WATER = 65_536
 WRITE_BYTES_MAX = 262_144
-"""A larger body is written in parts, each when the client has taken most of the one before."""
+"""A larger body is written in parts, each after the client has read most of the previous one."""
 HOP_BY_HOP = {
     *(b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer"),
     *(b"transfer-encoding", b"upgrade"),
@@ -33,7 +33,7 @@ log = structlog.get_logger()
 
 
 class Exchange:
-    """A request being answered.  ``keep_alive`` False: the connection ends with it."""
+    """A request and its response. ``keep_alive`` False: the connection closes afterwards."""
 
     def __init__(
         self, connection: Connection, scope: Scope, *, keep_alive: bool, expects_continue: bool
@@ -51,13 +51,13 @@ class Exchange:
         self._arrived = asyncio.Event()
         self._has_body = True
         self._head = b""
-        """The head, until it goes out together with the first part of the body."""
+        """Buffered response head, sent together with the first part of the body."""
         self._chunked = False
         self._left: int | None = None
-        """Bytes of the response's body still to write, if its length is known."""
+        """Remaining bytes of the response body, if its length is known."""
 
     async def run(self, app: ASGIApp) -> None:
-        """Let the application answer; what it leaves undone ends as 500 or as a cut connection."""
+        """Run the application; an incomplete response becomes a 500 or an aborted connection."""
         try:
             await app(self.scope, self.receive, self.send)
         except Exception:
@@ -69,33 +69,33 @@ class Exchange:
     # --- the request's body ---
 
     def feed(self, data: bytes) -> None:
-        """A part of the body has arrived; it is dropped once the response is complete."""
+        """Add a part of the body; it is dropped if the response is complete."""
         if not self.complete:
             self._body += data
             self._arrived.set()
 
     def end_body(self) -> None:
-        """The body is complete."""
+        """Mark the request body as complete."""
         self.more_body = False
         self._arrived.set()
 
     @property
     def is_full(self) -> bool:
-        """Whether the application should read before more is taken from the client."""
+        """True if the application must read before more is accepted from the client."""
         return len(self._body) > BODY_HIGH_WATER
 
     def disconnect(self) -> None:
-        """The client has gone, or is given up."""
+        """Mark the client as disconnected; also used if edgesim stops serving it."""
         self.disconnected = True
         self._arrived.set()
 
     @property
     def on_wire(self) -> bool:
-        """Whether the client has a part of the response already."""
+        """True if a part of the response has been written."""
         return self.started and not self._head
 
     async def receive(self) -> Message:
-        """ASGI's receive."""
+        """ASGI's receive callable."""
         if self._expects_continue and not self.started:
             self._expects_continue = False
             self._connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -112,9 +112,9 @@ class Exchange:
     # --- the response ---
 
     async def send(self, message: Message) -> None:
-        """ASGI's send; ValueError for a response that cannot be framed.
+        """ASGI's send callable; ValueError for a response that cannot be framed.
 
-        Nothing happens once the client has gone.
+        Messages are ignored after the client has disconnected.
         """
         await self._connection.writable()
         if self.disconnected:
@@ -141,17 +141,17 @@ class Exchange:
                 lines.append(b"%b: %b\r\n" % (lower, value))
         lines += self._framing(status, lengths)
         if self._expects_continue and self.more_body:
-            self.keep_alive = False  # the client may send its body or not, nobody knows
+            self.keep_alive = False  # whether the client will send its body is unknown
         if not self.keep_alive:
             lines.append(b"connection: close\r\n")
         lines.append(b"\r\n")
         self.started = True
         self._head = b"".join(lines)
-        if self._left is None:  # a stream, whose first part may be long in coming
+        if self._left is None:  # a stream, whose first part may be delayed
             self._write_head()
 
     def _framing(self, status: int, lengths: set[bytes]) -> list[bytes]:
-        """The header that says where the body ends; RFC 9112, section 6."""
+        """The header that marks the end of the body; RFC 9112, section 6."""
         if len(lengths) > 1 or not all(length.isdigit() for length in lengths):
             raise ValueError("the response has an invalid content-length")
         length = next(iter(lengths), None)
@@ -230,4 +230,4 @@ _STATUS_LINES = {
     for status in http.HTTPStatus
 }
 _CLASSES = {2: b"Successful", 3: b"Redirection", 4: b"Client Error", 5: b"Server Error"}
-"""workerd's phrases for statuses that have none of their own."""
+"""workerd's phrases for statuses without a standard phrase."""

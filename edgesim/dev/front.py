@@ -1,6 +1,6 @@
-"""From an ASGI request to a Worker and back.
+"""Pass ASGI requests to Workers and return their responses.
 
-The way to a Worker is one dict look-up long: routing and middleware are for /cdn-cgi/, a prefix
+Reaching a Worker takes one dict look-up; routing and middleware are only for /cdn-cgi/, a prefix
 that no Worker can own on the real platform.
 """
 
@@ -22,18 +22,18 @@ from edgesim.runtime.routing import named_by
 from edgesim.simulator import Simulator
 
 LOOK_SECONDS = 0.5
-"""A request that is still there at the second look is given up when its client goes.
+"""Polling interval; older requests are monitored for client disconnect, from the second poll on.
 
-Most are over before; to watch every one from its beginning would cost each of them a task.
+Most requests finish earlier, and monitoring each from its start would cost a task.
 """
 HOLD_SECONDS = 30.0
-"""How long a request waits while too much of earlier ones is unfinished; 503 after it."""
+"""Maximum wait of a request under backpressure of earlier ones; then it is answered with 503."""
 HOLD_LOOK_SECONDS = 0.005
 _FRAMING = {
     *("connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer"),
     *("transfer-encoding", "upgrade"),
 }
-"""Headers of a Worker that the front answers for itself."""
+"""Worker headers that the front replaces by its own framing."""
 _NULL_BODY = {204, 205, 304}
 ADMIN_PREFIX = "/cdn-cgi/"
 API_PREFIX = "/client/v4/accounts/"
@@ -42,7 +42,7 @@ log = structlog.get_logger()
 
 
 class _Asked:
-    """A request that is being answered."""
+    """A request in progress."""
 
     def __init__(self, receive: Receive) -> None:
         self.receive = receive
@@ -51,7 +51,7 @@ class _Asked:
         self._task = asyncio.current_task()
 
     def give_up(self) -> None:
-        """There is nobody to answer."""
+        """Cancel the request: its client has disconnected."""
         self.gone = True
         assert self._task is not None
         self._task.cancel()
@@ -60,8 +60,8 @@ class _Asked:
 class Front:
     """The ASGI application; ``simulator`` is swapped when the configuration changes.
 
-    ``loopback``: the listener is bound to this machine's own addresses only.  ``explained``: a
-    client sees the traceback of a handler's exception.
+    ``loopback``: the listener is bound to loopback addresses only. ``explained``: clients see the
+    traceback of a handler's exception.
     """
 
     def __init__(self, *, loopback: bool = True, explained: bool = False) -> None:
@@ -79,18 +79,18 @@ class Front:
         self._available = anyio.Event()
 
     async def simulator(self) -> Simulator:
-        """The current Simulator; waits while one is being replaced."""
+        """The current Simulator; waits while it is being replaced."""
         while self._simulator is None:
             await self._available.wait()
         return self._simulator
 
     @property
     def serving(self) -> bool:
-        """Whether there is a Simulator now."""
+        """True if there is a Simulator now."""
         return self._simulator is not None
 
     def show(self, simulator: Simulator | None) -> None:
-        """Serve with this one from now on; None lets requests wait."""
+        """Serve with this Simulator from now on; None makes requests wait."""
         self._simulator = simulator
         if simulator is not None:
             proxies = simulator.project.account.server.trusted_proxies
@@ -111,14 +111,14 @@ class Front:
             await self._serve(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not await self._room():  # before its body: that waits with the client
+        if not await self._room():  # before reading the body, which stays with the client
             await send_response(_overloaded(), scope, send)
             return
         try:
             async with self._bodies.read(receive) as body:
                 await self._serve_with(body, scope, receive, send)
         except ConnectionResetError:
-            return  # the client went away in the middle of its request
+            return  # the client disconnected while sending
         except BodyTooLargeError:
             text = "error code: 413, the request body is over 100 MB"
             await send_response(_plain(413, text), scope, send)
@@ -140,15 +140,15 @@ class Front:
             del self._asked[asked]
 
     async def _room(self) -> bool:
-        """Wait until there is room for one more request, in order of arrival; False if in vain."""
+        """Wait, in order of arrival, until there is room for one more request; False on timeout."""
         if not self._turn.locked() and (await self.simulator()).has_room:
             return True
         self.waiting += 1
         try:
             with anyio.move_on_after(HOLD_SECONDS):
                 async with self._turn:
-                    # Asked of the current Simulator each time: a reload puts another in its place.
-                    while not (await self.simulator()).has_room:  # noqa: ASYNC110 (nobody announces it)
+                    # Ask the current Simulator each time: a reload may replace it.
+                    while not (await self.simulator()).has_room:  # noqa: ASYNC110 (no event announces room)
                         await anyio.sleep(HOLD_LOOK_SECONDS)
                 return True
         finally:
@@ -157,7 +157,7 @@ class Front:
         return False
 
     async def watch(self) -> None:
-        """Give up requests whose clients have gone, for ever."""
+        """Cancel requests whose clients have disconnected; runs until cancelled."""
         async with anyio.create_task_group() as tasks:
             while True:
                 await anyio.sleep(LOOK_SECONDS)
@@ -169,7 +169,7 @@ class Front:
     async def _give_up_when_gone(self, asked: _Asked) -> None:
         while (await asked.receive())["type"] != "http.disconnect":
             pass
-        if asked in self._asked:  # otherwise it only means that the answer is complete
+        if asked in self._asked:  # otherwise it only means that the response is complete
             asked.give_up()
 
     async def _answer(self, scope: Scope, body: bytes) -> HttpResponse:
@@ -180,7 +180,7 @@ class Front:
         direct = self.edge.is_direct(scope)
         name, _ = named_by(host_of(scope))
         if not direct or not name:
-            # One port serves both schemes, so a route's own does not count here.
+            # One port serves both schemes, so the scheme of a route is ignored here.
             target = simulator.router.routed(request.url, any_scheme=True)
             if target is not None:
                 name = target.worker
@@ -195,7 +195,10 @@ class Front:
 
 
 def _is_for_api(scope: Scope) -> bool:
-    """The API has a host of its own on the platform; here it leaves named Workers theirs."""
+    """True if the request is for the queues API, unless its host names a Worker.
+
+    On the platform the API has its own host.
+    """
     path: str = scope["path"]
     if not path.startswith(API_PREFIX):
         return False
@@ -205,10 +208,10 @@ def _is_for_api(scope: Scope) -> bool:
 
 
 async def send_response(response: HttpResponse, scope: Scope, send: Send) -> None:
-    """Answer with it; a stream goes out as it comes.
+    """Send a response; a stream is sent as it is produced.
 
-    A stream that fails, or is not as long as it said, ends the connection: its client must not
-    take what it has for the whole.
+    A stream that fails, or whose length differs from its content-length, aborts the connection, so
+    that the client does not take the part for the whole.
     """
     body = response.body
     if body and response.status not in _NULL_BODY:
@@ -219,7 +222,7 @@ async def send_response(response: HttpResponse, scope: Scope, send: Send) -> Non
         for name, value in response.headers
         if name.lower() not in _FRAMING
     ]
-    if scope["method"] == "HEAD":  # it speaks of the body that a GET would have
+    if scope["method"] == "HEAD":  # the length of the body that a GET would return
         own = response.header("content-length") or ""
         length = int(own) if own.isascii() and own.isdigit() else length
     if length is not None:

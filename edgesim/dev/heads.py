@@ -1,7 +1,7 @@
-"""Heads of requests: which are refused, because a proxy before us may read them differently.
+"""Request heads: refuse those that a proxy in front of edgesim may parse differently.
 
-httptools refuses most of these itself (two lengths, a length beside chunks, bare line feeds,
-folded headers, space before a colon); here is what it lets pass.
+httptools refuses most of these itself (two lengths, a length beside chunked encoding, bare line
+feeds, folded headers, space before a colon); this module covers those that it accepts.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _OPERATOR_PATHS = (b"/cdn-cgi/", b"/client/v4/")
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """A response to a request that no application sees."""
+    """A response to a request that is not passed to any application."""
 
     status: int
     reason: str
 
     def response(self) -> bytes:
-        """The whole response; the connection ends with it."""
+        """The complete response, after which the connection closes."""
         text = f"error code: {self.status}, {self.reason}\n".encode()
         retry = "retry-after: 1\r\n" if self.status == 503 else ""
         head = (
@@ -83,7 +83,7 @@ def _is_target(target: bytes) -> bool:
 
 
 def target_of(url: bytes) -> bytes:
-    """Path and query, of an absolute URL too."""
+    """Path and query of a target, which may be an absolute URL."""
     absolute = None if url.startswith(b"/") else _ABSOLUTE.fullmatch(url)
     if absolute is None:
         return url
@@ -92,5 +92,5 @@ def target_of(url: bytes) -> bytes:
 
 
 def is_for_operator(url: bytes) -> bool:
-    """Whether it may use the places that are kept for the operator."""
+    """True if the request may use the connections reserved for the operator."""
     return target_of(url).startswith(_OPERATOR_PATHS)

@@ -1,7 +1,7 @@
-"""``GET metrics``: what an operator watches, in Prometheus' text format.
+"""``GET metrics``: operational metrics in Prometheus' text format.
 
-https://prometheus.io/docs/instrumenting/exposition_formats/.  The counters of ``stats``, the age of
-queues, the durations of invocations, and what the processes use.
+https://prometheus.io/docs/instrumenting/exposition_formats/. They are the counters of ``stats``,
+the age of queues, the durations of invocations, and the resource usage of the processes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Kind = Literal["counter", "gauge", "histogram"]
 
 
 class Family(NamedTuple):
-    """All samples of one name.  A counter only grows, and says so by ``_total``."""
+    """All samples of one metric name. A counter only increases, and its name ends in ``_total``."""
 
     name: str
     kind: Kind
@@ -25,7 +25,7 @@ class Family(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """One line; ``suffix`` is what a histogram adds to the name of its family."""
+    """One line; ``suffix`` is appended to the family's name, as for histograms."""
 
     family: Family
     labels: Mapping[str, str]
@@ -41,7 +41,7 @@ def _gauge(name: str, says: str) -> Family:
     return Family(f"edgesim_{name}", "gauge", says)
 
 
-# stats[stage][counter], or stats[stage][label's value][counter] where the stage has a label
+# stats[stage][counter], or stats[stage][label value][counter] if the stage has a label
 _FAMILIES = {
     "receiver": {
         "requests": _counter("receiver_requests", "Requests to the entry Worker."),
@@ -92,7 +92,7 @@ _WALL = Family(
 
 
 def render(samples: Iterable[Sample]) -> str:
-    """All of them, one family after the other."""
+    """Render the samples as text, grouped by family."""
     families: dict[Family, list[str]] = {}
     for family, labels, value, suffix in samples:
         line = f"{family.name}{suffix}{_shown(labels)} {value}"
@@ -104,7 +104,7 @@ def render(samples: Iterable[Sample]) -> str:
 
 
 def of_stats(stats: dict[str, Any]) -> Iterator[Sample]:
-    """The counters of ``stats``."""
+    """Samples of the counters in ``stats``."""
     for stage in ("receiver", "tail", "front", "log"):
         yield from _of_stage(stage, {}, stats.get(stage, {}))
     for stage, label in _LABELS.items():
@@ -118,19 +118,19 @@ def of_stats(stats: dict[str, Any]) -> Iterator[Sample]:
 
 
 def of_queues(ages: Mapping[str, float]) -> Iterator[Sample]:
-    """How many seconds the oldest message of each queue has waited."""
+    """Age in seconds of the oldest message of each queue."""
     for queue, seconds in ages.items():
         yield Sample(_OLDEST, {"queue": queue}, seconds)
 
 
 def of_stores(answered: Mapping[str, bool]) -> Iterator[Sample]:
-    """Whether each store said what it holds; if not, that is left out."""
+    """1 for a store that replied in time, else 0; the latter's metrics are omitted."""
     for backend, did in answered.items():
         yield Sample(_ANSWERED, {"backend": backend}, int(did))
 
 
 def of_workers(workers: Mapping[str, Mapping[str, Histogram]]) -> Iterator[Sample]:
-    """The durations of invocations, by Worker and outcome."""
+    """Histograms of invocation durations in seconds, by Worker and outcome."""
     for worker, outcomes in workers.items():
         for outcome, wall in outcomes.items():
             labels = {"worker": worker, "outcome": outcome}

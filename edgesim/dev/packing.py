@@ -1,7 +1,8 @@
-"""Packing of bodies whose Worker says ``content-encoding: gzip`` or ``br``, as workerd does.
+"""Compress bodies whose Worker sets ``content-encoding: gzip`` or ``br``, as workerd does.
 
-A Worker's body is plain bytes; the header asks the platform to pack it.  A body that the Worker has
-packed itself is packed twice, there as here: Python's Response has no ``encodeBody``.
+A Worker's body is plain bytes; the header makes the platform compress it. A body that the Worker
+has compressed itself is compressed twice, as on the platform: Python's Response has no
+``encodeBody``.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ import brotli
 from edgesim.model import Body, Stream, iterate
 
 SLICE_BYTES = 65_536
-"""Bytes packed at a time: the event loop runs other tasks between two slices."""
+"""Bytes compressed at a time: the event loop runs other tasks between two slices."""
 _GZIP_WINDOW = 31
 _BROTLI_QUALITY = 5
 
 
 class _Packer(Protocol):
     def pack(self, data: bytes) -> bytes:
-        """Some of the packed bytes."""
+        """Compress data; return the output available so far."""
 
     def finish(self) -> bytes:
-        """The rest."""
+        """Return the remaining output."""
 
 
 class _Gzip:
@@ -44,7 +45,7 @@ _PACKERS: dict[str, type[_Packer]] = {"gzip": _Gzip, "br": _Brotli}
 
 
 def packed(body: Body, encoding: str | None) -> Body:
-    """The body packed; itself where the encoding is none that the platform packs."""
+    """Compress the body; return it unchanged if the platform does not support the encoding."""
     packer = _PACKERS.get(encoding or "")
     return body if packer is None else Stream(_chunks(body, packer()))
 

@@ -1,13 +1,13 @@
-"""Who owns a state directory: one process at a time, and the others can find it.
+"""Ownership of a state directory: one process at a time, which other processes can find.
 
-The owner holds a lock on ``<state>/owner.json``, which says where it serves; one on the directory
-itself, which holds by whatever path it is reached; and one on each of the directory's names, which
-holds when the directory is deleted or replaced while the owner runs.  A lock, unlike a pid file,
-ends with its process, however that ends.
+The owner holds three kinds of lock: on ``<state>/owner.json``, which contains its URL; on the
+directory itself, which works for every path that leads to it; and on each of the directory's names,
+which works even if the directory is deleted or replaced while the owner runs. Unlike a pid file, a
+lock is released whenever its process exits, even after a crash.
 
-The state is the user's own: events hold personal data and owner.json a token.  So while a state is
-owned, everything that this process and its children create is private, and what an older version
-left open to others is closed.
+The state is private to the user: events contain personal data and owner.json a token. So while a
+state is owned, every file that this process and its children create is private, and permissions
+that an older version left open to other users are removed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ log = structlog.get_logger()
 class Owner(msgspec.Struct, omit_defaults=True):
     """The process that owns the state; ``url`` is None while it does not serve.
 
-    ``backends`` are the URLs of its open stores by name, in the form of ``same_place``.
+    ``backends`` maps names to the URLs of its open stores, in the form of ``same_place``.
     """
 
     pid: int
@@ -49,13 +49,13 @@ class Owner(msgspec.Struct, omit_defaults=True):
 
 
 class Ownership:
-    """The lock, while it is held."""
+    """The held lock on owner.json."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
 
     def announce(self, owner: Owner) -> None:
-        """Tell others how to reach the owner."""
+        """Write the owner's data to owner.json, for other processes."""
         self._file.seek(0)
         self._file.truncate()
         self._file.write(msgspec.json.encode(owner))
@@ -64,9 +64,9 @@ class Ownership:
 
 @contextmanager
 def own(state: Path, name: Path | None = None) -> Iterator[Ownership]:
-    """Own the state directory; UsageError if another process does, or if it cannot be written.
+    """Own the state directory; UsageError if another process owns it, or if it is not writable.
 
-    ``name`` is the path that the user gave, if it differs.  Until the end of the block the
+    ``name`` is the path that the user passed, if it differs. Until the end of the block the
     process's umask is 0077.
     """
     umask = os.umask(_OTHERS)
@@ -102,19 +102,19 @@ def _owned(state: Path, name: Path) -> Iterator[Ownership]:
 
 
 class _NameTakenError(Exception):
-    """Another process has a name of the state directory."""
+    """Another process holds a name of the state directory."""
 
 
 @contextmanager
 def _lock_folder(state: Path) -> Iterator[None]:
-    """Lock the directory; BlockingIOError if another process has it."""
+    """Lock the directory; BlockingIOError if another process holds the lock."""
     folder = os.open(state, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(folder)
         raise
-    except OSError as error:  # a network file system may lock no directories
+    except OSError as error:  # some network file systems cannot lock directories
         log.warning("state directory not locked itself", error=str(error))
     try:
         yield
@@ -124,9 +124,9 @@ def _lock_folder(state: Path) -> Iterator[None]:
 
 @contextmanager
 def _lock_names(names: Iterable[Path]) -> Iterator[None]:
-    """Hold the directory's names; _NameTakenError if another process does.
+    """Lock the directory's names; _NameTakenError if another process holds one.
 
-    A name is an address in Linux's abstract namespace, which no file system holds.
+    A name is an address in Linux's abstract socket namespace, which is independent of file systems.
     """
     with ExitStack() as stack:
         for path in names if sys.platform == "linux" else ():
@@ -142,17 +142,17 @@ def _lock_names(names: Iterable[Path]) -> Iterator[None]:
 
 
 class Watch:
-    """Notices when what was opened under the state directory is deleted or replaced."""
+    """Detects that opened files under the state directory have been deleted or replaced."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
-        """The paths that are there now are watched."""
+        """Watch those of the paths that exist now."""
         found = {path: durable.identity(path) for path in paths}
         self._identities = {path: each for path, each in found.items() if each is not None}
         self.problem = ""
-        """The first problem found; it stays, as what was written since may be lost."""
+        """First problem found; it is permanent, since data written afterwards may be lost."""
 
     def look(self) -> str:
-        """The problem, empty if there is none; a new one is logged."""
+        """Check the paths; return the problem, empty if there is none. A new problem is logged."""
         if not self.problem:
             try:
                 for path, identity in self._identities.items():
@@ -164,13 +164,13 @@ class Watch:
 
 
 def _make_private(state: Path) -> None:
-    """Make the directory, or close one that is open to others, with all that is in it.
+    """Create the directory, or remove other users' access to an existing one and its contents.
 
-    A directory that was there before edgesim used it, with other files in it, is left as it is, and
-    so is a shared one (with the sticky bit, as /tmp) or another user's.
+    A directory is left unchanged if it contained other files before edgesim used it, if it is
+    shared (sticky bit, as /tmp), or if it belongs to another user.
     """
     if not state.exists():
-        durable.make_folder(state)  # 0700 by the umask
+        durable.make_folder(state)  # 0700 because of the umask
         return
     found = state.stat()
     if not found.st_mode & _OTHERS:
@@ -195,7 +195,7 @@ def _close_to_others(path: Path) -> None:
 
 
 def find_owner(state: Path) -> Owner | None:
-    """The process that serves this state now, or None."""
+    """The process that owns this state now, or None."""
     try:
         with (state / FILE).open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -210,4 +210,4 @@ def _read(state: Path) -> Owner | None:
     try:
         return msgspec.json.decode((state / FILE).read_bytes(), type=Owner)
     except msgspec.DecodeError:
-        return None  # the owner is just writing it
+        return None  # the owner is writing it at this moment

@@ -1,14 +1,15 @@
-"""The platform's HTTP API of queues: pull, ack, and pushing messages, as its clients call it.
+"""The platform's HTTP API of queues for clients: pull, ack and push messages.
 
-``/client/v4/accounts/{account}/queues/{queue}/messages...``, where the account may be any and the
-queue is its name or the id that the list of queues shows.  Facts:
-https://developers.cloudflare.com/queues/configuration/pull-consumers/ and the API reference; their
-envelope (success, errors, messages, result) is kept.  Bodies of json and bytes come base64-encoded,
-text as it is; v8 is base64 of edgesim's own encoding, as undecodable to others as the platform's.
+The path is ``/client/v4/accounts/{account}/queues/{queue}/messages...``: any account is accepted,
+and the queue is its name or the id in the list of queues. Sources:
+https://developers.cloudflare.com/queues/configuration/pull-consumers/ and the API reference;
+replies have their envelope (success, errors, messages, result). Bodies of json and bytes are
+base64-encoded, text is not; v8 is base64 of edgesim's own encoding, as opaque to clients as the
+platform's.
 
-Every request needs a bearer token.  If EDGESIM_API_TOKEN or EDGESIM_ADMIN_TOKEN is set, it must be
-one of those.  Otherwise any token will do from a program on this machine, as the client has one
-anyway; through a proxy and beyond loopback everything is refused.
+Every request needs a bearer token. If EDGESIM_API_TOKEN or EDGESIM_ADMIN_TOKEN is set, it must be
+one of those. Otherwise any token is accepted from a program on this machine, since clients send one
+anyway; requests through a proxy or from another machine are refused.
 """
 
 from __future__ import annotations
@@ -37,13 +38,13 @@ from edgesim.simulator import Simulator
 
 PREFIX = "/client/v4/accounts/{account}/queues"
 BODY_BYTES_MAX = 2_000_000
-"""Well over a batch of 256 KB, escaped as wastefully as JSON allows."""
+"""More than a batch of 256 KB with the least efficient JSON escaping."""
 
 log = structlog.get_logger()
 
 
 class _RefusedError(Exception):
-    """An answer other than success: the HTTP status, and the platform's error code and text."""
+    """An error reply: the HTTP status, and the platform's error code and text."""
 
     def __init__(self, status: int, code: int, message: str) -> None:
         super().__init__(message)
@@ -54,7 +55,7 @@ class _RefusedError(Exception):
 class _Pull(msgspec.Struct):
     batch_size: int | None = None
     visibility_timeout_ms: int | None = None
-    visibility_timeout: int | None = None  # its name in older documentation
+    visibility_timeout: int | None = None  # name in older documentation
 
 
 class _Ack(msgspec.Struct):
@@ -86,7 +87,7 @@ Endpoint = Callable[[Simulator, Request], Awaitable[Any]]
 
 
 def queues_api(front: Front, access: Access, token: str | None) -> ASGIApp:
-    """The application; ``token`` is EDGESIM_API_TOKEN, None if it is not set."""
+    """Build the application; ``token`` is EDGESIM_API_TOKEN, None if it is not set."""
 
     def guarded(endpoint: Endpoint) -> Callable[[Request], Awaitable[JSONResponse]]:
         async def serve(request: Request) -> JSONResponse:
@@ -117,7 +118,7 @@ def queues_api(front: Front, access: Access, token: str | None) -> ASGIApp:
 
 
 def queue_id(name: str) -> str:
-    """The id of a queue in this API: 32 hex digits, as on the platform."""
+    """Id of a queue in this API: 32 hex digits, as on the platform."""
     return hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
 
 
@@ -173,7 +174,7 @@ async def _settle(simulator: Simulator, request: Request) -> Any:
     }
 
 
-# --- what they share ---
+# --- shared by the endpoints ---
 
 
 def _authenticate(request: Request, front: Front, access: Access, token: str | None) -> None:
@@ -218,7 +219,7 @@ async def _body(request: Request, kind: type[Any]) -> Any:
             raise _RefusedError(413, 10205, f"the body is over {BODY_BYTES_MAX} bytes")
     try:
         return msgspec.json.decode(bytes(content) or b"{}", type=kind)
-    except msgspec.DecodeError as error:  # ValidationError too
+    except msgspec.DecodeError as error:  # also ValidationError
         raise _RefusedError(400, 10207, f"bad JSON: {error} (10207)") from error
 
 
@@ -255,7 +256,10 @@ def _metadata(metrics: Metrics) -> dict[str, Any]:
 
 
 def _status_and_code(message: str) -> tuple[int, int]:
-    """The code at the end of a queue's error, else that of a bad body; and the status for it."""
+    """HTTP status and code of a queue's error.
+
+    The code is at the end of the message; the default is 10207 (bad body).
+    """
     digits = message[message.rfind("(") + 1 :].rstrip(")")
     code = int(digits) if digits.isdigit() else 10207
     if code in {10204, 10205, 10206}:

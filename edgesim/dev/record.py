@@ -1,9 +1,9 @@
-"""``dev --record FILE``: live traffic, written as a fixture that replays.
+"""``dev --record FILE``: record live traffic as a fixture for replay.
 
-Secrets do not get into it: headers that look like secrets by the platform's own rule for traces,
-values of such keys in JSON bodies and in the query, and what looks like an id or a card number in
-the path.  A line is complete in the file before its request is served.  If it cannot be written
-(a full disk), the request is served all the same and the recording goes on with the next one.
+Secrets are redacted: headers that look like secrets by the platform's rule for traces, values of
+such keys in JSON bodies and queries, and parts of the path that look like an id or a card number. A
+line is written completely before its request is served. If that fails (disk full), the request is
+still served, and recording continues with the next one.
 """
 
 from __future__ import annotations
@@ -41,25 +41,25 @@ log = structlog.get_logger()
 
 
 class Packing(Protocol):
-    """How lines are stored."""
+    """Storage format of the lines."""
 
     header: bytes
 
     def packed(self, line: bytes) -> bytes:
-        """The bytes of the next line."""
+        """Encode the next line."""
 
     def keep(self, line: bytes) -> None:
-        """Count the line as stored."""
+        """Record that the last encoded line has been stored."""
 
     def forget(self) -> None:
-        """Go on without the line that was packed last: it was not stored."""
+        """Discard the last encoded line, which was not stored."""
 
     def end(self) -> bytes:
-        """What completes the file."""
+        """The bytes that complete the file."""
 
 
 class Plain:
-    """Lines as they are."""
+    """Uncompressed lines."""
 
     header = b""
 
@@ -77,7 +77,7 @@ class Plain:
 
 
 class Gzip:
-    """One gzip member whose deflate blocks end with each line."""
+    """One gzip member, flushed to a deflate block boundary after each line."""
 
     header = _GZIP_HEADER
 
@@ -94,7 +94,7 @@ class Gzip:
         self._bytes += len(line)
 
     def forget(self) -> None:
-        # A new compressor refers to no earlier data.
+        # A new compressor does not refer to earlier data.
         self._compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
 
     def end(self) -> bytes:
@@ -103,9 +103,9 @@ class Gzip:
 
 
 class Recorder:
-    """Writes requests with the time since it began.
+    """Writes requests with the seconds since the recording began.
 
-    ``missing`` counts those that could not be written.
+    ``missing`` counts requests that could not be written.
     """
 
     def __init__(self, fd: int, path: Path, packing: Packing, clock: Clock) -> None:
@@ -113,13 +113,13 @@ class Recorder:
         self._fd = fd
         self._path = path
         self._packing = packing
-        self._end = 0  # of the last whole line, in bytes
+        self._end = 0  # offset in bytes of the end of the last complete line
         self._clock = clock
         self._began = clock.now()
         self._start: str | None = clock.datetime().isoformat(timespec="milliseconds")
 
     def add(self, request: HttpRequest, worker: str | None) -> None:
-        """One request, whose body has been read, to the Worker of that name or to the entry."""
+        """Record a request whose body has been read; ``worker`` None means the entry Worker."""
         line: dict[str, Any] = {"at": round(self._clock.now() - self._began, 3)}
         if self._start is not None:
             line = {"start": self._start} | line
@@ -138,11 +138,11 @@ class Recorder:
         self._write(msgspec.json.encode(line) + b"\n")
 
     def begin(self) -> None:
-        """Write what the file begins with; OSError if that fails."""
+        """Write the file header; OSError if that fails."""
         self._append(self._packing.header)
 
     def finish(self) -> None:
-        """Complete the file; one line in the log if it is incomplete."""
+        """Complete the file; log an error if it is incomplete."""
         try:
             self._append(self._packing.end())
             os.ftruncate(self._fd, self._end)
@@ -168,7 +168,7 @@ class Recorder:
             self._start = None
 
     def _append(self, data: bytes) -> None:
-        """Write after the last whole line: over what an error has left there."""
+        """Write after the last complete line, overwriting the rest of a failed write."""
         written = 0
         while written < len(data):
             written += os.pwrite(self._fd, data[written:], self._end + written)
@@ -177,7 +177,7 @@ class Recorder:
 
 @contextmanager
 def recording(path: Path, clock: Clock) -> Iterator[Recorder]:
-    """A Recorder into a new file; UsageError if there is one already or none can be made."""
+    """Record into a new file; UsageError if it exists or cannot be created."""
     try:
         file = path.open("xb", buffering=0)
     except FileExistsError:
@@ -221,7 +221,7 @@ def _body(body: bytes) -> dict[str, Any]:
     except ValueError:
         return {"body": text}
     redacted = _without_secrets(value)
-    # As it came, if nothing had to be taken out: the replay is to see the same bytes.
+    # Keep the original text if nothing was redacted, so that the replay sends the same bytes.
     return {"body": text} if redacted == value else {"json": redacted}
 
 

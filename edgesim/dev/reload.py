@@ -1,7 +1,8 @@
-"""Reload on save: a module restarts its Worker, configuration reopens the project.
+"""Reload on save: a module change restarts its Worker, a configuration change reopens the project.
 
-Queued messages and buffered records are in the stores and logs, which stay open; an invocation in
-flight ends in the version it began in.  A version that does not load leaves the old one serving.
+Queued messages and buffered records are in stores and logs, which stay open. An invocation in
+flight finishes in the version that it began in. If a version does not load, the old one keeps
+serving.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from edgesim.simulator import Simulator
 
 _SUFFIXES = {".py", ".jsonc", ".json", ".toml", ".sql"}
 _LOOK_MS = 100
-"""A cancelled watch ends at its next look: awatch's own 5 s would hold up every stop as long."""
+"""Polling interval. A cancelled watch ends after at most one; awatch's 5 s would delay stops."""
 _SECRET_FILES = re.compile(r"\.(dev\.vars|env)(\.[^.]+)?")
 
 log = structlog.get_logger()
 
 
 async def changes(project: Project) -> AsyncIterator[set[Path]]:
-    """Sets of the project's own files that were changed, added or removed."""
+    """Yield sets of changed, added or removed source and configuration files."""
     folders = {project.root} | {worker.file.parent for worker in project.workers.values()}
     keep = _Sources(project.state)
     async for found in watchfiles.awatch(
@@ -38,7 +39,7 @@ async def changes(project: Project) -> AsyncIterator[set[Path]]:
 
 
 class _Sources(watchfiles.DefaultFilter):
-    """Sources and configuration, nothing that edgesim itself writes."""
+    """Accepts sources and configuration, but no file that edgesim itself writes."""
 
     def __init__(self, state: Path) -> None:
         super().__init__(ignore_paths=[state])
@@ -50,7 +51,7 @@ class _Sources(watchfiles.DefaultFilter):
 
 
 def is_configuration(file: Path, project: Project) -> bool:
-    """Whether a change of this file concerns more than one Worker's module."""
+    """True if a change of this file affects more than one Worker's module."""
     if _SECRET_FILES.fullmatch(file.name):
         return True
     return file.name in {ACCOUNT_FILE, *WRANGLER_FILES} or file.suffix == ".sql"

@@ -1,6 +1,6 @@
-"""What the platform's process and its isolates use, from /proc, when somebody asks.
+"""Resource usage of the platform's process and its isolates, read from /proc on request.
 
-The names without a prefix are those that Prometheus' own clients use.
+Names without the prefix ``edgesim_`` are those of Prometheus' own clients.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 def samples() -> Iterator[Sample]:
-    """Memory, CPU and files of this process; number and memory of those below it."""
+    """Memory, CPU and open files of this process; number and memory of its descendants."""
     times = os.times()
     own = Path("/proc/self")
     yield Sample(_MEMORY, {}, _resident(own))
@@ -38,7 +38,7 @@ def samples() -> Iterator[Sample]:
 
 
 def _below(process: Path) -> Iterator[Path]:
-    with suppress(OSError):  # a process that has just ended
+    with suppress(OSError):  # a process that has just exited
         for thread in (process / "task").iterdir():
             for pid in (thread / "children").read_text().split():
                 child = Path("/proc", pid)

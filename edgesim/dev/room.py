@@ -1,9 +1,9 @@
-"""Bounds of one listener: the connections it holds, and which of them makes room for the next.
+"""Connection limits of one listener, and eviction in favour of new connections.
 
-A connection that waits for its client (no request yet, half a request, an answer nobody reads)
-may be closed in favour of a new one, the longest wait first.  So clients that only hold connections
-lock nobody out.  When every connection has a Worker at work, a new one is answered 503; a few more
-are taken for the operator's requests.
+A connection that waits for its client (no request yet, an incomplete request, an unread response)
+may be closed in favour of a new one, the longest wait first. So clients that only hold connections
+open cannot lock out others. If every connection has a Worker at work, a new one is answered with
+503; a few more are accepted for the operator's requests.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import msgspec
 
 OPERATOR_CONNECTIONS = 32
 REFUSED_CONNECTIONS = 64
-"""Beyond these, so many may stay long enough to read why they are refused."""
+"""Further connections that may stay long enough to read their refusal."""
 FILES_RESERVED = 256
-"""Descriptors left for stores, isolates and everything else of the process."""
+"""File descriptors left for stores, isolates and other uses of the process."""
 
 
 Place = Literal["any", "operator", "refused"]
-"""What a new connection may ask for: anything, the operator's endpoints, nothing."""
+"""Requests allowed on a new connection: any, only the operator's endpoints, or none."""
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -31,34 +31,34 @@ class Limits(msgspec.Struct, frozen=True):
     url_bytes: int = 16_384
     head_bytes: int = 131_072
     head_seconds: float = 15
-    """From the first byte of a request, or the connection's start, to the end of its headers."""
+    """Time from the connection's start, or a request's first byte, to the end of the headers."""
     idle_seconds: float = 5
-    """Between two requests."""
+    """Time between two requests."""
     body_seconds: float = 30
-    """In so long the client has to send ``bytes_least``, or the rest of the body."""
+    """Time in which the client must send ``bytes_least``, or the rest of the body."""
     write_seconds: float = 30
-    """In so long the client has to take ``bytes_least`` of an answer, or the rest of it."""
+    """Time in which the client must read ``bytes_least`` of a response, or the rest of it."""
     bytes_least: int = 15_000
     unread_bytes: int = 536_870_912
-    """Of all large answers that their clients have not taken wholly."""
+    """Limit for all large responses that clients have not read completely."""
     linger_seconds: float = 10
-    """For so long the rest of a request is read and dropped after the answer."""
+    """Time for which the rest of a request is read and dropped after the response."""
 
     @property
     def backlog(self) -> int:
-        """Connections that the kernel accepts ahead of us."""
+        """Length of the kernel's accept queue."""
         return max(16, self.connections // 4)
 
 
 class Holder(Protocol):
-    """A connection, as far as its place is concerned."""
+    """Interface of a connection that holds a place."""
 
     def evict(self) -> None:
-        """Close now, for another's sake."""
+        """Close now, in favour of another connection."""
 
 
 class Room:
-    """The places of one listener."""
+    """The connections of one listener."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -67,7 +67,7 @@ class Room:
         self._unread: dict[Holder, int] = {}
 
     def enter(self, holder: Holder) -> Place | None:
-        """Take a place; None if there is none at all."""
+        """Take a place; None if even the places for refusals are full."""
         if len(self._holders) >= self.limits.connections and self._waiting:
             self._evict(next(iter(self._waiting)))
         above = len(self._holders) - self.limits.connections
@@ -77,15 +77,16 @@ class Room:
         return "any" if above < 0 else "operator" if above < OPERATOR_CONNECTIONS else "refused"
 
     def leave(self, holder: Holder) -> None:
-        """Give the place back, if it is still held."""
+        """Release the place, if it is still held."""
         self._holders.discard(holder)
         self._waiting.pop(holder, None)
         self._unread.pop(holder, None)
 
     def keeps(self, holder: Holder, size: int) -> None:
-        """The connection keeps an answer of that size, 0 for none, until its client has taken it.
+        """Set the size of the unread response that the connection holds in memory, 0 for none.
 
-        Where all together keep too much, those that have waited longest for their clients go.
+        If all connections together exceed ``unread_bytes``, those that have waited longest for
+        their clients are evicted.
         """
         self._unread.pop(holder, None)
         if not size:
@@ -100,17 +101,17 @@ class Room:
         holder.evict()
 
     def waits(self, holder: Holder) -> None:
-        """The connection begins to wait for its client; no change if it waits already."""
+        """Mark the connection as waiting for its client; no effect if it already waits."""
         if holder in self._holders:
             self._waiting.setdefault(holder)
 
     def busy(self, holder: Holder) -> None:
-        """The connection no longer waits for its client."""
+        """Mark the connection as no longer waiting for its client."""
         self._waiting.pop(holder, None)
 
 
 def limits_here(most: int = Limits().connections) -> Limits:
-    """Limits that fit into the process's descriptors; the soft limit is raised to the hard one."""
+    """Limits that fit the process's file descriptors; raises the soft limit to the hard limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

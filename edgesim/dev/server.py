@@ -1,14 +1,14 @@
-"""The life of ``edgesim dev`` and ``edgesim serve``: own the state, open the stores, serve, close.
+"""Run ``edgesim dev`` and ``edgesim serve``: own the state, open the stores, serve, close.
 
-uvicorn serves, with its signal handling left out: when the process ends is decided here, so that
-the last responses go out first, then traces reach their Tail Workers, then (``serve``) the
-windows become objects and are delivered, then the stores close.
+uvicorn serves, without its signal handling. Shutdown is controlled here, in this order: the last
+responses are sent, traces reach their Tail Workers, (``serve`` only) windows become objects and are
+delivered, then the stores close.
 
-Tried and dropped: granian.  Its server for a loop that others use too is experimental, and beside
-the isolates, on two cores, it answered 0.8 of what uvicorn with httptools and uvloop did.
+granian was tried and rejected: its server for a shared event loop is experimental, and beside the
+isolates, on two cores, it reached 0.8 of the throughput of uvicorn with httptools and uvloop.
 
-One process serves: the pipelines' logs, the outbox and the SQLite stores have one owner.  Where
-that core is full, the way on is another node with a state of its own, on this machine or elsewhere.
+One process serves, since the pipelines' logs, the outbox and the SQLite stores have a single owner.
+If its core is saturated, add another node with its own state, on this machine or elsewhere.
 """
 
 from __future__ import annotations
@@ -62,11 +62,11 @@ from edgesim.urls import same_place
 
 GRACE_SECONDS = 10
 LAST_WORDS_SECONDS = 0.5
-"""How long the log may take at an end without delay."""
+"""Time to flush the log when exiting without delay."""
 STATE_SECONDS = 1.0
-"""How often the state directory is looked at."""
+"""Polling interval of the state directory."""
 SAME_SIGNAL_SECONDS = 0.15
-"""Signals so close together are one: `timeout` and others send theirs to us and to our group."""
+"""Signals within this time count as one: `timeout` and others signal the process and its group."""
 CONNECTIONS_MAX = 1024
 CLICKHOUSE_CONNECTIONS_MAX = 64
 
@@ -74,22 +74,22 @@ log = structlog.get_logger()
 
 
 class Options(msgspec.Struct, frozen=True):
-    """What the command line says about serving; port 0 picks a free one."""
+    """Serving options of the command line; port 0 picks a free one."""
 
     host: str = "127.0.0.1"
     port: int = 8787
     reload: bool = True
     record: Path | None = None
     drain_seconds: float = 0
-    """For how long, at the end, windows are written and messages delivered."""
+    """Seconds at shutdown for writing windows and delivering messages."""
     strict: bool = False
-    """Whether Workers reach the public internet only, and what ``[outbound] allow`` lists."""
+    """True if Workers may reach only the public internet and ``[outbound] allow``."""
     notice_seconds: float = 0
-    """For how long, at the end, requests are served still while readiness says no."""
+    """Seconds at shutdown during which requests are still served, while readiness reports 503."""
 
 
 class _Uvicorn(uvicorn.Server):
-    """uvicorn as a task of ours: it says when it is up, and leaves signals alone."""
+    """uvicorn as a task of the server: it signals when it is up, and ignores signals."""
 
     def __init__(self, config: uvicorn.Config, status: TaskStatus[None]) -> None:
         super().__init__(config)
@@ -124,9 +124,10 @@ class Server:
     async def run(
         self, ready: Callable[[str], None], ready_clickhouse: Callable[[str], None]
     ) -> None:
-        """Serve until SIGINT or SIGTERM; ``ready`` is told the URL when requests can come.
+        """Serve until SIGINT or SIGTERM.
 
-        ``ready_clickhouse`` is told that of ClickHouse's own port, where the project asks for one.
+        ``ready`` is called with the URL once requests are accepted, ``ready_clickhouse`` with that
+        of the ClickHouse port, if the project configures one.
         """
         project = self._load()
         with (
@@ -146,7 +147,7 @@ class Server:
             }
 
             def up() -> None:
-                gc.freeze()  # what is there now stays: the collector need not look at it again
+                gc.freeze()  # exclude long-lived start-up objects from garbage collection
                 ownership.announce(Owner(os.getpid(), url, own_token, places))
                 ready(url)
                 if clickhouse is not None:
@@ -165,16 +166,16 @@ class Server:
                 clickhouse = await self._serve_clickhouse(project, access, tasks)
                 await self._simulate(project, backends, up)
                 tasks.cancel_scope.cancel()
-                problem = self._problem()  # before the stores close and remove what they need not
+                problem = self._problem()  # before the stores close and remove some files
         if problem:
             raise RunError(problem)
 
     async def _serve_clickhouse(
         self, project: Project, access: Access, tasks: TaskGroup
     ) -> str | None:
-        """ClickHouse's own port, on loopback; its URL, or None where the project wants none.
+        """Serve the ClickHouse port on loopback; return its URL, or None if none is configured.
 
-        Which port stays as it was at the start, whatever a reload says.
+        A reload does not change the port.
         """
         port = project.account.clickhouse.port
         if port is None:
@@ -194,7 +195,7 @@ class Server:
         return nullcontext() if where is None else recording(where, self._clock)
 
     async def _simulate(self, project: Project, backends: Backends, up: Callable[[], None]) -> None:
-        """Run the project, and its successors as its configuration changes, until told to stop."""
+        """Run the project, and its successors as its configuration changes, until stopped."""
         good: Project | None = None
         successor: Project | None = project
         while successor is not None:
@@ -235,15 +236,18 @@ class Server:
         return self._state.look() if self._state else ""
 
     async def _watch_state(self) -> None:
-        """Notice a deleted or replaced state also while nobody asks."""
-        while not self._problem():  # noqa: ASYNC110 (a disk sends no event)
+        """Detect a deleted or replaced state even without requests."""
+        while not self._problem():  # noqa: ASYNC110 (file systems send no event)
             await anyio.sleep(STATE_SECONDS)
 
     def _is_ready(self) -> bool:
         return self._front.serving and not self._leaving
 
     async def _until_changed(self, simulator: Simulator, *, saved_schema: bool) -> Project | None:
-        """Wait; the project to go on with, or None to stop.  Module changes are dealt with here."""
+        """Wait for a new configuration or the stop; reload changed modules meanwhile.
+
+        Returns the project to continue with, or None to stop.
+        """
         result: list[Project | None] = []
         async with anyio.create_task_group() as tasks:
 
@@ -312,7 +316,7 @@ class Server:
             ws="none",
             http=connections(Room(limits)),  # type: ignore[arg-type]  # a factory of protocols
             backlog=limits.backlog,
-            proxy_headers=False,  # the front decides which proxies are believed
+            proxy_headers=False,  # the front decides which proxies are trusted
             server_header=False,
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
@@ -331,7 +335,7 @@ class Server:
 
 
 def _state_paths(project: Project) -> list[Path]:
-    """The files and folders that must stay where they were opened."""
+    """Files and folders that must not be deleted or replaced while they are open."""
     state = project.state
     paths = [state, state / FILE, state / "r2-local" / "outbox.db"]
     paths += [state / "pipelines" / name for name in project.account.pipelines]
@@ -349,7 +353,7 @@ def _state_paths(project: Project) -> list[Path]:
 
 
 async def _apply_schema(simulator: Simulator) -> None:
-    """Apply the schema that was saved; one that fails is told at once and changes nothing else."""
+    """Apply the saved schema; a failure is logged and changes nothing else."""
     project = simulator.project
     file = project.account.clickhouse.schema
     try:
@@ -361,7 +365,7 @@ async def _apply_schema(simulator: Simulator) -> None:
 
 
 def _say_how_isolated(simulator: Simulator) -> None:
-    """Which level each Worker runs at and which guards are in force; loud where one is missing."""
+    """Log each Worker's isolation level and active guards; as a warning if a guard is missing."""
     for worker, guards in simulator.guards.items():
         level = simulator.project.isolation_of(worker)
         say = log.info if set(KERNEL_GUARDS) <= set(guards) or level == "inline" else log.warning
@@ -374,7 +378,7 @@ def _warn_of_queues(project: Project) -> None:
 
 
 def _stopping_signals() -> list[signal.Signals]:
-    """The signals that end us; not SIGHUP where `nohup` or the like has it ignored."""
+    """Signals that stop the server; SIGHUP unless it is ignored, as under `nohup`."""
     wanted = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         wanted.append(signal.SIGHUP)

@@ -1,7 +1,7 @@
-"""edgesim export: a project as Cloudflare deploys it.
+"""``edgesim export``: write a project in the form that Cloudflare deploys.
 
-``cloudflare`` writes the files, ``script`` the shell script that creates what wrangler files cannot
-say, ``notes`` what neither can.
+``cloudflare`` writes the files, ``script`` the shell script that creates resources which wrangler
+files cannot declare, ``notes`` the manual steps and differences.
 """
 
 from edgesim.export.cloudflare import export_cloudflare

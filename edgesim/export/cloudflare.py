@@ -1,7 +1,7 @@
-"""The exported folder: the Workers as they are, with what Cloudflare's tools want beside them.
+"""The exported folder: copies of the Workers and the files that Cloudflare's tools need.
 
-That is a pyproject.toml for each, the script, the proxy to ClickHouse and the notes.  Nothing is
-secret: dotfiles stay at home.
+These are a pyproject.toml per Worker, the script, the ClickHouse proxy and the notes. No secrets
+are exported: dotfiles are not copied.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ dev = ["workers-py>=1.17", "workers-runtime-sdk>=1.9"]
 
 
 def export_cloudflare(project: Project, out: Path) -> list[Path]:
-    """Write the project to ``out``; the files that were written.
+    """Write the project to ``out`` and return the files written.
 
-    UsageError where ``out`` has something else in it.
+    UsageError if ``out`` is not empty and not an earlier export.
     """
     if out.is_dir() and any(out.iterdir()) and not (out / SCRIPT).is_file():
         raise UsageError(f"{out} is not empty and no earlier export; name another folder (--out)")
@@ -63,10 +63,10 @@ def _worker(worker: WorkerConfig, folder: Path, out: Path) -> list[Path]:
 
 
 def _name_streams(project: Project, worker: WorkerConfig, file: Path) -> None:
-    """Name streams in the copied wrangler file under the current key.
+    """Write stream names into the copied wrangler file, under the current key.
 
-    The script replaces the names by the ids of the account that it sets up, so ids of another
-    account and the older key ``pipeline`` become ``stream`` and the name.
+    The script replaces the names by the ids of the account that it sets up, so an id of another
+    account becomes the name, and the older key ``pipeline`` becomes ``stream``.
     """
     text = read_text(file)
     for name in {each.target for each in worker.settings.pipelines}:
@@ -114,7 +114,7 @@ def _proxy(project: Project, folder: Path) -> list[Path]:
 
 
 def _schema(pipeline: PipelineConfig, file: Path) -> Path:
-    """The stream's columns as the official command line reads them."""
+    """Write the stream's columns in the format of the official command line."""
     fields = [_column(field) for field in pipeline.schema]
     return _write(file, json.dumps({"fields": fields}, indent=2) + "\n")
 

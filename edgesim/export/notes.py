@@ -1,4 +1,4 @@
-"""NOTES.md: what cannot be expressed on Cloudflare as it is here, and what to do about it."""
+"""NOTES.md: differences from Cloudflare that concern the project, and the manual steps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgesim.export.script import (
 
 
 def notes(project: Project) -> str:
-    """The page, with the points that concern this project."""
+    """The text of NOTES.md, with the points that concern this project."""
     points = "\n".join(f"- {point}" for point in _points(project))
     return f"# Deploying to Cloudflare\n\n{_START}\n{points}\n"
 
@@ -88,7 +88,7 @@ def _pipeline_points(project: Project) -> Iterator[str]:
 
 
 def _circle(project: Project) -> list[str]:
-    """Two Workers that name each other, directly or not: one is deployed before the other is."""
+    """Two Workers that depend on each other, directly or not; empty if there is no cycle."""
     seen: set[str] = set()
     for name in deployment_order(project):
         seen.add(name)

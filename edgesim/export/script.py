@@ -1,7 +1,7 @@
-"""setup.sh: what wrangler files cannot say, in Cloudflare's order, any number of times.
+"""setup.sh: creates what wrangler files cannot declare, in Cloudflare's order; safe to repeat.
 
-Buckets and queues first, then streams, sinks and pipelines, then the Workers, each after those it
-names, then secrets, then the rules that set things going.
+Order: buckets and queues, then streams, sinks and pipelines, then the Workers, each after the
+Workers it depends on, then secrets, then the event notification rules.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from edgesim.config.project import NotificationRule
 
 PROXY_SECRETS = ("CLICKHOUSE_URL", "CLICKHOUSE_USER", "CLICKHOUSE_PASSWORD")
 RETENTION_SECONDS = 345_600
-"""Cloudflare's own, for which nothing has to be said."""
+"""Cloudflare's default, for which no option is needed."""
 ROLL_SECONDS_MIN = 10
 
 _HEAD = """\
@@ -119,7 +119,7 @@ notify() {
 
 
 def script(project: Project) -> str:
-    """The whole script."""
+    """The text of the script."""
     parts = [
         _HEAD,
         _section("Buckets", (f"bucket {_q(name)}" for name in buckets(project))),
@@ -134,7 +134,7 @@ def script(project: Project) -> str:
 
 
 def buckets(project: Project) -> list[str]:
-    """Every bucket that anything names."""
+    """Every bucket that the project names, sorted."""
     names = {each.bucket for each in project.account.pipelines.values()} | set(project.account.r2)
     for worker in project.workers.values():
         names |= {each.bucket_name for each in worker.settings.r2_buckets}
@@ -142,7 +142,7 @@ def buckets(project: Project) -> list[str]:
 
 
 def queues(project: Project) -> list[str]:
-    """Every queue that anything names; dead-letter queues before the queues that use them."""
+    """Every queue that the project names; dead-letter queues precede the queues that use them."""
     dead: set[str] = set()
     names = set(project.account.queues)
     for bucket in project.account.r2.values():
@@ -157,7 +157,7 @@ def queues(project: Project) -> list[str]:
 
 
 def deployment_order(project: Project) -> list[str]:
-    """Workers, each after the Workers that it binds or is tailed by; a circle is cut anywhere."""
+    """Workers, each after its service bindings and tail Workers; cycles are broken arbitrarily."""
     order: list[str] = []
     begun: set[str] = set()
 
@@ -175,14 +175,14 @@ def deployment_order(project: Project) -> list[str]:
 
 
 def named_by(worker: WorkerConfig) -> list[str]:
-    """The Workers that must be there before this one is deployed."""
+    """Workers that must exist before this one is deployed."""
     settings = worker.settings
     tails = [each.target for each in settings.tail_consumers]
     return [each.service for each in settings.services] + tails
 
 
 def uses_clickhouse(project: Project) -> bool:
-    """Whether a Worker has the gateway on its env."""
+    """True if a Worker binds the ClickHouse gateway."""
     name = project.account.clickhouse.service
     return any(
         service.service == name

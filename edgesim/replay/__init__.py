@@ -1,5 +1,5 @@
-"""``edgesim replay``: a fixture through the same chain, and what came of it.
+"""``edgesim replay``: run a fixture through the project and check the outcome.
 
-``fixture`` reads requests, ``runner`` drives them through a Simulator, ``expectations`` compares,
+``fixture`` reads requests, ``runner`` passes them to a Simulator, ``expectations`` compares,
 ``report`` prints.
 """

@@ -1,4 +1,4 @@
-"""Counters of a replay's stats by dotted path; a path that no project can have is an error."""
+"""Counters of a replay's stats by dotted path; an impossible path is an error."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _OF_A_BUCKET = {"objects", "class_a", "class_b"}
 
 
 def at(stats: Mapping[str, Any], simulator: Simulator, path: str) -> Any:
-    """The counter at a path; 0 where nothing was counted yet; a text where there is no such."""
+    """The counter at a path; 0 if not counted yet; an error text if no such counter exists."""
     value: Any = stats
     parts = path.split(".")
     for depth, part in enumerate(parts):
@@ -35,7 +35,7 @@ def at(stats: Mapping[str, Any], simulator: Simulator, path: str) -> Any:
 
 
 def _countable(place: list[str], simulator: Simulator) -> Collection[str]:
-    """Names that may stand at this place and are absent while there is nothing to count."""
+    """Names that are valid at this place but absent while their count is zero."""
     match place:
         case ["queues"]:
             return simulator.queue_names()

@@ -1,4 +1,4 @@
-"""Which drivers can live in virtual time."""
+"""Check that drivers support virtual time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edgesim.r2 import driver as r2_driver
 
 
 def check_deterministic(project: Project) -> None:
-    """UsageError for the first driver that cannot live in virtual time."""
+    """UsageError for the first driver that does not support virtual time."""
     tables: list[tuple[str, str, Mapping[str, str]]] = [
         ("r2", project.backends.r2, r2_driver.DRIVERS),
         ("queues", project.backends.queues, queues_driver.DRIVERS),
@@ -38,5 +38,5 @@ def check_deterministic(project: Project) -> None:
 def _is_deterministic(place: str) -> bool:
     try:
         return bool(importlib.import_module(place.partition(":")[0]).DETERMINISTIC)
-    except ModuleNotFoundError:  # its library is an extra that is not installed
+    except ModuleNotFoundError:  # the driver's library is an optional extra that is not installed
         return False

@@ -1,4 +1,4 @@
-"""A multiset of records in 8 bytes each: a fixture may be larger than memory."""
+"""A multiset of records in 8 bytes each, since a fixture may be larger than memory."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 import msgspec
 
 _PARTS = 256
-"""Compared one after the other, so that only so small a share is ever counted in objects."""
+"""Number of partitions, compared one at a time to bound the memory of a comparison."""
 
 
 class Digests:
-    """Records by their digests; two sets are compared record by record, as often as each is there.
+    """A multiset of records, stored as their digests.
 
-    The order of a record's keys makes no difference.
+    The order of a record's keys is ignored.
     """
 
     def __init__(self) -> None:
@@ -27,23 +27,23 @@ class Digests:
         return sum(map(len, self._parts))
 
     def add(self, records: Iterable[Any]) -> None:
-        """Each of them once more."""
+        """Add one occurrence of each record."""
         for record in records:
             digest = digest_of(record)
             self._parts[digest >> 56].append(digest)
 
     def beyond(self, other: Digests) -> int:
-        """How many are here that are not there, or not as often."""
+        """Number of occurrences that exceed those in ``other``."""
         parts = zip(self._parts, other._parts, strict=True)
         return sum((Counter(mine) - Counter(theirs)).total() for mine, theirs in parts)
 
     def absent_from(self, other: Digests) -> set[int]:
-        """The digests that are here and not there."""
+        """Digests that do not occur in ``other``."""
         parts = zip(self._parts, other._parts, strict=True)
         return set().union(*(set(mine).difference(theirs) for mine, theirs in parts))
 
 
 def digest_of(record: Any) -> int:
-    """64 bits of it."""
+    """64-bit digest of a record."""
     encoded = msgspec.json.encode(record, order="deterministic")
     return int.from_bytes(hashlib.blake2b(encoded, digest_size=8).digest())

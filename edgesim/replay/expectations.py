@@ -1,11 +1,11 @@
-"""What a replay must come to: a TOML file; every table in it is optional.
+"""Expectations on a replay: a TOML file in which every table is optional.
 
-[responses]                             requests by the status of their answer, and no others
+[responses]                             requests by response status; no other status may occur
 200 = 970
 [[requests]]                            one request of the fixture, counted from 1
 number = 3
 status = 400
-json = { error = "invalid_event" }      these keys at least; or body = "the whole text"
+json = { error = "invalid_event" }      compares only these keys; or body = "the whole text"
 [sql]
 "SELECT count() FROM events" = 970      a value, a row, or rows
 [counts]
@@ -41,7 +41,7 @@ _INTEGER = re.compile(r"-?[0-9]+")
 
 
 class RequestExpectation(msgspec.Struct, forbid_unknown_fields=True):
-    """What one request must be answered; ``json`` names the keys that matter."""
+    """Expected response to one request; ``json`` compares only the keys that it names."""
 
     number: int
     status: int | None = None
@@ -50,7 +50,7 @@ class RequestExpectation(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ObjectsExpectation(msgspec.Struct, forbid_unknown_fields=True):
-    """What must be in a bucket, under ``prefix``."""
+    """Expected objects in a bucket under ``prefix``."""
 
     prefix: str = ""
     count: int | None = None
@@ -58,7 +58,7 @@ class ObjectsExpectation(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Expectations(msgspec.Struct, forbid_unknown_fields=True):
-    """The file."""
+    """Content of the file."""
 
     responses: dict[str, int] = {}
     requests: list[RequestExpectation] = []
@@ -69,27 +69,27 @@ class Expectations(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Answered(msgspec.Struct, frozen=True):
-    """The answer to a request that the expectations name."""
+    """Response to a request that the expectations name."""
 
     status: int
     body: str
 
 
 class Mismatch(msgspec.Struct, frozen=True):
-    """One thing that is not as expected."""
+    """One expectation that was not met."""
 
     what: str
     expected: Any
     got: Any
 
     def diff(self) -> list[str]:
-        """Both sides, line by line where they have lines."""
+        """Diff of expected and actual value, line by line."""
         lines = difflib.ndiff(_lines(self.expected), _lines(self.got))
         return [line for line in lines if not line.startswith("?")]
 
 
 class Outcome(msgspec.Struct):
-    """What a replay came to, as far as expectations look at it; ``sql`` answers in JSONCompact."""
+    """Results of a replay that expectations use; ``sql`` returns JSONCompact."""
 
     responses: Mapping[int, int]
     answers: Mapping[int, Answered]
@@ -98,18 +98,18 @@ class Outcome(msgspec.Struct):
     sql: Callable[[str], Awaitable[str]]
 
     def counter(self, path: str) -> Any:
-        """The counter at a dotted path; a text that says what there is where there is no such."""
+        """The counter at a dotted path; an error text if no such counter exists."""
         return at(self.stats, self.simulator, path)
 
 
 def read(path: Path) -> Expectations:
-    """ConfigError names file and key."""
+    """Read a file; ConfigError names the file and key."""
     expectations: Expectations = convert(path, read_table(path), Expectations)
     return expectations
 
 
 async def compare(expected: Expectations, outcome: Outcome) -> tuple[list[str], list[Mismatch]]:
-    """Everything that was looked at, and what of it differs."""
+    """Compare all expectations; return their names, and the mismatches."""
     pairs = [
         *_responses(expected, outcome),
         *_requests(expected, outcome),
@@ -193,12 +193,12 @@ async def _objects(expected: Expectations, outcome: Outcome) -> Any:
 
 
 async def count_rows(simulator: Simulator, bucket: str, key: str) -> int:
-    """Lines of an object, unpacked if its name says so; 0 if it is gone."""
+    """Number of lines of an object, decompressed for ``.gz`` names; 0 if deleted."""
     return sum([len(lines) async for lines in read_lines(simulator, bucket, key)])
 
 
 async def read_lines(simulator: Simulator, bucket: str, key: str) -> AsyncIterator[list[bytes]]:
-    """The lines of an object, some at a time, unpacked if its name says so; none if it is gone."""
+    """Yield lists of lines of an object, decompressed for ``.gz`` names; none if deleted."""
     found = await simulator.bucket(bucket).get(key)
     if not isinstance(found, R2ObjectBody):
         return
@@ -211,7 +211,7 @@ async def read_lines(simulator: Simulator, bucket: str, key: str) -> AsyncIterat
 
 
 def _shaped(rows: list[list[Any]]) -> Any:
-    """One value if that is all there is, one row, or the rows."""
+    """Reduce a result to a value or a row if it has only one; otherwise its rows."""
     if len(rows) != 1:
         return rows
     return rows[0][0] if len(rows[0]) == 1 else rows[0]
@@ -223,7 +223,7 @@ def _wanted(expected: ObjectsExpectation) -> dict[str, int]:
 
 
 def _equal(expected: Any, got: Any) -> bool:
-    """Numbers compare as numbers, integers exactly: ClickHouse's JSON has 64-bit ones as text."""
+    """Compare numbers by value, integers exactly: ClickHouse's JSON has 64-bit integers as text."""
     if isinstance(expected, list):
         return (
             isinstance(got, list) and len(expected) == len(got) and all(map(_equal, expected, got))

@@ -1,9 +1,9 @@
-"""Fixtures: NDJSON, one request a line, ``.gz`` too.
+"""Fixtures: NDJSON with one request per line, optionally ``.gz``.
 
-A bare JSON object or array is an event: POSTed to the entry Worker.  An envelope has the key
-``request``: {"at": seconds, "worker": name, "request": {"method", "path", "headers", "json" |
-"body"}}; the first one may say when all of it begins ("start": "2026-01-31T12:00:00Z").  A line
-with ``outbound`` and ``response`` is what the internet answers: {"outbound": {"method", "url"},
+A bare JSON object or array is an event, which is POSTed to the entry Worker. An envelope has the
+key ``request``: {"at": seconds, "worker": name, "request": {"method", "path", "headers", "json" |
+"body"}}; the first one may set the start time ("start": "2026-01-31T12:00:00Z"). A line with
+``outbound`` and ``response`` is a reply of the internet: {"outbound": {"method", "url"},
 "response": {"status", "headers", "json" | "body"}}, for requests that come after it.
 """
 
@@ -28,7 +28,7 @@ _JSON = ("content-type", "application/json")
 
 
 class _Message(msgspec.Struct, forbid_unknown_fields=True):
-    """``body`` is sent as it is, ``base64`` as the bytes that it stands for, ``json`` as JSON."""
+    """``body`` is sent unchanged, ``base64`` is decoded, ``json`` is sent as JSON."""
 
     headers: dict[str, str] = {}
     body: str | None = None
@@ -37,20 +37,20 @@ class _Message(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class FixtureRequest(_Message, forbid_unknown_fields=True):
-    """The request of an envelope."""
+    """Request of an envelope."""
 
     method: str = "POST"
     path: str = "/"
 
 
 class FixtureResponse(_Message, forbid_unknown_fields=True):
-    """What the internet answers."""
+    """Response of the internet."""
 
     status: int = 200
 
 
 class Envelope(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """One line with more to say than an event; ``at`` is seconds from the start."""
+    """A line with more data than an event; ``at`` is seconds from the start."""
 
     request: FixtureRequest
     at: float = 0.0
@@ -75,7 +75,7 @@ class _Probe(msgspec.Struct):
 
 
 class Arrival(msgspec.Struct):
-    """A request and where it goes; ``worker`` None is the entry Worker."""
+    """A request and its target; ``worker`` None is the entry Worker."""
 
     request: HttpRequest
     at: float = 0.0
@@ -83,13 +83,13 @@ class Arrival(msgspec.Struct):
 
     @property
     def size(self) -> int:
-        """Bytes of its body."""
+        """Length of the request body in bytes."""
         assert isinstance(self.request.body, bytes)
         return len(self.request.body)
 
 
 class Outbound(msgspec.Struct):
-    """What the internet answers to a request of a Worker."""
+    """A response of the internet to a Worker's request."""
 
     method: str
     url: str
@@ -97,7 +97,7 @@ class Outbound(msgspec.Struct):
 
 
 class Fixture:
-    """One file, read as far as it is asked for; ``share`` of its bytes has been read."""
+    """One file, read lazily; ``share`` is the fraction of its bytes already read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -106,30 +106,30 @@ class Fixture:
 
     @property
     def share(self) -> float:
-        """From 0 to 1."""
+        """Fraction of the file already read, from 0 to 1."""
         if self._file is None or self._file.closed:
             return 0.0
         return min(1.0, self._file.tell() / self._size)
 
     def __iter__(self) -> Iterator[Arrival | Outbound]:
-        """The lines in order; ConfigError names file and line."""
+        """Yield the lines in order; ConfigError names file and line."""
         for number, line in self._lines():
             yield _read(self.path, number, line)
 
     def start(self) -> float | None:
-        """When it begins, as its first line has it; Unix seconds."""
+        """Start time in the first request line, in Unix seconds; None if it has none."""
         for number, line in self._lines():
             if not isinstance(_read(self.path, number, line), Arrival):
                 continue
             try:
                 begins = msgspec.json.decode(line, type=Envelope).start
             except msgspec.MsgspecError:
-                return None  # a bare event
+                return None  # a bare event has no start time
             return None if begins is None else unix_time(begins, f"{self.path}: line {number}")
         return None
 
     def lines(self) -> Iterator[bytes]:
-        """The lines that hold something, as they are."""
+        """Yield the non-empty lines as raw bytes."""
         return (line for _, line in self._lines())
 
     def _lines(self) -> Iterator[tuple[int, bytes]]:
@@ -147,7 +147,7 @@ class Fixture:
 
 
 def unix_time(text: str, where: object) -> float:
-    """An ISO date or time, UTC unless it says otherwise; ConfigError for anything else."""
+    """Parse an ISO date or time, UTC by default, to Unix seconds; ConfigError if it is invalid."""
     try:
         time = datetime.fromisoformat(text)
     except ValueError as error:
@@ -179,7 +179,7 @@ def _read(path: Path, number: int, line: bytes) -> Arrival | Outbound:
 
 
 def _is_event(line: bytes) -> bool:
-    """Whether it is an event with half a character in it, which msgspec does not read as JSON."""
+    """True for an event with a lone surrogate, which msgspec rejects as JSON."""
     try:
         event = json.loads(line)
     except ValueError:

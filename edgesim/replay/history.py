@@ -1,7 +1,8 @@
-"""What really happened in a replay, seen from closest to the stores: for checkers and latencies.
+"""Operations that really happened in a replay, recorded next to the stores.
 
-Counts are always kept.  Which records, objects and inserts they were is kept in ``detail`` only, as
-digests, and messages as long as they have no fate, since a fixture may be larger than memory.
+Checkers and latencies use them. Counts are always kept. Identities of records, objects and inserts
+are kept only with ``detail``, as digests, and messages until their outcome is known, since a
+fixture may be larger than memory.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _CROCKFORD = {char: value for value, char in enumerate("0123456789ABCDEFGHJKMNPQ
 
 
 class Flow(msgspec.Struct):
-    """What went through one stage.  Which of the counts mean something depends on the stage."""
+    """Counts of one stage; the stage determines which of them apply."""
 
     entered: int = 0
     left: int = 0
@@ -33,31 +34,31 @@ class Flow(msgspec.Struct):
 
 
 class Sent(msgspec.Struct):
-    """A message that is not acknowledged; ``due`` is when it may be delivered (Unix seconds)."""
+    """A message that is not acknowledged; ``due`` is its next possible delivery (Unix seconds)."""
 
     queue: str
     due: float
 
 
 class _Doubt(msgspec.Struct):
-    """A call to a queue during which the platform was killed: it has happened, or it has not."""
+    """An in-doubt queue call, interrupted by a kill: it may or may not have happened."""
 
     messages: dict[str, str]
-    """The queue in which each message is if it has happened, empty for none."""
+    """Message id -> its queue if the call has happened; "" if it is then in no queue."""
     happened: Callable[[str], None]
-    """Called for each message for which it has."""
+    """Called with each message id for which the call has happened."""
 
 
 class Inserted(msgspec.Struct):
-    """What different deduplication tokens put into a table."""
+    """Inserts into a table with different deduplication tokens."""
 
     tokens: set[int] = msgspec.field(default_factory=set)
-    """Their digests."""
+    """Digests of the tokens."""
     rows: int = 0
 
 
 class History:
-    """Written by the observers, read by checkers and the report."""
+    """Record of a replay, written by the observers, read by checkers and the report."""
 
     def __init__(self, clock: Clock, *, detail: bool) -> None:
         self.detail = detail
@@ -67,42 +68,42 @@ class History:
         self.tails: dict[str, Flow] = {}
         self.clickhouse = Flow()
         self.whole_chain: dict[str, Latencies] = {}
-        """By Pipeline: from a record's acceptance to its object's message acknowledged."""
+        """By Pipeline: latency from a record's acceptance to the ack of its object's message."""
         self.invocations: dict[str, Counter[str]] = {}
         self.attempted: dict[str, Digests] = defaultdict(Digests)
         self.accepted: dict[str, Digests] = defaultdict(Digests)
-        """Records by Pipeline: handed to it, and taken by it."""
+        """Records by Pipeline: ``attempted`` were sent to it, ``accepted`` were accepted by it."""
         self.messages: dict[str, Sent] = {}
         self.stored: dict[str, Digests] = defaultdict(Digests)
         self.told: dict[str, Digests] = defaultdict(Digests)
-        """Keys of objects by bucket: those that may be there, and those that a message tells of."""
+        """Keys of objects by bucket: possibly stored ones, and those named in a notification."""
         self.inserts: dict[str, Inserted] = defaultdict(Inserted)
-        """By table."""
+        """Inserts by table."""
         self.untokened: set[str] = set()
-        """Tables that also had inserts without a token."""
+        """Tables that also had inserts without a deduplication token."""
         self.traces_lost_by_kills = 0
         self.ahead: Callable[[], float] = lambda: 0.0
-        """Seconds by which the platform's clock is ahead of ours."""
+        """Seconds by which the platform's clock is ahead of the replay's."""
         self.lied = False
-        """Whether a lying flush has cost a whole store."""
+        """True if a lying flush has lost a whole store."""
         self.damaged: Counter[str] = Counter()
-        """Records that flipped bits and lying flushes may have cost, by Pipeline."""
+        """Records that flipped bits and lying flushes may have lost, by Pipeline."""
         self.blobs_damaged = 0
-        """Files of objects' bytes that they hit: so many objects may be unreadable."""
+        """Number of damaged blob files; at most that many objects may be unreadable."""
         self.rows_in: dict[tuple[str, str], int] = {}
-        """Records of each object that a Pipeline wrote, or began to, by bucket and key."""
+        """Records of each object that a Pipeline wrote, or began to write, by bucket and key."""
         self.unreadable: list[tuple[str, str]] = []
-        """Objects of Pipelines that cannot be read: known once records are checked."""
+        """Unreadable objects of Pipelines, set by the records checker."""
         self.missing: Counter[str] = Counter()
-        """Accepted records that no object has, readable or not, by Pipeline: known likewise."""
+        """Accepted records in no object (readable or not) by Pipeline; set by records checker."""
         self.deaths: Counter[tuple[str, int]] = Counter()
-        """Messages that were moved on, by queue and number of deliveries."""
+        """Messages that were moved to a dead-letter queue, by queue and number of deliveries."""
         self.taken: set[str] = set()
-        """Messages that a handler has acknowledged and their queue has not."""
+        """Messages acknowledged by a handler but not yet by their queue."""
         self.untaken: Counter[str] = Counter()
-        """Messages that a queue has acknowledged and no handler has, by queue."""
+        """Number of messages acknowledged by a queue but not by a handler, by queue."""
         self.rewritten: list[str] = []
-        """Objects that a Pipeline wrote although they were there."""
+        """Objects that a Pipeline wrote although they existed."""
         self._doubts: list[_Doubt] = []
         self._clock = clock
         self._waiting: dict[str, list[tuple[float, int]]] = {}
@@ -112,12 +113,12 @@ class History:
     # --- Pipelines ---
 
     def sending(self, pipeline: str, records: Any) -> None:
-        """A Worker hands records to a Pipeline."""
+        """Record that a Worker sends records to a Pipeline."""
         if self.detail and isinstance(records, list):
             self.attempted[pipeline].add(records)
 
     def accepted_by(self, pipeline: str, records: list[Any]) -> None:
-        """The Pipeline has them: from here on none may be lost."""
+        """Record the acceptance of records; none of them may be lost from now on."""
         flow = self.pipelines.setdefault(pipeline, Flow())
         flow.entered += len(records)
         _add(self._waiting.setdefault(pipeline, []), self._clock.now(), len(records))
@@ -125,10 +126,10 @@ class History:
             self.accepted[pipeline].add(records)
 
     def pipeline_object(self, pipeline: str, bucket: str, key: str, rows: int) -> None:
-        """A Pipeline's object is stored, with the ``rows`` oldest of its window's records.
+        """Record a stored Pipeline object with the ``rows`` oldest of its window's records.
 
-        Records from before the window, whose start the key holds, are in an object whose storing
-        was not seen: a kill came between.
+        Records from before the window, whose start is in the key, are in an object whose write was
+        not observed because of a kill.
         """
         opened_ms = _ulid_ms(key)
         flow = self.pipelines.setdefault(pipeline, Flow())
@@ -144,18 +145,18 @@ class History:
     # --- R2 ---
 
     def putting(self, bucket: str, key: str) -> None:
-        """An object is about to be stored; a kill may leave it stored or not."""
+        """Record that an object is about to be stored; after a kill it may be stored or not."""
         if self.detail:
             self.stored[bucket].add([key])
 
     def put(self, bucket: str) -> None:
-        """An object is stored."""
+        """Record a stored object."""
         self.buckets.setdefault(bucket, Flow()).entered += 1
 
     # --- Queues ---
 
     def sent(self, queue: str, message_id: str, body: bytes, due: float) -> None:
-        """A message is in its queue; ``due`` is by our clock, not the platform's."""
+        """Record a sent message; ``due`` is by the replay's clock, not the platform's."""
         self.queues.setdefault(queue, Flow()).entered += 1
         now = self._clock.now()
         subject = notified(body)
@@ -169,7 +170,7 @@ class History:
             self.messages[message_id] = Sent(queue, due)
 
     def acked(self, queue: str, message_id: str) -> None:
-        """A message is gone for good; an ack that is repeated finds nothing."""
+        """Record an acknowledged message; a repeated ack has no effect."""
         if message_id not in self._sent_at:
             return
         flow = self.queues.setdefault(queue, Flow())
@@ -192,19 +193,19 @@ class History:
             latencies.add(now - at, count)
 
     def released(self, queue: str, ids: Sequence[str], due: float) -> None:
-        """Messages wait for another delivery."""
+        """Record messages that wait for redelivery; ``due`` is by the platform's clock."""
         self.queues.setdefault(queue, Flow()).retried += len(ids)
         for message_id in ids:
             if message_id in self.messages:
                 self.messages[message_id].due = due - self.ahead()
 
     def died(self, queue: str, message_id: str, attempts: int, to: str) -> None:
-        """A consumer has given a message up after so many deliveries."""
+        """Record a message that a consumer gave up after ``attempts`` deliveries."""
         self.deaths[queue, attempts] += 1
         self.moved(queue, message_id, to)
 
     def moved(self, queue: str, message_id: str, to: str) -> None:
-        """A message is in another queue; a move that is repeated finds nothing."""
+        """Record a message's move to another queue; a repeated move has no effect."""
         sent = self.messages.get(message_id)
         if sent is not None and sent.queue != queue:
             return
@@ -214,26 +215,27 @@ class History:
             sent.queue, sent.due = to, self._clock.now()
 
     def due(self, queues: Collection[str], until: float) -> int:
-        """Messages of those queues that are to be delivered before then, leased or not.
+        """Number of messages in the queues that are due before ``until``, leased or not.
 
-        By our clock: a platform that starts with its clock set back must deliver them all the same.
+        ``until`` is a time of the replay's clock: a platform that starts with its clock set back
+        must still deliver all of them.
 
-        A lease whose answer was lost is nobody's, and the store alone cannot tell: its message
-        comes back when the lease is over.
+        A lease whose reply was lost has no holder, which the store cannot detect: its message is
+        redelivered when the lease expires.
         """
         return sum(sent.queue in queues and sent.due < until for sent in self.messages.values())
 
     def dropped(self, queue: str, count: int) -> None:
-        """Messages were purged, or outlived their retention."""
+        """Record messages that were purged, or exceeded their retention."""
         if count:
             self.queues.setdefault(queue, Flow()).lost += count
 
     def doubt(self, messages: dict[str, str], happened: Callable[[str], None]) -> None:
-        """The platform was killed while it changed messages; see ``resolve``."""
+        """Record a change of messages as in doubt: a kill interrupted it; see ``resolve``."""
         self._doubts.append(_Doubt(messages, happened))
 
     async def resolve(self, queues: QueueDriver) -> None:
-        """Look up what has become of the calls in doubt, before anybody else changes anything."""
+        """Resolve in-doubt calls by the queues' content, before anything else changes it."""
         doubts, self._doubts = self._doubts, []
         if not doubts:
             return
@@ -247,14 +249,14 @@ class History:
                 if there.get(message_id, "") == place:
                     doubt.happened(message_id)
 
-    # --- the rest ---
+    # --- invocations, traces, inserts ---
 
     def invoked(self, worker: str, outcome: str) -> None:
-        """An invocation has ended."""
+        """Record an ended invocation."""
         self.invocations.setdefault(worker, Counter())[outcome] += 1
 
     def traced(self, worker: str, ages: Sequence[float], *, delivered: bool) -> None:
-        """A Tail Worker has been given traces; ``ages`` are seconds since their events began."""
+        """Record traces passed to a Tail Worker; ``ages`` are seconds since their events began."""
         flow = self.tails.setdefault(worker, Flow())
         flow.entered += len(ages)
         if delivered:
@@ -265,7 +267,7 @@ class History:
             flow.latencies.add(age)
 
     def inserted(self, table: str, token: str | None, rows: int) -> None:
-        """An INSERT happened."""
+        """Record a successful INSERT."""
         if token is None:
             self.untokened.add(table)
             return
@@ -276,7 +278,7 @@ class History:
 
 
 def _add(times: list[tuple[float, int]], now: float, count: int) -> None:
-    """So many at that time: one entry for all that come at once."""
+    """Append (now, count); merge it with the last entry if that has the same time."""
     if times and times[-1][0] == now:
         count += times.pop()[1]
     times.append((now, count))
@@ -285,7 +287,7 @@ def _add(times: list[tuple[float, int]], now: float, count: int) -> None:
 def _split(
     batches: list[tuple[float, int]], records: int
 ) -> tuple[list[tuple[float, int]], list[tuple[float, int]]]:
-    """The first ``records`` of the batches (time, count), and the rest."""
+    """Split batches (time, count) into the first ``records`` records and the rest."""
     first: list[tuple[float, int]] = []
     for index, (at, count) in enumerate(batches):
         taken = min(count, records)
@@ -298,7 +300,7 @@ def _split(
 
 
 def _ulid_ms(key: str) -> int:
-    """The time in the ULID that a Pipeline's key ends in, Unix milliseconds."""
+    """Time of the ULID at the end of a Pipeline's key, in Unix milliseconds."""
     ulid = key.rpartition("/")[2].partition(".")[0][:10]
     value = 0
     for char in ulid:
@@ -319,7 +321,7 @@ _decode: Callable[[bytes], _Notification] = msgspec.json.Decoder(_Notification).
 
 
 def notified(body: bytes) -> tuple[str, str] | None:
-    """Bucket and key that a message tells of; None for one that is no notification."""
+    """Bucket and key named in a notification; None for other messages."""
     try:
         told = _decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError):

@@ -9,7 +9,7 @@ import msgspec
 
 
 class Percentiles(msgspec.Struct, frozen=True):
-    """Milliseconds."""
+    """Percentiles in milliseconds."""
 
     p50: float
     p95: float
@@ -18,17 +18,17 @@ class Percentiles(msgspec.Struct, frozen=True):
 
 
 class Latencies:
-    """A distribution, to three significant digits."""
+    """Distribution of latencies, rounded to three significant digits."""
 
     def __init__(self) -> None:
         self._counts: Counter[float] = Counter()
 
     def add(self, seconds: float, count: int = 1) -> None:
-        """``count`` things took that long."""
+        """Add ``count`` latencies of ``seconds``."""
         self._counts[_rounded(max(0.0, seconds) * 1000)] += count
 
     def percentiles(self) -> Percentiles | None:
-        """None if nothing was added."""
+        """Percentiles in milliseconds; None if nothing was added."""
         if not self._counts:
             return None
         values = sorted(self._counts.items())

@@ -1,4 +1,4 @@
-"""The internet of a replay: what the fixture, or a test, says that it answers, and nothing else."""
+"""The internet of a replay: only responses defined by the fixture or a test."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from edgesim.runtime.lineage import Lineage
 
 
 class Network:
-    """Answers by method and URL; a later answer replaces an earlier one."""
+    """Responses by method and URL; a later one replaces an earlier one."""
 
     def __init__(self) -> None:
         self._answers: dict[tuple[str, str], HttpResponse] = {}
 
     def learn(self, method: str, url: str, response: HttpResponse) -> None:
-        """From now on this is the answer; its body is bytes."""
+        """Define the response from now on; its body must be bytes."""
         self._answers[method.upper(), url] = response
 
     async def fetch(self, request: HttpRequest, lineage: Lineage) -> HttpResponse:
-        """The answer; AbortError, as for a network failure, where there is none."""
+        """The defined response; without one, AbortError as for a network failure."""
         found = self._answers.get((request.method, request.url))
         if found is None:
             raise PlatformError(

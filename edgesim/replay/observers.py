@@ -1,7 +1,7 @@
-"""Wrappers that write down what their store or isolate did, closest to it: below every fault.
+"""Wrappers that record operations of stores and isolates, below all fault injection.
 
-A caller that was told of a failure, or told nothing, may have had its way all the same; here is
-known whether it had.
+They record the real outcome: an operation may have succeeded although the caller received an
+injected error or no reply.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from edgesim.replay.faults.injector import KilledError, Life
 from edgesim.replay.history import History
 from edgesim.runtime.decisions import checked, decisions_of
 
-_TOKEN = "insert_deduplication_token"  # noqa: S105 (a setting's name)
+_TOKEN = "insert_deduplication_token"  # noqa: S105 (name of a setting)
 _PIPELINE_KEY = re.compile(r"event_date=[\d-]+/hr=\d\d/[0-9A-Z]{26}\.json(\.gz)?$")
 _INTO = re.compile(r"\s*INSERT\s+INTO\s+(?:TABLE\s+)?([\w.`\"]+)", re.IGNORECASE)
 
 
 class _Observer:
-    """What is not observed goes straight through."""
+    """Base wrapper; methods that are not overridden are passed to ``inner``."""
 
     def __init__(self, inner: Any, history: History) -> None:
         self._inner = inner
@@ -42,7 +42,7 @@ class _Observer:
 
 
 class ObservedUploads(_Observer):
-    """Objects that were joined from their parts."""
+    """Records objects that multipart uploads complete."""
 
     async def complete(
         self, bucket: str, key: str, upload: str, *joining: Any, **options: Any
@@ -57,7 +57,7 @@ class ObservedUploads(_Observer):
 
 
 class ObservedR2(_Observer):
-    """Puts; ``pipelines`` has bucket and key prefix of each Pipeline."""
+    """Records puts; ``pipelines`` maps each Pipeline to its bucket and key prefix."""
 
     def __init__(
         self, inner: R2Driver, history: History, pipelines: Mapping[str, tuple[str, str]]
@@ -67,7 +67,7 @@ class ObservedR2(_Observer):
 
     @property
     def uploads(self) -> ObservedUploads:
-        """Objects that arrive in parts."""
+        """Observed multipart uploads."""
         return ObservedUploads(self._inner.uploads, self._history)
 
     async def put(
@@ -102,13 +102,13 @@ class ObservedR2(_Observer):
         return next((name for name, where in self._pipelines.items() if where == place), None)
 
     async def _look(self, bucket: str, key: str) -> None:
-        """Whether a Pipeline writes an object that is there already."""
+        """Record a Pipeline's write of an object that already exists."""
         if await self._inner.head(bucket, key) is not None:
             self._history.rewritten.append(f"{bucket}/{key}")
 
 
 class _Lines:
-    """A body, and the number of its lines once it is read; ``gzip`` says that it is packed."""
+    """A body that counts its lines while it is read; ``gzip``: it is compressed."""
 
     def __init__(self, body: AsyncIterator[bytes], *, gzip: bool) -> None:
         self.count = 0
@@ -122,7 +122,7 @@ class _Lines:
 
 
 class ObservedQueues(_Observer):
-    """Where every message is, by the lease that counts: a later one takes its place."""
+    """Records messages, identified by their valid lease; a later lease replaces an earlier one."""
 
     def __init__(self, inner: QueueDriver, history: History) -> None:
         super().__init__(inner, history)
@@ -146,7 +146,7 @@ class ObservedQueues(_Observer):
     def _doubtful(
         self, messages: dict[str, str], happened: Callable[[str], None]
     ) -> Iterator[None]:
-        """The block may be cut off by a kill: then the next life looks up whether it happened."""
+        """Record the block's call as in doubt if a kill interrupts it; the next run resolves it."""
         try:
             yield
         except KilledError:
@@ -168,7 +168,7 @@ class ObservedQueues(_Observer):
         return [self._leased[each] for each in lease_ids if each in self._leased]
 
     def _end(self, lease_ids: Sequence[str]) -> list[str]:
-        """The messages whose leases these are, unless they have ended before."""
+        """End the leases; return the messages of those that were still valid."""
         ids = [self._leased.pop(each) for each in lease_ids if each in self._leased]
         for each in ids:
             del self._leases[each]
@@ -188,10 +188,10 @@ class ObservedQueues(_Observer):
     ) -> int:
         try:
             count: int = await self._inner.release(queue, lease_ids, visible_at, counts)
-        except KilledError:  # in doubt; the store itself says what is due now
+        except KilledError:  # in doubt; the store itself reports what is due
             self._history.released(queue, self._ids(lease_ids), visible_at)
             raise
-        # The lease still counts, until somebody takes the message anew.
+        # The lease stays valid until the message is leased again.
         self._history.released(queue, self._ids(lease_ids), visible_at)
         return count
 
@@ -226,7 +226,7 @@ class ObservedQueues(_Observer):
 
 
 class ObservedClickHouse(_Observer):
-    """Inserts, with their rows where the history keeps details."""
+    """Records inserts, with row counts if the history keeps details."""
 
     async def execute(self, statement: Statement) -> Answer:
         insert = statements.as_insert(statement.sql)
@@ -250,7 +250,7 @@ class ObservedClickHouse(_Observer):
 
 
 class _Rows:
-    """Counts the lines of an insert's data on their way to the database."""
+    """Counts the lines of an insert's data while it is sent to the database."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -268,10 +268,10 @@ class _Rows:
 
 
 class ObservedIsolates(Isolates):
-    """Invocations, records on their way to Pipelines, traces on their way to Tail Workers.
+    """Records invocations, records sent to Pipelines, and traces sent to Tail Workers.
 
-    The outermost wrapper: an outcome is known with what faults made of it, while the host that goes
-    in from here is the one closest to the platform.
+    This is the outermost wrapper: it sees an outcome after fault injection, while the host that it
+    passes inward is the one closest to the platform.
     """
 
     def __init__(
@@ -298,21 +298,21 @@ class ObservedIsolates(Isolates):
         """See Isolates."""
         begun = self._clock.now()
         done = await self._inner.invoke(invoke, _ObservedHost(host, self._pipelines, self._history))
-        if self._life.killed:  # nobody is told any more how it ended
+        if self._life.killed:  # no caller receives the outcome
             return done
         if done.fault == NOT_RUN and self._inner.lost.is_set():
-            return done  # the platform tries again with the isolates of the next zygote
+            return done  # the platform retries with the next zygote's isolates
         self._history.invoked(self._worker, done.outcome)
         if invoke.handler == "queue":
             self._history.taken |= _acknowledged(invoke, done)
-        if invoke.handler == "tail" and done.fault != NOT_RUN:  # else they are delivered again
+        if invoke.handler == "tail" and done.fault != NOT_RUN:  # otherwise they are redelivered
             ages = [begun - item.event_timestamp / 1000 for item in invoke.event]
             self._history.traced(self._worker, ages, delivered=done.outcome == "ok")
         return done
 
 
 def _acknowledged(invoke: Invoke, done: Done) -> set[str]:
-    """The messages of a batch that its handler has acknowledged."""
+    """Messages of a batch that its handler has acknowledged."""
     done = checked(done)
     decided = decisions_of(done)
     rest = decided.all or ("ack" if done.outcome == "ok" else "retry")

@@ -6,12 +6,12 @@
         await edgesim.advance(92)
         assert await edgesim.sql("SELECT count() FROM events") == [[1]]
 
-A test that takes the fixture is a coroutine and runs on an event loop of its own, in which 90 s
-pass at once.  Every test begins with empty stores.  ``@pytest.mark.edgesim(project=..., seed=...,
-isolation=..., faults=..., start=...)`` says what is different for one; ``edgesim_project`` in
-pytest's configuration is the folder of edgesim.toml.
+A test that uses the fixture is a coroutine and runs on its own event loop, on which 90 s pass
+immediately. Every test begins with empty stores. ``@pytest.mark.edgesim(project=..., seed=...,
+isolation=..., faults=..., start=...)`` sets options of one test; ``edgesim_project`` in pytest's
+configuration is the folder of edgesim.toml.
 
-pytest loads it in every project that has edgesim installed, so it imports the rest when it is used.
+pytest loads this module wherever edgesim is installed, so it imports the rest of edgesim on use.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _numbers = itertools.count(1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``edgesim_project``."""
+    """Add the ini option ``edgesim_project``."""
     parser.addini("edgesim_project", "folder of edgesim.toml (default: the rootdir, or workers/)")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The marker."""
+    """Register the ``edgesim`` marker."""
     config.addinivalue_line(
         "markers",
         "edgesim(project, seed, isolation, faults, start): how the `edgesim` fixture is made",
@@ -45,7 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def edgesim_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """The database engine of all tests, started by the first statement of any."""
+    """The database engine of all tests, started by the first statement."""
     from edgesim.replay.testing import Engine
 
     engine = Engine(tmp_path_factory.mktemp("edgesim") / "clickhouse")
@@ -55,7 +55,7 @@ def edgesim_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]
 
 @pytest.fixture
 def edgesim(request: pytest.FixtureRequest, tmp_path: Path, edgesim_engine: Engine) -> Project:
-    """The project that the test is of."""
+    """The project under test."""
     from edgesim.replay.testing import Project
 
     if not inspect.iscoroutinefunction(inspect.unwrap(request.function)):
@@ -80,12 +80,12 @@ def _folder(root: Path, named: str) -> Path:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run a coroutine test that takes the fixture on its project's own loop."""
+    """Run a coroutine test that uses the fixture on its project's event loop."""
     project: Any = pyfuncitem.funcargs.get("edgesim")
-    test = inspect.unwrap(pyfuncitem.obj)  # pytest-asyncio's auto mode has wrapped it already
+    test = inspect.unwrap(pyfuncitem.obj)  # pytest-asyncio's auto mode has already wrapped it
     if project is None or not inspect.iscoroutinefunction(test):
         return None
-    names = pyfuncitem._fixtureinfo.argnames  # noqa: SLF001 (as pytest's own call does)
+    names = pyfuncitem._fixtureinfo.argnames  # noqa: SLF001 (pytest's own implementation reads it too)
     arguments = {name: pyfuncitem.funcargs[name] for name in names}
     project.run(test, arguments)
     return True

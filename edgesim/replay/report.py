@@ -1,7 +1,7 @@
-"""A replay's report: a table for a person, JSON or JUnit XML for a machine.
+"""Reports of a replay: a table for people, JSON or JUnit XML for programs.
 
-Nothing in it depends on the machine or on how long the replay took, so two reports of the same
-replay are the same bytes.
+The content is independent of the machine and of the real duration, so two reports of the same
+replay are byte-identical.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _HEAD = ("stage", "in", "out", "lost", "retried", "dead", "p50", "p99", "max")
 
 
 def text(report: Report) -> str:
-    """What a person reads in ten seconds."""
+    """Summary for people."""
     answers = ", ".join(f"{count} x {status}" for status, count in report.responses.items())
     head = f"{report.requests} requests in {duration(report.seconds * 1000)} of virtual time"
     lines = [f"{head}, seed {report.seed}: {answers or 'no answers'}"]
@@ -69,7 +69,7 @@ def _table(rows: list[tuple[str, ...]]) -> list[str]:
 
 
 def duration(ms: float) -> str:
-    """Milliseconds as a person says them."""
+    """Format milliseconds for people."""
     if ms < 1000:
         return f"{ms:g} ms"
     if ms < 100_000:
@@ -82,12 +82,12 @@ def duration(ms: float) -> str:
 
 
 def json(report: Report) -> str:
-    """The whole report."""
+    """The whole report as JSON."""
     return msgspec.json.format(msgspec.json.encode(report), indent=2).decode()
 
 
 def difference(mismatch: Mismatch) -> list[str]:
-    """Both sides of a mismatch, as a diff where they have several lines."""
+    """Lines that show expected and actual value, as a diff if there are several lines."""
     diff = mismatch.diff()
     if len(diff) > 2:
         return diff
@@ -95,9 +95,10 @@ def difference(mismatch: Mismatch) -> list[str]:
 
 
 def junit(report: Report, name: str = "replay") -> str:
-    """A test case for the drain, for each expectation and for each check.
+    """JUnit XML with a test case for the drain, for each expectation and for each check.
 
-    ``name`` becomes the suite and the class of each case: CI tells one replay from another by it.
+    ``name`` is the name of the suite and part of each case's class, by which CI distinguishes
+    replays.
     """
     suite = ET.Element("testsuite", name=f"edgesim {name}", time=f"{report.seconds:.3f}")
     add = partial(_case, suite, f"edgesim.{name}")
@@ -123,7 +124,7 @@ def _case(suite: ET.Element, kind: str, name: str, failure: str, details: list[s
 
 
 def _for_xml(text: str) -> str:
-    """The text without the characters that XML 1.0 cannot hold."""
+    """Replace characters that XML 1.0 cannot represent."""
     return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)
 
 

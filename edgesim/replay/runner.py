@@ -1,8 +1,8 @@
-"""Drive fixtures through a World and gather what came of them.
+"""Run fixtures through a World and collect the results.
 
-Requests enter where the HTTP server would hand them over; everything behind is the chain that
-``dev`` runs.  When the last one is in, time goes on until nothing is on its way: windows end by
-age, retries come when they are due.
+Requests enter where the HTTP server would pass them on; the rest of the chain is the one of
+``dev``. After the last request, time advances until no work remains: windows close by age, retries
+happen when they are due.
 """
 
 from __future__ import annotations
@@ -38,30 +38,29 @@ from edgesim.replay.virtual_loop import VirtualLoop
 from edgesim.replay.world import World, open_world
 
 START = 1_893_456_000.0
-"""2030-01-01T00:00:00Z, where a replay begins unless told otherwise: later than any event that has
-been recorded, so that nothing in a fixture lies in the future."""
+"""2030-01-01T00:00:00Z, the default start: later than recorded events, so none is in the future."""
 IN_FLIGHT_MAX = 64
 IN_FLIGHT_BYTES_MAX = 16 << 20
-"""Requests wait while others with so many bytes have no answer, whatever is in the fixture."""
+"""Limit of request bodies in flight; further requests wait for responses."""
 TRACES_PENDING_MAX = 5_000
-"""Requests wait while more traces than this wait for Tail Workers, which would lose some."""
+"""Limit of traces pending for Tail Workers, which would lose some; further requests wait."""
 TRACES_PENDING_MIN = 200
-"""Two batches: with fewer a Tail Worker would wait for more."""
+"""Two batches: with fewer, a Tail Worker would wait for more."""
 TRACES_PENDING_BYTES_MAX = 32 << 20
-"""As requests are logged, their traces are about as long as they are themselves."""
+"""Limit of their memory: a trace is about as large as its request, which is logged."""
 COLLECT_AFTER = (20_000, 10, 10)
-"""Python's collector: new objects until it looks at the youngest, such looks until one further."""
+"""Thresholds of garbage collection: new objects per collection of generation 0, then ratios."""
 CLIENT_SECONDS = 900.0
-"""How long a client waits for its answer."""
+"""Timeout of a client."""
 QUIET_SECONDS = 6 * 3600.0
-"""How long after the last request everything must have arrived; what waits longer is parked."""
+"""Time after the last request to deliver everything; messages delayed longer count as parked."""
 
 Progress = Callable[[int, float, float], None]
-"""Told of requests answered, the replay's own seconds, and the share of the fixture read."""
+"""Called with requests answered, virtual seconds elapsed, and the share (0 to 1) of the fixture."""
 
 
 class Plan(msgspec.Struct):
-    """What to replay, and how; ``start`` is Unix seconds, None what the fixture says."""
+    """Parameters of a replay; ``start`` is Unix seconds, None for the fixture's."""
 
     project: Project
     fixtures: Sequence[Path]
@@ -73,14 +72,14 @@ class Plan(msgspec.Struct):
     realtime: bool = False
     journal: TextIO | None = None
     open_database: Callable[[], AbstractAsyncContextManager[ClickHouseDriver]] | None = None
-    """Instead of what the project's URL names."""
+    """Replaces the database that the project's URL names."""
     checkers: Mapping[str, checkers.Checker] = msgspec.field(
         default_factory=lambda: checkers.CHECKERS
     )
 
 
 class Report(msgspec.Struct):
-    """What a replay came to; ``seconds`` are the replay's own, virtual ones."""
+    """Result of a replay; ``seconds`` are virtual seconds."""
 
     seed: int
     requests: int
@@ -91,11 +90,11 @@ class Report(msgspec.Struct):
     stages: list[Stage]
     stats: dict[str, Any]
     fault_counts: dict[str, int] = {}
-    """How often each fault rule struck, as it is written."""
+    """Number of times that each fault rule struck, by its text."""
     faults: list[Fired] = []
-    """The first of them."""
+    """The first faults that struck."""
     disk: dict[str, int] = {}
-    """How often power cuts did what to the simulated disk."""
+    """Effects of power cuts on the simulated disk, and how often they occurred."""
     checked: list[str] = []
     violations: list[checkers.Violation] = []
     expectations: list[str] = []
@@ -103,19 +102,19 @@ class Report(msgspec.Struct):
 
     @property
     def ok(self) -> bool:
-        """Whether everything arrived and is as expected."""
+        """True if all work was drained and no expectation or check failed."""
         return self.drained and not self.mismatches and not self.violations
 
 
 def replay(plan: Plan, progress: Progress | None = None) -> Report:
-    """Run the fixtures in order; UsageError or ConfigError for what cannot be replayed."""
+    """Run the fixtures in order; UsageError or ConfigError if they cannot be replayed."""
     with _rare_collections():
         return _run(plan, progress)
 
 
 @contextmanager
 def _rare_collections() -> Iterator[None]:
-    """Look for cycles less often: a third of a replay went into walking over traces that live."""
+    """Collect garbage less often: traversing live traces took a third of a replay."""
     before = gc.get_threshold()
     gc.freeze()
     gc.set_threshold(*COLLECT_AFTER)
@@ -209,7 +208,7 @@ async def _report(plan: Plan, world: World, feed: _Feed, *, drained: bool) -> Re
 
 
 class _Feed:
-    """Sends what fixtures hold when it is due, and counts the answers."""
+    """Sends a fixture's requests when they are due, and counts the responses."""
 
     def __init__(
         self,
@@ -232,7 +231,7 @@ class _Feed:
         self._longest = 1
 
     async def run(self, fixture: Fixture) -> None:
-        """All of one fixture; its times count from now."""
+        """Send all requests of one fixture; its times count from now."""
         clock = self._world.clock
         begun = clock.now()
         async with anyio.create_task_group() as tasks:
@@ -259,7 +258,7 @@ class _Feed:
     async def _make_room(self, size: int) -> None:
         await self._slots.acquire()
         self._longest = max(self._longest, size)
-        # Nobody announces that traces have become fewer.
+        # No event announces that fewer traces are pending.
         while await self._is_full(size):  # noqa: ASYNC110
             await anyio.sleep(0.001)
         self._bytes += size

@@ -1,6 +1,6 @@
-"""One engine for many replays: each has a database of its own in it.
+"""One database engine for many replays, each with its own database.
 
-An engine takes half a second to start; a database in a running one takes milliseconds.
+An engine takes half a second to start, a database in a running one milliseconds.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from edgesim.clickhouse.driver import Answer, ClickHouseDriver, Statement
 
 
 class InDatabase:
-    """A driver whose statements mean ``database`` where they name none."""
+    """A driver whose statements use ``database`` unless they name another."""
 
     def __init__(self, engine: ClickHouseDriver, database: str) -> None:
         self._engine = engine
@@ -31,7 +31,7 @@ class InDatabase:
         return await self._engine.execute(own)
 
     async def drop(self) -> None:
-        """Remove the database."""
+        """Drop the database, if it was created."""
         if self._created:
             self._created = False
             await _do(self._engine, f"DROP DATABASE {statements.named(self._database)}")
@@ -39,7 +39,7 @@ class InDatabase:
 
 @asynccontextmanager
 async def database(engine: ClickHouseDriver, name: str) -> AsyncIterator[InDatabase]:
-    """A fresh database of that name, gone at the end; there is none before the first statement."""
+    """An empty database of that name, created by the first statement and dropped at the end."""
     own = InDatabase(engine, name)
     try:
         yield own

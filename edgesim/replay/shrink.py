@@ -1,7 +1,7 @@
-"""From a failing replay to a small one that fails in the same way.
+"""Reduce a failing replay to a small one that fails in the same way.
 
-Delta debugging (Zeller): leave out ever smaller parts, of the fault rules first and of the lines
-then, and keep what still fails.  Each try is a replay of its own on a state of its own.
+Delta debugging (Zeller): remove ever smaller parts, first of the fault rules, then of the lines,
+and keep reductions that still fail. Each try is a separate replay with empty state.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ TRIES_MAX = 300
 
 Item = TypeVar("Item")
 Run = Callable[[Path, Sequence[Rule]], Report]
-"""Replay a fixture with these rules, from nothing."""
+"""Replays a fixture with these rules, from empty state."""
 
 
 class Shrunk(msgspec.Struct):
-    """The small case, and how many replays it took."""
+    """The reduced case, and the number of replays it took."""
 
     lines: list[bytes]
     rules: list[Rule]
@@ -39,9 +39,10 @@ def shrink(
     run: Run,
     progress: Callable[[int, int, int], None],
 ) -> Shrunk:
-    """``folder`` takes the fixtures that are tried; ``progress`` is told tries, lines and rules.
+    """Reduce lines and rules to a minimal case that fails in one of the original ways.
 
-    UsageError if the whole does not fail.
+    ``folder`` receives the fixture of each try; ``progress`` is called with the number of tries,
+    lines and rules. UsageError if the original does not fail.
     """
     fixture = folder / "tried.ndjson"
     tries = 0
@@ -76,14 +77,14 @@ def shrink(
 
 
 def _signature(report: Report) -> set[str]:
-    """In which ways it fails."""
+    """Names of the failed checks and expectations."""
     failures = {violation.checker for violation in report.violations}
     failures |= {mismatch.what for mismatch in report.mismatches}
     return failures | (set() if report.drained else {"not drained"})
 
 
 def _minimal(items: list[Item], fails: Callable[[list[Item]], bool]) -> list[Item]:
-    """A part that fails and of which no single item can be left out."""
+    """A failing subset from which no single item can be removed."""
     parts = 2
     if items and fails([]):
         return []

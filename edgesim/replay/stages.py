@@ -1,4 +1,4 @@
-"""The stages of a replay as rows of one table."""
+"""Stages of a replay as rows of the report's table."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from edgesim.replay.world import World
 
 
 class Stage(msgspec.Struct, frozen=True):
-    """What went in and came out; None where the word means nothing for the stage.
+    """Counts of one stage; None if a count does not apply to it.
 
-    Latencies are virtual time: requests from arrival to answer, traces from their event to their
+    Latencies are virtual time: requests from arrival to response, traces from their event to their
     delivery, records from acceptance to the object, messages from sending to acknowledgement; and
     ``end to end`` from a record's acceptance to the acknowledgement of its object's message.
     """
@@ -27,7 +27,7 @@ class Stage(msgspec.Struct, frozen=True):
 
 
 def stages(world: World, requests: int, answered: int, latencies: Latencies) -> list[Stage]:
-    """Along the way of the data."""
+    """Rows of the table, in the order of the data flow."""
     history = world.history
     rows = [
         Stage(

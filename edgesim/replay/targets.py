@@ -1,4 +1,4 @@
-"""The names that fault rules may have in a project, and where its stores are on disk."""
+"""Target names of fault rules in a project, and the paths of its stores on disk."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edgesim.replay.faults.stores import QUEUE_METHODS, R2_METHODS
 
 
 def targets_of(project: Project) -> Mapping[str, Sequence[str]]:
-    """Every name that a fault rule may have in this project, by kind."""
+    """Target names that fault rules may use in this project, by group."""
     queues = {
         *(each.queue for w in project.workers.values() for each in w.settings.queues.consumers),
         *(each.queue for w in project.workers.values() for each in w.settings.queues.producers),
@@ -34,7 +34,7 @@ def targets_of(project: Project) -> Mapping[str, Sequence[str]]:
 
 
 def areas_of(project: Project) -> dict[Path, str]:
-    """The files and folders that outlive the platform, with the fault target of each."""
+    """Files and folders that persist between platform runs, with their fault targets."""
     areas = {logs_of(project): "disk.pipelines"}
     for name, url in (("r2", project.backends.r2), ("queues", project.backends.queues)):
         if urls.scheme_of(url) != "memory":
@@ -45,12 +45,12 @@ def areas_of(project: Project) -> dict[Path, str]:
 
 
 def logs_of(project: Project) -> Path:
-    """Where the logs of Pipelines are, a folder for each."""
+    """Folder of the Pipelines' logs, with a subfolder for each."""
     return project.state / "pipelines"
 
 
 def blobs_of(project: Project) -> Path | None:
-    """Where the bytes of objects are, if that is a folder."""
+    """Folder of the objects' bytes; None if the R2 backend is not a folder."""
     if urls.scheme_of(project.backends.r2) != "file":
         return None
     return Path(urls.path_of(project.backends.r2)).absolute() / "blobs"

@@ -1,4 +1,4 @@
-"""What a test holds by the ``edgesim`` fixture: a project that it can send to, wait for, look into.
+"""The object of the ``edgesim`` fixture: a project to send to, wait for and inspect.
 
 Queues and buckets are in memory; the write-ahead logs of Pipelines are in the test's own folder.
 """
@@ -38,19 +38,19 @@ from edgesim.replay.world import World, open_world
 
 
 class Engine:
-    """The embedded ClickHouse of a test session."""
+    """The embedded ClickHouse engine of a test session."""
 
     def __init__(self, path: Path) -> None:
         self.driver = ChdbClickHouse(path)
 
     def close(self) -> None:
-        """End it, if it was ever started."""
+        """Stop the engine, if it was started."""
         make_loop: Callable[[], VirtualLoop] = partial(VirtualLoop, 0, START)
         anyio.run(self.driver.close, backend_options={"loop_factory": make_loop})
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a Worker answered."""
+    """Response of a Worker."""
 
     status: int
     headers: Headers
@@ -58,11 +58,11 @@ class Answer(msgspec.Struct, frozen=True):
 
     @property
     def text(self) -> str:
-        """The body, as UTF-8."""
+        """The body decoded as UTF-8."""
         return self.body.decode()
 
     def json(self) -> Any:
-        """The body, parsed."""
+        """The body parsed as JSON."""
         return json_module.loads(self.body)
 
 
@@ -104,7 +104,7 @@ class Project:
         self._world: World | None = None
 
     def run(self, test: Callable[..., Coroutine[Any, Any, None]], arguments: Any) -> None:
-        """Run a test in it, from empty stores."""
+        """Run a test in the project, with empty stores."""
         loops: list[VirtualLoop] = []
 
         def make_loop() -> VirtualLoop:
@@ -117,7 +117,7 @@ class Project:
         try:
             anyio.run(main, backend_options={"loop_factory": make_loop})
         except BaseExceptionGroup as group:
-            # What the test raised, or the one line that says what is wrong with the project.
+            # Raise the test's exception, or the one-line error about the project.
             raise first_error(group) or _only(group) from None
 
     async def _run(self, loop: VirtualLoop, test: Callable[..., Any], arguments: Any) -> None:
@@ -136,7 +136,7 @@ class Project:
             async with open_world(self._world):
                 await test(**arguments)
 
-    # --- what a test does ---
+    # --- actions of a test ---
 
     async def fetch(
         self,
@@ -148,9 +148,10 @@ class Project:
         headers: Mapping[str, str] | None = None,
         worker: str | None = None,
     ) -> Answer:
-        """A request from outside, to the entry Worker unless another is named.
+        """Send a request from outside, by default to the entry Worker.
 
-        GET, or POST where there is a body.  RunError if the platform was killed meanwhile.
+        The method is GET, or POST if there is a body. RunError if the platform was killed before it
+        replied.
         """
         sent: Headers = list((headers or {}).items())
         content = body.encode() if isinstance(body, str) else body
@@ -165,35 +166,35 @@ class Project:
         return Answer(response.status, response.headers, await read_all(response.body))
 
     async def scheduled(self, worker: str, cron: str = "* * * * *") -> str:
-        """Run a scheduled handler now; its outcome."""
+        """Run a scheduled handler now; return its outcome."""
         return await self.world.simulator.scheduled(worker, cron)
 
     async def advance(self, seconds: float) -> None:
-        """Let so much time pass; everything that is due meanwhile happens."""
+        """Let ``seconds`` pass; work that becomes due in that time is done."""
         await anyio.sleep(seconds)
 
     async def settle(self, seconds: float = QUIET_SECONDS) -> None:
-        """Let time pass until nothing is on its way; AssertionError if that does not come."""
+        """Let time pass until no work remains; AssertionError after ``seconds``."""
         if not await self.world.quiet(seconds):
             raise AssertionError(f"something is still on its way after {seconds:.0f} s")
 
     async def kill(self) -> None:
-        """End the platform as kill -9 does; it starts again by itself, on the same stores."""
+        """Kill the platform as by ``kill -9`` and wait for its restart on the same stores."""
         await self.world.kill()
         await self.world.until_up()
 
     def fault(self, spec: str) -> None:
-        """From now on this goes wrong as well; times in the rules count from now."""
+        """Add fault rules; their times count from now."""
         self.world.add_faults(faults.read(spec, targets_of(self.project)))
 
     def outbound(
         self, url: str, *, method: str = "GET", status: int = 200, json: Any = None, body: str = ""
     ) -> None:
-        """What the internet answers to a request of a Worker."""
+        """Define the internet's response to a Worker's request."""
         content = json_module.dumps(json) if json is not None else body
         self._network.learn(method, url, HttpResponse(status, [], content.encode()))
 
-    # --- what a test looks into ---
+    # --- inspection ---
 
     @property
     def world(self) -> World:
@@ -214,21 +215,21 @@ class Project:
 
     @property
     def faults(self) -> list[Fired]:
-        """The faults that struck."""
+        """Faults that struck."""
         return self.world.injector.fired
 
     def queue(self, name: str) -> Queue:
-        """A queue: ``send``, ``peek``, ``depth``, ``purge``; UsageError if there is none."""
+        """A queue: ``send``, ``peek``, ``depth``, ``purge``; UsageError for an unknown name."""
         known_queue(self.world.simulator, name)
         return self.world.simulator.queue(name)
 
     def bucket(self, name: str) -> Bucket:
-        """A bucket: ``get``, ``put``, ``head``, ``list``, ...; UsageError if there is none."""
+        """A bucket: ``get``, ``put``, ``head``, ``list``, ...; UsageError for an unknown name."""
         known_bucket(self.world.simulator, name)
         return self.world.simulator.bucket(name)
 
     async def records(self, bucket: str, prefix: str = "") -> list[Any]:
-        """The records of all NDJSON objects in a bucket, unpacked and parsed."""
+        """Records of all NDJSON objects in a bucket, decompressed and parsed."""
         simulator = self.world.simulator
         known_bucket(simulator, bucket)
         return [
@@ -239,19 +240,19 @@ class Project:
         ]
 
     async def sql(self, statement: str) -> list[list[Any]]:
-        """The rows of a statement's answer; 64-bit integers are numbers."""
+        """Rows of a statement's result; 64-bit integers are numbers."""
         quoting = " SETTINGS output_format_json_quote_64bit_integers = 0"
         answer = await self.world.ask(statement + quoting)
         rows: list[list[Any]] = json_module.loads(answer)["data"]
         return rows
 
     async def stats(self) -> dict[str, Any]:
-        """Counters per stage."""
+        """Counters by stage."""
         return await self.world.stats()
 
 
 def _only(group: BaseExceptionGroup) -> BaseException:
-    """The one exception inside, if there is only one."""
+    """The only exception in the group; the group itself if there are several."""
     leaf: BaseException = group
     while isinstance(leaf, BaseExceptionGroup) and len(leaf.exceptions) == 1:
         leaf = leaf.exceptions[0]

@@ -1,4 +1,4 @@
-"""The Simulator's counters, added up over several lives of the platform."""
+"""The Simulator's counters, summed over several platform runs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def counters(stats: dict[str, Any]) -> dict[str, Any]:
-    """What only ever grows; what is stored or waits now is the last life's to tell."""
+    """Counters that only increase; gauges are valid for the last platform run only."""
     gauges = {
         "tail": {"pending", "pending_bytes"},
         "pipelines": {"pending", "bytes"},
@@ -27,7 +27,7 @@ def _without(counts: dict[str, Any], names: set[str]) -> dict[str, Any]:
 
 
 def add(one: Any, other: Any) -> Any:
-    """Two trees of numbers, added leaf by leaf."""
+    """Add two trees of numbers leaf by leaf."""
     if isinstance(one, dict) or isinstance(other, dict):
         one, other = one or {}, other or {}
         names = [*other, *(name for name in one if name not in other)]

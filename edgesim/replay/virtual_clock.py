@@ -1,4 +1,4 @@
-"""The Clocks of a replay: now is the virtual loop's time, chance the seed's."""
+"""Clocks of a replay: their time is the virtual loop's, their random numbers are seeded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from edgesim.replay.virtual_loop import VirtualLoop
 
 
 class VirtualClock(Clock):
-    """Follows one VirtualLoop."""
+    """Clock that returns the time of a VirtualLoop."""
 
     def __init__(self, loop: VirtualLoop, seed: int) -> None:
         super().__init__(seed)
@@ -24,20 +24,19 @@ class VirtualClock(Clock):
 
 
 class PlatformClock(Clock):
-    """The clock that a platform sees on a machine whose wall clock is set now and then.
+    """The platform's clock on a machine whose wall clock may be set.
 
-    As with Clock, a platform that runs follows it forward at once and never back; a step back is
-    seen after ``restart``.
+    Like Clock, it follows a forward step immediately, but a backward step only after ``restart``.
     """
 
     def __init__(self, steady: Clock) -> None:
         super().__init__()
         self.random = steady.random
         self.ahead = 0.0
-        """Seconds by which the platform's time is ahead of the steady clock's; may be negative."""
+        """Seconds by which the platform's time is ahead of the steady clock; may be negative."""
         self._steady = steady
         self.boots = 0
-        """Power cuts so far."""
+        """Number of power cuts so far."""
         self._wall = 0.0
 
     def now(self) -> float:
@@ -53,10 +52,10 @@ class PlatformClock(Clock):
         return f"boot {self.boots}", self._steady.elapsed()
 
     def jump(self, seconds: float) -> None:
-        """Set the machine's wall clock."""
+        """Set the machine's wall clock forward by ``seconds``, which may be negative."""
         self._wall += seconds
         self.ahead = max(self.ahead, self._wall)
 
     def restart(self) -> None:
-        """The platform starts, and reads the wall clock anew."""
+        """Read the wall clock again, as the platform does at its start."""
         self.ahead = self._wall

@@ -1,12 +1,12 @@
-"""The event loop of a replay: its time is a number, its order is the seed's.
+"""The event loop of a replay, with virtual time and an execution order drawn from a seed.
 
-asyncio's own machinery, with three things replaced.  Where the selector was, time jumps to the next
-timer; nothing outside can ever be waited for.  Task steps that are ready in the same turn run in an
-order drawn from the seed, plain callbacks first come, first served.  Tasks hash by number and not
-by address, because asyncio and anyio walk sets of tasks when they cancel.
+It is asyncio's own loop with three replacements. Instead of waiting in a selector, time jumps to
+the next timer; external events cannot be awaited. Task steps that are ready in the same turn run in
+an order drawn from the seed, plain callbacks in order of arrival. Tasks hash by number, not by
+address, because asyncio and anyio iterate over sets of tasks when they cancel.
 
-Roads tried and dropped: time-machine (the loop is unaware of it), looptime and async-solipsism (the
-order stays the address's), trio's MockClock (our clients are asyncio's).
+Alternatives that were rejected: time-machine (the loop ignores it), looptime and async-solipsism
+(the order still depends on addresses), trio's MockClock (the client libraries use asyncio).
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from edgesim.errors import RunError
 from edgesim.foreign import StoppingLoop
 
 _RESOLUTION = 1e-6
-"""Timers this close are due together; a Unix time as a float is good to a quarter of it."""
+"""Timers this close are due together; a Unix time as a float is precise to a quarter of it."""
 
 
 class StuckError(RunError):
-    """Nothing is ready to run, and no timer is set: nothing will ever happen again."""
+    """Deadlock: no task is ready to run, and no timer is set."""
 
 
 class NumberedTask(asyncio.Task[Any]):
-    """A task that knows how many were born before it."""
+    """A task with a serial number in order of creation."""
 
     def __init__(self, coro: Coroutine[Any, Any, Any], *, number: int, **options: Any) -> None:
         self.number = number
@@ -45,7 +45,7 @@ class NumberedTask(asyncio.Task[Any]):
 
 
 class _Jump:
-    """Stands where asyncio's loop has its selector: to wait is to let time pass."""
+    """Replaces asyncio's selector: waiting makes virtual time pass."""
 
     def __init__(self, loop: VirtualLoop) -> None:
         self._loop = loop
@@ -67,11 +67,11 @@ class _Jump:
 class VirtualLoop(asyncio.BaseEventLoop, StoppingLoop):
     """A loop that begins at ``start`` (Unix seconds) and orders task steps by ``seed``.
 
-    ``journal`` takes a line for every turn: the time, the tasks in their order.  Two runs that
-    should be the same part where their journals do.
+    ``journal`` receives a line per turn: the time, and the tasks in their order. Two runs that
+    should be equal diverge where their journals do.
     """
 
-    # What BaseEventLoop keeps and type stubs do not tell of.
+    # Attributes of BaseEventLoop that the type stubs omit.
     _scheduled: list[asyncio.TimerHandle]
     _ready: Any
 
@@ -91,7 +91,7 @@ class VirtualLoop(asyncio.BaseEventLoop, StoppingLoop):
         return self._now
 
     def jump(self) -> None:
-        """To the next timer."""
+        """Advance the time to the next timer."""
         self._now = max(self._now, self._scheduled[0].when())
 
     def _number(
@@ -125,22 +125,23 @@ class VirtualLoop(asyncio.BaseEventLoop, StoppingLoop):
             self._journal.write(f"{self._now:.6f} {callbacks} callbacks, tasks: {tasks}\n")
 
     def _process_events(self, event_list: list[Any]) -> None:
-        """No events come from outside."""
+        """There are no external events."""
 
     def _write_to_self(self) -> None:
-        # From a signal handler it is our own thread, and a loop that never sleeps needs no waking.
+        # A signal handler runs in this loop's thread, and a loop that never sleeps needs no
+        # wake-up.
         if threading.get_ident() != self._home:
             raise RunError(
                 "a thread tried to enter a replay; threads have no place in virtual time"
             )
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> NoReturn:  # type: ignore[override]
-        """Threads have a time of their own."""
+        """RunError: threads do not follow virtual time."""
         raise RunError("a replay cannot use threads; threads have no place in virtual time")
 
 
 def _where(task: asyncio.Task[Any]) -> str:
-    """The task and the lines that it waits at, outermost first."""
+    """The task's number and the lines at which it waits, outermost first."""
     waiting: Any = task.get_coro()
     lines = ""
     while waiting is not None:

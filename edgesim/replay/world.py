@@ -1,10 +1,10 @@
-"""A project in virtual time: its Simulator over watched and faulty stores, through kills and all.
+"""A project in virtual time: its Simulator over observed and faulty stores, across kills.
 
-A kill ends the platform between two steps of its tasks or just after something became durable, with
-nothing finished: what it still tries afterwards has no effect, what it held in memory is gone.  The
-stores that would outlive a process (everything but ``memory:``) are closed and opened again; if a
-rule needs it, they are on a simulated disk.  The database is a server of its own, also where it is
-embedded: it goes on, and loses nothing at a power cut.
+A kill stops the platform between two steps of its tasks or immediately after something became
+durable: later operations of that run have no effect, and its memory is lost. Stores that persist
+beyond a process (all but ``memory:``) are closed and reopened; if a rule needs it, they are on a
+simulated disk. The database counts as a separate server, even if it is embedded: it keeps running,
+and loses nothing at a power cut.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ from edgesim.simulator import Simulator, isolates_of, open_simulator
 QUIET_POLL_SECONDS = 1.0
 _ON_DISK = {"power-cut", "failed-fsync", "lying-fsync", "full", "bit-flip"}
 START_AGAIN_SECONDS = 1.0
-"""A platform that could not start because of an injected fault is started again after this."""
+"""Delay before a restart, if an injected fault prevented the platform's start."""
 
 
 class World:
-    """A project that lives in virtual time.  Made by ``open_world``."""
+    """A project that runs in virtual time, inside ``open_world``."""
 
     def __init__(
         self,
@@ -94,14 +94,14 @@ class World:
         self._ended = anyio.Event()
         self._was_up = False
         self.moments: TaskGroup | None = None
-        """Runs the tasks that wait for the moments of rules."""
+        """Task group of the tasks that wait for the moments of rules."""
         self._totals: dict[str, Any] = {}
         injector.stop = self._stop
         history.ahead = lambda: self.wall.ahead
         self.require(injector.rules)
 
     def require(self, rules: Sequence[Rule]) -> None:
-        """Prepare what the rules need; UsageError where that cannot be any more."""
+        """Prepare the simulated disk that rules need; UsageError if it is too late."""
         needing = [rule for rule in rules if rule.steps or rule.kind in _ON_DISK]
         if not needing or self.disk is not None:
             return
@@ -116,28 +116,28 @@ class World:
 
     @property
     def simulator(self) -> Simulator:
-        """The Simulator of this life; RunError between two lives."""
+        """The Simulator of this platform run; RunError between two runs."""
         if self._simulator is None:
             raise RunError("the platform is just starting")
         return self._simulator
 
     async def until_up(self) -> Simulator:
-        """The Simulator, once there is one."""
+        """Wait for the Simulator."""
         while self._simulator is None:
             await self._up.wait()
         return self._simulator
 
     async def fetch(self, request: HttpRequest, worker: str | None = None) -> HttpResponse | None:
-        """A request from outside; None if the platform was killed before it answered."""
+        """Send a request from outside; None if the platform was killed before it replied."""
         simulator = await self.until_up()
         life = self._life
         response = await simulator.fetch(request, worker)
         return None if life.killed else response
 
     async def quiet(self, seconds: float) -> bool:
-        """Let time pass until nothing is on its way; False if that took longer than ``seconds``.
+        """Let time pass until no work remains; False if that takes longer than ``seconds``.
 
-        Windows end and retries come when they are due, and nothing is hurried.
+        Windows close and retries happen at their normal times.
         """
         deadline = self.clock.now() + seconds
         while self.clock.now() < deadline:
@@ -147,7 +147,7 @@ class World:
         return False
 
     async def is_quiet(self, deadline: float) -> bool:
-        """Whether nothing is on its way that is due before ``deadline`` (Unix seconds)."""
+        """True if no work remains that is due before ``deadline`` (Unix seconds)."""
         if self._simulator is None:
             return False
         if self.history.due(self._consumed, deadline):
@@ -156,7 +156,7 @@ class World:
             return await self._simulator.is_quiet(deadline + self.wall.ahead)
 
     async def ask(self, statement: str) -> str:
-        """The database's answer, in JSONCompact; RunError for an error of its."""
+        """Result of a statement as JSONCompact; RunError if the database replies with an error."""
         url = f"http://clickhouse/?default_format={quote('JSONCompact')}"
         request = HttpRequest("POST", url, [], statement.encode())
         answer = await self.simulator.clickhouse(request)
@@ -166,11 +166,10 @@ class World:
         return text
 
     async def stats(self) -> dict[str, Any]:
-        """The Simulator's own counters, summed over all lives, and what is stored now.
+        """The Simulator's counters, summed over all platform runs, and its current gauges.
 
-        In virtual time without CPU, which is never the same twice, and without bytes: they depend
-        on words that differ between Python's versions (those of its own error messages), and a
-        report must not.
+        In virtual time CPU is omitted, which is not reproducible, and bytes, which depend on texts
+        that differ between Python versions (its error messages); a report must be reproducible.
         """
         with self.injector.calm():
             stats = await self.simulator.stats()
@@ -182,12 +181,12 @@ class World:
         return total
 
     async def kill(self) -> None:
-        """End the platform now, as kill -9 does; the next life begins by itself."""
+        """Kill the platform now, as ``kill -9`` does; the next run starts by itself."""
         await self.until_up()
         self._stop()
 
     def _stop(self, rule: Rule | None = None) -> None:
-        """End the platform now; by a power cut if the rule says so."""
+        """Stop the platform now; by a power cut if the rule is one."""
         if self._life.killed:
             return
         self._life.killed = True
@@ -204,19 +203,19 @@ class World:
         self._scope.cancel()
 
     def add_faults(self, rules: Sequence[Rule]) -> None:
-        """More rules; their times count from now.  UsageError for one that comes too late."""
+        """Add rules whose times count from now. UsageError if it is too late for one."""
         self.require(rules)
         self.await_moments(self.injector.add(rules))
 
     def await_moments(self, rules: Sequence[Rule]) -> None:
-        """Have the rules happen that name a moment."""
+        """Schedule the rules that strike at a moment."""
         assert self.moments is not None
         for rule in rules:
             if rule.kind in MOMENTS and not rule.steps:
                 self.moments.start_soon(self.strike_at, rule)
 
     async def strike_at(self, rule: Rule) -> None:
-        """Wait for the moment of a rule, and have it happen."""
+        """Wait for the moment of a rule, then apply it."""
         await anyio.sleep(self.started + rule.since - self.clock.now())
         if rule.kind in STOPS:
             self.injector.note(rule, "platform")
@@ -232,7 +231,7 @@ class World:
             self._note_damage(self.disk)
 
     def _note_damage(self, disk: SimulatedDisk) -> None:
-        """What flipped bits and lies about flushes may cost."""
+        """Record the possible losses by flipped bits and lying flushes."""
         logs, blobs = logs_of(self.project), blobs_of(self.project)
         records: Counter[str] = Counter()
         for path, lines in disk.medium.damaged.items():
@@ -243,11 +242,11 @@ class World:
         self.history.lied = bool(disk.medium.lost)
 
     def end(self) -> None:
-        """Close the platform, in order."""
+        """Shut the platform down in order."""
         self._ended.set()
 
     async def live(self) -> None:
-        """One life after another, until ``end``."""
+        """Run the platform, again after each kill, until ``end``."""
         loop = asyncio.get_running_loop()
         if isinstance(loop, VirtualLoop):
             loop.disk = self.disk
@@ -276,7 +275,7 @@ class World:
                 self.injector.restarted()
 
     def _failed_to_start(self) -> bool:
-        """Whether the disk's faults kept this life from its beginning."""
+        """True if disk faults prevented this run from starting."""
         return self.disk is not None and self.disk.failures > 0 and not self._was_up
 
     async def _open_stores(self, stack: AsyncExitStack) -> tuple[R2Driver, QueueDriver]:
@@ -346,7 +345,7 @@ class World:
 
 @asynccontextmanager
 async def open_world(world: World) -> AsyncIterator[World]:
-    """Bring it to life; at the end the platform is closed in order."""
+    """Run the world; at the end the platform is shut down in order."""
     async with anyio.create_task_group() as living:
         living.start_soon(world.live)
         async with anyio.create_task_group() as kills:
@@ -354,5 +353,5 @@ async def open_world(world: World) -> AsyncIterator[World]:
             world.await_moments(world.injector.rules)
             await world.until_up()
             yield world
-            kills.cancel_scope.cancel()  # what was due later is due no more
+            kills.cancel_scope.cancel()  # rules that are due later no longer strike
         world.end()

@@ -1,7 +1,7 @@
-"""What must hold when a replay is over, whatever went wrong on the way.
+"""Invariants that must hold after a replay, whatever faults occurred.
 
-Each checker reads the history (what really happened) and the stores (what is there now), and says
-what does not fit.  They know nothing of faults, nor faults of them.
+Each checker compares the history (operations that really happened) with the stores (their current
+content) and returns violations. Checkers and fault injection are independent of each other.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from edgesim.replay.world import World
 
 
 class Violation(msgspec.Struct, frozen=True):
-    """What is not as it must be."""
+    """A violated invariant: the checker's name and the problem."""
 
     checker: str
     problem: str
@@ -34,7 +34,7 @@ CHECKERS: dict[str, Checker] = {
 
 
 async def check(world: World, chosen: Mapping[str, Checker]) -> list[Violation]:
-    """Everything that the chosen ones find."""
+    """Run the chosen checkers and return all violations."""
     return [
         Violation(name, problem)
         for name, checker in chosen.items()

@@ -1,4 +1,4 @@
-"""Once it is calm, nothing is on its way any more."""
+"""Checks that no work remains once faults have stopped."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from edgesim.replay.world import World
 
 
 async def check(world: World) -> list[str]:
-    """Pipelines hold no record, the outbox no notification, queues nothing that is due."""
+    """Pipelines hold no records, the outbox no notifications, queues no messages that are due."""
     if await world.is_quiet(world.clock.now()):
         return []
     return ["something is still on its way although nothing fails any more"]

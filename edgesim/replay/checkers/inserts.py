@@ -1,4 +1,4 @@
-"""A table holds each object's rows once, however often the object was inserted."""
+"""Checks that a table holds each object's rows once, however often the object was inserted."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from edgesim.replay.world import World
 
 
 async def check(world: World) -> list[str]:
-    """For tables whose inserts all carry a deduplication token, which names what they insert."""
+    """Check tables whose inserts all carry a deduplication token, which identifies their data."""
     problems = []
     for table, inserted in sorted(world.history.inserts.items()):
         if table in world.history.untokened:
             continue
-        count = f"SELECT count() FROM {table}"  # noqa: S608 (the name comes from a statement of theirs)
+        count = f"SELECT count() FROM {table}"  # noqa: S608 (the name comes from the Worker's statement)
         answer = json.loads(await world.ask(count))
         found = int(answer["data"][0][0])
         if found != inserted.rows:

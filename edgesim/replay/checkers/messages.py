@@ -1,4 +1,4 @@
-"""Every message that was sent has been acknowledged, or waits in a queue that keeps it."""
+"""Checks that every sent message has been acknowledged, or is still in its queue."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from edgesim.replay.world import World
 
 
 async def check(world: World) -> list[str]:
-    """By count: messages without a fate are those that the queues still hold."""
+    """Compare counts: messages without an outcome must be those that the queues still hold."""
     waiting: Counter[str] = Counter(sent.queue for sent in world.history.messages.values())
     problems = []
     for queue in sorted(world.simulator.queue_names() | waiting.keys()):
@@ -24,7 +24,7 @@ async def check(world: World) -> list[str]:
 
 
 def _without_handler(world: World) -> list[str]:
-    """Messages that went away although no handler took them, and a dead-letter queue would have."""
+    """Messages that left a queue with a dead-letter queue although no handler acknowledged them."""
     return [
         f"queue {consumer.queue}: {count} messages were acknowledged and no handler had done so"
         for worker in world.project.workers.values()
@@ -34,7 +34,7 @@ def _without_handler(world: World) -> list[str]:
 
 
 def _early_deaths(world: World) -> list[str]:
-    """Messages that a consumer gave up before it had delivered them ``max_retries`` + 1 times."""
+    """Messages that a consumer gave up before ``max_retries`` + 1 deliveries."""
     retries = {
         consumer.queue: consumer.max_retries
         for worker in world.project.workers.values()
@@ -44,7 +44,7 @@ def _early_deaths(world: World) -> list[str]:
     for (queue, attempts), count in sorted(world.history.deaths.items()):
         most = retries.get(queue)
         wanted = 1 + (ConsumerSettings.max_retries if most is None else most)
-        if attempts < wanted:  # a kill may cost a delivery that nobody saw
+        if attempts < wanted:  # a kill may cost a delivery that was not observed
             problems.append(
                 f"queue {queue}: {count} messages were given up after {attempts} deliveries "
                 f"of {wanted}"

@@ -1,4 +1,4 @@
-"""For every object whose bucket has a rule for it, a message was sent to the rule's queue."""
+"""Checks that for each object that matches a notification rule a message was sent."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from edgesim.replay.world import World
 
 
 async def check(world: World) -> list[str]:
-    """Of the objects that this replay stored and that are there now."""
+    """Check the objects that this replay stored and that still exist."""
     problems = []
     history = world.history
     for bucket, config in world.project.account.r2.items():

@@ -1,4 +1,4 @@
-"""Every record that a Pipeline accepted is in an object, as often as it was sent and no more."""
+"""Checks that Pipelines stored every accepted record, and none more often than it was sent."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from edgesim.replay.world import World
 _NAME = re.compile(
     r"(event_date=[\d-]+/hr=\d\d/[0-9A-Z]{26}|year=\d+/month=\d+/day=\d+/[\da-f-]{36})\.json(\.gz)?"
 )
-"""What a Pipeline's objects are called under its prefix; a Worker may keep others beside them."""
+"""Key of a Pipeline's object after its prefix; a Worker may store other objects beside them."""
 
 
 async def check(world: World) -> list[str]:
-    """Accepted <= stored <= attempted, record by record.
+    """Check, record by record: accepted <= stored <= attempted.
 
-    A record that was attempted and not accepted may be there (the platform was killed before it
-    could say so) or not; nobody was promised anything.  A flipped bit, or a flush that lied, may
-    cost the records of the writes that it hit in a log, and the object whose file it hit: that one
-    cannot be read then.  It never makes other records of them.
+    A record that was attempted but not accepted may be stored or not: the platform may have been
+    killed before it replied. A flipped bit or a lying flush may lose the records of the writes that
+    it hit in a log, and make an object whose file it hit unreadable. It never turns records into
+    other records.
     """
     problems = []
     history = world.history

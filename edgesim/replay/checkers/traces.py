@@ -1,4 +1,4 @@
-"""Each invocation of a Worker with a Tail Worker gave one trace: delivered, or counted as lost."""
+"""Checks that each invocation of a tailed Worker produced one trace, delivered or lost."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from edgesim.replay.world import World
 
 
 async def check(world: World) -> list[str]:
-    """Traces that were in memory when the platform was killed are lost as well, and known."""
+    """Compare counts; traces that a kill removed from memory count as lost."""
     finished = told = 0
     for name, worker in world.project.workers.items():
         outcomes = world.history.invocations.get(name)

@@ -1,7 +1,7 @@
-"""What goes wrong on purpose.
+"""Fault injection for replays.
 
-``language`` reads what a person wrote, ``injector`` decides when a fault strikes (seeded, and each
-one that did is kept for the report), ``stores`` and ``isolates`` are the wrappers where it strikes.
+``language`` parses rules, ``injector`` decides when a fault strikes (seeded, and recorded for the
+report), ``stores`` and ``isolates`` are the wrappers that apply faults.
 """
 
 from edgesim.replay.faults.language import Rule, read

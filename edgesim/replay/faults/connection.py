@@ -1,4 +1,4 @@
-"""A SQLite connection on a simulated disk: it knows which of its commits are durable."""
+"""A SQLite connection on a simulated disk, which tracks whether its commits are durable."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from pathlib import Path
 from typing import Any
 
 FULL = 2
-"""Value of ``PRAGMA synchronous`` at which a commit in WAL mode is flushed before it returns."""
+"""Value of ``PRAGMA synchronous`` for which a WAL-mode commit is flushed before it returns."""
 
 _NO_WRITES = {"SELECT", "PRAGMA", "BEGIN", "ROLLBACK"}
 _BEGIN = {"INSERT", "UPDATE", "DELETE", "REPLACE"}
 
 Commit = Callable[[], Callable[[], None]]
-"""Called before a commit, may raise instead of it; what it returns is called after it."""
+"""Called before a commit; may raise to prevent it. The returned function is called after it."""
 
 
 class FaultyConnection(sqlite3.Connection):
-    """Every commit goes through ``commit`` of ``simulate``, whichever call makes it."""
+    """Connection whose commits all pass through the ``commit`` of ``simulate``."""
 
     before: Mapping[Path, bytes | None]
-    """SQLite's files as of the last durable commit, while ``is_durable`` is False."""
+    """SQLite's files at the last durable commit, while ``is_durable`` is False."""
     is_durable = True
     _commit: Commit | None = None
     _read: Callable[[], Mapping[Path, bytes | None]]
-    _seen = 0  # rows changed, as of the last commit
+    _seen = 0  # rows changed up to the last commit
 
     def simulate(self, read: Callable[[], Mapping[Path, bytes | None]], commit: Commit) -> None:
-        """Begin; ``read`` gives the database's files."""
+        """Begin the simulation; ``read`` returns the database's files."""
         self._read = read
         self._commit = commit
 
     def execute(self, sql: str, *arguments: Any) -> sqlite3.Cursor:
-        """As sqlite3's; a write outside of a transaction, or COMMIT, is a commit."""
+        """Like sqlite3's; a write outside a transaction, or COMMIT, is a commit."""
         if "WAL_CHECKPOINT" in sql.upper():
             return self._checkpoint(sql, *arguments)
         if _word(sql) in _NO_WRITES or (self._in_transaction(sql) and _word(sql) != "COMMIT"):
@@ -43,25 +43,25 @@ class FaultyConnection(sqlite3.Connection):
             return super().execute(sql, *arguments)
 
     def _checkpoint(self, sql: str, *arguments: Any) -> sqlite3.Cursor:
-        """A checkpoint flushes all commits before it."""
+        """Run a checkpoint, which makes all earlier commits durable."""
         cursor = super().execute(sql, *arguments)
         self.is_durable = self.is_durable or self._pragma("synchronous") > 0
         return cursor
 
     def executemany(self, sql: str, rows: Iterable[Any], /) -> sqlite3.Cursor:
-        """As sqlite3's."""
+        """Like sqlite3's."""
         if self._in_transaction(sql):
             return super().executemany(sql, rows)
         with self._committing():
             return super().executemany(sql, rows)
 
     def executescript(self, sql: str, /) -> sqlite3.Cursor:
-        """As sqlite3's."""
+        """Like sqlite3's."""
         with self._committing():
             return super().executescript(sql)
 
     def commit(self) -> None:
-        """As sqlite3's."""
+        """Like sqlite3's."""
         if not self.in_transaction:
             return
         with self._committing():
@@ -78,7 +78,7 @@ class FaultyConnection(sqlite3.Connection):
         return False
 
     def _in_transaction(self, sql: str) -> bool:
-        """Whether the statement is committed later: sqlite3 may begin a transaction."""
+        """True if the statement is committed later: sqlite3 may begin a transaction implicitly."""
         return self.in_transaction or (self.isolation_level is not None and _word(sql) in _BEGIN)
 
     @contextmanager
@@ -96,7 +96,7 @@ class FaultyConnection(sqlite3.Connection):
         self._seen = self.total_changes
         if before is not None:
             self.before = before
-        self.is_durable = is_flushed  # a flush takes the commits before it along
+        self.is_durable = is_flushed  # a flush makes earlier commits durable as well
         done()
 
     def _pragma(self, name: str) -> int:

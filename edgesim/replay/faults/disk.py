@@ -1,12 +1,12 @@
-"""A simulated disk: its calls fail as the rules say, and a power cut takes what was not flushed.
+"""A simulated disk: calls fail by the fault rules, and a power cut loses unflushed data.
 
-``medium`` keeps what is durable.  SQLite is trusted with its own files: what its connection
-committed with ``synchronous = FULL`` is durable, anything less may be lost.
+``medium`` keeps the durable content. SQLite is trusted with its own files: a commit with
+``synchronous = FULL`` is durable, any other may be lost.
 
-A kill and a power cut both take an image at once, which ``restore`` puts in place before the next
-start: what the dying platform's code still does to its files has no effect.
+A kill and a power cut take an image immediately, which ``restore`` writes back before the next
+start, so that file operations of the stopped platform run have no effect.
 
-Durable content is kept in memory.  Not simulated: reordered writes within SQLite's files, an fsync
+Durable content is kept in memory. Not simulated: reordered writes within SQLite's files, an fsync
 that lies to SQLite, writes that land in another file.
 """
 
@@ -28,11 +28,11 @@ from edgesim.replay.faults.medium import Image, Medium, read_database
 
 
 class SimulatedDisk:
-    """The disk under the folders and files of ``areas`` (a fault target for each path)."""
+    """The disk under the folders and files of ``areas`` (path -> fault target)."""
 
     def __init__(self, areas: Mapping[Path, str], injector: Injector, seed: int) -> None:
         self.failures = 0
-        """Errors that were injected in this life of the platform."""
+        """Errors injected in this platform run."""
         self._areas = areas
         self._injector = injector
         self._chance = random.Random(f"disk {seed}")
@@ -44,7 +44,7 @@ class SimulatedDisk:
     # --- the calls of drivers (see durable.Disk) ---
 
     def write(self, file: FileIO, data: bytes | memoryview) -> int | None:
-        """See Disk; a full disk takes a part and refuses the rest."""
+        """See Disk; a full disk writes a part and raises ENOSPC."""
         self._check()
         path = Path(str(file.name))
         if self._fails("full", path, f"write {path.name}"):
@@ -57,7 +57,7 @@ class SimulatedDisk:
         return written
 
     def write_at(self, descriptor: int, data: bytes | memoryview, offset: int) -> int:
-        """See Disk; as ``write``."""
+        """See Disk; a full disk behaves as in ``write``."""
         self._check()
         path = Path(f"/proc/self/fd/{descriptor}").readlink()
         if self._fails("full", path, f"write {path.name}"):
@@ -86,8 +86,8 @@ class SimulatedDisk:
         self._check()
         is_above = self.medium.is_above(folder)
         if not is_above and not self.medium.has(folder):
-            return  # durable, however many folders there are
-        # What is above the areas may have another name in each replay.
+            return  # outside the medium, so it counts as durable
+        # Folders above the areas may have a different name in each replay.
         where = f"flush {'state' if is_above else folder.name}/"
         if self._fails("failed-fsync", folder, where):
             raise OSError(errno.EIO, os.strerror(errno.EIO), str(folder))
@@ -110,12 +110,12 @@ class SimulatedDisk:
         connection = sqlite3.connect(path, factory=FaultyConnection, **options)
         connection.simulate(lambda: read_database(file), lambda: self._commit(file))
         self._databases[file] = connection
-        # SQLite flushes the folder when it creates its log.
+        # SQLite flushes the folder when it creates its write-ahead log.
         self.medium.flush_folder(file.parent)
         return connection
 
     def _commit(self, file: Path) -> Callable[[], None]:
-        """Before a commit: what may be raised instead of it.  Returns what comes after it."""
+        """Raise an injected error before a commit; return the function to call after the commit."""
         self._check()
         where = f"commit {file.name}"
         if self._fails("full", file, where):
@@ -146,7 +146,7 @@ class SimulatedDisk:
         )
 
     def flip_bit(self, target: str, chance: random.Random) -> str:
-        """Flip one bit of one file of a target; its name, empty if there is no file."""
+        """Flip one bit in one file of a target; return its position, or "" if there is no file."""
         files = sorted(
             path
             for path in self.medium.walk()
@@ -159,25 +159,25 @@ class SimulatedDisk:
         self.medium.flip(path, at, 1 << chance.randrange(8))
         return f"{path.name} byte {at}"
 
-    # --- the end of a life ---
+    # --- stop and restart ---
 
     def stop(self, *, power: bool) -> None:
-        """Take the image of a kill, or of a power cut; from here on nothing has an effect."""
+        """Take the image of a kill or power cut; later operations have no effect."""
         if self._image is not None:
             return
         image = self.medium.current()
         self._image = self.medium.cut(image, self._left_of_databases()) if power else image
 
     def restore(self) -> None:
-        """Put the image in place; a new life may begin."""
+        """Write the image back, so that a new platform run can begin."""
         image, self._image = self._image, None
         self.failures = 0
-        if image is not None:  # else what SQLite has committed stays its own
+        if image is not None:  # otherwise SQLite's files stay unchanged
             self._databases.clear()
             self.medium.replace(image)
 
     def _left_of_databases(self) -> dict[Path, Image]:
-        """SQLite's files after a power cut: as they are, or as of the last durable commit."""
+        """SQLite's files after a power cut: current, or as of the last durable commit."""
         left: dict[Path, Image] = {}
         for file, connection in self._databases.items():
             whole = connection.is_durable or self._chance.random() < 0.5
@@ -194,7 +194,7 @@ def _sqlite_error(message: str, name: str) -> sqlite3.OperationalError:
 
 
 def _read(descriptor: int) -> bytes:
-    """All of an open file, which may be open for writing only."""
+    """The whole content of an open file, which may be open for writing only."""
     with open(f"/proc/self/fd/{descriptor}", "rb") as file:  # noqa: PTH123 (a /proc file)
         return file.read()
 

@@ -1,4 +1,4 @@
-"""When faults strike: seeded, counted, and none once it is calm."""
+"""Decides when faults strike: seeded, counted, and suspended while outcomes are checked."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from edgesim.errors import EdgesimError, RunError
 from edgesim.replay.faults.language import STOPS, Rule
 
 FIRED_MAX = 10_000
-"""So many are told one by one, with their times; of the others it is known how many there were."""
+"""Maximum individual faults kept for the report; the rest are only counted."""
 
 _Result = TypeVar("_Result")
 
 
 class KilledError(EdgesimError):
-    """The platform that did this was killed: nothing that it still does has an effect."""
+    """The platform run that made this call was killed; its operations have no effect."""
 
 
 class Fired(msgspec.Struct, frozen=True):
-    """A fault that struck: seconds from the start, the rule as written, and what it struck."""
+    """A fault that struck: seconds from the start, the rule's text, and the affected operation."""
 
     at: float
     fault: str
@@ -34,7 +34,7 @@ class Fired(msgspec.Struct, frozen=True):
 
 
 class _Countdown(msgspec.Struct):
-    """A rule that stops the platform after so many more durable steps."""
+    """A rule that stops the platform after ``left`` more durable steps."""
 
     rule: Rule
     left: int
@@ -42,13 +42,13 @@ class _Countdown(msgspec.Struct):
 
 
 class Life:
-    """One life of the platform, from its start to its end or to a kill."""
+    """One run of the platform, from its start to its shutdown or kill."""
 
     def __init__(self) -> None:
         self.killed = False
 
     def check(self) -> None:
-        """KilledError once it is over."""
+        """Raise KilledError after a kill."""
         if self.killed:
             raise KilledError("the platform was killed")
 
@@ -56,7 +56,7 @@ class Life:
 class Injector:
     """Decides for each call whether a fault strikes.
 
-    ``fired`` has the first of those that did, ``counts`` how often each rule struck.
+    ``fired`` has the first faults that struck, ``counts`` the number of times by rule.
     """
 
     def __init__(self, rules: Sequence[Rule], seed: int, clock: Clock) -> None:
@@ -66,16 +66,16 @@ class Injector:
         self.seed = seed
         self._clock = clock
         self._start = clock.now()
-        # A generator for each rule: one more rule does not change when the others strike.
+        # One generator per rule, so that adding a rule does not change when the others strike.
         self._chances = [random.Random(f"{seed} {rule.text}") for rule in rules]
         self._calm = False
         self._countdowns: list[_Countdown] = []
         self._count_down(rules)
         self.stop: Callable[[Rule], None] = _cannot_stop
-        """Ends the platform at once, as the rule says."""
+        """Stops the platform immediately, in the way of the rule (kill or power cut)."""
 
     def add(self, rules: Sequence[Rule]) -> list[Rule]:
-        """More rules; their times count from now.  The rules with times from the start."""
+        """Add rules whose times count from now; return them with times from the start."""
         elapsed = self._clock.now() - self._start
         added = []
         for rule in rules:
@@ -96,7 +96,7 @@ class Injector:
         ]
 
     def step(self, where: str) -> None:
-        """Something has become durable.  KilledError if a rule stops the platform just then."""
+        """Count a durable step; KilledError if a rule stops the platform at this step."""
         now = self._clock.now() - self._start
         for each in self._countdowns:
             if not each.begun or now < each.rule.since:
@@ -109,14 +109,14 @@ class Injector:
                 raise KilledError("the platform was killed")
 
     def restarted(self) -> None:
-        """A new life begins: steps of its recovery count from now."""
+        """Start counting the recovery steps of a new platform run."""
         now = self._clock.now() - self._start
         for each in self._countdowns:
             each.begun = each.begun or now >= each.rule.since
 
     @contextmanager
     def calm(self) -> Iterator[None]:
-        """No faults, for as long as it lasts: for those who look at the outcome."""
+        """Suspend faults within the block, for code that inspects the outcome."""
         before, self._calm = self._calm, True
         try:
             yield
@@ -126,7 +126,7 @@ class Injector:
     def strikes(
         self, kind: str, targets: Collection[str], where: str
     ) -> tuple[Rule, random.Random] | None:
-        """The first rule of that kind that strikes one of the targets now, and its generator."""
+        """The first rule of a kind that strikes one of the targets now, and its generator."""
         if self._calm or not self.rules:
             return None
         now = self._clock.now() - self._start
@@ -142,31 +142,31 @@ class Injector:
         return None
 
     def chance_of(self, rule: Rule) -> random.Random:
-        """The generator of a rule."""
+        """Random generator of a rule."""
         return self._chances[self.rules.index(rule)]
 
     def note(self, rule: Rule, where: str) -> None:
-        """Keep a fault that struck."""
+        """Record a fault that struck."""
         self.counts[rule.text] += 1
         if len(self.fired) == FIRED_MAX:
             return
         self.fired.append(Fired(round(self._clock.now() - self._start, 6), rule.text, where))
 
     async def delay(self, targets: Collection[str], where: str) -> None:
-        """Let time pass, if a rule says so."""
+        """Sleep for the duration of a latency rule that strikes."""
         if struck := self.strikes("latency", targets, where):
             rule, chance = struck
             await anyio.sleep(chance.uniform(*rule.latency))
 
     def refusal(self, targets: Collection[str], where: str) -> str | None:
-        """Why the call does not happen, if a rule says so."""
+        """The reason why the call fails without effect; None if no rule strikes."""
         for kind in ("outage", "error"):
             if struck := self.strikes(kind, targets, where):
                 return f"fault: {struck[0].text}"
         return None
 
     def lost(self, targets: Collection[str], where: str) -> str | None:
-        """Why the caller does not hear that the call happened, if a rule says so."""
+        """The reason why a successful call's reply is lost; None if no rule strikes."""
         struck = self.strikes("lost-answer", targets, where)
         return f"fault: {struck[0].text}" if struck else None
 
@@ -177,7 +177,7 @@ class Injector:
         where: str,
         act: Callable[[], Awaitable[_Result]],
     ) -> _Result:
-        """A call to a store, with what may go wrong before it and after it, as RunError."""
+        """Call a store with the faults that may strike before and after; they raise RunError."""
         life.check()
         if not self.rules:
             return await act()

@@ -1,6 +1,7 @@
-"""Isolates that fail as the fault rules say, and are the same every time in what they may not know.
+"""Isolates with injected faults and reproducible inputs.
 
-An invocation gets a seed for its chance; its CPU time, which nothing can make the same twice, is 0.
+An invocation receives a seed for its random numbers. Its CPU time, which cannot be reproduced, is
+reported as 0.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from edgesim.replay.faults.injector import Injector, Life
 from edgesim.replay.virtual_clock import VirtualClock
 
 CRASH_CALLS_MAX = 6
-"""A crash comes before, after or between an invocation's first calls to the platform."""
+"""A crash occurs before, after or between the first calls to the platform, up to this many."""
 
 
 class FaultyIsolates(Isolates):
-    """The isolates of one Worker; ``pipelines`` says which Pipeline each of its bindings is."""
+    """Isolates of one Worker; ``pipelines`` maps its bindings to Pipeline names."""
 
     def __init__(
         self,
@@ -51,7 +52,7 @@ class FaultyIsolates(Isolates):
         invoke.seed = self._clock.random.getrandbits(64)
         done = await self._invoke(invoke, host)
         if isinstance(self._clock, VirtualClock):
-            done.cpu_ms = 0.0  # never the same twice
+            done.cpu_ms = 0.0  # not reproducible
         return done
 
     async def _invoke(self, invoke: Invoke, host: Host) -> Done:
@@ -74,7 +75,7 @@ class FaultyIsolates(Isolates):
 
         async def run() -> None:
             await self._inner.invoke(invoke, host)
-            host.crashed.set()  # at the latest after its last word, which nobody hears
+            host.crashed.set()  # at the latest at its end; the result is discarded
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(run)
@@ -85,16 +86,16 @@ class FaultyIsolates(Isolates):
 
 
 def _kill(pid: int) -> None:
-    """Kill a child process, and wait until it is dead; another has to collect its exit status."""
+    """Kill a child process and wait for its exit, without reaping it."""
     try:
         os.kill(pid, signal.SIGKILL)
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     except (ProcessLookupError, ChildProcessError):
-        pass  # an earlier one killed it
+        pass  # an earlier fault killed it
 
 
 class _FaultyHost(Host):
-    """The platform's side as an isolate sees it; it dies with the isolate and with the platform."""
+    """The host passed to an isolate; unusable after the isolate's crash or a kill."""
 
     def __init__(
         self,
@@ -114,7 +115,7 @@ class _FaultyHost(Host):
         self._calls_left = calls_until_crash
 
     async def call(self, call: Call) -> Any:
-        """See Host.  Half of the crashes come before the call's effect, half after it."""
+        """See Host. Half of the crashes occur before the call's effect, half after it."""
         self._check()
         if self._crashes_now():
             return await self._die()

@@ -1,25 +1,25 @@
-"""The fault language: one rule a line (or between semicolons), ``#`` begins a comment.
+"""The fault language: one rule per line (or between semicolons), ``#`` begins a comment.
 
-    r2 error 5%                           each call fails with that chance, before it had any effect
-    queues.send lost-answer 2%            it happens, and the caller hears that it failed
+    r2 error 5%                           each call fails with that chance, without any effect
+    queues.send lost-answer 2%            the call succeeds, but the caller receives an error
     clickhouse latency 200ms..2s          each call takes that much longer
-    clickhouse outage from 100s to 5m     no call succeeds in that time
+    clickhouse outage from 100s to 5m     every call fails in that time
     queues duplicate 3%                   an acknowledged message is delivered once more
     queues reorder 10%                    a message is held back, up to 30 s
-    insert crash 1%                       an isolate dies in the middle of an invocation
-    workers zygote-death 1%               the process that forks isolates dies
-    platform kill at 95s                  the platform dies and starts again on the same stores
-    platform power-cut at 95s             the same, and what was not flushed may be lost
-    platform kill after 40 steps          just after the 40th flush, commit or insert
-    platform kill after 3 recovery-steps  just after the third one of the next start
-    disk failed-fsync 5%                  a flush fails; what it should have flushed is lost
-    disk lying-fsync 5%                   a flush succeeds and has done nothing
+    insert crash 1%                       an isolate crashes during an invocation
+    workers zygote-death 1%               the process that forks isolates is killed
+    platform kill at 95s                  the platform is killed and restarts on the same stores
+    platform power-cut at 95s             the same, and unflushed data may be lost
+    platform kill after 40 steps          immediately after the 40th flush, commit or insert
+    platform kill after 3 recovery-steps  immediately after the third one of the next start
+    disk failed-fsync 5%                  a flush fails; the data to be flushed is lost
+    disk lying-fsync 5%                   a flush succeeds without flushing
     disk full from 100s to 5m             a write stores a part and fails
     disk bit-flip at 95s                  one bit of one file changes
     clock jump -1h at 95s                 the wall clock is set; back only at the next start
 
 A rule is a target, a kind, the kind's amount, and optionally when: ``from T``, ``to T``, ``at T``,
-``after N steps``.  Times count from the start of the replay, steps from ``from T``.
+``after N steps``. Times count from the start of the replay, steps from ``from T``.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "bit-flip": ("disk",),
     "jump": ("clock",),
 }
-"""Which kinds of target each kind of fault has."""
+"""Fault kind -> groups of targets to which it applies."""
 
 STOPS = ("kill", "power-cut")
 _WITH_CHANCE = {
@@ -67,11 +67,11 @@ _PERCENT = re.compile(r"(\d+(?:\.\d+)?)%")
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """One line: ``kind`` strikes at ``target`` with ``chance`` from ``since`` to ``until``.
+    """One rule: ``kind`` strikes ``target`` with ``chance`` from ``since`` to ``until``.
 
-    ``latency`` is the shortest and the longest delay; all times are seconds from the start.
-    ``steps``: strike after so many durable steps, counted from the next restart if ``recovery``.
-    ``jump`` is seconds by which the clock is set forward.
+    ``latency`` is the minimum and maximum delay; all times are seconds, from the start. ``steps``:
+    strike after that many durable steps, counted from the next restart if ``recovery``. ``jump``:
+    seconds by which the clock is set forward.
     """
 
     text: str
@@ -87,9 +87,9 @@ class Rule(msgspec.Struct, frozen=True):
 
 
 def read(spec: str, targets: Mapping[str, Collection[str]]) -> list[Rule]:
-    """The rules of a file of that name, else of the text itself; UsageError names the line.
+    """Parse the rules of a file, or of the text itself if there is no such file.
 
-    ``targets`` has every name that a rule may have, by the kind of target that it is.
+    ``targets`` maps target groups to the names that rules may use. UsageError names the line.
     """
     path = Path(spec)
     named = path.is_file() if len(spec) < 256 and "\n" not in spec else False

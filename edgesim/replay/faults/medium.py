@@ -1,12 +1,12 @@
-"""What a simulated disk has durable, and what a power cut leaves of the rest.
+"""Durable content of a simulated disk, and its state after a power cut.
 
-Files lie on the real file system, as the running platform sees them.  Beside them is kept what is
-durable: the content of each file as of its last flush, and the names of each folder as of the
-folder's last flush.  A power cut decides for every difference between the two, by sector and by
-name, whether it had reached the disk.
+Files are on the real file system, as the running platform sees them. The durable state is kept
+separately: the content of each file at its last flush, and the names in each folder at the folder's
+last flush. For every difference between the two, by sector and by name, a power cut decides at
+random whether it had reached the disk.
 
-What a flush promised and did not do is kept apart, so that it is known afterwards what the lie has
-cost, and nothing else is forgiven.
+Data that a lying flush reported as durable is tracked separately, so that checks can excuse exactly
+the losses caused by the lie.
 """
 
 from __future__ import annotations
@@ -21,49 +21,49 @@ SECTOR_BYTES = 512
 PAGE_BYTES = 4096
 
 Image = dict[Path, bytes | None]
-"""The content of each file; None for a folder."""
+"""Content by path; None for a folder."""
 
 
 class Content:
-    """The content of one file as it is durable, whatever its names are."""
+    """Durable content of one file, independent of its names."""
 
     def __init__(self, data: bytes = b"") -> None:
         self.data = data
         self.promised = data
-        """As of the last flush that succeeded, or said so."""
+        """Content at the last flush that reported success, truthfully or not."""
         self.spoilt: dict[int, bytes] = {}
-        """Pages that a failed flush dropped: they stay lost until they are written again."""
+        """Pages dropped by a failed flush, by number: they stay lost until written again."""
 
 
 class Medium:
-    """The files and folders under ``tops``.  What is above them is taken to be durable."""
+    """The files and folders under ``tops``. Folders above them count as durable."""
 
     def __init__(self, tops: Collection[Path], chance: random.Random) -> None:
         self.damaged: dict[Path, int] = {}
-        """Files that are not what was promised, with the lines in the writes that it cost."""
+        """Files that lost data reported as durable -> number of lines in the affected writes."""
         self.lost: set[Path] = set()
-        """SQLite files that are gone because a flush of a folder above them has lied."""
+        """SQLite files lost because a flush of a folder above them lied."""
         self.cuts: Counter[str] = Counter()
-        """What power cuts have done."""
+        """Effects of power cuts and how often they occurred."""
         self._tops = tops
         self._chance = chance
-        self._files: dict[int, Content] = {}  # by inode: what is linked now
+        self._files: dict[int, Content] = {}  # by inode: files that are linked now
         self._names: dict[Path, Content | None] = {}  # durable names; None is a folder
-        self._promised: dict[Path, Content | None] = {}  # names of which a flush has only said so
+        self._promised: dict[Path, Content | None] = {}  # names reported by a lying flush
         self._writes: dict[Path, list[tuple[int, int]]] = {}
         self.adopt()
 
-    # --- what is written ---
+    # --- writes and flushes ---
 
     def wrote(self, path: Path, inode: int, start: int, length: int) -> None:
-        """Some bytes were written; pages that a failed flush dropped are dirty again."""
+        """Record a write; pages that a failed flush dropped become dirty again."""
         self._writes.setdefault(path, []).append((start, start + length))
         content = self._content(inode)
         for page in range(start // PAGE_BYTES, (start + length) // PAGE_BYTES + 1):
             content.spoilt.pop(page, None)
 
     def flush(self, inode: int, data: bytes, *, lie: bool) -> None:
-        """The file with this content is durable, or was said to be."""
+        """Record a flush of a file with this content; ``lie``: it only reported success."""
         content = self._content(inode)
         for page, lost in content.spoilt.items():
             start = page * PAGE_BYTES
@@ -73,12 +73,12 @@ class Medium:
             content.data = data
 
     def fail_flush(self, inode: int, data: bytes) -> None:
-        """A flush failed: what it should have written is clean, and not on disk."""
+        """Record a failed flush: the changed pages are marked clean, but are not on disk."""
         content = self._content(inode)
         content.spoilt |= _changed_pages(content.data, data)
 
     def flush_folder(self, folder: Path, *, lie: bool = False) -> None:
-        """The names of a folder are durable, or were said to be."""
+        """Record a flush of a folder's names; ``lie``: it only reported success."""
         there = {
             path: None if path.is_dir() else self._content(path.stat().st_ino)
             for path in folder.iterdir()
@@ -91,13 +91,13 @@ class Medium:
         known |= there
 
     def removed(self, path: Path, inode: int) -> None:
-        """A file is no longer linked; its number may be another file's next."""
+        """Forget an unlinked file, since its inode number may be reused."""
         self._files.pop(inode, None)
         self._writes.pop(path, None)
         self._promised.pop(path, None)
 
     def flip(self, path: Path, at: int, mask: int) -> None:
-        """Change bits of one byte, in the file and on disk."""
+        """Flip bits of one byte, in the file and in the durable content."""
         data = path.read_bytes()
         written = self._writes.get(path, [])
         self._charge(path, data, [(start, end) for start, end in written if start <= at < end])
@@ -112,12 +112,13 @@ class Medium:
         lines = sum(data[start:end].count(b"\n") for start, end in spans)
         self.damaged[path] = self.damaged.get(path, 0) + lines
 
-    # --- the end of a life ---
+    # --- power cut ---
 
     def cut(self, image: Image, databases: Mapping[Path, Image]) -> Image:
-        """What of the image a power cut leaves.
+        """The part of the image that survives a power cut.
 
-        ``databases`` has what it leaves of the files of each SQLite file, if their folder is left.
+        ``databases`` maps each SQLite file to the surviving files of its database; they need their
+        folder to survive.
         """
         files: Image = {}
         for database, left in databases.items():
@@ -139,7 +140,7 @@ class Medium:
         return kept
 
     def _survivor(self, path: Path, image: Image) -> Any:
-        """Content of the file that has this name after the cut, None for a folder, or _GONE."""
+        """Content of the file with this name after the cut, None for a folder, or _GONE."""
         durable_there = path in self._names
         before = self._names.get(path)
         if path not in image:
@@ -164,7 +165,7 @@ class Medium:
         return torn
 
     def _compare(self, image: Image, kept: Image) -> None:
-        """Find what is not there because a flush has lied; what else is not is not forgiven."""
+        """Record data lost because of a lying flush; checks do not excuse other losses."""
         for path, now in image.items():
             content = None if now is None else self._files.get(path.stat().st_ino)
             if content is None or (path not in self._names and path not in self._promised):
@@ -182,7 +183,7 @@ class Medium:
                 self._charge(path, promised, spans)
 
     def _was_lied_about(self, path: Path) -> bool:
-        """Whether a flush has only said that its name was durable, or that of a folder above it."""
+        """True if a lying flush reported this name, or that of a folder above it, as durable."""
         return any(
             each in self._promised
             and (each not in self._names or self._names[each] is not self._promised[each])
@@ -195,20 +196,20 @@ class Medium:
     def _coin(self) -> bool:
         return self._chance.random() < 0.5
 
-    # --- what is there ---
+    # --- files and folders ---
 
     def has(self, path: Path) -> bool:
-        """Whether it is one of the files and folders."""
-        if path.name.endswith("-shm"):  # not durable, nor needed
+        """True if the path belongs to the medium."""
+        if path.name.endswith("-shm"):  # neither durable nor needed
             return False
         return any(path in names_of(top) or top in path.parents for top in self._tops)
 
     def is_above(self, folder: Path) -> bool:
-        """Whether it has one of the tops in it."""
+        """True if the folder directly contains one of the tops."""
         return any(top.parent == folder for top in self._tops)
 
     def adopt(self) -> None:
-        """All that is there now is durable."""
+        """Make everything that exists now durable."""
         self._files.clear()
         self._names.clear()
         self._promised.clear()
@@ -220,7 +221,7 @@ class Medium:
                 self._names[path] = content
 
     def current(self) -> Image:
-        """All that is there now."""
+        """Image of everything that exists now."""
         return {
             path: None if path.is_dir() else path.read_bytes()
             for path in self.walk()
@@ -228,7 +229,7 @@ class Medium:
         }
 
     def replace(self, image: Image) -> None:
-        """Make the files and folders what the image says, and all of it durable."""
+        """Make files and folders equal to the image, and durable."""
         for path in sorted(self.walk(), reverse=True):
             if path not in image:
                 if path.is_dir():
@@ -244,7 +245,7 @@ class Medium:
         self.adopt()
 
     def walk(self) -> Iterator[Path]:
-        """Every file and folder, the tops included; a folder comes before what is in it."""
+        """Yield every file and folder, including the tops; folders before their content."""
         waiting = [path for top in self._tops for path in (top, *names_of(top)[1:])]
         while waiting:
             path = waiting.pop()
@@ -262,17 +263,17 @@ _GONE = object()
 
 
 def names_of(database: Path) -> list[Path]:
-    """The files of a SQLite database."""
+    """Possible files of a SQLite database."""
     return [database, Path(f"{database}-wal"), Path(f"{database}-shm"), Path(f"{database}-journal")]
 
 
 def read_database(file: Path) -> Mapping[Path, bytes]:
-    """The files of a SQLite database that are there, with their content."""
+    """Existing files of a SQLite database and their content."""
     return {path: path.read_bytes() for path in names_of(file) if path.is_file()}
 
 
 def _changed_pages(old: bytes, new: bytes) -> dict[int, bytes]:
-    """The pages of ``new`` that differ, with what they held before."""
+    """Changed pages of ``new``, by number, with their previous content."""
     changed = {}
     for page in range(-(-len(new) // PAGE_BYTES)):
         start = page * PAGE_BYTES
@@ -289,7 +290,7 @@ def _flipped(data: bytes, at: int, mask: int) -> bytes:
 
 
 def _torn(old: bytes, new: bytes, chance: random.Random) -> bytes:
-    """Some sectors of the new content and some of the old; its length is one of both or between."""
+    """Mix sectors of the old and new content; the length is one of the two or between them."""
     if old == new:
         return new
     low, high = sorted((len(old), len(new)))

@@ -1,6 +1,6 @@
-"""Stores that fail as the fault rules say; with no rules they are the stores themselves.
+"""Stores with injected faults; without rules they behave like the stores themselves.
 
-A life that was killed gets nothing done any more: every call of it is refused.
+Every call of a killed platform run is refused.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from edgesim.replay.faults.injector import Injector, Life
 from edgesim.replay.faults.uploads import UPLOAD_METHODS, FaultyUploads
 
 HOLD_BACK_SECONDS = 30.0
-"""The longest that a reordered message waits while others overtake it."""
+"""Maximum delay of a reordered message, during which others overtake it."""
 R2_METHODS = (
     *("put", "head", "get", "delete", "list", "usage", "outbox", "settle"),
     *UPLOAD_METHODS,
@@ -40,7 +40,7 @@ class FaultyR2:
 
     @property
     def uploads(self) -> Uploads:
-        """Objects that arrive in parts."""
+        """Multipart uploads with injected faults."""
         return cast("Uploads", FaultyUploads(self._inner.uploads, self._call))
 
     async def put(
@@ -111,7 +111,7 @@ class FaultyR2:
 
 
 class FaultyQueues:
-    """See QueueDriver; duplicates and reorders as an at-least-once queue may."""
+    """See QueueDriver; duplicates and reorders messages, as at-least-once queues may."""
 
     def __init__(self, inner: QueueDriver, injector: Injector, life: Life, clock: Clock) -> None:
         self._inner = inner

@@ -1,4 +1,4 @@
-"""Multipart uploads that fail as the fault rules say."""
+"""Multipart uploads with injected faults."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from edgesim.r2.driver import Uploads
 UPLOAD_METHODS = ("create", "put_part", "parts", "complete", "abort", "drop")
 
 Act = Callable[[str, str, str, Callable[[], Awaitable[Any]]], Awaitable[Any]]
-"""Do something in a bucket, or fail: the method's name, bucket, what it is about, the deed."""
+"""Fault-injecting call: (method, bucket, key or upload id, operation)."""
 
 
 class FaultyUploads:
-    """See Uploads: every method of it has its bucket first, then what it is about."""
+    """See Uploads; each method takes the bucket first, then the upload or key."""
 
     def __init__(self, inner: Uploads, act: Act) -> None:
         self._inner = inner
