@@ -83,7 +83,9 @@ class HttpResponse(msgspec.Struct):
     """The response to an HttpRequest.
 
     ``status_text`` None means the standard phrase of the status.  ``url`` is the last one of a
-    ``fetch`` that followed redirects; empty if that is the request's own.
+    ``fetch`` that followed redirects; empty if that is the request's own.  ``encoded`` True: the
+    body is already in the form that ``content-encoding`` names, as a server sends it; otherwise it
+    is plain, as a Worker gives it.
     """
 
     status: int
@@ -91,6 +93,7 @@ class HttpResponse(msgspec.Struct):
     body: Body = b""
     status_text: str | None = None
     url: str = ""
+    encoded: bool = False
 
     def header(self, name: str) -> str | None:
         """The first header of that name, any case."""

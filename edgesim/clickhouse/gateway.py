@@ -128,12 +128,13 @@ class Gateway:
             summary = msgspec.json.encode({"written_rows": str(answer.written_rows)}).decode()
             headers.append(("x-clickhouse-summary", summary))
         body = Stream(answer.body)
-        if _wants_gzip(request, parameters):
+        encoded = _wants_gzip(request, parameters)
+        if encoded:
             headers.append(("content-encoding", "gzip"))
             body = Stream(_packed(answer.body))
-        if parameters.get("wait_end_of_query", "0") != "0":
-            return HttpResponse(200, headers, await read_all(body))
-        return HttpResponse(200, headers, body)
+        whole = parameters.get("wait_end_of_query", "0") != "0"
+        content = await read_all(body) if whole else body
+        return HttpResponse(200, headers, content, encoded=encoded)
 
     async def _execute(self, statement: Statement, caller: str) -> Answer:
         # Not until its rows are read: a Worker may keep many answers and read none of them.

@@ -214,7 +214,7 @@ async def send_response(response: HttpResponse, scope: Scope, send: Send) -> Non
     that the client does not take the part for the whole.
     """
     body = response.body
-    if body and response.status not in _NULL_BODY:
+    if body and not response.encoded and response.status not in _NULL_BODY:
         body = packed(body, response.header("content-encoding"))
     length = len(body) if isinstance(body, bytes) else body.length
     headers = [

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 
+import msgspec
+
 from edgesim.backends import Backends
 from edgesim.clock import Clock
 from edgesim.config import Project, WorkerConfig
@@ -140,7 +142,13 @@ class Primitives:
     async def clickhouse(
         self, request: HttpRequest, lineage: Lineage | None = None, caller: str = ""
     ) -> HttpResponse:
-        """Send a request to the ClickHouse gateway; ``caller`` is the Worker that makes it."""
+        """Send a request to the ClickHouse gateway; ``caller`` is the Worker that makes it.
+
+        A Worker gets the response unpacked, as ``fetch`` unpacks a server's.
+        """
+        if caller:
+            headers = [each for each in request.headers if each[0].lower() != "accept-encoding"]
+            request = msgspec.structs.replace(request, headers=headers)
         return await self.backends.gateway.fetch(request, caller)
 
     async def notify(self, queue: str, body: bytes) -> None:

@@ -240,10 +240,10 @@ def test_a_taken_port_is_one_line():
 @pytest.mark.parametrize(
     ("file", "old", "new", "expected"),
     [
-        ("tail/wrangler.jsonc", '"main"', '"mian"', "tail/wrangler.jsonc: Object missing required"),
+        ("tail/wrangler.jsonc", '"main"', '"mian"', "tail/wrangler.jsonc: main: is missing"),
         ("tail/wrangler.jsonc", '"stream": "events"', '"stream": "evnts"', "did you mean 'events'"),
         ("tail/wrangler.jsonc", "[", "", "tail/wrangler.jsonc: not valid JSONC"),
-        ("edgesim.toml", "max_seconds = 90", "max_seconds = 0", "pipelines[...].max_seconds"),
+        ("edgesim.toml", "max_seconds = 90", "max_seconds = 0", "pipelines.events.max_seconds"),
         ("edgesim.toml", "max_seconds", "max_secs", "pipelines.events.max_secs: unknown key"),
         ("tail/tail.py", "from rpc import", "from rcp import", "tail.py:8: ModuleNotFoundError"),
         ("insert/insert.py", "async def queue", "async def quue", "no `queue` handler"),

@@ -17,7 +17,6 @@ from pyodide.ffi import JsBuffer, JsException, JsProxy, jsnull
 from js._blob import Blob, File
 from js._text import utf8
 
-_LINE_ENDS = re.compile(r"\r\n|\r|\n")
 _DISPOSITION = re.compile(
     r"^content-disposition:[ \t]*form-data([^\r\n]*)", re.IGNORECASE | re.MULTILINE
 )
@@ -112,7 +111,7 @@ def encode(form: FormData) -> tuple[bytes, str]:
             head += f'; filename="{_quoted(value.name)}"\r\nContent-Type: {kind}'
             content = value._value
         else:
-            content = utf8(_LINE_ENDS.sub("\r\n", value))
+            content = utf8(value)  # line ends stay, as in workerd
         parts.append(b"--" + boundary.encode() + b"\r\n" + utf8(head) + b"\r\n\r\n" + content)
     end = b"--" + boundary.encode() + b"--\r\n"
     body = b"".join(part + b"\r\n" for part in parts) + end

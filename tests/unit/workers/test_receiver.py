@@ -268,7 +268,8 @@ def test_no_body_costs_more_than_its_length(body):
     filler = json.dumps(
         GOOD | {"props": {"list": [1.5, "ab", {"k": 1}] * (len(body) // 20)}}
     ).encode()
-    assert cost(body) < 10 * cost(filler)
+    # The best of several: other processes disturb the caches.
+    assert min(cost(body) for _ in range(3)) < 10 * min(cost(filler) for _ in range(3))
 
 
 def test_a_refusal_is_short():

@@ -75,7 +75,7 @@ async def no_form(request):
 
 async def a_form_there_and_back(request):
     form = FormData({"text": "line\nline", "quote": 'a"b'})
-    form.append("file", File(b"\r\n--x\r\n\x00", 'we"ird.bin', content_type="x/y"))
+    form.append("file", File(b"\r\n--x\r\n\x00", "wéird.bin", content_type="x/y"))
     made = Request("http://a.example/", method="POST", body=form)
     kind = made.headers["content-type"].partition(";")[0]
     back = await made.form_data()
