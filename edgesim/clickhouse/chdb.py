@@ -172,7 +172,7 @@ class ChdbClickHouse:
 
 
 class _Rows:
-    """Streamed rows of an answer; ``first`` is read before, so that an early error is raised.
+    """Streamed rows of an answer; ``first`` is already read, so that an early error was raised.
 
     Not a generator: ``aclose`` on a generator that has not started runs none of its code.
     """

@@ -129,7 +129,8 @@ def main() -> None:
 
 
 def _leave_the_end_to_the_platform() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # sent to a whole service
+    # A terminal or service manager signals the whole process group; the platform ends this process.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -241,7 +242,7 @@ def _own_session(path: Path, run: Run) -> Iterator[Any]:
 
 
 def _execute(store: Store, session: Any, run: Run, data: Iterator[bytes]) -> Iterator[Frame]:
-    """Yield the frames of the answer; Started follows once a change is on disk."""
+    """Yield the frames of the answer; Started only once a change is on disk."""
     insert = statements.as_insert(run.sql)
     sql = run.sql if insert is None else insert.head
     check(sql, store.watchdog.limits, run.settings, run.database)

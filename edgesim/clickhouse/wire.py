@@ -22,7 +22,7 @@ GONE = (BrokenResourceError, ClosedResourceError, EndOfStream, IncompleteRead)
 
 
 class Run(msgspec.Struct, tag=True, array_like=True):
-    """To the process: a statement; its data follows as Chunks and an End."""
+    """Frame to the process: a statement; its data follows as Chunks and an End."""
 
     sql: str
     default_format: str
@@ -32,24 +32,24 @@ class Run(msgspec.Struct, tag=True, array_like=True):
 
 
 class Chunk(msgspec.Struct, tag=True, array_like=True):
-    """Bytes of data, either way."""
+    """Frame in both directions: bytes of data."""
 
     data: bytes
 
 
 class End(msgspec.Struct, tag=True, array_like=True):
-    """The data is complete; as the first frame of a process: it is ready."""
+    """Frame in both directions: the data is complete; as a process's first frame: it is ready."""
 
 
 class Started(msgspec.Struct, tag=True, array_like=True):
-    """From the process: the statement runs; its answer follows as Chunks and an End."""
+    """Frame from the process: the statement runs; its answer follows as Chunks and an End."""
 
     format: str
     written_rows: int | None
 
 
 class Failed(msgspec.Struct, tag=True, array_like=True):
-    """From the process, at any time: ClickHouse's exception."""
+    """Frame from the process, at any time: ClickHouse's exception."""
 
     code: int
     message: str

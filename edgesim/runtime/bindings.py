@@ -104,7 +104,7 @@ def shown_metrics(metrics: Metrics) -> dict[str, Any]:
 
 
 class PipelineBinding:
-    """One Pipeline's ``send``."""
+    """Binding to one Pipeline, with the method ``send``."""
 
     counts_as_connection = False
 

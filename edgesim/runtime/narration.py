@@ -1,4 +1,4 @@
-"""The log lines of an invocation: the Worker's console, its exceptions, and the outcome."""
+"""Log lines of an invocation: the Worker's console, its exceptions, and the outcome."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edgesim.runtime.failure import status_of
 from edgesim.runtime.redaction import redact_url
 
 CONSOLE_CHARS_MAX = 16_384
-"""Longer console lines are cut; a line of JSON up to this stays JSON."""
+"""Longer console lines are cut; JSON up to this length stays complete."""
 _LEVELS = {"error": logging.ERROR, "warn": logging.WARNING}
 _CONSOLE = {level: f"console.{level}" for level in ("debug", "info", "log", "warn", "error")}
 

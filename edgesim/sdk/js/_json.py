@@ -10,7 +10,7 @@ from pyodide.ffi import JsException, JsProxy, to_js, to_proxy, whole
 
 
 class _JSON:
-    """``JSON``."""
+    """JavaScript's ``JSON`` with ``parse`` and ``stringify``."""
 
     def parse(self, text: str) -> Any:
         """Parse JSON to a raw value; JsException (a SyntaxError) if it is invalid."""
@@ -28,7 +28,7 @@ class _JSON:
 
 
 class _Object:
-    """``Object``."""
+    """JavaScript's ``Object`` with ``fromEntries`` only."""
 
     def fromEntries(self, entries: Iterable[tuple[str, Any]]) -> JsProxy:
         """Return an object of (key, value) pairs, for ``to_js(..., dict_converter=...)``."""

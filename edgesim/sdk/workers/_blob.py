@@ -1,4 +1,4 @@
-"""Blob and File of the SDK."""
+"""The SDK's Blob and File, wrappers of ``js.Blob`` and ``js.File``."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Blob:
 
     @property
     def js_object(self) -> js.Blob:
-        """The raw blob."""
+        """The raw ``js.Blob``."""
         return self._js_blob
 
     async def text(self) -> str:

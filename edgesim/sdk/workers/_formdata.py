@@ -1,4 +1,4 @@
-"""FormData of the SDK."""
+"""The SDK's FormData, a wrapper of ``js.FormData``."""
 
 from __future__ import annotations
 
