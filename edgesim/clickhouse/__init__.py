@@ -1,7 +1,8 @@
-"""ClickHouse: the gateway that Workers reach as a service, and the databases behind it.
+"""ClickHouse: the gateway that Workers reach as a service, and its database drivers.
 
-``gateway`` speaks ClickHouse's HTTP interface, ``statements`` reads just enough SQL for that,
-``driver`` is the seam; ``chdb`` is the embedded engine (in ``chdb_process``, a process of its own,
-over ``wire``), ``native`` and ``http`` are a real server by its two protocols, ``formats`` writes
-native rows as text, ``exceptions`` and ``compression`` are what they share.
+``gateway`` implements ClickHouse's HTTP interface, ``statements`` parses just enough SQL for it,
+``driver`` is the interface of drivers.  ``chdb`` is the embedded engine (it runs in the separate
+process ``chdb_process``, reached over ``wire``); ``native`` and ``http`` connect to a server by its
+two protocols.  ``formats`` writes native rows as text; ``exceptions`` and ``compression`` are
+shared.
 """

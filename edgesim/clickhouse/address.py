@@ -1,7 +1,8 @@
-"""A server's URL: host, port, database, and how it is reached; no user and no password.
+"""URL of a ClickHouse server: host, port, database and connection options, without credentials.
 
-``?secure=true`` is TLS for ``clickhouse://``, as ``clickhouses://`` is; ``verify=false`` accepts
-any certificate, ``ca=FILE`` one authority; ``timeout`` is for how many seconds it may be silent.
+``?secure=true`` selects TLS for ``clickhouse://``, like the scheme ``clickhouses://``;
+``verify=false`` accepts any certificate, ``ca=FILE`` trusts one authority; ``timeout`` is the
+maximum silence of the server in seconds.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _PORTS = {
 
 
 class Options(msgspec.Struct, forbid_unknown_fields=True):
-    """What may stand after the question mark."""
+    """Query parameters of the URL."""
 
     secure: _Answer = "false"
     verify: _Answer = "true"
@@ -34,7 +35,7 @@ class Options(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Address(msgspec.Struct, frozen=True):
-    """Where a server is; ``shown`` is how messages name it."""
+    """Address and connection options of a server; ``shown`` is its name in messages."""
 
     host: str
     port: int
@@ -46,7 +47,7 @@ class Address(msgspec.Struct, frozen=True):
     shown: str
 
     def tls(self) -> ssl.SSLContext | None:
-        """The context to connect with; None without TLS."""
+        """Return the TLS context to connect with; None without TLS."""
         if not self.secure:
             return None
         context = ssl.create_default_context(cafile=self.ca)
@@ -57,7 +58,7 @@ class Address(msgspec.Struct, frozen=True):
 
 
 def read(url: str) -> Address:
-    """The address that the URL names; ConfigError for one that is none."""
+    """Parse a server's URL; ConfigError if it is invalid."""
     parts = urlsplit(url)
     shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     if parts.username is not None or parts.password is not None:

@@ -1,4 +1,4 @@
-"""``chdb:PATH``: the embedded engine, behind a process that is started at the first statement."""
+"""``chdb:PATH``: driver of the embedded engine, whose process starts at the first statement."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from edgesim.errors import ClickHouseError, ConfigError, RunError
 from edgesim.model import iterate
 from edgesim.urls import path_of
 
-DETERMINISTIC = True  # it is asked with the world stopped where time is virtual
+DETERMINISTIC = True  # in virtual time its I/O is synchronous: the event loop waits for it
 CLOSE_SECONDS = 20.0
 log = structlog.get_logger()
 _ENDED = "the embedded ClickHouse engine ended during a statement; the next one starts it anew"
@@ -46,14 +46,14 @@ _MISSING = (
 
 
 class _EndedError(RunError):
-    """The engine let go of a statement."""
+    """Raised if the engine exits during a statement."""
 
     def __init__(self) -> None:
         super().__init__(_ENDED)
 
 
 class ChdbClickHouse:
-    """One chdb process; a new one is started when it is found dead."""
+    """Driver with one chdb process, which is restarted if it has exited."""
 
     def __init__(self, path: Path, limits: Limits | None = None) -> None:
         self._path = path
@@ -63,22 +63,22 @@ class ChdbClickHouse:
         self._starting = anyio.Lock()
 
     async def execute(self, statement: Statement) -> Answer:
-        """Where the engine ends under a statement that only reads, the next engine is asked."""
+        """Run a statement; if the engine exits during a read-only one, retry it on a new engine."""
         process = self._process
         try:
             return await self._ask(statement)
         except _EndedError:
             if not statements.reads_only(statement.sql) or statement.data != b"":
                 raise
-            # A process that dies closes its sockets one by one: the next statement would still
-            # find the door open that nobody will answer.
+            # An exiting process closes its sockets one by one: a retry could still connect to a
+            # control socket that will never be served.
             if process is not None:
                 with anyio.move_on_after(CLOSE_SECONDS):
                     await process.wait()
             return await self._ask(statement)
 
     async def _ask(self, statement: Statement) -> Answer:
-        """One socket for each statement: the engine sets the pace of the data, both ways."""
+        """Run a statement over its own socket, which gives backpressure in both directions."""
         channel = await self._open_channel()
         try:
             await _send(channel, statement)
@@ -99,7 +99,7 @@ class ChdbClickHouse:
             try:
                 return await self._connect()
             except GONE:
-                # It died since the last statement, and this one was not seen.
+                # It exited after the last statement and has not received this one.
                 status = self._process.returncode if self._process else None
                 log.error("the embedded ClickHouse engine has ended", exit_status=status)
                 await self.close()
@@ -134,11 +134,11 @@ class ChdbClickHouse:
                     [
                         *(sys.executable, "-P", "-m", "edgesim.clickhouse.chdb_process"),
                         *(str(theirs.fileno()), str(self._path)),
-                        # No power is cut where time is virtual.
+                        # Virtual time has no power cuts.
                         "unsynced" if foreign.stops_the_world() else "synced",
                         msgspec.json.encode(self._limits).decode(),
                     ],
-                    # No more of the environment: SQL can read the engine's own.
+                    # A minimal environment, because SQL can read it.
                     env={"TMPDIR": str(self._path / SCRATCH), "LANG": "C.UTF-8"},
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
@@ -158,7 +158,7 @@ class ChdbClickHouse:
             raise RunError(f"the embedded ClickHouse engine did not start: {ready.message}")
 
     async def close(self) -> None:
-        """Let the engine finish and end; the next statement would start another."""
+        """Stop the engine, killing it after CLOSE_SECONDS; a later statement starts a new one."""
         control, self._control = self._control, None
         process, self._process = self._process, None
         if control is not None:
@@ -172,9 +172,9 @@ class ChdbClickHouse:
 
 
 class _Rows:
-    """An answer as it comes; ``first`` has been read, so that an early error is no answer at all.
+    """Streamed rows of an answer; ``first`` is already read, so that an early error was raised.
 
-    A class and not a generator: closing a generator that nobody has begun runs none of it.
+    Not a generator: ``aclose`` on a generator that has not started runs none of its code.
     """
 
     def __init__(self, channel: Channel, first: Frame) -> None:
@@ -200,7 +200,7 @@ class _Rows:
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        """Let go of the rest."""
+        """Discard the rest and cancel the statement."""
         self._ended = True
         await self._channel.aclose()
 
@@ -241,7 +241,7 @@ async def _receive(channel: Channel) -> Frame:
 async def open_clickhouse(
     url: str, user: str | None, password: str | None
 ) -> AsyncIterator[ChdbClickHouse]:
-    """The engine at ``chdb:PATH?options``; it has no users.
+    """Open the engine at ``chdb:PATH?options``; it has no users, so credentials are ignored.
 
     The options are fields of Limits; ConfigError for others.
     """

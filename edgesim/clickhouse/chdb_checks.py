@@ -1,7 +1,8 @@
-"""Statements that the embedded engine refuses, because all Workers share it.
+"""Checks that refuse statements to the embedded engine, because all Workers share it.
 
-Its user has every right and none can be revoked, and its settings cannot be constrained.  So each
-statement is read before it runs, token by token as the engine reads it (``statements.tokens``).
+The engine's user has every right and none can be revoked, and its settings cannot be constrained.
+So each statement is checked before it runs, token by token as the engine reads it
+(``statements.tokens``).
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def check(sql: str, limits: Limits, settings: dict[str, str], database: str | No
 
 
 def _words(sql: str, settings: dict[str, str]) -> Iterator[str]:
-    """The tokens in capitals, names without quotes, and query parameters as the names they are."""
+    """Yield the tokens in capitals: names unquoted, identifier parameters as their values."""
     texts: list[str] = []
     for token in statements.tokens(sql):
         is_name = token.kind == "quoted" and token.text[0] in '`"\u201c'
@@ -76,14 +77,17 @@ def _unquoted(name: str) -> str:
 
 
 def _parameter(name: str, settings: dict[str, str]) -> str:
-    """The value, in capitals; one with escapes, which the engine resolves, counts as the worst."""
+    """Return a query parameter's value in capitals; with escapes, "SYSTEM", so that it is refused.
+
+    The engine would resolve the escapes.
+    """
     values = {key.upper(): value for key, value in settings.items()}
     value = values.get(f"PARAM_{name}", "")
     return "SYSTEM" if "\\" in value else value.upper()
 
 
 def _parallel(words: list[str]) -> Iterator[list[str]]:
-    """The statements that PARALLEL WITH joins."""
+    """Yield the statements that PARALLEL WITH joins."""
     start = 0
     for at in range(len(words)):
         if words[at : at + 2] == ["PARALLEL", "WITH"]:
@@ -93,7 +97,7 @@ def _parallel(words: list[str]) -> Iterator[list[str]]:
 
 
 def _target_function(words: list[str]) -> str:
-    """The table function that an INSERT writes to; "" for a table."""
+    """Return the table function that an INSERT writes to; "" for a table."""
     rest = [each for each in words[1:5] if each not in {"INTO", "TABLE"}]
     return rest[1] if rest[:1] == ["FUNCTION"] and len(rest) > 1 else ""
 
@@ -109,7 +113,7 @@ def _check_engine(words: list[str]) -> None:
 
 
 def _check_databases(words: list[str], current: str | None) -> None:
-    """What a statement defines or removes may not be of the engine's own databases."""
+    """Refuse a statement that defines or removes something in the engine's own databases."""
     ends = [at for at, word in enumerate(words) if word in _ENDS_TARGET]
     words = words[: ends[0] if ends else None]
     whole = bool({"DATABASE", "TABLES"} & set(words[1:4])) and words[0] != "CREATE"
@@ -129,7 +133,7 @@ def _check_databases(words: list[str], current: str | None) -> None:
 
 
 def _check_settings(words: list[str], limits: Limits) -> None:
-    """A SETTINGS clause may lower a limit; it may not hide the statement."""
+    """Refuse a SETTINGS clause that raises a limit or sets ``log_comment`` (the watchdog's tag)."""
     bounds: dict[str, float] = msgspec.structs.asdict(limits)
     inside = False
     for name, sign, value in zip(words, words[1:], words[2:], strict=False):

@@ -1,8 +1,8 @@
 """Limits of statements in the embedded engine, which all Workers share.
 
-Facts (chdb 26): a statement cannot be given a query id, and settings cannot be constrained.  So
-each statement carries a tag in ``log_comment``, KILL QUERY finds it by the tag, and a limit that a
-statement's own SETTINGS would raise is refused before it runs (``chdb_checks``).
+Facts (chdb 26): a statement cannot have a query id, and settings cannot be constrained.  So each
+statement carries a tag in ``log_comment``, by which KILL QUERY finds it, and a statement whose own
+SETTINGS raise a limit is refused before it runs (``chdb_checks``).
 """
 
 from __future__ import annotations
@@ -26,18 +26,19 @@ from edgesim.errors import ClickHouseError
 
 POLL_MS = 200
 GRACE_SECONDS = 2.0
-"""From the end of a statement's time, which the engine looks at itself, until it is killed."""
+"""Seconds from a statement's time limit, which the engine checks itself, until it is killed."""
 STUBBORN_SECONDS = 10.0
-"""From the first KILL QUERY until the engine is replaced; some statements never look."""
+"""Seconds from the first KILL QUERY until the engine is restarted; some statements ignore it."""
 THREADS = 64
-"""Statements that run at a time; the gateway gives each Worker a share."""
+"""Maximum concurrent statements; the gateway limits each Worker to a share of them."""
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Upper bounds of one statement: seconds, and bytes of memory and of its result.
+    """Upper bounds of one statement: seconds, bytes of memory, bytes of its result.
 
-    A request may ask for less.  They are options of the URL: ``chdb:PATH?max_execution_time=600``.
+    A request may set lower ones.  They are options of the URL:
+    ``chdb:PATH?max_execution_time=600``.
     """
 
     max_execution_time: Annotated[float, msgspec.Meta(gt=0)] = 60.0
@@ -45,7 +46,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_result_bytes: Annotated[int, msgspec.Meta(gt=0)] = 1 << 30
 
     def settings(self, wanted: dict[str, str]) -> dict[str, str]:
-        """Settings of a statement, given those that its request asks for."""
+        """Return the settings of a request with each limit applied."""
         return wanted | {
             name: str(lower(name, wanted.get(name), limit))
             for name, limit in msgspec.structs.asdict(self).items()
@@ -53,7 +54,10 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def lower(name: str, wanted: str | None, limit: float, *, strict: bool = False) -> float | str:
-    """The lower of both; 0 means without limit.  ``strict``: a higher one is an error."""
+    """Return the lower of a wanted limit and ``limit``; 0 or an invalid value means no limit.
+
+    ``strict``: ClickHouseError if the wanted limit is higher.
+    """
     if wanted is None:
         return limit
     number = float(wanted) if _NUMBER.fullmatch(wanted) else 0.0
@@ -66,7 +70,7 @@ def lower(name: str, wanted: str | None, limit: float, *, strict: bool = False) 
 
 
 class _Running:
-    """A statement that runs, and the connection of the client that waits for it."""
+    """A running statement, and the connection of its client."""
 
     def __init__(self, channel: socket.socket, seconds: float) -> None:
         self.tag = os.urandom(8).hex()
@@ -76,7 +80,7 @@ class _Running:
 
 
 class Watchdog:
-    """Kills statements whose client has left and those that outlive their time."""
+    """Kills statements whose client has disconnected or whose time limit has passed."""
 
     def __init__(self, session: Any, limits: Limits) -> None:
         self.limits = limits
@@ -87,7 +91,7 @@ class Watchdog:
 
     @contextmanager
     def watching(self, channel: socket.socket) -> Iterator[str]:
-        """Around a statement; the tag that its ``log_comment`` must contain."""
+        """Watch a statement while it runs; yields the tag that its ``log_comment`` must contain."""
         running = _Running(channel, self.limits.max_execution_time)
         with self._lock:
             self._running[channel.fileno()] = running

@@ -1,16 +1,16 @@
-"""The process that chdb lives in: ``chdb_process FD PATH synced|unsynced LIMITS``.
+"""Process that runs chdb: ``chdb_process FD PATH synced|unsynced LIMITS``.
 
-Of its own, because the engine is 330 MB, handles signals, holds a lock on its directory and hangs a
-fork that has it imported.  Each statement comes as one end of a socket over the control socket FD;
-``wire`` says what goes over it.
+It is a separate process because the engine is 330 MB, handles signals, locks its directory, and
+hangs a fork of a process that imported it.  Each statement arrives as one end of a socket pair over
+the control socket FD; ``wire`` defines its frames.
 
-Each statement has a session of its own (under 1 ms): one session runs one statement at a time,
-refuses all others while a streaming insert is open, and keeps SET and USE for whoever comes next.
-Settings go in by SET, which needs no cutting of the statement.
+Each statement has its own session (under 1 ms): a session runs one statement at a time, refuses all
+others while a streaming insert is open, and keeps SET and USE for later statements.  Settings are
+applied by SET, so that the statement need not be changed.
 
 The data of an INSERT is spooled to a file without a name, which the engine reads by FROM INFILE.
-chdb's ``send_insert`` was dropped: it takes data in pieces, but ``finish`` reports no error of the
-write (a violated constraint, too many partitions, a full disk), so lost rows were acknowledged.
+chdb's ``send_insert`` was dropped: it accepts data in pieces, but ``finish`` reports no error of
+the write (a violated constraint, too many partitions, a full disk), so lost rows were acknowledged.
 """
 
 from __future__ import annotations
@@ -58,33 +58,34 @@ from edgesim.jail import landlock, seccomp
 LOCK_SECONDS = 5.0
 LOCK_RETRY_SECONDS = 0.05
 STREAMED = {"JSONEachRow", "TabSeparated", "TSV", "CSV"}
-"""Formats whose pieces put together are the whole; chdb repeats the head and foot of others."""
+"""Formats whose pieces can be concatenated; chdb repeats the head and foot of others in each."""
 ONE_BLOCK = {"min_insert_block_size_rows": "0", "min_insert_block_size_bytes": str(1 << 30)}
-"""An insert is all or nothing within a block: one block, as long as it is under 1 GiB in memory.
+"""One block per insert, up to 1 GiB in memory, because an insert is atomic only within a block.
 
-With the engine's own 1,048,449 rows, 6 million rows with a bad last one left 3 million behind.
+With the engine's default of 1,048,449 rows per block, an insert of 6 million rows with a bad last
+one stored 3 million.
 """
 WHOLE = {"timeout_overflow_mode": "throw"}
-"""For what changes data: with "break", a statement out of time succeeds with what it has so far."""
+"""For statements that change data: with "break", one that times out succeeds with partial work."""
 NO_RETRIES = {"http_max_tries": "1", "s3_retry_attempts": "0", "azure_sdk_max_retries": "0"}
-"""Connections are refused in this process, the tenth like the first."""
+"""Connections are refused in this process, so retries cannot succeed."""
 LITTLE_BYTES = 1 << 16
 ONE_THREAD = {"max_threads": "1", "input_format_parallel_parsing": "0"}
-"""For little data: to wake other threads takes longer than to read it, twice on a busy machine."""
+"""For little data: waking other threads takes longer than reading it, twice on a busy machine."""
 _SYSTEM = [
     *(f"{sys.base_prefix}/lib", "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib"),
     *("/etc/ld.so.cache", "/etc/localtime", "/etc/timezone", "/usr/share/zoneinfo"),
     *("/dev/urandom", "/dev/random", "/dev/zero", "/sys/devices/system/cpu", "/sys/fs/cgroup"),
     *("/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/loadavg", "/proc/sys/kernel"),
 ]
-"""What the engine reads of the system; not /proc as a whole, where others' environments are."""
+"""System files that the engine reads; not all of /proc, which has other processes' environments."""
 _PR_SET_PDEATHSIG = 1
 _SPOOL = re.compile(r": (?:\(in file/uri /dev/fd/\d+\)|While reading from: /dev/fd/\d+)")
-"""The engine's mention of the spool in its errors: to the client there is no such file."""
+"""Mention of the spool file in the engine's errors, removed because the client has no such file."""
 
 
 class Store(NamedTuple):
-    """The database's folder, and what proves that a change is on its disk."""
+    """The database's folder, and the checks that a change is on its disk."""
 
     path: Path
     disk: Disk
@@ -93,7 +94,7 @@ class Store(NamedTuple):
 
     @contextmanager
     def change(self) -> Iterator[None]:
-        """A statement that changes something: at the end it is on disk, or ClickHouseError."""
+        """Wrap a change of data; at exit it is on disk, or ClickHouseError is raised."""
         self.disk.check()
         before = self.writes.mark()
         yield
@@ -102,7 +103,7 @@ class Store(NamedTuple):
 
 
 def main() -> None:
-    """Serve until the platform is gone."""
+    """Serve statements until the platform closes the control socket."""
     _leave_the_end_to_the_platform()
     control = socket.socket(fileno=int(sys.argv[1]))
     path = Path(sys.argv[2])
@@ -115,34 +116,37 @@ def main() -> None:
         chdb_tokens.write_through(path, disk)
         limits = msgspec.json.decode(sys.argv[4], type=Limits)
         store = Store(path, disk, Writes(keeper), Watchdog(_session(path), limits))
-    except Exception as error:  # noqa: BLE001 (whatever it is, the platform must say it)
+    except Exception as error:  # noqa: BLE001 (the platform must report any failure to start)
         control.sendall(encode(_failed(error)))
         return
     control.sendall(encode(End()))
     with ThreadPoolExecutor(THREADS) as pool:
         while (received := socket.recv_fds(control, 1, 1))[0]:
-            # Without a descriptor left for it, the kernel drops the socket: its sender sees it end.
+            # At the file descriptor limit the kernel closes the passed socket; its peer reads EOF.
             for descriptor in received[1]:
                 pool.submit(_serve, store, socket.socket(fileno=descriptor))
     keeper.close()
 
 
 def _leave_the_end_to_the_platform() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # for a whole service or group
+    # A terminal or service manager signals the whole process group; the platform ends this process.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def _shut_the_rest_out(path: Path) -> None:
-    """Leave SQL this database, and nothing else of the machine: ``file()`` reads any path.
+    """Restrict SQL to files of this database and libraries, because ``file()`` reads any path.
 
-    No connection either, by whatever function, engine or dictionary (``url``, ``s3``, ``remote``).
+    Connections are refused too, from any function, engine or dictionary (``url``, ``s3``,
+    ``remote``).
 
-    Before chdb is imported, because the kernel restricts a thread and its children, not others.
+    Call it before chdb is imported: the kernel restricts the calling thread and its later children,
+    not threads that already run.
     """
     scratch = path / SCRATCH
-    for left in scratch.glob("clickhouse-embedded-*"):  # of an engine that was killed
+    for left in scratch.glob("clickhouse-embedded-*"):  # left by an engine that was killed
         shutil.rmtree(left)
     scratch.mkdir(exist_ok=True)
     library = [each for each in sys.path if "site-packages" in each] + _SYSTEM
@@ -152,7 +156,7 @@ def _shut_the_rest_out(path: Path) -> None:
 
 
 def _open(path: Path) -> Any:
-    """The session that keeps the database open between statements."""
+    """Open the session that keeps the database open between statements."""
     _wait_for_lock(path)
     return _session(path)
 
@@ -164,7 +168,10 @@ def _session(path: Path) -> Any:
 
 
 def _wait_for_lock(path: Path) -> None:
-    """A predecessor that was killed may still be on its way out, with its lock on ``status``."""
+    """Wait for the lock on ``status``, which a killed predecessor may hold until it has exited.
+
+    Raises RunError after LOCK_SECONDS.
+    """
     status = path / "status"
     if not status.exists():
         return
@@ -192,9 +199,9 @@ def _serve(store: Store, channel: socket.socket) -> None:
                     writer.write(encode(frame))
             writer.flush()
         except (EOFError, BrokenPipeError, ConnectionResetError):
-            return  # whoever asked has gone away, and an insert of theirs was given up
+            return  # the client has disconnected, and its insert was abandoned
         except OSError:
-            traceback.print_exc()  # the platform hears of a lost statement, the log of the cause
+            traceback.print_exc()  # the platform sees only a closed socket; log the cause
 
 
 def _limited(run: Run, limits: Limits, tag: str) -> Run:
@@ -209,9 +216,9 @@ def _answer(store: Store, run: Run, data: Iterator[bytes]) -> Iterator[Frame]:
             yield from _execute(store, session, run, data)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         raise
-    except Exception as error:  # noqa: BLE001 (chdb raises RuntimeError and errors of its own alike)
+    except Exception as error:  # noqa: BLE001 (chdb raises RuntimeError and its own errors)
         for _ in data:
-            pass  # what an early error left unread: the sender sends first and reads then
+            pass  # drain data left by an early error: the sender reads only after sending all
         yield _failed(error)
 
 
@@ -224,9 +231,9 @@ def _own_session(path: Path, run: Run) -> Iterator[Any]:
         whole = {} if statements.reads_only(run.sql) else WHOLE
         wanted = ONE_BLOCK | NO_RETRIES | run.settings | whole
         settings = {name: statements.setting(name, value) for name, value in wanted.items()}
-        # Last, because a read-only session takes no more settings.
+        # Last, because a read-only session refuses further settings.
         readonly = settings.pop("readonly", None)
-        session.query(f"SET {', '.join(settings.values())}")  # one by one they cost 0.5 ms each
+        session.query(f"SET {', '.join(settings.values())}")  # separately they cost 0.5 ms each
         if readonly is not None:
             session.query(f"SET {readonly}")
         yield session
@@ -235,7 +242,7 @@ def _own_session(path: Path, run: Run) -> Iterator[Any]:
 
 
 def _execute(store: Store, session: Any, run: Run, data: Iterator[bytes]) -> Iterator[Frame]:
-    """The frames of the answer; Started comes after a change is on disk."""
+    """Yield the frames of the answer; Started only once a change is on disk."""
     insert = statements.as_insert(run.sql)
     sql = run.sql if insert is None else insert.head
     check(sql, store.watchdog.limits, run.settings, run.database)
@@ -245,7 +252,7 @@ def _execute(store: Store, session: Any, run: Run, data: Iterator[bytes]) -> Ite
         yield Started(run.default_format, rows)
     else:
         for _ in data:
-            pass  # the End: to hang up before the sender has sent it breaks its pipe
+            pass  # read the End: closing before the sender has sent it breaks its pipe
         yield from _query(store, session, run)
     yield End()
 
@@ -264,7 +271,7 @@ def _query(store: Store, session: Any, run: Run) -> Iterator[Frame]:
     else:
         with store.change():
             result = session.query(run.sql, wanted)
-            chdb_tokens.write_through(store.path, store.disk)  # it may have made a table
+            chdb_tokens.write_through(store.path, store.disk)  # it may have created a table
     yield Started(wanted, result.rows_written() if what == "INSERT" else None)
     yield from map(Chunk, _slices(result.bytes()))
 
@@ -272,9 +279,9 @@ def _query(store: Store, session: Any, run: Run) -> Iterator[Frame]:
 def _insert(
     path: Path, session: Any, run: Run, insert: statements.Insert, data: Iterator[bytes]
 ) -> int:
-    """Run an INSERT with its data; the number of rows written, as the engine counts them."""
-    # The file has no name: nothing is left after a kill, and no * or {} in a folder's name is read
-    # as a pattern, which would match nothing and insert nothing.
+    """Run an INSERT with its data; return the engine's count of rows written."""
+    # The file has no name: a kill leaves nothing behind, and * or {} in a folder's name cannot be
+    # read as a pattern, which would match no file and insert nothing.
     with tempfile.TemporaryFile(dir=path) as spool:
         for chunk in data:
             spool.write(chunk)
@@ -288,7 +295,7 @@ def _insert(
 def _reading_from(file: str, insert: statements.Insert, compression: str) -> str:
     if not insert.input:
         return insert.from_file(file, compression)
-    # chdb takes `SELECT ... FROM input()` with data and inserts nothing, without an error.
+    # chdb accepts `SELECT ... FROM input()` with data but inserts nothing, without an error.
     wanted = statements.quoted(insert.format)
     return insert.reading(f"file('{file}', {wanted}, {insert.structure}, '{compression}')")
 
@@ -300,7 +307,7 @@ def _stay_on_one_thread(session: Any, run: Run) -> None:
 
 
 def _chunks(pipe: BinaryIO) -> Iterator[bytes]:
-    """The data up to its End; EOFError if it breaks off before."""
+    """Yield the data up to its End; EOFError if the connection closes before."""
     while isinstance(frame := read(pipe), Chunk):
         yield frame.data
 
@@ -316,4 +323,4 @@ def _failed(error: Exception) -> Failed:
 
 if __name__ == "__main__":
     main()
-    os._exit(0)  # chdb's own threads would keep the interpreter from ending
+    os._exit(0)  # chdb's threads would keep the interpreter from exiting

@@ -1,16 +1,15 @@
-"""Deduplication logs of the embedded engine: in step with the rows, also after a power cut.
+"""Deduplication logs of the embedded engine: kept consistent with the rows after a power cut.
 
-An insert notes its token in the log of its table: a line of operation, part and token, written just
-before the part is renamed into place.  chdb 26.9 syncs neither, so that after a power cut
+An insert records its deduplication token in its table's log: a line of operation, part and token,
+written just before the part is renamed into place.  chdb 26.9 syncs neither, so after a power cut
 
-- a part can be there and not its line: a repeated insert is stored twice.  The log is therefore
+- a part can exist without its line: a repeated insert is stored twice.  The log is therefore
   written through; a line is on disk before the rename begins.
-- a line can be there and not its part: the repetition of an insert that failed is taken for a
-  duplicate, and its rows are never stored.  ``repair`` drops such lines.
+- a line can exist without its part: the retry of a failed insert is taken for a duplicate, and its
+  rows are never stored.  ``repair`` drops such lines.
 - a line can be torn.  (ext4 can make a file's new length durable before the new bytes, which then
-  read as zeros.)  The engine stops reading there, appends behind it, and at the next start knows
-  none of the later tokens.  ``repair`` drops torn lines as well: their inserts were not
-  acknowledged.
+  read as zeros.)  The engine stops reading there, appends after it, and ignores all later tokens
+  at the next start.  ``repair`` drops torn lines as well: their inserts were not acknowledged.
 """
 
 from __future__ import annotations
@@ -41,14 +40,14 @@ _INSERTED = re.compile(rb"([^_]+)_(\d+)_(\d+)_0")
 _ADD = b"1"
 
 Blocks = dict[str, tuple[list[int], list[int]]]
-"""The first and last block numbers of a table's parts, in order, by partition."""
+"""First and last block numbers of a table's parts, in order, by partition."""
 
 
 def write_through(path: Path, disk: Disk) -> None:
-    """Write the logs of all tables through; to be repeated when tables may have been added."""
+    """Set write-through on the logs of all tables; call it again after tables may be created."""
     for folder in path.glob("store/*/*/deduplication_logs"):
         with suppress(FileNotFoundError):  # the table is being dropped
-            disk.write_through(folder)  # the attribute is inherited by logs to come
+            disk.write_through(folder)  # later logs inherit the attribute
             for log in folder.glob("*.txt"):
                 disk.write_through(log)
 
@@ -57,7 +56,7 @@ def repair(session: Any, path: Path) -> None:
     """Drop broken lines, and tokens without rows, from the logs of all tables.
 
     Run it before the first statement: the engine reads a log when its table is attached, so a
-    table whose log was mended is detached for a moment.
+    table whose log was repaired is detached and attached again.
     """
     blocks = _blocks_by_table(session)
     for database, table, folders in _rows(session, _TABLES):
@@ -78,7 +77,7 @@ def repair(session: Any, path: Path) -> None:
 
 
 def is_noted(part: Path) -> bool:
-    """Whether the log has a line of this part, which was just inserted; true without a log."""
+    """Return True if the log has a line of this newly inserted part, or the table has no log."""
     logs = [*(part.parent / "deduplication_logs").glob("*.txt")]
     name = part.name.encode()
     return not logs or any(
@@ -102,10 +101,10 @@ def _blocks_by_table(session: Any) -> dict[tuple[str, str], Blocks]:
 
 
 def _mended(log: Path, blocks: Blocks) -> bytes | None:
-    """The content that the log should have; None if it has it."""
+    """Return the repaired content of a log; None if it needs no repair."""
     content = log.read_bytes()
     kept: list[bytes] = []
-    dropped: set[bytes] = set()  # by a later line, which the engine wrote for DROP and its like
+    dropped: set[bytes] = set()  # by a later line, which the engine wrote for DROP PART or similar
     for line in reversed([*_LINE.finditer(content)]):
         operation, part, token = line.groups()
         if operation != _ADD:
@@ -118,17 +117,17 @@ def _mended(log: Path, blocks: Blocks) -> bytes | None:
 
 
 def _has_rows(part: bytes, blocks: Blocks) -> bool:
-    """Whether an active part is, or was merged from, the inserted part."""
+    """Return True if the inserted part is active, or an active part was merged from it."""
     parsed = _INSERTED.fullmatch(part)
     if parsed is None:
-        return True  # of a table in the syntax of before 2017: kept, because it cannot be told
+        return True  # a part name in the syntax of before 2017: undecidable, so keep the line
     firsts, lasts = blocks[parsed[1].decode(errors="replace")]
     at = bisect_right(firsts, int(parsed[2])) - 1
     return at >= 0 and int(parsed[3]) <= lasts[at]
 
 
 def _replace(log: Path, content: bytes, scratch: Path) -> None:
-    # Not written beside the log: the engine takes every file of that folder for a log.
+    # Not written beside the log: the engine reads every file of that folder as a log.
     new = scratch / log.name
     durable.write_file(new, content)
     new.replace(log)

@@ -1,9 +1,9 @@
 """Detection of writes that the embedded engine lost without an error.
 
-chdb 26.9 counts a failed ``write`` (disk full, quota, file size limit, EIO) and goes on: the insert
-succeeds, its part is cut short, and later SELECTs of the table fail; or its deduplication token is
-known until the engine ends.  The counter is checked around each statement that changes something;
-if it moved, the statement fails and its part is dropped.
+chdb 26.9 counts a failed ``write`` (disk full, quota, file size limit, EIO) and continues: the
+insert succeeds, but its part is truncated and later SELECTs of the table fail, or its deduplication
+token is lost when the engine exits.  The counter is compared around each statement that changes
+data; if it increased, the statement fails and its part is dropped.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ _NEW_PARTS = """
 
 
 class Mark(NamedTuple):
-    """Writes that have failed since the engine was started, and the time in seconds."""
+    """Failed writes since the engine was started, and the time in Unix seconds."""
 
     failed: int
     seconds: int
 
 
 class Writes:
-    """The engine's failed writes, asked through a ``session`` that no client has settings in."""
+    """Checks for failed writes, through a ``session`` that has no client's settings."""
 
     def __init__(self, session: Any) -> None:
         self._session = session
         self._repair = Lock()
 
     def mark(self) -> Mark:
-        """The state of now."""
+        """Return the current counter and time."""
         return Mark(*map(int, self._session.query(_MARK, "TSV").bytes().split()))
 
     def check(self, before: Mark) -> None:
         """Raise ClickHouseError if a write has failed since the mark.
 
-        Drops the damaged parts that were inserted since then, with their deduplication tokens, so
-        that the insert can be repeated.
+        Drops the damaged parts inserted since then, with their deduplication tokens, so that the
+        insert can be retried.
         """
         if self.mark().failed == before.failed:
             return
@@ -74,7 +74,7 @@ class Writes:
             if level == 0:
                 self._session.query(f"ALTER TABLE {table} DROP PART {quoted(name)}")
         if any(level for *_, level in damaged):
-            # The parts that a damaged merge replaced are still on disk: a new engine loads them.
+            # The parts replaced by a damaged merge are still on disk: the next engine loads them.
             sys.stderr.write("a merge of the ClickHouse database could not be written\n")
             os._exit(1)
 

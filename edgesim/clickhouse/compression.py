@@ -1,4 +1,4 @@
-"""gzip in pieces: several members are one text, and a text cut short is an error."""
+"""Streaming gzip: several members are read as one, and truncated data is an error."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from edgesim.clickhouse.exceptions import ZLIB_INFLATE_FAILED
 from edgesim.errors import ClickHouseError
 
 _GZIP = 31  # zlib's wbits for a gzip header and trailer
-_PACKED_BYTES = 1 << 12  # no byte of deflate's stands for more than 1032
+_PACKED_BYTES = 1 << 12  # deflate expands a byte to at most 1032 bytes
 
 
 class Gunzip:
-    """Unpacks chunk by chunk; ClickHouseError for what is no gzip."""
+    """Decompresses gzip chunk by chunk; ClickHouseError for invalid data."""
 
     def __init__(self) -> None:
         self._member = zlib.decompressobj(_GZIP)
         self._inside = False
 
     def feed(self, chunk: bytes) -> bytes:
-        """What the chunk holds."""
+        """Return the decompressed chunk."""
         unpacked = []
         while chunk:
             if self._member.eof:
@@ -36,13 +36,13 @@ class Gunzip:
         return b"".join(unpacked)
 
     def pieces(self, chunk: bytes) -> Iterator[bytes]:
-        """The same in pieces of 4 MB or so at most, however well it was packed."""
+        """Yield the decompressed chunk in pieces of at most about 4 MB, whatever its ratio."""
         for at in range(0, len(chunk), _PACKED_BYTES):
             if unpacked := self.feed(chunk[at : at + _PACKED_BYTES]):
                 yield unpacked
 
     def finish(self) -> None:
-        """Say that there is no more: a member that has not ended is an error."""
+        """End the data; ClickHouseError if the last member is truncated."""
         if self._inside:
             raise ClickHouseError(
                 ZLIB_INFLATE_FAILED, "inflate failed: the data ends early. (ZLIB_INFLATE_FAILED)"
@@ -50,7 +50,7 @@ class Gunzip:
 
 
 async def gunzip(packed: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The unpacked text, in chunks."""
+    """Yield the decompressed data; ClickHouseError if it is invalid or truncated."""
     member = Gunzip()
     async for chunk in packed:
         for unpacked in member.pieces(chunk):
@@ -59,7 +59,7 @@ async def gunzip(packed: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 async def gzip(plain: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The packed text; its trailer comes only if ``plain`` came to its end."""
+    """Yield the compressed data; the trailer follows only if ``plain`` ends without an error."""
     member = zlib.compressobj(1, zlib.DEFLATED, _GZIP)
     async for chunk in plain:
         if packed := member.compress(chunk):

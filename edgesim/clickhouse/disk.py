@@ -1,9 +1,9 @@
-"""Write-through of the embedded engine's files: an acknowledged statement survives a power cut.
+"""Durability of the embedded engine's files: an acknowledged statement survives a power cut.
 
-The engine syncs nothing by default.  Its own ``fsync_after_insert`` syncs the rows and not the log
-of deduplication tokens, so a repeated insert doubled rows after a power cut.  One ``syncfs`` covers
-rows, tokens, table definitions and directory entries alike, in no order; what must be on disk
-before the rest is written through (``chattr +S``).
+The engine syncs nothing by default.  Its ``fsync_after_insert`` syncs the rows but not the log of
+deduplication tokens, so a repeated insert doubled rows after a power cut.  One ``syncfs`` covers
+rows, tokens, table definitions and directory entries, in no order; files that must be on disk
+before the others are written through (``chattr +S``).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Disk:
         drops pages that it could not write, so a later success would not cover them.
         """
         with self._changed:
-            wanted = self._started + 1  # a sync that already runs may have missed our writes
+            wanted = self._started + 1  # a sync that already runs may miss the caller's writes
             while self._finished < wanted and self._failure is None:
                 if self._running:
                     self._changed.wait()
@@ -63,9 +63,9 @@ class Disk:
         self.check()
 
     def write_through(self, path: Path) -> None:
-        """From now on a write to this file, or to files made in this folder, returns when on disk.
+        """Make writes to this file, or to new files in this folder, return only when on disk.
 
-        Without effect on a file system that has no such attribute, and on macOS.
+        Has no effect on a file system without that attribute, and on macOS.
         """
         if sys.platform != "linux":
             return
@@ -81,7 +81,7 @@ class Disk:
             os.close(descriptor)
 
     def _run(self) -> None:
-        """One sync; called with the lock held, which is free while the kernel writes."""
+        """Run one sync; called with the lock held, which is released while the kernel writes."""
         self._running = True
         self._started += 1
         self._changed.release()
@@ -113,16 +113,16 @@ class Disk:
 
 
 class NoDisk(Disk):
-    """For virtual time, where no power is cut: ``flush`` does nothing."""
+    """Disk without syncs, for virtual time, which has no power cuts."""
 
     def __init__(self) -> None:
         pass
 
     def check(self) -> None:
-        """Never raises."""
+        """Do nothing."""
 
     def flush(self) -> None:
         """Return at once."""
 
     def write_through(self, path: Path) -> None:
-        """Without effect."""
+        """Do nothing."""

@@ -1,4 +1,4 @@
-"""What the gateway needs of a database, and the databases there are."""
+"""Interface of ClickHouse drivers, and the drivers by URL scheme."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Statement(msgspec.Struct):
     """One statement as the HTTP interface receives it.
 
     ``sql`` may end in ``FORMAT x`` (of the data for an INSERT, of the answer otherwise); ``data``
-    is an INSERT's input, compressed as ``encoding`` ("gzip" or None) says.  ``query_id`` is for
-    servers, which run one statement of an id at a time.
+    is an INSERT's input, compressed by ``encoding`` ("gzip" or None).  ``query_id`` is for servers,
+    which run one statement of an id at a time.
     """
 
     sql: str
@@ -36,7 +36,7 @@ class Statement(msgspec.Struct):
 
 
 class Answer(msgspec.Struct):
-    """What the database said: rows in ``format``, as a stream, and counters where it knows them."""
+    """A statement's result: streamed rows in ``format``; ``written_rows`` is None if unknown."""
 
     body: AsyncIterator[bytes]
     format: str
@@ -44,15 +44,15 @@ class Answer(msgspec.Struct):
 
 
 class ClickHouseDriver(Protocol):
-    """A database that takes statements.
+    """A database that runs statements.
 
     A module exports ``open_clickhouse(url, user, password)``, an async context manager that yields
     a driver.  Nothing is connected or started before the first statement.
     """
 
     async def execute(self, statement: Statement) -> Answer:
-        """Run it.
+        """Run a statement.
 
-        Raises ClickHouseError with the database's code and text; RunError where the database is
-        out of reach.
+        Raises ClickHouseError with the database's code and text; RunError if the database cannot be
+        reached.
         """

@@ -1,4 +1,4 @@
-"""ClickHouse's exceptions: from the text of one to our error, and to the status HTTP has for it."""
+"""ClickHouse's exceptions: parsed to ClickHouseError, and mapped to HTTP statuses."""
 
 from __future__ import annotations
 
@@ -82,33 +82,33 @@ _OF_ERRNO = {
     errno.ENFILE: CANNOT_OPEN_FILE,
 }
 _CODE = re.compile(r"Code: (\d+)")
-# Clients wrap the text of the server, which may hold it twice and a stack trace after it.
+# Clients wrap the server's text, which may contain the prefix twice and end in a stack trace.
 _PREFIX = re.compile(r".*?Code: \d+(?:\.|, e\.displayText\(\) =) (?:DB::Exception: )?", re.DOTALL)
 _SUFFIX = re.compile(r"(?:, e\.what\(\) = |,? *Stack trace).*", re.DOTALL)
 
 
 def http_status(code: int) -> int:
-    """The status that ClickHouse answers an exception with."""
+    """Return the HTTP status of ClickHouse's response to an exception."""
     return _STATUS.get(code, 500)
 
 
 def from_text(text: str, code: int | None = None) -> ClickHouseError:
-    """An exception as a server or an engine words it; ``code`` where it is known already."""
+    """Parse the text of a server's or an engine's exception; ``code`` overrides the text's code."""
     found = _CODE.search(text)
     if code is None:
         code = int(found[1]) if found else UNKNOWN_EXCEPTION
     while found := _PREFIX.match(text):
         text = text[found.end() :]
-    text = text.removeprefix("DB::Exception: ")  # as the native protocol has it
+    text = text.removeprefix("DB::Exception: ")  # the native protocol's prefix
     return ClickHouseError(code, _SUFFIX.sub("", text).strip())
 
 
 def from_exception(error: BaseException) -> ClickHouseError:
-    """Any exception of an embedded engine, as ClickHouse's own.
+    """Convert any exception of the embedded engine to a ClickHouseError.
 
     The engine's Python wrapper decodes messages as strict UTF-8.  A message that quotes bytes of
-    bad data becomes a UnicodeDecodeError, alone or as the cause of another error; it holds the
-    message.
+    bad data becomes a UnicodeDecodeError, alone or as the cause of another error, which contains
+    the message.
     """
     cause: BaseException | None = error
     while cause is not None:

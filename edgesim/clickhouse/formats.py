@@ -1,7 +1,7 @@
-"""Rows of the native protocol as ClickHouse's text formats write them.
+"""Writers of native protocol rows in ClickHouse's text formats.
 
-How a value is written is decided by its column's type and never by the value: the same column must
-not be a number in one row and a string in the next.
+The form of a value depends on its column's type and never on the value: the same column must not
+be a number in one row and a string in the next.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _ESCAPES = {
 
 
 class Layout(msgspec.Struct, frozen=True):
-    """A format: what stands before, in, between and after the rows."""
+    """A format: text before, in, between and after the rows."""
 
     row: Callable[[Columns, bool], Callable[[Row], str]]
     head: Callable[[Columns], str] = lambda _: ""
@@ -55,18 +55,18 @@ class Writer:
         self.head = _encoded(layout.head(columns))
 
     def write(self, rows: Rows) -> bytes:
-        """The next rows."""
+        """Return the text of the next rows."""
         before = self._layout.between if self._rows and rows else ""
         self._rows += len(rows)
         return _encoded(before + self._layout.between.join(map(self._row, rows)))
 
     def foot(self) -> bytes:
-        """What comes after the last row."""
+        """Return the text after the last row."""
         return _encoded(self._layout.foot(self._rows))
 
 
 def writer(name: str, settings: Mapping[str, str]) -> Callable[[Columns], Writer]:
-    """How to write the format; ClickHouseError for one that is not here."""
+    """Return a factory of writers for a format; ClickHouseError if it is not supported."""
     layout = _FORMATS.get(name.lower())
     if layout is None:
         known = "JSON, JSONCompact, JSONEachRow, TabSeparated(WithNames), CSV(WithNames)"
@@ -164,7 +164,7 @@ def _csv_text(text: str) -> str:
 
 
 def _plain(kind: str) -> _Field:
-    """A value of the type as text, without quotes; NULL only inside an array."""
+    """Return a function from a value of the type to text without quotes; NULL only in arrays."""
     kind = _bare(kind)
     if array := _ARRAY.fullmatch(kind):
         inside = _element(array[1])
@@ -201,7 +201,7 @@ def _element(kind: str) -> _Field:
 
 
 def _text(value: Any) -> str:
-    # The client gives bytes where a String is no UTF-8; they leave as they came.
+    # The client returns bytes for a String that is not UTF-8; they are written unchanged.
     return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
 
 
@@ -210,7 +210,7 @@ def _float(text: str) -> str:
 
 
 def _shortest32(value: float) -> str:
-    """The shortest digits that are the same 32-bit float."""
+    """Return the shortest digits of the same 32-bit float."""
     for digits in range(1, 10):
         text = repr(float(f"{value:.{digits}g}"))
         if struct.pack("f", float(text)) == struct.pack("f", value):

@@ -1,7 +1,7 @@
 """The gateway: ClickHouse's HTTP interface over any driver.
 
 Facts: ClickHouse's documentation of its HTTP interface.  User and password parameters are accepted
-and not looked at: whoever reaches the gateway is trusted, and the driver has its own credentials.
+and ignored: clients of the gateway are trusted, and the driver has its own credentials.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _READONLY = (
     "You should use method POST for modifying queries"
 )
 CALLER_MAX = 8
-"""Statements of one Worker at a time; further ones wait, so that others are not kept waiting."""
+"""Maximum concurrent statements of one Worker; further ones wait, so that others can run."""
 MAX_QUERY_BYTES = 262_144
-"""max_query_size: how much of a body ClickHouse reads as SQL; an INSERT's data comes after it."""
+"""max_query_size: maximum bytes of a body read as SQL; an INSERT's data is not counted."""
 
 # Parameters that are not settings.
 _OWN = {
@@ -51,7 +51,7 @@ _TEXT = "text/plain; charset=UTF-8"
 
 
 class Gateway:
-    """HTTP in, statements out; ``schema`` is SQL that is applied before the first statement."""
+    """Translates HTTP requests to statements; ``schema`` is SQL applied before the first one."""
 
     def __init__(self, driver: ClickHouseDriver, schema: str = "") -> None:
         self._driver = driver
@@ -61,7 +61,7 @@ class Gateway:
         self._shares: dict[str, anyio.Semaphore] = {}
 
     async def fetch(self, request: HttpRequest, caller: str = "") -> HttpResponse:
-        """Answer one request; errors are answers too, in ClickHouse's own form.
+        """Serve one request; errors become responses in ClickHouse's format.
 
         ``caller`` is the Worker whose share of concurrent statements it counts against.
         """
@@ -85,10 +85,10 @@ class Gateway:
                 await request.body.aclose()
 
     async def change_schema(self, schema: str) -> None:
-        """Apply another schema at once.
+        """Apply another schema immediately.
 
-        ClickHouseError or RunError where a statement fails: the rest of it is not applied, and
-        other statements go on as before.
+        Raises ClickHouseError or RunError if a statement fails: the rest of the schema is not
+        applied, and requests continue as before.
         """
         async with self._applying:
             await self._apply(schema)
@@ -137,7 +137,7 @@ class Gateway:
         return HttpResponse(200, headers, content, encoded=encoded)
 
     async def _execute(self, statement: Statement, caller: str) -> Answer:
-        # Not until its rows are read: a Worker may keep many answers and read none of them.
+        # Released before the rows are read: a Worker may hold many answers without reading them.
         async with self._shares.setdefault(caller, anyio.Semaphore(CALLER_MAX)):
             return await self._driver.execute(statement)
 
@@ -147,7 +147,7 @@ async def _statement(request: HttpRequest, parameters: dict[str, str]) -> Statem
     wanted = request.header("x-clickhouse-format") or parameters.get("default_format")
     settings = {name: value for name, value in parameters.items() if name not in _OWN}
     if request.method == "GET":
-        settings["readonly"] = "2"  # as ClickHouse does: the database itself refuses to change it
+        settings["readonly"] = "2"  # as ClickHouse does: the database refuses changes
     statement = Statement(
         sql=parameters.get("query", ""),
         data=request.body,
@@ -166,18 +166,18 @@ async def _statement(request: HttpRequest, parameters: dict[str, str]) -> Statem
 
 
 async def _cut(statement: Statement, insert_format: str | None) -> Statement:
-    """SQL and data apart, wherever in ``sql`` and ``data`` the one ends and the other begins."""
+    """Separate SQL from data, at any boundary within ``sql`` or ``data``."""
     insert = statements.as_insert(statement.sql)
     if insert is None or statement.sql[insert.data_at :].strip():
         insert = await _read_sql(statement)
     if insert is not None:
-        # INSERT without a format takes the one the request names, else it is as after VALUES.
+        # An INSERT without a format uses the request's, else Values.
         statement.sql = f"{insert.head}\nFORMAT {insert.format or insert_format or 'Values'}"
     return statement
 
 
 async def _read_sql(statement: Statement) -> statements.Insert | None:
-    """The statement goes on in the body: find its end; what follows an INSERT's is its data."""
+    """Read the rest of the statement from the body; what follows an INSERT is its data."""
     before = f"{statement.sql}\n".encode() if statement.sql else b""
     body = iterate(statement.data)
     if statement.encoding:
@@ -187,7 +187,7 @@ async def _read_sql(statement: Statement) -> statements.Insert | None:
         head += chunk
         if len(head) > MAX_QUERY_BYTES:
             break
-    # As Latin-1 each byte is a character, so a place in the text is one in the bytes.
+    # Latin-1 decodes each byte to one character, so positions in the text are positions in bytes.
     insert = statements.as_insert(head[:MAX_QUERY_BYTES].decode("latin-1"))
     if insert is not None:
         statement.data = Stream(_chain(head[insert.data_at :], body))
@@ -201,7 +201,7 @@ async def _read_sql(statement: Statement) -> statements.Insert | None:
 
 
 def _wants_gzip(request: HttpRequest, parameters: dict[str, str]) -> bool:
-    """As the real interface: only where the client both can read it and asks for it."""
+    """Return True if the client accepts gzip and enables it, as ClickHouse requires."""
     if parameters.get("enable_http_compression", "0") not in {"1", "true"}:
         return False
     accepted = (request.header("accept-encoding") or "").replace(" ", "").split(",")
@@ -209,7 +209,7 @@ def _wants_gzip(request: HttpRequest, parameters: dict[str, str]) -> bool:
 
 
 async def _packed(plain: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Gzip of an answer; whoever lets go of it lets go of the answer."""
+    """Compress an answer with gzip; closing this generator closes the answer."""
     try:
         async for chunk in gzip(plain):
             yield chunk

@@ -1,9 +1,9 @@
-"""``clickhouse+http://host:8123/db``: a real server by its HTTP interface, streamed both ways.
+"""``clickhouse+http://host:8123/db``: driver of a server by its HTTP interface, streamed both ways.
 
-Data always goes gzipped: to an old server an upload that breaks off looks like one that is complete
-(18.16 inserted as far as it came), but gzip without its trailer is an error to any.  Each statement
-has a connection of its own: on one that the server has meanwhile closed, a statement that failed
-could not be told from one that ran.
+Data is always sent as gzip: an old server takes an interrupted upload as complete (18.16 inserted
+the part it had received), but every server rejects gzip without its trailer.  Each statement has
+its own connection: on a kept one that the server has closed meanwhile, a statement that failed
+cannot be distinguished from one that ran.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from edgesim.model import iterate
 
 DETERMINISTIC = False
 SILENCE_SECONDS = 300.0
-"""As long as a statement may take: the server holds its answer until it has all of it."""
+"""Maximum silence, thus duration of a statement: the server answers only when it is complete."""
 ONE_BLOCK = {"min_insert_block_size_rows": "0", "min_insert_block_size_bytes": str(1 << 30)}
-"""The server collects the blocks of an insert and writes them as one, all or nothing, to 1 GiB."""
+"""The server merges the blocks of an insert into one, which is written atomically, up to 1 GiB."""
 
 
 class HttpClickHouse:
-    """A server's HTTP interface; always POST, since GET is read-only there."""
+    """Driver of a server's HTTP interface; always POST, because GET is read-only there."""
 
     def __init__(self, url: str, user: str | None, password: str | None) -> None:
         where = address.read(url)
@@ -49,9 +49,9 @@ class HttpClickHouse:
         self._session: aiohttp.ClientSession | None = None
 
     async def execute(self, statement: Statement) -> Answer:
-        """Pass it on; settings become parameters."""
-        # The server holds its answer until it is sure of it: an error after the first rows would
-        # otherwise come as their last row, under status 200.
+        """Send a statement to the server; settings become parameters."""
+        # The server buffers its answer until the end: an error after the first rows would otherwise
+        # be their last row, under status 200.
         parameters = {"default_format": statement.default_format, "wait_end_of_query": "1"}
         parameters |= statement.settings
         if statement.query_id:
@@ -66,7 +66,7 @@ class HttpClickHouse:
             response = await self._post(parameters, self._auth, statement.sql.encode())
         if response.status != 200:
             raise await self._failure(response)
-        # Old servers do not say which format they wrote: it is what they were asked for.
+        # Old servers do not report the format: it is the requested one.
         asked = statements.trailing_format(statement.sql) or statement.default_format
         wanted = response.headers.get("X-ClickHouse-Format", asked)
         return Answer(_Rows(response, self._shown), wanted, _written_rows(response))
@@ -80,7 +80,7 @@ class HttpClickHouse:
             return await self._post(parameters, self._auth | {"Content-Encoding": "gzip"}, data)
         except RunError:
             if source.error is not None:
-                raise source.error from None  # the data broke off, not the server
+                raise source.error from None  # the data failed, not the server
             raise
 
     async def _post(
@@ -120,7 +120,7 @@ class HttpClickHouse:
 
 
 class _Source:
-    """Data on its way out, and the error it broke off with: the client shows only its own."""
+    """Data of an upload; keeps the error that interrupted it, which aiohttp hides by its own."""
 
     def __init__(self, data: AsyncIterator[bytes]) -> None:
         self._data = data
@@ -136,7 +136,7 @@ class _Source:
 
 
 class _Rows:
-    """An answer as it comes; a class, because closing a generator not begun runs none of it."""
+    """Streamed answer; a class, because ``aclose`` on an unstarted generator runs no code."""
 
     def __init__(self, response: aiohttp.ClientResponse, shown: str) -> None:
         self._response = response
@@ -159,7 +159,7 @@ class _Rows:
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        """Let go of the rest."""
+        """Discard the rest and close the connection."""
         self._response.close()
 
 
@@ -176,7 +176,7 @@ def _written_rows(response: aiohttp.ClientResponse) -> int | None:
 async def open_clickhouse(
     url: str, user: str | None, password: str | None
 ) -> AsyncIterator[HttpClickHouse]:
-    """The server at ``clickhouse+http://`` or ``clickhouse+https://``."""
+    """Open the driver for ``clickhouse+http://`` or ``clickhouse+https://``."""
     database = HttpClickHouse(url, user, password)
     try:
         yield database

@@ -1,13 +1,13 @@
-"""``clickhouse://host:9000/db``: a real server by its native protocol, through clickhouse-driver.
+"""``clickhouse://host:9000/db``: driver of a server by its native protocol (clickhouse-driver).
 
-The client is synchronous and not safe to share, so each statement has a thread and, while it runs,
-a client of its own.  Clients are kept for the next statement and pinged before they get it, so a
-restart of the server shows as nothing but a new connection.
+The client is synchronous and not thread-safe, so each statement has a thread and, while it runs,
+its own client.  Idle clients are kept and pinged before the next statement, so a restart of the
+server only causes a new connection.
 
 Rows of JSONEachRow are decoded here and sent as columns, block by block; every other format, VALUES
-and input() need the server's own parser, which the native protocol does not offer: they are refused
-with the cure.  Settings that the server has not are refused too: the protocol's old form loses
-them, and a lost insert_deduplication_token is a double insert.
+and input() need the server's parser, which the native protocol does not offer: they are refused
+with the cure.  Settings that the server does not have are refused too: the protocol's old form
+drops them, and a lost insert_deduplication_token is a double insert.
 """
 
 from __future__ import annotations
@@ -35,31 +35,31 @@ from edgesim.model import iterate
 
 DETERMINISTIC = False
 SILENCE_SECONDS = 60.0
-"""While a server works it tells of its progress: silence is a server that hangs."""
+"""Maximum silence: a working server reports its progress, so a silent one hangs."""
 CLIENTS_MAX = 16
 KEPT_CLIENTS_MAX = 4
 NO_SUCH_COLUMN = 16
 UNKNOWN_SETTING = 115
 SETTINGS_AS_STRINGS = 54429
-"""The protocol revision from which settings go as text, whatever their names."""
+"""Protocol revision from which settings are sent as text, whatever their names."""
 BLOCK_BYTES = 4 << 20
-"""JSON that is decoded at a time; in Python it is some ten times as much."""
+"""Size of JSON decoded at a time; as Python objects it takes about ten times as much."""
 PACKED_BYTES = 1 << 14
-"""gzip that is unpacked at a time: 16 MB at the most, whatever it holds."""
+"""Size of gzip decompressed at a time; it expands to at most 16 MB."""
 ROW_BYTES_MAX = 64 << 20
 ONE_BLOCK = {"min_insert_block_size_rows": "0", "min_insert_block_size_bytes": str(1 << 30)}
-"""The server collects the blocks of an insert and writes them as one, all or nothing, to 1 GiB."""
+"""The server merges the blocks of an insert into one, which is written atomically, up to 1 GiB."""
 LINES = {"JSONEACHROW", "JSONLINES", "NDJSON"}
 _LEAVE_NO_STATE = {"SELECT", "WITH", "INSERT", "SHOW", "DESCRIBE", "DESC", "EXISTS"}
 _T = TypeVar("_T")
 
 logging.getLogger("clickhouse_driver").addHandler(
     logging.NullHandler()
-)  # its errors are ours to say
+)  # this driver reports its errors
 
 
 class NativeClickHouse:
-    """A server's native port."""
+    """Driver of a server's native protocol, with a pool of clients."""
 
     def __init__(self, url: str, user: str | None, password: str | None) -> None:
         where = address.read(url)
@@ -84,7 +84,7 @@ class NativeClickHouse:
             self._options |= {"secure": True, "verify": where.verify, "ca_certs": where.ca}
 
     async def execute(self, statement: Statement) -> Answer:
-        """Run it in a thread and write its rows in the format asked for."""
+        """Run a statement in a thread and write its rows in the requested format."""
         insert = statements.as_insert(statement.sql)
         if insert is not None:
             return await self._insert(statement, insert)
@@ -109,20 +109,23 @@ class NativeClickHouse:
                 await self.in_thread(client, upload.feed, chunk)
             written = await self.in_thread(client, upload.finish)
         except BaseException:
-            self.let_go(client)  # an insert without its end is none
+            self.let_go(client)  # the server discards an insert without its end
             raise
         self._give_back(client)
         return Answer(iterate(b""), statement.default_format, written)
 
     async def in_thread(self, client: Client, function: Callable[..., _T], *args: Any) -> _T:
-        """Run what blocks; its errors are ours, and cancelling it closes the connection."""
+        """Run a blocking function in a thread; cancelling it closes the connection.
+
+        The client's errors are raised as ClickHouseError or RunError.
+        """
 
         def run() -> _T:
             self._in_use.add(id(client))
             try:
                 return function(*args)
             except BaseException:
-                client.disconnect()  # by the thread that uses it: the client is not safe to share
+                client.disconnect()  # in the thread that uses it: the client is not thread-safe
                 raise
             finally:
                 self._in_use.discard(id(client))
@@ -137,14 +140,14 @@ class NativeClickHouse:
         except TypeMismatchError as error:
             raise ClickHouseError(error.code, str(error.message)) from error
         except (Error, OSError, EOFError) as error:
-            self._settings = {}  # who answers next may be another version
+            self._settings = {}  # the next connection may reach another version
             said = str(error).partition("\n")[0]
             raise RunError(f"ClickHouse at {self._shown} is out of reach: {said}") from error
 
     def begin(
         self, client: Client, sql: str, settings: dict[str, str], query_id: str | None
     ) -> None:
-        """Connect where that is needed, and send the statement; in a thread."""
+        """Connect if needed, and send the statement; blocks, call it in a thread."""
         there = self.server_settings(client) if settings else {}
         client.establish_connection(settings)
         client.connection.server_info.session_timezone = None
@@ -154,25 +157,25 @@ class NativeClickHouse:
         client.connection.send_external_tables(None)
 
     def ask(self, client: Client, sql: str) -> list[Any]:
-        """The rows of a short answer; in a thread."""
+        """Return the rows of a short answer; blocks, call it in a thread."""
         rows: list[Any] = client.execute(sql)
         return rows
 
     def server_settings(self, client: Client) -> dict[str, str]:
-        """The settings that the server has, asked for once; in a thread."""
+        """Return the server's settings, queried once; blocks, call it in a thread."""
         if not self._settings:
             self._settings = dict(self.ask(client, "SELECT name, value FROM system.settings"))
         return self._settings
 
     def done(self, client: Client, statement: Statement) -> None:
-        """The statement has ended well: keep its client, unless it may have changed a session."""
+        """Keep the client of a successful statement, unless it may have changed session state."""
         if statements.kind(statement.sql) in _LEAVE_NO_STATE:
             self._give_back(client)
         else:
             client.disconnect()
 
     def let_go(self, client: Client) -> None:
-        """Close the connection; a thread that waits on it wakes up, fails, and closes it itself."""
+        """Close the connection; a thread that uses it fails and closes it itself."""
         connected = client.connection.socket
         if id(client) not in self._in_use:
             client.disconnect()
@@ -181,7 +184,7 @@ class NativeClickHouse:
                 connected.shutdown(socket.SHUT_RDWR)
 
     async def close(self) -> None:
-        """Close the connections: a server that stops waits for them."""
+        """Close idle connections; a server that shuts down waits for them."""
         while self._idle:
             self._idle.pop().disconnect()
 
@@ -199,7 +202,7 @@ class NativeClickHouse:
             self._idle.pop(0).disconnect()
 
     def _check_settings(self, asked: dict[str, str], there: dict[str, str]) -> None:
-        """In the old form a setting that either side does not know is lost without a word."""
+        """Refuse unknown settings: the old protocol silently drops those unknown to either side."""
         unknown = sorted(set(asked).difference(there.keys() & known_settings.keys()))
         if unknown:
             raise ClickHouseError(
@@ -208,7 +211,7 @@ class NativeClickHouse:
 
 
 class _Rows:
-    """An answer as it comes, a block at a time; a class, so that it can be let go unread."""
+    """Streamed answer, a block at a time; a class, so that it can be closed before it is read."""
 
     def __init__(
         self, driver: NativeClickHouse, client: Client, statement: Statement, write: Any
@@ -223,7 +226,7 @@ class _Rows:
         self._ended = False
 
     async def begin(self) -> None:
-        """Read as far as the first rows, so that an early error is no answer at all."""
+        """Read up to the first rows, so that an early error is raised instead of an answer."""
         try:
             self._first = await self._driver.in_thread(self._client, self._start)
         except BaseException:
@@ -253,7 +256,7 @@ class _Rows:
         return text
 
     async def aclose(self) -> None:
-        """Let go of the rest."""
+        """Discard the rest and close the connection."""
         self._first = None
         if not self._ended:
             self._ended = True
@@ -266,7 +269,7 @@ class _Rows:
         return self._next()
 
     def _next(self) -> bytes:
-        """The text of the next rows, with what comes before the first and after the last."""
+        """Return the text of the next rows, including the format's head and foot."""
         for packet in self._blocks:
             block = getattr(packet, "block", None)
             if block is None:
@@ -282,7 +285,7 @@ class _Rows:
 
 
 class _Upload:
-    """An insert on its way; each of its methods runs in a thread, one after the other."""
+    """A running insert; its methods run in threads, one after the other."""
 
     def __init__(
         self,
@@ -306,7 +309,7 @@ class _Upload:
         self._rows = Rows(_columns(described, names), own | self._settings)
 
     def feed(self, chunk: bytes) -> None:
-        """More of the data."""
+        """Add a chunk of data; complete rows are sent in blocks of about BLOCK_BYTES."""
         for at in range(0, len(chunk), PACKED_BYTES):
             piece = chunk[at : at + PACKED_BYTES]
             self._line += self._member.feed(piece) if self._member else piece
@@ -314,7 +317,7 @@ class _Upload:
                 self._send_lines()
 
     def finish(self) -> int:
-        """No more data: how many rows were written, once the server has said that they are."""
+        """End the data, wait for the server's acknowledgement, and return the rows written."""
         if self._member:
             self._member.finish()
         if self._line.strip():
@@ -354,7 +357,10 @@ class _Upload:
 
 
 def _columns(described: list[Any], names: list[str] | None) -> list[Column]:
-    """The columns to insert into, from name, type and kind of default of those there are."""
+    """Return the columns to insert into; ``described`` has name, type and default kind of each.
+
+    ClickHouseError if a name is not a column of the table.
+    """
     there = {name: (kind, default) for name, kind, default, *_ in described}
     if names is None:
         names = [name for name, (_, default) in there.items() if default in {"", "DEFAULT"}]
@@ -368,7 +374,7 @@ def _columns(described: list[Any], names: list[str] | None) -> list[Column]:
 async def open_clickhouse(
     url: str, user: str | None, password: str | None
 ) -> AsyncIterator[NativeClickHouse]:
-    """The server at ``clickhouse://`` or, with TLS, ``clickhouses://``."""
+    """Open the driver for ``clickhouse://`` or, with TLS, ``clickhouses://``."""
     database = NativeClickHouse(url, user, password)
     try:
         yield database

@@ -1,7 +1,6 @@
-"""A look at a database, through any driver: reach, credentials, version, clock, what it can do.
+"""Check of a database through any driver: reach, credentials, version, clock, features.
 
-Nothing of the user's is read or changed.  What it needs are statements, which every driver takes,
-so no driver has a method for it.
+It reads and changes no user data.  It only needs statements, so drivers have no method for it.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ _FEATURES = [
 
 
 async def probe(driver: ClickHouseDriver, clock: Clock, native: bool) -> AsyncIterator[Finding]:
-    """One finding a check; after a problem there is no more to ask."""
+    """Yield one finding per check; stops if a statement fails."""
     try:
         before = clock.now()
         version, theirs = (await _ask(driver, _ABOUT)).split("\t")
@@ -62,7 +61,7 @@ async def probe(driver: ClickHouseDriver, clock: Clock, native: bool) -> AsyncIt
 
 
 def described(error: ClickHouseError | RunError) -> tuple[str, str]:
-    """What is wrong, in one line, and what cures it."""
+    """Return the problem in one line, and its cure."""
     said = " ".join(error.problem.split())
     if not isinstance(error, ClickHouseError):
         return said, error.cure or "start the server, or name another with --clickhouse URL"

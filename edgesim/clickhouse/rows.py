@@ -1,9 +1,9 @@
-"""Lines of JSON as columns for the native protocol, typed by the table's own columns.
+"""Conversion of JSON lines to columns for the native protocol, by the table's column types.
 
-msgspec decodes straight into a struct made for the table, several times faster than ``json.loads``.
-A column that the rows leave out takes its type's zero, as in ClickHouse; one with a DEFAULT is left
-out of the INSERT, so that the server fills it in.  Some rows with it and some without cannot be
-said in columns, and is refused.
+msgspec decodes directly into a struct made for the table, several times faster than ``json.loads``.
+A column missing in the rows has its type's zero, as in ClickHouse; one with a DEFAULT is left out
+of the INSERT, so that the server fills it in.  Data that has such a column in some rows only cannot
+be sent as columns and is refused.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _WRAPPED = re.compile(r"LowCardinality\((.*)\)", re.DOTALL)
 _NULLABLE = re.compile(r"Nullable\((.*)\)", re.DOTALL)
 _ARRAY = re.compile(r"Array\((.*)\)", re.DOTALL)
-# Pattern of the type, what JSON may hold for it, its zero (UNSET: none, the field must be there).
+# Pattern of the type, its JSON values as Python types, its zero (UNSET: none, field required).
 _TYPES: list[tuple[str, Any, Any]] = [
     (r"U?Int\d+", int | bool, 0),
     (r"Float(32|64)", float, 0.0),
@@ -47,7 +47,7 @@ _TYPES: list[tuple[str, Any, Any]] = [
 
 
 class Column(msgspec.Struct, frozen=True):
-    """A column of the table; ``filled`` where the server has a DEFAULT for it."""
+    """A column of the table; ``filled`` if the server has a DEFAULT for it."""
 
     name: str
     kind: str
@@ -55,7 +55,7 @@ class Column(msgspec.Struct, frozen=True):
 
 
 class Rows:
-    """Decodes blocks of lines; ``settings`` are those of the statement over the server's own."""
+    """Decodes blocks of lines; ``settings`` are the statement's, merged over the server's."""
 
     def __init__(self, columns: Sequence[Column], settings: Mapping[str, str]) -> None:
         self._columns = list(columns)
@@ -74,7 +74,7 @@ class Rows:
         self._absent: set[str] | None = None
 
     def decode(self, lines: bytes) -> list[list[Any]]:
-        """The values of ``columns()``, by column; ClickHouseError for a wrong row."""
+        """Return the values of ``columns()``, by column; ClickHouseError for an invalid row."""
         try:
             rows = self._decoder.decode_lines(lines)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -93,7 +93,7 @@ class Rows:
         return found
 
     def columns(self) -> list[Column]:
-        """Those that the rows bring; known once a block has been decoded."""
+        """Return the columns that the rows contain; valid once a block has been decoded."""
         return [column for column in self._columns if column.name not in (self._absent or ())]
 
     def _field(self, number: int, column: Column) -> tuple[Any, ...]:
@@ -108,7 +108,7 @@ class Rows:
         return f"c{number}", kind, None if nullable else _default(zero)
 
     def _left_out(self, column: Column, values: list[Any], first: bool) -> bool:
-        """Whether the server is to fill the column in; refused if only some rows want that."""
+        """Return True if the server fills the column in; ClickHouseError if only in some rows."""
         assert self._absent is not None
         nullable = _NULLABLE.fullmatch(_unwrapped(column.kind))
         missing = sum(
@@ -132,7 +132,7 @@ class Rows:
 
 
 def _typed(kind: str) -> tuple[Any, Any]:
-    """What JSON may hold for the type, and its zero."""
+    """Return the Python type of a column type's JSON values, and its zero."""
     kind = _unwrapped(kind)
     if nullable := _NULLABLE.fullmatch(kind):
         return _typed(nullable[1])

@@ -1,9 +1,9 @@
-"""Just enough SQL: where statements end, what kind one is, where its FORMAT and its data are.
+"""Minimal SQL scanner: finds the ends of statements, their kind, their FORMAT and their data.
 
-Read token by token, lazily: the data after an INSERT's FORMAT is not SQL and is never looked at.
+It reads token by token, lazily: the data after an INSERT's FORMAT is not SQL and is never read.
 Masking quotes and comments by one substitution over the whole text was dropped: it read megabytes
-of data as SQL, and a trailing comment or a column called ``values`` fooled what was cut by it.
-The database parses; this only cuts.
+of data as SQL, and a trailing comment or a column called ``values`` led to wrong cuts.
+The database parses; this module only splits.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BAD_ARGUMENTS = 36
 SYNTAX_ERROR = 62
 UNKNOWN_SETTING = 115
 KNOWN_CHARS_MAX = 4096
-"""Longer statements are read every time."""
+"""Statements above this size are not cached."""
 
 _TOKEN = re.compile(
     r"""(?P<gap>\s++|(?:--|//)[^\n]*+|\#[ !][^\n]*+|/\*.*?(?:\*/|\Z))
@@ -43,7 +43,7 @@ _TARGET = re.compile(
     re.IGNORECASE,
 )
 _READING = {"SELECT", "SHOW", "DESCRIBE", "DESC", "EXISTS", "EXPLAIN", "SET", "USE", "CHECK"}
-# A word FORMAT before one of these, or after one of those, is a name and not the clause.
+# FORMAT before a word of the first set, or after one of the second, is a name and not the clause.
 _NOT_BEFORE = {"FROM", "AS", "WHERE", "AND", "OR", "IN", "IS", "LIKE", "THEN", "ELSE", "END"}
 _NOT_AFTER = {
     "SELECT",
@@ -63,7 +63,7 @@ _NOT_AFTER = {
 
 
 class Token(msgspec.Struct, frozen=True):
-    """A word (in capitals), a quoted text, a number or a sign, and where it stands."""
+    """A word (in capitals), quoted text, number or sign, and its position in the SQL."""
 
     kind: str
     text: str
@@ -72,11 +72,11 @@ class Token(msgspec.Struct, frozen=True):
 
 
 class Insert(msgspec.Struct, frozen=True):
-    """An INSERT whose rows come as data.
+    """An INSERT whose rows are sent as data.
 
-    ``head`` is the statement up to VALUES or FORMAT; ``format`` is "" where it names none; the
-    data, as far as the SQL holds any, starts at ``data_at``; ``input`` spans ``input('...')``.
-    ``settings_at`` is where the head's SETTINGS clause starts, None where it has none.
+    ``head`` is the statement up to VALUES or FORMAT; ``format`` is "" if there is none; data within
+    the SQL starts at ``data_at``; ``input`` is the span of ``input('...')``.  ``settings_at`` is
+    the start of the head's SETTINGS clause, None if there is none.
     """
 
     head: str
@@ -87,20 +87,20 @@ class Insert(msgspec.Struct, frozen=True):
     settings_at: int | None = None
 
     def from_file(self, path: str, compression: str) -> str:
-        """The INSERT with the file ``path`` as its data ("none" or "gzip" compressed)."""
+        """Return the INSERT with the file ``path`` as its data; compression "none" or "gzip"."""
         at = len(self.head) if self.settings_at is None else self.settings_at
         source = f"FROM INFILE {quoted(path)} COMPRESSION {quoted(compression)}"
-        # New lines keep the clauses out of a comment before them.
+        # New lines keep the clauses out of a preceding comment.
         return f"{self.head[:at]}\n{source}\n{self.head[at:]}\nFORMAT {self.format}"
 
     def reading(self, source: str) -> str:
-        """The INSERT ... SELECT with ``source`` in the place of input()."""
+        """Return the INSERT ... SELECT with ``source`` in place of input()."""
         start, end = self.input or (0, 0)
         return self.head[:start] + source + self.head[end:]
 
 
 def tokens(sql: str) -> Iterator[Token]:
-    """What is neither space nor comment; ClickHouseError at a quote that is never closed."""
+    """Yield the tokens without spaces and comments; ClickHouseError at an unclosed quote."""
     for found in _TOKEN.finditer(sql):
         kind = found.lastgroup or ""
         if kind == "gap":
@@ -115,7 +115,7 @@ def tokens(sql: str) -> Iterator[Token]:
 
 
 def split(sql: str) -> list[str]:
-    """The statements of a script, without their semicolons and without empty ones."""
+    """Return the non-empty statements of a script, without semicolons."""
     pieces, start, seen = [], 0, False
     for token in tokens(sql):
         if token.text == ";":
@@ -127,7 +127,7 @@ def split(sql: str) -> list[str]:
 
 
 def single(sql: str) -> str:
-    """The one statement in ``sql``; ClickHouseError for none or several, as over HTTP."""
+    """Return the only statement in ``sql``; ClickHouseError for none or several, as over HTTP."""
     found = split(sql)
     if len(found) == 1:
         return found[0]
@@ -136,12 +136,12 @@ def single(sql: str) -> str:
 
 
 def kind(sql: str) -> str:
-    """The first word, in capitals; "" for nothing but comments."""
+    """Return the first word in capitals; "" if there are only comments."""
     return next((token.text for token in tokens(sql) if token.text != "("), "")
 
 
 def reads_only(sql: str) -> bool:
-    """Whether the statement changes nothing that is stored."""
+    """Return True if the statement changes no stored data."""
     what = kind(sql)
     if what == "WITH":
         return all(token.text != "INSERT" for token in _outside_brackets(tokens(sql)))
@@ -158,8 +158,8 @@ def writes_a_file(sql: str) -> bool:
 
 
 def as_insert(sql: str) -> Insert | None:
-    """The parts of an INSERT whose rows come as data; None for all else."""
-    # On its way a statement is asked about several times, and Workers say the same ones again.
+    """Return the parts of an INSERT whose rows are sent as data; None for other statements."""
+    # Cached: a statement is scanned several times per request, and Workers repeat statements.
     return _known_insert(sql) if len(sql) <= KNOWN_CHARS_MAX else _read_insert(sql)
 
 
@@ -188,9 +188,9 @@ _known_insert = lru_cache(64)(_read_insert)
 
 
 def target(head: str) -> tuple[str, list[str] | None]:
-    """The table of an INSERT's head, as SQL, and the columns it names (None: it names none).
+    """Return the table of an INSERT's head, as SQL, and its column names (None if it lists none).
 
-    ClickHouseError for a head of any other form, which is more than a table and names.
+    Raises ClickHouseError if the head has more than a table and column names.
     """
     columns = None
     table = _TARGET.fullmatch(_without_comments(head))
@@ -206,19 +206,19 @@ def target(head: str) -> tuple[str, list[str] | None]:
 
 
 def unquoted(name: str) -> str:
-    """A SQL identifier as the name it stands for."""
+    """Return the name of a SQL identifier, without quotes and escapes."""
     if name[0] not in '`"':
         return name
     return re.sub(r"\\(.)", r"\1", name[1:-1]).replace(name[0] * 2, name[0])
 
 
 def _without_comments(sql: str) -> str:
-    """The statement with one space between its tokens, words spelled as they are."""
+    """Return the statement with one space between its tokens, in their original spelling."""
     return " ".join(sql[token.start : token.end] for token in tokens(sql))
 
 
 def trailing_format(sql: str) -> str | None:
-    """The FORMAT that a statement asks its answer in."""
+    """Return the format of a statement's FORMAT clause for its answer; None without one."""
     found: Token | None = None
     for before, word, name in _windows(_outside_brackets(tokens(sql))):
         if name is not None and _is_clause(before, word, name):
@@ -229,17 +229,17 @@ def trailing_format(sql: str) -> str | None:
 
 
 def quoted(value: str) -> str:
-    """A SQL string literal."""
+    """Return ``value`` as a SQL string literal."""
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def named(value: str) -> str:
-    """A SQL identifier."""
+    """Return ``value`` as a quoted SQL identifier."""
     return "`" + value.replace("\\", "\\\\").replace("`", "\\`") + "`"
 
 
 def setting(name: str, value: str) -> str:
-    """``name = 'value'`` for SET; ClickHouseError for what is no name of a setting."""
+    """Return ``name = 'value'`` for SET; ClickHouseError if the name is invalid."""
     if not _SETTING_NAME.fullmatch(name):
         raise ClickHouseError(UNKNOWN_SETTING, f"Unknown setting {name!r}")
     return f"{name} = {quoted(value)}"
@@ -276,7 +276,10 @@ def _with_format(sql: str, word: Token, name: Token | None) -> Insert:
 
 
 def _from_input(sql: str, walk: Iterator[Token]) -> Insert | None:
-    """INSERT ... SELECT brings data only through input('structure') and with a FORMAT."""
+    """Return an INSERT ... SELECT that reads data by input('structure') and FORMAT, else None.
+
+    Raises ClickHouseError for input() without a FORMAT.
+    """
     span: tuple[int, int] | None = None
     structure = ""
     for before, word, name in _windows(walk):
@@ -299,7 +302,7 @@ def _input_call(sql: str, word: Token) -> tuple[tuple[int, int], str]:
 
 
 def _windows(walk: Iterator[Token]) -> Iterator[tuple[Token | None, Token, Token | None]]:
-    """Each token with the one before and the one after it."""
+    """Yield each token with its predecessor and successor."""
     before: Token | None = None
     word = next(walk, None)
     while word is not None:

@@ -1,8 +1,8 @@
-"""What the platform and the chdb process say to each other: frames, a length and a msgpack value.
+"""Protocol between the platform and the chdb process: frames of a length and a msgpack value.
 
-Data is framed as well, and ends with End: a closed socket is not an end of data but somebody gone.
-Without that, an upload that broke off would be inserted as far as it came, under the token of the
-whole, and an answer that broke off would pass for all of it.
+Data is framed as well and ends with End, so a closed socket is a lost peer and not the end of data.
+Otherwise the received part of an interrupted upload would be inserted under the token of the whole,
+and an interrupted answer would be taken as complete.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from edgesim.foreign import Stream
 
 SCRATCH = "scratch"
-"""Beneath the database's folder: the engine's TMPDIR, where it keeps a folder while it runs."""
+"""Name of the engine's TMPDIR in the database's folder; the engine keeps a folder there."""
 CHUNK_BYTES = 1 << 18
 GONE = (BrokenResourceError, ClosedResourceError, EndOfStream, IncompleteRead)
 
 
 class Run(msgspec.Struct, tag=True, array_like=True):
-    """To the process: a statement; its data follows as Chunks and an End."""
+    """Frame to the process: a statement; its data follows as Chunks and an End."""
 
     sql: str
     default_format: str
@@ -32,24 +32,24 @@ class Run(msgspec.Struct, tag=True, array_like=True):
 
 
 class Chunk(msgspec.Struct, tag=True, array_like=True):
-    """Bytes of data, either way."""
+    """Frame in both directions: bytes of data."""
 
     data: bytes
 
 
 class End(msgspec.Struct, tag=True, array_like=True):
-    """The data is complete; as the first frame of a process: it is ready."""
+    """Frame in both directions: the data is complete; as a process's first frame: it is ready."""
 
 
 class Started(msgspec.Struct, tag=True, array_like=True):
-    """From the process: the statement runs; its answer follows as Chunks and an End."""
+    """Frame from the process: the statement runs; its answer follows as Chunks and an End."""
 
     format: str
     written_rows: int | None
 
 
 class Failed(msgspec.Struct, tag=True, array_like=True):
-    """From the process, at any time: ClickHouse's exception."""
+    """Frame from the process, at any time: ClickHouse's exception."""
 
     code: int
     message: str
@@ -60,13 +60,13 @@ _DECODER: msgspec.msgpack.Decoder[Frame] = msgspec.msgpack.Decoder(Frame)
 
 
 def encode(frame: Frame) -> bytes:
-    """The frame as it goes over the socket."""
+    """Encode a frame with its 4-byte length."""
     body = msgspec.msgpack.encode(frame)
     return len(body).to_bytes(4, "big") + body
 
 
 def read(pipe: BinaryIO) -> Frame:
-    """The next frame, in the process; EOFError where the platform has let go."""
+    """Read the next frame in the process; EOFError if the platform has closed the socket."""
     head = pipe.read(4)
     body = pipe.read(int.from_bytes(head, "big"))
     if len(head) < 4 or not body:
@@ -75,21 +75,21 @@ def read(pipe: BinaryIO) -> Frame:
 
 
 class Channel:
-    """The platform's end of a statement's socket; whoever is gone shows as one of GONE."""
+    """The platform's end of a statement's socket; raises one of GONE if the peer has closed it."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._reader = BufferedByteReceiveStream(stream)
 
     async def send(self, frame: Frame) -> None:
-        """One frame."""
+        """Send one frame."""
         await self._stream.send(encode(frame))
 
     async def receive(self) -> Frame:
-        """The next frame."""
+        """Receive the next frame."""
         head = await self._reader.receive_exactly(4)
         return _DECODER.decode(await self._reader.receive_exactly(int.from_bytes(head, "big")))
 
     async def aclose(self) -> None:
-        """Let go; the process gives up what it was doing for this statement."""
+        """Close the socket; the process abandons the statement."""
         await self._stream.aclose()

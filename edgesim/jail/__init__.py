@@ -1,9 +1,9 @@
-"""A jail of the kernel's, for processes that run what others wrote: worker code, SQL.
+"""Kernel sandbox for processes that run untrusted input: worker code, SQL.
 
-``landlock`` shuts the file system, ``seccomp`` the system calls; both need no privilege, are
-inherited by every fork and cannot be taken off again.  Nothing here imports the rest of edgesim:
-it is loaded into isolates.
+``landlock`` restricts file access, ``seccomp`` restricts system calls.  Both need no privilege, are
+inherited by every fork and cannot be lifted.  Nothing here imports the rest of edgesim, because
+isolates load it.
 
 Tried and dropped: the packages ``landlock`` (a development release years old) and ``pyseccomp``
-(needs libseccomp on the machine): what is used of either is a table and three system calls.
+(needs libseccomp on the machine); edgesim needs only a table and three system calls.
 """

@@ -1,12 +1,13 @@
-"""The system calls of an isolate, each with its reason, and the arguments that it may have.
+"""Allow-list of an isolate's system calls: the reason for each, and the permitted arguments.
 
-A call that is not in ``CALLS`` fails with EPERM, and so does one whose arguments fit none of its
-alternatives.  ``NARROWED`` is what is taken away once an isolate is set up and worker code runs.
-docs/isolation.md carries the same reasons; a test compares.
+A call that is not in ``CALLS``, or whose arguments match none of its alternatives, fails with
+EPERM.  ``REFUSED`` and ``NARROWED`` withdraw calls and arguments once an isolate is set up, before
+worker code runs.  docs/isolation.md lists the same reasons; a test compares them.
 
-Arguments are checked where a value reaches beyond the process: signals by descriptor
+Arguments are checked where a value has effects outside the process: signals by file descriptor
 (``fcntl``, ``ioctl``), other processes by id (``clock_gettime``, ``prlimit64``, ``futex``), memory
-of the whole machine (``madvise``, ``mmap``), writing (``open``), state shared through a descriptor.
+of the whole machine (``madvise``, ``mmap``), writing (``open``), state shared through a file
+descriptor.
 """
 
 from __future__ import annotations
@@ -16,22 +17,22 @@ from typing import NamedTuple
 _CLONE_CHILD = 0x1000000 | 0x200000  # CLONE_CHILD_SETTID, CLONE_CHILD_CLEARTID
 _SIGCHLD = 17
 _O_READ = 0x80000 | 0x800 | 0x10000 | 0x20000 | 0x8000 | 0x4000 | 0x100 | 0x200000 | 0x40000
-"""CLOEXEC, NONBLOCK, DIRECTORY, NOFOLLOW, LARGEFILE (two machines), NOCTTY, PATH, NOATIME.
+"""CLOEXEC, NONBLOCK, DIRECTORY, NOFOLLOW, LARGEFILE (both architectures), NOCTTY, PATH, NOATIME.
 
-Not WRONLY, RDWR, CREAT, TRUNC, APPEND, TMPFILE, and not O_ASYNC, which makes signals.
+Not WRONLY, RDWR, CREAT, TRUNC, APPEND, TMPFILE, and not O_ASYNC, which sends signals.
 """
 _O_PIPE = 0x80000 | 0x800 | 0x4000  # CLOEXEC, NONBLOCK, DIRECT; not a notification pipe
 _MAP = 0x1 | 0x2 | 0x10 | 0x20 | 0x100 | 0x800 | 0x1000 | 0x4000 | 0x8000 | 0x10000 | 0x20000
 _MAP_NOREPLACE = 0x100000
-"""Not LOCKED or HUGETLB: they take memory that the whole machine shares out."""
+"""Not LOCKED or HUGETLB: they take memory from a pool that the whole machine shares."""
 _ADVICE = (0, 1, 2, 3, 4, 8, 10, 11, 14, 15, 16, 17, 18, 19)
-"""Own pages only; not HWPOISON and SOFT_OFFLINE (the machine's), MERGEABLE, REMOVE, PAGEOUT."""
+"""Own pages only; not HWPOISON and SOFT_OFFLINE (machine-wide), MERGEABLE, REMOVE, PAGEOUT."""
 _FUTEX = (0, 1, 3, 4, 5, 9, 10)
 _FUTEX_FLAGS = 128 | 256  # PRIVATE, CLOCK_REALTIME
 """WAIT, WAKE, REQUEUE, CMP_REQUEUE, WAKE_OP, WAIT_BITSET, WAKE_BITSET; not the PI operations,
-which name other threads by id."""
+which identify other threads by id."""
 _CLOCKS = tuple(range(12))
-"""The fixed ones; a negative number is the CPU clock of any process."""
+"""The fixed clock ids; a negative id is the CPU clock of any process."""
 _F_DUPFD, _F_GETFD, _F_SETFD, _F_GETFL, _F_SETFL, _F_DUPFD_CLOEXEC = 0, 1, 2, 3, 4, 1030
 _TCGETS, _FIONREAD, _FIONBIO, _FIONCLEX, _FIOCLEX = 0x5401, 0x541B, 0x5421, 0x5450, 0x5451
 _PR_SET_PDEATHSIG, _SIGKILL = 1, 9
@@ -39,9 +40,9 @@ _RLIMIT_CPU = 0
 
 
 class Check(NamedTuple):
-    """An argument's low 32 bits, without those in ``ignoring``, are one of ``values``.
+    """Condition: the argument's low 32 bits, without those in ``ignoring``, are one of ``values``.
 
-    ``wide``: the high 32 bits are 0 too, for a pointer that must be null.
+    ``wide``: the high 32 bits must be 0 too, for a pointer that must be null.
     """
 
     argument: int
@@ -51,13 +52,13 @@ class Check(NamedTuple):
 
 
 class Call(NamedTuple):
-    """Its number on x86_64 and on aarch64 (-1: none there), the reason, the alternatives."""
+    """An allowed system call: its number on x86_64 and aarch64 (-1: does not exist), its reason."""
 
     x86_64: int
     aarch64: int
     reason: str
     allowed: tuple[tuple[Check, ...], ...] = ()
-    """One of these must hold, all of its checks; empty: any arguments."""
+    """Alternatives; all checks of at least one must hold.  Empty: any arguments."""
 
 
 def _null(index: int) -> Check:
@@ -220,9 +221,9 @@ CALLS = {
 REFUSED = (
     "clone", "fork", "prctl", "recvmsg", "rt_sigaction", "seccomp", "setitimer", "setrlimit",
 )  # fmt: skip
-"""What a zygote needs and worker code in an isolate does not."""
+"""Calls that a zygote needs and worker code in an isolate does not."""
 NARROWED: dict[str, tuple[tuple[Check, ...], ...]] = {
-    # Whether a descriptor blocks is shared with everybody who has it: siblings, the zygote.
+    # The non-blocking flag is shared with every process that has the descriptor: siblings, zygote.
     "fcntl": _only(1, _F_DUPFD, _F_GETFD, _F_SETFD, _F_GETFL, _F_DUPFD_CLOEXEC),
     "ioctl": _only(1, _TCGETS, _FIONREAD, _FIONCLEX, _FIOCLEX),
     "prlimit64": ((_null(0), _null(2)),),
@@ -230,7 +231,8 @@ NARROWED: dict[str, tuple[tuple[Check, ...], ...]] = {
 ON_A_DESCRIPTOR = (
     "read", "readv", "pread64", "write", "writev", "dup", "dup2", "dup3", "fcntl",
 )  # fmt: skip
-"""What reads, writes or copies a descriptor; ``recvfrom`` and ``sendto`` are for sockets."""
+"""Calls that read, write or copy a file descriptor, without the socket calls ``recvfrom`` and
+``sendto``."""
 ENGINE_REFUSED = {
     "x86_64": {
         "socket": 41, "connect": 42, "bind": 49, "listen": 50, "execve": 59, "execveat": 322,
@@ -245,4 +247,4 @@ ENGINE_REFUSED = {
         "setns": 268,
     },
 }  # fmt: skip
-"""What the embedded ClickHouse engine has no business with: connections, programs, processes."""
+"""Calls refused to the embedded ClickHouse engine: connections, programs, other processes."""

@@ -1,11 +1,11 @@
-"""All descendants of a process end with it: by a PID namespace, else by being its children still.
+"""Termination of all descendants of a process with it, by a PID namespace or a subreaper.
 
-In a PID namespace (https://man7.org/linux/man-pages/man7/pid_namespaces.7.html) the kernel ends
-every process when the first one ends, whatever session it is in and whatever it ignores.  The
-process itself stays outside, so that ids of its forks are those that its own parent knows; the
-first one inside is a helper that waits for the end.  It needs a privilege or user namespaces.
-Without either, orphans become children of this process (PR_SET_CHILD_SUBREAPER), where whoever
-ends it finds them, as long as it lives.
+In a PID namespace (https://man7.org/linux/man-pages/man7/pid_namespaces.7.html) the kernel kills
+every process when the first one exits, whatever its session and ignored signals.  The process
+itself stays outside, so that its parent sees the real ids of its forks; the first process inside
+is a helper that exits when the outer one does.  This needs a privilege or user namespaces.
+Without either, orphans become children of this process (PR_SET_CHILD_SUBREAPER); while it runs,
+the code that terminates it can find them there.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FILES_MAX = 1024
 
 
 class Family:
-    """What holds the descendants of this process together."""
+    """Handle on the mechanism that ends this process's descendants; ``helper`` is a pid."""
 
     def __init__(self, helper: int | None) -> None:
         self._helper = helper
@@ -33,14 +33,14 @@ class Family:
         return SUBREAPER if self._helper is None else NAMESPACE
 
     def has_ended(self) -> bool:
-        """Whether the helper is gone: then the kernel has ended all, and forks fail."""
+        """Return True if the helper has exited: the kernel has killed all, and forks fail."""
         return self._helper is not None and os.waitpid(self._helper, os.WNOHANG)[0] != 0
 
 
 def found_family() -> Family | None:
-    """From here on every child belongs; None where the system has nothing of the kind.
+    """Add every later child to a new family; return None on systems other than Linux.
 
-    Before any thread, and before any child that matters.
+    Call it before the process starts threads, and before the first child to be included.
     """
     if sys.platform != "linux":
         return None
@@ -60,7 +60,7 @@ def _has_pidfd() -> bool:
 
 
 def _enter_namespace(libc: ctypes.CDLL) -> bool:
-    """Children are born into a new PID namespace from here on; False where that is refused."""
+    """Put all later children into a new PID namespace; return False if the kernel refuses."""
     if libc.unshare(_CLONE_NEWPID) == 0:
         return True
     user, group = os.getuid(), os.getgid()
@@ -77,8 +77,8 @@ def _enter_namespace(libc: ctypes.CDLL) -> bool:
 
 
 def _start_helper() -> int:
-    """Fork the first process of the namespace; it ends as soon as this one has ended."""
-    # Not PR_SET_PDEATHSIG: Landlock keeps the signals of a zygote among its own.
+    """Fork the first process of the namespace, which exits as soon as this process has exited."""
+    # Not PR_SET_PDEATHSIG: Landlock blocks signals from a zygote to processes outside its ruleset.
     parent = os.pidfd_open(os.getpid())
     pid = os.fork()
     if pid == 0:

@@ -1,9 +1,9 @@
-"""Landlock: which folders a process may read, which it may write; no TCP, no signal to others.
+"""Landlock: limits the folders that a process may read and write; blocks TCP and outside signals.
 
-Facts: https://docs.kernel.org/userspace-api/landlock.html.  Needs Linux 5.13; TCP is shut from
+Facts: https://docs.kernel.org/userspace-api/landlock.html.  Needs Linux 5.13; TCP is blocked from
 Linux 6.7 on, signals to processes outside and abstract UNIX sockets from Linux 6.12 on.  Later
-versions of the interface (7: audit records) add no restriction that is used here.  Looking at a
-file's name, size or times (stat) is not restricted by any version.
+versions of the interface (7: audit records) add no restriction that is used here.  No version
+restricts reading a file's name, size or times (stat).
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ _PR_SET_NO_NEW_PRIVS = 38
 
 _READ_FILE, _READ_DIR = 1 << 2, 1 << 3
 _OF_A_FILE = 1 << 0 | 1 << 1 | _READ_FILE | 1 << 14
-"""Rights that make sense for a single file: execute, write, read, truncate."""
+"""Rights that apply to a single file: execute, write, read, truncate."""
 _FS_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
-"""How many of the file system's rights each version of the interface knows; later ones: 16."""
+"""Number of file system rights that each version of the interface supports; later ones: 16."""
 _TCP_VERSION = 4
 _TCP_RIGHTS = 0b11
 _SCOPE_VERSION = 6
 _SCOPES = 0b11
-"""Abstract UNIX sockets and signals, each kept among the processes that are under this ruleset."""
+"""Abstract UNIX sockets and signals, each limited to processes under the same ruleset."""
 
 
 def version() -> int:
-    """The kernel's version of the interface; 0 where it has none."""
+    """Return the kernel's version of the Landlock interface; 0 if it has none."""
     if sys.platform != "linux":
         return 0
     return max(0, int(_libc().syscall(_CREATE_RULESET, None, 0, _VERSION_FLAG)))
 
 
 def restrict(read: Iterable[str], write: Iterable[str] = ()) -> bool:
-    """Leave this process and its children these paths and what is beneath them, for ever.
+    """Limit this process and its children to these paths and everything below them, permanently.
 
-    Paths that do not exist are passed over.  False, and nothing done, where the kernel has no
-    Landlock; OSError where it has and refuses.
+    Paths that do not exist are skipped.  Returns False, without effect, if the kernel has no
+    Landlock; raises OSError if it has and refuses.
     """
     abi = version()
     if not abi:
@@ -64,7 +64,7 @@ def restrict(read: Iterable[str], write: Iterable[str] = ()) -> bool:
 
 
 def _attributes(abi: int, rights: int) -> bytes:
-    """The kernel's struct, as long as that version knows it."""
+    """Encode the kernel's ruleset struct with only the fields that version supports."""
     values = [rights]
     if abi >= _TCP_VERSION:
         values.append(_TCP_RIGHTS)

@@ -1,8 +1,8 @@
-"""Seccomp: which system calls a process may make.  All others fail with EPERM.
+"""Seccomp filters: limit the system calls of a process.  All others fail with EPERM.
 
-Facts: https://docs.kernel.org/userspace-api/seccomp_filter.html.  Two filters, because a zygote
-must fork and its isolates must not: a process is under all filters that it and its ancestors have
-put on, and the strictest answer counts.
+Facts: https://docs.kernel.org/userspace-api/seccomp_filter.html.  There are two filters, because a
+zygote must fork and its isolates must not: all filters that a process and its ancestors have
+installed apply to it, and the strictest result counts.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _AT_NUMBER, _AT_ARCH, _AT_ARGS = 0, 4, 16
 
 
 class Program:
-    """A filter, ready to be put on by this process or by a fork of it, at the price of one call."""
+    """Assembled filter that this process or a fork of it can install with one system call."""
 
     def __init__(self, instructions: list[bytes]) -> None:
         self._code = ctypes.create_string_buffer(b"".join(instructions))
@@ -52,14 +52,14 @@ class Program:
         self._syscall.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_long, ctypes.c_void_p)
 
     def put_on(self) -> None:
-        """From here on, for ever, for this process and its children.  OSError if refused."""
+        """Install the filter for this process and its children, permanently; OSError if refused."""
         if self._syscall(*self._arguments) != 0:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))
 
 
 def available() -> bool:
-    """Whether this machine's system calls are in the table and its kernel has seccomp."""
+    """Return True if the table covers this machine's architecture and its kernel has seccomp."""
     return (
         sys.platform == "linux"
         and platform.machine() in _SECCOMP
@@ -68,28 +68,29 @@ def available() -> bool:
 
 
 def zygote_program() -> Program:
-    """What ``CALLS`` allows: compute, read files (which Landlock shuts), inherited sockets, forks.
+    """Return the filter that allows ``CALLS``.
 
-    No thread, no new socket, no exec, no signal to anybody, no other process's memory, no change of
-    the file system.
+    Allowed: computing, reading files (within Landlock), inherited sockets, forks.  Refused:
+    threads, new sockets, exec, signals, other processes' memory, file system changes.
     """
     code = _begin()
-    code += _when(_CLONE3, _ERRNO | errno.ENOSYS)  # libc then uses clone, whose flags it can see
+    # libc then falls back to clone, whose flags a filter can read.
+    code += _when(_CLONE3, _ERRNO | errno.ENOSYS)
     for name, call in sorted(CALLS.items()):
         code += _allow(call_number(name), call.allowed)
     return Program([*code, _return(_ERRNO | errno.EPERM)])
 
 
 def isolate_program() -> Program:
-    """On top of that: no process or thread, no limit raised, no other filter.
+    """Return the filter added for isolates: no process, thread, raised limit or further filter.
 
-    Signals and timers stay as they are set.
+    Signal handlers and timers can no longer be changed.
     """
     code = _begin()
     code += _when(_CLONE3, _ERRNO | errno.EPERM)
     for name in REFUSED:
         code += _when(call_number(name), _ERRNO | errno.EPERM)
-    # Done and without effect: parts of the C library end the process where it is refused.
+    # Reports success without effect: parts of the C library abort the process if it is refused.
     code += _when(call_number("rt_sigprocmask"), _ERRNO | 0)
     for name, allowed in NARROWED.items():
         code += _allow(call_number(name), allowed)
@@ -97,10 +98,10 @@ def isolate_program() -> Program:
 
 
 def channel_program(fd: int, key: int) -> Program:
-    """The socket ``fd`` takes only calls that bring the key, and nothing copies it.
+    """Return a filter that refuses calls on the socket ``fd`` without the key, and copies of it.
 
-    The key (64 bits) stands where the kernel looks for nothing: the length of an address that is
-    not given.
+    The key (64 bits) is passed in an argument that the kernel ignores: the length of an address
+    that is null.
     """
     code = _begin()
     refuse = [_return(_ERRNO | errno.EPERM), _return(_ALLOW)]
@@ -121,7 +122,7 @@ def channel_program(fd: int, key: int) -> Program:
 
 
 def engine_program() -> Program:
-    """For a process that runs SQL: no connection, no program, no other process."""
+    """Return the filter of a process that runs SQL: no connection, program or other process."""
     code = _begin()
     for number in ENGINE_REFUSED[platform.machine()].values():
         code += _when(number, _ERRNO | errno.EPERM)
@@ -142,7 +143,7 @@ def _begin() -> list[bytes]:
 
 
 def call_number(name: str) -> int:
-    """The system call's number on this machine; -1 if it has none such."""
+    """Return the system call's number on this machine; -1 if it does not exist there."""
     call = CALLS[name]
     return call.aarch64 if platform.machine() == "aarch64" else call.x86_64
 
@@ -152,7 +153,7 @@ def _when(number: int, answer: int) -> list[bytes]:
 
 
 def _allow(number: int, alternatives: tuple[tuple[Check, ...], ...]) -> list[bytes]:
-    """Allow the call if all checks of one alternative hold (or there is none), else refuse it."""
+    """Allow the call if all checks of one alternative hold, or it has none; else refuse it."""
     if number < 0 or not alternatives:
         return _when(number, _ALLOW)
     body = [_return(_ERRNO | errno.EPERM)]
@@ -162,7 +163,7 @@ def _allow(number: int, alternatives: tuple[tuple[Check, ...], ...]) -> list[byt
 
 
 def _all_of(checks: tuple[Check, ...]) -> list[bytes]:
-    """Allow if all hold; else go on behind."""
+    """Allow if all checks hold; else continue after this code."""
     code = [_return(_ALLOW)]
     for check in reversed(checks):
         if check.wide:
@@ -173,7 +174,7 @@ def _all_of(checks: tuple[Check, ...]) -> list[bytes]:
 
 
 def _compare(offset: int, ignoring: int, values: tuple[int, ...], skip: int) -> list[bytes]:
-    """Skip that many instructions unless what is there is one of the values."""
+    """Skip ``skip`` instructions unless the word at ``offset`` is one of the values."""
     code = [_load(offset)]
     if ignoring:
         code.append(struct.pack("HBBI", _AND, 0, 0, ~ignoring & 0xFFFFFFFF))

@@ -1,4 +1,4 @@
-"""What a Call brings is read here and not believed: an isolate can write whatever it likes."""
+"""Validation of a Call's arguments: an isolate is untrusted and may send any value."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _METHOD = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
 class WireRequest(msgspec.Struct):
-    """A request as it leaves an isolate; ``body`` is bytes, a handle or nothing."""
+    """A request sent by an isolate; ``body`` is bytes, a StreamRef or None."""
 
     method: str
     url: str
@@ -26,7 +26,7 @@ class WireRequest(msgspec.Struct):
 
 
 def argument(args: list[Any], index: int, method: str) -> Any:
-    """One argument of a call; PlatformError where it is missing."""
+    """Return ``args[index]``; PlatformError if it is missing."""
     if index < len(args):
         return args[index]
     raise PlatformError(
@@ -37,7 +37,7 @@ def argument(args: list[Any], index: int, method: str) -> Any:
 
 
 def request_of(args: list[Any]) -> WireRequest:
-    """The request that is to be fetched; PlatformError for what is none."""
+    """Return the request to fetch; PlatformError if the argument is not a valid request."""
     try:
         request = msgspec.convert(argument(args, 0, "fetch"), WireRequest)
     except msgspec.ValidationError as error:
@@ -51,7 +51,7 @@ def request_of(args: list[Any]) -> WireRequest:
 
 
 def invalid_header(headers: Headers) -> str | None:
-    """The name of a header that could be taken for more than one; None if all are well."""
+    """Return the name of the first invalid header, which could inject another; None if none is."""
     for name, value in headers:
         if not _HEADER.fullmatch(f"{name}: {value}"):
             return name
@@ -59,7 +59,7 @@ def invalid_header(headers: Headers) -> str | None:
 
 
 def number_of(call: Call) -> float:
-    """The one argument of a call to the platform itself: a time, or a handle."""
+    """Return the only argument of a call to the platform itself: a time in seconds, or a handle."""
     value = argument(call.args, 0, call.method)
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e18:
         return value

@@ -1,4 +1,4 @@
-"""Behind each kind of binding: from a Call to the primitive's own method, and back."""
+"""Bindings other than R2: each translates a Call to its primitive's method, and the result back."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ RPC_BYTES_MAX = 32 << 20
 
 
 class QueueBinding:
-    """A producer of one queue; its delay (seconds) is for messages that name none.
+    """Producer of one queue.
 
-    None leaves those to the queue's own.
+    ``delivery_delay`` (seconds) applies to messages without a delay; None: the queue's default.
     """
 
     counts_as_connection = True
@@ -36,7 +36,7 @@ class QueueBinding:
     async def call(
         self, method: str, args: list[Any], options: dict[str, Any], invocation: Invocation
     ) -> Any:
-        """send, sendBatch and metrics."""
+        """Run send, sendBatch or metrics."""
         match method:
             case "send":
                 message = _message(options | ({"body": args[0]} if args else {}))
@@ -84,7 +84,7 @@ def _message(wire: dict[str, Any]) -> MessageSendRequest:
 
 
 def _delay_seconds(options: dict[str, Any]) -> float | None:
-    """The option as a number; text and the like, which JavaScript would turn into one, is not."""
+    """Return the option; PlatformError if not a number, even if JavaScript would coerce it."""
     delay = options.get("delaySeconds")
     if delay is None or (isinstance(delay, int | float) and not isinstance(delay, bool)):
         return delay
@@ -92,7 +92,7 @@ def _delay_seconds(options: dict[str, Any]) -> float | None:
 
 
 def shown_metrics(metrics: Metrics) -> dict[str, Any]:
-    """A queue's backlog in the platform's names, its time as the Date it is there."""
+    """Return a queue's backlog with the platform's field names; the timestamp is a Date there."""
     shown: dict[str, Any] = {
         "backlogCount": metrics.backlog_count,
         "backlogBytes": metrics.backlog_bytes,
@@ -104,7 +104,7 @@ def shown_metrics(metrics: Metrics) -> dict[str, Any]:
 
 
 class PipelineBinding:
-    """One Pipeline's ``send``."""
+    """Binding to one Pipeline, with the method ``send``."""
 
     counts_as_connection = False
 
@@ -114,14 +114,14 @@ class PipelineBinding:
     async def call(
         self, method: str, args: list[Any], options: dict[str, Any], invocation: Invocation
     ) -> Any:
-        """Send."""
+        """Send the records of the first argument."""
         if method != "send":
             raise no_method("Pipeline", method)
         await self._pipeline.send(args[0] if args else None)
 
 
 class ServiceBinding:
-    """Something that speaks HTTP: another Worker, or the ClickHouse gateway."""
+    """Binding to an HTTP service: another Worker (with ``rpc``), or the ClickHouse gateway."""
 
     counts_as_connection = False
 
@@ -132,7 +132,7 @@ class ServiceBinding:
     async def call(
         self, method: str, args: list[Any], options: dict[str, Any], invocation: Invocation
     ) -> Any:
-        """fetch, or any RPC method of the target."""
+        """Run fetch, or any RPC method of the target."""
         if method == "fetch":
             return await invocation.fetch_through(self._followed, args)
         if self._rpc is None:
@@ -148,7 +148,7 @@ class ServiceBinding:
 
 def _check_rpc_size(value: Any) -> None:
     try:
-        encoded = msgspec.msgpack.encode(buried(value), enc_hook=repr)  # a stream is its handle
+        encoded = msgspec.msgpack.encode(buried(value), enc_hook=repr)  # a stream is a StreamRef
     except RecursionError as error:
         raise PlatformError("Maximum call stack size exceeded", "RangeError") from error
     size = len(encoded) - DEPTH_MARGIN
@@ -160,5 +160,5 @@ def _check_rpc_size(value: Any) -> None:
 
 
 def no_method(kind: str, method: str) -> PlatformError:
-    """The error of a call that a kind of binding does not have."""
+    """Return the error for a method that a kind of binding does not have."""
     return PlatformError(f'The {kind} does not implement the method "{method}".', "TypeError")

@@ -1,8 +1,9 @@
-"""The decisions of a queue handler about its batch, and each message's fate by them.
+"""Acks and retries that a queue handler decided, and the result for each message of its batch.
 
-Facts: workerd's queue.c++ and the Queues documentation.  Normal return: what has no decision is
-acked. A throw, or a rejected waitUntil: what was not explicitly acked is retried; explicit acks
-stand.  Where the platform failed and not the handler, all is retried and nothing counts.
+Facts: workerd's queue.c++ and the Queues documentation.  Normal return: messages without a
+decision are acked.  A throw, or a rejected waitUntil: messages without an explicit ack are retried;
+explicit acks stand.  If the platform failed and not the handler, all messages are retried and the
+attempt does not count.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Delay = Annotated[float, msgspec.Meta(ge=0, le=DELAY_SECONDS_MAX)]
 
 
 class Decisions(msgspec.Struct, rename="camel", frozen=True):
-    """By message id, and for those that have none of their own; delays are seconds."""
+    """Decisions by message id; ``all`` and ``delay_seconds`` (seconds) apply to the rest."""
 
     messages: dict[str, tuple[Decision, Delay | None]] = {}
     all: Decision | None = None
@@ -29,12 +30,12 @@ class Decisions(msgspec.Struct, rename="camel", frozen=True):
 
 
 def decisions_of(done: Done) -> Decisions:
-    """What was decided, nothing by one that died; msgspec's ValidationError for nonsense."""
+    """Return the decisions, none if the handler did not finish; ValidationError if invalid."""
     return Decisions() if done.result is None else msgspec.convert(done.result, Decisions)
 
 
 def checked(done: Done) -> Done:
-    """The end of a queue handler, or of one whose decisions make no sense and so do not count."""
+    """Return ``done``, or an internalError without decisions if its decisions are invalid."""
     try:
         decisions_of(done)
     except msgspec.ValidationError as error:
@@ -44,7 +45,7 @@ def checked(done: Done) -> Done:
 
 
 def settle(ids: Sequence[str], done: Done) -> BatchResult:
-    """Each message's fate, by its own decision, then the batch's, then the outcome."""
+    """Ack or retry each message by its own decision, else the batch's, else the outcome."""
     done = checked(done)
     if done.blameless:
         reason = done.exceptions[0].message if done.exceptions else done.outcome

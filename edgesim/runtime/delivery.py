@@ -1,4 +1,4 @@
-"""A queue batch becomes an invocation, and the invocation's outcome becomes acks and retries."""
+"""Delivery of queue batches: runs the queue handler and turns its outcome into acks and retries."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def deliver(
             }
             for message in messages
         ]
-    except ValueError as error:  # the message's fault, which no producer of ours lets in
+    except ValueError as error:  # not written by edgesim, whose producers validate every message
         log.error("queue message cannot be decoded", queue=queue, error=str(error))
         return BatchResult(retries=[Retry(message.id) for message in messages], failed=True)
     metadata = {"metrics": shown_metrics(metrics)}

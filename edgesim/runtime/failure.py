@@ -1,4 +1,4 @@
-"""Invocations without a response: an error page to clients, an exception to Workers."""
+"""Errors of invocations without a response: an error page for clients, an exception for Workers."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ _TEXT = [("content-type", "text/plain; charset=UTF-8")]
 
 
 class NoResponseError(PlatformError):
-    """Raised at the Worker that called; ``page`` is what a client gets.
+    """Raised in the calling Worker; a client receives ``page()`` instead.
 
-    ``code`` is the platform's: 1101 an exception, 1102 a limit, 1019 too many Workers in a row.
+    ``code`` is the platform's error code: 1101 an exception, 1102 a limit, 1019 too many Workers in
+    a row.
     """
 
     def __init__(
@@ -26,7 +27,7 @@ class NoResponseError(PlatformError):
         self._failure = failure
 
     def page(self, *, explained: bool = False) -> HttpResponse:
-        """The platform's error page; ``explained``: the exception with its traceback instead."""
+        """Return the platform's error page; ``explained``: the exception's traceback instead."""
         failure = self._failure
         text = f"error code: {self._code}"
         if explained and failure is not None:
@@ -35,12 +36,12 @@ class NoResponseError(PlatformError):
 
 
 def status_of(outcome: str) -> int:
-    """The status of the error page of an invocation that ended like that."""
+    """Return the HTTP status of the error page for an outcome."""
     return _PAGES.get(outcome, _EXCEPTION)[0]
 
 
 def no_response(outcome: str, failure: Failure | None) -> NoResponseError:
-    """The error of an invocation that ended like that."""
+    """Return the error for an outcome; ``failure`` is the uncaught exception, if any."""
     status, code = _PAGES.get(outcome, _EXCEPTION)
     message = f"The Worker ended as {outcome}."
     if failure is not None:

@@ -1,7 +1,6 @@
-"""A Worker's HTTP client: no cookies, no proxy, connections of its own, addresses checked.
+"""HTTP client of a Worker: no cookies, no proxy, own connections, addresses checked.
 
-One client for each Worker, so that neither a cookie, a connection nor a free place in the pool goes
-from one to another.
+Each Worker has its own client, so that Workers share no cookies, connections or pool capacity.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ from edgesim.model import HttpRequest, HttpResponse, Stream, iterate
 from edgesim.runtime.reach import Reach, RefusedAddressError
 
 CONNECTIONS_MAX = 128
-"""Open connections of one Worker, whichever of its invocations they are of; others wait."""
+"""Maximum open connections of one Worker, over all its invocations; further requests wait."""
 INFORMATIONAL_MAX = 32
-"""Responses of status 1xx before the real one; a server that sends them without end is cut off."""
+"""Maximum 1xx responses before the final one; the connection is aborted if a server sends more."""
 _HOP_BY_HOP = {"connection", "content-length", "host", "keep-alive", "transfer-encoding"}
 _NULL_BODY = {204, 205, 304}
 
@@ -34,7 +33,7 @@ log = structlog.get_logger()
 
 
 class _Hop(msgspec.Struct):
-    """The request that a connection is opened for."""
+    """Request for which a connection is opened; ``refused`` is the reason if it was refused."""
 
     host: str
     refused: str | None = None
@@ -44,14 +43,14 @@ _hop: ContextVar[_Hop] = ContextVar("hop")
 
 
 class _Protocol(ResponseHandler):
-    """aiohttp's own, which reads informational responses in one go, without end or pause."""
+    """aiohttp's protocol with a limit on 1xx responses, which it reads without end or pause."""
 
     _informational = 0
 
     def feed_data(self, data: Any, size: int = 0) -> None:
-        """A response's head has arrived."""
+        """Receive the head of a response."""
         if self._informational > INFORMATIONAL_MAX:
-            return  # of a connection that is cut off
+            return  # the connection is already aborted
         is_informational = 100 <= data[0].code < 200
         self._informational = self._informational + 1 if is_informational else 0
         if self._informational <= INFORMATIONAL_MAX:
@@ -63,7 +62,7 @@ class _Protocol(ResponseHandler):
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Connections that speak ``_Protocol``."""
+    """Connector whose connections use ``_Protocol``."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -72,7 +71,7 @@ class _Connector(aiohttp.TCPConnector):
 
 
 class HttpClient:
-    """One Worker's."""
+    """HTTP client of one Worker; ``reach`` decides which addresses it may connect to."""
 
     def __init__(self, worker: str, reach: Reach) -> None:
         self._worker = worker
@@ -82,11 +81,11 @@ class HttpClient:
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=True,
-            trust_env=False,  # neither proxies of the environment nor .netrc
+            trust_env=False,  # ignore proxy variables and .netrc
         )
 
     async def send(self, request: HttpRequest) -> HttpResponse:
-        """One request, its redirect not followed; PlatformError (AbortError) if it fails."""
+        """Send one request without following redirects; PlatformError (AbortError) if it fails."""
         hop = _Hop(urlsplit(request.url).hostname or "")
         _hop.set(hop)
         headers = [each for each in request.headers if each[0].lower() not in _HOP_BY_HOP]
@@ -105,17 +104,17 @@ class HttpClient:
                 log.warning("fetch refused", worker=self._worker, host=hop.host, reason=hop.refused)
             why = hop.refused or error
             raise PlatformError(f"Network connection lost: {why}", "AbortError") from error
-        # The client has a string class of its own for names, which the wire does not know.
+        # aiohttp uses its own string class for names, which the wire format cannot encode.
         received = [(str(name), value.strip(" \t")) for name, value in answer.headers.items()]
         if request.method == "HEAD" or answer.status in _NULL_BODY:
             answer.release()
             return HttpResponse(answer.status, received, b"", answer.reason)
-        # A packed body is unpacked on its way, to a length that nobody has said.
+        # aiohttp decompresses the body, so content-length is not the length of what is read.
         length = None if "content-encoding" in answer.headers else answer.content_length
         return HttpResponse(answer.status, received, Stream(_Chunks(answer), length), answer.reason)
 
     def _open(self, address: Any) -> socket.socket:
-        """A socket for that address, which is the one that is connected to."""
+        """Create a socket for a resolved address; RefusedAddressError if it may not be reached."""
         family, kind, protocol, _, (ip, port, *_) = address
         hop = _hop.get()
         reason = self._reach.refusal(hop.host, ip, port)
@@ -130,7 +129,10 @@ class HttpClient:
 
 
 class _Chunks:
-    """A body as it comes.  Not a generator: closing one that nobody has begun runs none of it."""
+    """Chunks of a response body as they arrive.
+
+    Not a generator: ``aclose`` on a generator that has not started runs none of its code.
+    """
 
     def __init__(self, answer: aiohttp.ClientResponse) -> None:
         self._answer = answer
@@ -152,5 +154,5 @@ class _Chunks:
         return chunk
 
     async def aclose(self) -> None:
-        """Give up the rest, and the connection where there is a rest."""
+        """Discard unread data; the connection is closed if there is any."""
         self._answer.release()

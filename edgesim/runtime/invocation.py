@@ -1,4 +1,4 @@
-"""The platform's side of one invocation: its calls, its streams, its trace."""
+"""Platform side of one invocation: its calls, streams and trace."""
 
 from __future__ import annotations
 
@@ -24,36 +24,36 @@ from edgesim.runtime.trace import Trace
 
 SUBREQUESTS_MAX = 10_000
 CONNECTIONS_MAX = 6
-"""Requests of one invocation that await their headers at a time; further ones wait."""
+"""Maximum requests of one invocation that await response headers at a time; further ones wait."""
 FOREIGN = (
     "Cannot perform I/O on behalf of a different request. I/O objects (such as streams, "
     "request/response bodies, and others) created in the context of one request handler cannot be "
     "accessed from a different request's handler."
 )
 INLINE_BYTES_MAX = 1 << 20
-"""A body up to this size crosses as bytes; a larger one stays here and crosses as a handle."""
+"""Maximum size of a body sent to the isolate as bytes; a larger one stays here, with a handle."""
 _STATUS_TEXT = re.compile(r"[\t -~\x80-\xff]*")
 
 Fetch = Callable[[HttpRequest, Lineage], Awaitable[HttpResponse]]
-"""A request to some Worker or server, and the Workers that it has come through."""
+"""Sends a request to a Worker or server; the lineage counts the Workers it came through."""
 
 log = structlog.get_logger()
 
 
 class Binding(Protocol):
-    """What stands behind one name on ``env``."""
+    """Implementation of one attribute of ``env``."""
 
     counts_as_connection: bool
-    """Whether a call is one of the six connections that an invocation may wait for at a time."""
+    """True if a call counts towards CONNECTIONS_MAX."""
 
     async def call(
         self, method: str, args: list[Any], options: dict[str, Any], invocation: Invocation
     ) -> Any:
-        """Answer a Call; PlatformError for what the Worker is to see."""
+        """Run a Call and return its result; PlatformError is raised in the Worker."""
 
 
 class Invocation(Host):
-    """One run of a handler."""
+    """One run of a handler, and the host that its isolate calls."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Invocation(Host):
         self.trace = trace
         self.response: HttpResponse | None = None
         self.status: int | None = None
-        """That of the response, once there is one."""
+        """HTTP status of the response, once there is one."""
         self.responded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.given_up = False
         self.task: asyncio.Task[None] | None = None
@@ -86,11 +86,11 @@ class Invocation(Host):
         self._stream_count = 0
 
     def log(self, log: Log) -> None:
-        """Write a console call into the trace."""
+        """Record a console call in the trace."""
         self.trace.log(log.level, log.message, int(log.now * 1000))
 
     def respond(self, response: Respond) -> None:
-        """The answer goes out now; the first one counts.  ValueError for one that cannot go out."""
+        """Send the response; later ones are ignored.  ValueError if it is not a valid response."""
         if self.status is not None:
             return
         name = invalid_header(response.headers)
@@ -108,7 +108,7 @@ class Invocation(Host):
         self._let_go()
 
     def take_response(self) -> HttpResponse | None:
-        """The response, which is no longer kept here: its client may be slow, its body large."""
+        """Return the response and drop it: a slow client must not keep a large body in memory."""
         response, self.response = self.response, None
         return response
 
@@ -117,13 +117,13 @@ class Invocation(Host):
             self.responded.set_result(None)
 
     def give_up(self) -> None:
-        """Whoever asked has gone away."""
+        """Cancel the invocation because its client disconnected."""
         self.given_up = True
         if self.task is not None:
             self.task.cancel()
 
     async def call(self, call: Call) -> Any:
-        """Answer the isolate; a fault of ours is loud in the log, an internal error there."""
+        """Run an isolate's call; a bug in edgesim is logged and raises an internal error there."""
         try:
             return await self._dispatch(call)
         except PlatformError:
@@ -164,13 +164,13 @@ class Invocation(Host):
             raise PlatformError(FOREIGN) from None
 
     def count_subrequest(self) -> None:
-        """PlatformError when the invocation has made too many."""
+        """Count one subrequest; PlatformError if the invocation has exceeded its limit."""
         self._subrequests_left -= 1
         if self._subrequests_left < 0:
             raise PlatformError("Too many subrequests.")
 
     async def fetch_through(self, target: Fetch, args: list[Any]) -> dict[str, Any]:
-        """Send the isolate's request on, and give it the response in wire form."""
+        """Send the isolate's request to ``target`` and return the response in wire form."""
         asked = request_of(args)
         body = self.take_body(asked.body)
         url = urldefrag(asked.url).url
@@ -186,7 +186,10 @@ class Invocation(Host):
         }
 
     def take_body(self, body: Any) -> Body:
-        """A body that the isolate sent: its bytes, or the stream that its handle stands for."""
+        """Return the body that the isolate sent as bytes or a handle; PlatformError if invalid.
+
+        A handle can be used once.
+        """
         if isinstance(body, StreamRef):
             stream = self._streams.pop(body.id, None)
             if stream is None:
@@ -201,7 +204,7 @@ class Invocation(Host):
         raise PlatformError(f"a {type(body).__name__} is no body", "TypeError")
 
     async def give_body(self, body: Body) -> bytes | StreamRef:
-        """A body for the isolate: small ones as bytes, others as a handle."""
+        """Return a body in wire form: bytes up to INLINE_BYTES_MAX, else a handle."""
         if isinstance(body, bytes):
             if len(body) <= INLINE_BYTES_MAX:
                 return body
@@ -211,13 +214,13 @@ class Invocation(Host):
         return self.keep(body)
 
     def keep(self, stream: Stream) -> StreamRef:
-        """A handle for a stream that stays here."""
+        """Keep a stream here and return a handle for it."""
         self._stream_count += 1
         self._streams[self._stream_count] = stream
         return StreamRef(self._stream_count, stream.length)
 
     async def close(self) -> None:
-        """Let go of streams that nobody read, and of whoever waits for a response."""
+        """Close unread streams, and release the caller that waits for a response."""
         self._let_go()
         for stream in self._streams.values():
             await stream.aclose()

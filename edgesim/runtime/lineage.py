@@ -1,9 +1,9 @@
-"""The Workers that one incoming request has come through, and how many it may still start.
+"""Lineage of an incoming request: its depth in Workers, and its remaining invocations.
 
 Fact: a request invokes Workers at most 32 times, and through at most 16 of them in a row
-(https://developers.cloudflare.com/workers/runtime-apis/bindings/service-bindings/).  The count
-stays with a request that leaves by ``fetch`` and comes back, over a proxy for example: it carries a
-header whose value nobody can guess.  Workers neither see nor set it; from clients it means nothing.
+(https://developers.cloudflare.com/workers/runtime-apis/bindings/service-bindings/).  A request that
+leaves by ``fetch`` and comes back, over a proxy for example, keeps its count: it carries a header
+with an unguessable value.  Workers neither see nor set it; unknown values are ignored.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from edgesim.model import HttpRequest
 HEADER = "edgesim-lineage"
 INVOCATIONS_MAX = 32
 KNOWN_MAX = 4096
-"""Requests that have gone out by ``fetch``, the latest of which are remembered."""
+"""Maximum lineages of outgoing requests that are remembered; the oldest are forgotten first."""
 _LIMIT_EXCEEDED = (
     f"Too many Worker invocations: one incoming request may start {INVOCATIONS_MAX}, "
     "service bindings and fetches of local Workers included."
@@ -29,14 +29,14 @@ _known: OrderedDict[str, Lineage] = OrderedDict()
 
 
 class _Budget:
-    """What all invocations of one incoming request share."""
+    """Remaining invocations, shared by all invocations of one incoming request."""
 
     def __init__(self) -> None:
         self.left = INVOCATIONS_MAX
 
 
 class Lineage:
-    """Where an invocation stands: its depth, and the budget of the request that it began with."""
+    """Depth of an invocation, and the invocation budget of its incoming request."""
 
     def __init__(self, depth: int = 0, budget: _Budget | None = None) -> None:
         self.depth = depth
@@ -44,17 +44,17 @@ class Lineage:
         self._token: str | None = None
 
     def next(self) -> Lineage:
-        """That of a Worker which this one calls."""
+        """Return the lineage of a Worker that this one calls."""
         return Lineage(self.depth + 1, self._budget)
 
     def count(self) -> None:
-        """Count one invocation; PlatformError if it is one too many."""
+        """Count one invocation; PlatformError if the budget is used up."""
         if self._budget.left <= 0:
             raise PlatformError(_LIMIT_EXCEEDED)
         self._budget.left -= 1
 
     def header(self) -> tuple[str, str]:
-        """For a request that leaves: with it the request is known again should it come back."""
+        """Return the header of an outgoing request, by which it is recognized if it comes back."""
         if self._token is None:
             self._token = secrets.token_hex(16)
         _known[self._token] = self
@@ -65,12 +65,12 @@ class Lineage:
 
 
 def arrived(request: HttpRequest) -> Lineage:
-    """The lineage of a request from outside: known by its header, else a new one."""
+    """Return the lineage of a request from outside: the one its header names, else a new one."""
     return _known.get(request.header(HEADER) or "") or Lineage()
 
 
 def without_header(request: HttpRequest) -> HttpRequest:
-    """The request as Workers see it."""
+    """Return the request without the lineage header, which Workers must not see."""
     if request.header(HEADER) is None:
         return request
     kept = [(name, value) for name, value in request.headers if name.lower() != HEADER]

@@ -1,7 +1,7 @@
-"""What the platform would bill a bucket's callers for: R2 operations by their class.
+"""Counts of billable R2 operations by class.
 
-Facts: R2's pricing page.  Class A changes or lists, class B reads; deleting and aborting are free,
-and so is what fails before R2 sees it.
+Facts: R2's pricing page.  Class A operations change or list, class B operations read; deleting and
+aborting are free, and so are calls that fail before they reach R2.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CLASSES = {
 
 
 class Metered:
-    """A bucket's binding that counts what goes through it."""
+    """Wrapper of a bucket's binding that counts its operations."""
 
     def __init__(self, binding: Binding, operations: Counter[str]) -> None:
         self.counts_as_connection = binding.counts_as_connection
@@ -29,7 +29,7 @@ class Metered:
     async def call(
         self, method: str, args: list[Any], options: dict[str, Any], invocation: Invocation
     ) -> Any:
-        """As the binding does."""
+        """Count the call and pass it to the binding."""
         if method in CLASSES:
             self._operations[CLASSES[method]] += 1
         return await self._binding.call(method, args, options, invocation)

@@ -1,4 +1,4 @@
-"""The log lines of an invocation: the Worker's console, its exceptions, and the outcome."""
+"""Log lines of an invocation: the Worker's console, its exceptions, and the outcome."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edgesim.runtime.failure import status_of
 from edgesim.runtime.redaction import redact_url
 
 CONSOLE_CHARS_MAX = 16_384
-"""Longer console lines are cut; a line of JSON up to this stays JSON."""
+"""Longer console lines are cut; JSON up to this length stays complete."""
 _LEVELS = {"error": logging.ERROR, "warn": logging.WARNING}
 _CONSOLE = {level: f"console.{level}" for level in ("debug", "info", "log", "warn", "error")}
 
@@ -27,9 +27,9 @@ def narrate(
     done: Done,
     item: TraceItem,
 ) -> None:
-    """Log what happened; routine lines cost nothing where nobody wants them.
+    """Log an invocation.  Routine lines are not formatted if the INFO level is disabled.
 
-    ``event`` is what the handler was given.
+    ``event`` is the handler's event.
     """
     status = _status(handler, item)
     for exception in item.exceptions:
@@ -57,7 +57,7 @@ def _text(entry: TraceLog) -> str:
 
 
 def _status(handler: str, item: TraceItem) -> dict[str, Any]:
-    """The status that the client got; nothing where it had gone."""
+    """Return the HTTP status sent to the client; empty if the client had disconnected."""
     if handler != "fetch" or item.outcome == "canceled":
         return {}
     response: Mapping[str, Any] | None = (item.event or {}).get("response")

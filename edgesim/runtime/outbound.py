@@ -1,8 +1,8 @@
-"""``fetch`` to anywhere: a URL that leads to a local Worker goes to that Worker, the rest out.
+"""Outbound ``fetch``: URLs of local Workers go to those Workers, all others to the network.
 
-On the platform a Worker does not reach another one of its own zone by URL (error 1042) unless it
-has the compatibility flag ``global_fetch_strictly_public``, or the URL is a custom domain.  Here it
-does, which is what a project that has no zones yet needs, and the log says what would happen there.
+On the platform a Worker cannot reach another one of its own zone by URL (error 1042) unless it has
+the compatibility flag ``global_fetch_strictly_public``, or the URL is a custom domain.  Here it
+can, because a project may have no zones yet; a warning names the platform's error.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ log = structlog.get_logger()
 
 
 class Outbound:
-    """The way out; one HTTP client for each Worker, opened at its first use."""
+    """Router of outbound requests; each Worker's HTTP client is created at its first use."""
 
     def __init__(
         self,
@@ -50,15 +50,15 @@ class Outbound:
         self._clients: dict[str, HttpClient] = {}
 
     def of(self, caller: WorkerConfig) -> Fetch:
-        """``fetch`` as that Worker has it."""
+        """Return ``fetch`` bound to that Worker."""
         return partial(self.fetch, caller)
 
     async def fetch(
         self, caller: WorkerConfig, request: HttpRequest, lineage: Lineage
     ) -> HttpResponse:
-        """PlatformError named AbortError for a network failure, as the SDK raises it.
+        """Send a request and follow its redirects; each hop is checked and routed like the first.
 
-        Each hop of a redirect is checked and routed like the first.
+        A network failure raises PlatformError with the name AbortError, as in the SDK.
         """
 
         async def send(request: HttpRequest) -> HttpResponse:
@@ -92,7 +92,7 @@ class Outbound:
             await client.close()
 
     async def _internet(self, worker: str, request: HttpRequest, lineage: Lineage) -> HttpResponse:
-        from edgesim.runtime.http_client import HttpClient  # slow; most projects never go out
+        from edgesim.runtime.http_client import HttpClient  # slow import, rarely needed
 
         if worker not in self._clients:
             self._clients[worker] = HttpClient(worker, self._reach)
@@ -105,7 +105,7 @@ def _is_web(url: str) -> bool:
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError:  # half a bracket around the host, or a port that is no number
+    except ValueError:  # an unbalanced bracket in the host, or a port that is not a number
         return False
     return parts.scheme in {"http", "https"} and bool(parts.hostname) and port != 0
 
@@ -122,10 +122,9 @@ async def open_outbound(
     network: Fetch | None = None,
     reach: Reach | None = None,
 ) -> AsyncIterator[Outbound]:
-    """An Outbound that is closed at the end; ``worker_fetch`` gives a local Worker's fetch.
+    """Open an Outbound and close it at the end; ``worker_fetch`` returns a local Worker's fetch.
 
-    ``network`` answers for the internet, where that is not to be asked; ``reach`` says which
-    addresses may be connected to.
+    ``network``, if set, replaces the internet; ``reach`` decides which addresses are allowed.
     """
     outbound = Outbound(router, worker_fetch, network, reach)
     try:

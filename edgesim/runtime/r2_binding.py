@@ -1,4 +1,4 @@
-"""Behind an R2 binding: from a Call to the bucket's own method, and back."""
+"""R2 binding: translates a Call to the bucket's method, and the result back."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ log = structlog.get_logger()
 
 
 class R2Binding:
-    """One bucket.
+    """Binding to one bucket.
 
-    An upload in parts stays with the Worker as its key and id, which come back with each call.
+    It keeps no state of multipart uploads: the Worker sends the key and upload id with each call.
     """
 
     counts_as_connection = True
@@ -45,7 +45,7 @@ class R2Binding:
     async def call(
         self, method: str, args: list[Any], options: dict[str, Any], invocation: Invocation
     ) -> Any:
-        """The methods of R2Bucket, and those of R2MultipartUpload with its key and id in front."""
+        """Run a method of R2Bucket, or of R2MultipartUpload (first arguments: key, upload id)."""
         try:
             return await self._call(method, args, options, invocation)
         except RunError as error:
@@ -127,7 +127,7 @@ def _content(value: Any, invocation: Invocation) -> Any:
 
 
 def _shown(found: R2Object, hidden: set[str] | frozenset[str] = frozenset()) -> dict[str, Any]:
-    """An object's metadata in the platform's names; times in Unix milliseconds."""
+    """Return an object's metadata with the platform's field names; times in Unix milliseconds."""
     wire: dict[str, Any] = msgspec.to_builtins(found)
     wire["httpEtag"] = f'"{found.etag}"'
     return {name: value for name, value in wire.items() if name not in hidden}

@@ -1,8 +1,9 @@
-"""Which addresses a Worker's ``fetch`` may connect to; asked with the address really connected to.
+"""Allow-list of addresses for a Worker's ``fetch``, checked on the resolved address it connects to.
 
-edgesim's own listeners are never reached: they would take a Worker for the operator.  ``strict``
-(``edgesim serve``) also refuses loopback, link-local, private, shared (CGNAT), multicast, reserved
-and unspecified addresses, in every IPv6 form that leads to one, unless ``allow`` lists them.
+edgesim's own listeners are always refused, because they would treat a Worker as the operator.
+``strict`` (``edgesim serve``) also refuses loopback, link-local, private, shared (CGNAT),
+multicast, reserved and unspecified addresses, in every IPv6 form that leads to one, unless
+``allow`` lists them.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ Address = IPv4Address | IPv6Address
 
 _COMPATIBLE = IPv6Network("::/96")
 _TRANSLATED = (IPv6Network("64:ff9b::/96"), IPv6Network("::ffff:0:0:0/96"))
-"""NAT64, SIIT: the IPv4 address is in the last four bytes."""
+"""NAT64 and SIIT prefixes: the IPv4 address is in the last four bytes."""
 _LOCAL_NAT64 = IPv6Network("64:ff9b:1::/48")
 _ISATAP = 0x00005EFE
-"""In front of the last four bytes, but for the bit that says universal."""
+"""Bytes 8 to 11 of an ISATAP address, ignoring the universal bit; the IPv4 address follows."""
 _SIX_TO_FOUR_RELAYS = IPv4Network("192.88.99.0/24")
 
 OWN = "it is a port of edgesim itself; use a binding or http://<worker>.localhost/"
@@ -32,7 +33,7 @@ class RefusedAddressError(PermissionError):
 
 
 class Reach:
-    """The rule for all Workers of one run; ``own`` grows as edgesim opens its ports."""
+    """Address rule for all Workers of one run; edgesim adds its own listeners as it opens them."""
 
     def __init__(self, allow: Iterable[Allowed] = (), *, strict: bool = False) -> None:
         self.strict = strict
@@ -40,14 +41,14 @@ class Reach:
         self._own: set[tuple[Address, int]] = set()
 
     def add_listener(self, listener: socket.socket) -> None:
-        """A port of edgesim's own, on whatever address it is bound to."""
+        """Refuse the address and port of one of edgesim's own listeners from now on."""
         host, port = listener.getsockname()[:2]
         self._own.add((embedded(ip_address(host.partition("%")[0])), port))
 
     def refusal(self, host: str, address: str, port: int) -> str | None:
-        """Why this connection is not opened; None if it is.
+        """Return the reason to refuse a connection; None if it is allowed.
 
-        ``host`` is as the URL names it, ``address`` what it was resolved to.
+        ``host`` is the URL's host, ``address`` the IP address that it was resolved to.
         """
         target = embedded(ip_address(address.partition("%")[0]))
         if self._is_own(target, port):
@@ -72,7 +73,7 @@ class Reach:
 
 
 def embedded(address: Address) -> Address:
-    """The IPv4 address that an IPv6 one stands for, else the address itself."""
+    """Return the IPv4 address embedded in an IPv6 address, else the address itself."""
     if isinstance(address, IPv4Address):
         return address
     if address.ipv4_mapped is not None:
@@ -90,7 +91,7 @@ def embedded(address: Address) -> Address:
 
 
 def _internal(address: Address) -> str | None:
-    """The kind of an address that is not on the public internet; None for one that is."""
+    """Return the kind of an address outside the public internet; None for a public address."""
     for kind in ("unspecified", "loopback", "link_local", "multicast"):
         if getattr(address, f"is_{kind}"):
             return kind.replace("_", "-")
@@ -102,7 +103,7 @@ def _internal(address: Address) -> str | None:
 
 
 def _is_local(address: Address) -> bool:
-    """Whether the address is one of this machine's."""
+    """Return True if the address is one of this machine's."""
     if address.is_loopback or address.is_unspecified:
         return True
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6

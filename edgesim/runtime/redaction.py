@@ -1,4 +1,6 @@
-"""What a Tail Worker is not shown unless it asks: secrets in headers, ids and cards in URLs.
+"""Redaction of traces: secrets in headers, ids and card numbers in URLs.
+
+A Tail Worker sees the original values only through ``getUnredacted()``.
 
 Facts: workerd's trace.c++ and util.c++.
 """
@@ -12,24 +14,24 @@ from functools import lru_cache
 REDACTED = "REDACTED"
 _SECRET_WORDS = ("auth", "jwt", "key", "secret", "token")
 _RUN = re.compile(r"[A-Za-z0-9+\-_]{13,}")
-"""No shorter run can be an id or a card number."""
+"""Run of characters; a shorter one is neither an id nor a card number."""
 _SEPARATORS = str.maketrans("", "", "+-_")
 _HEX = frozenset("0123456789abcdefABCDEF")
 
 
 def redact_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers, by lower-case name, without the values of secret ones."""
+    """Return the headers (lower-case names) with the values of secret ones redacted."""
     return {name: REDACTED if is_secret(name) else value for name, value in headers.items()}
 
 
 def redact_url(url: str) -> str:
-    """The URL with what looks like an id or a card number replaced by ``REDACTED``."""
+    """Return the URL with anything like an id or a card number replaced by ``REDACTED``."""
     return _RUN.sub(lambda run: REDACTED if _looks_secret(run[0]) else run[0], url)
 
 
 @lru_cache(maxsize=1024)
 def is_secret(name: str) -> bool:
-    """Whether the value of a header of that name, in lower case, is kept from Tail Workers."""
+    """Return True if the header's value is redacted; ``name`` is in lower case."""
     return name in {"cookie", "set-cookie"} or any(word in name for word in _SECRET_WORDS)
 
 
@@ -52,7 +54,7 @@ def _is_base64_id(run: str) -> bool:
 
 
 def _is_card_number(plain: str) -> bool:
-    """By the check digit of Luhn."""
+    """Return True for 13 to 19 digits with a valid Luhn check digit."""
     if not (plain.isdigit() and 13 <= len(plain) <= 19):
         return False
     doubled = [int(digit) * (1 + index % 2) for index, digit in enumerate(reversed(plain))]

@@ -1,4 +1,4 @@
-"""Redirects as ``fetch`` follows them, hop by hop.
+"""Redirects of ``fetch``, followed hop by hop.
 
 Facts: https://fetch.spec.whatwg.org/#http-redirect-fetch; workerd drops fragments, and keeps
 the headers of a body that is not sent again.
@@ -17,16 +17,16 @@ from edgesim.model import HttpRequest, HttpResponse, Stream
 HOPS_MAX = 20
 _STATUSES = {301, 302, 303, 307, 308}
 _OF_AN_ORIGIN = {"authorization", "cookie", "proxy-authorization"}
-"""Dropped where the redirect leads to another origin."""
+"""Headers dropped if the redirect leads to another origin."""
 _PORTS = {"http": 80, "https": 443}
 
 
 async def follow(
     request: HttpRequest, send: Callable[[HttpRequest], Awaitable[HttpResponse]]
 ) -> HttpResponse:
-    """The response of ``send`` after all redirects, unless the request wants them itself.
+    """Send the request and follow redirects, unless its ``redirect`` is "manual".
 
-    PlatformError after 20 redirects, and where a streamed body would be sent again.
+    Raises PlatformError after 20 redirects, and if a streamed body would have to be sent again.
     """
     url = request.url
     for _ in range(HOPS_MAX + 1):
@@ -43,9 +43,9 @@ async def follow(
 
 
 def next_request(request: HttpRequest, response: HttpResponse) -> HttpRequest | None:
-    """The request that a response redirects to; None if it is no redirect.
+    """Return the request that a response redirects to; None if it is not a redirect.
 
-    PlatformError for a body that cannot be sent again: it was a stream.
+    Raises PlatformError for a streamed body, which cannot be sent again.
     """
     location = response.header("location")
     if response.status not in _STATUSES or location is None:

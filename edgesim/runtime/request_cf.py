@@ -1,7 +1,7 @@
-"""``request.cf``: what the edge knows of a request and its client.
+"""Default ``request.cf``: the edge's metadata of a request and its client.
 
-Facts: the types of Cloudflare's runtime.  There is no edge here, so a plausible place stands for
-it; ``[cf]`` in edgesim.toml replaces any of it, field by field.
+Facts: the types of Cloudflare's runtime.  There is no edge here, so the values are plausible
+constants; ``[cf]`` in edgesim.toml replaces them field by field.
 """
 
 from __future__ import annotations
@@ -34,5 +34,5 @@ PLAUSIBLE: dict[str, Any] = {
 
 
 def request_cf(configured: Mapping[str, Any]) -> dict[str, Any]:
-    """``cf`` of every request, before what a request's own connection says."""
+    """Return the ``cf`` of every request, before values of its own connection are added."""
     return {**PLAUSIBLE, **configured}

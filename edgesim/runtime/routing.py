@@ -1,4 +1,4 @@
-"""Which Worker a URL leads to: by the naming schemes, or by the Workers' routes.
+"""Routing of URLs to Workers, by the naming schemes or by the Workers' routes.
 
 A Worker is reached as ``<name>.<anything>.workers.dev``, as ``<name>.localhost`` (edgesim's own
 scheme) and by the routes of its wrangler file.
@@ -18,7 +18,7 @@ LOCALHOST = "localhost"
 
 
 class Target(msgspec.Struct, frozen=True):
-    """Where a URL leads; ``zone`` is the domain that its host belongs to."""
+    """Worker that a URL leads to; ``zone`` is the domain that its host belongs to."""
 
     worker: str
     zone: str
@@ -26,7 +26,7 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class Router:
-    """The ways to a project's Workers."""
+    """Router over a project's Workers."""
 
     def __init__(self, workers: Iterable[WorkerConfig]) -> None:
         self.names = {worker.name for worker in workers}
@@ -34,14 +34,14 @@ class Router:
         self._routes = sorted(routes, key=lambda each: each[0].specificity(), reverse=True)
 
     def find(self, url: str, *, any_scheme: bool = False) -> Target | None:
-        """The Worker that an absolute URL leads to; None if it is nobody's here."""
+        """Return the Worker that an absolute URL leads to; None if it leads to no local Worker."""
         name, zone = named_by((urlsplit(url).hostname or "").lower())
         if name in self.names:
             return Target(name, zone)
         return self.routed(url, any_scheme=any_scheme)
 
     def routed(self, url: str, *, any_scheme: bool = False) -> Target | None:
-        """The Worker that has the best route for an absolute URL; None if there is no route."""
+        """Return the Worker with the most specific route for an absolute URL; None without one."""
         for route, worker in self._routes:
             if route.matches(url, any_scheme=any_scheme):
                 return Target(worker, route.zone, route.custom_domain)
@@ -49,7 +49,7 @@ class Router:
 
 
 def named_by(host: str) -> tuple[str, str]:
-    """(name, zone) of a host name of the two naming schemes; empty for any other."""
+    """Return (name, zone) of a host name of the two naming schemes; empty strings for others."""
     for zone in (WORKERS_DEV, LOCALHOST):
         if host.endswith(f".{zone}"):
             return host.removesuffix(f".{zone}").partition(".")[0], zone

@@ -1,7 +1,7 @@
-"""Scheduled handlers, run when their time comes.
+"""Cron schedules of scheduled handlers.
 
-The clock says when, and it may be any clock: nothing here assumes that seconds pass at their usual
-pace.  A minute is never run twice, and minutes that were slept through are not made up for.
+The clock may be virtual: nothing here assumes that it runs at real speed.  A minute is never run
+twice, and minutes missed while the machine slept are not run later.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from edgesim.clock import Clock
 from edgesim.config.cron import parse_cron
 
 LOOK_SECONDS = 60.0
-"""A clock that was set is noticed after this long."""
+"""Interval in seconds between checks of the clock, to notice that it was set."""
 LATE_MAX = timedelta(minutes=1)
-"""A minute that was due longer ago is one that was slept through."""
+"""A minute that was due longer ago is skipped as missed."""
 
 log = structlog.get_logger()
 
 Run = Callable[[int], Awaitable[str | None]]
-"""Run the handler for that minute (Unix ms); gives the outcome, None where another node runs it."""
+"""Run the handler for a minute (Unix ms); returns the outcome, None if another node runs it."""
 
 
 class Schedule:
-    """One cron expression of one Worker."""
+    """Schedule of one cron expression of one Worker."""
 
     def __init__(self, worker: str, expression: str, clock: Clock) -> None:
         self.worker = worker
@@ -43,7 +43,7 @@ class Schedule:
                 now = self._clock.datetime()
                 due = self._cron.next_after(max(last, now - LATE_MAX))
                 if due is None:
-                    return  # a day that never comes
+                    return  # no date matches, such as 30 February
                 if due <= now:
                     last = due
                     runs.start_soon(self._run_once, run, due)

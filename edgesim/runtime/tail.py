@@ -1,12 +1,12 @@
-"""Tail: finished traces, batched by count and age, on their way to a Tail Worker.
+"""Delivery of finished traces to a Tail Worker, batched by count and age.
 
-At most once, as on the platform: a tail handler that throws has lost its batch, which is counted
-and loud in the log.  A batch that the platform could not run a handler for is tried again.
+Delivery is at most once, as on the platform: if a tail handler throws, its batch is lost, counted
+and logged as an error.  If the platform could not run the handler, the batch is retried.
 
-Workers can produce traces faster than the Tail Worker takes them.  From ``PENDING_BYTES`` on the
-consumer is full: requests and queue batches wait before they start.  What has started, and what it
-calls, is never held back, so nothing that the Tail Worker waits for can wait for the Tail Worker;
-only beyond ``PENDING_BYTES_MAX`` are its traces lost.
+Backpressure: Workers can produce traces faster than the Tail Worker processes them.  From
+``PENDING_BYTES`` on the consumer is full: requests and queue batches wait before they start.
+Running invocations and their calls are never held back, which would be a deadlock if the Tail
+Worker waited for them; beyond ``PENDING_BYTES_MAX`` their traces are lost.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from edgesim.isolates.wire import NOT_RUN, Done
 from edgesim.model import TraceItem
 
 PENDING_BYTES = 32 << 20
-"""Traces of so many bytes may wait before new work waits for them."""
+"""Size of pending traces from which new work waits."""
 PENDING_BYTES_MAX = 4 * PENDING_BYTES
-"""Traces beyond it are lost."""
+"""Maximum size of pending traces; traces beyond it are lost."""
 MEAN_ITEMS = 8
-"""Traces over which their mean size is taken, about."""
+"""Approximate number of traces over which the mean size is averaged."""
 ITEM_BYTES = 1000
-"""The memory that a trace takes beside its texts, about."""
+"""Approximate memory of a trace without its texts."""
 LOG_BYTES = 250
-"""The same for one log."""
+"""Approximate memory of one log without its text."""
 BACKOFF_SECONDS = (0.1, 10.0)
-"""The first and the longest wait where the platform cannot run the handler."""
+"""First and longest retry interval while the platform cannot run the handler."""
 
 log = structlog.get_logger()
 
@@ -41,14 +41,14 @@ Deliver = Callable[[Sequence[TraceItem]], Awaitable[Done]]
 
 
 class TraceSink(Protocol):
-    """Whoever is told of finished traces."""
+    """Receiver of finished traces."""
 
     def add(self, item: TraceItem) -> None:
-        """Take one."""
+        """Receive one finished trace."""
 
 
 class TailConsumer:
-    """The way to one Tail Worker."""
+    """Buffer and delivery loop of one Tail Worker; ``items`` and ``lost`` count traces."""
 
     def __init__(self, worker: str, config: TailConfig) -> None:
         self.worker = worker
@@ -56,9 +56,9 @@ class TailConsumer:
         self.lost = 0
         self._config = config
         self.pending_bytes = 0
-        """Memory that the pending traces take, about."""
+        """Approximate memory of the pending traces."""
         self._mean_bytes = 0.0
-        # With the loop's time of arrival and the size.
+        # (arrival in event loop time, size in bytes, trace)
         self._buffer: deque[tuple[float, int, TraceItem]] = deque()
         self._in_hand = 0
         self._arrived = anyio.Event()
@@ -66,7 +66,7 @@ class TailConsumer:
 
     @property
     def pending(self) -> int:
-        """Traces that no tail handler has finished with yet."""
+        """Number of traces that no tail handler has processed yet."""
         return len(self._buffer) + self._in_hand
 
     @property
@@ -75,17 +75,17 @@ class TailConsumer:
         return not self.has_room(0)
 
     def has_room(self, in_flight: int) -> bool:
-        """False while new work has to wait; ``in_flight`` invocations may yet add their traces.
+        """Return False while new work has to wait; ``in_flight`` invocations will add traces too.
 
-        Those count for half of the bound at most: they may be waiting for something else.
+        Those count for at most half of PENDING_BYTES: they may be waiting for something else.
         """
         expected = min(in_flight * self._mean_bytes, PENDING_BYTES / 2)
         return self.pending_bytes + expected < PENDING_BYTES
 
     def add(self, item: TraceItem) -> None:
-        """Take a finished trace.
+        """Buffer a finished trace.
 
-        A Worker's own traces do not come back to it, and one without an event is not delivered.
+        Traces of the Tail Worker itself, and traces without an event, are not delivered.
         """
         if item.script_name == self.worker or item.event is None:
             return
@@ -100,15 +100,15 @@ class TailConsumer:
         self._arrived.set()
 
     def hurry(self) -> None:
-        """Do not wait for more before the next delivery."""
+        """Deliver the next batch without waiting for more traces."""
         self._hurry = True
         self._arrived.set()
 
     async def run(self, deliver: Deliver) -> None:
-        """Deliver batches, one after another so that order is kept, for ever."""
+        """Deliver batches until cancelled, one at a time to keep their order."""
         while True:
             await self._arrive()
-            # By the age of the oldest, however long the last delivery took.
+            # The deadline is the oldest trace's, whatever time the last delivery took.
             oldest = self._buffer[0][0]
             with anyio.CancelScope(deadline=oldest + self._config.max_seconds):
                 while not (self._hurry or self.is_full or self._has_batch):
@@ -150,7 +150,7 @@ class TailConsumer:
             )
 
     async def _insist(self, batch: list[TraceItem], deliver: Deliver) -> Done:
-        """Deliver the batch, again and again while the platform cannot run the handler at all."""
+        """Deliver the batch; retry with backoff while the platform cannot run the handler."""
         pause, longest = BACKOFF_SECONDS
         failures = 0
         while (done := await deliver(batch)).fault == NOT_RUN:

@@ -1,8 +1,8 @@
-"""The trace of one invocation, as a Tail Worker will see it.
+"""Trace of one invocation, in the form that a Tail Worker receives.
 
 Facts: workerd's tracer.c++ and trace.c++.  One budget of 256 KB is shared by the request's URL,
-headers and cf, the logs and the exceptions.  What does not fit is dropped whole, with one warning
-in its place, and the trace is marked truncated; logs and exceptions overflow each for themselves.
+headers and cf, the logs and the exceptions.  An entry that does not fit is dropped whole and
+replaced by one warning, and the trace is marked truncated; logs and exceptions overflow separately.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from edgesim.runtime.redaction import redact_headers, redact_url
 
 BUDGET_BYTES = 256 * 1024
 LOG_BYTES = 80
-"""What a log takes beside its message as JSON (the size of workerd's record on 64-bit machines)."""
+"""Budget of a log beside its message as JSON (the size of workerd's record on 64-bit machines)."""
 EXCEPTION_BYTES = 88
-"""The same for an exception, beside its name, message and stack."""
+"""Budget of an exception beside its name, message and stack (workerd's record)."""
 _LOGS_OVERFLOW = "Log size limit exceeded: More than 256KB of data (across console.log statements, exception, request metadata and headers) was logged during a single request. Subsequent data for this request will not be recorded in logs, appear when tailing this Worker's logs, or in Tail Workers."  # noqa: E501 (the platform's text)
 _EXCEPTIONS_OVERFLOW = "Trace resource limit exceeded; subsequent exceptions not recorded."
 _EVENT_OVERFLOW = "Trace resource limit exceeded; could not capture event info."
 
 
 class Trace:
-    """What is written down while an invocation runs; times are Unix milliseconds."""
+    """Record of a running invocation; times are Unix milliseconds."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Trace:
         self.exceptions.append(TraceException(now_ms, failure.name, failure.message, failure.stack))
 
     def finish(self, done: Done, now_ms: float, wall_ms: float) -> TraceItem:
-        """The TraceItem of the finished invocation."""
+        """Return the TraceItem of the finished invocation."""
         for failure in done.exceptions:
             self.exception(failure, now_ms)
         return TraceItem(
@@ -92,7 +92,7 @@ class Trace:
         )
 
     def _take(self, size: int) -> bool:
-        """Use up some of the budget; False, and nothing used, where it is not enough."""
+        """Deduct ``size`` bytes from the budget; return False, deducting nothing, if too large."""
         if size > self._left:
             self.truncated = True
             return False
@@ -101,7 +101,7 @@ class Trace:
 
 
 def fetch_event(request: HttpRequest) -> dict[str, Any]:
-    """The ``event`` of a fetch trace, not redacted; ``response`` is added when there is one."""
+    """Return the unredacted ``event`` of a fetch trace; ``response`` is added later."""
     headers: dict[str, str] = {}
     for name, value in request.headers:
         lower = name.lower()
@@ -117,9 +117,9 @@ def fetch_event(request: HttpRequest) -> dict[str, Any]:
 
 
 def delivered(items: Sequence[TraceItem]) -> list[TraceItem]:
-    """The traces as a tail handler is given them: redacted, times in whole milliseconds.
+    """Return the traces for a tail handler: redacted, times in whole milliseconds.
 
-    ``unredacted`` beside a redacted request is what its ``getUnredacted()`` shows.
+    ``unredacted`` in a request is the value that its ``getUnredacted()`` returns.
     """
     return [
         msgspec.structs.replace(

@@ -1,8 +1,7 @@
 """A Worker: its isolates, its bindings, and one method for each kind of event.
 
-Every method starts one invocation.  ``fetch`` answers as soon as there is a response; the
-invocation goes on behind it until its waitUntil work is done, then its trace goes to the Tail
-Workers.
+Every event method starts one invocation.  ``fetch`` returns as soon as there is a response; the
+invocation continues until its waitUntil work is done, then its trace goes to the Tail Workers.
 """
 
 from __future__ import annotations
@@ -32,14 +31,14 @@ from edgesim.runtime.tail import TraceSink
 from edgesim.runtime.trace import Trace, delivered, fetch_event
 
 DEPTH_MAX = 16
-"""How many Workers a request may come through."""
+"""Maximum Workers in a row that a request may pass through."""
 DEPTH_EXCEEDED = "Subrequest depth limit exceeded (error code: 1019)"
 
 log = structlog.get_logger()
 
 
 class Worker:
-    """One Worker in one version."""
+    """One version of one Worker; ``outcomes``, ``cpu_ms`` and ``wall`` are its metrics."""
 
     def __init__(
         self,
@@ -55,7 +54,7 @@ class Worker:
         self.outcomes: Counter[str] = Counter()
         self.cpu_ms = 0.0
         self.wall: dict[str, Histogram] = defaultdict(Histogram)
-        """Seconds that invocations took, their waitUntil work included, by outcome."""
+        """Durations of invocations in seconds, including waitUntil work, by outcome."""
         self.in_flight = 0
         self._config = config
         self._version = config.version_id()
@@ -68,10 +67,10 @@ class Worker:
         self._log = log.bind(worker=self.name)
 
     async def fetch(self, request: HttpRequest, lineage: Lineage | None = None) -> HttpResponse:
-        """Serve a request; a Worker's failure is the platform's error page, never an exception.
+        """Serve a request; if the Worker fails, return the platform's error page.
 
-        Without a ``lineage`` it is from outside.  PlatformError where a Worker's own request is
-        one invocation too many.
+        ``lineage`` is None for a request from outside.  Raises PlatformError if a request sent by a
+        Worker exceeds the invocation limit.
         """
         try:
             return await self.respond(request, lineage)
@@ -79,7 +78,7 @@ class Worker:
             return error.page()
 
     async def respond(self, request: HttpRequest, lineage: Lineage | None = None) -> HttpResponse:
-        """As ``fetch``; NoResponseError where the handler gives no response."""
+        """Serve a request like ``fetch``; NoResponseError if the handler returns no response."""
         came_through = arrived(request) if lineage is None else lineage
         if came_through.depth > DEPTH_MAX:
             raise NoResponseError(500, 1019, DEPTH_EXCEEDED)
@@ -106,7 +105,7 @@ class Worker:
     async def queue(
         self, queue: str, messages: list[dict[str, Any]], metadata: dict[str, Any]
     ) -> Done:
-        """Run the queue handler over one batch; the Done holds what it decided."""
+        """Run the queue handler over one batch; the Done holds its decisions."""
         event = {"queue": queue, "batchSize": len(messages)}
         batch = {"queue": queue, "messages": messages, "metadata": metadata}
         return await self._run(self._invocation(event), "queue", batch)
@@ -122,7 +121,7 @@ class Worker:
         return await self._run(self._invocation(event), "scheduled", event)
 
     async def rpc(self, method: str, args: list[Any], lineage: Lineage) -> Any:
-        """Call a method of the Worker's entrypoint; its exception is raised at the caller."""
+        """Call a method of the Worker's entrypoint; its exception is raised as PlatformError."""
         if lineage.depth > DEPTH_MAX:
             raise PlatformError(DEPTH_EXCEEDED)
         lineage.count()
@@ -136,13 +135,13 @@ class Worker:
         return done.result
 
     def go_on_counting(self, previous: Worker) -> None:
-        """Where the version before this one has left off."""
+        """Continue the metrics of the previous version, which this one replaces."""
         self.outcomes.update(previous.outcomes)
         self.cpu_ms = previous.cpu_ms
         self.wall.update(previous.wall)
 
     def has(self, handler: str) -> bool:
-        """Whether the Worker has that handler."""
+        """Return True if the Worker has that handler."""
         return handler in self._isolates.handlers
 
     def _invocation(self, event: dict[str, Any], lineage: Lineage | None = None) -> Invocation:
@@ -187,7 +186,7 @@ class Worker:
         try:
             if isinstance(event, HttpRequest):
                 invoke = Invoke(handler, await _fetch_event(event, invocation), self._clock.now())
-                # No limit on wall time while somebody waits.
+                # No wall-time limit while the client waits.
                 return await self._isolates.invoke(invoke, invocation)
             with anyio.move_on_after(EVENT_SECONDS):
                 invoke = Invoke(handler, event, self._clock.now())
@@ -198,7 +197,7 @@ class Worker:
                 raise
             return Done("canceled")
         except Exception as error:
-            # A fault of ours: loud, and it costs this invocation only.
+            # A bug in edgesim: log it; only this invocation fails.
             log.exception("internal error", worker=self.name, handler=handler)
             failure = Failure("Error", f"internal error: {error!r}")
             return Done("internalError", [failure], fault=LOST)
@@ -207,7 +206,7 @@ class Worker:
 
 
 def _counted() -> Lineage:
-    """That of an event which is no request: it is the first invocation of its own."""
+    """Return the lineage of an event other than a request, with its first invocation counted."""
     lineage = Lineage()
     lineage.count()
     return lineage

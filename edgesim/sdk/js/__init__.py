@@ -1,9 +1,9 @@
-"""The part of JavaScript's global scope that portable Python needs, by JavaScript's own names.
+"""Subset of JavaScript's global scope that portable Python needs, with JavaScript's names.
 
-``console``, ``JSON``, ``Object``, and the classes of the web that the SDK wraps: Headers, Request,
-Response, ReadableStream, FormData, Blob and File.  Anything else is an ImportError, which portable
-code may catch (``Reflect`` and ``Array`` are left out on purpose: code that reaches below the SDK
-takes its way without JavaScript here).
+``console``, ``JSON``, ``Object``, and the web classes that the SDK wraps: Headers, Request,
+Response, ReadableStream, FormData, Blob and File.  Any other name is an ImportError, which portable
+code may catch (``Reflect`` and ``Array`` are left out on purpose, so that code below the SDK takes
+its path without JavaScript here).
 """
 
 from typing import Any
@@ -34,6 +34,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name.startswith("__"):
         raise AttributeError(name)
-    # An ImportError even for `js.X`: `from js import X` would turn any other into one without a
-    # reason.
+    # ImportError even for `js.X`: `from js import X` replaces an AttributeError by an ImportError
+    # without the reason.
     raise ImportError(f"js.{name} is not in edgesim: Python code here runs without JavaScript")

@@ -16,7 +16,7 @@ _LINE_ENDS = re.compile(r"\r\n|\r|\n")
 
 
 class Blob(JsProxy):
-    """``parts`` are strings, bytes and other blobs; ``type`` is lower-cased as there."""
+    """Bytes with a type; ``parts`` are strings, bytes and blobs, ``type`` becomes lower case."""
 
     _value: bytes
 
@@ -34,38 +34,38 @@ class Blob(JsProxy):
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Size in bytes."""
         return len(self._value)
 
     @property
     def type(self) -> str:
-        """The content type, or ""."""
+        """The content type; "" if unknown."""
         return self._type
 
     async def text(self) -> str:
-        """The bytes as UTF-8."""
+        """Return the bytes decoded as UTF-8."""
         return text_of(self._value)
 
     async def arrayBuffer(self) -> JsBuffer:
-        """The bytes."""
+        """Return the bytes."""
         return JsBuffer(self._value)
 
     async def bytes(self) -> JsBuffer:
-        """The bytes."""
+        """Return the bytes."""
         return JsBuffer(self._value)
 
     def stream(self) -> ReadableStream:
-        """The bytes as a stream."""
+        """Return the bytes as a stream."""
         return ReadableStream(self._value)
 
     def slice(
         self, start: int | None = None, end: int | None = None, contentType: str | None = None
     ) -> Blob:
-        """A part; negative numbers count from the end."""
+        """Return the bytes from ``start`` to ``end``; negative numbers count from the end."""
         return Blob([JsBuffer(self._value[start:end])], type=contentType)
 
     def to_py(self, *, depth: int = -1, default_converter: Any = None) -> Blob:
-        """Itself: no Python type is meant by it."""
+        """Return the blob itself: there is no matching Python type."""
         return self
 
     def _to_wire(self) -> Any:
@@ -76,7 +76,7 @@ class Blob(JsProxy):
 
 
 class File(Blob):
-    """A blob with a name; ``lastModified`` in milliseconds since 1970."""
+    """A blob with a name; ``lastModified`` in Unix milliseconds."""
 
     def __init__(
         self,
@@ -93,12 +93,12 @@ class File(Blob):
 
     @property
     def name(self) -> str:
-        """The name."""
+        """The file name."""
         return self._name
 
     @property
     def lastModified(self) -> int:
-        """Milliseconds since 1970; now, if it was not given."""
+        """Unix milliseconds; the time of the first read if it was not set."""
         if self._last_modified is None:
             self._last_modified = int(time.time() * 1000)
         return self._last_modified

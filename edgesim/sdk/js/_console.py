@@ -1,4 +1,4 @@
-"""``console``: one log entry with one element for each argument."""
+"""``console``: each call is one log entry with one element per argument."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from workers._runtime import invocation
 
 
 class Console:
-    """``console.log`` and its sisters."""
+    """``console`` with the five levels of the platform's logs."""
 
     __slots__ = ()
 
@@ -31,7 +31,7 @@ class Console:
 
 
 def _values(args: tuple[Any, ...]) -> list[Any]:
-    """As the platform's console sees Python values: plain ones as they are, else their repr."""
+    """Convert arguments as the platform's console does: plain values unchanged, others by repr."""
     return [_value(arg) for arg in args]
 
 

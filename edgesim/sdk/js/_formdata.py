@@ -1,6 +1,6 @@
-"""``FormData``, and how it travels: multipart/form-data out, that or urlencoded in.
+"""``FormData`` and its encodings: writes multipart/form-data, reads that and urlencoded forms.
 
-The standard library's email parser reads multipart too, but changes line ends inside binary parts.
+The standard library's email parser is not used: it changes line ends inside binary parts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CONTENT_TYPE = re.compile(r"^content-type:[ \t]*([^\r\n]*)", re.IGNORECASE | re
 
 
 class FormData(JsProxy):
-    """Names and values in order; a value is a string or a File."""
+    """Ordered names and values; a value is a string or a File."""
 
     _value: list[tuple[str, Any]]
 
@@ -34,23 +34,23 @@ class FormData(JsProxy):
         self._value = []
 
     def get(self, name: str) -> Any:
-        """The first value; null if there is none."""
+        """Return the first value of that name; null if there is none."""
         return next((value for each, value in self._value if each == name), jsnull)
 
     def getAll(self, name: str) -> list[Any]:
-        """Every value."""
+        """Return all values of that name."""
         return [value for each, value in self._value if each == name]
 
     def has(self, name: str) -> bool:
-        """Whether there is a value."""
+        """Return True if there is a value of that name."""
         return any(each == name for each, _ in self._value)
 
     def append(self, name: str, value: Any, filename: str | None = None) -> None:
-        """One more value."""
+        """Append a value; a string cannot have a filename (JsException, a TypeError)."""
         self._value.append((str(name), _entry(value, filename)))
 
     def set(self, name: str, value: Any, filename: str | None = None) -> None:
-        """This value in place of all others of that name, where the first of them stood."""
+        """Replace all values of that name by this one, at the position of the first."""
         entry = (str(name), _entry(value, filename))
         at = next((i for i, (each, _) in enumerate(self._value) if each == name), None)
         if at is None:
@@ -60,26 +60,26 @@ class FormData(JsProxy):
         self._value[at:] = [entry, *rest]
 
     def delete(self, name: str) -> None:
-        """None of that name."""
+        """Remove all values of that name."""
         self._value = [pair for pair in self._value if pair[0] != name]
 
     def keys(self) -> Iterator[str]:
-        """The names, repeated ones too."""
+        """Iterate over the names, including repeated ones."""
         return (name for name, _ in self._value)
 
     def values(self) -> Iterator[Any]:
-        """The values."""
+        """Iterate over the values."""
         return (value for _, value in self._value)
 
     def entries(self) -> Iterator[tuple[str, Any]]:
-        """(name, value)."""
+        """Iterate over (name, value)."""
         return iter(list(self._value))
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
         return self.entries()
 
     def to_py(self, *, depth: int = -1, default_converter: Any = None) -> FormData:
-        """Itself."""
+        """Return the form itself: there is no matching Python type."""
         return self
 
     def _to_wire(self) -> Any:
@@ -101,7 +101,7 @@ def _entry(value: Any, filename: str | None) -> Any:
 
 
 def encode(form: FormData) -> tuple[bytes, str]:
-    """The body and its content type."""
+    """Encode a form as multipart; return the body and its content type."""
     boundary = "----edgesim" + os.urandom(12).hex()
     parts = []
     for name, value in form.entries():
@@ -123,7 +123,7 @@ def _quoted(text: str) -> str:
 
 
 def decode(body: bytes, content_type: str) -> FormData:
-    """The form in a body; JsException (a TypeError) if it has none."""
+    """Parse the form in a body; JsException (a TypeError) if the body is not a form."""
     header = Message()
     header["content-type"] = content_type
     kind = header.get_content_type() if content_type else ""
@@ -139,7 +139,7 @@ def decode(body: bytes, content_type: str) -> FormData:
 
 
 def _decode_multipart(body: bytes, boundary: bytes) -> FormData:
-    """As workerd reads it: lines end with CRLF or LF, names are quoted, percent signs stay."""
+    """Parse multipart like workerd: lines end with CRLF or LF, names are quoted, % stays."""
     form = FormData()
     pieces = re.split(rb"\r?\n--" + re.escape(boundary), b"\n" + body)
     if len(pieces) < 2 or not pieces[-1].startswith(b"--"):

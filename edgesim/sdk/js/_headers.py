@@ -1,4 +1,4 @@
-"""``Headers``: names in any case, repeated values joined, iteration in order of names."""
+"""``Headers``: case-insensitive names, repeated values joined, iteration sorted by name."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 
 from pyodide.ffi import JsException, JsProxy, jsnull
 
-# Fetch's own rule but for wide characters, which go out as UTF-8 on the platform: a value has no
-# line end and no NUL, so nothing can follow it.
+# The Fetch standard's rule, except that non-ASCII characters are allowed: the platform sends them
+# as UTF-8.  A value has no line end and no NUL, so it cannot inject another header.
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(r"[^\r\n\0\ud800-\udfff]*")
 _EDGES = " \t\r\n"
 
 
 class Headers(JsProxy):
-    """A list of headers.  The spelling of a name is kept for the network, not shown."""
+    """A list of headers.  A name keeps its case on the network; iteration shows lower case."""
 
     _value: list[tuple[str, str]]
-    __setattr__ = object.__setattr__  # type: ignore[assignment] # its attributes are its own
+    __setattr__ = object.__setattr__  # type: ignore[assignment] # plain Python attributes
 
     def __init__(self, init: Any = None) -> None:
         self._value = []
@@ -28,41 +28,41 @@ class Headers(JsProxy):
 
     @classmethod
     def _of(cls, pairs: Iterable[tuple[str, str]]) -> Headers:
-        """Headers that came over the wire, valid already."""
+        """Return headers received over the wire, which are already validated."""
         headers = cls.__new__(cls)
         headers._value = [(name, value) for name, value in pairs]
         return headers
 
     def get(self, name: str) -> Any:
-        """All values of that name joined by ", "; null if there is none."""
+        """Return all values of that name joined by ", "; null if there is none."""
         values = self._all(name)
         return ", ".join(values) if values else jsnull
 
     def has(self, name: str) -> bool:
-        """Whether there is such a header."""
+        """Return True if there is a header of that name."""
         return bool(self._all(name))
 
     def append(self, name: str, value: str) -> None:
-        """One more value."""
+        """Add a value; JsException (a TypeError) if the name or value is invalid."""
         self._value.append(_checked(name, value))
 
     def set(self, name: str, value: str) -> None:
-        """This value and no other."""
+        """Replace all values of that name by this one."""
         pair = _checked(name, value)
         self.delete(name)
         self._value.append(pair)
 
     def delete(self, name: str) -> None:
-        """None of that name."""
+        """Remove all values of that name."""
         lower = name.lower()
         self._value = [pair for pair in self._value if pair[0].lower() != lower]
 
     def getSetCookie(self) -> list[str]:
-        """Each Set-Cookie by itself."""
+        """Return the Set-Cookie values, not joined."""
         return self._all("set-cookie")
 
     def entries(self) -> Iterator[tuple[str, str]]:
-        """(lower-case name, joined value), sorted; each Set-Cookie by itself."""
+        """Iterate over (lower-case name, joined value), sorted; Set-Cookie is not joined."""
         joined: dict[str, list[str]] = {}
         for name, value in self._value:
             joined.setdefault(name.lower(), []).append(value)
@@ -73,11 +73,11 @@ class Headers(JsProxy):
                 yield name, ", ".join(joined[name])
 
     def keys(self) -> Iterator[str]:
-        """The names."""
+        """Iterate over the names of ``entries``."""
         return (name for name, _ in self.entries())
 
     def values(self) -> Iterator[str]:
-        """The values."""
+        """Iterate over the values of ``entries``."""
         return (value for _, value in self.entries())
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
@@ -101,7 +101,7 @@ def _pairs(init: Any) -> Iterable[tuple[str, str]]:
         return list(init._value)
     if isinstance(init, JsProxy):
         init = init._to_wire()
-    if isinstance(init, dict | Mapping):  # the first is cheap to ask, and what it mostly is
+    if isinstance(init, dict | Mapping):  # dict first: the common case, cheap to test
         return list(init.items())
     return [_pair(each) for each in init]
 
@@ -124,7 +124,7 @@ def _checked(name: Any, value: Any) -> tuple[str, str]:
 
 
 def _text(value: Any) -> str:
-    """A value in JavaScript's spelling."""
+    """Convert a value to a string as JavaScript does."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e21:

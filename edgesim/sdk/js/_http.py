@@ -1,6 +1,6 @@
-"""``Request``, ``Response`` and ``fetch``: the web's own classes, over the wire.
+"""``Request``, ``Response`` and ``fetch``: the web classes, implemented over the wire.
 
-What fails is a JsException with JavaScript's error class, as it is where Python calls JavaScript.
+Errors are JsExceptions with JavaScript's error class, as when Python calls JavaScript.
 """
 
 from __future__ import annotations
@@ -30,44 +30,44 @@ _URL_SAFE = "!$%&'()*+,/:;=?@[]~"
 
 
 class Body(JsProxy):
-    """What Request and Response have in common: headers, and a body that is read once."""
+    """Common base of Request and Response: headers, and a body that can be read once."""
 
     headers: Headers
     _stream: ReadableStream | None
-    __setattr__ = object.__setattr__  # type: ignore[assignment] # its attributes are its own
+    __setattr__ = object.__setattr__  # type: ignore[assignment] # plain Python attributes
 
     @property
     def body(self) -> Any:
-        """The stream; null if there is no body."""
+        """The body as a stream; null if there is no body."""
         return jsnull if self._stream is None else self._stream
 
     @property
     def bodyUsed(self) -> bool:
-        """Whether the body has been read or passed on."""
+        """True if the body has been read or passed on."""
         return self._stream is not None and self._stream.locked
 
     async def arrayBuffer(self) -> JsBuffer:
-        """The whole body."""
+        """Read the whole body."""
         return JsBuffer(await self._read())
 
     async def bytes(self) -> JsBuffer:
-        """The whole body."""
+        """Read the whole body."""
         return JsBuffer(await self._read())
 
     async def text(self) -> str:
-        """The whole body as UTF-8, broken bytes replaced."""
+        """Read the whole body as UTF-8; invalid bytes are replaced."""
         return text_of(await self._read())
 
     async def blob(self) -> Blob:
-        """The whole body."""
+        """Read the whole body as a blob of the body's content type."""
         return Blob([JsBuffer(await self._read())], type=self._content_type())
 
     async def formData(self) -> FormData:
-        """The form in the body."""
+        """Read the form in the body; JsException (a TypeError) if it is not a form."""
         return decode(await self._read(), self._content_type())
 
     def to_py(self, *, depth: int = -1, default_converter: Any = None) -> Body:
-        """Itself."""
+        """Return the object itself: there is no matching Python type."""
         return self
 
     def _content_type(self) -> str:
@@ -87,7 +87,7 @@ class Body(JsProxy):
         return None if self._stream is None else self._stream._clone()
 
     async def _settle(self) -> None:
-        """Bring here what cannot be passed on as a handle."""
+        """Read a body into memory that cannot be passed on as a handle."""
         if self._stream is not None and not self._stream.locked:
             await self._stream._settle()
 
@@ -95,7 +95,7 @@ class Body(JsProxy):
         return b"" if self._stream is None else self._stream._to_wire()
 
     def _set_body(self, body: Any) -> None:
-        """The body of an init, and the content type that comes with it."""
+        """Set the body, and its content type if the headers have none."""
         content, kind = _extract(body)
         stream = content if isinstance(content, ReadableStream) else None
         if stream is not None and stream.locked:
@@ -108,7 +108,7 @@ class Body(JsProxy):
 
 
 def _extract(body: Any) -> tuple[Any, str | None]:
-    """Bytes or a stream, and a content type, of what JavaScript takes for a body."""
+    """Convert a body value to (bytes, stream or None, content type); TypeError for other types."""
     if body is None or body is jsnull:
         return None, None
     if isinstance(body, str):
@@ -161,7 +161,7 @@ class Request(Body):
 
     @classmethod
     def _of(cls, wire: dict[str, Any]) -> Request:
-        """A request that came over the wire."""
+        """Return a request received over the wire."""
         request = cls.__new__(cls)
         request.url = wire["url"]
         request.method = wire["method"]
@@ -174,26 +174,26 @@ class Request(Body):
 
     @property
     def cf(self) -> Any:
-        """What the platform knows of the client."""
+        """The platform's metadata of the request and its client."""
         return to_proxy(self._cf) if self._cf else None
 
     @property
     def cache(self) -> str:
-        """How the cache is used: as the headers say."""
+        """The cache mode; always "default"."""
         return "default"
 
     @property
     def integrity(self) -> str:
-        """Never checked."""
+        """The subresource integrity; always "", never checked."""
         return ""
 
     @property
     def keepalive(self) -> bool:
-        """Never."""
+        """Always False."""
         return False
 
     def clone(self) -> Request:
-        """Another of the same; both bodies can be read."""
+        """Return a copy; both bodies can be read."""
         stream = self._cloned()
         copy = Request.__new__(Request)
         copy.url, copy.method, copy.redirect = self.url, self.method, self.redirect
@@ -203,7 +203,7 @@ class Request(Body):
         return copy
 
     def _handed_over(self) -> ReadableStream | None:
-        """The body for a request that is made from this one, whose own is then used."""
+        """Move the body to a new request made from this one; this body is then used."""
         if self._stream is None:
             return None
         if self._stream.locked:
@@ -250,7 +250,7 @@ class Response(Body):
 
     @classmethod
     def _of(cls, wire: dict[str, Any], method: str) -> Response:
-        """A response that came over the wire, to a request with that method."""
+        """Return a response received over the wire to a request with that method."""
         response = cls.__new__(cls)
         response.status = wire["status"]
         text = wire["statusText"]
@@ -264,23 +264,23 @@ class Response(Body):
 
     @property
     def ok(self) -> bool:
-        """Whether the status is 2xx."""
+        """True if the status is 2xx."""
         return 200 <= self.status <= 299
 
     @staticmethod
     def redirect(url: str, status: int = 302) -> Response:
-        """A redirect; the URL must be absolute."""
+        """Return a redirect response; the URL must be absolute, JsException otherwise."""
         if status not in _REDIRECTS:
             raise JsException("RangeError", f"{status} is not a redirect status code.")
         return Response(None, status=status, headers={"location": normal_url(url)})
 
     @staticmethod
     def error() -> Response:
-        """Not to be had: a handler that fails raises."""
+        """Not supported: a handler that fails must raise."""
         raise JsException("Error", "Response.error() is not in edgesim; raise an exception")
 
     def json(self, *args: Any, **options: Any) -> Any:
-        """The body parsed, raw; called on the class, a Response of JSON."""
+        """Read and parse the body, raw; called on the class: return a Response of JSON."""
         if isinstance(self, Response):
             return self._read_json()
         return _json_response(self, *args, **options)
@@ -292,7 +292,7 @@ class Response(Body):
             raise JsException("SyntaxError", f"{error}") from None
 
     def clone(self) -> Response:
-        """Another of the same; both bodies can be read."""
+        """Return a copy; both bodies can be read."""
         stream = self._cloned()
         copy = Response.__new__(Response)
         copy.status, copy.statusText = self.status, self.statusText
@@ -314,7 +314,7 @@ class Response(Body):
 
 
 def _check_empty(body: Any) -> None:
-    """TypeError for a body that is not empty, where a status allows none."""
+    """Raise a JsException (a TypeError) for a non-empty body, if the status allows none."""
     content, _ = _extract(body)
     if content:
         raise JsException(
@@ -363,7 +363,10 @@ def _redirect(given: Any, original: Request | None) -> str:
 
 
 def normal_url(url: str) -> str:
-    """The URL as JavaScript spells it: host in lower case, a path, what needs it escaped."""
+    """Normalize an absolute URL as JavaScript does: lower-case host, non-empty path, escapes.
+
+    Raises JsException (a TypeError) for an invalid or relative URL.
+    """
     try:
         parts = urlsplit(utf8(url).decode().strip())
         host = parts.hostname
@@ -398,14 +401,14 @@ def _without_dots(path: str) -> str:
 
 
 async def fetch(resource: Any, init: Any = None, **options: Any) -> Response:
-    """A request to anywhere."""
+    """Send a request to any URL and return its response."""
     if isinstance(resource, Request) and init is None and not options:
         return await send("", resource)
     return await send("", Request(resource, init, **options))
 
 
 async def send(binding: str, request: Request) -> Response:
-    """The request by way of a binding; "" is the open internet, as the platform allows it."""
+    """Send the request through a binding; "" is the global ``fetch``."""
     await request._settle()
     wire = await invocation().call(binding, "fetch", [request._to_wire()])
     return Response._of(wire, request.method)

@@ -1,4 +1,4 @@
-"""``JSON`` and ``Object``: what code uses to give a binding a plain object."""
+"""``JSON`` and ``Object``, which code uses to build plain objects for bindings."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from pyodide.ffi import JsException, JsProxy, to_js, to_proxy, whole
 
 
 class _JSON:
-    """``JSON``."""
+    """JavaScript's ``JSON`` with ``parse`` and ``stringify``."""
 
     def parse(self, text: str) -> Any:
-        """The value, raw; a JsException for what is no JSON."""
+        """Parse JSON to a raw value; JsException (a SyntaxError) if it is invalid."""
         try:
             return to_proxy(json.loads(text, parse_constant=_no_constant, parse_float=_number))
         except ValueError as error:
             raise JsException("SyntaxError", f"{error} in JSON") from None
 
     def stringify(self, value: Any) -> str:
-        """The text of a raw value."""
+        """Return the JSON text of a raw value."""
         raw = value._to_wire() if isinstance(value, JsProxy) else value
         text = json.dumps(raw, ensure_ascii=False, separators=(",", ":"))
-        # Half a surrogate pair is escaped: well-formed JSON.stringify.
+        # A lone surrogate is escaped (the "well-formed JSON.stringify" rule).
         return text.encode("utf-8", "backslashreplace").decode()
 
 
 class _Object:
-    """``Object``."""
+    """JavaScript's ``Object`` with ``fromEntries`` only."""
 
     def fromEntries(self, entries: Iterable[tuple[str, Any]]) -> JsProxy:
-        """An object of (key, value) pairs; made for ``to_js(..., dict_converter=...)``."""
+        """Return an object of (key, value) pairs, for ``to_js(..., dict_converter=...)``."""
         made = to_js(dict(entries))
         assert isinstance(made, JsProxy)
         return made

@@ -1,7 +1,7 @@
-"""``ReadableStream``: a body on its way, read once or passed on.
+"""``ReadableStream``: a body that is read once or passed on.
 
-Its content is bytes that are here, a handle of what stays with the platform, or a ``_Shared`` of
-which a clone reads too.
+Its content is bytes in memory, a handle of a stream that stays with the platform, or a ``_Shared``
+that a clone reads too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ USED = "Body has already been used. It can only be used once. Use tee() first if
 
 
 class _Shared:
-    """One source for two streams: read whole at the first need, then kept."""
+    """Source of two streams: read whole at the first read, then kept in memory."""
 
     def __init__(self, handle: Any) -> None:
         self._handle = handle
@@ -31,9 +31,9 @@ class _Shared:
 
 
 class ReadableStream(JsProxy):
-    """A body: pass it on, or read it once."""
+    """A body stream that can be read or passed on once."""
 
-    __setattr__ = object.__setattr__  # type: ignore[assignment] # its attributes are its own
+    __setattr__ = object.__setattr__  # type: ignore[assignment] # plain Python attributes
 
     def __init__(self, content: Any) -> None:
         self._content = content
@@ -42,21 +42,21 @@ class ReadableStream(JsProxy):
 
     @property
     def locked(self) -> bool:
-        """Whether somebody has begun to read or has passed the stream on."""
+        """True if reading has begun or the stream was passed on."""
         return self._used
 
     def getReader(self) -> _Reader:
-        """A reader of its own chunks."""
+        """Return a reader of the chunks; JsException if the stream is used."""
         self._take()
         return _Reader(_chunks(self._content))
 
     def tee(self) -> list[ReadableStream]:
-        """Two streams of the same bytes in place of this one."""
+        """Replace this stream by two streams of the same bytes."""
         content = _shareable(self._take())
         return [ReadableStream(content), ReadableStream(content)]
 
     def cancel(self, reason: Any = None) -> Any:
-        """Nobody wants the rest."""
+        """Discard the rest of the stream."""
         self._used = True
         return _nothing()
 
@@ -65,7 +65,7 @@ class ReadableStream(JsProxy):
         return _buffers(self._content)
 
     def _clone(self) -> ReadableStream:
-        """Another stream of the same bytes; this one stays readable."""
+        """Return another stream of the same bytes; this one stays readable."""
         if self._used:
             raise JsException("TypeError", USED)
         self._content = _shareable(self._content)
@@ -78,7 +78,7 @@ class ReadableStream(JsProxy):
         return self._content
 
     async def _settle(self) -> None:
-        """Bring a shared body here, where ``_to_wire`` can give it away."""
+        """Read a shared body into memory, so that ``_to_wire`` can send it."""
         if isinstance(self._content, _Shared):
             self._content = await self._content.read()
 
@@ -99,22 +99,22 @@ class ReadableStream(JsProxy):
 
 
 class _Reader:
-    """What ``getReader()`` gives."""
+    """Reader returned by ``getReader()``."""
 
     def __init__(self, chunks: AsyncIterator[bytes]) -> None:
         self._chunks = chunks
 
     async def read(self) -> JsProxy:
-        """``.done`` and ``.value``."""
+        """Return the next chunk as ``.value``, or ``.done`` at the end."""
         async for chunk in self._chunks:
             return JsProxy({"done": False, "value": chunk})
         return JsProxy({"done": True, "value": UNDEFINED})
 
     def releaseLock(self) -> None:
-        """Nobody else waits for it."""
+        """Do nothing: no other reader can wait for the lock."""
 
     def cancel(self, reason: Any = None) -> Any:
-        """Nobody wants the rest."""
+        """Discard the rest of the stream."""
         return _nothing()
 
 
@@ -143,7 +143,7 @@ async def _buffers(content: Any) -> AsyncIterator[JsBuffer]:
 
 
 async def _read_handle(handle: Any) -> bytes:
-    whole = io.BytesIO()  # which gives away its buffer: to join chunks takes twice the memory
+    whole = io.BytesIO()  # getvalue() does not copy; joining chunks takes twice the memory
     async for chunk in _chunks(handle):
         whole.write(chunk)
     return whole.getvalue()

@@ -1,8 +1,8 @@
-"""Strings as JavaScript writes them."""
+"""UTF-8 encoding and decoding with JavaScript's rules."""
 
 
 def utf8(text: str) -> bytes:
-    """UTF-8; half a surrogate pair becomes U+FFFD, where Python would refuse it."""
+    """Encode as UTF-8; a lone surrogate becomes U+FFFD (Python would raise)."""
     try:
         return text.encode()
     except UnicodeEncodeError:
@@ -10,5 +10,5 @@ def utf8(text: str) -> bytes:
 
 
 def text_of(content: bytes) -> str:
-    """UTF-8 read: broken bytes replaced, a byte order mark dropped."""
+    """Decode UTF-8; invalid bytes are replaced, a byte order mark is dropped."""
     return content.decode("utf-8", "replace").removeprefix("\ufeff")

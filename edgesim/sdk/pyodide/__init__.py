@@ -1,1 +1,1 @@
-"""The part of Pyodide that portable worker code imports."""
+"""Subset of Pyodide that portable worker code imports."""

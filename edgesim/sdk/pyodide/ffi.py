@@ -1,8 +1,8 @@
-"""Stand-ins for Pyodide's view of JavaScript values.
+"""Python replacements for Pyodide's proxies of JavaScript values.
 
-A raw JavaScript value shows attributes and no ``[]``, its null is ``jsnull`` and its undefined is
-None, as on the platform.  Inside, a proxy holds the value as it crosses the wire (None is null),
-and ``UNDEFINED`` where JavaScript would have undefined.
+As on the platform, a raw JavaScript value has attributes and no ``[]``, null is ``jsnull`` and
+undefined is None.  Internally, a proxy holds the value in wire form (None is null), and
+``UNDEFINED`` for JavaScript's undefined.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Any
 
 SAFE_INTEGER_MAX = 2**53 - 1
 IN_BROWSER = True
-"""As on the platform, whose Pyodide believes to be in a browser."""
+"""True as on the platform, whose Pyodide detects a browser."""
 
 
 class ConversionError(Exception):
-    """A value that cannot be converted."""
+    """Raised for a value that cannot be converted."""
 
 
 class JsException(Exception):
-    """What JavaScript threw; ``str()`` is "Error: message"."""
+    """Exception thrown by JavaScript; ``str()`` is "name: message"."""
 
     def __init__(self, name: str, message: str = "", stack: str = "") -> None:
         super().__init__(f"{name}: {message}")
@@ -49,12 +49,12 @@ class _Undefined:
 
 jsnull = JsNull()
 UNDEFINED = _Undefined()
-_hold = object.__setattr__  # past the proxy's own, which is for worker code
+_hold = object.__setattr__  # bypasses the proxy's __setattr__, which is for worker code
 _AS_IT_IS = frozenset((str, bool, int))
 
 
 class JsProxy:
-    """A JavaScript object: ``x.name``, never ``x["name"]``; ``to_py()`` for a Python copy."""
+    """A JavaScript object: ``x.name``, not ``x["name"]``; ``to_py()`` returns a Python copy."""
 
     _value: Any = ()
 
@@ -85,23 +85,23 @@ class JsProxy:
 
     @classmethod
     def new(cls, *args: Any, **options: Any) -> Any:
-        """What ``new X(...)`` is in JavaScript; keywords are the trailing object."""
+        """Construct an instance like ``new X(...)``; keywords are the trailing object."""
         return cls(*args, **options)
 
     def to_py(self, *, depth: int = -1, default_converter: Any = None) -> Any:
-        """A Python copy: dicts and lists, null as ``jsnull``."""
+        """Return a Python copy: dicts and lists, null as ``jsnull``."""
         return _python(self._value)
 
     def object_keys(self) -> JsArray:
-        """As ``Object.keys``."""
+        """Return the keys, like ``Object.keys``."""
         return JsArray(list(self._value))
 
     def object_values(self) -> JsArray:
-        """As ``Object.values``."""
+        """Return the values, like ``Object.values``."""
         return JsArray(list(self._value.values()))
 
     def object_entries(self) -> JsArray:
-        """As ``Object.entries``."""
+        """Return [key, value] pairs, like ``Object.entries``."""
         return JsArray([[key, value] for key, value in self._value.items()])
 
     def _to_wire(self) -> Any:
@@ -138,10 +138,10 @@ class JsArray(JsProxy):
 
 
 class JsBuffer(JsProxy):
-    """An ArrayBuffer, or a view of one: bytes that JavaScript holds."""
+    """An ArrayBuffer, or a view of one."""
 
     _value: bytes
-    __setattr__ = object.__setattr__  # type: ignore[assignment] # its attributes are its own
+    __setattr__ = object.__setattr__  # type: ignore[assignment] # plain Python attributes
 
     def __init__(self, value: bytes | memoryview | bytearray) -> None:
         self._value = bytes(value)
@@ -152,19 +152,19 @@ class JsBuffer(JsProxy):
         return len(self._value)
 
     def to_bytes(self) -> bytes:
-        """A copy."""
+        """Return the bytes."""
         return self._value
 
     def to_memoryview(self) -> memoryview:
-        """A copy, as a memoryview."""
+        """Return the bytes as a memoryview."""
         return memoryview(self._value)
 
     def to_string(self, encoding: str = "utf-8") -> str:
-        """The bytes decoded."""
+        """Decode the bytes; invalid ones are replaced."""
         return self._value.decode(encoding, "replace")
 
     def to_py(self, *, depth: int = -1, default_converter: Any = None) -> memoryview:
-        """The bytes as a memoryview."""
+        """Return the bytes as a memoryview, as Pyodide does."""
         return memoryview(self._value)
 
     def __len__(self) -> int:
@@ -178,7 +178,7 @@ class JsBuffer(JsProxy):
 
 
 class JsDate(JsProxy):
-    """A Date."""
+    """A JavaScript Date, held as a datetime."""
 
     _value: datetime
 
@@ -186,18 +186,18 @@ class JsDate(JsProxy):
         self._value = value
 
     def getTime(self) -> int:
-        """Milliseconds since 1970."""
+        """Return Unix milliseconds."""
         return round(self._value.timestamp() * 1000)
 
     def toISOString(self) -> str:
-        """``2026-01-31T12:00:00.000Z``."""
+        """Return ISO 8601 in UTC, such as ``2026-01-31T12:00:00.000Z``."""
         shown = self._value.astimezone(UTC).isoformat(timespec="milliseconds")
         return shown.replace("+00:00", "Z")
 
     toJSON = toISOString
 
     def to_py(self, *, depth: int = -1, default_converter: Any = None) -> JsDate:
-        """Itself: Pyodide has no conversion for dates."""
+        """Return the date itself: Pyodide has no conversion for dates."""
         return self
 
     def _to_wire(self) -> datetime:
@@ -208,8 +208,8 @@ class JsDate(JsProxy):
 
 
 def to_proxy(value: Any) -> Any:
-    """A value of the wire as Pyodide would show it, unconverted."""
-    kind = type(value)  # before what it costs to ask for subclasses
+    """Wrap a wire value as Pyodide presents it: primitives as Python values, others as proxies."""
+    kind = type(value)  # exact types first: isinstance checks cost more
     if kind in _AS_IT_IS:
         return value
     if kind is dict:
@@ -234,7 +234,7 @@ def to_proxy(value: Any) -> Any:
 
 
 def whole(number: float) -> float:
-    """JavaScript has one kind of number: what is whole arrives in Python as an int."""
+    """Convert a whole float up to 2**53 - 1 to int: JavaScript has only one kind of number."""
     return int(number) if number.is_integer() and abs(number) <= SAFE_INTEGER_MAX else number
 
 
@@ -249,16 +249,16 @@ def to_js(
     default_converter: Callable[..., Any] | None = None,
     eager_converter: Callable[..., Any] | None = None,
 ) -> Any:
-    """The value on the JavaScript side: None is undefined there, so a key with it vanishes.
+    """Convert a value to JavaScript.  None becomes undefined, so a key with it is dropped.
 
-    A dict becomes an object, as it does from Pyodide 314 on (before that: a Map, unless
-    ``dict_converter`` says otherwise).
+    A dict becomes an object, as in Pyodide from 314 on (before that: a Map, unless
+    ``dict_converter`` is set).
     """
     return _shown(_raw(obj, dict_converter, default_converter))
 
 
 def _raw(value: Any, dict_converter: Any, default_converter: Any) -> Any:
-    """The wire form of what ``to_js`` makes."""
+    """Return the wire form of the result of ``to_js``."""
     if value is None:
         return UNDEFINED
     if value is jsnull:
@@ -309,17 +309,17 @@ def _without_undefined(raw: Any) -> Any:
 
 
 def create_proxy(obj: Any, /, *, capture_this: bool = False, roundtrip: bool = True) -> Any:
-    """The object itself: there is no JavaScript heap here for it to be kept alive on."""
+    """Return the object itself: there is no JavaScript heap to keep it alive on."""
     return obj
 
 
 def create_once_callable(obj: Any, /, *, _may_syncify: bool = False) -> Any:
-    """The function itself."""
+    """Return the function itself."""
     return obj
 
 
 def destroy_proxies(pyproxies: Any, /) -> None:
-    """Nothing to destroy."""
+    """Do nothing: there are no proxies to destroy."""
 
 
 _IN_PYODIDE_ONLY = {

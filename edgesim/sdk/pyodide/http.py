@@ -1,4 +1,4 @@
-"""``pyodide.http``: the response that the SDK's own is built on, and the exceptions of fetch."""
+"""``pyodide.http``: base class of the SDK's response, and the exceptions of fetch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class HttpStatusError(OSError):
-    """What ``raise_for_status`` raises; ``status``, ``status_text``, ``url``."""
+    """Raised by ``raise_for_status``; has ``status``, ``status_text`` and ``url``."""
 
     def __init__(self, status: int, status_text: str, url: str) -> None:
         self.status = status
@@ -28,14 +28,14 @@ class HttpStatusError(OSError):
 
 
 class BodyUsedError(OSError):
-    """The body has been read already."""
+    """Raised if the body has already been read."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__("Response body is already used")
 
 
 class AbortError(OSError):
-    """The request never got an answer; ``reason`` is what was thrown, or its message."""
+    """Raised if the request got no response; ``reason`` is the exception, or its message."""
 
     def __init__(self, reason: Any) -> None:
         super().__init__(getattr(reason, "message", reason))
@@ -53,7 +53,7 @@ def _aborting(method: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
 
 
 class FetchResponse:
-    """A response around the raw one; the SDK's adds to it, but ``clone()`` gives this one."""
+    """Wrapper of a raw response.  The SDK's response extends it; ``clone()`` returns this class."""
 
     def __init__(
         self, request: Any, js_response: Any, abort_controller: Any = None, abort_signal: Any = None
@@ -62,30 +62,30 @@ class FetchResponse:
 
     @property
     def body_used(self) -> bool:
-        """Whether the body has been read or passed on."""
+        """True if the body has been read or passed on."""
         used: bool = self.js_response.bodyUsed
         return used
 
     @property
     def headers(self) -> Any:
-        """Headers as a dict, names in lower case."""
+        """Headers as a dict with lower-case names."""
         return dict(self.js_response.headers.entries())
 
     @property
     def ok(self) -> bool:
-        """Whether the status is 2xx."""
+        """True if the status is 2xx."""
         ok: bool = self.js_response.ok
         return ok
 
     @property
     def redirected(self) -> bool:
-        """Whether a redirect was followed."""
+        """True if a redirect was followed."""
         redirected: bool = self.js_response.redirected
         return redirected
 
     @property
     def status(self) -> int:
-        """The status."""
+        """HTTP status code."""
         status: int = self.js_response.status
         return status
 
@@ -97,13 +97,13 @@ class FetchResponse:
 
     @property
     def type(self) -> str:
-        """As JavaScript has it: "default"."""
+        """JavaScript's response type; always "default"."""
         kind: str = self.js_response.type
         return kind
 
     @property
     def url(self) -> str:
-        """Where it came from; "" for a handler's own."""
+        """URL of the response; "" for one made by a handler."""
         url: str = self.js_response.url
         return url
 
@@ -112,55 +112,58 @@ class FetchResponse:
             raise BodyUsedError
 
     def raise_for_status(self) -> None:
-        """HttpStatusError for a 4xx or 5xx."""
+        """Raise HttpStatusError for a 4xx or 5xx status."""
         if 400 <= self.status < 600:
             raise HttpStatusError(self.status, self.status_text, self.url)
 
     def clone(self) -> FetchResponse:
-        """Another of the same, of this class: a handler cannot return it, as on the platform."""
+        """Return a copy of this class, which a handler cannot return, as on the platform."""
         self._raise_if_failed()
         return FetchResponse(self.url, self.js_response.clone())
 
     @_aborting
     async def buffer(self) -> JsBuffer:
-        """The whole body, raw."""
+        """Read the whole body, raw."""
         self._raise_if_failed()
         buffer: JsBuffer = await self.js_response.arrayBuffer()
         return buffer
 
     @_aborting
     async def text(self) -> str:
-        """The whole body as UTF-8, broken bytes replaced."""
+        """Read the whole body as UTF-8; invalid bytes are replaced."""
         self._raise_if_failed()
         text: str = await self.js_response.text()
         return text
 
     async def string(self) -> str:
-        """The old name of ``text``."""
+        """Read the whole body as text; older name of ``text``."""
         return await self.text()
 
     async def json(self, **kwargs: Any) -> Any:
-        """The whole body parsed by ``json.loads``."""
+        """Read the whole body and parse it with ``json.loads``."""
         self._raise_if_failed()
         return json.loads(await self.string(), **kwargs)
 
     async def memoryview(self) -> builtins.memoryview:
-        """The whole body."""
+        """Read the whole body."""
         return (await self.buffer()).to_memoryview()
 
     async def bytes(self) -> builtins.bytes:
-        """The whole body."""
+        """Read the whole body."""
         return (await self.buffer()).to_bytes()
 
     def abort(self, reason: Any = None) -> None:
-        """ValueError: nothing here can be aborted by its response."""
+        """Raise ValueError: a request cannot be aborted through its response here."""
         raise ValueError("abort_controller is not set")
 
 
 async def pyfetch(
     request: Any, /, *, signal: Any = None, fetcher: Any = None, **kwargs: Any
 ) -> Any:
-    """The fetch below ``workers.fetch``; ``fetcher`` is asked in place of the open internet."""
+    """Send a request for ``workers.fetch``; ``fetcher`` replaces the global ``fetch``.
+
+    Raises AbortError if there is no response.
+    """
     import js
 
     raw = js.Request(request, **kwargs) if kwargs or isinstance(request, str) else request

@@ -1,7 +1,7 @@
-"""edgesim's side of Cloudflare's Python SDK: what worker code gets by ``from workers import ...``.
+"""edgesim's implementation of Cloudflare's Python SDK, imported with ``from workers import ...``.
 
-Facts: the package workers-runtime-sdk 1.9.  Names, defaults and exceptions are its own; what is not
-here raises an ImportError that says so.
+Facts: the package workers-runtime-sdk 1.9.  Names, defaults and exceptions are the same; a name
+that is not implemented raises an ImportError with the reason.
 """
 
 from typing import Any
@@ -65,7 +65,7 @@ _ELSEWHERE = {
 
 
 def not_here(name: str) -> ImportError:
-    """What is raised for a name that edgesim leaves out."""
+    """Return the ImportError for a name that edgesim does not implement."""
     reason = _ELSEWHERE[name]
     return ImportError(f"workers.{name} is in Cloudflare's SDK but not in edgesim: {reason}")
 

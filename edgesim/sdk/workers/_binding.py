@@ -1,4 +1,4 @@
-"""What every binding is: something on ``env`` that is asked over the wire."""
+"""Base class of all bindings on ``env``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from workers._runtime import invocation
 
 
 class Binding:
-    """Anything on env that is asked over the wire."""
+    """A binding whose methods are calls over the wire; ``name`` is its name on ``env``."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -21,7 +21,7 @@ class Binding:
 
 
 def merged_options(positional: tuple[Any, ...], keywords: dict[str, Any]) -> dict[str, Any]:
-    """Options given as one trailing dict, as keywords, or both."""
+    """Merge options passed as trailing dicts with keywords, which take precedence."""
     merged: dict[str, Any] = {}
     for value in positional:
         if value is not None:

@@ -1,7 +1,8 @@
-"""What stands on ``env``: one small class for each kind of binding.
+"""``env`` and its bindings: one small class for each kind of binding.
 
-Every call is one Call frame; the platform's side of it is edgesim/runtime/bindings.py.  Names are
-JavaScript's, options are keywords or one trailing dict, unknown options are ignored, all as there.
+Every call is one Call frame; edgesim/runtime/bindings.py implements the platform's side.  As on the
+platform, names are JavaScript's, options are keywords or one trailing dict, and unknown options are
+ignored.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ from workers._runtime import current_env
 
 
 class WorkerQueue(Binding):
-    """A queue that this Worker produces to."""
+    """Producer binding of a queue."""
 
     async def send(self, *arguments: Any, **keywords: Any) -> Any:
-        """Queue one message, ``send(body)``; options contentType and delaySeconds."""
+        """Send one message, ``send(body)``; options contentType and delaySeconds."""
         options = merged_options(arguments[1:], keywords)
         body = [_sendable(each, options.get("contentType")) for each in arguments[:1]]
         return from_wire(await self._ask("send", *body, **options))
 
     async def sendBatch(self, messages: Any, *options: Any, **keywords: Any) -> Any:
-        """Queue up to 100 messages, each {"body", "contentType"?, "delaySeconds"?}."""
+        """Send up to 100 messages, each {"body", "contentType"?, "delaySeconds"?}."""
         if not isinstance(messages, list):
             raise TypeError("sendBatch wants a list: a generator arrives empty on the platform")
         sent = [
@@ -40,15 +41,15 @@ class WorkerQueue(Binding):
         return from_wire(await self._ask("sendBatch", sent, **merged_options(options, keywords)))
 
     async def metrics(self) -> Any:
-        """Backlog count and bytes."""
+        """Return the backlog's message count and bytes."""
         return from_wire(await self._ask("metrics"))
 
 
 def _sendable(body: Any, content_type: Any) -> Any:
-    """A message body without sets, which the wire would turn into lists.
+    """Replace sets in a message body, which the wire format would turn into lists.
 
-    JSON.stringify makes ``{}`` of a Set; V8 would clone it, which is refused here: no other form
-    could carry it to the consumer as a set.
+    JSON.stringify turns a Set into ``{}``.  V8 would clone it; a TypeError here, because the wire
+    format has no set.
     """
     if isinstance(body, dict):
         return {key: _sendable(value, content_type) for key, value in body.items()}
@@ -62,18 +63,18 @@ def _sendable(body: Any, content_type: Any) -> Any:
 
 
 class Pipeline(Binding):
-    """A pipeline; the bare call works here, on the platform it needs a helper (see the docs)."""
+    """Binding to a pipeline; a direct call works here, the platform needs a helper (see docs)."""
 
     async def send(self, records: Any) -> None:
-        """Hand over a list of JSON objects; returns when they are durable."""
+        """Send a list of JSON objects; returns when they are durable."""
         await self._ask("send", records)
 
 
 class Fetcher(Binding):
-    """Another Worker, or a service that speaks HTTP: ``fetch`` or any RPC method by its name."""
+    """Binding to another Worker or an HTTP service: ``fetch``, or any RPC method by its name."""
 
     async def fetch(self, resource: str | Request, **options: Any) -> Response:
-        """A request to that service; the host part of the URL is arbitrary."""
+        """Send a request to that service; the host part of the URL is arbitrary."""
         return await fetch_through(self._name, resource, options)
 
     def __getattr__(self, method: str) -> Any:
@@ -96,7 +97,7 @@ KINDS: dict[str, type[Binding]] = {
 
 
 class Env:
-    """The Worker's bindings and variables, by attribute; a missing name is an AttributeError."""
+    """The Worker's bindings and variables as attributes; a missing name is an AttributeError."""
 
     def __init__(self, specs: list[tuple[str, str, Any]]) -> None:
         self._json: dict[str, str] = {}
@@ -107,14 +108,14 @@ class Env:
                 setattr(self, name, value if kind == "text" else KINDS[kind](name))
 
     def __getattr__(self, name: str) -> Any:
-        """A JSON variable, raw as on the platform, and a fresh one each time."""
+        """Return a new copy of a JSON variable, raw as on the platform."""
         if name.startswith("_") or name not in self._json:
             raise AttributeError(name)
         return to_proxy(json.loads(self._json[name]))
 
 
 class PatchedEnv:
-    """An env with some names changed, for ``patch_env``."""
+    """An env with some names replaced, for ``patch_env``."""
 
     def __init__(self, env: Any, changes: dict[str, Any]) -> None:
         self._env = env
@@ -125,7 +126,7 @@ class PatchedEnv:
 
 
 class CurrentEnv:
-    """``from workers import env``: the env of whichever Worker is running."""
+    """``from workers import env``: forwards to the env of the running Worker."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(current_env.get(), name)

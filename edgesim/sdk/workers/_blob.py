@@ -1,4 +1,4 @@
-"""Blob and File of the SDK."""
+"""The SDK's Blob and File, wrappers of ``js.Blob`` and ``js.File``."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pyodide.ffi import JsBuffer
 
 
 class BlobEnding(StrEnum):
-    """What becomes of line ends in strings."""
+    """Conversion of line ends in strings: none (transparent), or to a line feed (native)."""
 
     TRANSPARENT = "transparent"
     NATIVE = "native"
 
 
 class Blob:
-    """Bytes with a type; made of one part or of several."""
+    """Bytes with a content type, built from one part or several."""
 
     _js_blob: js.Blob
 
@@ -33,25 +33,25 @@ class Blob:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Size in bytes."""
         return self._js_blob.size
 
     @property
     def content_type(self) -> str:
-        """The content type, or ""."""
+        """The content type; "" if unknown."""
         return self._js_blob.type
 
     @property
     def js_object(self) -> js.Blob:
-        """The raw blob."""
+        """The raw ``js.Blob``."""
         return self._js_blob
 
     async def text(self) -> str:
-        """The bytes as UTF-8."""
+        """Return the bytes decoded as UTF-8."""
         return await self._js_blob.text()
 
     async def bytes(self) -> bytes:
-        """The bytes."""
+        """Return the bytes."""
         return (await self._js_blob.arrayBuffer()).to_bytes()
 
     def slice(
@@ -60,7 +60,7 @@ class Blob:
         end: int | None = None,
         content_type: str | None = None,
     ) -> Blob:
-        """A part; negative numbers count from the end."""
+        """Return the bytes from ``start`` to ``end``; negative numbers count from the end."""
         return Blob([self._js_blob.slice(start, end, content_type)])
 
 
@@ -87,24 +87,24 @@ class File(Blob):
 
     @property
     def name(self) -> str:
-        """The name."""
+        """The file name."""
         return self._js_blob.name
 
     @property
     def last_modified(self) -> int:
-        """Milliseconds since 1970."""
+        """Unix milliseconds."""
         return self._js_blob.lastModified
 
 
 def wrapped(raw: Any) -> Any:
-    """A raw blob or file as the SDK's; anything else as it is."""
+    """Wrap a raw blob or file in the SDK's class; return anything else unchanged."""
     if isinstance(raw, js.File):
         return File(raw, raw.name)
     return Blob(raw) if isinstance(raw, js.Blob) else raw
 
 
 def _parts(given: Any, content_type: str | None) -> tuple[list[Any], str | None]:
-    """The parts, and the type: a single blob hands its own on."""
+    """Return the parts and the content type, which a single blob passes on."""
     if _is_many(given):
         return [_part(each) for each in given], content_type
     part = _part(given)

@@ -1,4 +1,4 @@
-"""The one handler that may take fewer arguments than it is given: fetch."""
+"""Arguments of the fetch handler, the only one that may accept fewer than are passed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def relaxed(handler: Callable[..., Any], *args: Any) -> tuple[Any, ...]:
-    """The handler and as many of ``args`` as it has positional parameters for."""
+    """Return the handler and as many of ``args`` as it has positional parameters."""
     function = getattr(handler, "__func__", None)
     code = getattr(function, "__code__", None)
     if code is not None and not code.co_flags & inspect.CO_VARARGS:

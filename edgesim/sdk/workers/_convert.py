@@ -1,8 +1,8 @@
-"""Values on their way to a binding, by the rules of the platform's own SDK.
+"""Conversion of values to and from bindings, by the rules of the platform's SDK.
 
-dict, list, str, bool, float, int, None, bytes, memoryview, datetime, raw JavaScript values and SDK
-objects cross.  tuple, bytearray, awaitables and patterns are a TypeError here as they are there; so
-is, here only, what would arrive as something else without a word (a set, an exception, an object).
+Supported: dict, list, str, bool, float, int, None, bytes, memoryview, datetime, raw JavaScript
+values and SDK objects.  tuple, bytearray, awaitables and patterns raise TypeError as on the
+platform.  Here only, so do values that the platform silently changes (sets, exceptions, objects).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _AS_IT_IS = frozenset(_PLAIN)
 
 
 def to_wire(value: Any) -> Any:
-    """A copy of ``value`` that can cross; TypeError names the type that cannot."""
-    # By exact types first: thousands of records go through here.
+    """Return a copy of ``value`` in wire form; TypeError names an unsupported type."""
+    # Exact types first for speed: thousands of records are converted here.
     kind = type(value)
     if kind is dict:
         return {
@@ -46,7 +46,7 @@ def to_wire(value: Any) -> Any:
     if isinstance(value, memoryview):
         return bytes(value)
     if isinstance(value, datetime):
-        # The platform's Date has no zone: a naive datetime is UTC.
+        # The platform's Date has no time zone: a naive datetime is UTC.
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
     if value is jsnull:
         return None
@@ -62,7 +62,7 @@ def to_wire(value: Any) -> Any:
 
 
 def refuse(value: Any) -> None:
-    """TypeError for what the platform's SDK lets across nowhere, not even as a handler's result."""
+    """Raise TypeError for values that the platform's SDK refuses, even as a handler's result."""
     if isinstance(value, tuple | bytearray | re.Pattern):
         raise TypeError(f"{type(value)} cannot be sent over RPC.")
     if inspect.isawaitable(value):
@@ -75,7 +75,7 @@ def refuse(value: Any) -> None:
 
 
 def from_wire(value: Any) -> Any:
-    """An answer as the SDK shows it: JsDict, naive datetime (UTC), memoryview."""
+    """Convert a binding's result to the SDK's types: JsDict, naive datetime (UTC), memoryview."""
     if isinstance(value, dict):
         return JsDict({key: from_wire(item) for key, item in value.items()})
     if isinstance(value, list):
@@ -90,12 +90,12 @@ def from_wire(value: Any) -> Any:
 
 
 def from_ms(timestamp_ms: float) -> datetime:
-    """A JavaScript Date as the SDK gives it: naive, UTC."""
+    """Convert Unix milliseconds to the SDK's form of a Date: a naive datetime in UTC."""
     return datetime.fromtimestamp(timestamp_ms / 1000, UTC).replace(tzinfo=None)
 
 
 def python_to_rpc(value: Any) -> Any:
-    """The raw JavaScript value that would be given to a binding."""
+    """Return the raw JavaScript value that a binding would receive."""
     if value is None:
         return jsnull
     if callable(value) and not isinstance(value, type | JsProxy):
@@ -105,7 +105,7 @@ def python_to_rpc(value: Any) -> Any:
 
 
 def python_from_rpc(obj: Any) -> Any:
-    """What the SDK makes of a raw JavaScript value; one that is Python's already stays."""
+    """Convert a raw JavaScript value to the SDK's type; return Python values unchanged."""
     import js
 
     from workers._blob import wrapped
@@ -126,7 +126,7 @@ def python_from_rpc(obj: Any) -> Any:
 
 
 class JsDict(dict[str, Any]):
-    """A JavaScript object as a dict whose keys are attributes too (where dict has no such name)."""
+    """A JavaScript object as a dict whose keys are also attributes, except dict's own names."""
 
     def __getattr__(self, name: str) -> Any:
         try:

@@ -1,4 +1,4 @@
-"""WorkerEntrypoint, its context, and what queue handlers are given."""
+"""WorkerEntrypoint, its context, and the argument of queue handlers."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from workers._runtime import invocation
 
 
 class Context:
-    """``self.ctx``: the invocation's own life."""
+    """``self.ctx``: controls the lifetime of the invocation."""
 
     def waitUntil(self, work: Awaitable[Any]) -> None:
-        """Go on with ``work`` after the response, for at most 30 s."""
+        """Continue ``work`` after the response, for at most 30 s."""
         invocation().wait_until(work)
 
     def passThroughOnException(self) -> None:
-        """Nothing to pass through to: a local Worker has no origin behind it."""
+        """Do nothing: a local Worker has no origin server to pass the request to."""
 
 
 class WorkerEntrypoint:
@@ -34,16 +34,16 @@ class WorkerEntrypoint:
         self.env = env
 
     def __init_subclass__(cls, **_kwargs: Any) -> None:
-        """Class keywords are taken and ignored, as on the platform."""
+        """Ignore class keywords, as on the platform."""
 
 
 def wait_until(work: Awaitable[Any]) -> None:
-    """The module-level form of ``ctx.waitUntil``."""
+    """Continue ``work`` after the response, like ``ctx.waitUntil``."""
     invocation().wait_until(work)
 
 
 class _Wrapped:
-    """What the SDK wraps: attributes, and the same by ``[]``; no length and no iteration."""
+    """Base of objects that the SDK wraps: attributes, also by ``[]``; no length, no iteration."""
 
     def __getitem__(self, name: str) -> Any:
         return getattr(self, name)
@@ -61,8 +61,8 @@ class _Wrapped:
 class Message(_Wrapped):
     """One message of a batch.
 
-    Of ack, retry, and ackAll or retryAll on its batch, the first call wins; a later opposite one
-    only warns.
+    Of ack, retry, and ackAll or retryAll on its batch, the first call wins; a later opposite call
+    only logs a warning.
     """
 
     def __init__(self, wire: dict[str, Any], decisions: dict[str, Any]) -> None:
@@ -73,13 +73,13 @@ class Message(_Wrapped):
         self.body: Any = from_wire(wire["body"])
 
     def ack(self) -> None:
-        """Done with it, whatever happens to the rest of the batch."""
+        """Acknowledge the message, whatever happens to the rest of the batch."""
         self._decide("ack", None)
 
     def retry(
         self, options: dict[str, Any] | None = None, *, delaySeconds: float | None = None
     ) -> None:
-        """Deliver it again, after ``delaySeconds``."""
+        """Deliver the message again after ``delaySeconds`` (0 to 86,400)."""
         self._decide("retry", _delay(options, delaySeconds))
 
     def _decide(self, decision: str, delay: float | None) -> None:
@@ -98,23 +98,23 @@ class Message(_Wrapped):
 
 
 class MessageBatch(_Wrapped):
-    """What a queue handler is given."""
+    """The batch that a queue handler receives."""
 
     def __init__(self, wire: dict[str, Any]) -> None:
-        # Messages write here as well, in waitUntil work too: it is what the platform settles by.
+        # Shared with the messages, which may write to it until waitUntil work ends; the result.
         self._decisions: dict[str, Any] = {"messages": {}, "all": None, "delaySeconds": None}
         self.queue: str = wire["queue"]
         self.messages = [Message(each, self._decisions) for each in wire["messages"]]
         self.metadata: Any = from_wire(wire.get("metadata", {}))
 
     def ackAll(self) -> None:
-        """As if ack() were called on every message that has no decision yet."""
+        """Acknowledge every message that has no decision yet."""
         self._decide("ack", None)
 
     def retryAll(
         self, options: dict[str, Any] | None = None, *, delaySeconds: float | None = None
     ) -> None:
-        """As if retry() were called on every message that has no decision yet."""
+        """Retry every message that has no decision yet, after ``delaySeconds``."""
         self._decide("retry", _delay(options, delaySeconds))
 
     def _decide(self, decision: str, delay: float | None) -> None:
@@ -129,7 +129,7 @@ class MessageBatch(_Wrapped):
             invocation().log("warn", [warning])
 
     def _result(self) -> dict[str, Any]:
-        """Decisions made: per message, and for the rest ("ack", "retry" or None); a live view."""
+        """Return the decisions per message and for the rest ("ack", "retry", None); not a copy."""
         return self._decisions
 
 

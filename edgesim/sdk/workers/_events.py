@@ -1,7 +1,7 @@
-"""What tail and scheduled handlers are given: objects of the runtime, never converted.
+"""Arguments of tail and scheduled handlers: raw objects of the runtime.
 
-Facts: workerd's trace.h.  A field that an object may lack is there all the same and undefined
-(None); a name that its class does not have is an AttributeError.
+Facts: workerd's trace.h.  An optional field that is missing is undefined (None); a name that the
+class does not have is an AttributeError.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pyodide.ffi import JsArray, JsProxy
 
 
 class _RuntimeObject(JsProxy):
-    """An object with optional fields, some of which are such objects themselves."""
+    """A raw object with optional fields; ``_classes`` are the classes of nested objects."""
 
     _optional: ClassVar[frozenset[str]] = frozenset()
     _classes: ClassVar[dict[str, type[JsProxy]]] = {}
@@ -28,7 +28,7 @@ class _RuntimeObject(JsProxy):
 
 
 class FetchRequest(_RuntimeObject):
-    """``event.request``: redacted, with a way to what was hidden."""
+    """``event.request``, redacted; ``getUnredacted()`` returns the original values."""
 
     _optional = frozenset({"cf"})
 
@@ -37,12 +37,12 @@ class FetchRequest(_RuntimeObject):
         super().__init__({name: each for name, each in value.items() if name != "unredacted"})
 
     def getUnredacted(self) -> FetchRequest:
-        """The same request with its whole URL and headers."""
+        """Return the request with its original URL and headers."""
         return FetchRequest(self._unredacted)
 
 
 class TraceEvent(_RuntimeObject):
-    """``event`` of any kind."""
+    """``event`` of a trace, of any kind."""
 
     _classes: ClassVar = {"request": FetchRequest}
 
@@ -53,13 +53,13 @@ class TraceEvent(_RuntimeObject):
 
 
 class TraceException(_RuntimeObject):
-    """One uncaught exception."""
+    """An uncaught exception in a trace."""
 
     _optional = frozenset({"stack"})
 
 
 class TraceItem(_RuntimeObject):
-    """One finished invocation."""
+    """The trace of a finished invocation."""
 
     _optional = frozenset(
         {
@@ -81,5 +81,5 @@ class ScheduledController(JsProxy):
     _no_retry = False
 
     def noRetry(self) -> None:
-        """Do not run again if this run fails: as it is here in any case."""
+        """Disable retries of a failed run; edgesim never retries one."""
         self._no_retry = True

@@ -1,4 +1,4 @@
-"""FormData of the SDK."""
+"""The SDK's FormData, a wrapper of ``js.FormData``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from workers._blob import Blob, wrapped
 
 
 class FormData(MutableMapping[str, Any]):
-    """Names and values in order; a value is a str, a Blob or a File."""
+    """Ordered names and values; a value is a str, a Blob or a File."""
 
     def __init__(self, form_data: Any = None) -> None:
         if isinstance(form_data, js.FormData):
@@ -32,30 +32,30 @@ class FormData(MutableMapping[str, Any]):
         self._js_form_data.set(key, _raw(value))
 
     def append(self, key: str, value: Any, filename: str | None = None) -> None:
-        """One more value; a str cannot have a filename."""
+        """Append a value; a str cannot have a filename."""
         self._js_form_data.append(key, _raw(value), filename)
 
     def delete(self, key: str) -> None:
-        """None of that name."""
+        """Remove all values of that name."""
         self._js_form_data.delete(key)
 
     def __contains__(self, key: object) -> bool:
         return self._js_form_data.has(str(key))
 
     def values(self) -> Generator[Any, None, None]:  # type: ignore[override]
-        """The values, in order."""
+        """Iterate over the values in order."""
         for value in self._js_form_data.values():
             yield wrapped(value)
 
     def keys(self) -> Generator[str, None, None]:  # type: ignore[override]
-        """The names, repeated ones too."""
+        """Iterate over the names, including repeated ones."""
         yield from self._js_form_data.keys()
 
     def __iter__(self) -> Iterator[str]:
         yield from self.keys()
 
     def items(self) -> Generator[tuple[str, Any], None, None]:  # type: ignore[override]
-        """(name, value), in order."""
+        """Iterate over (name, value) in order."""
         for name, value in self._js_form_data.entries():
             yield name, wrapped(value)
 
@@ -63,16 +63,16 @@ class FormData(MutableMapping[str, Any]):
         self.delete(key)
 
     def __len__(self) -> int:
-        # The platform's own says so too: its keys() is a generator.
+        # The platform's SDK raises the same error, because its keys() is a generator.
         raise TypeError("object of type 'generator' has no len()")
 
     def get_all(self, key: str) -> list[Any]:
-        """Every value of that name."""
+        """Return all values of that name."""
         return [wrapped(each) for each in self._js_form_data.getAll(key)]
 
     @property
     def js_object(self) -> js.FormData:
-        """The raw form."""
+        """The raw ``js.FormData``."""
         return self._js_form_data
 
 

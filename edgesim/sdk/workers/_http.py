@@ -1,7 +1,7 @@
-"""Request, Response and fetch of the SDK: Python's side of the web's classes (folder ``js``).
+"""Request, Response and fetch of the SDK: Python wrappers of the web classes (folder ``js``).
 
-A wrapper holds the raw object (``js_object``) and converts what it gives; headers are read into a
-fresh message each time, so writing to it changes nothing, there as here.
+A wrapper holds the raw object (``js_object``) and converts its values.  Each read of ``headers``
+returns a new message, so changes to it have no effect, as on the platform.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from workers._formdata import FormData
 
 
 class HTTPMessageMapping(HTTPMessage, Mapping[str, str]):  # type: ignore[misc]
-    """Headers as the SDK shows them: case-insensitive, a missing name gives None."""
+    """Headers in the SDK's form: case-insensitive; a missing name returns None."""
 
 
 def message_of(headers: js.Headers) -> HTTPMessageMapping:
-    """A fresh message of the headers, names in lower case."""
+    """Return a new message of the headers, with lower-case names."""
     message = HTTPMessageMapping()
     rest = []
     for name, value in headers.entries():
@@ -38,12 +38,12 @@ def message_of(headers: js.Headers) -> HTTPMessageMapping:
         else:
             rest.append((name, value))
     for name, value in rest:
-        message.set_raw(name, value)  # add_header would look into each value, for nothing
+        message.set_raw(name, value)  # add_header would parse each value
     return message
 
 
 def raw_headers(headers: Any) -> js.Headers:
-    """Headers from what the constructors accept; TypeError otherwise."""
+    """Convert js.Headers, a list or a dict to raw headers; TypeError for other types."""
     if isinstance(headers, js.Headers):
         return headers
     if isinstance(headers, list | dict):
@@ -52,47 +52,47 @@ def raw_headers(headers: Any) -> js.Headers:
 
 
 def raw_body(body: Any) -> Any:
-    """A body as JavaScript takes it: forms unwrapped."""
+    """Return the raw body: the SDK's forms are unwrapped, other values unchanged."""
     return body.js_object if isinstance(body, FormData) else body
 
 
 def python_error(error: JsException) -> Exception:
-    """The Python exception that the SDK makes of a JavaScript one, where it makes one."""
+    """Convert RangeError to ValueError and TypeError to TypeError; return others unchanged."""
     kinds: dict[str, type[Exception]] = {"RangeError": ValueError, "TypeError": TypeError}
     kind = kinds.get(error.name)
     return error if kind is None else kind(error.message)
 
 
 class BodyReader:
-    """A body that is read once, and the ways to read it."""
+    """A body that can be read once, in several formats."""
 
     def __init__(self, content: Any) -> None:
         self._body = content if isinstance(content, ReadableStream) else ReadableStream(content)
 
     @property
     def body(self) -> ReadableStream:
-        """The body as a stream to pass on; reading it is for the methods."""
+        """The body as a stream to pass on; the methods read it."""
         return self._body
 
     @property
     def body_used(self) -> bool:
-        """Whether the body has been read or passed on."""
+        """True if the body has been read or passed on."""
         return self._body.locked
 
     async def bytes(self) -> bytes:
-        """The whole body; a JsException at the second read."""
+        """Read the whole body; JsException at the second read."""
         return await self._body._read_all()
 
     async def text(self) -> str:
-        """The whole body as UTF-8, broken bytes replaced."""
+        """Read the whole body as UTF-8; invalid bytes are replaced."""
         return (await self.bytes()).decode("utf-8", "replace")
 
     async def json(self, **loads_kwargs: Any) -> Any:
-        """The whole body parsed; json.JSONDecodeError (a ValueError) if it is not JSON."""
+        """Read and parse the whole body; json.JSONDecodeError (a ValueError) if it is not JSON."""
         return json.loads(await self.text(), **loads_kwargs)
 
     async def buffer(self) -> memoryview:
-        """The whole body as a buffer."""
+        """Read the whole body into a buffer."""
         return memoryview(await self.bytes())
 
 
@@ -123,7 +123,7 @@ class Request:
 
     @property
     def js_object(self) -> js.Request:
-        """The raw request."""
+        """The raw ``js.Request``."""
         return self._js_request
 
     @property
@@ -133,48 +133,48 @@ class Request:
 
     @property
     def body_used(self) -> bool:
-        """Whether the body has been read or passed on."""
+        """True if the body has been read or passed on."""
         return self._js_request.bodyUsed
 
     @property
     def cf(self) -> Any:
-        """What the platform knows of the client, raw: ``request.cf.country``."""
+        """The platform's metadata of the client, raw: ``request.cf.country``."""
         return self._js_request.cf
 
     @property
     def cache(self) -> str:
-        """As JavaScript has it."""
+        """JavaScript's ``cache``; always "default"."""
         return self._js_request.cache
 
     @property
     def headers(self) -> HTTPMessageMapping:
-        """Case-insensitive; a missing name gives None."""
+        """Case-insensitive headers; a missing name returns None."""
         return message_of(self._js_request.headers)
 
     @property
     def integrity(self) -> str:
-        """As JavaScript has it."""
+        """JavaScript's ``integrity``; always ""."""
         return self._js_request.integrity
 
     @property
     def keepalive(self) -> bool:
-        """As JavaScript has it."""
+        """JavaScript's ``keepalive``; always False."""
         return self._js_request.keepalive
 
     @property
     def method(self) -> HTTPMethod:
-        """The verb; KeyError for one that Python does not know."""
+        """The HTTP method; KeyError if it is not in HTTPMethod."""
         return HTTPMethod[self._js_request.method]
 
     @property
     def redirect(self) -> str:
-        """What becomes of a redirect: follow, manual or error."""
+        """Handling of redirects: "follow" or "manual"."""
         redirect: str = self._js_request.redirect
         return redirect
 
     @property
     def url(self) -> str:
-        """The whole URL."""
+        """The absolute URL."""
         return self._js_request.url
 
     def _raise_if_failed(self) -> None:
@@ -182,12 +182,12 @@ class Request:
             raise OSError("Body already used")
 
     async def buffer(self) -> JsBuffer:
-        """The whole body, raw."""
+        """Read the whole body, raw."""
         self._raise_if_failed()
         return await self._js_request.arrayBuffer()
 
     async def form_data(self) -> FormData:
-        """The form in the body."""
+        """Read the form in the body; TypeError if it is not a form."""
         self._raise_if_failed()
         try:
             return FormData(await self._js_request.formData())
@@ -195,25 +195,25 @@ class Request:
             raise python_error(error) from error
 
     async def blob(self) -> Blob:
-        """The whole body."""
+        """Read the whole body as a blob."""
         self._raise_if_failed()
         return Blob(await self._js_request.blob())
 
     async def bytes(self) -> bytes:
-        """The whole body; OSError at the second read."""
+        """Read the whole body; OSError at the second read."""
         return (await self.buffer()).to_bytes()
 
     def clone(self) -> Request:
-        """Another of the same; both bodies can be read."""
+        """Return a copy; both bodies can be read."""
         self._raise_if_failed()
         return Request(self._js_request.clone())
 
     async def json(self, **kwargs: Any) -> Any:
-        """The whole body parsed; json.JSONDecodeError (a ValueError) if it is not JSON."""
+        """Read and parse the whole body; json.JSONDecodeError (a ValueError) if it is not JSON."""
         return json.loads(await self.text(), **kwargs)
 
     async def text(self) -> str:
-        """The whole body as UTF-8, broken bytes replaced."""
+        """Read the whole body as UTF-8; invalid bytes are replaced."""
         self._raise_if_failed()
         return await self._js_request.text()
 
@@ -222,7 +222,7 @@ class Request:
 
 
 class FetchResponse(pyodide.http.FetchResponse):
-    """What Response has beyond Pyodide's own."""
+    """Pyodide's FetchResponse with the SDK's additions."""
 
     js_response: js.Response
 
@@ -234,20 +234,20 @@ class FetchResponse(pyodide.http.FetchResponse):
 
     @property
     def js_object(self) -> js.Response:
-        """The raw response."""
+        """The raw ``js.Response``."""
         return self.js_response
 
     @property
     def headers(self) -> HTTPMessageMapping:
-        """Case-insensitive; a missing name gives None."""
+        """Case-insensitive headers; a missing name returns None."""
         return message_of(self.js_response.headers)
 
     async def formData(self) -> FormData:
-        """The old name of ``form_data``."""
+        """Read the form in the body; older name of ``form_data``."""
         return await self.form_data()
 
     async def form_data(self) -> FormData:
-        """The form in the body."""
+        """Read the form in the body; TypeError if it is not a form."""
         self._raise_if_failed()
         try:
             return FormData(await self.js_response.formData())
@@ -255,17 +255,17 @@ class FetchResponse(pyodide.http.FetchResponse):
             raise python_error(error) from error
 
     def replace_body(self, body: Any) -> Response:
-        """A Response of the same status and headers with another body."""
+        """Return a Response with the same status and headers and another body."""
         return Response(js.Response(raw_body(body), self.js_response))
 
     async def blob(self) -> Blob:
-        """The whole body."""
+        """Read the whole body as a blob."""
         self._raise_if_failed()
         return Blob(await self.js_response.blob())
 
     @staticmethod
     def redirect(url: str, status: HTTPStatus | int = HTTPStatus.FOUND) -> js.Response:
-        """A redirect to an absolute URL: a raw response, which a handler may return."""
+        """Return a redirect to an absolute URL as a raw response, which a handler may return."""
         try:
             return js.Response.redirect(url, int(status))
         except JsException as error:
@@ -278,7 +278,7 @@ class FetchResponse(pyodide.http.FetchResponse):
         status_text: str = "",
         headers: Any = None,
     ) -> Response:
-        """A Response of JSON, its content type set unless the headers have one."""
+        """Return a Response of JSON; its content type is set unless the headers have one."""
         options = _init(status, status_text, headers)
         try:
             if isinstance(data, JsProxy):
@@ -291,7 +291,7 @@ class FetchResponse(pyodide.http.FetchResponse):
             raise python_error(error) from error
 
     def json(self: Any, *args: Any, **kwargs: Any) -> Any:
-        """The body parsed; called on the class, a Response of JSON."""
+        """Read and parse the body; called on the class: return a Response of JSON."""
         if isinstance(self, Response):
             return pyodide.http.FetchResponse.json(self)
         return Response.from_json(self, *args, **kwargs)
@@ -301,7 +301,7 @@ class FetchResponse(pyodide.http.FetchResponse):
 
 
 class Response(FetchResponse):
-    """A handler's own answer, and what fetch returns."""
+    """A response: returned by ``fetch``, or made by a handler."""
 
     def __init__(
         self,
@@ -352,7 +352,7 @@ def _init(status: Any, status_text: str, headers: Any) -> dict[str, Any]:
 
 
 def handler_response(result: Any) -> js.Response:
-    """The raw response that a fetch handler returned; TypeError for anything else."""
+    """Return the raw response of a fetch handler's result; TypeError for anything else."""
     refuse(result)
     raw = getattr(result, "js_object", result)
     if not isinstance(raw, js.Response):
@@ -364,7 +364,7 @@ def handler_response(result: Any) -> js.Response:
 
 
 async def fetch(resource: Any, **other_options: Any) -> Response:
-    """A request to anywhere; options are Request's.  4xx and 5xx are responses, not exceptions."""
+    """Send a request; options are Request's.  4xx and 5xx are responses, not exceptions."""
     fetcher = other_options.pop("fetcher", None)
     if fetcher is None:
         return await fetch_through("", resource, other_options)
@@ -373,7 +373,10 @@ async def fetch(resource: Any, **other_options: Any) -> Response:
 
 
 async def fetch_through(binding: str, resource: Any, options: dict[str, Any]) -> Response:
-    """Fetch by way of a binding; "" is the open internet, as the platform allows it."""
+    """Send a request through a binding; "" is the global ``fetch``.
+
+    Raises AbortError if there is no response.
+    """
     request = _raw_request(resource, options)
     try:
         return Response(await send(binding, request))
@@ -388,7 +391,7 @@ def _raw_request(resource: Any, options: dict[str, Any]) -> js.Request:
         return resource
     if isinstance(options.get("method"), HTTPMethod):
         options = options | {"method": options["method"].value}
-    # What JavaScript does with any object here, a dict among them.
+    # JavaScript accepts any object for headers, so a dict becomes one.
     if isinstance(options.get("headers"), dict):
         options = options | {"headers": to_js(options["headers"])}
     return js.Request(resource, **options)

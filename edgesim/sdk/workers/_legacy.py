@@ -1,4 +1,4 @@
-"""``handler``, ``patch_env`` and ``import_from_javascript``: what few Workers need."""
+"""Rarely used parts of the SDK: ``handler``, ``patch_env`` and ``import_from_javascript``."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from workers._runtime import current_env
 
 
 def handler(func: Callable[..., Any]) -> Callable[..., Any]:
-    """For a module-level ``on_fetch``: its raw request becomes the SDK's.
+    """Decorate a module-level ``on_fetch``: wrap its raw request in the SDK's Request.
 
-    Nothing calls such a function here, nor on the platform since compatibility date 2025-08-14.
+    Such a function is never called here, nor on the platform since compatibility date 2025-08-14.
     """
 
     @functools.wraps(func)
@@ -36,7 +36,7 @@ def handler(func: Callable[..., Any]) -> Callable[..., Any]:
 def patch_env(
     d: dict[str, Any] | Sequence[tuple[str, Any]] | None = None, **kwds: Any
 ) -> Iterator[None]:
-    """Change names of ``workers.env`` (not of ``self.env``) for a while."""
+    """Replace names of ``workers.env`` (not of ``self.env``) inside the ``with`` block."""
     changes = {name: to_js(value) for name, value in (dict(d or {}) | kwds).items()}
     token = current_env.set(PatchedEnv(current_env.get(), changes))
     try:
@@ -46,7 +46,7 @@ def patch_env(
 
 
 def import_from_javascript(module_name: str) -> Any:
-    """``cloudflare:workers`` with its env and waitUntil; ImportError for any other module."""
+    """Return ``cloudflare:workers`` with env and waitUntil; ImportError for any other module."""
     if module_name == "cloudflare:workers":
         return SimpleNamespace(env=CurrentEnv(), waitUntil=wait_until)
     raise ImportError(

@@ -1,7 +1,7 @@
-"""R2 as worker code sees it: the bucket, its objects, an upload in parts.
+"""R2 binding of worker code: the bucket, its objects, multipart uploads.
 
-``get``, ``head`` and ``put`` give wrapped objects, whose values are Python's; the objects in a
-listing are raw JavaScript values, with attributes only.  Names are JavaScript's.
+``get``, ``head`` and ``put`` return wrapped objects with Python values; the objects in a listing
+are raw JavaScript values, with attributes only.  Names are JavaScript's.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _SAFE_INTEGER_MAX = 2**53 - 1
 
 
 def _values(wire: dict[str, Any]) -> dict[str, Any]:
-    """An object's fields in JavaScript's types: dates and buffers in place of ms and hex."""
+    """Convert the times in an object's metadata from Unix milliseconds to datetimes."""
     values = dict(wire)
     values["uploaded"] = datetime.fromtimestamp(wire["uploaded"] / 1000, UTC)
     expiry = wire.get("httpMetadata", {}).get("cacheExpiry")
@@ -75,7 +75,7 @@ def _write_http_metadata(values: dict[str, Any], headers: Any) -> None:
 
 
 class R2Checksums:
-    """The checksums that R2 has of an object: buffers, None for the others."""
+    """Checksums of an object as buffers; None for algorithms that R2 has no checksum of."""
 
     def __init__(self, checksums: dict[str, str]) -> None:
         self._checksums = checksums
@@ -87,12 +87,12 @@ class R2Checksums:
         return None if text is None else memoryview(bytes.fromhex(text))
 
     def toJSON(self) -> Any:
-        """The same in hex."""
+        """Return the checksums in hex."""
         return JsDict(self._checksums)
 
 
 class R2Object:
-    """What R2 knows of an object."""
+    """Metadata of an object."""
 
     def __init__(self, wire: dict[str, Any]) -> None:
         self._values = _values(wire)
@@ -113,7 +113,7 @@ class R2Object:
 
 
 class R2ObjectBody(R2Object):
-    """An object with its bytes, which are read once."""
+    """An object with its bytes, which can be read once."""
 
     def __init__(self, wire: dict[str, Any], body: Any) -> None:
         super().__init__(wire)
@@ -126,11 +126,11 @@ class R2ObjectBody(R2Object):
 
     @property
     def bodyUsed(self) -> bool:
-        """Whether the bytes have been read or passed on."""
+        """True if the bytes have been read or passed on."""
         return self._reader.body_used
 
     async def arrayBuffer(self) -> memoryview:
-        """All bytes, as a buffer."""
+        """Read all bytes; JsException (a TypeError) at the second read."""
         if self._reader.body_used:
             raise JsException(
                 "TypeError",
@@ -140,15 +140,15 @@ class R2ObjectBody(R2Object):
         return memoryview(await self._reader.bytes())
 
     async def bytes(self) -> memoryview:
-        """All bytes."""
+        """Read all bytes, like ``arrayBuffer``."""
         return await self.arrayBuffer()
 
     async def text(self) -> str:
-        """All bytes as UTF-8, broken ones replaced."""
+        """Read all bytes as UTF-8; invalid bytes are replaced."""
         return bytes(await self.arrayBuffer()).decode("utf-8-sig", "replace")
 
     async def json(self) -> Any:
-        """All bytes parsed, with JavaScript's numbers."""
+        """Read and parse all bytes as JSON with JavaScript's numbers; JsException if invalid."""
         text = await self.text()
         try:
             parsed = json.loads(
@@ -170,7 +170,7 @@ def _no_constant(name: str) -> Any:
 
 
 class R2ChecksumsProxy(JsProxy):
-    """Checksums in a listing, raw."""
+    """Raw checksums of an object in a listing."""
 
     def __init__(self, checksums: dict[str, str]) -> None:
         super().__init__({name: bytes.fromhex(text) for name, text in checksums.items()})
@@ -180,12 +180,12 @@ class R2ChecksumsProxy(JsProxy):
         return None if _is_undefined(self, name, _ALGORITHMS) else super().__getattr__(name)
 
     def toJSON(self) -> JsProxy:
-        """The same in hex."""
+        """Return the checksums in hex."""
         return JsProxy(dict(self._hex))
 
 
 class R2ObjectProxy(JsProxy):
-    """An object in a listing, raw."""
+    """Raw object in a listing."""
 
     def __init__(self, wire: dict[str, Any]) -> None:
         super().__init__(_values(wire) | {"checksums": R2ChecksumsProxy(wire["checksums"])})
@@ -203,7 +203,7 @@ def _is_undefined(proxy: JsProxy, name: str, fields: Any) -> bool:
 
 
 class R2MultipartUpload:
-    """An upload of one object in parts; whether there is one is not known before it is used."""
+    """A multipart upload; that it exists is not checked before the first call."""
 
     def __init__(self, bucket: R2Bucket, key: str, uploadId: str) -> None:
         self._bucket = bucket
@@ -211,16 +211,16 @@ class R2MultipartUpload:
         self.uploadId = uploadId
 
     async def uploadPart(self, partNumber: int, value: Any, *options: Any, **keywords: Any) -> Any:
-        """Store a part, 1 to 10,000; {"partNumber", "etag"} is what ``complete`` wants of it."""
+        """Store a part (1 to 10,000) and return {"partNumber", "etag"} for ``complete``."""
         part = await self._ask("uploadPart", partNumber, value, **merged_options(options, keywords))
         return from_wire(part)
 
     async def complete(self, uploadedParts: Any) -> R2Object:
-        """Join the parts into the object."""
+        """Assemble the object from the parts returned by ``uploadPart``."""
         return R2Object(await self._ask("completeMultipartUpload", uploadedParts))
 
     async def abort(self) -> None:
-        """Drop the parts."""
+        """Delete the uploaded parts and the upload."""
         await self._ask("abortMultipartUpload")
 
     async def _ask(self, method: str, *args: Any, **options: Any) -> Any:
@@ -228,15 +228,15 @@ class R2MultipartUpload:
 
 
 class R2Bucket(Binding):
-    """A bucket."""
+    """Binding to a bucket."""
 
     async def head(self, key: str) -> R2Object | None:
-        """The object's metadata, or None."""
+        """Return the object's metadata; None if it does not exist."""
         found = await self._ask("head", key)
         return None if found is None else R2Object(found)
 
     async def get(self, key: str, *options: Any, **keywords: Any) -> R2Object | None:
-        """The object, None if missing, without a body if onlyIf is not met."""
+        """Return the object; None if missing, no body if the ``onlyIf`` precondition fails."""
         found = await self._ask("get", key, **merged_options(options, keywords))
         if found is None:
             return None
@@ -244,16 +244,16 @@ class R2Bucket(Binding):
         return R2Object(found) if body is None else R2ObjectBody(found, body)
 
     async def put(self, key: str, value: Any, *options: Any, **keywords: Any) -> R2Object | None:
-        """Store str, bytes, a stream or None; None comes back if onlyIf is not met."""
+        """Store str, bytes, a stream or None; return None if the ``onlyIf`` precondition fails."""
         stored = await self._ask("put", key, value, **merged_options(options, keywords))
         return None if stored is None else R2Object(stored)
 
     async def delete(self, keys: Any) -> None:
-        """Remove one key or a list of up to 1,000."""
+        """Delete one key or a list of up to 1,000."""
         await self._ask("delete", keys)
 
     async def list(self, *options: Any, **keywords: Any) -> Any:
-        """Keys in order; options prefix, limit, cursor, delimiter, startAfter, include."""
+        """List objects by key; options prefix, limit, cursor, delimiter, startAfter, include."""
         found = await self._ask("list", **merged_options(options, keywords))
         objects = [R2ObjectProxy(each) for each in found.pop("objects")]
         listing = from_wire(found)
@@ -263,10 +263,10 @@ class R2Bucket(Binding):
     async def createMultipartUpload(
         self, key: str, *options: Any, **keywords: Any
     ) -> R2MultipartUpload:
-        """Begin an object that arrives in parts; options httpMetadata, customMetadata, ..."""
+        """Start a multipart upload; options httpMetadata, customMetadata, ..."""
         upload = await self._ask("createMultipartUpload", key, **merged_options(options, keywords))
         return R2MultipartUpload(self, upload["key"], upload["uploadId"])
 
     def resumeMultipartUpload(self, key: str, uploadId: str) -> R2MultipartUpload:
-        """The upload of that id; not awaited, and not checked."""
+        """Return the upload of that id without checking it; not a coroutine."""
         return R2MultipartUpload(self, key, uploadId)

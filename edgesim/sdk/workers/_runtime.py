@@ -1,7 +1,7 @@
-"""What the SDK knows of the isolate it runs in: the current invocation and its way out.
+"""Interface between the SDK and the isolate that it runs in: the current invocation.
 
 The isolate sets ``current`` before a handler runs; tasks that the handler starts inherit it.  The
-SDK never imports edgesim: all it has is this interface.
+SDK never imports edgesim and uses only this interface.
 """
 
 from __future__ import annotations
@@ -13,35 +13,35 @@ from typing import Any, Protocol
 
 
 class Invocation(Protocol):
-    """One run of a handler, as the SDK sees it."""
+    """One run of a handler; implemented by the isolate."""
 
     seeded: bool
     open_lines: dict[str, str]
-    """What was printed without a line's end yet, by level."""
+    """Printed text without a line end yet, by log level."""
 
     @property
     def random(self) -> Random:
-        """The invocation's own source of randomness."""
+        """The invocation's random number generator."""
 
     def now(self) -> float:
-        """The platform's time, Unix seconds."""
+        """Return the platform's time in Unix seconds."""
 
     def steady(self) -> float:
-        """The same on a clock that nobody sets."""
+        """Return the platform's monotonic time in seconds."""
 
     def sleep(self, seconds: float) -> None:
-        """Block for so long."""
+        """Block for ``seconds``."""
 
     def call(
         self, binding: str, method: str, args: list[Any], options: dict[str, Any] | None = None
     ) -> Awaitable[Any]:
-        """Ask the platform; raises what the binding throws."""
+        """Call a method of a binding; its exception is raised here."""
 
     def log(self, level: str, message: list[Any]) -> None:
-        """One console call."""
+        """Record one console call."""
 
     def wait_until(self, work: Awaitable[Any]) -> None:
-        """Keep the invocation alive until ``work`` is done (at most 30 s past the response)."""
+        """Keep the invocation running until ``work`` is done (at most 30 s past the response)."""
 
 
 GLOBAL_SCOPE = (
@@ -55,7 +55,7 @@ current_env: ContextVar[Any] = ContextVar("env")
 
 
 def invocation() -> Invocation:
-    """The running invocation; RuntimeError with the platform's text in global scope."""
+    """Return the running invocation; RuntimeError with the platform's text in global scope."""
     try:
         return current.get()
     except LookupError:

@@ -1,4 +1,4 @@
-"""The names that the SDK has for annotations."""
+"""Names that the SDK exports for type annotations."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ FormDataValue = "str | js.Blob | Blob"
 
 
 class Context(Protocol):
-    """``self.ctx``."""
+    """Type of ``self.ctx``."""
 
     def waitUntil(self, other: Awaitable[Any]) -> None:
-        """Go on with ``other`` after the response."""
+        """Continue ``other`` after the response."""
 
 
 class RequestInitCfProperties(TypedDict, total=False):
-    """The ``cf`` of a request that goes out.  Taken and, without a network edge, ignored."""
+    """The ``cf`` of an outgoing request.  Accepted and ignored: edgesim has no network edge."""
 
     apps: bool | None
     cacheEverything: bool | None

@@ -1,4 +1,4 @@
-"""Not in edgesim: ``import workers.workflows`` says so in place of ModuleNotFoundError."""
+"""Placeholder: ``import workers.workflows`` raises an ImportError with the reason."""
 
 from workers import not_here
 
