@@ -67,8 +67,8 @@ class ConsumerConfig(ConsumerSettings, frozen=True, kw_only=True, forbid_unknown
 class PullSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The platform's settings of a pull consumer; ``retry_delay`` in seconds.
 
-    ``max_batch_size`` and ``visibility_timeout_ms`` are the defaults for pull requests without
-    them.  ConfigError for a value outside the platform's limits.
+    ``max_batch_size`` and ``visibility_timeout_ms`` are the defaults of a pull that omits them.
+    ConfigError for a value outside the platform's limits.
     """
 
     max_batch_size: int = 5

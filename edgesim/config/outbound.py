@@ -18,7 +18,7 @@ _CURE = 'write "127.0.0.1:9200", "10.0.0.0/8", "[fd00::1]:80", "host.name" or "h
 class OutboundConfig(msgspec.Struct, forbid_unknown_fields=True):
     """Allow-list for ``fetch`` beyond the public internet: addresses, networks, host names.
 
-    Each with or without a port.  ``dev`` always allows this machine's loopback addresses.
+    Each with or without a port.  ``dev`` needs no entries: only edgesim's own ports are refused.
     """
 
     allow: list[str] = []

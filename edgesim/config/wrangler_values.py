@@ -25,7 +25,7 @@ _CHECKED = frozenset(
 
 
 def normalised(file: Path, table: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The table without ineffective entries, and warnings; ConfigError where wrangler refuses."""
+    """The table without ineffective keys, and warnings; ConfigError for what wrangler refuses."""
     warnings = []
     for key, cure in REMOVED.items():
         if key in table:

@@ -94,7 +94,7 @@ class Default(WorkerEntrypoint):
 
 
 def _object_of(body):
-    """Bucket and key of a notification; HopelessError if it is not one, or of no known bucket."""
+    """Bucket and key of a notification; HopelessError for another body or an unknown bucket."""
     try:
         bucket, key = body["bucket"], body["object"]["key"]
     except (KeyError, TypeError) as error:

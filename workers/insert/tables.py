@@ -23,7 +23,7 @@ SETTINGS = {
 
 
 class Table:
-    """A table and its columns: ``times`` are milliseconds in the objects, ``texts`` are strings.
+    """A table: ``time`` is the column that objects have in milliseconds, ``texts`` are strings.
 
     ``insert`` accepts valid rows only.  If it refuses an object, ``salvage`` inserts the lines that
     can be rows and ``refuse`` records the others.
