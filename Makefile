@@ -1,4 +1,4 @@
-# Every target sets up what it needs, into .venv; nothing has to be done by hand first.
+# Every target first installs what it needs into .venv; no manual set-up is needed.
 
 PYTHON ?= python3
 VENV := .venv
@@ -28,23 +28,23 @@ check: $(RUNTIME) $(TOOLS)
 	$(BIN)/lint-imports
 	$(BIN)/pytest -q tests/test_tidy.py
 
-# Kill -9 at random moments; SEED=n for other moments.
+# kill -9 at random moments; SEED=n selects other moments.
 crash: $(RUNTIME) $(TOOLS)
 	KILLS=$(KILLS) $(BIN)/pytest tests/crash $(ARGS)
 
-# Longer outages of each server under a running node than the tests have time for.
+# Outages of each server under a running node that are too long for `make test`.
 drills: $(RUNTIME) $(TOOLS) servers
 	OUTAGE=$(OUTAGE) $(BIN)/pytest --timeout 300 tests/nodes/test_faults.py $(ARGS)
 
-# Random traffic, random faults, every checker.  SEED=123 repeats one, SEEDS=1000 runs the first thousand.
+# Random traffic and faults, all checkers.  SEED=123 repeats one run, SEEDS=1000 runs the first thousand.
 sim: $(RUNTIME) $(TOOLS)
 	$(BIN)/python -m tests.simulation.run $(if $(SEED),--first $(SEED) --seeds 1,--seeds $(SEEDS)) $(ARGS)
 
-# The simulation and the tests judged by what they notice: ARGS='outbox lease' runs some of them.
+# Mutation tests of the simulation and the tests: ARGS='outbox lease' selects some mutations.
 mutants: $(RUNTIME) $(TOOLS)
 	$(BIN)/python -m tests.mutants.run --jobs $(JOBS) $(ARGS)
 
-# Environments of other Python versions, where they exist: the tests compare replays between them.
+# Environments for the other installed Python versions: the tests compare replays between them.
 pythons:
 	@for version in 3.11 3.12 3.13; do \
 	  python=; for each in python$$version $$HOME/.pyenv/versions/$$version.*/bin/python; do \
@@ -55,7 +55,7 @@ pythons:
 	  .venv-$$version/bin/pip install --quiet --no-deps 'chdb-core>=26.5'; \
 	done
 
-# 20,000 requests a level, one in twenty an attack: ARGS='--level warm --requests 5000 --seed 2'.
+# 20,000 requests per isolation level, 5 % of them attacks: ARGS='--level warm --requests 5000 --seed 2'.
 endure: $(RUNTIME) $(TOOLS)
 	$(BIN)/python tests/isolation/endurance.py $(ARGS)
 
@@ -69,7 +69,7 @@ bench: $(RUNTIME) $(TOOLS)
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis workers/.edgesim $(NODE)/node_modules
 
-# edgesim and the embedded engine.  chdb-core without its optional data-frame packages is 320 MB less.
+# edgesim and the embedded engine.  --no-deps omits the data-frame packages of chdb-core (320 MB).
 $(RUNTIME): pyproject.toml $(BIN)/python
 	$(BIN)/pip install --quiet --editable .
 	$(BIN)/pip install --quiet --no-deps 'chdb-core>=26.5'
@@ -79,7 +79,7 @@ $(TOOLS): pyproject.toml $(BIN)/python
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	@touch $@
 
-# Debian keeps venv in a package of its own.
+# Debian has venv in a separate package.
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "edgesim needs Python >= 3.11; name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3"; exit 2; }
@@ -92,8 +92,8 @@ venv-package:
 	  || { echo "Python's venv module is missing; install it: sudo apt-get install python3-venv"; exit 2; }
 	apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-venv
 
-# The platform's own Python and command line, for the proof that Workers run there as they run here.
-# npm brings the Node it needs.  Where it is not to be had the tests skip.
+# The platform's Python and command line, for the tests that Workers behave there as in edgesim.
+# npm installs the Node that they need.  Without npm these tests are skipped.
 .PHONY: portability
 portability:
 	@command -v npm >/dev/null && command -v shellcheck >/dev/null || $(MAKE) --no-print-directory npm
@@ -112,7 +112,7 @@ npm:
 	      $$(command -v npm >/dev/null || echo npm) shellcheck >/dev/null; \
 	else echo "npm or shellcheck is missing (sudo apt-get install npm shellcheck): tests skip"; fi
 
-# A real ClickHouse server for the tests of that backend.  Where it cannot be installed they skip.
+# A real ClickHouse server for the tests of that backend.  Without it they are skipped.
 servers:
 	@command -v clickhouse-server >/dev/null || $(MAKE) --no-print-directory clickhouse-server
 

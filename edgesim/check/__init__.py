@@ -1,8 +1,8 @@
-"""edgesim check: what would fail, or be silently different, on the platform.
+"""edgesim check: find code and settings that fail, or silently differ, on the platform.
 
-Three readings of a project: its configuration (settings, sizes), its sources as text (imports,
-handlers, state, calls) and its modules as they load (loading).  Every finding names file, line, why
-and the cure.  An error would break there; a warning may be meant.
+Three analyses of a project: its configuration (settings, sizes), its source code (imports,
+handlers, state, calls) and the import of its modules (loading).  Every finding names file, line,
+reason and fix.  An error fails on the platform; a warning may be intended.
 """
 
 from edgesim.check.findings import Finding

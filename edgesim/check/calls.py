@@ -1,4 +1,4 @@
-"""Rules about calls of the SDK: what is silently ignored there, or refused at run time."""
+"""Rules about SDK calls that the platform silently ignores or refuses at run time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WRITERS = frozenset({"send", "sendBatch", "put", "delete"})
 
 
 def check_calls(worker: WorkerConfig, source: Source, root: Path) -> Iterator[Finding]:
-    """Every call and subscript of the module."""
+    """Yield the findings for calls, ``workers`` imports and ``env[...]`` in the module."""
     file = relative(source.file, root)
     stubs = {each.binding for each in worker.settings.pipelines}
     services = {each.binding for each in worker.settings.services}
@@ -74,12 +74,12 @@ def _call(
 
 
 def node_name(node: ast.Call) -> str | None:
-    """The plain name that is called."""
+    """The called name; None if the call is of an attribute or expression."""
     return node.func.id if isinstance(node.func, ast.Name) else None
 
 
 def _has_tuple(arguments: list[ast.expr]) -> bool:
-    """A tuple as an argument, or inside a literal one; not inside a call or a comprehension."""
+    """True if an argument is a tuple, or a list or dict literal that contains one."""
     waiting: list[ast.AST] = list(arguments)
     while waiting:
         node = waiting.pop()

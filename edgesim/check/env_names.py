@@ -17,13 +17,13 @@ _OF_THE_PROXY = frozenset(
         *("object_values", "to_py", "typeof"),
     }
 )
-"""What Pyodide's proxy of ``env`` has itself."""
+"""Attributes that Pyodide's proxy of ``env`` itself has."""
 
 
 def check_env_names(worker: WorkerConfig, source: Source, root: Path) -> Iterator[Finding]:
-    """Every attribute of ``env`` that is read, once a name.
+    """Yield a warning for the first use of each name on ``env`` that is not configured.
 
-    Warnings: a secret may be deployed without being in a local file.
+    Not errors: a secret may be deployed without being in a local file.
     """
     known = {each.name for each in worker.bindings()}
     file = relative(source.file, root)
@@ -63,7 +63,7 @@ def _attributes(tree: ast.Module) -> Iterator[ast.Attribute]:
 
 
 def _own_env(tree: ast.Module) -> bool:
-    """Whether the plain name ``env`` is the Worker's: nothing else is assigned to it here."""
+    """True if the bare name ``env`` is the Worker's: the module binds it to nothing else."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign | ast.AnnAssign | ast.NamedExpr):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]

@@ -11,7 +11,7 @@ Level = Literal["error", "warning"]
 
 
 class Finding(msgspec.Struct, frozen=True, order=True):
-    """Something that would not be there as it is here; ``line`` counts from 1."""
+    """A difference from the platform, with its fix; ``line`` counts from 1."""
 
     file: str
     line: int
@@ -22,7 +22,7 @@ class Finding(msgspec.Struct, frozen=True, order=True):
 
 
 def shown_as_text(findings: list[Finding]) -> str:
-    """One finding a line, in the form that editors jump to."""
+    """One finding per line, as ``file:line:``, which editors turn into links."""
     return "\n".join(
         f"{each.file}:{each.line}: {each.level}: {each.problem}. {each.cure}. [{each.rule}]"
         for each in findings
@@ -30,7 +30,7 @@ def shown_as_text(findings: list[Finding]) -> str:
 
 
 def shown_for_github(findings: list[Finding]) -> str:
-    """Workflow commands, which become annotations of a pull request."""
+    """GitHub workflow commands, shown as annotations of a pull request."""
     return "\n".join(
         f"::{each.level} file={_property(each.file)},line={each.line},"
         f"title={_property(each.rule)}::{_data(f'{each.problem}. {each.cure}.')}"
@@ -39,7 +39,7 @@ def shown_for_github(findings: list[Finding]) -> str:
 
 
 def shown_as_json(findings: list[Finding]) -> str:
-    """A list of objects."""
+    """A JSON array with one object per finding."""
     return msgspec.json.format(msgspec.json.encode(findings)).decode()
 
 
@@ -55,7 +55,7 @@ def _property(text: str) -> str:
 
 
 def relative(file: Path, root: Path) -> str:
-    """The file as it is shown: from where the command stands, if it is below."""
+    """The path relative to the working directory, else to ``root``, else absolute."""
     for base in (Path.cwd(), root):
         if file.is_relative_to(base):
             return str(file.relative_to(base))

@@ -1,6 +1,6 @@
-"""Rules about the ``Default`` class: its handlers, their parameters, what the files say of them.
+"""Rules about the ``Default`` class: its handlers, their parameters and their configuration.
 
-The platform calls every handler but fetch with three arguments, whatever it takes.
+The platform calls every handler except fetch with three arguments, whatever its signature.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def default_class(source: Source) -> ast.ClassDef | None:
-    """The class that the platform looks for."""
+    """The module's ``Default`` class, which the platform looks up; None without one."""
     classes = [node for node in source.tree.body if isinstance(node, ast.ClassDef)]
     return next((each for each in classes if each.name == "Default"), None)
 
 
 def methods(node: ast.ClassDef | None) -> dict[str, Function]:
-    """Its functions by name."""
+    """Methods of the class by name; empty for None."""
     body = node.body if node is not None else []
     return {each.name: each for each in body if isinstance(each, Function)}
 
 
 def check_handlers(worker: WorkerConfig, main: Source, root: Path) -> Iterator[Finding]:
-    """The class and its handlers."""
+    """Yield the findings for the ``Default`` class of ``main`` and its handlers."""
     file = relative(main.file, root)
     default = default_class(main)
     legacy = [
@@ -93,7 +93,10 @@ def _init(file: str, function: Function) -> Iterator[Finding]:
 
 
 def check_roles(project: Project, handlers: dict[str, set[str]]) -> Iterator[Finding]:
-    """A Worker that is to be called for something has the handler for it, and the reverse."""
+    """Yield a finding for a configured event without a handler, and for the reverse.
+
+    ``handlers``: names of the methods of ``Default``, by Worker.
+    """
     tailed: set[str] = set()
     for worker in project.workers.values():
         has = handlers[worker.name]

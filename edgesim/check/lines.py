@@ -1,4 +1,4 @@
-"""Where a key stands in a configuration file; the parsers do not say."""
+"""Line numbers of keys in configuration files, which the parsers do not report."""
 
 from __future__ import annotations
 

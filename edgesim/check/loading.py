@@ -1,7 +1,7 @@
-"""The dynamic reading: each Worker's module is imported once, alone, with the platform's refusals.
+"""The dynamic analysis: import each Worker's module under the platform's restrictions.
 
-Run in a process of its own (``python -m edgesim.check.loading MAIN``), which reports by JSON on
-standard output; what worker code prints goes to standard error.
+Each import runs in a process of its own (``python -m edgesim.check.loading MAIN``), which writes a
+JSON report to standard output; output of worker code goes to standard error.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from edgesim.isolates.zygote import add_own_modules, leave_the_library, load
 STARTUP_SECONDS = 1.0
 LOADING_SECONDS_MAX = 30.0
 NOT_HERE = "not in edgesim"
-"""In the errors of what the platform has and edgesim does not."""
+"""Marks the import errors of SDK features that edgesim does not support."""
 REFUSAL = "Disallowed operation called within global scope"
 _EVENTS = {
     "socket.connect": "a connection",
@@ -37,7 +37,7 @@ _EVENTS = {
 
 
 def check_loading(worker: WorkerConfig, root: Path) -> Iterator[Finding]:
-    """What importing the module raises or does, and how long it takes."""
+    """Yield the findings of one import: exceptions, refused operations, CPU time above 1 s."""
     env = json.dumps([[each.name, each.kind, each.value] for each in worker.bindings()])
     try:
         finished = subprocess.run(  # noqa: S603 (our own module)
@@ -72,7 +72,7 @@ def _finding(
 
 
 class _Watch:
-    """What the module does while it is imported."""
+    """Collects findings while the module is imported: refused operations and the exception."""
 
     def __init__(self, main: Path) -> None:
         self.main = main
@@ -87,7 +87,7 @@ class _Watch:
 
     def failed(self, error: BaseException) -> None:
         if isinstance(error, SyntaxError):
-            return  # found in the source already
+            return  # check_modules reports it
         text = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
         problem = f"importing the module raises {text}"
         frames = traceback.extract_tb(error.__traceback__)
@@ -139,12 +139,12 @@ def _main() -> None:
     try:
         with senses.global_scope():
             load(main)
-    except BaseException as error:  # noqa: BLE001 (whatever an import raises is a finding)
+    except BaseException as error:  # noqa: BLE001 (any exception of an import is a finding)
         watch.failed(error)
     seconds = time.process_time() - started
     watch.active = False
     print(json.dumps({"findings": watch.findings, "seconds": seconds}), file=out, flush=True)
-    os._exit(0)  # a thread that the module started does not hold the report back
+    os._exit(0)  # a thread that the module started must not delay the exit
 
 
 if __name__ == "__main__":

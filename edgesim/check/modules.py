@@ -1,4 +1,4 @@
-"""Rules about imports: what there is no trace of on the platform, and what does nothing there."""
+"""Rules about imports of modules that the platform does not have, or that fail when used."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from edgesim.config.files import read_table
 from edgesim.isolates.zygote import module_folders
 
 SDK = frozenset({"workers", "js", "pyodide"})
-# Seen in Pyodide 0.28.2 and 314 (a test looks again): a ModuleNotFoundError in both, or in one.
+# Observed in Pyodide 0.28.2 and 314, and tested there: ABSENT raises ModuleNotFoundError in both,
+# NOT_EVERYWHERE in one.
 ABSENT = frozenset(
     (
         *("curses", "dbm", "ensurepip", "grp", "idlelib", "msvcrt", "nt", "pwd", "pydoc_data"),
@@ -26,7 +27,7 @@ ABSENT = frozenset(
 NOT_EVERYWHERE = frozenset({"fcntl", "lzma", "pty", "sqlite3", "ssl", "termios", "tty"})
 NO_SOCKETS = "use fetch, or a binding"
 NO_PROCESSES = "there is one process; use asyncio"
-# These import, and then raise at their first use.
+# These can be imported, but raise at their first use.
 USELESS = {
     "socket": NO_SOCKETS,
     "socketserver": NO_SOCKETS,
@@ -48,7 +49,7 @@ FILES = frozenset({"open", "io.open", "os.open", "tempfile.NamedTemporaryFile"})
 
 
 def check_modules(worker: WorkerConfig, sources: list[Source], root: Path) -> Iterator[Finding]:
-    """Imports, threads and files of each module, and the vendored packages."""
+    """Yield the findings for imports, threads and files of each module, and vendored packages."""
     for source in sources:
         file = relative(source.file, root)
         if source.error is not None:
@@ -94,7 +95,7 @@ def _import(worker: WorkerConfig, name: str, node: ast.stmt, file: str) -> Findi
 
 
 def _awaits_packages(worker: WorkerConfig) -> bool:
-    """Whether packages are declared and none is vendored, as after a clone."""
+    """True if packages are declared but none is vendored, as after a clone."""
     if any(Path(folder).is_dir() for folder in module_folders(worker.main)[1:]):
         return False
     file = worker.file.parent / "pyproject.toml"
@@ -127,7 +128,7 @@ def _calls(source: Source, file: str) -> Iterator[Finding]:
 
 
 def _vendored(worker: WorkerConfig, root: Path) -> Iterator[Finding]:
-    """A native library must be one for WebAssembly."""
+    """Yield an error for each vendored native library that is not WebAssembly."""
     for folder in module_folders(worker.main)[1:]:
         for file in sorted(Path(folder).rglob("*.so")):
             if "wasm32" not in file.name and not file.read_bytes().startswith(b"\0asm"):

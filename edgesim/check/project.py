@@ -1,4 +1,4 @@
-"""All rules over all Workers of a project."""
+"""Applies all rules to all Workers of a project."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edgesim.config import Project, WorkerConfig
 
 
 def check_project(project: Project) -> list[Finding]:
-    """Every finding, in order of files and lines."""
+    """All findings without duplicates, sorted by file and line."""
     found: set[Finding] = set()
     handlers = {}
     for worker in project.workers.values():
@@ -42,9 +42,10 @@ def _check_worker(worker: WorkerConfig, project: Project) -> set[Finding]:
 
 
 def _without_echoes(found: set[Finding]) -> set[Finding]:
-    """What loading ran into at a line that another rule explains is said once.
+    """Keep one finding per line where loading and another rule report the same problem.
 
-    An unconfigured name that is an error of loading is said by that alone.
+    The loading error is kept over the warning for an unconfigured name; every other rule is kept
+    over loading.
     """
     loading = {(each.file, each.line) for each in found if each.rule == "loading"}
     found = {each for each in found if each.rule != "env" or (each.file, each.line) not in loading}

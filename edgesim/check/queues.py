@@ -1,4 +1,4 @@
-"""Rules about who consumes the queues of a project."""
+"""Rules about consumers of the project's queues."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from edgesim.config.queues import CURE, unheard_notifications
 
 
 def check_queues(project: Project) -> Iterator[Finding]:
-    """Notifications that nobody gets.
+    """Yield a warning for each bucket notification whose queue has no consumer.
 
-    A producer's queue may well be consumed by a Worker that is deployed from another project.
+    Producers are not checked: a Worker of another project may consume their queue.
     """
     for each in unheard_notifications(project):
         file = relative(each.file, project.root)

@@ -14,7 +14,7 @@ from edgesim.config.files import read_table
 from edgesim.config.wrangler_keys import KEYS, unknown_keys
 
 SDK_DATE = date(2026, 4, 21)
-"""From here on the SDK is the one that a project vendors, as edgesim's is."""
+"""From this compatibility date on, the platform uses the SDK that the project vendors."""
 READ_BY_EDGESIM = frozenset({"$schema", "env", "observability", "routes", "route", "dev"})
 WORKER_BYTES_MAX = 64 << 20
 VARS_MAX = 128
@@ -22,7 +22,7 @@ VAR_BYTES_MAX = 5_000
 
 
 def check_settings(worker: WorkerConfig, root: Path) -> Iterator[Finding]:
-    """Dates, flags, keys, files beside, sizes."""
+    """Yield the findings for dates, flags, keys, other files in the folder, and sizes."""
     file = relative(worker.file, root)
     yield from _compatibility(worker, file)
     yield from _keys(worker, file)
@@ -54,7 +54,7 @@ def _compatibility(worker: WorkerConfig, file: str) -> Iterator[Finding]:
 
 def _keys(worker: WorkerConfig, file: str) -> Iterator[Finding]:
     for unknown in unknown_keys(read_table(worker.file)):
-        # A near miss is a setting that was meant; another may be one of an older version.
+        # A key close to a known one is a typing error; another may be of an older wrangler version.
         level: Level = "error" if unknown.near else "warning"
         line = line_of(worker.file, unknown.key)
         cure = f"Did you mean `{unknown.near}`" if unknown.near else "Take it out"

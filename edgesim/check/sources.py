@@ -1,4 +1,4 @@
-"""A Worker's own modules as syntax trees: ``main`` and what it imports from beside it."""
+"""Syntax trees of a Worker's own modules: ``main`` and its imports from the same folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgesim.config import WorkerConfig
 
 
 class Source(msgspec.Struct):
-    """One module; ``error`` in place of a tree where it does not parse."""
+    """One module; if it does not parse, ``error`` is set and ``tree`` is empty."""
 
     file: Path
     tree: ast.Module
@@ -41,7 +41,7 @@ def _read(file: Path) -> Source:
 
 
 def imports(tree: ast.Module) -> Iterator[tuple[str, ast.stmt]]:
-    """Dotted names that are imported anywhere in the module, with the statement."""
+    """Yield each absolute import of the module, as its dotted name and statement."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((each.name, node) for each in node.names)
@@ -51,7 +51,7 @@ def imports(tree: ast.Module) -> Iterator[tuple[str, ast.stmt]]:
 
 
 def own_module(folder: Path, name: str) -> list[Path]:
-    """The files that importing ``name`` runs, of those in the Worker's folder."""
+    """The files in the Worker's folder that ``import name`` executes."""
     parts = name.split(".")
     found = []
     for end in range(1, len(parts) + 1):
@@ -64,7 +64,7 @@ def own_module(folder: Path, name: str) -> list[Path]:
 
 
 def aliases(tree: ast.Module) -> dict[str, str]:
-    """What the names that imports bind stand for."""
+    """Map of each name bound by an import to its full dotted name."""
     bound = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -79,7 +79,7 @@ def aliases(tree: ast.Module) -> dict[str, str]:
 
 
 def dotted(node: ast.AST) -> str | None:
-    """``a.b.c`` of a chain of names, else None."""
+    """``a.b.c`` for a name or an attribute chain, else None."""
     if isinstance(node, ast.Name):
         return node.id
     if isinstance(node, ast.Attribute):
@@ -89,7 +89,7 @@ def dotted(node: ast.AST) -> str | None:
 
 
 def top_level(tree: ast.Module) -> Iterator[ast.AST]:
-    """Everything that runs when the module is imported: no bodies of functions."""
+    """Yield the nodes that are executed on import: all but the bodies of functions."""
     waiting: list[ast.AST] = list(tree.body)
     while waiting:
         node = waiting.pop(0)

@@ -1,7 +1,8 @@
-"""Rules about the global scope: what runs there, and what handlers keep there.
+"""Rules about the global scope: code executed on import, and state that handlers keep in globals.
 
-There the module is imported at deploy, and its memory is every isolate's starting point; globals
-then live as long as an isolate.  Here every invocation starts from the import.
+On the platform the module is imported at deploy, every isolate starts from a snapshot of its
+memory, and globals last as long as the isolate.  In edgesim every invocation starts from the state
+after the import.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _CHANGES = frozenset(
 
 
 def check_global_scope(source: Source, root: Path) -> Iterator[Finding]:
-    """What the import of the module does."""
+    """Yield the findings for I/O, randomness, clock reads and ``await`` at import."""
     file = relative(source.file, root)
     names = aliases(source.tree)
     for node in top_level(source.tree):
@@ -68,7 +69,7 @@ def _called(node: ast.Call, names: dict[str, str]) -> str:
 
 
 def check_state(source: Source, root: Path) -> Iterator[Finding]:
-    """Mutable values of the module that functions write to."""
+    """Yield a warning for each write of a function to a global of the module."""
     file = relative(source.file, root)
     mutable = _mutable_globals(source.tree)
     seen = set()
@@ -109,7 +110,7 @@ def _mutable_globals(tree: ast.Module) -> set[str]:
 
 
 def _locals(function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
-    """Names that the function binds itself."""
+    """Local names of the function: its parameters and assignments."""
     arguments = function.args
     found = {each.arg for each in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]}
     declared: set[str] = set()
@@ -126,7 +127,7 @@ def _declared_global(function: ast.AST, name: str) -> bool:
 
 
 def _writes(function: ast.AST) -> Iterator[tuple[ast.expr | ast.stmt, str]]:
-    """Places that change something, with the name that is changed."""
+    """Yield each node that changes a value, with the name of that value."""
     for node in ast.walk(function):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del):
             yield node, node.id

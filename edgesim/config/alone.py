@@ -15,10 +15,10 @@ _NO_NAME = re.compile(r"[^A-Za-z0-9_]")
 def assumed(
     file: Path, workers: dict[str, WorkerConfig], state: Path
 ) -> tuple[dict[str, PipelineConfig], list[str]]:
-    """The pipelines that the Workers bind, and the lines that say what was assumed.
+    """The pipelines that the Workers bind, and one line of text per assumption.
 
-    Bindings are renamed where their stream's name cannot be a pipeline's.  Tail Workers that are
-    not among the Workers are left out, as the Worker runs without them.
+    Changes the Workers: a binding is renamed if its stream's name is not a valid pipeline name, and
+    tail consumers that are not among ``workers`` are removed, since a Worker runs without them.
     """
     entry = next(iter(workers))
     lines = [f"no edgesim.toml: {file.name} of Worker {entry!r} is run, with its state in {state}"]
@@ -52,7 +52,8 @@ def _named(
 ) -> tuple[str, str | None]:
     """The pipeline's name, and the stream's id if the binding has one.
 
-    With an id the name is made of the binding's, unless that is another stream's.
+    With an id, the name is derived from the binding's name; the id is appended if another stream
+    already has that name.
     """
     if not is_stream_id(binding.target):
         return _NO_NAME.sub("_", binding.target), None
@@ -63,7 +64,7 @@ def _named(
 
 
 def not_given(service: str) -> str:
-    """The problem of a service binding to a Worker that is not among those that run."""
+    """Error text for a service binding to a Worker that is not among those that run."""
     return f"Worker {service!r} is not among those that run; {CURE}"
 
 

@@ -11,7 +11,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 
 
 def check_bucket(file: Path, key: str, name: str) -> None:
-    """ConfigError for a name that R2 does not take."""
+    """Raise ConfigError, with ``file`` and ``key``, if R2 does not accept the bucket name."""
     if not _NAME.fullmatch(name):
         problem = (
             f"{name!r} is no bucket name; write 3 to 63 lower-case letters, digits and dashes, "

@@ -1,4 +1,4 @@
-"""Settings of queue consumers: the one definition, for files and for what runs."""
+"""Settings of queue consumers: one definition for configuration files and for the runtime."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ConsumerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dead_letter_queue: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse here, not at message 10,000."""
+        """Validate at construction, not at message 10,000."""
         _refuse(_outside(self, _PUSH_LIMITS))
 
 
@@ -51,7 +51,7 @@ class ConsumerConfig(ConsumerSettings, frozen=True, kw_only=True, forbid_unknown
     type: str = "worker"
 
     def __post_init__(self) -> None:
-        """Refuse with the key, to which the reader of the file adds the place."""
+        """Raise InvalidKeyError with the key; ``convert`` adds the file and the key's path."""
         if self.type != "worker":
             problem = f"{self.type!r} is not a type of consumer that a wrangler file can have"
             if self.type == "http_pull":
@@ -67,8 +67,8 @@ class ConsumerConfig(ConsumerSettings, frozen=True, kw_only=True, forbid_unknown
 class PullSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The platform's settings of a pull consumer; ``retry_delay`` in seconds.
 
-    ``max_batch_size`` and ``visibility_timeout_ms`` are for pulls that do not say.  ConfigError for
-    a value outside the platform's limits.
+    ``max_batch_size`` and ``visibility_timeout_ms`` are the defaults of a pull that omits them.
+    ConfigError for a value outside the platform's limits.
     """
 
     max_batch_size: int = 5
@@ -78,7 +78,7 @@ class PullSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dead_letter_queue: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse here, not at the first pull."""
+        """Validate at construction, not at the first pull."""
         _refuse(_outside(self, _PULL_LIMITS))
 
 
@@ -86,7 +86,7 @@ class PullConfig(PullSettings, frozen=True):
     """``[queues.NAME.pull]`` of edgesim.toml; Cloudflare keeps it outside wrangler files."""
 
     def __post_init__(self) -> None:
-        """Refuse with the key, to which the reader of the file adds the place."""
+        """Raise InvalidKeyError with the key; ``convert`` adds the file and the key's path."""
         if found := _outside(self, _PULL_LIMITS):
             raise found
 

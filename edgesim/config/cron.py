@@ -1,10 +1,10 @@
 """Cron expressions in the platform's dialect.
 
-Facts: Cloudflare's documentation of Cron Triggers and its parser, saffron.  Five fields in UTC:
-minute, hour, day of month, month, day of week.  Where days of month and of week are both given,
-either will do.  Days of the week are 1 (Sunday) to 7 (Saturday), which is why the libraries for
-Unix's cron do not serve: there Sunday is 0, and ``1-5`` other days.  A range may wrap (``22-2``);
-``L``, ``W`` and ``#`` are Quartz's.
+Sources: Cloudflare's documentation of Cron Triggers and its parser, saffron.  Five fields in UTC:
+minute, hour, day of month, month, day of week.  If both day fields are restricted, a date matches
+if either does.  Days of the week are 1 (Sunday) to 7 (Saturday), so libraries for Unix cron cannot
+be used: there Sunday is 0, and ``1-5`` means other days.  A range may wrap around (``22-2``);
+``L``, ``W`` and ``#`` are as in Quartz.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ import msgspec
 _MONTHS = "JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC"
 _WEEKDAYS = "SUN MON TUE WED THU FRI SAT"
 _YEARS_AHEAD = 9
-"""How far a next time is looked for: the 29th of February may be eight years away."""
+"""Years that ``next_after`` searches: the next 29 February may be eight years away."""
 
 Days = Callable[[date], bool]
 
 
 class Cron(msgspec.Struct, frozen=True):
-    """A parsed expression."""
+    """A parsed cron expression: the sets of matching minutes, hours, months and days."""
 
     minutes: frozenset[int]
     hours: frozenset[int]
     months: frozenset[int]
     days: Days
-    """Which dates, of those in ``months``."""
+    """True for a matching date; ``months`` is checked separately."""
 
     def matches(self, moment: datetime) -> bool:
-        """Whether the minute of ``moment`` (UTC) is one of the expression's."""
+        """True if the minute of ``moment`` (UTC) matches the expression."""
         return (
             moment.minute in self.minutes and moment.hour in self.hours and self._on(moment.date())
         )
 
     def next_after(self, moment: datetime) -> datetime | None:
-        """The first minute after that of ``moment`` (UTC) that matches; None if there is none."""
+        """First matching minute after that of ``moment`` (UTC); None if none within 9 years."""
         minute = moment.replace(second=0, microsecond=0) + timedelta(minutes=1)
         day = minute.date()
         for _ in range(366 * _YEARS_AHEAD):
@@ -58,7 +58,7 @@ class Cron(msgspec.Struct, frozen=True):
 
 
 def parse_cron(expression: str) -> Cron:
-    """ValueError, one line, for what the platform would refuse."""
+    """Parse five cron fields; ValueError (one line) for an expression the platform refuses."""
     fields = expression.split()
     if len(fields) != 5:
         raise ValueError(f"cron {expression!r}: needs 5 fields, has {len(fields)}")
@@ -75,7 +75,7 @@ def parse_cron(expression: str) -> Cron:
 
 
 def _values(field: str, low: int, high: int, names: str = "") -> frozenset[int]:
-    """A list of values, ranges and steps; ``names`` stand for 1, 2, 3 and so on."""
+    """Parse a comma-separated list of values, ranges and steps; ``names`` are 1, 2, 3 and so on."""
     if field == "*":
         return frozenset(range(low, high + 1))
     return frozenset().union(*(_part(part, low, high, names) for part in field.split(",")))
@@ -126,7 +126,7 @@ def _days_of_month(field: str) -> Days:
 
 
 def _is_counted(day: date, number: int, *, weekday: bool) -> bool:
-    """Whether it is the month's day of that number, or the weekday of the month nearest to it."""
+    """True if ``day`` has that number, or with ``weekday`` is the weekday nearest to that day."""
     if not 1 <= number <= _days_in_month(day):
         return False
     wanted = day.replace(day=number)

@@ -2,8 +2,9 @@ r"""Local secrets of a Worker: ``.dev.vars`` or ``.env`` files, as wrangler 4.16
 
 wrangler uses the JavaScript packages dotenv 16.3 (the syntax of a file) and dotenv-expand 12
 (references between values).  python-dotenv was tried and dropped: it reads another dialect.
-``A=b#c`` is ``b#c`` there and ``b`` here, backquotes and ``KEY: value`` are unknown to it, and it
-decodes ``\t``, ``\"`` and ``\u0041`` in double quotes, where wrangler decodes only ``\n``, ``\r``.
+``A=b#c`` is ``b#c`` in python-dotenv and ``b`` here; backquotes and ``KEY: value`` are not
+supported by it; and it decodes ``\t``, ``\"`` and ``\u0041`` in double quotes, where wrangler
+decodes only ``\n`` and ``\r``.
 tests/portability compares this module with wrangler itself.
 """
 
@@ -16,7 +17,7 @@ from pathlib import Path
 from edgesim.config.files import read_text
 from edgesim.errors import ConfigError
 
-# JavaScript's white space and line ends, which are not Python's.
+# White space and line terminators of JavaScript; Python's sets differ.
 _BLANKS = "\\t\\n\\v\\f\\r \\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000\\ufeff"
 _TRIM = re.compile(f"^[{_BLANKS}]+|[{_BLANKS}]+$")
 _ENDS = "\\n\\r\\u2028\\u2029"
@@ -45,8 +46,9 @@ def local_secrets(
 
     ``.dev.vars.<env>`` replaces ``.dev.vars``, and either replaces all ``.env`` files.  Of those, a
     later one overrides: ``.env``, ``.env.local``, ``.env.<env>``, ``.env.<env>.local``.  ``given``
-    are the only names to keep (``secrets.required`` and ``vars``); the process's ``variables`` then
-    count as well, where there is no ``.dev.vars``.
+    restricts the result to these names (``secrets.required`` and ``vars``); then ``variables`` (the
+    process environment) are used too, unless there is a ``.dev.vars``.  ConfigError for a file that
+    cannot be read or a reference without an end.
     """
     found = _dev_vars(folder, environment)
     if found is None:
@@ -85,7 +87,7 @@ def _read(file: Path) -> dict[str, str]:
 
 
 def parse(text: str) -> dict[str, str]:
-    """The assignments of a file; what is not one is skipped, as there."""
+    """The assignments of a file; other lines are skipped, as in dotenv."""
     found = {}
     for match in _LINE.finditer(re.sub(r"\r\n?", "\n", text)):
         value = _TRIM.sub("", match[2] or "")
@@ -100,8 +102,8 @@ def parse(text: str) -> dict[str, str]:
 def expand(parsed: Mapping[str, str], process: Mapping[str, str]) -> dict[str, str]:
     """The values with their references (``$A``, ``${A:-default}``, ``${A:+other}``) replaced.
 
-    A value of the process wins over one of a file.  ValueError for a value that grows for ever,
-    with which wrangler runs out of memory.
+    A process variable overrides a value of a file.  ValueError for a value whose expansion does not
+    terminate; wrangler runs out of memory there.
     """
     running: dict[str, str] = {}
     for name, value in parsed.items():
@@ -137,7 +139,7 @@ def _expanded(key: str, value: str, known: Mapping[str, str], running: Mapping[s
 
 
 def _literal(text: str, match: re.Match[str], value: str) -> str:
-    """The replacement as JavaScript's ``replace`` inserts it: ``$$`` and ``$&`` are patterns."""
+    """The text that JavaScript's ``replace`` would insert; it expands patterns such as ``$&``."""
     at = value.index(match[0])
     patterns = {
         "$": "$",

@@ -9,7 +9,7 @@ import msgspec
 
 
 class Environment(msgspec.Struct, frozen=True):
-    """What edgesim takes from environment variables; None where one is not set."""
+    """Values of the ``EDGESIM_*`` environment variables; None if one is unset or empty."""
 
     r2: str | None = None
     queues: str | None = None
@@ -24,11 +24,11 @@ class Environment(msgspec.Struct, frozen=True):
     admin_token: str | None = None
     api_token: str | None = None
     variables: Mapping[str, str] = {}
-    """All of them, for the secrets that a Worker's file says are required."""
+    """The whole process environment, a source for ``secrets.required`` of a Worker."""
 
     @classmethod
     def read(cls, variables: Mapping[str, str] | None = None) -> Environment:
-        """EDGESIM_R2 is ``r2``, EDGESIM_S3_ACCESS_KEY is ``s3_access_key``, and so on."""
+        """Read EDGESIM_R2 into ``r2``, EDGESIM_S3_ACCESS_KEY into ``s3_access_key``, and so on."""
         source = os.environ if variables is None else variables
         names = {
             field: f"EDGESIM_{field.upper()}"

@@ -1,7 +1,7 @@
-"""Configuration files: how their text is read, and how it becomes a struct.
+"""Reading configuration files, and their conversion to structs.
 
-TOML is 1.1 (multi-line inline tables), as in wrangler's parser; Python's own tomllib reads 1.0.  A
-byte-order mark, which editors on Windows write, is skipped in every file.
+TOML is version 1.1 (multi-line inline tables), as in wrangler's parser; Python's tomllib reads 1.0.
+A byte-order mark, which editors on Windows write, is skipped in every file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _STRING_OR_TRAILING_COMMA = re.compile(r'("(?:\\.|[^"\\\n])*")|,(?=\s*[}\]])')
 
 
 class InvalidKeyError(ValueError):
-    """Raised by a struct as it is made from a file: its own key, and what is wrong with it."""
+    """Raised by a struct during ``convert``: the key, relative to the struct, and the problem."""
 
     def __init__(self, key: str, problem: str) -> None:
         super().__init__(f"{key}: {problem}")
@@ -54,7 +54,7 @@ def read_table(file: Path) -> dict[str, Any]:
 
 
 def parse_jsonc(text: str) -> Any:
-    """JSON with // and /* */ comments and trailing commas; positions in errors stay right."""
+    """Parse JSON with // and /* */ comments and trailing commas; error positions stay correct."""
     text = _STRING_OR_COMMENT.sub(lambda m: m[1] or re.sub(r"[^\n]", " ", m[0]), text)
     text = _STRING_OR_TRAILING_COMMA.sub(lambda m: m[1] or " ", text)
     return json.loads(text, parse_constant=_refuse_constant)
@@ -82,9 +82,10 @@ def convert(file: Path, table: Any, kind: type[Any]) -> Any:
 
 
 def _narrowed(text: str, table: Any, kind: type[Any]) -> tuple[str, Any] | None:
-    """The message with the first ``[...]`` in its path named, which msgspec leaves out.
+    """The message with the first ``[...]`` of its path replaced by the key, and the reduced table.
 
-    Found by trying: the table with one key alone gives the same message.
+    msgspec leaves the key out.  It is found by trial: a table with only that key causes the same
+    message.
     """
     path = text.rpartition(" - at `$")[2].partition(_ANY_KEY)[0]
     inner = table
@@ -104,7 +105,7 @@ def _narrowed(text: str, table: Any, kind: type[Any]) -> tuple[str, Any] | None:
 
 
 def whole_numbers(value: Any) -> Any:
-    """The value with its whole floats as integers: JavaScript has one type of number."""
+    """The value with integral floats as integers: JavaScript has a single number type."""
     if isinstance(value, dict):
         return {key: whole_numbers(each) for key, each in value.items()}
     if isinstance(value, list):

@@ -16,23 +16,23 @@ _CURE = 'write "127.0.0.1:9200", "10.0.0.0/8", "[fd00::1]:80", "host.name" or "h
 
 
 class OutboundConfig(msgspec.Struct, forbid_unknown_fields=True):
-    """What ``fetch`` may reach beyond the public internet: addresses, networks, host names.
+    """Allow-list for ``fetch`` beyond the public internet: addresses, networks, host names.
 
-    Each with or without a port; ``dev`` reaches the loopback services of this machine anyway.
+    Each with or without a port.  ``dev`` needs no entries: only edgesim's own ports are refused.
     """
 
     allow: list[str] = []
 
 
 class Allowed(msgspec.Struct, frozen=True):
-    """One entry: a host name or a network, and a port or any."""
+    """One entry of the allow-list: a host name or a network; ``port`` None means any port."""
 
     host: str | None
     network: IPv4Network | IPv6Network | None
     port: int | None
 
     def matches(self, host: str, address: IPv4Address | IPv6Address, port: int) -> bool:
-        """Whether it permits that connection; ``host`` is as the URL names it."""
+        """True if the entry permits the connection; ``host`` is the URL's, ``address`` resolved."""
         if self.port not in {None, port}:
             return False
         if self.network is not None:
@@ -41,7 +41,7 @@ class Allowed(msgspec.Struct, frozen=True):
 
 
 def allowed(file: Path, entries: list[str]) -> list[Allowed]:
-    """The entries, parsed; ConfigError for one that is none."""
+    """The entries, parsed; ConfigError for an invalid one."""
     return [_allowed(file, index, entry) for index, entry in enumerate(entries)]
 
 
@@ -59,7 +59,7 @@ def _allowed(file: Path, index: int, entry: str) -> Allowed:
 
 
 def _split(entry: str) -> tuple[str, int | None]:
-    """Address or name, and port; an IPv6 address has a port only behind brackets."""
+    """Address or name, and port; an IPv6 address needs brackets before a port."""
     inside = _BRACKETS.fullmatch(entry)
     if inside is not None:
         return inside["address"], int(inside["port"]) if inside["port"] else None

@@ -1,4 +1,4 @@
-"""``[pipelines.NAME]`` of edgesim.toml: where a Pipeline writes, when it rolls, what it takes."""
+"""``[pipelines.NAME]`` of edgesim.toml: bucket, roll limits and schema of a Pipeline."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ class Field(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class PipelineConfig(msgspec.Struct, forbid_unknown_fields=True):
-    """A Pipeline: where it writes, and when it rolls (whichever limit is reached first).
+    """A Pipeline: its bucket, and its roll limits (the first one reached closes an object).
 
-    ``layout`` is how objects are named: ``legacy`` is
+    ``layout`` is the form of object keys: ``legacy`` is
     ``event_date=YYYY-MM-DD/hr=HH/<ULID>``, ``current`` is ``year=YYYY/month=MM/day=DD/<UUID>``.
-    ``id`` is the stream's id on Cloudflare, by which deployed wrangler files name it.
+    ``id`` is the stream's id on Cloudflare; deployed wrangler files refer to a stream by it.
     """
 
     bucket: str
@@ -63,12 +63,12 @@ class PipelineConfig(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def is_stream_id(text: str) -> bool:
-    """Whether the text is an id, as a deployed wrangler file has it, and not a name."""
+    """True if the text is a stream id (32 hexadecimal digits) rather than a name."""
     return _STREAM_ID.fullmatch(text) is not None
 
 
 def check_pipelines(file: Path, pipelines: dict[str, PipelineConfig]) -> None:
-    """What the types alone do not say; ConfigError names the key."""
+    """Check names, ids, buckets and schemas beyond their types; ConfigError names the key."""
     for name, pipeline in pipelines.items():
         if not _NAME.fullmatch(name):
             problem = "a pipeline's name has letters, digits and underscores only"

@@ -1,7 +1,7 @@
-"""``edgesim.toml``: what Cloudflare keeps outside wrangler files, and the project as a whole.
+"""``edgesim.toml``: settings that Cloudflare keeps outside wrangler files, and the whole project.
 
-Our own tables refuse unknown keys, with the nearest right spelling.  What the parts say of each
-other (bindings that name pipelines, queues, services) is checked here, before anything starts.
+An unknown key in edgesim's own tables is an error that suggests the nearest known key.  References
+between the parts (bindings that name pipelines, queues, services) are checked before start.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ FILE = "edgesim.toml"
 STATE = ".edgesim"
 Isolation = Literal["process", "warm", "inline"]
 DEFAULT = "default"
-"""In ``isolation``: the level of the Workers that are not named."""
+"""Key of ``isolation`` for the Workers without a level of their own."""
 PULL = "a pull consumer"
-"""In place of a Worker that consumes a queue."""
+"""Entry of ``Project.consumers`` for a queue with a pull consumer."""
 Event = Literal["object-create", "object-delete"]
 Action = Literal[
     "PutObject", "CopyObject", "CompleteMultipartUpload", "DeleteObject", "LifecycleDeletion"
@@ -38,7 +38,7 @@ Action = Literal[
 
 
 class NotificationRule(msgspec.Struct, forbid_unknown_fields=True):
-    """An R2 event notification; ``actions`` picks single ones in place of all of the event's."""
+    """An R2 event notification rule; ``actions`` limits it to some of the event's actions."""
 
     queue: str
     event: Event = "object-create"
@@ -49,7 +49,7 @@ class NotificationRule(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class BucketConfig(msgspec.Struct, forbid_unknown_fields=True):
-    """What concerns one bucket."""
+    """``[r2.NAME]``: settings of one bucket."""
 
     notifications: list[NotificationRule] = []
 
@@ -63,9 +63,10 @@ class QueueConfig(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ClickHouseConfig(msgspec.Struct, forbid_unknown_fields=True):
-    """The gateway: its name in service bindings, and SQL to apply before its first statement.
+    """The ClickHouse gateway: its name in service bindings, and a schema file (SQL).
 
-    ``port`` lets ordinary ClickHouse clients of this machine in while ``dev`` runs; 0: a free one.
+    The schema is applied before the first statement.  ``port``: HTTP port for ClickHouse clients on
+    this machine while ``dev`` runs; 0 picks a free port.
     """
 
     service: str = "clickhouse"
@@ -74,7 +75,7 @@ class ClickHouseConfig(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class TailConfig(msgspec.Struct, forbid_unknown_fields=True):
-    """How traces are batched for Tail Workers; Cloudflare does not document its own numbers."""
+    """Batch limits for Tail Workers (traces, seconds); Cloudflare does not document its own."""
 
     max_items: Annotated[int, msgspec.Meta(ge=1)] = 100
     max_seconds: Annotated[float, msgspec.Meta(ge=0)] = 1.0
@@ -83,15 +84,15 @@ class TailConfig(msgspec.Struct, forbid_unknown_fields=True):
 class ServerConfig(msgspec.Struct, forbid_unknown_fields=True):
     """The HTTP server of ``dev`` and ``serve``.
 
-    ``trusted_proxies``: addresses or networks in CIDR form of the proxies in front of it, which may
-    set the headers that name the client (``cf-connecting-ip``, ``x-forwarded-for`` and so on).
+    ``trusted_proxies``: addresses or CIDR networks of reverse proxies; only these may set the
+    headers that name the client (``cf-connecting-ip``, ``x-forwarded-for`` and so on).
     """
 
     trusted_proxies: list[str] = []
 
 
 class Backends(msgspec.Struct, forbid_unknown_fields=True):
-    """A path that begins with ``.edgesim/`` is in the state directory, wherever that is."""
+    """URLs of the backends; a path that begins with ``.edgesim/`` is in the state directory."""
 
     r2: str = "file:.edgesim/r2"
     queues: str = "sqlite:.edgesim/queues.db"
@@ -99,7 +100,7 @@ class Backends(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class AccountFile(msgspec.Struct, forbid_unknown_fields=True):
-    """edgesim.toml."""
+    """The content of edgesim.toml."""
 
     workers: list[str]
     entry: str | None = None
@@ -113,14 +114,14 @@ class AccountFile(msgspec.Struct, forbid_unknown_fields=True):
     tail: TailConfig = msgspec.field(default_factory=TailConfig)
     server: ServerConfig = msgspec.field(default_factory=ServerConfig)
     cf: dict[str, Any] = {}
-    """Fields of ``request.cf``, over the ones that edgesim makes up."""
+    """Fields of ``request.cf``; they override edgesim's defaults."""
     backends: Backends = msgspec.field(default_factory=Backends)
 
 
 class Overrides(msgspec.Struct, frozen=True):
-    """What a command's flags say; None where a flag was not given.
+    """Values of a command's flags; None if a flag was not given.
 
-    ``configs``: wrangler files to run in place of the project that edgesim.toml describes.
+    ``configs``: wrangler files to run instead of the project in edgesim.toml.
     """
 
     configs: list[Path] = []
@@ -128,7 +129,7 @@ class Overrides(msgspec.Struct, frozen=True):
     environment: str | None = None
     isolation: dict[str, str] = {}
     isolation_default: str = "process"
-    """Where neither a flag nor the project says; each command has its own."""
+    """Level if neither a flag nor the project sets one; depends on the command."""
     r2: str | None = None
     queues: str | None = None
     clickhouse: str | None = None
@@ -139,7 +140,7 @@ _NOTHING = Environment()
 
 
 class Project(msgspec.Struct):
-    """Everything that a Simulator is made from."""
+    """The complete, checked configuration of a Simulator."""
 
     root: Path
     state: Path
@@ -150,26 +151,26 @@ class Project(msgspec.Struct):
     workers: dict[str, WorkerConfig]
     schema: str = ""
     overridden: dict[str, str] = {}
-    """Backends that a flag or a variable names, by backend: that flag or variable."""
+    """Backends set by a flag or an environment variable: backend name to that flag or variable."""
     state_name: Path | None = None
-    """The state directory as it was named: through a link, which may later lead elsewhere."""
+    """The state directory with symbolic links unresolved: a link may later point elsewhere."""
     environment: str | None = None
-    """The environment that is run: ``env.NAME`` of the wrangler files."""
+    """The selected environment: ``env.NAME`` of the wrangler files."""
     defaults: list[str] = []
-    """Lines on what was assumed, where there is no edgesim.toml."""
+    """One line per assumption if there is no edgesim.toml; otherwise empty."""
 
     @property
     def file(self) -> Path:
-        """The file that describes the project: edgesim.toml, or without one a wrangler file."""
+        """The file that describes the project: edgesim.toml, else the entry's wrangler file."""
         return self.workers[self.entry].file if self.is_alone else self.root / FILE
 
     @property
     def is_alone(self) -> bool:
-        """Whether there is no edgesim.toml."""
+        """True if there is no edgesim.toml."""
         return bool(self.defaults)
 
     def isolation_of(self, worker: str) -> str:
-        """The Worker's own level, else the project's."""
+        """Isolation level of the Worker, else of the project."""
         return self.isolation.get(worker) or self.isolation.get(DEFAULT, "process")
 
     def pull_consumers(self) -> dict[str, PullConfig]:
@@ -177,7 +178,7 @@ class Project(msgspec.Struct):
         return {name: queue.pull for name, queue in self.account.queues.items() if queue.pull}
 
     def consumers(self) -> dict[str, str]:
-        """Who consumes each queue: the name of a Worker, or PULL."""
+        """Consumer by queue: the name of a Worker, or PULL."""
         pushed = {
             consumer.queue: name
             for name, worker in self.workers.items()
@@ -186,7 +187,7 @@ class Project(msgspec.Struct):
         return dict.fromkeys(self.pull_consumers(), PULL) | pushed
 
     def dead_letter_queues(self) -> set[str]:
-        """Queues that take the dead letters of others."""
+        """Names of the dead-letter queues of all consumers."""
         names = [each.dead_letter_queue for each in self.pull_consumers().values()]
         for worker in self.workers.values():
             names += [each.dead_letter_queue for each in worker.settings.queues.consumers]
@@ -196,7 +197,7 @@ class Project(msgspec.Struct):
 def find_root(argument: str | None) -> Path:
     """The folder of edgesim.toml: the argument, else ``.``, else ``./workers``.
 
-    Without an edgesim.toml: the folder of a wrangler file.
+    Without an edgesim.toml, the folder of a wrangler file.  UsageError if there is neither.
     """
     candidates = [Path(argument)] if argument else [Path(), Path("workers")]
     folders = [each.parent if each.name in {FILE, *FILES} else each for each in candidates]
@@ -284,7 +285,7 @@ def _check_proxies(file: Path, proxies: list[str]) -> None:
 
 
 def _entry(account: AccountFile, workers: dict[str, WorkerConfig], environment: str | None) -> str:
-    """The entry Worker by its whole name; edgesim.toml may name it without the environment."""
+    """Full name of the entry Worker; edgesim.toml may omit the environment's suffix."""
     if account.entry is None:
         return next(iter(workers))
     whole = f"{account.entry}-{environment}"
@@ -310,7 +311,7 @@ def _load_workers(
 
 
 def _levels(isolation: str | dict[str, Any]) -> dict[str, str]:
-    """Levels by Worker; DEFAULT is for those that are not named."""
+    """Isolation level by Worker; DEFAULT applies to the others."""
     return {DEFAULT: isolation} if isinstance(isolation, str) else dict(isolation)
 
 
@@ -332,7 +333,7 @@ def _place(
     root: Path,
     state: Path,
 ) -> str:
-    """The backend's URL, flag before environment before file, its path made absolute."""
+    """The backend's URL with an absolute path; flag before environment before file."""
     url: str = (
         getattr(overrides, name) or getattr(environment, name) or getattr(account.backends, name)
     )
@@ -356,7 +357,7 @@ def _read_schema(file: Path, root: Path, account: AccountFile) -> str:
 
 
 def _check_references(project: Project) -> None:
-    """Every name that one part uses of another must exist."""
+    """Raise ConfigError for a reference to an unknown name, or a second consumer of a queue."""
     account = project.account
     if project.entry not in project.workers:
         _unknown(project.file, "entry", "Worker", project.entry, list(project.workers))
@@ -364,7 +365,7 @@ def _check_references(project: Project) -> None:
         if name != DEFAULT and name not in project.workers:
             _unknown(project.file, "isolation", "Worker", name, [DEFAULT, *project.workers])
     services = [*project.workers, account.clickhouse.service]
-    # One consumer a queue, push or pull, wherever it is configured.
+    # A queue has one consumer, push or pull, in whichever file it is configured.
     consumers = {
         name: f"[queues.{name}.pull] of {FILE}"
         for name, queue in account.queues.items()
@@ -397,7 +398,7 @@ def _check_references(project: Project) -> None:
 
 
 def _check_tails(project: Project) -> None:
-    """Tail Workers in a ring would be told of each other's invocations for ever."""
+    """Raise ConfigError for a cycle of Tail Workers: each trace would cause another one."""
     told = {
         name: {tail.target for tail in worker.settings.tail_consumers} - {name}
         for name, worker in project.workers.items()
@@ -420,7 +421,7 @@ def _unknown(file: Path, key: str, kind: str, name: str, known: list[str]) -> No
 
 
 def _refuse_unknown_keys(file: Path, table: Any, kind: Any, path: str) -> None:
-    """Walk our own tables beside their structs, for an error with the nearest right spelling."""
+    """Walk edgesim's tables and their structs in parallel; ConfigError suggests the nearest key."""
     if get_origin(kind) is dict and isinstance(table, dict):
         for key, value in table.items():
             _refuse_unknown_keys(file, value, get_args(kind)[1], f"{path}{key}.")

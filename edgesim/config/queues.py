@@ -1,4 +1,4 @@
-"""Queues that fill up because nobody consumes them."""
+"""Queues that fill up because they have no consumer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edgesim.config.project import Project
 
 
 class Unconsumed(msgspec.Struct, frozen=True):
-    """A place in a file that fills a queue without a consumer."""
+    """A notification rule or producer whose queue has no consumer: queue, file, key, problem."""
 
     queue: str
     file: Path
@@ -22,9 +22,9 @@ CURE = "Consume it in a Worker (queues.consumers) or give it [queues.NAME.pull] 
 
 
 def unheard_notifications(project: Project) -> list[Unconsumed]:
-    """Notification rules whose queue no Worker consumes and nobody pulls.
+    """Notification rules whose queue has neither a push nor a pull consumer.
 
-    A dead-letter queue needs no consumer: what is in it waits to be redriven.
+    A dead-letter queue needs no consumer: its messages wait to be redriven.
     """
     found = [
         Unconsumed(
@@ -41,10 +41,10 @@ def unheard_notifications(project: Project) -> list[Unconsumed]:
 
 
 def unheard_producers(project: Project) -> list[Unconsumed]:
-    """Producers of such queues.
+    """Producers whose queue has neither a push nor a pull consumer.
 
-    Right in a project whose queue is consumed by a Worker that is deployed from elsewhere; here its
-    messages pile up until they expire.
+    This is valid if a Worker of another project consumes the queue; in edgesim the messages
+    accumulate until they expire.
     """
     found = [
         Unconsumed(

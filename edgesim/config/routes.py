@@ -1,8 +1,8 @@
-"""Routes: URL patterns that lead to a Worker.
+"""Routes: URL patterns that select a Worker.
 
-Facts: Cloudflare's documentation of routes.  A pattern is ``[scheme://]host/path``; a star may
-begin the host and end the path and stand nowhere else; a query is part of what must match and no
-part of a pattern.  Of several patterns that match, the most specific counts.
+Source: Cloudflare's documentation of routes.  A pattern is ``[scheme://]host/path``; ``*`` is
+allowed only at the start of the host and at the end of the path.  A pattern has no query, but is
+matched against path and query.  Of several matching patterns, the most specific applies.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _SCHEMES = ("http", "https")
 
 
 class RouteConfig(msgspec.Struct, frozen=True):
-    """An entry of ``routes``; a custom domain is a host name and means all of its paths."""
+    """An entry of ``routes``; a custom domain is a host name and matches all of its paths."""
 
     pattern: str
     zone_name: str | None = None
@@ -24,19 +24,19 @@ class RouteConfig(msgspec.Struct, frozen=True):
 
 
 class Route(msgspec.Struct, frozen=True):
-    """A pattern taken apart.  ``host`` and ``path`` are without their stars."""
+    """A parsed pattern; ``host`` and ``path`` are without their ``*``."""
 
     host: str
     path: str
     zone: str
     scheme: str | None = None
     subdomains: str = ""
-    """"*" for the host and all below it, "*." for all below it only, "" for the host alone."""
+    """"*" for the host and its subdomains, "*." for subdomains only, "" for the host only."""
     prefix: bool = False
     custom_domain: bool = False
 
     def matches(self, url: str, *, any_scheme: bool = False) -> bool:
-        """Whether the route is for that absolute URL, whose port does not matter."""
+        """True if the route matches the absolute URL; its port is ignored."""
         parts = urlsplit(url)
         if self.scheme is not None and parts.scheme != self.scheme and not any_scheme:
             return False
@@ -51,7 +51,7 @@ class Route(msgspec.Struct, frozen=True):
         ]
 
     def specificity(self) -> tuple[object, ...]:
-        """Of two routes that match, the one with the greater counts: the host decides first."""
+        """Sort key: of several matching routes the greatest applies; the host is compared first."""
         return (
             not self.subdomains,
             len(self.host),
@@ -63,7 +63,7 @@ class Route(msgspec.Struct, frozen=True):
 
 
 def parse_route(route: str | RouteConfig) -> Route:
-    """ValueError with what is wrong with the pattern."""
+    """Parse an entry of ``routes``; ValueError says what is wrong with the pattern."""
     config = RouteConfig(route) if isinstance(route, str) else route
     scheme, separator, rest = config.pattern.rpartition("://")
     if separator and scheme not in _SCHEMES:
@@ -88,5 +88,5 @@ def parse_route(route: str | RouteConfig) -> Route:
 
 
 def _zone_of(host: str) -> str:
-    """The zone that a host belongs to where the file does not say: its last two labels."""
+    """Zone of a host if the file names none: its last two labels."""
     return ".".join(host.lower().split(".")[-2:])

@@ -16,7 +16,7 @@ def resolve_streams(pipelines: dict[str, PipelineConfig], workers: dict[str, Wor
 
 
 def no_such_stream(identifier: str) -> str:
-    """The problem of a binding whose id is in no pipeline, with its cure."""
+    """Error text for a binding whose id belongs to no pipeline, with the fix."""
     return (
         f"no pipeline has the id {identifier}; "
         f'write `id = "{identifier}"` into its [pipelines.NAME] of edgesim.toml'

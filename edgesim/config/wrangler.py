@@ -1,7 +1,7 @@
-"""A Worker's own file: ``wrangler.jsonc``, ``wrangler.json`` or ``wrangler.toml``.
+"""A Worker's configuration file: ``wrangler.jsonc``, ``wrangler.json`` or ``wrangler.toml``.
 
-Read as Cloudflare's own tool reads it (facts: wrangler's config schema).  Keys of Cloudflare's that
-mean nothing here are accepted and listed; a key that edgesim knows must have the right type.
+Read as wrangler reads it (source: wrangler's config schema).  Cloudflare's keys that edgesim does
+not use are accepted and listed; a key that edgesim uses must have the right type.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ _NAME = re.compile(r"[a-z0-9_][a-z0-9_-]*")
 
 
 class R2Binding(msgspec.Struct):
-    """A bucket on ``env``; a name that is left out is made from the Worker's and the binding's."""
+    """A bucket on ``env``; a missing name is derived from the Worker's and the binding's."""
 
     binding: str
     bucket_name: Annotated[str, msgspec.Meta(min_length=1)] = ""
 
 
 class Producer(msgspec.Struct):
-    """A queue on ``env``; ``delivery_delay`` in seconds, None leaves it to the queue."""
+    """A queue on ``env``; ``delivery_delay`` in seconds, None means the queue's own."""
 
     binding: str
     queue: Annotated[str, msgspec.Meta(min_length=1)] = ""
@@ -52,14 +52,14 @@ class Producer(msgspec.Struct):
 
 
 class Queues(msgspec.Struct):
-    """What the Worker produces to and consumes."""
+    """Queues that the Worker sends to and consumes."""
 
     producers: list[Producer] = []
     consumers: list[ConsumerConfig] = []
 
 
 class PipelineBinding(msgspec.Struct):
-    """``pipeline`` is the older name of ``stream`` and still accepted by Cloudflare."""
+    """A stream on ``env``; ``pipeline`` is the old name of ``stream``, which Cloudflare accepts."""
 
     binding: str
     stream: str | None = None
@@ -71,7 +71,7 @@ class PipelineBinding(msgspec.Struct):
 
     @property
     def is_old_style(self) -> bool:
-        """Whether the file says ``pipeline``."""
+        """True if the file uses the old key ``pipeline``."""
         return bool(self.pipeline)
 
 
@@ -84,59 +84,59 @@ class ServiceBinding(msgspec.Struct):
 
 
 class TailConsumer(msgspec.Struct):
-    """A Tail Worker that is told of this Worker's invocations."""
+    """A Tail Worker that receives the traces of this Worker's invocations."""
 
     service: str
     environment: str | None = None
 
     @property
     def target(self) -> str:
-        """The Worker's whole name."""
+        """Full name of the Tail Worker, with its environment's suffix."""
         return f"{self.service}-{self.environment}" if self.environment else self.service
 
 
 class Triggers(msgspec.Struct):
-    """Times to run the scheduled handler, in UTC."""
+    """Cron expressions (UTC) for the scheduled handler."""
 
     crons: list[str] = []
 
 
 class Limits(msgspec.Struct):
-    """Limits of one invocation; None means the platform's own."""
+    """Limits of one invocation; None means the platform's default."""
 
     cpu_ms: Annotated[int, msgspec.Meta(ge=1, le=300_000)] | None = None
     subrequests: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] | None = None
 
 
 class Secrets(msgspec.Struct):
-    """``required``: the only local secrets that the Worker is given."""
+    """``required``: names of secrets; local secrets are then limited to these and ``vars``."""
 
     required: list[str] = []
 
 
 class Sampling(msgspec.Struct):
-    """What part of the invocations Cloudflare keeps, 0 to 1; edgesim keeps all."""
+    """Share of the invocations (0 to 1) that Cloudflare keeps; edgesim keeps all."""
 
     enabled: bool | None = None
     head_sampling_rate: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
 
 
 class Observability(Sampling):
-    """Workers Logs and traces."""
+    """Settings of Workers Logs and traces."""
 
     logs: Sampling | None = None
     traces: Sampling | None = None
     issues: Sampling | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a table that switches nothing, as wrangler does."""
+        """Refuse a table without any ``enabled``, as wrangler does."""
         parts = (self, self.logs, self.traces, self.issues)
         if all(part is None or part.enabled is None for part in parts):
             raise InvalidKeyError("enabled", "is missing; write `enabled` here, or in `logs`")
 
 
 class WranglerFile(msgspec.Struct):
-    """The keys that edgesim acts on, or checks."""
+    """The keys that edgesim uses or checks."""
 
     name: str
     main: str
@@ -158,7 +158,7 @@ class WranglerFile(msgspec.Struct):
 
 
 class WorkerConfig(msgspec.Struct):
-    """One Worker: where its file and module are, and what the file says."""
+    """One Worker: paths of its file and module, and its settings."""
 
     file: Path
     main: Path
@@ -168,7 +168,7 @@ class WorkerConfig(msgspec.Struct):
     warnings: list[str] = []
     routes: list[Route] = []
     absent_bindings: dict[str, str] = {}
-    """Bindings that edgesim does not have: the key of their table, by their name on env."""
+    """Bindings that edgesim does not support: name on env to the key of its table."""
 
     @property
     def name(self) -> str:
@@ -176,7 +176,7 @@ class WorkerConfig(msgspec.Struct):
 
     @property
     def zones(self) -> set[str]:
-        """Where the Worker is reached; on workers.dev too, unless it has routes or says no."""
+        """Zones of its routes; workers.dev too if ``workers_dev``, the default without routes."""
         zones = {route.zone for route in self.routes}
         on_workers_dev = self.settings.workers_dev
         if on_workers_dev or (on_workers_dev is None and not zones):
@@ -184,14 +184,14 @@ class WorkerConfig(msgspec.Struct):
         return zones
 
     def version_id(self) -> str:
-        """A UUID of what the Worker is now: its settings and the modules beside ``main``."""
+        """UUID derived from the settings and the Python modules in the folder of ``main``."""
         digest = hashlib.sha256(msgspec.json.encode(self.settings))
         for module in sorted(self.main.parent.glob("*.py")):
             digest.update(module.name.encode() + b"\0" + module.read_bytes())
         return str(uuid.UUID(bytes=digest.digest()[:16], version=4))
 
     def bindings(self) -> list[BindingSpec]:
-        """Everything on ``env``.  ConfigError where a name is bound twice."""
+        """All bindings on ``env``; ConfigError if a name is bound twice."""
         settings = self.settings
         texts = settings.vars | self.secrets
         required = settings.secrets.required if settings.secrets else []
@@ -214,10 +214,10 @@ class WorkerConfig(msgspec.Struct):
 def load_worker(
     place: Path, environment: str | None = None, variables: Mapping[str, str] | None = None
 ) -> WorkerConfig:
-    """Read the Worker as the environment has it; ConfigError says what is wrong.
+    """Read a Worker's file for the environment; ConfigError for anything invalid.
 
-    ``place`` is its folder or its wrangler file.  ``variables`` are those of the process, from
-    which ``secrets.required`` may be taken.
+    ``place`` is the Worker's folder or its wrangler file.  ``variables`` is the process
+    environment, a source for ``secrets.required``.
     """
     file = wrangler_file(place)
     folder = file.parent
@@ -278,7 +278,7 @@ def load_worker(
 
 
 def wrangler_file(place: Path) -> Path:
-    """The wrangler file in a folder, or the file itself; ConfigError where there is none."""
+    """The wrangler file in a folder, or the file itself; ConfigError if there is none."""
     if place.is_file():
         return place
     file = next((place / name for name in FILES if (place / name).is_file()), None)
@@ -288,7 +288,7 @@ def wrangler_file(place: Path) -> Path:
 
 
 def _check_date(file: Path, text: str) -> None:
-    """ConfigError for a compatibility date that is none; one may be missing here."""
+    """Raise ConfigError for an invalid compatibility date; a missing one is accepted here."""
     parts = _DATE.fullmatch(text)
     try:
         if parts is not None:
@@ -301,12 +301,12 @@ def _check_date(file: Path, text: str) -> None:
 
 
 def _name_of(folder: Path) -> str:
-    """A Worker's name for a file that has none: the folder's, as a name may be written."""
+    """Default name of a Worker: its folder's name with invalid characters replaced."""
     return re.sub(r"[^a-z0-9_-]+", "-", folder.resolve().name.lower()).strip("-") or "worker"
 
 
 def _name_resources(settings: WranglerFile) -> None:
-    """Name the buckets and queues that the file does not, as wrangler does when it deploys."""
+    """Name the buckets and queues without a name, as wrangler does on deploy."""
     for bucket in settings.r2_buckets:
         bucket.bucket_name = bucket.bucket_name or _provisioned(settings.name, bucket.binding)
     for producer in settings.queues.producers:

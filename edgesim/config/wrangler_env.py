@@ -1,7 +1,7 @@
-"""``env.<name>`` of a wrangler file: the same Worker deployed once more, as ``<name>-<env>``.
+"""``env.<name>`` of a wrangler file: the same Worker deployed as ``<name>-<env>``.
 
-Facts: wrangler's own validation.  Bindings and variables are not inherited from the top level, with
-a warning where one is left behind; everything else is.
+Source: wrangler's validation.  An environment inherits all top-level keys except bindings and
+variables; each of these that it does not repeat causes a warning.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ _ROUTES = ("route", "routes")
 def in_environment(
     file: Path, table: dict[str, Any], environment: str | None
 ) -> tuple[dict[str, Any], list[str]]:
-    """The file's table as that environment has it, and warnings; None is the top level.
+    """The file's table for the environment (None: the top level), and warnings.
 
-    ConfigError where the file has environments, but not this one.
+    ConfigError if the file has environments, but not this one.
     """
     top = {key: value for key, value in table.items() if key != "env"}
     if environment is None:

@@ -1,7 +1,7 @@
-"""The keys of wrangler files that Cloudflare's own tool knows, and what a file has beside them.
+"""The keys that wrangler accepts in its files, and detection of unknown keys.
 
-``wrangler_keys.json`` is generated from the schema that wrangler ships (tests/portability, which
-also compares the two).
+``wrangler_keys.json`` is generated from the schema that wrangler ships; tests/portability generates
+it, and compares the two.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ import msgspec
 
 _LISTED = msgspec.json.decode(files("edgesim.config").joinpath("wrangler_keys.json").read_bytes())
 WRANGLER: str = _LISTED["wrangler"]
-"""The version whose keys these are."""
+"""Version of wrangler that the keys come from."""
 KEYS: dict[str, frozenset[str]] = {
     path: frozenset(keys) for path, keys in _LISTED["tables"].items()
 }
-"""Keys by the path of their table; ``*`` is a key that the user chooses."""
+"""Keys by the path of their table; ``*`` stands for any user-defined key."""
 _PATH = re.compile(r"((?:env\.[^.]+(?=\.))?)\.?(.*)", re.DOTALL)
 REMOVED = {
     "legacy_env": "take it out: every environment is a Worker of its own, `<name>-<env>`",
     "node_compat": "use the compatibility flag `nodejs_compat`",
 }
-"""Keys of older versions that wrangler 4 refuses."""
+"""Keys of older versions that wrangler 4 refuses, each with the fix."""
 
 
 class UnknownKey(msgspec.Struct, frozen=True):
-    """A key that wrangler does not know; ``near`` is the most similar one that it does."""
+    """A key that wrangler does not know; ``near`` is the most similar known key, if any."""
 
     path: str
     key: str
@@ -38,7 +38,7 @@ class UnknownKey(msgspec.Struct, frozen=True):
 
     @property
     def problem(self) -> str:
-        """The key, as a sentence."""
+        """One sentence that names the key and its table."""
         table, name = _PATH.fullmatch(self.path).groups()  # type: ignore[union-attr]
         return f"Cloudflare knows no key `{name}`" + (f" in {table}" if table else "")
 
@@ -52,11 +52,11 @@ _NO_BINDINGS = frozenset(
         *("streaming_tail_consumers", "triggers", "route", "routes"),
     }
 )
-"""Keys of bindings that edgesim has, and of tables that bind nothing."""
+"""Keys of bindings that edgesim supports, and of tables without bindings."""
 
 
 def absent_bindings(table: dict[str, Any]) -> dict[str, str]:
-    """Bindings that edgesim does not have: the key of their table, by their name on env."""
+    """Bindings that edgesim does not support: name on env to the key of its table."""
     found = {}
     for key, value in table.items():
         if key in _NO_BINDINGS or key not in KEYS[""]:
@@ -71,12 +71,12 @@ def absent_bindings(table: dict[str, Any]) -> dict[str, str]:
 
 
 def unknown_keys(table: dict[str, Any]) -> list[UnknownKey]:
-    """The unknown keys of a whole file, those of its environments included."""
+    """The unknown keys of a whole file, including its environments."""
     return list(_unknown(table, "", ""))
 
 
 def _unknown(table: Any, listed: str, shown: str) -> Iterator[UnknownKey]:
-    """``listed`` is the table's path in KEYS, ``shown`` the path in the file."""
+    """Yield unknown keys; ``listed`` is the table's path in KEYS, ``shown`` that in the file."""
     if isinstance(table, list):
         for index, each in enumerate(table):
             yield from _unknown(each, listed, f"{shown}[{index}]")
@@ -85,7 +85,7 @@ def _unknown(table: Any, listed: str, shown: str) -> Iterator[UnknownKey]:
         for key, value in table.items():
             path = f"{shown}.{key}" if shown else key
             if key in known:
-                # The tables of an environment are those of the top.
+                # The tables of an environment have the keys of the top-level tables.
                 outer = "" if listed == "env.*" else listed
                 yield from _unknown(value, f"{outer}.{key}" if outer else key, path)
             elif "*" in known:

@@ -1,6 +1,6 @@
-"""Values of wrangler files that JavaScript sees otherwise: null, dates of TOML, empty routes.
+"""Values of wrangler files that JavaScript treats differently: null, TOML dates, empty routes.
 
-Facts: wrangler 4.164's validation, which tests/portability runs on the same files.
+Source: wrangler 4.164's validation, which tests/portability runs on the same files.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from edgesim.config.wrangler_keys import REMOVED
 from edgesim.errors import ConfigError
 
 TAKE_NULL = frozenset({"dev", "env", "limits", "tail_consumers", "triggers"})
-"""Keys for which null is the same as no key."""
+"""Keys for which null means that the key is absent."""
 _PIPELINE_KEYS = ("stream", "pipeline")
 _CHECKED = frozenset(
     {
@@ -25,7 +25,7 @@ _CHECKED = frozenset(
 
 
 def normalised(file: Path, table: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The table without what means nothing, and warnings; ConfigError for what wrangler refuses."""
+    """The table without ineffective keys, and warnings; ConfigError for what wrangler refuses."""
     warnings = []
     for key, cure in REMOVED.items():
         if key in table:
@@ -73,7 +73,7 @@ def _variable(file: Path, name: str, value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """The value as JSON has it; dates as wrangler's TOML parser writes them."""
+    """The value in JSON types; dates as text in the form of wrangler's TOML parser."""
     if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, list):

@@ -1,11 +1,11 @@
-"""Realistic game events, the same every time for the same seed.
+"""Generate realistic game events; the same seed produces the same events.
 
     python generate.py --count 1000 --seed 1 --malformed 0.03 --oversized 0.002 --out
     events.ndjson.gz
 
-Players live in sessions and matches; few players and maps are very busy, most are not.  Each line
-is a fixture line: a bare event, or an envelope for what is malformed.  What was made is summed up
-on stderr.
+Players have sessions and matches; a few players and maps are very busy, most are not.  Each line is
+a fixture line: a bare event, or a request envelope for malformed input.  Counts by kind are printed
+to stderr.
 """
 
 import argparse
@@ -68,7 +68,7 @@ MALFORMED = [
 
 
 class World:
-    """Players, their sessions and matches, and the clock."""
+    """State of the generator: random source, clock (ms), and sessions by player number."""
 
     def __init__(self, seed, start_ms):
         self.random = random.Random(seed)
@@ -76,14 +76,14 @@ class World:
         self.sessions = {}
 
     def skewed(self, size):
-        """An index below ``size``; small ones far more often."""
+        """A random index below ``size``; small ones are much more frequent."""
         return min(int(self.random.paretovariate(0.9)) - 1, size - 1)
 
     def identifier(self, prefix):
         return f"{prefix}_{self.random.getrandbits(64):016x}"
 
     def event(self):
-        """The next event."""
+        """Advance the clock and return the next event."""
         self.now_ms += int(self.random.expovariate(1 / 40))
         number = self.skewed(50_000)
         session = self.sessions.get(number)
@@ -183,7 +183,7 @@ class World:
 
 
 def generate(count, seed, malformed, oversized, start_ms):
-    """(kind, fixture line) of each request."""
+    """Yield (kind, fixture line) for each request."""
     world = World(seed, start_ms)
     for number in range(count):
         event = world.event()
@@ -200,7 +200,7 @@ def generate(count, seed, malformed, oversized, start_ms):
 
 
 def main():
-    """The command line."""
+    """Parse the command line, and write the events."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=1_000)
     parser.add_argument("--seed", type=int, default=1)
@@ -229,7 +229,7 @@ def main():
         sys.stdout.buffer.write(content)
     else:
         with Path(options.out).open("wb") as file:
-            # No time in the header: the same events are the same bytes.
+            # No time in the gzip header, so the same events yield the same bytes.
             file.write(
                 gzip.compress(content, 9, mtime=0) if options.out.endswith(".gz") else content
             )

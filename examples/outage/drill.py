@@ -1,16 +1,16 @@
-"""An outage drill: ClickHouse really fails while events come in, and every one must arrive.
+"""Outage drill: ClickHouse fails while events are ingested, and every event must arrive.
 
     python examples/outage/drill.py
 
-Twice.  First for a moment: its process is stopped (SIGSTOP), so nobody answers, and goes on again;
-R2 and the queue absorb, and drain by themselves.  Then for longer than the retries: it is killed
-(SIGKILL) and cannot start again; what failed waits in the dead-letter queue and in
-insert_failures, and is redriven once it is back.  In the end each accepted event is in ClickHouse
-exactly once, by its id.
+There are two outages.  In the short one its process is stopped (SIGSTOP), so that it does not
+reply, and continued; R2 and the queue buffer the data and drain without intervention.  The long one
+outlasts the retries: the process is killed (SIGKILL) and cannot restart; failed objects wait in the
+dead-letter queue and in insert_failures, and are redriven after the recovery.  At the end each
+accepted event must be in ClickHouse exactly once, by its id.
 
-Without arguments ClickHouse is the engine that edgesim embeds, and it cannot start because its
-folder is out of reach.  With ``--server COMMAND --clickhouse URL`` it is a real server, which the
-drill starts, stops and kills.  Exit code 0 if all is as it must be, 1 if not.
+Without arguments ClickHouse is the engine embedded in edgesim, and it cannot restart because its
+folder has been moved.  With ``--server COMMAND --clickhouse URL`` it is a real server, which the
+drill starts, stops and kills.  Exit status 0 on success, 1 on failure.
 """
 
 import argparse
@@ -34,11 +34,11 @@ START_MS = 1_767_225_600_000
 
 
 class DrillError(Exception):
-    """Something is not as it must be."""
+    """An expectation of the drill failed."""
 
 
 class Embedded:
-    """The engine's own process; edgesim starts another when it finds it dead."""
+    """The embedded engine's process; edgesim starts a new one if it has exited."""
 
     url = None
 
@@ -47,10 +47,10 @@ class Embedded:
         self._aside = state / "out-of-reach"
 
     def start(self):
-        """Nothing to do: edgesim starts it with the first statement."""
+        """Do nothing: edgesim starts the process with the first statement."""
 
     def stop(self, *, for_good):
-        """It stops where it is; for good it is killed, and another finds no folder to open."""
+        """Pause the process; ``for_good``: kill it, and move its folder to prevent a restart."""
         self._pid = self._find()
         os.kill(self._pid, signal.SIGKILL if for_good else signal.SIGSTOP)
         if for_good:
@@ -58,7 +58,7 @@ class Embedded:
             self._folder.touch()
 
     def go_on(self, *, for_good):
-        """Let it go on, or bring its folder back."""
+        """Continue the process, or with ``for_good`` restore its folder."""
         if for_good:
             self._folder.unlink()
             self._aside.rename(self._folder)
@@ -66,13 +66,13 @@ class Embedded:
             os.kill(self._pid, signal.SIGCONT)
 
     def close(self):
-        """It ends with edgesim."""
+        """Do nothing: edgesim ends the process."""
 
     def _find(self):
         for folder in Path("/proc").glob("[0-9]*"):
             try:
                 words = (folder / "cmdline").read_bytes().decode().split("\0")
-            except OSError:  # it has ended meanwhile
+            except OSError:  # the process has exited
                 continue
             if "edgesim.clickhouse.chdb_process" in words and str(self._folder) in words:
                 return int(folder.name)
@@ -80,7 +80,7 @@ class Embedded:
 
 
 class Server:
-    """A server of the drill's own."""
+    """A ClickHouse server that the drill starts with ``command``."""
 
     def __init__(self, command, url):
         self.url = url
@@ -88,33 +88,33 @@ class Server:
         self._process = None
 
     def start(self):
-        """It may take a while until it answers; whoever asks tries again."""
+        """Start the server without waiting until it is ready; statements are retried."""
         self._process = subprocess.Popen(
             self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
 
     def stop(self, *, for_good):
-        """Stopped where it is, or killed at once."""
+        """Pause the server, or with ``for_good`` kill it."""
         self._process.send_signal(signal.SIGKILL if for_good else signal.SIGSTOP)
         if for_good:
             self._process.wait()
 
     def go_on(self, *, for_good):
-        """Again, or anew."""
+        """Continue the server, or with ``for_good`` start it anew."""
         if for_good:
             self.start()
         else:
             self._process.send_signal(signal.SIGCONT)
 
     def close(self):
-        """No server is left."""
+        """Kill the server, if it runs."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
 
 
 class Edgesim:
-    """``edgesim dev`` on a state of its own."""
+    """A process of ``edgesim dev`` with its own state directory."""
 
     def __init__(self, project, state, url, isolation):
         more = ["--clickhouse", url] if url else []
@@ -135,7 +135,7 @@ class Edgesim:
         self.url = ready.removeprefix("Ready on ").strip()
 
     def request(self, path, body=None):
-        """The answer's body; an error for any status but 200."""
+        """Body of the response (GET, or POST with ``body``); OSError for an error status."""
         with urllib.request.urlopen(self.url + path, body, timeout=30) as answer:
             return answer.read()
 
@@ -143,7 +143,7 @@ class Edgesim:
         return json.loads(self.request(f"{ADMIN}/stats"))
 
     def sql(self, query):
-        """Rows as lists; tried again while ClickHouse is on its way up."""
+        """Result rows as lists; retried while ClickHouse starts, for up to PATIENCE_SECONDS."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
@@ -155,7 +155,7 @@ class Edgesim:
                 time.sleep(0.2)
 
     def command(self, *words):
-        """One edgesim command on the running project."""
+        """Run one edgesim command on the running project; DrillError if it fails."""
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "edgesim.cli", *words),
@@ -176,7 +176,7 @@ class Edgesim:
 
 
 class Load:
-    """Events, one a request, while it is on; ``accepted`` are those answered with 200."""
+    """Sends one event per request inside ``on``; ``accepted``: player ids of those with 200."""
 
     def __init__(self, edgesim):
         self.accepted = []
@@ -207,7 +207,10 @@ class Load:
 
 
 def wait(edgesim, what, condition):
-    """Until the condition holds of the stats, which are shown once a second."""
+    """Poll the stats until ``condition`` is true, and print them once a second.
+
+    Returns the stats; DrillError, with ``what``, after PATIENCE_SECONDS.
+    """
     began = shown = time.monotonic()
     while True:
         stats = edgesim.stats()
@@ -224,7 +227,7 @@ def wait(edgesim, what, condition):
 
 
 def state_of(stats):
-    """The stats that matter, on one line."""
+    """The relevant stats on one line."""
     events, ingest = stats["pipelines"]["events"], stats["queues"].get("ingest", {})
     return (
         f"answered {stats['receiver']['requests']}, in the pipeline {events['pending']}, "
@@ -235,19 +238,19 @@ def state_of(stats):
 
 
 def waiting(stats, queue="ingest"):
-    """How many messages wait in a queue."""
+    """Number of messages in a queue."""
     return stats["queues"].get(queue, {}).get("backlog", 0)
 
 
 def is_quiet(stats):
-    """Whether everything accepted is in ClickHouse or in the dead letters."""
+    """True if every accepted event is in ClickHouse or in the dead-letter queue."""
     return not (
         stats["tail"]["pending"] or stats["pipelines"]["events"]["pending"] or waiting(stats)
     )
 
 
 def check(edgesim, load):
-    """Every accepted event exactly once, and nothing else."""
+    """Raise DrillError unless each accepted event is in ClickHouse exactly once, and no other."""
     if load.refused:
         raise DrillError(f"{load.refused} requests were not answered with 200")
     rows = [row[0] for row in edgesim.sql("SELECT player_id FROM events")]
@@ -259,7 +262,7 @@ def check(edgesim, load):
 
 
 def a_moment(edgesim, database):
-    """Down until a first insert is given up, and a little longer."""
+    """Short outage: pause ClickHouse until an insert has been retried."""
     print("All is well:", flush=True)
     stats = wait(edgesim, "an insert", lambda stats: stats["queues"]["ingest"]["delivered"])
     retried = stats["queues"]["ingest"]["retried"]
@@ -271,14 +274,14 @@ def a_moment(edgesim, database):
 
 
 def for_long(edgesim, database):
-    """Down until a first object is given up; the load goes on meanwhile."""
+    """Long outage: kill ClickHouse until an object is in the dead-letter queue."""
     print("ClickHouse is killed, and down for longer than the retries:", flush=True)
     database.stop(for_good=True)
     wait(edgesim, "a dead letter", lambda stats: waiting(stats, "ingest-dlq"))
 
 
 def recover(edgesim, database):
-    """Up again: failures are recorded, and the dead letters put back."""
+    """Restore ClickHouse, wait for the recorded failures, and redrive the dead letters."""
     stats = wait(edgesim, "the retries to end", is_quiet)
     dead = waiting(stats, "ingest-dlq")
     database.go_on(for_good=True)
@@ -299,8 +302,8 @@ def recover(edgesim, database):
 
 
 def drill(edgesim, database):
-    """Both outages; DrillError says what went wrong."""
-    edgesim.sql("SELECT 1")  # its start is no outage
+    """Run both outages under load; DrillError if an expectation fails."""
+    edgesim.sql("SELECT 1")  # wait for its start, which is not part of the drill
     load = Load(edgesim)
     with load.on():
         a_moment(edgesim, database)
@@ -315,7 +318,7 @@ def drill(edgesim, database):
 
 
 def main():
-    """The command line."""
+    """Parse the command line, and run the drill; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--project", type=Path, default=HERE)
     parser.add_argument("--isolation", default="process", help="where handlers run")

@@ -1,12 +1,12 @@
-"""The dead-letter Worker: a row of insert_failures for each message, and the message stays.
+"""The dead-letter Worker: writes a row of insert_failures per message, and keeps the message.
 
-An acked message is gone, and a queue has one consumer; so a message is kept in ``ingest-dlq``
-itself by asking for its redelivery as late as the platform allows (24 h).  ``edgesim queue redrive
-ingest-dlq --to ingest`` takes it back to where it came from at any time before.
+An acked message is deleted, and a queue has one consumer; so each message is kept in ``ingest-dlq``
+by a retry with the longest delay that the platform allows (24 h).  ``edgesim queue redrive
+ingest-dlq --to ingest`` moves it back to its queue at any time before that.
 
-A redelivery writes no second row.  A deduplication token (the message's id) did that too, but a
-redriven message keeps its id, so its second failure was never recorded; now the statement itself
-looks whether there is a row.
+A redelivery writes no second row: the statement itself checks for an existing row.  Deduplication
+by token (the message's id) was dropped: a redriven message keeps its id, so its second failure was
+never recorded.
 """
 
 import asyncio

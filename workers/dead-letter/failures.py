@@ -1,14 +1,14 @@
-"""Rows of insert_failures, how they are written, and how long a dead letter waits."""
+"""Rows of insert_failures, their INSERT statement, and the delays of dead letters."""
 
 KEEP_SECONDS = 86_400
-"""The longest delay that the platform knows."""
+"""The longest delay that the platform allows, in seconds."""
 COLUMNS = ("queue", "message_id", "bucket", "object", "attempts", "error")
 
 
 def statement(row, delivery):
     """The INSERT of a row; from the second delivery on, only if the message has no row yet.
 
-    The values are literals, because no other form of a conditional insert is known to all servers.
+    The values are literals: no other form of a conditional insert works on all server versions.
     """
     values = ", ".join(_literal(row[column]) for column in COLUMNS)
     sql = f"INSERT INTO insert_failures ({', '.join(COLUMNS)}) SELECT {values}"
@@ -19,9 +19,9 @@ def statement(row, delivery):
 
 
 def failure(queue, message):
-    """The row of a message: what the insert Worker said of it, or what can be said without that.
+    """The row of a message: the insert Worker's failure record, else defaults from the message.
 
-    ``attempts`` 0: the platform moved the message here itself, which counts them from the start.
+    ``attempts`` is 0 if the platform moved the message itself: it restarts the count.
     """
     body = message.body if isinstance(message.body, dict) else {}
     found = body.get("object")
@@ -41,11 +41,11 @@ def failure(queue, message):
 
 
 def again_in(attempts, base):
-    """Seconds until the next try to record a failure: doubling from ``base`` to a day.
+    """Backoff in seconds after a failure was not recorded: doubles from ``base`` up to a day.
 
-    A message has 101 deliveries and is deleted after the last.  A minute apart they would be used
-    up by two hours without a database; doubling from a minute they outlast the longest retention
-    there is (14 days).
+    A message has 101 deliveries and is deleted after the last.  At one per minute, a two-hour
+    outage of the database would use them up; doubling from a minute they last longer than the
+    maximum retention (14 days).
     """
     return min(base * 2 ** min(attempts - 1, 32), KEEP_SECONDS)
 
@@ -53,6 +53,6 @@ def again_in(attempts, base):
 def _literal(value):
     if isinstance(value, int):
         return str(value)
-    # Half a character has no UTF-8, and a NUL ends a literal for some.
+    # A lone surrogate has no UTF-8 encoding, and a NUL ends a literal on some servers.
     text = value.encode("utf-8", "replace").decode().replace("\0", "")
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

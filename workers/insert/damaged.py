@@ -1,4 +1,4 @@
-"""Objects whose gzip is cut short or damaged: the lines before the damage are inserted."""
+"""Objects with truncated or damaged gzip: insert the lines before the damage."""
 
 import zlib
 
@@ -8,10 +8,10 @@ _GZIP = 31  # zlib's wbits for a gzip header and trailer
 
 
 async def insert(way, database, bucket, source, content, error):
-    """Insert what can be unpacked, in parts with tokens of their own; the end is a refused line.
+    """Insert the readable text, one deduplication token per part; its end becomes a refused line.
 
-    ``way`` is the insert of tables.py or ledger.py, ``content`` the whole object and ``error`` that
-    of ClickHouse, which is raised if the content can be unpacked after all.
+    ``way`` is ``insert`` of tables.py or ledger.py and ``content`` the whole object.  ``error`` is
+    ClickHouse's; it is raised if the whole content can be unpacked here.
     """
     if readable(content):
         raise error
@@ -28,14 +28,14 @@ async def insert(way, database, bucket, source, content, error):
 
 
 def readable(content):
-    """Whether all of it can be unpacked."""
+    """True if the whole content can be unpacked."""
     return all(problem is None for _, problem in _unpacked(content))
 
 
 def parts(content):
-    """The text before the damage, cut at line ends; the last part ends in what is left of a line.
+    """The text before the damage, split at line ends; the last part ends with a partial line.
 
-    If the text breaks off at a line end, a line that says so stands for what is missing.
+    If the text stops at a line end, a line that describes the damage is appended instead.
     """
     held = b""
     for text, problem in _unpacked(content):
@@ -62,7 +62,7 @@ def _unpacked(content):
         try:
             text = member.decompress(piece)
         except zlib.error as error:
-            # zlib drops what it has unpacked of a call that fails: come closer byte by byte.
+            # zlib discards the output of a call that fails: repeat the piece byte by byte.
             yield from _byte_by_byte(before, piece)
             yield b"", f"{error}, in bytes {at} to {at + len(piece)} of {len(content)}"
             return

@@ -1,10 +1,9 @@
-"""ClickHouse's HTTP interface through a service binding: one statement, its answer or its error."""
+"""ClickHouse's HTTP interface through a service binding: run one statement, classify its error."""
 
 import asyncio
 from urllib.parse import urlencode
 
-# Exceptions of ClickHouse that are about the rows and not about the server: they will not do better
-# the next time.
+# Exception codes of ClickHouse caused by the rows, not by the server: a retry would fail again.
 _ABOUT_ROWS = frozenset(
     (
         "6",  # CANNOT_PARSE_TEXT
@@ -42,7 +41,7 @@ _ABOUT_PACKING = frozenset(
 
 
 class DatabaseError(Exception):
-    """ClickHouse refused a statement, or did not answer.
+    """ClickHouse refused a statement, or did not reply.
 
     ``rows_refused``: the cause is a row of the data.  ``not_unpacked``: its gzip is damaged.
     """
@@ -54,18 +53,21 @@ class DatabaseError(Exception):
 
 
 class UnreachableError(DatabaseError):
-    """No answer in time, or none from ClickHouse: the next statement would fare no better."""
+    """Timeout, or a reply that is not ClickHouse's: the next statement would fail too."""
 
 
 class Database:
-    """The service, and how many seconds one statement may take."""
+    """Client of the service binding; ``seconds`` is the timeout of one statement."""
 
     def __init__(self, service, seconds):
         self._service = service
         self._seconds = seconds
 
     async def run(self, sql, data=b"", *, packed=False, **settings):
-        """Run one statement and give its answer as text; ``packed``: its data is gzip."""
+        """Run one statement and return its result as text; ``packed``: its data is gzip.
+
+        DatabaseError if ClickHouse refuses it, UnreachableError without a reply from ClickHouse.
+        """
         url = "http://clickhouse/?" + urlencode({"query": " ".join(sql.split()), **settings})
         headers = {"content-encoding": "gzip"} if packed else {}
         try:

@@ -1,8 +1,8 @@
 """The insert Worker: each notified object is one bulk insert, streamed from R2 to ClickHouse.
 
-The gzip bytes go through as they are and never enter this Worker.  An insert is idempotent for its
-object (tables.py says how, ledger.py for old servers), so a repeated delivery, a requeue, or a
-crash between insert and ack changes nothing.
+The gzip bytes pass unchanged from R2 to ClickHouse, without a copy in this Worker.  An insert is
+idempotent per object (see tables.py, and ledger.py for old servers), so a redelivery, a requeue, or
+a crash between insert and ack changes nothing.
 """
 
 import json
@@ -20,7 +20,7 @@ WAYS = {"token": tables.insert, "ledger": ledger.insert}
 
 
 class HopelessError(Exception):
-    """What no further attempt can change."""
+    """A failure that no retry can change."""
 
 
 class Default(WorkerEntrypoint):
@@ -31,7 +31,7 @@ class Default(WorkerEntrypoint):
         unreachable = None
         for message in batch.messages:
             try:
-                if unreachable:  # one message has found that out for the rest
+                if unreachable:  # do not wait for a timeout per message
                     raise unreachable
                 await self._insert(batch.queue, message)
             except Exception as error:
@@ -46,7 +46,7 @@ class Default(WorkerEntrypoint):
         objects = getattr(self.env, tables.TABLES[bucket].binding)
         found = await objects.get(key)
         if found is None or found.size == 0:
-            # However often it is tried: there is nothing to insert.
+            # No retry would help: there is nothing to insert.
             why = "the object is gone" if found is None else "the object is empty"
             row = json.dumps(failure(queue, message, bucket, key, why))
             await self.database.run("INSERT INTO insert_failures FORMAT JSONEachRow", row)
@@ -54,7 +54,7 @@ class Default(WorkerEntrypoint):
         unread = [found.body]
 
         async def opened(*, whole=False):
-            """The bytes of this version of the object: a stream, or all of them at once."""
+            """The content of this version of the object: a stream, or bytes if ``whole``."""
             if unread and not whole:
                 return unread.pop()
             again = await objects.get(key, onlyIf={"etagMatches": found.etag})
@@ -71,7 +71,7 @@ class Default(WorkerEntrypoint):
             await damaged.insert(insert, self.database, bucket, source, content, error)
 
     async def _failed(self, queue, message, error):
-        """Again later; or, with the error, to the dead-letter queue."""
+        """Retry the message later, or send it to the dead-letter queue with the error."""
         hopeless = isinstance(error, HopelessError)
         if not hopeless and message.attempts < int(self.env.ATTEMPTS_MAX):
             print(f"insert failed, attempt {message.attempts}: {error}")
@@ -81,7 +81,7 @@ class Default(WorkerEntrypoint):
         try:
             await self.env.DEAD_LETTERS.send(dead_letter(queue, message, str(error)))
         except Exception as second:
-            # The platform moves it there itself after its last retry, only without the error.
+            # After its last retry the platform moves it there itself, but without the error.
             print(f"dead letter not sent: {second}")
             self._retry(message)
         else:
@@ -94,7 +94,7 @@ class Default(WorkerEntrypoint):
 
 
 def _object_of(body):
-    """Bucket and key of a notification."""
+    """Bucket and key of a notification; HopelessError for another body or an unknown bucket."""
     try:
         bucket, key = body["bucket"], body["object"]["key"]
     except (KeyError, TypeError) as error:

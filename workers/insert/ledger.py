@@ -1,18 +1,19 @@
-"""The same on a ClickHouse that knows no tokens (before 22.2), with ``schema-ledger.sql``.
+"""Idempotent inserts on a ClickHouse without deduplication tokens (before 22.2).
 
-Each row carries its object's identity, so the rows themselves say whether they are there; a ledger
-of finished objects spares looking for them.  The order is what makes it safe:
+The schema is ``schema-ledger.sql``.  Each row carries its object's identity, so the table itself
+shows whether an object was inserted; a ledger of finished objects avoids that search.  The order of
+the steps makes it safe:
 
-1. an object in the ledger is done;
-2. its lines go into a staging table of this delivery's own, so a broken upload leaves no rows;
-3. one statement moves them to the table unless rows of the object are there already.  It is one
-   block, and a block is one part for each month: a crash in between leaves whole months, so it is
-   months that are looked for.  Its query id is the object's, and a server runs one query of an id
-   at a time: a statement of an earlier delivery that still runs is not run beside;
-4. only then is the object entered in the ledger.
+1. an object in the ledger is skipped;
+2. its lines are inserted into a staging table of this delivery, so a broken upload leaves no rows;
+3. one statement moves them to the table unless it has rows of the object already.  The statement
+   writes one block, which becomes one part per month: a crash can leave some months complete, so
+   the check is per month.  Its query id is derived from the object, and a server runs one query per
+   id at a time, so it cannot run beside a statement of an earlier delivery;
+4. then the object is entered in the ledger.
 
-JSON is taken apart by visitParam functions, which refuse nothing; a line that can be no row goes to
-ingest_errors by a statement like 3.
+visitParam functions extract the JSON fields, and accept anything; a line that cannot be a row is
+moved to ingest_errors by a statement like that of step 3.
 """
 
 import hashlib
@@ -22,13 +23,13 @@ import damaged
 from database import DatabaseError, quoted
 from tables import RAW_CHARS_MAX
 
-# The lines as they are: no JSON has this character, and quotes are text like others.
+# Read lines verbatim: JSON text does not contain the delimiter, and quotes are not special.
 _AS_LINES = {
     "format_csv_delimiter": "\x01",
     "format_csv_allow_single_quotes": "0",
     "format_csv_allow_double_quotes": "0",
 }
-# One block, in the order of the lines.
+# A single block, in the order of the lines.
 _ONE_BLOCK = {
     "max_threads": "1",
     "max_block_size": "100000000",
@@ -41,7 +42,7 @@ _HEAD = f"substring(line, 1, if({_PROPS} > 0, {_PROPS}, length(line)))"
 
 
 class Table:
-    """As in tables.py: here times are a DateTime and its milliseconds in a column of their own."""
+    """As in tables.py, but a time is a DateTime and a column with its milliseconds."""
 
     def __init__(self, name, time, texts):
         self._name = name
@@ -61,7 +62,7 @@ class Table:
         )
 
     def move(self, stage, source):
-        """Rows from the staging table to the table, but for months that are there."""
+        """Statement: copy rows from the staging table, except months that are there already."""
         month = f"toYYYYMM({self._time})"
         return f"""
             INSERT INTO {self._name} (object, {self._columns})
@@ -70,7 +71,7 @@ class Table:
                 (SELECT object, {month} FROM {self._name} WHERE object = {quoted(source)})"""
 
     def refuse(self, stage, source):
-        """Lines that can be no row, to ingest_errors; they are one part."""
+        """Statement: copy lines that cannot be rows to ingest_errors, as one part."""
         name = quoted(f"{source}#refused")
         return f"""
             INSERT INTO ingest_errors (object, received_at, worker, reason, detail, raw)
@@ -81,7 +82,7 @@ class Table:
 
 
 def _row_binary(text):
-    """Lines of any bytes, where CSV takes no lone CR and no delimiter of ours."""
+    """Encode lines of any bytes as RowBinary; CSV accepts no lone CR and no delimiter."""
     rows = []
     for line in text.split(b"\n"):
         size, head = len(line), bytearray()
@@ -116,7 +117,7 @@ TABLES = {
 
 
 async def insert(database, bucket, source, opened, *, packed, first_line=1):
-    """As in tables.py; ``first_line`` is of no use, since errors name no line here."""
+    """As in tables.py; ``first_line`` is unused, because errors name no line here."""
     known = f"SELECT count() FROM insert_ledger WHERE object = {quoted(source)}"
     if await database.run(known) != "0":
         return
@@ -139,8 +140,8 @@ async def insert(database, bucket, source, opened, *, packed, first_line=1):
     for statement in (table.move(stage, source), table.refuse(stage, source)):
         await database.run(statement, query_id=name, **_ONE_BLOCK)
     await database.run(f"INSERT INTO insert_ledger (object) VALUES ({quoted(source)})")
-    # This delivery's stage, and what others have left that were killed; one that still runs fails,
-    # and finds the object done when it is tried again.
+    # Drop this delivery's staging tables and those left by killed deliveries.  A delivery that is
+    # still running then fails, and its retry finds the object in the ledger.
     mine = (
         f"SELECT name FROM system.tables WHERE database = currentDatabase() AND name LIKE '{name}%'"
     )

@@ -1,10 +1,10 @@
--- For a ClickHouse without deduplication tokens, with DEDUPLICATION = "ledger" (ledger.py says how).
+-- For a ClickHouse without deduplication tokens, with DEDUPLICATION = "ledger" (see ledger.py).
 -- Tried on 18.16: no CODEC, no DateTime64, LowCardinality only as an experiment.  Applied at start;
 -- safe to repeat.
 
 CREATE TABLE IF NOT EXISTS events
 (
-    object      String,                 -- bucket/key@version that the row came in
+    object      String,                 -- source of the row: bucket/key@version
     event       String,
     player_id   String,
     ts          DateTime('UTC'),

@@ -1,7 +1,7 @@
 -- Applied at start; safe to repeat.  For a current ClickHouse; schema-ledger.sql is for old ones.
 --
--- The order puts what is alike side by side: events of a kind, an hour, a player.  A million generated
--- events take a tenth of their NDJSON (make bench prints it by column).
+-- The sort order puts similar rows side by side, by event, hour and player.  A million generated
+-- events take a tenth of their NDJSON size (make bench prints it by column).
 
 CREATE TABLE IF NOT EXISTS events
 (
@@ -13,13 +13,13 @@ CREATE TABLE IF NOT EXISTS events
     platform    LowCardinality(String),
     region      LowCardinality(String),
     build       LowCardinality(String),
-    props       String                  CODEC(ZSTD(6)), -- as it came: JSONExtractInt(props, 'damage')
+    props       String                  CODEC(ZSTD(6)), -- JSON text: JSONExtractInt(props, 'damage')
     inserted_at DateTime64(3, 'UTC')    DEFAULT now64(3) CODEC(DoubleDelta, ZSTD(1))
 )
 ENGINE = MergeTree
 PARTITION BY toYYYYMM(ts)
 ORDER BY (event, toStartOfHour(ts), player_id, ts)
--- How many inserts back a repeated one is recognised by its token.
+-- The number of latest inserts whose deduplication tokens are kept.
 SETTINGS non_replicated_deduplication_window = 100000;
 
 CREATE TABLE IF NOT EXISTS ingest_errors
@@ -53,7 +53,7 @@ ENGINE = MergeTree
 ORDER BY failed_at
 SETTINGS non_replicated_deduplication_window = 100000;
 
--- What one asks first.  Views hold no rows: they cost nothing until they are read.
+-- The most common queries.  Views hold no rows: they cost nothing until they are read.
 
 CREATE VIEW IF NOT EXISTS events_per_minute AS
 SELECT toStartOfMinute(ts) AS minute, count() AS events, uniq(player_id) AS players
@@ -75,7 +75,7 @@ SELECT
 FROM (SELECT inserted_at, dateDiff('millisecond', ts, inserted_at) / 1000 AS lag FROM events)
 GROUP BY minute;
 
--- What objects failed for.
+-- Failures and failed objects by error.
 CREATE VIEW IF NOT EXISTS failures_per_error AS
 SELECT error, count() AS failures, uniq(bucket, object) AS objects, max(failed_at) AS last
 FROM insert_failures GROUP BY error;

@@ -1,10 +1,9 @@
-"""Which bucket's objects become rows of which table, on a ClickHouse that knows tokens.
+"""Tables by bucket, and idempotent inserts on a ClickHouse with deduplication tokens.
 
-An insert carries its object's identity as ``insert_deduplication_token``, and the table remembers
-the tokens of its last inserts (``non_replicated_deduplication_window`` in the schema, or the
-replicated tables' own), so the same object inserts once, however often it is sent.  One object is
-one block: a block is all there or not at all, and blocks of a repeated insert could be cut
-elsewhere.
+An insert carries its object's identity as ``insert_deduplication_token``.  The table keeps the
+tokens of its last inserts (``non_replicated_deduplication_window`` in the schema, or the setting of
+replicated tables), so a repeated object is inserted once.  One object is one block: a block is
+atomic, and a repeated insert could be split into different blocks.
 """
 
 from database import DatabaseError, quoted
@@ -14,20 +13,20 @@ RAW_CHARS_MAX = 8192
 SETTINGS = {
     "async_insert": "0",
     "input_format_skip_unknown_fields": "1",
-    # One block, up to 1 GiB in memory.
+    # A single block, up to 1 GiB in memory.
     "min_insert_block_size_rows": "0",
     "min_insert_block_size_bytes": "1073741824",
-    # One client with a broken clock must not make the whole object uninsertable: events of more
-    # than 100 months in one insert are refused by default.
+    # By default an insert with events of more than 100 months is refused; one client with a wrong
+    # clock must not cause that for the whole object.
     "max_partitions_per_insert_block": "0",
 }
 
 
 class Table:
-    """A table and its columns: ``times`` are milliseconds in the objects, ``texts`` are strings.
+    """A table: ``time`` is the column that objects have in milliseconds, ``texts`` are strings.
 
-    ``insert`` reads rows as they are.  ``salvage`` and ``refuse`` divide the lines of an object
-    that holds rows which ``insert`` refuses: all that can be a row, and all that cannot.
+    ``insert`` accepts valid rows only.  If it refuses an object, ``salvage`` inserts the lines that
+    can be rows and ``refuse`` records the others.
     """
 
     def __init__(self, name, binding, time, texts):
@@ -35,7 +34,7 @@ class Table:
         columns = ", ".join((time, *texts))
         values = ", ".join(texts)
         structure = ", ".join((f"{time} Int64", *(f"{text} String" for text in texts)))
-        # A DateTime64 would read the number as seconds.
+        # A DateTime64 would parse the number as seconds.
         self.insert = f"""
             INSERT INTO {name} ({columns})
             SELECT fromUnixTimestamp64Milli({time}, 'UTC') AS {time}, {values}
@@ -52,7 +51,7 @@ class Table:
             FROM input('line String') WHERE {self._is_row} FORMAT LineAsString"""
 
     def refuse(self, source, first_line):
-        """The statement that keeps the other lines in ``ingest_errors``, each with its number."""
+        """Statement: insert the other lines into ``ingest_errors``, each with its number."""
         return f"""
             INSERT INTO ingest_errors (received_at, worker, reason, detail, raw)
             SELECT now64(3), 'insert', 'refused_row',
@@ -65,7 +64,7 @@ class Table:
 
 
 def _field(name):
-    # An object is kept as its text, as JSONEachRow keeps it.
+    # A JSON object stays JSON text, as with JSONEachRow.
     if name == "props":
         return "JSONExtractRaw(line, 'props')"
     return f"JSONExtract(line, '{name}', 'String')"
@@ -90,16 +89,16 @@ TABLES = {
 }
 
 
-# Lines keep their order and so their numbers.
+# Keep the order of the lines: their numbers depend on it.
 IN_ORDER = {"max_threads": "1", "input_format_parallel_parsing": "0"}
 
 
 async def insert(database, bucket, source, opened, *, packed, first_line=1):
-    """Insert an object's rows; ``opened()`` gives its bytes, ``source`` names it and its version.
+    """Insert an object's rows; ``opened()`` returns its bytes, ``source`` names it and its version.
 
-    Rows that ClickHouse refuses go to ingest_errors and the others in, by two more passes over the
-    object.  All three inserts have tokens, so it may break off anywhere and be done again.
-    ``first_line`` is the number of the first line in what the errors name.
+    If ClickHouse refuses rows, two more passes over the object insert the others, and the refused
+    lines into ingest_errors.  All three inserts have deduplication tokens, so a retry is safe at
+    any point.  ``first_line`` is the number of the first line, for the errors.
     """
     table = TABLES[bucket]
 
@@ -113,7 +112,7 @@ async def insert(database, bucket, source, opened, *, packed, first_line=1):
         if not error.rows_refused:
             raise
         print(f"{source}: {error}")
-        # The same token: nothing of the first insert is there, and should it ever be accepted after
-        # all (a newer server, say), it would double these.
+        # The same token: the first insert left no rows, and if a retry of it were accepted later
+        # (by a newer server, say), it would duplicate these.
         await send(table.salvage, source)
         await send(table.refuse(source, first_line), f"{source}#refused", **IN_ORDER)

@@ -1,4 +1,4 @@
-"""The large-payload Worker: events that the receiver has validated, too big for its log."""
+"""The large-payload Worker: sends validated events that are too large for the receiver's log."""
 
 import json
 
@@ -10,7 +10,7 @@ SEND_BYTES_MAX = 4_000_000
 
 
 class Default(WorkerEntrypoint):
-    """POST takes a JSON array of event objects; 200 once the Pipeline has them."""
+    """POST takes a JSON array of event objects; 200 once the Pipeline has accepted them."""
 
     async def fetch(self, request):
         if request.method != "POST":
@@ -27,7 +27,7 @@ class Default(WorkerEntrypoint):
 
 
 def split(events, limit=SEND_BYTES_MAX):
-    """Lists of events, each within ``limit`` bytes of JSON as far as single events allow."""
+    """Split events into lists of at most ``limit`` bytes of JSON; a larger event gets its own."""
     chunks, size = [], limit + 1
     for event in events:
         event_size = len(json.dumps(event, separators=(",", ":")))

@@ -1,7 +1,7 @@
-"""Which web pages may read the receiver's answers; a browser asks before it posts JSON.
+"""CORS headers: the web pages that may read the receiver's responses, and post JSON to it.
 
-``ALLOWED_ORIGINS`` is ``*``, or origins with spaces between them (``https://play.example``), or
-nothing.  No cookie is ever asked for, so ``*`` gives no page anything that curl has not.
+``ALLOWED_ORIGINS`` is ``*``, or origins separated by spaces (``https://play.example``), or empty.
+Credentials are not allowed, so ``*`` gives a page no more access than curl has.
 """
 
 ANY = "*"
@@ -13,22 +13,22 @@ _PREFLIGHT = {
 
 
 def depends_on_origin(origins):
-    """Whether the request's Origin has to be looked at."""
+    """True if the response depends on the request's Origin header."""
     return origins not in ("", ANY)
 
 
 def answer_headers(origins, origin):
-    """Headers that let a page of ``origin`` read the answer; none where it may not."""
+    """CORS headers of a response: they allow ``origin`` to read it, if it is in ``origins``."""
     if origins == ANY:
         return {"access-control-allow-origin": ANY}
     if not origins:
         return {}
-    # A cache must not give one page the answer to another.
+    # A cache must not serve the response for one origin to another.
     if origin and origin in origins.split():
         return {"access-control-allow-origin": origin, "vary": "Origin"}
     return {"vary": "Origin"}
 
 
 def preflight_headers(answer):
-    """What a preflight is told beside ``answer_headers``: nothing where the page may not post."""
+    """``answer`` plus the preflight headers; unchanged if the origin is not allowed."""
     return answer | _PREFLIGHT if "access-control-allow-origin" in answer else answer

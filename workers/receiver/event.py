@@ -1,8 +1,8 @@
-"""What an event must be, and what becomes of it: pure functions, bounded work for any input.
+"""Validation and cleaning of events: pure functions, bounded work for any input.
 
-This is most of what a request costs, so it is written for speed: a decoder and an encoder made once
-(json.loads and json.dumps with options make one a call), and a walk that asks for exact types.  It
-is linear in the body, which is bounded, and there is no regular expression in it.
+This is most of a request's cost, so it is optimised: the decoder and the encoder are created once
+(json.loads and json.dumps with options create one per call), and values are dispatched by exact
+type.  It is linear in the body, which is bounded, and uses no regular expressions.
 """
 
 import json
@@ -15,20 +15,20 @@ ID_CHARS_MAX = 128
 DAY_MS = 86_400_000
 DEPTH_MAX = 16
 SAFE_INT = 2**53 - 1
-"""The largest integer that JavaScript, which passes every event on, can hold."""
+"""The largest exact integer of JavaScript, through which every event passes."""
 GZIP_MAGIC = b"\x1f\x8b"
 TOO_LARGE = "payload_too_large"
-"""Why a payload is refused for its size alone."""
+"""Error code of a payload that is refused for its size."""
 
 _EVENT_CHARS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:-")
 _OPTIONAL = ("match_id", "session_id", "platform", "region", "build")
 _KNOWN = frozenset(("event", "player_id", "ts", "props", *_OPTIONAL))
-# C0, DEL and C1: they break terminals, logs and TSV, and no game means them.
+# C0, DEL and C1: they break terminals, logs and TSV, and no game needs them.
 _CONTROLS = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)))
 
 
 class InvalidError(Exception):
-    """Why a payload is refused: a stable word, and which field and why."""
+    """A refused payload: ``error`` is a stable code, ``detail`` names the field and the reason."""
 
     def __init__(self, error, detail):
         super().__init__(detail)
@@ -37,9 +37,9 @@ class InvalidError(Exception):
 
 
 def unpack(body, limit):
-    """The body, unpacked if it is gzip, which its first bytes tell: no JSON begins with them.
+    """The body, unpacked if it is gzip, which is detected by its first bytes (never JSON's).
 
-    Never more than ``limit`` bytes are unpacked, whatever the body claims to hold.
+    At most ``limit`` bytes are unpacked.  InvalidError for more, or for damaged gzip.
     """
     if not body.startswith(GZIP_MAGIC):
         return body
@@ -58,7 +58,7 @@ def unpack(body, limit):
 
 
 def excerpt(body, limit):
-    """The first ``limit`` bytes of what a body says; of gzip, what can be unpacked of it."""
+    """The first ``limit`` bytes of a body, unpacked if it is gzip; a placeholder if that fails."""
     if not body.startswith(GZIP_MAGIC):
         return body[:limit]
     try:
@@ -70,7 +70,8 @@ def excerpt(body, limit):
 def read_events(body, now_ms):
     """The sanitised events of a request body: one object, or an array of up to 500.
 
-    All or nothing: a client that retries a half-accepted array would double its good half.
+    One invalid event refuses the whole body (InvalidError): a retry of a partly accepted array
+    would duplicate its valid events.
     """
     try:
         payload = _decode(body.decode("utf-8"))
@@ -111,7 +112,7 @@ def _event(item, where, now_ms):
     for field in _OPTIONAL:
         value = item.get(field)
         if type(value) is str and value.isprintable() and 0 < len(value) <= ID_CHARS_MAX:
-            event[field] = value  # as it is almost always
+            event[field] = value  # fast path: almost every value
         elif value is not None:
             event[field] = _text(value, where, field)
     props = item.get("props")
@@ -132,7 +133,7 @@ def _name(value, where):
         raise InvalidError(
             "invalid_event", f"{where}event must be 1 to {EVENT_CHARS_MAX} characters"
         )
-    # Most names are identifiers, and those are asked for in one call.
+    # Most names are identifiers, which one call can check.
     if not (value.isascii() and value.isidentifier()) and not _EVENT_CHARS.issuperset(value):
         raise InvalidError(
             "invalid_event", f"{where}event may only have letters, digits and _ . : -"
@@ -161,14 +162,14 @@ def _timestamp(value, where, now_ms):
 
 
 def _clean_dict(value, where, depth):
-    """The object with its strings and keys cleaned, and no number that would be changed later.
+    """The object with its strings and keys cleaned, and its numbers exact in JavaScript.
 
-    An integer beyond JavaScript's (a 64-bit id, say) becomes a string: all its digits survive.
+    An integer beyond JavaScript's range (a 64-bit id, say) becomes a string and keeps all digits.
     """
     clean = {}
     for key, item in value.items():
         kind = type(item)
-        if kind is str:  # most of all there is: no call for it
+        if kind is str:  # the most frequent type: avoid a call
             kept = item if item.isprintable() else _clean_text(item)
         else:
             kept = _clean_item(item, kind, where, depth)
@@ -195,10 +196,10 @@ def _clean_item(item, kind, where, depth):
 
 
 def _clean_text(text):
-    # Nothing unwanted is printable, and asking that is much cheaper than translating.
+    # Printable text has nothing to remove, and the check is much cheaper than translating.
     if text.isprintable():
         return text
-    # Half a character (a lone surrogate) is replaced: nothing behind here can encode it, and its
-    # batch would be lost.  In UTF-16 it is one unit, and no table of two thousand has to be made.
+    # A lone surrogate is replaced: no later stage can encode it, and its batch would be lost.  By
+    # way of UTF-16, because a translation table for surrogates would have 2,048 entries.
     whole = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return whole.translate(_CONTROLS)

@@ -1,7 +1,8 @@
-"""The receiver: validates, logs ``PIPE_ME <json>``, answers.  No outgoing request on the hot path.
+"""The receiver: validates events, logs them as ``PIPE_ME <json>`` and responds.
 
-What is wrong is logged as ``PIPE_ERR <json>`` with the raw payload and who sent it.  What would
-not fit the trace's log budget goes to the large-payload Worker behind the response.
+The hot path makes no outgoing request.  An invalid payload is logged as ``PIPE_ERR <json>``
+with the raw body and its client.  Events that exceed the trace's log budget are sent to the
+large-payload Worker after the response.
 """
 
 import json
@@ -15,13 +16,13 @@ from workers import Response, WorkerEntrypoint
 RAW_CHARS_MAX = 8192
 CLIENT_CHARS_MAX = 512
 LINE_OVERHEAD_BYTES = 96
-"""What a log line takes of the trace beside its text: its record, and the words around it."""
+"""Trace bytes of a log line beyond its JSON: the log record and the PIPE_ME mark."""
 HEAD_BYTES_MAX = (16 + 128) * 1024
-"""What the platform allows a URL and a request's headers."""
+"""Platform limits of a URL (16 KiB) and of a request's headers (128 KiB), together."""
 
 
 class Default(WorkerEntrypoint):
-    """POST / takes events, GET /health answers, OPTIONS is for browsers, nothing else is."""
+    """POST / ingests, GET /health reports liveness, OPTIONS is CORS preflight; else 404 or 405."""
 
     async def fetch(self, request):
         origins = self.env.ALLOWED_ORIGINS
@@ -54,8 +55,8 @@ class Default(WorkerEntrypoint):
             lines = [to_line(event) for event in events]
             fits = _fits_the_log(request, lines, int(self.env.LOG_BYTES_MAX))
             if not fits:
-                # Written out, an event may be longer than it came (1e15), and none may be longer
-                # than what a Pipeline takes.
+                # An event's encoded form may be longer than the received one (1e15), and must not
+                # exceed the limit of a Pipeline.
                 _check_size(max(map(len, lines)), limit)
         except InvalidError as invalid:
             _report(request, body, invalid.error, invalid.detail)
@@ -87,14 +88,14 @@ def _path(url):
 def _header(request, name):
     """One header, "" if it is missing.
 
-    On the platform ``request.headers`` copies every header, which costs more than all the rest of a
-    request; the JavaScript object below it gives the one that is asked for.
+    On the platform ``request.headers`` copies all headers, which costs more than the rest of a
+    request; the underlying JavaScript object returns a single one.
     """
     return getattr(request, "js_object", request).headers.get(name) or ""
 
 
 def _check_length(request, limit):
-    """Refuse what says itself that it is too long, before it is read into memory."""
+    """Refuse a body by its content-length, before it is read into memory."""
     length = _header(request, "content-length")
     if length.isdecimal() and len(length) < 20:
         _check_size(int(length), limit)
@@ -106,16 +107,16 @@ def _check_size(size, limit):
 
 
 def _fits_the_log(request, lines, budget):
-    """Whether the trace has room for the lines beside the request's URL and headers."""
+    """True if the lines, the request's URL and its headers fit the budget (bytes)."""
     size = sum(map(_log_bytes, lines))
-    if size > budget - HEAD_BYTES_MAX:  # only then do the headers matter
+    if size > budget - HEAD_BYTES_MAX:  # smaller lines fit with any headers
         size += len(request.url)
         size += sum(len(name) + len(value) for name, value in request.headers.items())
     return size <= budget
 
 
 def _log_bytes(line):
-    """What a line takes of the trace: kept as JSON, its quotes and backslashes count twice."""
+    """Trace bytes of a line: it is stored as JSON, so quotes and backslashes count twice."""
     return LINE_OVERHEAD_BYTES + len(line) + line.count('"') + line.count("\\")
 
 
@@ -124,7 +125,7 @@ def _refuse(status, error, detail, headers):
 
 
 def _report(request, body, reason, detail):
-    """One PIPE_ERR line: the mirrored chain takes it from here."""
+    """Log one PIPE_ERR line, which the Tail Worker sends to the errors Pipeline."""
     record = {
         "received_at": int(time.time() * 1000),
         "worker": "receiver",

@@ -1,8 +1,9 @@
 """The Tail Worker: PIPE_ME lines to the events Pipeline, PIPE_ERR lines to the errors Pipeline.
 
-One parse a line, order kept, one send for each pipeline and call unless it would be too large.  A
-receiver that threw, was killed or logged too much is a record of the errors stream.  A trace is
-delivered once, so a send that fails costs its own records and no others: every send is tried.
+Each line is parsed once, the order is kept, and each call makes one send per pipeline, or more if
+it would be too large.  An invocation that threw, was killed or logged too much adds a record to the
+errors stream.  A trace is delivered once, so a failed send must lose no records but its own: the
+other sends are still made.
 """
 
 from rpc import call
@@ -12,7 +13,7 @@ from workers import WorkerEntrypoint
 
 
 class Default(WorkerEntrypoint):
-    """Takes traces, sends records."""
+    """Receives traces and sends their records to the Pipelines."""
 
     async def tail(self, events, env=None, ctx=None):
         records, errors = [], []
@@ -24,12 +25,12 @@ class Default(WorkerEntrypoint):
             *await _send(self.env.PIPELINE, records),
             *await _send(self.env.ERROR_PIPELINE, errors),
         ]
-        if failures:  # the platform is to know that this call has lost something
+        if failures:  # report the loss to the platform: the call has failed
             raise failures[0]
 
 
 async def _send(pipeline, records):
-    """Send all of it; the exceptions of the sends that failed."""
+    """Send all records; return the exceptions of the sends that failed."""
     failures = []
     for chunk in split(records):
         try:

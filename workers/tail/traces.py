@@ -1,6 +1,6 @@
-"""From traces to records: pure functions over one trace at a time.
+"""Conversion of traces to records: pure functions over one trace at a time.
 
-A record goes with its size: the bytes that a Pipeline will count, or somewhat more.
+Each record has a size: the bytes that a Pipeline will count, or slightly more.
 """
 
 import json
@@ -14,9 +14,9 @@ _FINE = ("ok", "canceled")
 
 
 def line_of(message):
-    """A console call's strings as one line: one from print, several from console.log.
+    """The strings of a console call as one line: one from print, several from console.log.
 
-    What is no string (a JavaScript null, an object) has no text that is the same everywhere.
+    Other values (a JavaScript null, an object) are left out: their text differs between runtimes.
     """
     return " ".join([part for part in message if isinstance(part, str)])
 
@@ -24,8 +24,8 @@ def line_of(message):
 def read_line(line):
     """(stream, record, size) of a marked line; None for any other.
 
-    A marked line that does not parse never costs its neighbours: it is (errors, (reason, detail,
-    raw), 0), for the trace to make a record of.
+    A marked line that does not parse does not affect other lines: it returns ("errors", (reason,
+    detail, raw), 0), which ``read_trace`` turns into a record.
     """
     if line.startswith(EVENT_MARK):
         stream, text = "events", line[len(EVENT_MARK) :]
@@ -43,10 +43,10 @@ def read_line(line):
 
 
 def _parse(text):
-    """The line's JSON; ValueError for what no Pipeline takes, which would cost the whole send."""
+    """The line's JSON; ValueError for a value that makes a Pipeline refuse the whole send."""
     record = _DECODER.decode(text)
     if "\\u" in text:
-        json.dumps(record, ensure_ascii=False).encode()  # UnicodeEncodeError for half a character
+        json.dumps(record, ensure_ascii=False).encode()  # UnicodeEncodeError for a lone surrogate
     return record
 
 
@@ -74,7 +74,7 @@ _DECODER = json.JSONDecoder(
 
 
 def error_record(trace, received_at, reason, detail, raw=""):
-    """A row of the errors stream, in the shape of all of them, and its size."""
+    """A record of the errors stream, in the receiver's shape, and its size in bytes."""
     headers = _headers(trace)
     record = {
         "received_at": int(received_at),
@@ -87,13 +87,13 @@ def error_record(trace, received_at, reason, detail, raw=""):
         "country": _client(headers, "cf-ipcountry"),
     }
     line = json.dumps(record)
-    if "\\ud" in line:  # half a character, which no Pipeline takes
+    if "\\ud" in line:  # a lone surrogate, which a Pipeline refuses
         record = json.loads(json.dumps(record, ensure_ascii=False).encode("utf-8", "replace"))
     return record, len(line)
 
 
 def _headers(trace):
-    """The headers of a request's trace, names in lower case; None for any other invocation."""
+    """Request headers of a trace, names in lower case; None for any other event."""
     request = getattr(trace.event, "request", None)
     return getattr(request, "headers", None)
 
@@ -107,7 +107,7 @@ def _text(value):
 
 
 def read_trace(trace):
-    """Two lists of (record, size) of one trace: events, errors."""
+    """Two lists of (record, size) from one trace: events and errors."""
     when = trace.eventTimestamp or 0
     streams = {"events": [], "errors": []}
     lines = 0
@@ -126,7 +126,7 @@ def read_trace(trace):
 
 
 def _troubles(trace, lines):
-    """What went wrong with the invocation itself."""
+    """(reason, detail) of each failure of the invocation itself."""
     troubles = [(trace.outcome, str(exception.message)) for exception in trace.exceptions]
     if not troubles and trace.outcome not in _FINE:
         troubles.append((trace.outcome, f"the invocation ended as {trace.outcome}"))
@@ -137,7 +137,7 @@ def _troubles(trace, lines):
 
 
 def split(records, limit=SEND_BYTES_MAX):
-    """Lists of records, each list's sizes within ``limit`` as far as single records allow."""
+    """Split records into lists of at most ``limit`` bytes; a larger record gets its own."""
     chunks, size = [], limit + 1
     for record, record_size in records:
         if size + record_size > limit:

@@ -1,4 +1,4 @@
-"""POST / takes an order; a mail goes out for each, by a queue; GET /rate asks another service."""
+"""POST / accepts an order and queues a mail for it; GET /rate fetches from another service."""
 
 from rpc import call
 
@@ -9,7 +9,7 @@ RATE_SERVICE = "https://rates.example.com/eur"
 
 
 class Default(WorkerEntrypoint):
-    """Takes orders, sends mails."""
+    """Accepts orders over HTTP, and sends the queued mails."""
 
     async def fetch(self, request):
         if request.method == "GET":

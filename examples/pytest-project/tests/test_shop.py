@@ -1,4 +1,4 @@
-"""What the shop does, in virtual time: each test takes milliseconds, whatever it waits for."""
+"""Tests of the shop in virtual time: each takes milliseconds, however long it waits."""
 
 import pytest
 
@@ -7,7 +7,7 @@ MAIL_SERVICE = "https://mail.example.com/send"
 
 
 async def test_an_order_is_in_an_object_after_its_window(edgesim):
-    """The Pipeline writes after 90 s, and not before."""
+    """The Pipeline writes its object after 90 s, and not before."""
     answer = await edgesim.fetch(json=ORDER)
     assert answer.status == 200
     await edgesim.advance(89)
@@ -17,7 +17,7 @@ async def test_an_order_is_in_an_object_after_its_window(edgesim):
 
 
 async def test_an_order_without_an_item_is_refused(edgesim):
-    """400, and nothing is kept."""
+    """The response is 400, and no record is written."""
     answer = await edgesim.fetch(json={"mail": "a@example.com"})
     assert answer.status == 400
     assert answer.json() == {"error": "no item"}
@@ -26,7 +26,7 @@ async def test_an_order_without_an_item_is_refused(edgesim):
 
 
 async def test_a_mail_is_tried_again(edgesim):
-    """The mail service is down at first: a retry a minute later is enough."""
+    """The mail service is down at first: a retry one minute later succeeds."""
     edgesim.outbound(MAIL_SERVICE, method="POST", status=503)
     await edgesim.fetch(json=ORDER)
     await edgesim.advance(10)
@@ -37,7 +37,7 @@ async def test_a_mail_is_tried_again(edgesim):
 
 
 async def test_a_mail_that_never_goes_out_is_a_dead_letter(edgesim):
-    """Three deliveries, then the dead-letter queue has it."""
+    """After three deliveries the message is in the dead-letter queue."""
     edgesim.outbound(MAIL_SERVICE, method="POST", status=503)
     await edgesim.fetch(json=ORDER)
     await edgesim.advance(600)
@@ -48,7 +48,7 @@ async def test_a_mail_that_never_goes_out_is_a_dead_letter(edgesim):
 
 
 async def test_an_order_survives_a_kill(edgesim):
-    """What the Pipeline has taken is there after kill -9."""
+    """A record that the Pipeline has accepted is still there after kill -9."""
     edgesim.outbound(MAIL_SERVICE, method="POST")
     await edgesim.fetch(json=ORDER)
     await edgesim.kill()
@@ -58,18 +58,18 @@ async def test_an_order_survives_a_kill(edgesim):
 
 @pytest.mark.edgesim(faults="queues.send error 100% to 60s")
 async def test_without_its_queue_the_shop_takes_no_order(edgesim):
-    """An exception of a binding is the platform's error page."""
+    """An uncaught exception of a binding results in a response with status 500."""
     assert (await edgesim.fetch(json=ORDER)).status == 500
     await edgesim.advance(60)
     assert (await edgesim.fetch(json=ORDER)).status == 200
 
 
 async def test_the_rate_is_asked_for(edgesim):
-    """The internet is what the test says."""
+    """The test defines the responses of external services."""
     edgesim.outbound("https://rates.example.com/eur", body="0.92")
     assert (await edgesim.fetch("/rate")).text == "0.92"
 
 
 async def test_rows_can_be_asked_for(edgesim):
-    """SQL, in a database of the test's own."""
+    """Each test has its own database for SQL."""
     assert await edgesim.sql("SELECT 1 + 1, 'two'") == [[2, "two"]]
