@@ -49,7 +49,7 @@ def test_references_between_values(given, expected):
 
 
 def test_which_file_counts(tmp_path):
-    """.dev.vars.<env> replaces .dev.vars, which replaces the .env files; those are merged in order."""
+    """.dev.vars.<env> replaces .dev.vars, which replaces the .env files; those merge in order."""
     (tmp_path / ".env").write_text("A=env\nB=env\nC=env\nD=env")
     (tmp_path / ".env.local").write_text("B=local\nC=local\nD=local")
     (tmp_path / ".env.s").write_text("C=s\nD=s")
