@@ -355,7 +355,7 @@ async def test_rights_taken_away_may_come_back(tmp_path):
 
 
 async def test_rights_that_are_too_few_are_told_at_once(tmp_path):
-    """A call without the right to publish fails with that reason, though the server sends no reply."""
+    """A call without the right to publish fails with that reason, without a server's reply."""
     rights = "authorization { users: [ { user: u, password: p, permissions: { publish: { deny: ["
     server = NatsServer(tmp_path, extra=f'{rights} "q.>" ] }} }} }} ] }}\n')
     try:
