@@ -31,7 +31,7 @@ class Deaf(Host):
 
 
 class DeadIsolates(Isolates):
-    """Isolates that cannot be forked; ``lost`` says if replacements are being started."""
+    """Isolates that cannot be forked; with ``lost`` the platform retries on the next zygote's."""
 
     def __init__(self, *, lost: bool) -> None:
         self.handlers, self.guards, self.zygote = frozenset({"tail"}), [], None
@@ -45,7 +45,7 @@ class DeadIsolates(Isolates):
 
 @pytest.mark.parametrize(("lost", "invocations"), [(True, 0), (False, 1)])
 async def test_what_is_tried_again_counts_once(lost, invocations):
-    """An invocation that will be retried is not counted; its traces are delivered again."""
+    """An invocation that will be retried is not counted; undelivered traces are not recorded."""
     clock = Clock(0)
     history = History(clock, detail=True)
     isolates = ObservedIsolates("tail", DeadIsolates(lost=lost), {}, history, clock, Life())
