@@ -1,4 +1,4 @@
-"""The generator of game events, by its command line."""
+"""The command line of the game events generator."""
 
 import gzip
 import json
@@ -29,14 +29,14 @@ def events(*arguments):
 
 
 def test_same_seed_same_bytes():
-    """In two processes with other hash seeds; another seed makes other events."""
+    """The output is the same in processes with other hash seeds, and differs for another --seed."""
     mixed = ("--count", 300, "--malformed", 0.2, "--oversized", 0.01)
     assert generate(*mixed, hash_seed="1") == generate(*mixed, hash_seed="2")
     assert generate(*mixed) != generate(*mixed, "--seed", 2)
 
 
 def test_gzip_has_no_time_and_no_name(tmp_path):
-    """The packed file, too, is the same bytes, and holds what standard output shows."""
+    """A gzip file does not depend on its name or time; its content is that of standard output."""
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
         generate("--count", 50, "--out", tmp_path / name / f"{name}.ndjson.gz")
@@ -46,7 +46,7 @@ def test_gzip_has_no_time_and_no_name(tmp_path):
 
 
 def test_events_are_right_and_in_the_order_of_time():
-    """Without malformed ones every line is an event that the receiver takes."""
+    """Without malformed ones every line is an event that the receiver accepts, in order of time."""
     made = events("--count", 2_000)
     assert len(made) == 2_000
     times = [each["ts"] for each in made]
@@ -57,20 +57,20 @@ def test_events_are_right_and_in_the_order_of_time():
 
 
 def test_the_start_is_the_first_events_time():
-    """--start takes an ISO date and shifts everything."""
+    """--start takes an ISO date and shifts all events."""
     [first] = events("--count", 1, "--start", "2025-06-01")
     assert 0 <= first["ts"] - 1_748_736_000_000 < 60_000
 
 
 def test_few_players_make_most_of_it():
-    """Skewed like a real game: the busiest tenth of the players makes more than half."""
+    """The busiest tenth of the players sends more than half of the events, as in a real game."""
     counts = sorted(Counter(each["player_id"] for each in events("--count", 5_000)).values())
     busiest = counts[-(len(counts) // 10) :]
     assert sum(busiest) > 2_500
 
 
 def test_malformed_are_refused_in_many_ways():
-    """All lines asked to be malformed are, and not for one reason only."""
+    """With --malformed 1 every line is refused, for at least six different reasons."""
     details = set()
     for line in events("--count", 200, "--malformed", 1):
         try:
@@ -83,6 +83,6 @@ def test_malformed_are_refused_in_many_ways():
 
 
 def test_oversized_are_too_large_for_a_log_and_not_for_a_request():
-    """More than the 256 KB of a trace, less than the 5 MB that the receiver takes."""
+    """An oversized event exceeds a trace's 256 KB, but not the receiver's 5 MB."""
     for line in generate("--count", 3, "--oversized", 1).splitlines():
         assert 256 * 1024 < len(line) < 5_000_000

@@ -1,4 +1,4 @@
-"""Text on its way to a descriptor that is slow, full, broken or gone."""
+"""Writing lines to a file descriptor that is slow, full, broken or closed."""
 
 import errno
 import fcntl
@@ -18,7 +18,7 @@ def report(lines: int) -> str:
 
 
 class Faulty:
-    """``os.write`` that fails with ``error`` after ``left`` more bytes, until that is changed."""
+    """An ``os.write`` that fails with ``error`` after ``left`` more bytes."""
 
     def __init__(self, error: int, left: int) -> None:
         self.error = error
@@ -52,7 +52,7 @@ def read_until(fd: int, text: bytes) -> bytes:
 
 
 def test_lines_arrive_in_order():
-    """Lines of one thread are written in the order in which they were put."""
+    """Lines of one thread are written in order."""
     ours, theirs = os.pipe()
     writer = LineWriter(theirs, report)
     lines = [f"line {number}\n" for number in range(5000)]
@@ -67,7 +67,7 @@ def test_lines_arrive_in_order():
 
 
 def test_a_reader_that_does_not_read_holds_nobody_up():
-    """With a full pipe and a full queue lines are dropped, and counted when the reader reads."""
+    """With a full pipe and queue, lines are dropped without blocking; the loss is reported."""
     ours, theirs = os.pipe()
     writer = LineWriter(theirs, report, queue_bytes_max=1 << 16)
     line = "x" * 99 + "\n"
@@ -77,7 +77,7 @@ def test_a_reader_that_does_not_read_holds_nobody_up():
         kept += 1
     text = b""
     while len(text) < kept * len(line) + len(report(1)):
-        writer.flush(0)  # reports what was dropped, once the queue is empty
+        writer.flush(0)  # reports the number of dropped lines, once the queue is empty
         text += os.read(ours, 1 << 16)
     assert text.count(report(1).encode()) == 1
     assert text.replace(report(1).encode(), b"") == line.encode() * kept
@@ -86,7 +86,7 @@ def test_a_reader_that_does_not_read_holds_nobody_up():
 
 @pytest.mark.parametrize("error", [errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF])
 def test_lines_that_cannot_be_written_are_counted(faulty, error):
-    """A failing write drops its lines; the first that works again begins with their number."""
+    """A failed write drops its lines; the next successful write begins with their number."""
     fault = faulty(error, 0)
     writer = LineWriter(99, report)
     for number in range(3):
@@ -101,7 +101,7 @@ def test_lines_that_cannot_be_written_are_counted(faulty, error):
 
 
 def test_a_line_that_was_cut_off_is_ended(faulty):
-    """A disk that fills up within a line leaves a stump, which the next line does not follow."""
+    """After a write that ended within a line, the next output begins on a new line."""
     fault = faulty(errno.ENOSPC, 7)
     writer = LineWriter(99, report)
     writer.put("whole\n")
@@ -114,7 +114,7 @@ def test_a_line_that_was_cut_off_is_ended(faulty):
 
 
 def test_the_end_says_what_was_dropped(faulty):
-    """With no further line, a flush writes how many were dropped."""
+    """A flush without a further line writes the number of dropped lines."""
     fault = faulty(errno.ENOSPC, 0)
     writer = LineWriter(99, report)
     writer.put("lost\n")
@@ -125,7 +125,7 @@ def test_the_end_says_what_was_dropped(faulty):
 
 
 def test_a_non_blocking_descriptor_is_waited_for():
-    """On a pipe that another process made non-blocking no line is lost."""
+    """No line is lost on a pipe that another process made non-blocking."""
     ours, theirs = os.pipe()
     fcntl.fcntl(theirs, fcntl.F_SETFL, os.O_NONBLOCK)
     writer = LineWriter(theirs, report)
@@ -143,7 +143,7 @@ def test_half_a_character_is_escaped():
 
 
 def test_a_stream_writes_whole_lines_and_what_is_flushed():
-    """Pieces wait for the end of their line, or for a flush."""
+    """Text is written at the end of its line, or at a flush."""
     ours, theirs = os.pipe()
     stream = LineStream(theirs, LineWriter(theirs, report))
     print("one", "two", file=stream)

@@ -1,4 +1,4 @@
-"""Stored times follow the system's clock when it is set, and nothing else."""
+"""Stored times are shifted when the system clock is set, and only then."""
 
 import pytest
 from structlog.testing import capture_logs
@@ -11,7 +11,7 @@ NOW = 1_800_000_000.0
 
 
 class Machine(Clock):
-    """A clock whose both hands are set by the test."""
+    """A clock whose system time and time since boot are set by the test."""
 
     def __init__(self, unix=NOW, boot="b", since_boot=1_000.0):
         super().__init__()
@@ -27,7 +27,7 @@ class Machine(Clock):
 
 @pytest.mark.parametrize("step", [-10 * 365 * DAY, -3600, -90, 90, 3600, 10 * 365 * DAY])
 def test_a_step_between_two_runs_is_measured(step):
-    """On the same boot the shift is the step exactly, however long nothing ran in between."""
+    """On the same boot the shift is exactly the clock's step, however long the store was closed."""
     last = Mark(NOW, "b", 1_000.0, shift=7.0)
     with capture_logs() as logs:
         timeline = Timeline(Machine(NOW + 500 + step, "b", 1_500.0), "queues.db", last)
@@ -40,7 +40,7 @@ def test_a_step_between_two_runs_is_measured(step):
 @pytest.mark.parametrize("boot", ["b", "other", ""])
 @pytest.mark.parametrize("down", [0.0, 59.0, 0.9 * DAY])
 def test_time_that_passed_shifts_nothing(boot, down):
-    """A store that was closed for a while is no clock that was set."""
+    """Time that passed while a store was closed causes no shift."""
     last = Mark(NOW, "b", 1_000.0, shift=-5.0)
     with capture_logs() as logs:
         machine = Machine(NOW + down, boot, 1_000.0 + down)
@@ -49,7 +49,7 @@ def test_time_that_passed_shifts_nothing(boot, down):
 
 
 def test_days_of_sleep_on_one_boot_are_no_step():
-    """Where the time since boot says that ten days passed, ten days passed."""
+    """Ten days by the time since boot are no step of the clock."""
     last = Mark(NOW, "b", 1_000.0)
     machine = Machine(NOW + 10 * DAY, "b", 1_000.0 + 10 * DAY)
     assert Timeline(machine, "queues.db", last).look().shift == 0
@@ -57,19 +57,19 @@ def test_days_of_sleep_on_one_boot_are_no_step():
 
 @pytest.mark.parametrize("boot", ["other", ""])
 def test_a_clock_that_went_back_over_a_reboot(boot):
-    """After a reboot, or with no id of the boot, a clock that is behind its mark was set."""
+    """After a reboot, or without a boot id, a clock that is behind its mark was set back."""
     timeline = Timeline(Machine(NOW - 3600, boot, 5.0), "queues.db", Mark(NOW, "b", 1_000.0))
     assert timeline.look().shift == -3600
 
 
 def test_years_over_a_reboot_count_as_a_day():
-    """A machine that ran with a wrong year and boots with the right one expires nothing."""
+    """Time over a reboot counts as one day at most, so a wrong year before it expires nothing."""
     last = Mark(0.0, "b", 1_000.0)
     assert Timeline(Machine(NOW, "other", 5.0), "queues.db", last).look().shift == NOW - DAY
 
 
 def test_steps_while_running_add_up():
-    """A clock that is set forward and back again leaves no shift, and real time passes."""
+    """Steps forward and back during a run add up to no shift."""
     machine = Machine()
     timeline = Timeline(machine, "queues.db", None)
     machine.unix, machine.since = NOW + 7200 + 10, ("b", 1_010.0)
@@ -79,7 +79,7 @@ def test_steps_while_running_add_up():
 
 
 def test_small_differences_are_no_step():
-    """Less than a second is left alone."""
+    """A difference of less than a second is no step."""
     machine = Machine()
     timeline = Timeline(machine, "queues.db", None)
     machine.unix, machine.since = NOW + 10.9, ("b", 1_010.0)
@@ -87,7 +87,7 @@ def test_small_differences_are_no_step():
 
 
 def test_the_boot_clock_of_this_machine():
-    """The real clock knows its boot; a clock that makes its own time knows none."""
+    """The real clock has a boot id and time since boot; a clock of its own time has none."""
     first, second = Clock().boot(), Clock().boot()
     assert first is not None
     assert second is not None
@@ -95,6 +95,6 @@ def test_the_boot_clock_of_this_machine():
     assert first[1] <= second[1]
 
     class Virtual(Clock):
-        """Time of its own."""
+        """A clock with a time of its own."""
 
     assert Virtual().boot() is None

@@ -1,4 +1,4 @@
-"""Backend URLs that name the same place, and those that do not."""
+"""Comparison of backend URLs, without their secrets."""
 
 import pytest
 
@@ -18,7 +18,7 @@ from edgesim.urls import same_place
     ],
 )
 def test_same_place(one, other):
-    """Spelling and credentials make no other place."""
+    """URLs that differ only in spelling or credentials name the same place."""
     assert same_place(one) == same_place(other)
 
 
@@ -35,12 +35,12 @@ def test_same_place(one, other):
     ],
 )
 def test_other_place(one, other):
-    """Another server, port, name, path or option is another place."""
+    """URLs with another server, port, name, path or option name different places."""
     assert same_place(one) != same_place(other)
 
 
 def test_no_secret_is_shown():
-    """User and password are left out, also where the address is strange."""
+    """User and password are left out, also if the address is malformed."""
     for url in ("clickhouse://me:hush@db/x", "nats://me:hush@h1,h2/x", "s3://me:hu@sh@h?x=1"):
         assert "hush" not in same_place(url)
         assert "me" not in same_place(url)

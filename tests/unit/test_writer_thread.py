@@ -1,4 +1,4 @@
-"""The thread of a store: order, shared batches, cancellation, and a loop that goes on."""
+"""A store's writer thread: order, shared commits, cancellation, and a responsive event loop."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Barrier:
-    """Holds up a thread until the event loop has had a turn after its arrival."""
+    """Blocks a thread until the event loop has had a turn; fails on the loop's own thread."""
 
     def __init__(self):
         self.passed = 0
@@ -33,13 +33,13 @@ class Barrier:
     def wait(self, *_):
         opened = threading.Event()
         self._loop.call_soon_threadsafe(opened.set)
-        # On the loop's own thread this waits in vain.
+        # On the loop's own thread this times out.
         assert opened.wait(10), "the event loop stands still"
         self.passed += 1
 
 
 async def gate():
-    """A step that waits for ``set()``, on a thread that is busy with it by now."""
+    """Return (begun, opened, step): the step sets ``begun`` and blocks until ``opened`` is set."""
     begun, opened = asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
 
@@ -119,7 +119,7 @@ async def test_the_loop_goes_on_while_a_bucket_commits(tmp_path, monkeypatch):
 
 
 async def test_steps_run_in_the_order_of_the_calls():
-    """Also those that come while others run."""
+    """Steps run in the order of the calls, also those that arrive while others run."""
     thread, ran = WriterThread("test"), []
 
     async def call(number):
@@ -135,7 +135,7 @@ async def test_steps_run_in_the_order_of_the_calls():
 
 
 async def test_an_error_is_its_callers():
-    """A step that fails raises to the one who called it, the others get their results."""
+    """A failed step raises to its caller only; the other callers get their results."""
     thread = WriterThread("test")
     results = await asyncio.gather(
         *(thread.run(step) for step in (lambda: 1, lambda: 1 / 0, lambda: 3)),
@@ -147,7 +147,7 @@ async def test_an_error_is_its_callers():
 
 @pytest.mark.parametrize("by", ["scope", "task"])
 async def test_a_cancelled_step_ends_first(by):
-    """Who is cancelled while its step runs sees the result, and then the cancellation."""
+    """A caller cancelled during its step gets the result first, then the cancellation."""
     thread, seen = WriterThread("test"), []
     begun, opened, step = await gate()
 
@@ -174,7 +174,7 @@ async def test_a_cancelled_step_ends_first(by):
 
 
 async def test_steps_after_the_end_run_in_place():
-    """What a store is asked after it was closed gets its answer, or its error, at once."""
+    """After the thread is closed, a step runs on the calling thread."""
     thread = WriterThread("test")
     assert await thread.run(threading.get_ident) != threading.get_ident()
     thread.close()
@@ -182,7 +182,7 @@ async def test_steps_after_the_end_run_in_place():
 
 
 async def test_sends_that_wait_share_one_commit(tmp_path):
-    """And one of them that fails takes no other along."""
+    """Concurrent sends share one commit, and one that fails does not affect the others."""
     commits = []
     async with open_queues(f"sqlite:{tmp_path}/q.db", Clock()) as driver:
         assert isinstance(driver, SqliteQueue)
@@ -208,7 +208,7 @@ async def test_sends_that_wait_share_one_commit(tmp_path):
 
 
 def test_a_virtual_loop_has_no_threads():
-    """There a step runs in place: a replay stays deterministic."""
+    """On a virtual loop a step runs on the calling thread, so that a replay is deterministic."""
 
     async def run():
         thread = WriterThread("test")

@@ -1,4 +1,4 @@
-"""What ``edgesim check`` finds in a project, and how it says so."""
+"""Findings of ``edgesim check``: rules, lines, levels and output formats."""
 
 import json
 import textwrap
@@ -28,7 +28,7 @@ class Default(WorkerEntrypoint):
 
 
 def project(folder: Path, source: str = CLEAN, **settings: object) -> Path:
-    """A project of one Worker; settings replace its wrangler keys, None takes one out."""
+    """Write a project of one Worker; settings replace its wrangler keys, None removes one."""
     (folder / "w").mkdir(exist_ok=True)
     (folder / "w" / "w.py").write_text(textwrap.dedent(source))
     table = {key: value for key, value in (WRANGLER | settings).items() if value is not None}
@@ -44,14 +44,14 @@ def found(folder: Path) -> list[Finding]:
 
 
 def body(text: str) -> str:
-    """A fetch handler with these lines, from line 5 on."""
+    """A module whose fetch handler has these lines; they begin at line 5."""
     head = "from workers import Response, WorkerEntrypoint, fetch\nimport json\n"
     head += "class Default(WorkerEntrypoint):\n    async def fetch(self, request):\n"
     return head + textwrap.indent(textwrap.dedent(text).strip("\n"), " " * 8) + "\n"
 
 
 def test_a_clean_project_has_no_findings(tmp_path):
-    """Neither a minimal Worker nor this repository's own and its examples are complained of."""
+    """A minimal Worker, this repository's Workers and its examples have no findings."""
     assert found(project(tmp_path)) == []
     assert found(WORKERS) == []
     examples = [file.parent for file in (ROOT / "examples").glob("*/edgesim.toml")]
@@ -108,13 +108,13 @@ SOURCES = [
 
 @pytest.fixture
 def unloaded(monkeypatch):
-    """Sources are read and not run: what most rows are about, and quicker."""
+    """Skip loading the module: most rows are about its source only, and it is slow."""
     monkeypatch.setattr("edgesim.check.project.check_loading", lambda *_: ())
 
 
 @pytest.mark.parametrize(("source", "line", "level", "rule", "problem"), SOURCES)
 def test_sources(source, line, level, rule, problem, tmp_path, request):
-    """Each mistake of a module is found at its line, with its rule, and nothing else is."""
+    """Each mistake in a module is the only finding, at its line and with its rule."""
     if rule != "loading":
         request.getfixturevalue("unloaded")
     folder = project(
@@ -123,7 +123,7 @@ def test_sources(source, line, level, rule, problem, tmp_path, request):
         pipelines=[{"binding": "PIPELINE", "stream": "events"}],
         queues={"producers": [{"binding": "QUEUE", "queue": "q"}]},
     )
-    others = {"role"}  # a handler that nothing calls is another rule's row
+    others = {"role"}  # the "role" rule has its own tests
     seen = [each for each in found(folder) if each.rule not in others]
     assert [(each.line, each.level, each.rule) for each in seen] == [(line, level, rule)]
     assert problem in seen[0].problem
@@ -165,14 +165,14 @@ SETTINGS = [
 
 @pytest.mark.parametrize(("settings", "line", "level", "rule", "problem"), SETTINGS)
 def test_settings(settings, line, level, rule, problem, tmp_path, unloaded):
-    """Each mistake of a wrangler file is found at its line."""
+    """Each mistake in a wrangler file is the only finding, at its line and with its rule."""
     seen = found(project(tmp_path, **settings))
     assert [(each.line, each.level, each.rule) for each in seen] == [(line, level, rule)]
     assert problem in seen[0].problem
 
 
 def test_what_loading_runs_into_is_said_once(tmp_path):
-    """A refusal at a line that the source already explains is one finding."""
+    """A loading error at a line that already has a finding is not reported again."""
     seen = found(project(tmp_path, "import random\nx = random.random()\n" + CLEAN))
     assert [(each.line, each.rule) for each in seen] == [(2, "global-scope")]
 
@@ -188,7 +188,7 @@ def test_handlers_that_nothing_calls(tmp_path, unloaded):
 
 
 def test_vendored_packages_are_known_and_looked_at(tmp_path):
-    """A package in python_modules may be imported; a library for this machine is an error."""
+    """A package in python_modules can be imported; a native library of this machine is an error."""
     folder = project(tmp_path, "import pack\n" + CLEAN)
     package = folder / "w" / "python_modules" / "pack"
     package.mkdir(parents=True)
@@ -200,7 +200,7 @@ def test_vendored_packages_are_known_and_looked_at(tmp_path):
 
 
 def test_files_that_get_in_the_way(tmp_path, unloaded):
-    """requirements.txt stops Cloudflare's tool; a second wrangler file is ambiguous."""
+    """requirements.txt, which Cloudflare's tool rejects, and a second wrangler file are errors."""
     folder = project(tmp_path)
     (folder / "w" / "requirements.txt").write_text("x\n")
     (folder / "w" / "wrangler.toml").write_text("")
@@ -208,14 +208,14 @@ def test_files_that_get_in_the_way(tmp_path, unloaded):
 
 
 def test_another_env_is_not_the_workers(tmp_path, unloaded):
-    """A variable of that name in the module, and what the proxy itself has, are not looked at."""
+    """Attributes of a module variable named env, and of the env proxy itself, are not checked."""
     source = "class Templates:\n    pass\nenv = Templates()\n"
     source += body("env.get_template, self.env.to_py(), self.env.js_id")
     assert found(project(tmp_path, source)) == []
 
 
 def test_packages_that_are_declared_and_not_vendored_yet(tmp_path):
-    """A fresh clone is warned to sync; once python_modules is there, a missing one is an error."""
+    """A declared package is a warning without python_modules, an error if missing from it."""
     folder = project(tmp_path, "import pack\n" + CLEAN)
     (folder / "w" / "pyproject.toml").write_text('[project]\ndependencies = ["pack"]\n')
     assert [(each.level, each.rule) for each in found(folder)] == [("warning", "import")]
@@ -224,19 +224,19 @@ def test_packages_that_are_declared_and_not_vendored_yet(tmp_path):
 
 
 def test_what_the_platform_has_and_edgesim_has_not_is_a_warning(tmp_path):
-    """A Worker with Durable Objects is fine on Cloudflare: check does not fail."""
+    """A class that only Cloudflare has, such as DurableObject, is a warning."""
     seen = found(project(tmp_path, "from workers import DurableObject\n" + CLEAN))
     assert [(each.line, each.level, each.rule) for each in seen] == [(1, "warning", "loading")]
 
 
 def test_local_names_are_no_state(tmp_path, unloaded):
-    """A local of the same name, or a parameter, is not the global."""
+    """A local variable with the name of a global is not reported as global state."""
     source = "seen = []\n" + body("seen = []\nseen.append(1)\nself.x = seen")
     assert found(project(tmp_path, source)) == []
 
 
 def test_formats():
-    """Text for editors, workflow commands for GitHub, JSON for tools."""
+    """A finding can be written as text, as a GitHub workflow command and as JSON."""
     finding = Finding("w/w.py", 3, "error", "sdk", "a: 100% problem", "The cure")
     assert FORMATS["text"]([finding]) == "w/w.py:3: error: a: 100% problem. The cure. [sdk]"
     assert FORMATS["github"]([finding]) == (
@@ -246,7 +246,7 @@ def test_formats():
 
 
 def test_the_command(tmp_path):
-    """Exit 1 with errors, 0 with warnings or nothing, 2 where there is no project."""
+    """The exit status is 1 with errors, 0 with only warnings or nothing, 2 without a project."""
     bad = edgesim("check", project(tmp_path, "import socket\n" + CLEAN), "--format", "github")
     assert bad.returncode == 1
     assert bad.stdout.startswith("::error file=")

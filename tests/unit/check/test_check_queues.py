@@ -1,4 +1,4 @@
-"""Queues that are filled and that nobody empties, in ``edgesim check`` and at the start of dev."""
+"""Warnings for queues without a consumer, in ``edgesim check`` and when dev or serve starts."""
 
 import json
 
@@ -29,7 +29,7 @@ CONSUMES = {"queue": "other"}
 
 @pytest.fixture
 def project(tmp_path):
-    """A project of one Worker with these queues in its wrangler file and these lines of toml."""
+    """Return a function that writes a project of one Worker with these queues and toml lines."""
 
     def write(toml="", **queues):
         folder = tmp_path / "w"
@@ -52,7 +52,7 @@ def project(tmp_path):
 
 
 def found(folder):
-    """File, line, level and problem of each finding about queues; there are no others."""
+    """File name, line, level and problem of each finding; all must be of the queue rule."""
     findings = check_project(load_project(folder))
     assert all(each.rule == "unconsumed-queue" for each in findings)
     return [
@@ -61,7 +61,7 @@ def found(folder):
 
 
 def test_notification_rule_for_a_queue_that_nobody_consumes(project):
-    """The rule's line, the bucket and the queue are named."""
+    """The finding has the rule's line and names the bucket and the queue."""
     assert found(project(RULE)) == [
         (
             "edgesim.toml",
@@ -83,14 +83,14 @@ def test_notification_rule_for_a_queue_that_nobody_consumes(project):
     ids=["pushed", "pulled", "dead letters", "dead letters of a pull"],
 )
 def test_queues_that_are_fine(project, toml, queues):
-    """A Worker, a pull consumer, or being a dead-letter queue is enough."""
+    """A Worker, a pull consumer or use as a dead-letter queue counts as a consumer."""
     producers = [{"binding": "Q", "queue": "heard"}]
     assert found(project(toml, producers=producers, **queues)) == []
 
 
 @pytest.mark.parametrize("command", ["dev", "serve"])
 def test_the_start_warns_too(project, tmp_path, command):
-    """The log names queue and key of each rule, and of each producer, which check leaves out."""
+    """The start logs each rule and each producer of such a queue; check reports rules only."""
     folder = project(RULE, producers=[{"binding": "Q", "queue": "sent"}])
     assert len(found(folder)) == 1
     arguments = ("--isolation", "inline", "--no-reload") if command == "dev" else ()

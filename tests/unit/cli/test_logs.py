@@ -1,4 +1,4 @@
-"""Logs on a terminal: what Workers and clients write does not steer it."""
+"""Terminal logs: text from Workers and clients cannot control the terminal."""
 
 import pytest
 
@@ -13,7 +13,7 @@ HOSTILE = [
 @pytest.mark.parametrize("text", HOSTILE)
 @pytest.mark.parametrize("field", ["event", "text", "exception"])
 def test_control_characters_are_shown_by_their_codes(field, text):
-    """Whatever field they are in; only the renderer's own colours stay."""
+    """Control characters are escaped in every field; only the renderer's own colours remain."""
     plain, shown = (
         _Renderer(terminal=True)(None, "info", {"event": "x", "exception": "y", field: each})
         for each in (text.encode("ascii", "ignore").decode().replace("\x1b", ""), text)
@@ -24,7 +24,7 @@ def test_control_characters_are_shown_by_their_codes(field, text):
 
 
 def test_lines_of_an_exception_and_other_letters_stay():
-    """What can be read is shown as it is."""
+    """Newlines and tabs of an exception, and printable non-ASCII text, are not escaped."""
     text = "Traceback:\n\tValueError: \xe9 \u6f22 \U0001f600"
     shown = _Renderer(terminal=True)(None, "error", {"event": "x", "exception": text})
     assert shown.endswith(text)

@@ -1,4 +1,4 @@
-"""The embedded engine's jail: SQL reaches the database and nothing else of the machine."""
+"""The embedded engine's jail: SQL can access the database and nothing else on the machine."""
 
 import socket
 
@@ -28,7 +28,7 @@ async def ask(tmp_path):
 
 
 async def test_files_of_others_cannot_be_read(ask, tmp_path):
-    """file() sees neither the system's files nor what lies beside the database."""
+    """file() cannot read system files or files beside the database."""
     (tmp_path / "queues.db").write_text("others' messages")
     for path in ("/etc/passwd", f"{tmp_path}/queues.db", "/proc/1/environ"):
         status, text = await ask(f"SELECT * FROM file('{path}', 'LineAsString')")
@@ -37,7 +37,7 @@ async def test_files_of_others_cannot_be_read(ask, tmp_path):
 
 
 async def test_nothing_is_written_elsewhere(ask, tmp_path):
-    """INTO OUTFILE is refused."""
+    """INTO OUTFILE is refused and creates no file."""
     outside = tmp_path / "stolen"
     status, text = await ask(f"SELECT 1 INTO OUTFILE '{outside}'")
     assert status != 200
@@ -46,7 +46,7 @@ async def test_nothing_is_written_elsewhere(ask, tmp_path):
 
 
 async def test_the_environment_is_not_the_platforms(ask, monkeypatch):
-    """What the platform's environment holds, keys among it, is not in the engine's."""
+    """The engine does not inherit the platform's environment, which holds keys."""
     monkeypatch.setenv("EDGESIM_S3_SECRET_KEY", "sesame")
     status, text = await ask("SELECT * FROM file('/proc/self/environ', 'LineAsString')")
     assert status == 200
@@ -70,7 +70,7 @@ CONNECTING = [
 
 
 async def test_no_connection_is_opened(ask):
-    """Whatever function, engine, dictionary or collection names a server: nobody connects."""
+    """No table function, table engine or named collection can connect to a server."""
     with socket.create_server(("127.0.0.1", 0)) as service:
         service.setblocking(False)
         address = f"127.0.0.1:{service.getsockname()[1]}"
@@ -84,7 +84,7 @@ async def test_no_connection_is_opened(ask):
 
 
 async def test_starting_removes_only_the_engines_own_leftovers(tmp_path):
-    """A start clears the folders that a killed engine left, and nothing beside them."""
+    """A start removes the folders left by a killed engine and no other files."""
     scratch = tmp_path / "db" / "scratch"
     (scratch / "clickhouse-embedded-old").mkdir(parents=True)
     (scratch / "kept").write_text("x")

@@ -1,4 +1,4 @@
-"""The embedded engine answers success only for rows that are stored."""
+"""The embedded engine reports success only for rows that are stored."""
 
 import gzip
 import resource
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Engine:
-    """The engine behind the gateway, as a Worker sees it."""
+    """Client of the engine through the gateway, as a Worker uses it."""
 
     def __init__(self, database) -> None:
         self.database = database
@@ -25,7 +25,7 @@ class Engine:
         self.summary = ""
 
     async def ask(self, query, body=b"", *, gz=False, **settings):
-        """Status and text of one statement."""
+        """Run one statement; return its status and text."""
         headers = [("content-encoding", "gzip")] if gz else []
         url = "http://c/?" + urlencode({"query": query, **settings})
         answer = await self._gateway.fetch(HttpRequest("POST", url, headers, body))
@@ -33,7 +33,7 @@ class Engine:
         return answer.status, (await read_all(answer.body)).decode()
 
     async def run(self, query, body=b"", **settings):
-        """The text of a statement that must succeed."""
+        """Run a statement that must succeed; return its text."""
         status, text = await self.ask(query, body, **settings)
         assert status == 200, text
         return text.strip()
@@ -81,7 +81,7 @@ def fill(form: str, number: int) -> tuple[str, bytes]:
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 async def test_a_violated_constraint_is_an_error(engine, settings):
-    """Every form of INSERT reports the constraint; a row that fits is stored and counted."""
+    """Every form of INSERT reports a violated constraint; a valid row is stored and counted."""
     await engine.run(
         "CREATE TABLE t (n UInt32, s String, CONSTRAINT few CHECK n < 1000) "
         "ENGINE = MergeTree ORDER BY n"
@@ -96,7 +96,7 @@ async def test_a_violated_constraint_is_an_error(engine, settings):
 
 @pytest.mark.parametrize("form", FORMS)
 async def test_a_failing_view_is_an_error(engine, form):
-    """An exception of a materialized view reaches the client."""
+    """An exception in a materialized view is returned to the client."""
     await engine.run("CREATE TABLE t (n UInt32, s String) ENGINE = MergeTree ORDER BY n")
     await engine.run(
         "CREATE MATERIALIZED VIEW v ENGINE = MergeTree ORDER BY n AS "
@@ -111,7 +111,7 @@ async def test_a_failing_view_is_an_error(engine, form):
 @pytest.mark.parametrize("gz", [False, True])
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_too_many_partitions_is_an_error(engine, gz, streamed):
-    """Data of any transport: nothing is stored of an insert that the table refuses."""
+    """An insert with too many partitions stores nothing, plain or gzip, buffered or streamed."""
     await engine.run("CREATE TABLE t (n UInt32) ENGINE = MergeTree PARTITION BY n ORDER BY n")
     insert = "INSERT INTO t FORMAT CSV"
 
@@ -132,7 +132,7 @@ async def test_too_many_partitions_is_an_error(engine, gz, streamed):
     ["Native", "Parquet", "RowBinary", "Arrow", "MsgPack", "JSONCompactEachRow", "TSKV", "Avro"],
 )
 async def test_every_format_reports_the_write(engine, name):
-    """Binary and text formats alike."""
+    """Binary and text formats report a violated constraint."""
     await engine.run(
         "CREATE TABLE t (n UInt32, s String, CONSTRAINT few CHECK n < 1000) "
         "ENGINE = MergeTree ORDER BY n"
@@ -151,7 +151,7 @@ async def test_every_format_reports_the_write(engine, name):
 
 
 async def test_inserts_at_once_each_have_their_own_answer(engine):
-    """Twenty inserts together, every second one refused: answers and rows agree."""
+    """Of 20 concurrent inserts every second one fails; replies and stored rows agree."""
     await engine.run(
         "CREATE TABLE t (n UInt32, CONSTRAINT even CHECK n % 2 = 0) ENGINE = MergeTree ORDER BY n"
     )
@@ -172,7 +172,7 @@ async def test_inserts_at_once_each_have_their_own_answer(engine):
 
 
 async def test_a_function_as_the_target(engine):
-    """INSERT INTO FUNCTION takes data, and reports what it cannot write."""
+    """INSERT INTO FUNCTION accepts data and reports a failed write."""
     await engine.run("INSERT INTO FUNCTION null('n UInt32') FORMAT CSV", b"1\n2\n")
     assert engine.summary == '{"written_rows":"2"}'
     insert = "INSERT INTO FUNCTION file('/elsewhere/x.csv', 'CSV', 'n UInt32') FORMAT CSV"
@@ -181,7 +181,7 @@ async def test_a_function_as_the_target(engine):
 
 
 async def test_a_timeout_is_an_error(engine):
-    """An insert that runs out of time is refused, also where its setting says to break off."""
+    """An insert that exceeds its time fails, also with timeout_overflow_mode=break."""
     await engine.run("CREATE TABLE t (n UInt32) ENGINE = MergeTree ORDER BY n")
     await engine.run("CREATE TABLE u (n UInt32) ENGINE = MergeTree ORDER BY n")
     await engine.run(
@@ -199,7 +199,7 @@ async def test_a_timeout_is_an_error(engine):
 
 
 async def test_an_error_text_that_is_not_utf8(engine):
-    """The engine quotes bad bytes in its message: the code is still the engine's."""
+    """The engine's error code is kept when its message contains invalid UTF-8."""
     await engine.run("CREATE TABLE t (n UInt32) ENGINE = MergeTree ORDER BY n")
     for data in (b'{"n": "\xff"}\n', b'{"n": 1}\n\xc3\x28\n'):
         status, text = await engine.ask("INSERT INTO t FORMAT JSONEachRow", data)
@@ -212,7 +212,7 @@ async def test_an_error_text_that_is_not_utf8(engine):
 
 
 async def test_without_descriptors(engine):
-    """Out of descriptors the engine refuses; acknowledged and stored rows agree afterwards."""
+    """Out of file descriptors, inserts fail; every acknowledged row is stored."""
     await engine.run("CREATE TABLE t (n UInt32, s String) ENGINE = MergeTree ORDER BY n")
     pid = engine.database._process.pid
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
@@ -232,7 +232,7 @@ async def test_without_descriptors(engine):
 
 
 async def _same_limit(engine, limit, most):
-    """The engine may have ended and been started again without the limit."""
+    """Set the limit again, as the engine may have exited and been restarted without it."""
     process = engine.database._process
     if process is None or process.returncode is not None:
         await engine.ask("SELECT 1")
@@ -242,7 +242,7 @@ async def _same_limit(engine, limit, most):
 
 
 async def test_a_full_disk(engine):
-    """When files cannot grow every form fails; with room again all of them work."""
+    """Every form of INSERT fails while files cannot grow and works again afterwards."""
     await engine.run("CREATE TABLE t (n UInt32, s String) ENGINE = MergeTree ORDER BY n")
     pid = engine.database._process.pid
     before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
@@ -259,7 +259,7 @@ async def test_a_full_disk(engine):
 
 
 async def test_an_engine_killed_in_an_insert_is_no_success(engine):
-    """Kill -9 while an insert runs: 503, and the next statement starts another engine."""
+    """An engine killed during an insert is a 503; the next statement starts a new engine."""
     await engine.run("CREATE TABLE t (n UInt32) ENGINE = MergeTree ORDER BY n")
     await engine.run("CREATE TABLE u (n UInt32) ENGINE = MergeTree ORDER BY n")
     await engine.run("CREATE MATERIALIZED VIEW v TO u AS SELECT n FROM t WHERE sleepEachRow(1) = 0")
@@ -273,7 +273,7 @@ async def test_an_engine_killed_in_an_insert_is_no_success(engine):
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(insert)
         with anyio.fail_after(30):
-            while await engine.run(running) != "1":  # noqa: ASYNC110 (the engine tells nobody)
+            while await engine.run(running) != "1":  # noqa: ASYNC110 (the engine sends no event)
                 await anyio.sleep(0.01)
         engine.database._process.kill()
     [(status, text)] = answers

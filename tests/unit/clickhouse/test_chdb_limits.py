@@ -1,4 +1,4 @@
-"""One client's statements cannot stop the embedded engine or keep it from the others."""
+"""One client's statements cannot stop the embedded engine or block other clients."""
 
 import json
 import random
@@ -44,7 +44,7 @@ async def run(engine, sql, **settings):
 
 
 async def running(engine):
-    """Endless statements that the engine works on."""
+    """The number of endless statements that the engine is running."""
     ours = "query LIKE '%sipHash64%' AND query NOT LIKE '%processes%'"
     return int(await run(engine, f"SELECT count() FROM system.processes WHERE {ours}"))
 
@@ -59,7 +59,7 @@ async def until_running(engine, count):
 
 @pytest.fixture
 async def patient(tmp_path):
-    """An engine whose statements may take long."""
+    """An engine whose statements may run for 10 minutes."""
     database = ChdbClickHouse(tmp_path / "db", Limits(max_execution_time=600))
     yield database
     await database.close()
@@ -77,7 +77,7 @@ async def patient(tmp_path):
         "INSERT INTO FUNCTION `file`('x.csv', 'CSV', 'a String') SELECT 'x'",
         "CREATE TABLE f (a String) ENGINE = File(CSV, 'status')",
         "CREATE DATABASE s ENGINE=SQLite('/tmp/x', 'y')",
-        # What hides the rest of a statement from a reader that is not the engine's own.
+        # Comments and clauses that hide the rest of the statement from a simpler parser.
         "/*\nFORMAT x */ SYSTEM STOP MERGES",
         "// it's\nSYSTEM STOP MERGES",
         "# it's\nSYSTEM STOP MERGES",
@@ -98,7 +98,7 @@ async def patient(tmp_path):
     ],
 )
 async def test_statements_that_would_harm_the_engine_are_refused(engine, sql):
-    """ACCESS_DENIED, and the engine goes on."""
+    """A statement that would harm the engine fails with ACCESS_DENIED; the engine keeps running."""
     with pytest.raises(ClickHouseError) as failure:
         await run(engine, sql)
     assert failure.value.code == DENIED
@@ -106,7 +106,7 @@ async def test_statements_that_would_harm_the_engine_are_refused(engine, sql):
 
 
 async def test_harmless_statements_run(engine):
-    """What only looks like one that is refused is for everybody."""
+    """Statements that only resemble a refused one are run."""
     for sql in (
         "SYSTEM FLUSH LOGS",
         "CREATE DATABASE IF NOT EXISTS default",
@@ -123,7 +123,7 @@ async def test_harmless_statements_run(engine):
 
 @pytest.mark.parametrize("value", ["system", "System", "sys\\x74em"])
 async def test_a_query_parameter_hides_no_name(engine, value):
-    """DROP TABLE {d:Identifier}.one with param_d=system is refused as well."""
+    """A query parameter cannot hide a protected name, as in DROP TABLE {d:Identifier}.one."""
     for sql in ("DROP TABLE {d:Identifier}.one", "DROP DATABASE { d : Identifier }"):
         with pytest.raises(ClickHouseError) as failure:
             await run(engine, sql, param_d=value)
@@ -132,7 +132,7 @@ async def test_a_query_parameter_hides_no_name(engine, value):
 
 
 async def test_the_requests_database_hides_no_name(engine):
-    """Nor does one that the request makes the current one."""
+    """Setting the request's current database cannot hide a protected name."""
     with pytest.raises(ClickHouseError) as failure:
         await engine.execute(Statement("DROP TABLE one", database="system"))
     assert failure.value.code == DENIED
@@ -141,14 +141,14 @@ async def test_the_requests_database_hides_no_name(engine):
 
 @pytest.mark.parametrize(("name", "value"), [("dialect", "kusto"), ("enable_trino_dialect", "1")])
 async def test_statements_of_other_dialects_are_refused(engine, name, value):
-    """Only ClickHouse's own SQL is read before it runs."""
+    """SQL dialects other than ClickHouse's are refused, because the check cannot parse them."""
     with pytest.raises(ClickHouseError) as failure:
         await run(engine, "SELECT 1", **{name: value})
     assert failure.value.code == DENIED
 
 
 async def test_a_statement_ends_with_its_time(engine):
-    """TIMEOUT_EXCEEDED, also where its request asks for no limit."""
+    """A statement fails with TIMEOUT_EXCEEDED, also if the request sets no limit."""
     for settings in ({}, {"max_execution_time": "0"}, {"max_execution_time": "1000"}):
         with pytest.raises(ClickHouseError) as failure:
             await run(engine, ENDLESS, **settings)
@@ -156,7 +156,7 @@ async def test_a_statement_ends_with_its_time(engine):
 
 
 async def test_a_statement_has_bounded_memory(engine):
-    """MEMORY_LIMIT_EXCEEDED, also where its request asks for more."""
+    """A statement fails with MEMORY_LIMIT_EXCEEDED, also if the request sets no limit."""
     for settings in ({}, {"max_memory_usage": "0"}):
         with pytest.raises(ClickHouseError) as failure:
             await run(engine, "SELECT groupArray(number) FROM numbers(10000000)", **settings)
@@ -174,7 +174,7 @@ async def test_a_statement_has_bounded_memory(engine):
     ],
 )
 async def test_a_settings_clause_cannot_lift_a_limit(engine, clause):
-    """BAD_ARGUMENTS that names the setting."""
+    """A SETTINGS clause that raises a limit fails with BAD_ARGUMENTS, which names the setting."""
     with pytest.raises(ClickHouseError) as failure:
         await run(engine, f"SELECT 1 SETTINGS {clause}")
     assert failure.value.code == 36
@@ -197,7 +197,7 @@ async def test_a_settings_clause_cannot_lift_a_limit(engine, clause):
     ],
 )
 async def test_nothing_before_it_hides_a_settings_clause(engine, before):
-    """The statement is read as the engine reads it: its quotes, comments and numbers."""
+    """Quotes, comments and numbers before a SETTINGS clause are parsed like the engine does."""
     with pytest.raises(ClickHouseError) as failure:
         await run(
             engine, f"WITH 1 AS a, tuple(1) AS t SELECT {before}SETTINGS max_execution_time=0"
@@ -213,7 +213,7 @@ _PIECES = [
 
 
 async def test_statements_are_read_as_the_engine_reads_them(patient):
-    """Whatever stands around a SETTINGS clause: where the engine finds it, so does the check."""
+    """The check finds a SETTINGS clause in any text in which the engine finds one."""
     draw = random.Random(13)
     statements = [
         f"SELECT 1, {_pieces(draw, 7)}SETTINGS max_execution_time=0 {_pieces(draw, 3)}"
@@ -248,13 +248,13 @@ def _lifts_a_limit(sql):
 
 
 async def test_a_settings_clause_can_lower_a_limit(engine):
-    """What is below the limit is the statement's own business."""
+    """A SETTINGS clause or a request may set a lower limit."""
     assert await run(engine, "SELECT 1 SETTINGS max_execution_time = 2, max_threads = 1") == "1"
     assert await run(engine, "SELECT getSetting('max_result_bytes')", max_result_bytes="77") == "77"
 
 
 async def test_a_statement_ends_when_its_client_leaves(patient):
-    """Its client goes away; the engine stops working on it."""
+    """The engine cancels a statement when its client disconnects."""
     async with anyio.create_task_group() as clients:
         clients.start_soon(run, patient, ENDLESS)
         await until_running(patient, 1)
@@ -263,7 +263,7 @@ async def test_a_statement_ends_when_its_client_leaves(patient):
 
 
 async def test_endless_statements_of_one_worker_leave_the_others_served(patient):
-    """A Worker has a share of the statements; more than that wait, others do not."""
+    """A Worker's statements above its share wait; another Worker's statement still runs."""
     gateway = Gateway(patient)
 
     async def endless():
@@ -281,7 +281,7 @@ async def test_endless_statements_of_one_worker_leave_the_others_served(patient)
 
 
 async def test_answers_that_nobody_reads_hold_up_nothing(patient):
-    """A Worker may leave the bodies of many answers unread."""
+    """Unread reply bodies do not block further statements of the Worker."""
     gateway = Gateway(patient)
     request = _post("SELECT number FROM numbers(3)")
     with anyio.fail_after(60):
@@ -301,7 +301,7 @@ async def test_answers_that_nobody_reads_hold_up_nothing(patient):
     ],
 )
 async def test_a_get_request_changes_nothing(engine, sql, code):
-    """The gateway refuses it as a ClickHouse server does."""
+    """The gateway refuses a GET request that writes, with ClickHouse's error code."""
     from urllib.parse import quote
 
     request = HttpRequest("GET", f"http://c/?query={quote(sql)}", [], b"")

@@ -1,4 +1,4 @@
-"""Deduplication tokens after a power cut: those of stored rows are known, no others are."""
+"""After a power cut, deduplication tokens of stored rows are known, and no other tokens."""
 
 import fcntl
 import os
@@ -30,7 +30,7 @@ TORN = {
 
 
 class Database:
-    """A database that is opened, changed from outside and opened again."""
+    """A database that a test opens, damages while closed and opens again."""
 
     def __init__(self, path):
         self.path = path
@@ -77,7 +77,7 @@ def database(tmp_path):
 
 @pytest.mark.parametrize("torn", TORN.values(), ids=TORN)
 async def test_a_torn_end_of_a_log_hides_no_later_token(database, torn):
-    """The engine appends behind it, and reads no further than it when it starts again."""
+    """Tokens that the engine appends after a torn line are known after the next start."""
     async with database.opened():
         await database.run(TABLE)
         await database.insert(0, 1, 2)
@@ -91,7 +91,7 @@ async def test_a_torn_end_of_a_log_hides_no_later_token(database, torn):
 
 
 async def test_tokens_behind_a_torn_line_are_known_again(database):
-    """A log that was torn before edgesim repaired logs, and has grown since."""
+    """Tokens after a torn line in the middle of a log are known after the repair."""
     async with database.opened():
         await database.run(TABLE)
         await database.insert(*range(6))
@@ -104,19 +104,19 @@ async def test_tokens_behind_a_torn_line_are_known_again(database):
 
 
 def lose(part):
-    """The rename was not durable."""
+    """Simulate a rename of the part that was not durable."""
     shutil.rmtree(part)
 
 
 def empty(part):
-    """The name was durable, its content was not."""
+    """Simulate a durable part name whose content was not durable."""
     for file in part.iterdir():
         file.write_bytes(b"")
 
 
 @pytest.mark.parametrize("damage", [lose, empty])
 async def test_a_token_without_rows_is_forgotten(database, damage):
-    """The insert failed, and is repeated; the tokens of stored rows are still known."""
+    """The token of a lost part is forgotten, so a retry stores its rows; other tokens are kept."""
     async with database.opened():
         await database.run(TABLE)
         await database.insert(*range(6))
@@ -128,7 +128,7 @@ async def test_a_token_without_rows_is_forgotten(database, damage):
 
 
 async def test_a_whole_log_is_left_alone(database):
-    """Merged, deleted and dropped rows included: their tokens are as the engine has them."""
+    """An undamaged log is not rewritten, also after merged, deleted and dropped parts."""
     async with database.opened():
         await database.run(TABLE)
         await database.insert(*range(8))
@@ -143,7 +143,7 @@ async def test_a_whole_log_is_left_alone(database):
 
 
 async def test_a_repaired_table_still_feeds_its_views(database):
-    """It is detached for a moment when the engine starts, whatever depends on it."""
+    """A table with dependents is repaired at the start and still feeds its views."""
     async with database.opened():
         await database.run(TABLE)
         await database.run("CREATE TABLE copy (n UInt32) ENGINE = MergeTree ORDER BY n")
@@ -162,7 +162,7 @@ async def test_a_repaired_table_still_feeds_its_views(database):
 
 
 def written_through(path):
-    """Whether the kernel syncs each write to a file; None if its file system cannot."""
+    """True if the kernel syncs each write to the file; None if the file system has no such flag."""
     if sys.platform != "linux":
         return None
     descriptor = os.open(path, os.O_RDONLY)
@@ -176,7 +176,7 @@ def written_through(path):
 
 
 async def test_a_token_that_was_dropped_and_noted_again_has_its_last_part(database):
-    """Only the last line of a token counts."""
+    """Only the last line of a token counts: its lost part makes the token unknown."""
     async with database.opened():
         await database.run(TABLE)
         await database.insert(1, 2)
@@ -189,10 +189,10 @@ async def test_a_token_that_was_dropped_and_noted_again_has_its_last_part(databa
 
 
 async def test_an_insert_whose_token_cannot_be_written_fails(database):
-    """Its part is dropped, and the repetition is stored once, also after the next start."""
+    """An insert whose token cannot be written fails and drops its part; a retry stores it once."""
     async with database.opened():
         await database.run(f"{TABLE}, max_bytes_to_merge_at_max_space_in_pool = 1")
-        await database.insert(*range(150))  # so that the log is the longest file
+        await database.insert(*range(150))  # makes the log the longest file
         pid = database.pid
         before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
         room = database.log().stat().st_size + 20
@@ -209,7 +209,7 @@ async def test_an_insert_whose_token_cannot_be_written_fails(database):
 
 
 async def test_a_token_is_on_disk_before_its_part(database, tmp_path):
-    """Logs are written through: of new and changed tables, and logs that the engine begins."""
+    """Token logs of new and altered tables, and rotated logs, are opened for write-through."""
     if written_through(tmp_path) is None:
         pytest.skip("this file system does not know the attribute S")
     async with database.opened():

@@ -1,4 +1,4 @@
-"""gzip comes in pieces and goes on in pieces."""
+"""Streaming gzip decompression."""
 
 import gzip
 
@@ -12,7 +12,7 @@ MEGABYTES = 64
 
 
 def test_what_is_packed_well_is_not_unpacked_at_once():
-    """64 MB of one letter are 64 kB packed, and come out in pieces."""
+    """64 MB of one letter, 64 kB packed, are decompressed in pieces of less than 5 MB."""
     packed = gzip.compress(b"a" * (MEGABYTES << 20))
     assert len(packed) < 1 << 17
     sizes = [len(piece) for piece in Gunzip().pieces(packed)]
@@ -22,7 +22,7 @@ def test_what_is_packed_well_is_not_unpacked_at_once():
 
 @pytest.mark.parametrize("size", [1, 7, 1 << 20])
 def test_several_members_are_one_text(size):
-    """However the bytes arrive."""
+    """Several gzip members are one text, for any chunk size."""
     packed = gzip.compress(b"one, ") + gzip.compress(b"") + gzip.compress(b"two")
 
     async def chunks():
@@ -36,7 +36,7 @@ def test_several_members_are_one_text(size):
 
 
 def test_a_text_cut_short_is_an_error():
-    """And not a shorter text."""
+    """A truncated gzip stream is an error."""
     member = Gunzip()
     assert list(member.pieces(gzip.compress(b"text")[:-1])) == [b"text"]
     with pytest.raises(ClickHouseError, match="ends early"):

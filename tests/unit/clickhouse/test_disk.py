@@ -1,4 +1,4 @@
-"""Write-through of the embedded engine's folder: group commit and errors."""
+"""Durability of the embedded engine's folder: group commit, write-through and errors."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ from edgesim.errors import ClickHouseError
 
 
 class SlowDisk(Disk):
-    """Syncs that last until the test lets them end."""
+    """A disk whose syncs last until the test releases them."""
 
     def __init__(self, folder, failing=()):
         super().__init__(folder)
@@ -32,7 +32,7 @@ class SlowDisk(Disk):
         return OSError(5, os.strerror(5)) if self.syncs in self._failing else None
 
     def wait_for(self, waiting):
-        """Until so many callers wait for a sync that has not begun."""
+        """Block until ``waiting`` callers wait for a sync that has not begun."""
         while True:
             with self._changed:
                 if len(self._changed._waiters) == waiting:  # type: ignore[attr-defined]
@@ -40,7 +40,7 @@ class SlowDisk(Disk):
 
 
 def test_concurrent_callers_share_a_sync(tmp_path):
-    """Ten that come while one sync runs have one more between them, and not that one."""
+    """Ten callers that arrive during a sync share the next sync."""
     disk = SlowDisk(tmp_path)
     with ThreadPoolExecutor(11) as pool:
         first = pool.submit(disk.flush)
@@ -56,7 +56,7 @@ def test_concurrent_callers_share_a_sync(tmp_path):
 
 
 def test_an_error_is_every_callers(tmp_path):
-    """All that the failed sync was to cover are refused, and all that come later."""
+    """A failed sync fails all callers that wait for it, and all later calls."""
     disk = SlowDisk(tmp_path, failing={2})
     with ThreadPoolExecutor(11) as pool:
         first = pool.submit(disk.flush)
@@ -85,7 +85,7 @@ class Quiet:
 
 
 def test_a_change_is_on_disk_before_its_answer(tmp_path):
-    """The folder is synced once the statement is through, and not if it failed."""
+    """The folder is synced after a successful statement, and not after a failed one."""
     disk = SlowDisk(tmp_path, failing={2})
     disk.go_on.set()
     store = Store(tmp_path, disk, Writes(Quiet()), Watchdog(Quiet(), Limits()))
@@ -100,7 +100,7 @@ def test_a_change_is_on_disk_before_its_answer(tmp_path):
 
 
 class Failing(Quiet):
-    """A session of an engine in which every second look finds one more failed write."""
+    """A session of an engine whose failed-write counter rises between two polls."""
 
     def __init__(self):
         self._answers = iter([b"0\t1", b"1\t1", b""])  # before, after, and no damaged part
@@ -110,7 +110,7 @@ class Failing(Quiet):
 
 
 def test_a_write_that_failed_is_no_success(tmp_path):
-    """The engine says nothing of it to the statement; its counters do."""
+    """A write error that only the engine's counters report fails the statement."""
     disk = SlowDisk(tmp_path)
     store = Store(tmp_path, disk, Writes(Failing()), Watchdog(Quiet(), Limits()))
     with pytest.raises(ClickHouseError, match="Cannot write"), store.change():
@@ -119,7 +119,7 @@ def test_a_write_that_failed_is_no_success(tmp_path):
 
 
 def test_a_real_folder_is_flushed(tmp_path):
-    """Without an error of the kernel, flush returns."""
+    """Flushing a real folder succeeds."""
     (tmp_path / "file").write_text("x")
     disk = Disk(tmp_path)
     disk.flush()
@@ -128,5 +128,5 @@ def test_a_real_folder_is_flushed(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS has no such attribute")
 def test_a_file_system_without_attributes_is_taken_as_it_is():
-    """As proc is."""
+    """A file system without file attributes, such as /proc, is accepted."""
     Disk(Path("/proc")).write_through(Path("/proc/self/"))

@@ -1,4 +1,4 @@
-"""Cutting SQL: quotes and comments never fool it."""
+"""Splitting and classifying SQL with quotes and comments."""
 
 import pytest
 from hypothesis import given
@@ -35,7 +35,7 @@ def test_split(script, expected):
 
 @given(st.text())
 def test_any_text_can_be_quoted(text):
-    """A quoted value stays one string literal, whatever is in it."""
+    """Any text can be quoted as one string literal or identifier."""
     assert split(f"SELECT {quoted(text)}") == [f"SELECT {quoted(text)}".strip()]
     assert kind(f"SELECT {quoted(text)}") == "SELECT"
     assert trailing_format(f"SELECT {quoted(text)} FORMAT CSV") == "CSV"
@@ -58,7 +58,7 @@ def test_any_text_can_be_quoted(text):
     ],
 )
 def test_an_insert_that_reads_a_file(sql, expected):
-    """FROM INFILE stands before SETTINGS, where ClickHouse's grammar wants it."""
+    """FROM INFILE is placed before SETTINGS, as ClickHouse's grammar requires."""
     insert = as_insert(sql)
     assert insert is not None
     source = "FROM INFILE '/dev/fd/3' COMPRESSION 'gzip'"
@@ -80,7 +80,7 @@ def test_an_insert_that_reads_a_file(sql, expected):
     ],
 )
 def test_statements_that_only_read(sql, reads):
-    """Whatever may change something is taken to do so."""
+    """Only a statement that cannot write counts as reading."""
     assert reads_only(sql) is reads
 
 
@@ -98,7 +98,7 @@ def test_statements_that_only_read(sql, reads):
     ],
 )
 def test_insert_and_its_data(sql, head, wanted, data):
-    """The head, the format, and what follows it, whatever that looks like."""
+    """An INSERT is split into its head, its format and the data that follows."""
     insert = as_insert(sql)
     assert insert is not None
     assert (insert.head, insert.format, sql[insert.data_at :]) == (head, wanted, data)
@@ -109,7 +109,7 @@ def test_insert_and_its_data(sql, head, wanted, data):
     ["SELECT 1 FORMAT JSON", "INSERT INTO t SELECT 1 FORMAT JSON", "INSERT INTO t FROM INFILE 'x'"],
 )
 def test_statements_that_bring_no_data(sql):
-    """A SELECT and an INSERT that has its rows from elsewhere."""
+    """A SELECT, INSERT ... SELECT and FROM INFILE carry no inline data."""
     assert as_insert(sql) is None
 
 
@@ -126,20 +126,20 @@ def test_statements_that_bring_no_data(sql):
     ],
 )
 def test_the_format_of_the_answer(sql, wanted):
-    """Only a FORMAT clause at the end counts."""
+    """Only a FORMAT clause at the end sets the reply's format."""
     assert trailing_format(sql) == wanted
 
 
 @pytest.mark.parametrize("sql", ["", " ;; -- nothing", "SELECT 1; SELECT 2", "SELECT 'open"])
 def test_not_one_statement(sql):
-    """None, several, or one that is cut off is a syntax error."""
+    """No statement, several, or an unterminated one is a syntax error."""
     with pytest.raises(ClickHouseError) as caught:
         single(sql)
     assert caught.value.code == 62
 
 
 def test_settings_are_quoted():
-    """A value cannot leave its quotes, and only a name can be a name."""
+    """A setting's value is quoted; a name that is no identifier is an error."""
     assert setting("a", "1' , b = '2") == r"a = '1\' , b = \'2'"
     for name in ("", "a b", "a=1, b"):
         with pytest.raises(ClickHouseError):
@@ -147,7 +147,7 @@ def test_settings_are_quoted():
 
 
 def test_input_is_replaced():
-    """Only a real input(), with its structure kept."""
+    """Only a call of input() is replaced, not the same text in a literal; its structure is kept."""
     sql = "INSERT INTO t SELECT a FROM input( 'a Int8' ) WHERE a != 'input(x)' FORMAT TSV\n1"
     insert = as_insert(sql)
     assert insert is not None

@@ -1,4 +1,4 @@
-"""Projects without edgesim.toml, and streams that are named by their ids."""
+"""Projects without edgesim.toml, and streams that are referenced by id."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ ID = "0123456789abcdef0123456789abcdef"
 
 
 def worker(folder: Path, name: str, **keys: object) -> Path:
-    """A Worker's wrangler file with a module beside it."""
+    """Write a Worker's wrangler file and its module; return the file."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "entry.py").write_text("")
     file = folder / "wrangler.json"
@@ -22,7 +22,7 @@ def worker(folder: Path, name: str, **keys: object) -> Path:
 
 
 def test_a_folder_with_a_wrangler_file_is_a_project(tmp_path, monkeypatch):
-    """Its Worker is the entry; what is assumed is said, a line for each thing."""
+    """A folder's only Worker is the entry; each assumed default is reported on its own line."""
     worker(tmp_path, "alone", pipelines=[{"binding": "EVENTS", "stream": "clicks_raw"}])
     monkeypatch.chdir(tmp_path)
     project = load_project(find_root(None))
@@ -42,7 +42,7 @@ def test_a_folder_with_a_wrangler_file_is_a_project(tmp_path, monkeypatch):
 
 
 def test_several_wrangler_files(tmp_path):
-    """The first is the entry; others may be elsewhere, and are bound by their names."""
+    """The first wrangler file is the entry; others may be in any folder and are bound by name."""
     files = [
         worker(tmp_path / "a", "first", services=[{"binding": "S", "service": "second"}]),
         worker(tmp_path / "b" / "c", "second"),
@@ -55,7 +55,7 @@ def test_several_wrangler_files(tmp_path):
 
 
 def test_a_tail_worker_that_is_not_given_is_left_out(tmp_path):
-    """The Worker runs without it, as it does under wrangler, and a line says so."""
+    """A Tail Worker that is not in the project is left out, as in wrangler, and reported."""
     worker(tmp_path, "alone", tail_consumers=[{"service": "watcher"}])
     project = load_project(tmp_path)
     assert project.workers["alone"].settings.tail_consumers == []
@@ -63,7 +63,7 @@ def test_a_tail_worker_that_is_not_given_is_left_out(tmp_path):
 
 
 def test_edgesim_toml_comes_first(tmp_path, monkeypatch):
-    """A wrangler file beside edgesim.toml, or above ./workers, does not stand for the project."""
+    """edgesim.toml in the folder or in ./workers takes precedence over a wrangler file."""
     worker(tmp_path / "workers" / "w", "w")
     worker(tmp_path, "root")
     (tmp_path / "workers" / "edgesim.toml").write_text('workers = ["w"]\n')
@@ -81,14 +81,14 @@ def stream(folder: Path, target: str, toml: str, key: str = "stream") -> Path:
 
 @pytest.mark.parametrize("key", ["stream", "pipeline"])
 def test_a_deployed_stream_is_found_by_its_id(tmp_path, key):
-    """The binding of a deployed file goes to the pipeline with that id, in either spelling."""
+    """A binding with a stream id, under either key, uses the pipeline with that id."""
     folder = stream(tmp_path, ID, f'bucket = "clicks"\nid = "{ID}"\n', key)
     project = load_project(folder)
     assert project.workers["w"].settings.pipelines[0].target == "clicks"
 
 
 def test_an_id_that_no_pipeline_has(tmp_path):
-    """The error says what to write, and where."""
+    """The error for an unknown id names the key and the line to add."""
     folder = stream(tmp_path, ID, 'bucket = "clicks"\n')
     with pytest.raises(ConfigError, match=rf'pipelines\[0\].stream: .*write `id = "{ID}"`'):
         load_project(folder)
@@ -109,14 +109,14 @@ def test_an_id_that_no_pipeline_has(tmp_path):
     ],
 )  # fmt: skip
 def test_values_of_edgesim_toml_are_checked_when_it_is_read(tmp_path, toml, problem):
-    """File, key with the names in it, and the limits."""
+    """A wrong value in edgesim.toml is an error with file, full key and limits."""
     with pytest.raises(ConfigError) as refused:
         load_project(stream(tmp_path, "clicks", toml))
     assert f"edgesim.toml: {problem}" in str(refused.value)
 
 
 def test_without_edgesim_toml_an_id_makes_its_pipeline(tmp_path):
-    """It is named by the binding; another stream of that binding's name has its id in the name."""
+    """The pipeline is named after the binding; a second one of that name has the id appended."""
     other = ID[::-1]
     files = [
         worker(tmp_path / "a", "a", pipelines=[{"binding": "EVENTS", "stream": ID}]),

@@ -1,4 +1,4 @@
-"""Cron expressions: the platform's dialect, its refusals, and the next time."""
+"""Cron expressions: the platform's dialect, refused expressions and the next time."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -35,18 +35,18 @@ def at(text: str) -> datetime:
         ("0 0 * * 6L", "2026-01-01T00:00", "2026-01-30T00:00"),  # the last Friday
         ("0 0 * * mon#3", "2026-01-01T00:00", "2026-01-19T00:00"),
         ("0 0 * * L", "2026-01-01T00:00", "2026-01-03T00:00"),  # Saturday
-        ("0 0 13 * fri", "2026-01-10T00:00", "2026-01-13T00:00"),  # either will do
+        ("0 0 13 * fri", "2026-01-10T00:00", "2026-01-13T00:00"),  # either field may match
         ("0 0 13 * fri", "2026-01-13T00:00", "2026-01-16T00:00"),
         ("0 0 1 jan,JUL *", "2026-01-01T00:00", "2026-07-01T00:00"),
     ],
 )
 def test_next_time(expression, after, expected):
-    """The next minute, by examples of each thing that the dialect has."""
+    """The next minute for an example of each feature of the dialect."""
     assert parse_cron(expression).next_after(at(after)) == at(expected)
 
 
 def test_a_day_that_never_comes():
-    """The 30th of February has no next time."""
+    """An expression for the 30th of February has no next time."""
     assert parse_cron("0 0 30 2 *").next_after(at("2026-01-01T00:00")) is None
 
 
@@ -79,7 +79,7 @@ def test_a_day_that_never_comes():
     ],
 )
 def test_refused(expression):
-    """What the platform refuses is refused in one line that quotes the expression."""
+    """An expression that the platform refuses is an error of one line that quotes it."""
     with pytest.raises(ValueError, match="cron") as caught:
         parse_cron(expression)
     assert repr(expression) in str(caught.value)
@@ -96,7 +96,7 @@ MOMENT = st.datetimes(at("2024-01-01").replace(tzinfo=None), at("2030-01-01").re
 @settings(max_examples=60, deadline=None)
 @given(FIELD, DAY, WEEKDAY, MOMENT)
 def test_the_next_time_is_the_first_that_matches(minute, day, weekday, moment):
-    """Nothing between a moment and its next time matches, and the next time does."""
+    """The next time matches, and no minute before it does."""
     cron = parse_cron(f"{minute} 6 {day} * {weekday}")
     moment = moment.replace(tzinfo=UTC)
     found = cron.next_after(moment)

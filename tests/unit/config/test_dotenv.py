@@ -1,4 +1,4 @@
-"""Local secrets: which file counts, and what a line in it means."""
+"""Local secrets: which file is used and how its lines are parsed."""
 
 import pytest
 
@@ -28,7 +28,7 @@ LINES = [
 
 @pytest.mark.parametrize(("text", "expected"), LINES)
 def test_lines(text, expected):
-    """Comments, quotes, escapes, several lines and marks, as dotenv reads them."""
+    """Comments, quotes, escapes, multi-line values and byte order marks are parsed as by dotenv."""
     assert parse(text) == expected
 
 
@@ -44,12 +44,12 @@ EXPANSIONS = [
 
 @pytest.mark.parametrize(("given", "expected"), EXPANSIONS)
 def test_references_between_values(given, expected):
-    """A value may name one above it, with a default or a replacement; a backslash keeps a $."""
+    """A value may refer to an earlier one, with :- and :+; a backslash escapes the $."""
     assert expand(given, {}) == expected
 
 
 def test_which_file_counts(tmp_path):
-    """.dev.vars.<env> is instead of .dev.vars, which is instead of .env; those add up in order."""
+    """.dev.vars.<env> replaces .dev.vars, which replaces the .env files; those merge in order."""
     (tmp_path / ".env").write_text("A=env\nB=env\nC=env\nD=env")
     (tmp_path / ".env.local").write_text("B=local\nC=local\nD=local")
     (tmp_path / ".env.s").write_text("C=s\nD=s")
@@ -64,7 +64,7 @@ def test_which_file_counts(tmp_path):
 
 
 def test_required_secrets_are_the_only_ones(tmp_path):
-    """With secrets.required, other names are left out, and the process's variables count."""
+    """With secrets.required, only those names are read, and process variables override the file."""
     (tmp_path / ".env").write_text("A=file\nB=file")
     process = {"C": "process", "A": "process", "D": "process"}
     given = ["A", "C", "E"]
@@ -74,14 +74,14 @@ def test_required_secrets_are_the_only_ones(tmp_path):
 
 @pytest.mark.parametrize("value", ["${C:-$$C$&}", "${C:-${C}x$&}"])
 def test_references_without_end_are_refused(tmp_path, value):
-    """A value that grows for ever is one line with its name; wrangler runs out of memory."""
+    """References without end are an error with the variable's name; wrangler runs out of memory."""
     (tmp_path / ".env").write_text(f"A=a\nB={value}\n")
     with pytest.raises(ConfigError, match=r"\.env: the references in B have no end"):
         local_secrets(tmp_path, None)
 
 
 def test_a_file_in_another_encoding_is_refused(tmp_path):
-    """UTF-16, as some editors write it, is one line with the file and the cure."""
+    """A UTF-16 file, as some editors write it, is an error of one line that says UTF-8."""
     (tmp_path / ".dev.vars").write_bytes("A=1".encode("utf-16"))
     with pytest.raises(ConfigError, match="UTF-8"):
         local_secrets(tmp_path, None)

@@ -1,4 +1,4 @@
-"""``[outbound]`` of edgesim.toml."""
+"""Validation of ``[outbound]`` in edgesim.toml."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ WRONG = [
 
 @pytest.mark.parametrize("entry", WRONG)
 def test_a_wrong_entry_is_refused(entry):
-    """One line names the file, the key with its index, and the forms there are."""
+    """The error is one line with the file, the key with its index, and the allowed forms."""
     with pytest.raises(ConfigError) as caught:
         allowed(Path("p/edgesim.toml"), ["10.0.0.0/8", entry])
     text = str(caught.value)

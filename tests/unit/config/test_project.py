@@ -1,4 +1,4 @@
-"""edgesim.toml and the project as a whole."""
+"""Loading edgesim.toml and the project."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def problem(folder: Path) -> str:
 
 
 def test_defaults(tmp_path):
-    """A short file is enough: embedded backends in .edgesim beside it, 90 s windows."""
+    """The defaults are embedded backends in .edgesim beside the file and 90 s windows."""
     loaded = load_project(project(tmp_path))
     assert loaded.entry == "a"
     assert loaded.isolation_of("receiver") == "process"
@@ -39,19 +39,19 @@ def test_defaults(tmp_path):
 
 
 def test_unknown_key_has_the_nearest_spelling(tmp_path):
-    """A misspelled key of ours is refused with the right one."""
+    """An unknown key of edgesim.toml is refused, and the error suggests the right one."""
     said = problem(project(tmp_path, ACCOUNT + "max_second = 5\n"))
     assert "pipelines.events.max_second" in said
     assert "max_seconds" in said
 
 
 def test_unknown_key_at_the_top(tmp_path):
-    """The top table is checked too."""
+    """Unknown keys of the top table are refused too."""
     assert "'workers'" in problem(project(tmp_path, 'worker = ["a"]\n'))
 
 
 def test_unknown_isolation(tmp_path):
-    """A level that does not exist is refused, with the key."""
+    """An unknown isolation level is refused with the key."""
     assert "isolation" in problem(project(tmp_path, 'isolation = "docker"\n' + ACCOUNT))
 
 
@@ -64,21 +64,21 @@ def test_unknown_isolation(tmp_path):
     ],
 )
 def test_names_must_exist(tmp_path, extra, expected):
-    """A binding that names what is not there is refused, with file and key."""
+    """A binding to a name that does not exist is refused with the file and a suggestion."""
     said = problem(project(tmp_path, a=extra))
     assert expected in said
     assert "wrangler.toml" in said
 
 
 def test_one_consumer_a_queue(tmp_path):
-    """A queue has one push consumer."""
+    """A second push consumer of a queue is refused."""
     consumer = '[[queues.consumers]]\nqueue = "q"'
     said = problem(project(tmp_path, 'workers = ["a", "b"]\n', a=consumer, b=consumer))
     assert "has a consumer already" in said
 
 
 def test_flags_win_over_environment_over_file(tmp_path):
-    """Flag, then environment, then file."""
+    """A flag overrides the environment, which overrides the file."""
     folder = project(tmp_path, ACCOUNT + '[backends]\nr2 = "file:here"\nqueues = "memory:"\n')
     loaded = load_project(
         folder, Overrides(r2="memory:"), Environment(r2="file:/e", queues="sqlite:/e/q.db")
@@ -88,7 +88,7 @@ def test_flags_win_over_environment_over_file(tmp_path):
 
 
 def test_state_directory_moves_what_is_in_it(tmp_path):
-    """--state moves the paths that begin with .edgesim/, and no others."""
+    """--state moves only the paths that begin with .edgesim/."""
     folder = project(tmp_path, ACCOUNT + '[backends]\nqueues = "sqlite:mine/q.db"\n')
     loaded = load_project(folder, Overrides(state=tmp_path / "s"))
     assert loaded.backends.clickhouse == f"chdb:{tmp_path}/s/clickhouse"
@@ -96,7 +96,7 @@ def test_state_directory_moves_what_is_in_it(tmp_path):
 
 
 def test_environment_variables():
-    """EDGESIM_X is the field x; an empty variable is none."""
+    """EDGESIM_X sets the field x; an empty variable counts as unset."""
     read = Environment.read(
         {"EDGESIM_R2": "memory:", "EDGESIM_S3_ACCESS_KEY": "k", "EDGESIM_QUEUES": ""}
     )
@@ -104,7 +104,7 @@ def test_environment_variables():
 
 
 def test_root_is_found(tmp_path, monkeypatch):
-    """The argument, else the current folder, else ./workers."""
+    """The root is the argument, else the current folder, else ./workers."""
     (tmp_path / "workers").mkdir()
     project(tmp_path / "workers")
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""Routes: what a pattern matches, which of several counts, what is refused."""
+"""Routes: pattern matching, precedence and refused patterns."""
 
 import re
 
@@ -35,14 +35,14 @@ from edgesim.config.routes import RouteConfig, parse_route
     ],
 )
 def test_patterns(pattern, matching, others):
-    """Stars begin the host and end the path; the query is part of what must match."""
+    """A star may begin the host and end the path; the query must match too."""
     route = parse_route(pattern)
     assert [url for url in matching if not route.matches(url)] == []
     assert [url for url in others if route.matches(url)] == []
 
 
 def test_a_custom_domain_is_every_path_of_its_host():
-    """And of no other host."""
+    """A custom domain matches every path of its host and no other host."""
     route = parse_route(RouteConfig("app.example.com", custom_domain=True))
     assert route.matches("https://app.example.com/any/path?q")
     assert not route.matches("https://example.com/")
@@ -62,7 +62,7 @@ def test_a_custom_domain_is_every_path_of_its_host():
     ],
 )
 def test_the_most_specific_counts(less, more):
-    """The host decides before the path."""
+    """The more specific host wins, then the more specific path."""
     assert parse_route(less).specificity() < parse_route(more).specificity()
 
 
@@ -79,12 +79,12 @@ def test_the_most_specific_counts(less, more):
     ],
 )
 def test_refused_patterns(pattern):
-    """Infix stars, queries, other schemes and ports are refused with the pattern."""
+    """Infix stars, queries, other schemes and ports are refused; the error quotes the pattern."""
     with pytest.raises(ValueError, match=re.escape(repr(pattern))):
         parse_route(pattern)
 
 
 def test_a_custom_domain_has_no_path():
-    """It is a host name and nothing more."""
+    """A custom domain with a path is refused."""
     with pytest.raises(ValueError, match="nothing more"):
         parse_route(RouteConfig("example.com/x", custom_domain=True))

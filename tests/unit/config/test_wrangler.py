@@ -1,4 +1,4 @@
-"""A Worker's wrangler file: what is read, what is refused and how."""
+"""Reading and validating a Worker's wrangler file."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ def problem(folder: Path) -> str:
 
 
 def test_comments_and_trailing_commas(tmp_path):
-    """Comments of both kinds and trailing commas are read over; strings like them are kept."""
+    """Both kinds of comments and trailing commas are skipped, but kept inside strings."""
     config = load_worker(
         worker(
             tmp_path,
@@ -47,7 +47,7 @@ JSON = st.recursive(
 
 @given(JSON)
 def test_plain_json_is_read_unchanged(value):
-    """Whatever is valid JSON means the same as JSONC."""
+    """Valid JSON has the same value when parsed as JSONC."""
     assert parse_jsonc(json.dumps(value)) == value
     assert parse_jsonc(json.dumps(value, ensure_ascii=False, indent=1)) == value
 
@@ -61,7 +61,7 @@ def test_toml(tmp_path):
 
 
 def test_syntax_error_names_file_and_line(tmp_path):
-    """A syntax error is one line with the file and the position, comments notwithstanding."""
+    """A syntax error is one line with file and position; comments do not shift the line."""
     said = problem(worker(tmp_path, '{\n// one\n"name": oops }'))
     assert "wrangler.jsonc" in said
     assert "line 3" in said
@@ -69,13 +69,13 @@ def test_syntax_error_names_file_and_line(tmp_path):
 
 
 def test_wrong_type_names_the_key(tmp_path):
-    """A known key of the wrong type is named with its path."""
+    """A known key of the wrong type is an error with its path."""
     text = '{"name": "a", "main": "entry.py", "queues": {"consumers": [{"queue": 5}]}}'
     assert "queues.consumers[0].queue" in problem(worker(tmp_path, text))
 
 
 def test_missing_main_file(tmp_path):
-    """A main that does not exist is said with its name."""
+    """A main file that does not exist is an error with its name."""
     assert "nothere.py" in problem(worker(tmp_path, '{"name": "a", "main": "nothere.py"}'))
 
 
@@ -85,20 +85,20 @@ def test_main_must_be_python(tmp_path):
 
 
 def test_unknown_keys_are_listed(tmp_path):
-    """Cloudflare's keys that mean nothing here are accepted and remembered."""
+    """Cloudflare's keys that edgesim does not use are accepted and listed."""
     text = '{"name": "a", "main": "entry.py", "logpush": true, "$schema": "x"}'
     assert load_worker(worker(tmp_path, text)).ignored_keys == ["logpush"]
 
 
 def test_a_name_bound_twice(tmp_path):
-    """Two bindings of one name are refused."""
+    """Two bindings of the same name are refused."""
     text = """{"name": "a", "main": "entry.py", "vars": {"X": "1"},
                "r2_buckets": [{"binding": "X", "bucket_name": "bucket"}]}"""
     assert "bound twice" in problem(worker(tmp_path, text))
 
 
 def test_dev_vars_are_secrets_over_vars(tmp_path):
-    """.dev.vars adds text bindings and wins over vars; quotes are taken off."""
+    """.dev.vars adds text bindings and overrides vars; quotes are removed."""
     (tmp_path / ".dev.vars").write_text('# local\nKEY="s3cret"\nexport X=2\n')
     text = '{"name": "a", "main": "entry.py", "vars": {"X": "1"}}'
     values = {each.name: each.value for each in load_worker(worker(tmp_path, text)).bindings()}
@@ -106,7 +106,7 @@ def test_dev_vars_are_secrets_over_vars(tmp_path):
 
 
 def test_no_wrangler_file(tmp_path):
-    """A folder without a wrangler file is told what was expected."""
+    """The error for a folder without a wrangler file names the expected files."""
     assert "wrangler.toml" in problem(tmp_path)
 
 
@@ -130,7 +130,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("keys", "expected"), WRONG)
 def test_what_wrangler_or_the_platform_refuses_is_refused(tmp_path, keys, expected):
-    """One line with the file, the key and the cure."""
+    """The error is one line with the file, the key and the cure."""
     said = problem(worker(tmp_path, json.dumps({"name": "a", "main": "entry.py"} | keys)))
     assert expected in said
     assert "wrangler.jsonc: " in said
@@ -138,7 +138,7 @@ def test_what_wrangler_or_the_platform_refuses_is_refused(tmp_path, keys, expect
 
 
 def test_names_that_are_left_to_wrangler(tmp_path):
-    """A Worker is called as its folder; a bucket and a queue as wrangler would make them."""
+    """Missing names of the Worker, a bucket and a queue are derived as wrangler derives them."""
     folder = tmp_path / "My Worker"
     folder.mkdir()
     text = """{"main": "entry.py", "r2_buckets": [{"binding": "MY_FILES"}],
@@ -151,7 +151,7 @@ def test_names_that_are_left_to_wrangler(tmp_path):
 
 
 def test_what_the_start_warns_of(tmp_path):
-    """Unknown keys with the nearest known one, bindings that edgesim has not, required secrets."""
+    """Warnings: unknown keys with a suggestion, missing secrets and unsupported bindings."""
     text = """{"name": "a", "main": "entry.py", "triggers": {"cron": []},
                "kv_namespaces": [{"binding": "CACHE", "id": "1"}], "secrets": {"required": ["K"]},
                "env": {"s": {"r2_bucket": []}}}"""
@@ -166,7 +166,7 @@ def test_what_the_start_warns_of(tmp_path):
 
 @pytest.mark.parametrize("name", ["wrangler.jsonc", "wrangler.json", "wrangler.toml"])
 def test_a_byte_order_mark_is_skipped(tmp_path, name):
-    """Editors on Windows write one."""
+    """A byte order mark, as editors on Windows write it, is skipped."""
     text = 'name = "a"\nmain = "entry.py"\n' if name.endswith("toml") else ""
     text = text or '{"name": "a", "main": "entry.py"}'
     (tmp_path / ".dev.vars").write_text("\ufeffA=1\n", "utf-8")

@@ -1,4 +1,4 @@
-"""From a load or a run's counters to dollars."""
+"""Monthly costs from a load or from a run's counters, in dollars."""
 
 import msgspec
 import pytest
@@ -30,7 +30,7 @@ def usd(usage, **more):
 
 
 def test_a_billion_events_a_day():
-    """Reckoned by hand from the price pages: 30 billion requests are 8,997 dollars, and so on."""
+    """The bill of a billion events a day equals a calculation by hand from the price pages."""
     month = bill(planned(Load(event_bytes=400, receiver_cpu_ms=1, tail_cpu_ms=0.5)), PRICES)
     found = {(line.stage, line.item): line for line in month.lines}
     assert found["receiver", "requests"].quantity == 30e9
@@ -46,13 +46,13 @@ def test_a_billion_events_a_day():
 
 
 def test_five_times_the_load_is_five_times_the_bill():
-    """The cost is linear; only what is included does not grow."""
+    """The cost is linear in the load, apart from the included allowances."""
     one, five = usd(planned(Load())), usd(planned(Load(events_per_day=5e9)))
     assert five / one == pytest.approx(5, rel=0.01)
 
 
 def test_what_is_included_is_free():
-    """A small load costs the plan and nothing else."""
+    """A load within the allowances costs only the plan."""
     assert usd(planned(Load(events_per_day=10_000))) == PRICES.plan_usd
 
 
@@ -63,7 +63,7 @@ def test_what_is_included_is_free():
     )
 )
 def test_allowances_are_shared_and_given_once(usage):
-    """Dividing an item among stages changes nothing but rounding; no allowance makes money."""
+    """Splitting an item over stages does not change the bill; no line is negative."""
     joined: dict[str, float] = {}
     for items in usage.values():
         for item, quantity in items.items():
@@ -74,7 +74,7 @@ def test_allowances_are_shared_and_given_once(usage):
 
 
 def test_a_run_is_billed_by_what_its_workers_are():
-    """Requests for the entry and for consumers, CPU for all, nothing for what did nothing."""
+    """Requests are billed for the entry and consumers, CPU for all; idle stages are left out."""
     usage = used(STATS, Roles("receiver", ["insert", "dead-letter"]))
     assert usage["receiver"] == {"cpu_ms": 500.0, "requests": 2_000}
     assert usage["insert"] == {"cpu_ms": 8.0, "requests": 4}
@@ -89,7 +89,7 @@ def test_a_run_is_billed_by_what_its_workers_are():
 
 
 def test_a_plan_by_a_runs_figures():
-    """CPU, size and compression are the run's; what it does not say stays as it was."""
+    """CPU, event size and compression are the run's; other values stay as they were."""
     load = measured(STATS, Load(window_seconds=60))
     assert load.event_bytes == 400
     assert load.events_per_request == 1
@@ -99,7 +99,7 @@ def test_a_plan_by_a_runs_figures():
 
 
 def test_the_table_names_every_item_once():
-    """Every item that a stage uses has a price, and the article prices nothing else."""
+    """Every item has a price, and the article prices no other items."""
     assert set(PRICES.items) == set(ITEMS)
     assert set(PRICES.article.items) <= set(ITEMS)
     assert len(PRICES.as_of) == len("2026-11")

@@ -1,4 +1,4 @@
-"""A listener of the front's own protocol in the test's event loop, with any ASGI application."""
+"""A listener of the front's HTTP protocol in the test's event loop, for any ASGI application."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ from edgesim.dev.room import Limits, Room
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer with what arrived."""
+    """Reply with the request's method, path and body as JSON."""
     body, more = b"", True
     while more:
         message = await receive()
@@ -42,18 +42,18 @@ class Client:
         await self.writer.drain()
 
     async def until(self, end: bytes) -> bytes:
-        """All up to and with ``end``."""
+        """Read up to and including ``end``."""
         with anyio.fail_after(30):
             return await self.reader.readuntil(end)
 
     async def rest(self) -> bytes:
-        """All until the server closes."""
+        """Read until the server closes the connection."""
         with anyio.fail_after(30):
             return await self.reader.read()
 
 
 class Listener:
-    """The listener: its room, and connections to it."""
+    """A running listener: its room and port, and clients connected to it."""
 
     def __init__(self, room: Room, port: int) -> None:
         self.room = room
@@ -68,7 +68,7 @@ class Listener:
             writer.close()
 
     async def ask(self, data: bytes) -> bytes:
-        """The answer to these bytes, until the server closes."""
+        """Send the bytes on a new connection; return everything until the server closes it."""
         async with self.client() as client:
             await client.send(data)
             return await client.rest()

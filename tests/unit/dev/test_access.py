@@ -1,4 +1,4 @@
-"""Who may use the endpoints that are not Workers."""
+"""Access to the endpoints that are not Workers: tokens, hosts and origins."""
 
 import pytest
 
@@ -19,7 +19,7 @@ def refused(access, edge=None, *, worker_hosts=False, **request):
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8787", "localhost", "LOCALHOST:1", "[::1]:8787"])
 def test_a_program_of_this_machine_needs_no_token(host):
-    """As long as none is set, and it asks for this machine by a name of its own."""
+    """Without an admin token, a local request to a loopback name is allowed."""
     assert refused(OPEN, host=host) is None
     assert refused(CLOSED, host=host) is not None
 
@@ -36,14 +36,14 @@ def test_a_program_of_this_machine_needs_no_token(host):
     ],
 )
 def test_other_names_of_this_machine_are_refused(host):
-    """DNS rebinding brings a name that is not the machine's own; a Worker's is no admin host."""
+    """Other host names are refused, against DNS rebinding; a Worker's host is no admin host."""
     assert repr(host) in refused(OPEN, host=host)
 
 
 @pytest.mark.parametrize("token", ["admin-token", "run-token"])
 @pytest.mark.parametrize("edge", [Edge(), Edge(loopback=False), Edge(["127.0.0.1"])])
 def test_the_token_opens_from_everywhere(edge, token):
-    """The set token and the one of the run, through a proxy and from another machine too."""
+    """The admin token and the run's token are accepted from any client and through a proxy."""
     bearer = f"Bearer {token}"
     assert refused(CLOSED, edge, authorization=bearer) is None
     assert refused(CLOSED, edge, authorization=bearer.replace("B", "b"), peer="192.0.2.1") is None
@@ -60,7 +60,7 @@ def test_the_token_opens_from_everywhere(edge, token):
     ],
 )
 def test_a_wrong_token_does_not(authorization):
-    """A token that is set is always demanded, of programs of this machine too."""
+    """A set token is required of local programs too; any other value is refused."""
     assert "EDGESIM_ADMIN_TOKEN" in refused(CLOSED, authorization=authorization)
 
 
@@ -77,7 +77,7 @@ def test_a_wrong_token_does_not(authorization):
     ],
 )
 def test_without_a_token_a_forwarded_request_is_refused(request_of_a_proxy):
-    """The proxy's own client could be anybody."""
+    """Without a token, a request through a proxy is refused, as its real client is unknown."""
     assert "through a proxy" in refused(OPEN, **request_of_a_proxy)
 
 
@@ -104,7 +104,7 @@ OWN = "http://127.0.0.1:8787"
     ],
 )
 def test_a_page_of_another_origin_is_refused(access, page):
-    """Also with the token, and also a page that a Worker serves under its own host."""
+    """Pages of other origins and of Workers' hosts are refused, even with the token."""
     token = {"authorization": "Bearer admin-token"} if access is CLOSED else {}
     assert "page" in refused(access, worker_hosts=True, **page, **token)
 
@@ -117,19 +117,19 @@ def test_a_page_of_another_origin_is_refused(access, page):
     ],
 )
 def test_our_own_pages_are_served(page):
-    """An address typed by a person, and a page of the same origin."""
+    """A typed address and a page of the same origin are served."""
     assert refused(OPEN, **page) is None
 
 
 def test_a_schedule_is_set_off_under_a_workers_host():
-    """By a program: `curl http://<worker>.localhost:8787/cdn-cgi/handler/scheduled`."""
+    """A local `curl http://<worker>.localhost:8787/cdn-cgi/handler/scheduled` is allowed."""
     assert refused(OPEN, worker_hosts=True, host="w.localhost:8787") is None
     assert refused(OPEN, worker_hosts=True, host="w.me.workers.dev") is not None
     assert refused(CLOSED, worker_hosts=True, host="w.localhost:8787") is not None
 
 
 def test_a_worker_of_another_edgesim_is_refused():
-    """What its ``fetch`` sends is marked; the admin endpoints refuse it with the token too."""
+    """A request sent by another edgesim's Worker with ``fetch`` is refused, even with the token."""
     name, value = Lineage().header()
     for access, authorization in ((OPEN, ""), (CLOSED, "Bearer admin-token")):
         marked = {name: value, "authorization": authorization}

@@ -1,4 +1,4 @@
-"""Bodies in flight: a limit for each, a budget for all."""
+"""Request bodies in memory: a limit for each body and a budget for all."""
 
 import anyio
 import pytest
@@ -12,7 +12,7 @@ LARGE = SMALL_BYTES_MAX + 1000
 
 
 def sending(*chunks: bytes, end: bool = True):
-    """ASGI's receive for these chunks; at their end the client goes away unless ``end``."""
+    """Return ASGI's receive for these chunks; it ends with a disconnect unless ``end``."""
     messages = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
     last = {"type": "http.request", "more_body": False} if end else {"type": "http.disconnect"}
 
@@ -23,13 +23,13 @@ def sending(*chunks: bytes, end: bool = True):
 
 
 async def test_a_body_is_read_whole():
-    """In its order, however it is cut."""
+    """A body in several chunks is joined in order."""
     async with Bodies().read(sending(b"a", b"", b"bc")) as body:
         assert body == b"abc"
 
 
 async def test_a_body_over_the_limit(monkeypatch):
-    """It is refused when it passes the limit, without reading on."""
+    """A body is refused when it exceeds the limit, before the rest is read."""
     monkeypatch.setattr(bodies, "BODY_BYTES_MAX", 10)
     with pytest.raises(BodyTooLargeError):
         async with Bodies().read(sending(b"a" * 6, b"b" * 5, end=False)):
@@ -37,7 +37,7 @@ async def test_a_body_over_the_limit(monkeypatch):
 
 
 async def test_a_client_that_goes_away():
-    """Half a body is no body, and gives its room back."""
+    """A client that disconnects within the body raises an error and frees its room."""
     budget = Bodies(1000, room_seconds=0)
     for _ in range(3):
         with pytest.raises(ConnectionResetError):
@@ -48,7 +48,7 @@ async def test_a_client_that_goes_away():
 
 
 async def test_large_bodies_wait_for_room_and_small_ones_do_not():
-    """While one holds the budget, a second waits until it ends; a third gives up in its time."""
+    """A large body waits for room, or fails after its timeout; a small one does not wait."""
     budget = Bodies(1500, room_seconds=60)
     order = []
 

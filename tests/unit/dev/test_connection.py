@@ -1,4 +1,4 @@
-"""HTTP/1 connections: what is refused, how responses are framed, who is closed when."""
+"""HTTP/1 connections: refused requests, framing of responses, timeouts and limits."""
 
 import asyncio
 import re
@@ -21,7 +21,7 @@ POST = b"POST / HTTP/1.1\r\nHost: x\r\n"
 
 @pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
 def anyio_backend(request):
-    """Both event loops: `dev` and `serve` run on uvloop."""
+    """Run each test on asyncio and uvloop: `dev` and `serve` use uvloop."""
     return ("asyncio", {"use_uvloop": request.param})
 
 
@@ -30,7 +30,7 @@ def statuses(answer: bytes) -> list[int]:
 
 
 def responding(status=200, headers=(), *chunks: bytes, error: Exception | None = None):
-    """An application that answers so."""
+    """Return an application that sends this response, then raises ``error`` if there is one."""
 
     async def app(scope, receive, send):
         await send({"type": "http.response.start", "status": status, "headers": list(headers)})
@@ -105,7 +105,7 @@ def responding(status=200, headers=(), *chunks: bytes, error: Exception | None =
     ],
 )
 async def test_ambiguous_requests_are_refused(request_bytes):
-    """Exactly one answer, an error that closes: no byte becomes part of a second request."""
+    """An ambiguous request gets one error and a close; no byte is read as a second request."""
     async with listening() as listener:
         answer = await listener.ask(request_bytes)
     (status,) = statuses(answer)
@@ -127,7 +127,7 @@ async def test_ambiguous_requests_are_refused(request_bytes):
     ],
 )
 async def test_well_formed_requests_share_a_connection(request_bytes, body):
-    """Requests that are sent at once are answered in their order, each with its own body."""
+    """Pipelined requests are answered in order, each with its own body."""
     async with listening() as listener:
         answer = await listener.ask(request_bytes * 3 + LAST)
     assert statuses(answer) == [200] * 4
@@ -135,14 +135,14 @@ async def test_well_formed_requests_share_a_connection(request_bytes, body):
 
 
 async def test_a_bad_request_waits_for_the_answers_before_it():
-    """The refusal comes after the response of the request before, as the client expects."""
+    """The refusal of a bad request follows the response of the request before it."""
     async with listening() as listener:
         answer = await listener.ask(GET + b"GET / HTTP/1.1\r\nHost: [\r\n\r\n" + GET)
     assert statuses(answer) == [200, 400]
 
 
 async def test_pipelined_requests_are_bounded():
-    """Of thousands of requests at once some are answered, then the connection ends."""
+    """Of 3,000 pipelined requests some are answered, then 503 ends the connection."""
     async with listening() as listener:
         answer = await listener.ask(GET * 3000)
     assert set(statuses(answer)[:-1]) == {200}
@@ -151,7 +151,7 @@ async def test_pipelined_requests_are_bounded():
 
 @pytest.mark.parametrize("upgrade", [b"websocket", b"h2c"])
 async def test_an_upgrade_is_not_made(upgrade):
-    """The request is answered as it is, and no byte after it is read as HTTP."""
+    """An Upgrade request is answered as a plain one; no byte after it is read as HTTP."""
     head = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: " + upgrade + b"\r\n\r\n"
     async with listening() as listener:
         answer = await listener.ask(head + GET)
@@ -172,7 +172,7 @@ async def test_an_upgrade_is_not_made(upgrade):
     ],
 )
 async def test_the_next_response_begins_where_one_ends(method, status, headers):
-    """A body where none may be, and framing of the application's own, do not reach the next one."""
+    """A forbidden body or the application's own framing headers do not reach the next response."""
     app = responding(status, headers, b"HTTP/1.1")
     head = method + b" / HTTP/1.1\r\nHost: x\r\n\r\n"
     async with listening(app) as listener:
@@ -226,7 +226,7 @@ def parsed(answer: bytes, method: bytes) -> tuple[list[bytes], bytes, bytes]:
     ],
 )
 async def test_a_response_that_cannot_be_framed_is_a_500(app, status):
-    """It says nothing of what the application sent, and the connection ends."""
+    """A response with invalid headers or status is a bare 500 that ends the connection."""
     async with listening(app) as listener:
         answer = await listener.ask(GET + GET)
     assert statuses(answer) == [status]
@@ -242,7 +242,7 @@ async def test_a_response_that_cannot_be_framed_is_a_500(app, status):
     ],
 )
 async def test_a_broken_response_ends_its_connection(app, sent):
-    """An error amid the body, and a body of another length than said: no other response follows."""
+    """After an error within the body, or a body of a wrong length, no other response follows."""
     async with listening(app) as listener, listener.client() as client:
         await client.send(GET + GET)
         try:
@@ -254,7 +254,7 @@ async def test_a_broken_response_ends_its_connection(app, sent):
 
 
 async def test_a_body_is_asked_for_when_it_is_read():
-    """Expect: 100-continue gets 100; an answer without reading the body ends the connection."""
+    """Reading the body sends 100 Continue; a response without reading it ends the connection."""
     head = POST + b"Content-Length: 3\r\nExpect: 100-continue\r\n\r\n"
     async with listening() as listener, listener.client() as client:
         await client.send(head)
@@ -269,7 +269,7 @@ async def test_a_body_is_asked_for_when_it_is_read():
 
 
 async def test_an_early_answer_leaves_the_connection_in_step():
-    """The rest of a body whose request was answered already is dropped; the next is answered."""
+    """The rest of a body is dropped after an early response and is not read as a request."""
     async with listening(responding(413)) as listener, listener.client() as client:
         await client.send(POST + b"Content-Length: 100000\r\n\r\n")
         await client.until(b"\r\n\r\n")
@@ -302,7 +302,7 @@ async def test_heads_are_bounded(head, status):
 
 
 async def test_the_largest_head_is_served():
-    """16 KB of URL and 128 KB of headers are within the limits."""
+    """A head with 16 KB of URL and 128 KB of headers is served."""
     url = b"/" + b"a" * 16_383
     value = b"a" * (131_072 - len(b"host: x\r\nconnection: close\r\nx: \r\n"))
     async with listening() as listener:
@@ -329,7 +329,7 @@ async def test_the_largest_head_is_served():
     ],
 )
 async def test_a_silent_client_is_let_go(sent, expected):
-    """Half a head or half a body is 408 after a while; an idle connection is closed."""
+    """An incomplete head or body is 408 after its timeout; an idle connection is closed."""
     limits = Limits(head_seconds=0.2, body_seconds=0.2, idle_seconds=0.2)
     async with listening(limits=limits) as listener, listener.client() as client:
         await client.send(sent)
@@ -337,7 +337,7 @@ async def test_a_silent_client_is_let_go(sent, expected):
 
 
 async def test_a_client_that_does_not_read_is_let_go():
-    """A response that nobody takes is given up; what is written of it is bounded."""
+    """A response to a client that does not read is aborted; a bounded part of it is buffered."""
     written, ended = 0, anyio.Event()
 
     async def app(scope, receive, send):
@@ -359,8 +359,8 @@ async def test_a_client_that_does_not_read_is_let_go():
 
 
 async def test_answers_that_nobody_takes_are_bounded_together():
-    """The client that has waited longest with a large answer is cut; who reads has the whole."""
-    size = 24 << 20  # more than the kernel takes for a client that does not read
+    """Over the limit of unread bytes the client that waited longest is cut; others get all."""
+    size = 24 << 20  # more than the kernel buffers for a client that does not read
     app = responding(200, [], bytes(size))
     limits = Limits(unread_bytes=2 * size)
     loop = asyncio.get_running_loop()
@@ -371,7 +371,7 @@ async def test_answers_that_nobody_takes_are_bounded_together():
             await loop.sock_connect(client, ("127.0.0.1", listener.port))
             await loop.sock_sendall(client, LAST)
             with anyio.fail_after(30):
-                while _slow(listener.room) < count:  # noqa: ASYNC110 (nothing announces it)
+                while _slow(listener.room) < count:  # noqa: ASYNC110 (no event announces it)
                     await anyio.sleep(0.01)
         assert len(await listener.ask(LAST)) > size
         first, second = [len(await _rest(client)) for client in slow]
@@ -379,12 +379,12 @@ async def test_answers_that_nobody_takes_are_bounded_together():
 
 
 def _slow(room: Room) -> int:
-    """Connections whose clients do not take a large answer."""
+    """The number of connections whose clients do not read a large response."""
     return len(room._unread.keys() & room._waiting.keys())
 
 
 async def _rest(client: socket.socket) -> bytes:
-    """What comes until the connection's end, which may be a reset."""
+    """Read until the connection ends, also by a reset."""
     received = b""
     with client, anyio.fail_after(60), suppress(ConnectionResetError):
         while chunk := await asyncio.get_running_loop().sock_recv(client, 1 << 20):
@@ -393,15 +393,15 @@ async def _rest(client: socket.socket) -> bytes:
 
 
 async def _next(receive):
-    """The disconnect, if it is there."""
+    """The disconnect message, or None if the client is still connected."""
     with anyio.move_on_after(0):
-        await receive()  # the request's own message
+        await receive()  # the message of the request itself
         return await receive()
     return None
 
 
 async def test_connections_that_hold_nothing_but_a_place_make_room():
-    """A new client is served although silent ones fill the room; the oldest of them is closed."""
+    """At the limit, a new client is served and the oldest silent connection is closed."""
     async with listening(limits=Limits(connections=5)) as listener:
         silent = [await asyncio.open_connection("127.0.0.1", listener.port) for _ in range(20)]
         for index, (_, writer) in enumerate(silent):
@@ -415,7 +415,7 @@ async def test_connections_that_hold_nothing_but_a_place_make_room():
 
 
 async def test_a_full_house_says_so_and_serves_the_operator():
-    """With a request at work on every connection, new ones are 503, and the admin paths served."""
+    """With a running request on every connection, new ones get 503, but admin paths are served."""
     release, all_run, running = anyio.Event(), anyio.Event(), 0
 
     async def app(scope, receive, send):
@@ -452,12 +452,12 @@ async def _collect(listener, request, answers):
 
 
 async def test_places_come_back():
-    """Connections that end, however they end, leave their places."""
+    """Every connection frees its place, however it ends."""
     async with listening(limits=Limits(connections=2)) as listener:
         for sent in (GET, b"", b"GET", b"bad\r\n\r\n", POST + b"Content-Length: 5\r\n\r\na") * 20:
             async with listener.client() as client:
                 await client.send(sent)
         with anyio.fail_after(30):
-            while listener.room._holders:  # noqa: ASYNC110 (nothing announces it)
+            while listener.room._holders:  # noqa: ASYNC110 (no event announces it)
                 await anyio.sleep(0.001)
         assert statuses(await listener.ask(LAST)) == [200]

@@ -1,4 +1,4 @@
-"""Who may say where a request comes from, and which requests come from this machine itself."""
+"""Client addresses behind proxies, and which requests are direct from this machine."""
 
 import pytest
 
@@ -46,7 +46,7 @@ FORGED = {
 
 @pytest.mark.parametrize("peer", ["192.0.2.1", "127.0.0.1", "::1", "2001:db8::1"])
 def test_a_client_cannot_set_what_the_edge_sets(peer):
-    """None of those headers reaches a Worker as sent; the address is the connection's own."""
+    """Edge headers of an untrusted client are dropped or replaced by the connection's values."""
     request = Edge().request(scope(peer, accept="*/*", **FORGED), b"", {"country": "PT"})
     assert dict(request.headers) == {
         "host": "shop.example",
@@ -77,13 +77,13 @@ def test_a_client_cannot_set_what_the_edge_sets(peer):
     ],
 )
 def test_a_trusted_proxy_names_the_client(headers, client):
-    """By cf-connecting-ip, or the last address of x-forwarded-for that is no trusted proxy's."""
+    """The client is cf-connecting-ip, else the last untrusted address of x-forwarded-for."""
     request = Edge(["10.0.0.0/8"]).request(scope("10.0.0.1", **headers), b"", {})
     assert [value for name, value in request.headers if name == "cf-connecting-ip"] == [client]
 
 
 def test_a_trusted_proxy_names_scheme_and_country():
-    """x-forwarded-proto makes the URL's scheme; country and other edge headers are kept."""
+    """x-forwarded-proto sets the URL's scheme; country and other edge headers are kept."""
     headers = {"x_forwarded_proto": "https", "cf_ipcountry": "NL", "cf_ray": "abc-AMS"}
     request = Edge(["::ffff:10.0.0.1", "10.0.0.1"]).request(scope("10.0.0.1", **headers), b"", {})
     assert request.url.startswith("https://shop.example/")
@@ -95,7 +95,7 @@ def test_a_trusted_proxy_names_scheme_and_country():
 
 @pytest.mark.parametrize("peer", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"])
 def test_a_client_of_this_machine_is_direct(peer):
-    """Whatever ordinary headers it sends."""
+    """A loopback client is direct, with any ordinary headers."""
     assert Edge().is_direct(scope(peer, user_agent="curl/8", authorization="Bearer x", x_id="1"))
 
 
@@ -118,11 +118,11 @@ def test_a_client_of_this_machine_is_direct(peer):
     ],
 )
 def test_a_forwarded_request_is_not_direct(seen):
-    """From elsewhere, over HTTP/1.0 as nginx asks, or with any header that proxies add."""
+    """Requests from elsewhere, over HTTP/1.0 (nginx) or with a proxy's header are not direct."""
     assert not Edge().is_direct(seen)
 
 
 def test_nobody_is_direct_beyond_loopback_or_through_a_trusted_proxy():
-    """A listener on every interface serves nobody as local; neither is a proxy of this machine."""
+    """No request is direct if the listener is not on loopback or the peer is a trusted proxy."""
     assert not Edge(loopback=False).is_direct(scope("127.0.0.1"))
     assert not Edge(["127.0.0.1"]).is_direct(scope("127.0.0.1"))

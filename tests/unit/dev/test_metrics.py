@@ -1,4 +1,4 @@
-"""Counters as Prometheus reads them."""
+"""Statistics in the Prometheus text format."""
 
 import pytest
 
@@ -15,7 +15,7 @@ STATS = {
 
 
 def test_counters_and_gauges():
-    """What only grows is a counter, what is there now a gauge; labels say which one."""
+    """Totals are counters, current values are gauges, and names become labels."""
     lines = render(of_stats(STATS)).splitlines()
     assert "# TYPE edgesim_receiver_requests_total counter" in lines
     assert "edgesim_receiver_requests_total 3" in lines
@@ -28,14 +28,14 @@ def test_counters_and_gauges():
 
 
 def test_label_values_are_escaped():
-    """A quotation mark in a name does not end the label."""
+    """A quotation mark in a label value is escaped."""
     assert (
         'edgesim_queues_backlog{queue="odd \\"name\\""} 5' in render(of_stats(STATS)).splitlines()
     )
 
 
 def test_a_family_is_in_one_piece():
-    """All samples of a name follow its TYPE line."""
+    """All samples of a family directly follow its TYPE line."""
     text = render(of_stats(STATS | {"r2": {"a": {"objects": 1}, "b": {"objects": 2}}}))
     start = text.index("# TYPE edgesim_r2_objects gauge\n")
     assert text[start:].splitlines()[1:3] == [
@@ -45,12 +45,12 @@ def test_a_family_is_in_one_piece():
 
 
 def test_the_age_of_a_queue():
-    """It is a gauge in seconds."""
+    """The age of a queue's oldest message is a gauge in seconds."""
     assert 'edgesim_queues_oldest_seconds{queue="in"} 2.5' in render(of_queues({"in": 2.5}))
 
 
 def test_durations_of_invocations():
-    """Each bucket counts all that were as short; +Inf and _count count every one."""
+    """Buckets are cumulative; +Inf and _count include every invocation."""
     wall = Histogram()
     for seconds in (0.0005, 0.001, 0.02, 31):
         wall.observe(seconds)

@@ -1,4 +1,4 @@
-"""A state directory: one owner at a time, and closed to other users."""
+"""A state directory has one owner at a time and is closed to other users."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from edgesim.errors import UsageError
 
 @pytest.fixture(autouse=True)
 def _usual_umask():
-    """Files are open to others unless something is done."""
+    """Set a umask under which new files are readable by others."""
     before = os.umask(0o022)
     yield
     assert os.umask(before) == 0o022
@@ -24,7 +24,7 @@ def mode(path: Path) -> int:
 
 
 def test_a_new_state_is_private(tmp_path):
-    """The directory, and whatever this process creates in it or elsewhere while it owns it."""
+    """A new state directory, and all files created while it is owned, are private to the user."""
     state = tmp_path / "a" / "state"
     with own(state):
         (state / "sub").mkdir()
@@ -40,7 +40,7 @@ def test_a_new_state_is_private(tmp_path):
 
 
 def test_an_older_state_is_closed(tmp_path):
-    """What an earlier version left open is closed, links are not followed, the rest is kept."""
+    """Files that an earlier version left open are closed; links are not followed."""
     outside = tmp_path / "outside"
     outside.write_text("x")
     state = tmp_path / "state"
@@ -64,7 +64,7 @@ def test_an_older_state_is_closed(tmp_path):
 
 @pytest.mark.parametrize("bits", [0o755, 0o1777])
 def test_a_directory_with_other_things_is_left_as_it_is(tmp_path, bits, capsys):
-    """One that was there before, with files in it, or that is shared; the log says so."""
+    """A shared directory, or one with foreign files, keeps its modes; a warning is logged."""
     folder = tmp_path / "shared"
     folder.mkdir()
     (folder / "notes.txt").write_text("mine")
@@ -79,7 +79,7 @@ def test_a_directory_with_other_things_is_left_as_it_is(tmp_path, bits, capsys):
 
 
 def test_a_second_owner_is_refused(tmp_path):
-    """With one line that names the first."""
+    """A second owner is refused; the error names the first one's process."""
     with own(tmp_path), pytest.raises(UsageError, match=f"process {os.getpid()}"), own(tmp_path):
         pass
 
@@ -113,7 +113,7 @@ def mounted(state: Path, stack: ExitStack) -> Path:
 @pytest.mark.parametrize("has_file", [True, False])
 @pytest.mark.parametrize("way", [moved, linked, linked_above, mounted])
 def test_a_second_owner_is_refused_by_any_path(tmp_path, way, has_file):
-    """The directory counts and not its name, also when the owner's file is gone."""
+    """A second owner is refused by any path to the directory, also without the owner's file."""
     state = tmp_path / "state"
     with ExitStack() as stack:
         with own(state):
@@ -127,7 +127,7 @@ def test_a_second_owner_is_refused_by_any_path(tmp_path, way, has_file):
 
 
 def test_a_link_that_leads_elsewhere_is_still_taken(tmp_path):
-    """The path that the first owner was given, and the directory behind it, are both refused."""
+    """If a link is redirected, both the link and its first target stay in use."""
     state, link = tmp_path / "state", tmp_path / "link"
     state.mkdir()
     link.symlink_to(state)

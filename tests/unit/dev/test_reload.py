@@ -1,4 +1,4 @@
-"""The watch over a project's files."""
+"""Watching a project's files."""
 
 from time import monotonic
 
@@ -12,11 +12,11 @@ from tests.processes import WORKERS
 pytestmark = pytest.mark.anyio
 
 AWATCH_SECONDS = 5.0
-"""How long the library itself holds up the end of a watch."""
+"""Seconds by which the library itself delays the end of a watch."""
 
 
 async def test_a_cancelled_watch_ends_soon():
-    """The stop of a project does not wait for the watch of its files."""
+    """Cancelling a watch ends it without the library's delay."""
     began = monotonic()
     with anyio.move_on_after(0.3):
         async for found in changes(load_project(WORKERS)):

@@ -1,4 +1,4 @@
-"""Responses of Workers on the wire: the front decides where each ends."""
+"""Framing of Workers' responses by the front."""
 
 import pytest
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.anyio
 
 
 def answering(status=200, headers=(), body=b"12345678"):
-    """An application that answers as a Worker did; a list is a stream of chunks or an error."""
+    """An application that replies as a Worker; a list is a stream of chunks, length or errors."""
 
     async def app(scope, receive, send):
         answer = Stream(chunks(*body), length_of(body)) if isinstance(body, list) else body
@@ -49,7 +49,7 @@ async def chunks(*given):
 )
 @pytest.mark.parametrize("body", [b"12345678", [b"1234", b"5678"], [8, b"12345678"]])
 async def test_a_worker_does_not_frame_its_response(headers, body):
-    """Its own length, encoding and connection headers are left out; the body arrives whole."""
+    """A Worker's length, encoding and connection headers are dropped; the body arrives whole."""
     async with listening(answering(200, headers, body)) as listener:
         answer = await listener.ask(GET + LAST)
     first, content, rest = parsed(answer, b"GET")
@@ -62,7 +62,7 @@ async def test_a_worker_does_not_frame_its_response(headers, body):
 @pytest.mark.parametrize("status", [204, 205, 304])
 @pytest.mark.parametrize("body", [b"HTTP/1.1 200 OK\r\n\r\n", [b"HTTP/1.1 200 OK\r\n\r\n"]])
 async def test_a_body_where_none_may_be_is_dropped(status, body):
-    """Nothing of it reaches the wire, where the next client could take it for its answer."""
+    """A body with status 204, 205 or 304 is dropped, so that it is not read as a response."""
     async with listening(answering(status, [("content-length", "19")], body)) as listener:
         answer = await listener.ask(GET + LAST)
     assert answer.count(b"HTTP/1.1") == 2
@@ -71,7 +71,7 @@ async def test_a_body_where_none_may_be_is_dropped(status, body):
 
 @pytest.mark.parametrize("body", [b"", b"1234", [b"1234"], [4, b"1234"]])
 async def test_head_speaks_of_the_body_of_a_get(body):
-    """A Worker may say its length; there is no body."""
+    """A response to HEAD keeps the Worker's content-length and has no body."""
     head = LAST.replace(b"GET", b"HEAD")
     async with listening(answering(200, [("content-length", "42")], body)) as listener:
         lines, content, end = parsed(await listener.ask(head), b"HEAD")
@@ -89,7 +89,7 @@ async def test_head_speaks_of_the_body_of_a_get(body):
     ],
 )
 async def test_a_broken_stream_ends_its_connection(body):
-    """An error, a body too short or too long: the client sees that it is not whole."""
+    """A stream that fails, or has a wrong length, ends as an incomplete response."""
     async with listening(answering(body=body)) as listener, listener.client() as client:
         await client.send(GET + LAST)
         try:
@@ -102,7 +102,7 @@ async def test_a_broken_stream_ends_its_connection(body):
 
 
 async def test_text_beyond_ascii_in_a_header():
-    """It goes out as UTF-8."""
+    """Non-ASCII text in a header is sent as UTF-8."""
     async with listening(answering(200, [("x", "café"), ("y", "日本")])) as listener:
         lines, _, _ = parsed(await listener.ask(LAST), b"GET")
     assert "x: café".encode() in lines

@@ -1,4 +1,4 @@
-"""The CPU limit of one invocation among others: its signal may come at any moment."""
+"""The CPU limit of one invocation on a shared loop: its signal may arrive at any moment."""
 
 import json
 import subprocess
@@ -9,7 +9,7 @@ from tests.processes import ROOT
 
 
 def test_the_signal_may_come_at_any_line():
-    """Wherever in the loop's own code the limit strikes, the process and its neighbours live on."""
+    """The signal may arrive at any line of the loop's code; process and neighbours survive."""
     ran = subprocess.run(
         [sys.executable, Path(__file__).with_name("ticks.py")],
         cwd=ROOT,

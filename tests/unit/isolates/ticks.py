@@ -1,8 +1,8 @@
-"""Run by test_ticks.py in a process of its own: the CPU timer's signal at every line.
+"""Raise the CPU timer's signal at every line of the loop's code; run by test_ticks.py.
 
 One long-lived event loop serves two invocations a round.  In round N the signal comes at the Nth
 line of the loop's own code while one of the two, which has no CPU time left, has a callback.
-What is printed is JSON: rounds, outcomes of the one and of its neighbour.
+The output is JSON: the number of rounds, and the outcomes of both invocations.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ SPENT_SECONDS = 1000.0
 
 
 class Finished(BaseException):
-    """Every line has had its signal."""
+    """Raised when every line has had its signal."""
 
 
 class Worker(WorkerEntrypoint):
@@ -46,7 +46,7 @@ class Worker(WorkerEntrypoint):
 
 
 class Platform:
-    """The other end of the socket: begins rounds, answers timers, keeps count."""
+    """The platform's end of the socket: begins rounds, answers timers, counts outcomes."""
 
     def __init__(self) -> None:
         self.scheduler: Any = None
@@ -83,7 +83,7 @@ class Platform:
 
     def _begin(self) -> bytes:
         sys.settrace(None)
-        if not self.delivered:  # the last round had fewer lines
+        if not self.delivered:  # the previous round had fewer lines
             raise Finished
         self.rounds += 1
         self.line, self.delivered, self._timer = 0, False, None

@@ -1,4 +1,4 @@
-"""Landlock's scopes, alone: without seccomp, as on a machine that has none."""
+"""Landlock's scopes without seccomp, as on a machine that does not have it."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ READ = [sys.base_prefix, "/lib", "/usr"]
 
 
 def confined(code: str) -> str:
-    """What a process under Landlock prints."""
+    """Run the code in a process under Landlock; return its output."""
     script = f"import os, socket\nfrom edgesim.jail import landlock\nlandlock.restrict({READ!r})\n"
     return subprocess.run(
         [sys.executable, "-c", script + code], capture_output=True, text=True, check=True
@@ -32,14 +32,14 @@ except PermissionError:
 
 
 def test_no_signal_leaves_the_domain():
-    """A process outside is not signalled, not even to see if it is there; a child is."""
+    """Signalling a process outside is refused, even signal 0; signalling a child is allowed."""
     assert confined(TRY.format(f"os.kill({os.getpid()}, 0)")) == "refused"
     child = "import signal\npid = os.fork()\nif pid == 0:\n    signal.pause()\n"
     assert confined(child + TRY.format("os.kill(pid, 9)")) == "done"
 
 
 def test_no_signal_by_the_owner_of_a_descriptor():
-    """A descriptor's owner outside gets no signal either."""
+    """A process outside gets no signal by F_SETOWN on a descriptor either."""
     victim = subprocess.Popen(
         [sys.executable, "-c", "print(1, flush=True); input()"],
         stdin=subprocess.PIPE,
@@ -57,7 +57,7 @@ def test_no_signal_by_the_owner_of_a_descriptor():
 
 
 def test_abstract_sockets_of_others_are_out_of_reach():
-    """A service that listens on an abstract address does not hear of it."""
+    """Connecting to an abstract socket outside the domain is refused."""
     import socket
 
     with socket.socket(socket.AF_UNIX) as service:

@@ -1,4 +1,4 @@
-"""The write-ahead log: what a crash leaves is what was acknowledged."""
+"""The write-ahead log keeps exactly the acknowledged records after a crash."""
 
 import shutil
 import tempfile
@@ -28,7 +28,7 @@ def kept(log: Log) -> list[bytes]:
 @settings(deadline=None, max_examples=60)
 @given(LINES, st.data())
 def test_any_torn_tail_costs_only_what_was_never_acknowledged(batches, data):
-    """A file cut anywhere keeps its whole frames and takes more."""
+    """A file that is cut anywhere keeps its whole frames and accepts new ones."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         log = Log(folder)
@@ -50,7 +50,7 @@ def test_any_torn_tail_costs_only_what_was_never_acknowledged(batches, data):
 
 
 def test_a_sealed_segment_keeps_its_key_and_takes_no_more(tmp_path):
-    """After a seal the key is remembered and a new window begins in another segment."""
+    """A sealed segment keeps its key after a restart; a new window uses another segment."""
     log = Log(tmp_path)
     log.current(1.0).append(b"{}\n", 1)
     log.seal("k")
@@ -64,7 +64,7 @@ def test_a_sealed_segment_keeps_its_key_and_takes_no_more(tmp_path):
 
 
 def test_forgotten_segments_are_gone(tmp_path):
-    """A segment whose object is durable leaves no file."""
+    """A forgotten segment leaves no file."""
     log = Log(tmp_path)
     log.current(1.0).append(b"{}\n", 1)
     log.forget(log.seal("k"))
@@ -73,7 +73,7 @@ def test_forgotten_segments_are_gone(tmp_path):
 
 @pytest.mark.parametrize("content", [b"", b"\x01", b"garbage that is no frame at all"])
 def test_a_file_without_a_whole_header_is_set_aside(tmp_path, content):
-    """A segment that died while it was created is no window; what it is stays to be looked at."""
+    """A file without a complete header is no window; it is renamed to .broken and kept."""
     (tmp_path / "000000000001.wal").write_bytes(content)
     log = Log(tmp_path)
     assert log.open is None
@@ -81,7 +81,7 @@ def test_a_file_without_a_whole_header_is_set_aside(tmp_path, content):
 
 
 class Life:
-    """A log, and what its user was told: acknowledged records by window, and their objects."""
+    """A log with its expected state: acknowledged records by window, and objects."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -103,7 +103,7 @@ class Life:
             self.open = []
 
     def write(self) -> None:
-        """The oldest sealed window becomes its object, and is forgotten."""
+        """Write the oldest sealed window as an object and forget it."""
         if self.log.sealed:
             segment = self.log.sealed[0]
             self.store(segment)
@@ -123,10 +123,10 @@ STEPS = st.lists(st.sampled_from(["append", "append", "append", "seal", "write"]
 @settings(deadline=None, max_examples=150)
 @given(STEPS, st.sampled_from(["append", "seal", "none"]), st.data())
 def test_a_crash_at_any_byte_keeps_what_was_acknowledged_and_doubles_nothing(steps, last, data):
-    """Whatever was done before, die within the last write, at any byte, with any rubbish there.
+    """Crash in the last write at any byte, with or without garbage, after any steps.
 
-    Then: every acknowledged record is in the log or in exactly one object, no torn one appears,
-    and objects that were decided on keep their key and their records.
+    Then every acknowledged record is in the log or in exactly one object, no torn record appears,
+    and sealed windows keep their key and their records.
     """
     with tempfile.TemporaryDirectory() as name:
         life = Life(Path(name))
@@ -165,7 +165,7 @@ def test_a_crash_at_any_byte_keeps_what_was_acknowledged_and_doubles_nothing(ste
 
 
 def test_numbers_are_not_used_again(tmp_path):
-    """A segment that was set aside keeps its number: the next one does not take its place."""
+    """A segment that was set aside keeps its number; the next segment has a higher one."""
     (tmp_path / "000000000007.wal").write_bytes(b"garbage")
     log = Log(tmp_path)
     log.current(0.0).append(b"{}\n", 1)
@@ -177,7 +177,7 @@ def test_numbers_are_not_used_again(tmp_path):
 
 
 def test_a_file_whose_sync_failed_is_replaced(tmp_path, monkeypatch):
-    """After a failed sync the acknowledged records move to another file; the failed ones do not."""
+    """After a failed sync the acknowledged records move to a new file; the failed ones do not."""
     log = Log(tmp_path)
     log.current(0.0, KEY).append(b'{"n":1}\n', 1)
     suspect = log.current(0.0).path.stat().st_ino
@@ -198,7 +198,7 @@ def test_a_file_whose_sync_failed_is_replaced(tmp_path, monkeypatch):
 
 
 def test_half_a_frame_that_could_not_be_cut_off_hides_nothing(tmp_path, monkeypatch):
-    """A full disk that also refuses to cut off half a frame costs no other record."""
+    """A torn frame that could not be truncated on a full disk costs no other record."""
     log = Log(tmp_path)
     log.current(0.0, KEY).append(b'{"n":1}\n', 1)
     write_at = durable.write_at
@@ -225,7 +225,7 @@ def test_half_a_frame_that_could_not_be_cut_off_hides_nothing(tmp_path, monkeypa
 
 @pytest.mark.parametrize("way", ["file", "folder", "parent", "file replaced", "folder replaced"])
 def test_a_log_that_is_deleted_or_replaced_takes_no_more(tmp_path, way):
-    """An append to a log that is gone from its path fails; earlier records can still be read."""
+    """An append fails once the log's path is gone or replaced; earlier records stay readable."""
     folder = tmp_path / "state" / "events"
     log = Log(folder)
     log.current(0.0, KEY).append(b'{"n":1}\n', 1)
@@ -256,7 +256,7 @@ def test_a_log_that_is_deleted_or_replaced_takes_no_more(tmp_path, way):
 
 
 def test_a_large_log_is_recovered_in_pieces(tmp_path):
-    """Between two yields of a recovery at most two megabytes of frames are read."""
+    """A recovery reads at most two megabytes of frames between two yields."""
     log = Log(tmp_path)
     line = b'{"n":"%s"}\n' % (b"x" * 100_000)
     for _ in range(100):

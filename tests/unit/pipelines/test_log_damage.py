@@ -1,4 +1,4 @@
-"""Damage to a pipeline log costs the records that it hits, and never the window's key."""
+"""Damage to a pipeline log costs only the damaged records, and never the window's key."""
 
 import struct
 import tempfile
@@ -15,12 +15,12 @@ from edgesim.pipelines.log import Log, Segment
 
 KEY = "raw/event_date=2026-01-31/hr=12/01JQZXW3E8.json.gz"
 SECTOR = 128
-"""Bytes that the tests damage at once; smaller than a disk's, as the logs are."""
+"""Bytes damaged at once; smaller than a disk's sector, as the test logs are small."""
 
 
 @pytest.fixture(autouse=True)
 def _no_sync(monkeypatch):
-    """Nothing here is about a power cut."""
+    """Disable syncs: no test in this file is about power cuts."""
     monkeypatch.setattr("edgesim.durable.flush", lambda _: None)
     monkeypatch.setattr("edgesim.durable.flush_folder", lambda _: None)
 
@@ -30,7 +30,7 @@ def line(number: int) -> bytes:
 
 
 def written(folder: Path, sends: int, *, is_sealed: bool, key: str = KEY) -> tuple[Path, list[int]]:
-    """A log's file, and the end of each of its frames of records, the first frame's before them."""
+    """Write a log; return its file and the end offset of its header and of each records frame."""
     log = Log(folder)
     segment = log.current(5.0, key)
     ends = [segment.path.stat().st_size]
@@ -44,7 +44,7 @@ def written(folder: Path, sends: int, *, is_sealed: bool, key: str = KEY) -> tup
 
 
 def recovered(path: Path, content: bytes) -> tuple[list[bytes], list[Segment], Log]:
-    """The records and windows of a log whose only file has that content."""
+    """Recover a log whose only file has that content; return its records, windows and the log."""
     for file in path.parent.iterdir():
         file.unlink()
     path.write_bytes(content)
@@ -54,7 +54,7 @@ def recovered(path: Path, content: bytes) -> tuple[list[bytes], list[Segment], L
 
 
 def takes_more(path: Path, log: Log, lines: list[bytes]) -> bool:
-    """Whether a record sent after the recovery is there after the next one, and once."""
+    """True if a record appended after the recovery is read by the next one, exactly once."""
     log.current(9.0, "another").append(b'{"new":1}\n', 1)
     log.close()
     again = Log(path.parent)
@@ -66,7 +66,7 @@ def takes_more(path: Path, log: Log, lines: list[bytes]) -> bool:
 
 @pytest.mark.parametrize("is_sealed", [False, True])
 def test_a_flipped_bit_costs_one_frame_at_most(tmp_path, is_sealed):
-    """Whichever byte has a flipped bit: only the record in its frame is lost, the key stays."""
+    """A flipped bit at any byte loses at most the record of its frame; the key is kept."""
     path, ends = written(tmp_path, 5, is_sealed=is_sealed)
     content = path.read_bytes()
     for at in range(len(content)):
@@ -82,7 +82,7 @@ def test_a_flipped_bit_costs_one_frame_at_most(tmp_path, is_sealed):
 
 @pytest.mark.parametrize("is_sealed", [False, True])
 def test_a_cut_file_keeps_its_whole_frames(tmp_path, is_sealed):
-    """Cut at any byte, with zeros or garbage behind the cut, whole frames stay."""
+    """A file that is cut at any byte, with zeros or garbage after it, keeps its whole frames."""
     path, ends = written(tmp_path, 5, is_sealed=is_sealed)
     content = path.read_bytes()
     for cut in range(ends[0], len(content) + 1):
@@ -94,7 +94,7 @@ def test_a_cut_file_keeps_its_whole_frames(tmp_path, is_sealed):
 
 
 def test_damaged_bytes_are_set_aside(tmp_path, capsys):
-    """The damage is reported with file, place and size, and its bytes are in a file beside."""
+    """Damage is logged with file, offset and size, and its bytes are copied to a file beside."""
     path, ends = written(tmp_path, 5, is_sealed=True)
     damaged = bytearray(path.read_bytes())
     damaged[ends[2] - 3] ^= 0x04
@@ -111,7 +111,7 @@ def test_damaged_bytes_are_set_aside(tmp_path, capsys):
 
 
 def test_bytes_damaged_while_the_window_is_open_are_set_aside(tmp_path, capsys):
-    """The others are read, and the damage is reported as it is at a start."""
+    """Damage of an open window is reported as at a start; the other records are read."""
     log = Log(tmp_path)
     segment = log.current(5.0, KEY)
     ends = [segment.path.stat().st_size]
@@ -149,13 +149,13 @@ def garbage(content: bytearray, at: int, other: bytes) -> None:
 
 
 def misdirected(content: bytearray, at: int, other: bytes) -> None:
-    """A block of another log's file was written to this one's."""
+    """Overwrite a block with the same block of another log's file."""
     block = other[at : at + SECTOR]
     content[at : at + len(block)] = block
 
 
 def doubled(content: bytearray, at: int, other: bytes) -> None:
-    """A block from the beginning of the file was written once more."""
+    """Overwrite two blocks with the first two blocks of the file."""
     size = len(content[at : at + 2 * SECTOR])
     content[at : at + size] = content[:size]
 
@@ -170,7 +170,7 @@ def doubled(content: bytearray, at: int, other: bytes) -> None:
     st.booleans(),
 )
 def test_damage_of_any_kind_costs_only_the_frames_it_hits(damages, is_sealed):
-    """Records of frames that no damage touched are kept, once, in order, under the window's key."""
+    """Records of undamaged frames are kept, once, in order, under the window's key."""
     with tempfile.TemporaryDirectory() as name:
         path, ends = written(Path(name) / "a", 12, is_sealed=is_sealed)
         other, _ = written(Path(name) / "b", 12, is_sealed=is_sealed, key=KEY[:-9] + "4.json.gz")
@@ -194,7 +194,7 @@ def test_damage_of_any_kind_costs_only_the_frames_it_hits(damages, is_sealed):
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 11), st.integers(1, 400))
 def test_missing_bytes_cost_only_their_frames(number, missing):
-    """A hole in a file, with what is behind it moved up, costs the frames that lost bytes."""
+    """Bytes that are cut out of a file cost only the frames that lost bytes."""
     with tempfile.TemporaryDirectory() as name:
         path, ends = written(Path(name), 12, is_sealed=True)
         content = path.read_bytes()
@@ -204,7 +204,7 @@ def test_missing_bytes_cost_only_their_frames(number, missing):
 
 
 def test_frames_of_an_earlier_life_of_the_file_are_not_taken(tmp_path):
-    """A frame of another window in the same place of the same file is no record of this one."""
+    """Frames left in the file by an earlier window are not read as this window's."""
     first, ends = written(tmp_path, 6, is_sealed=True, key="earlier")
     content = first.read_bytes()
     log = Log(tmp_path)
@@ -225,7 +225,7 @@ def old_frame(kind: int, payload: bytes) -> bytes:
 
 
 def old_log(*, is_sealed: bool) -> tuple[bytes, list[int]]:
-    """A file of the first version of the format with five records, and its frames' ends."""
+    """A file of format version 1 with five records, and the end offsets of its frames."""
     pieces = [old_frame(frames.HEADER, b'{"opened_at":7.5}')]
     pieces += [old_frame(frames.RECORDS, line(number)) for number in range(5)]
     ends = [sum(map(len, pieces[: count + 1])) for count in range(6)]
@@ -235,7 +235,7 @@ def old_log(*, is_sealed: bool) -> tuple[bytes, list[int]]:
 
 
 def test_a_log_of_the_first_version_is_read(tmp_path):
-    """A sealed one keeps its key; an open one is over, and keeps the key that it is given."""
+    """A sealed version 1 log keeps its key; an open one is closed and gets its key at the seal."""
     path = tmp_path / "000000000004.wal"
     every = [line(number) for number in range(5)]
     lines, [segment], log = recovered(path, old_log(is_sealed=True)[0])
@@ -254,7 +254,7 @@ def test_a_log_of_the_first_version_is_read(tmp_path):
 
 @pytest.mark.parametrize("is_sealed", [False, True])
 def test_a_flipped_byte_in_the_first_version_costs_one_frame(tmp_path, is_sealed):
-    """Whichever byte of it is flipped, the records of the other frames are kept."""
+    """In format version 1 a flipped byte loses at most the record of its frame."""
     content, ends = old_log(is_sealed=is_sealed)
     for at in range(len(content)):
         damaged = bytearray(content)

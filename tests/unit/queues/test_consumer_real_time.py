@@ -1,4 +1,4 @@
-"""The consumer on the ordinary event loop and clock, where the conformance suite is virtual."""
+"""The consumer on the real event loop and clock; the conformance suite uses virtual time."""
 
 import anyio
 import pytest

@@ -1,4 +1,4 @@
-"""The limits of a consumer's settings."""
+"""Defaults and limits of a consumer's settings."""
 
 import math
 
@@ -11,7 +11,7 @@ from edgesim.errors import ConfigError
 
 
 def test_defaults_are_the_platforms():
-    """What a wrangler file leaves out is what the platform takes, not what its local tool does."""
+    """The defaults are the platform's, not those of its local tool."""
     assert msgspec.to_builtins(ConsumerSettings()) == {
         "max_batch_size": 10,
         "max_batch_timeout": 5.0,
@@ -33,7 +33,7 @@ def test_defaults_are_the_platforms():
     ],
 )
 def test_settings_keep_to_the_platforms_limits(key, least, most):
-    """The bounds are allowed; beyond them the error names the key, the limits and the value."""
+    """The limits themselves are allowed; the error for others has key, limits and value."""
     for good in (least, most):
         assert getattr(replace(ConsumerSettings(), **{key: good}), key) == good
     for bad in (least - 1, most + 1, math.nan):
@@ -44,7 +44,7 @@ def test_settings_keep_to_the_platforms_limits(key, least, most):
 
 
 def test_unknown_and_wrong_values_are_refused_when_read():
-    """A misspelt key or a value of another type does not pass the conversion."""
+    """A misspelt key or a value of another type fails the conversion."""
     with pytest.raises(msgspec.ValidationError, match="max_batchsize"):
         msgspec.convert({"max_batchsize": 5}, ConsumerSettings)
     with pytest.raises(msgspec.ValidationError, match="max_retries"):

@@ -1,4 +1,4 @@
-"""The SQLite store of queues over runs whose system clocks disagree."""
+"""The SQLite queue store when the system clock is set between or during runs."""
 
 import contextlib
 import sqlite3
@@ -18,7 +18,7 @@ STEPS = [-10 * YEAR, -2 * DAY, -HOUR, -120.0, 120.0, HOUR, 2 * DAY, 10 * YEAR]
 
 @pytest.fixture
 def set_clock(monkeypatch):
-    """Set the system's clock: so many seconds off, as every clock made afterwards sees it."""
+    """Set the system clock this many seconds off, for all clocks."""
     right = clock_module._time
 
     def set_by(seconds):
@@ -34,7 +34,7 @@ def url(tmp_path):
 
 @contextlib.asynccontextmanager
 async def run(url):
-    """One run of a process: its own clock, its queue."""
+    """Run the store as one process would: with its own clock and queue."""
     clock = Clock()
     async with open_queues(url, clock) as driver:
         yield Queue("q", driver, clock), clock
@@ -42,7 +42,7 @@ async def run(url):
 
 @pytest.mark.parametrize("step", STEPS)
 async def test_clock_is_set_between_two_runs(url, set_clock, step):
-    """What was visible is visible, a delay is as long as it was, and nothing expires."""
+    """After the clock is corrected, visibility and delays are unchanged and nothing expires."""
     set_clock(step)
     async with run(url) as (queue, _):
         await queue.send(b"1", delay_seconds=0)
@@ -60,7 +60,7 @@ async def test_clock_is_set_between_two_runs(url, set_clock, step):
 
 @pytest.mark.parametrize("step", STEPS)
 async def test_clock_goes_wrong_between_two_runs(url, set_clock, step):
-    """The same where the first run was right and the second one is wrong."""
+    """The same if the clock is right in the first run and wrong in the second."""
     async with run(url) as (queue, _):
         await queue.send(b"1")
         await queue.send(b"2", delay_seconds=1_000)
@@ -78,7 +78,7 @@ async def test_clock_goes_wrong_between_two_runs(url, set_clock, step):
 
 @pytest.mark.parametrize("step", [HOUR, 10 * YEAR])
 async def test_clock_is_set_forward_while_running(url, set_clock, step):
-    """A lease, a delay and the retention last as long as they did before the clock was set."""
+    """Leases, delays and retention keep their duration when the clock is set forward."""
     async with run(url) as (queue, clock):
         await queue.send(b"1")
         await queue.send(b"2", delay_seconds=1_000)
@@ -93,7 +93,7 @@ async def test_clock_is_set_forward_while_running(url, set_clock, step):
 
 
 async def test_clock_is_set_back_while_running(url, set_clock):
-    """Set back by an hour while it runs: neither this run nor the next one holds messages back."""
+    """After the clock is set back by an hour, no message is held back, also after a restart."""
     set_clock(HOUR)
     async with run(url) as (queue, _):
         await queue.send(b"1")
@@ -105,7 +105,7 @@ async def test_clock_is_set_back_while_running(url, set_clock):
 
 
 async def test_message_of_an_earlier_version_from_the_future(url, set_clock, tmp_path):
-    """A file without marks, written while the clock was ahead: its newest message tells."""
+    """In a file without clock marks, the newest message shows how far ahead the clock was."""
     set_clock(5 * HOUR)
     async with run(url) as (queue, _):
         await queue.send(b"1")
@@ -118,7 +118,7 @@ async def test_message_of_an_earlier_version_from_the_future(url, set_clock, tmp
 
 
 async def test_time_that_really_passed_counts(url, set_clock, monkeypatch):
-    """A delay goes on, and the retention too, while nothing runs."""
+    """Delays and retention count the time between two runs."""
     async with run(url) as (queue, _):
         await queue.send(b"1", delay_seconds=1_000)
     since_boot = clock_module._boot_seconds

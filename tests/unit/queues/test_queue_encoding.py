@@ -1,4 +1,4 @@
-"""Message bodies: what a Worker's value becomes and what comes back."""
+"""Encoding and decoding message bodies."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from edgesim.queues.encoding import content_type_of, decode, encode
 
 
 def refusal(value, content_type):
-    """The error class and text that a Worker sees."""
+    """The error's class and text as a Worker sees them."""
     with pytest.raises(PlatformError) as refused:
         encode(value, content_type)
     return refused.value.name, refused.value.message
@@ -33,7 +33,7 @@ json_values = st.recursive(
 
 @given(json_values)
 def test_json_values_survive_json_and_v8(value):
-    """Whatever JSON can say comes back equal, through both encodings."""
+    """Any JSON value is equal after encoding and decoding, as json and as v8."""
     assert decode(encode(value, "json"), "json") == value
     assert decode(encode(value, "v8"), "v8") == value
 
@@ -62,7 +62,7 @@ def test_json_values_survive_json_and_v8(value):
     ],
 )
 def test_json_is_what_json_stringify_writes(value, body):
-    """Compact, not escaped beyond need, and with JavaScript's silent conversions."""
+    """JSON is compact, minimally escaped and has JavaScript's silent conversions."""
     assert encode(value, "json") == body.encode()
 
 
@@ -75,7 +75,7 @@ def test_json_is_what_json_stringify_writes(value, body):
     ],
 )
 def test_datetime_is_a_date(when):
-    """A datetime is an ISO string with Z in JSON, and through v8 a datetime in UTC."""
+    """A datetime becomes an ISO string with Z in JSON, and a datetime in UTC through v8."""
     assert encode({"at": when}, "json") == b'{"at":"2026-01-02T03:04:05.678Z"}'
     back = decode(encode({"at": when}, "v8"), "v8")
     assert back == {"at": datetime(2026, 1, 2, 3, 4, 5, 678_000, UTC)}
@@ -93,7 +93,7 @@ def test_datetime_is_a_date(when):
     ],
 )
 def test_json_numbers_are_read_as_javascript_reads_them(body, value):
-    """Whole numbers arrive as int, and what a double cannot hold arrives rounded."""
+    """Whole numbers decode as int; a number that a double cannot hold is rounded."""
     found = decode(body, "json")
     assert (found, type(found)) == (value, type(value))
 
@@ -102,7 +102,7 @@ def test_json_numbers_are_read_as_javascript_reads_them(body, value):
     "body", [b"", b"{", b"NaN", b"Infinity", b"'a'", b"\xff", b"\xef\xbb\xbf1"]
 )
 def test_what_is_not_json_is_a_value_error(body):
-    """Neither Python's own additions to JSON nor bytes that are no UTF-8 are read."""
+    """Python's additions to JSON and invalid UTF-8 are a ValueError."""
     with pytest.raises(ValueError):
         decode(body, "json")
 
@@ -117,13 +117,13 @@ def test_what_is_not_json_is_a_value_error(body):
     ],
 )
 def test_what_the_sdk_refuses_is_refused(value, text, content_type):
-    """A tuple, a bytearray or a pattern is a TypeError anywhere inside a value."""
+    """A tuple, a bytearray or a pattern is a TypeError at any depth."""
     assert refusal(value, content_type) == ("TypeError", text)
     assert refusal({"deep": [value]}, content_type) == ("TypeError", text)
 
 
 def test_awaitable_is_refused():
-    """A coroutine that somebody forgot to await is named."""
+    """The error for a coroutine that was not awaited names it."""
 
     async def forgotten():
         pass
@@ -136,12 +136,12 @@ def test_awaitable_is_refused():
 
 @pytest.mark.parametrize("value", [2**53 - 1, 2**53, -(2**53), 2**70])
 def test_large_int_in_json_is_a_bigint(value):
-    """An int that a double cannot hold is refused by JSON, as a BigInt is."""
+    """An int that a double cannot hold exactly is refused in JSON, as a BigInt is."""
     assert refusal([value], "json") == ("TypeError", "Do not know how to serialize a BigInt")
 
 
 def test_circular_value_is_a_type_error():
-    """A list that holds itself ends in V8's error, not in Python's."""
+    """A list that contains itself raises V8's error."""
     value: list[object] = []
     value.append(value)
     assert refusal(value, "json") == ("TypeError", "Converting circular structure to JSON")
@@ -154,7 +154,7 @@ def test_property_name_that_javascript_lacks_is_a_type_error():
 
 
 def test_text_is_utf8():
-    """Text goes as UTF-8 and comes back; half a surrogate pair becomes U+FFFD."""
+    """Text is encoded as UTF-8; a lone surrogate becomes U+FFFD."""
     assert encode("Grüße", "text") == "Grüße".encode()
     assert decode("Grüße".encode(), "text") == "Grüße"
     assert encode("a\ud83d", "text") == "a\ufffd".encode()
@@ -165,13 +165,13 @@ def test_text_is_utf8():
     [(None, "object"), (1, "number"), (1.5, "number"), (True, "boolean"), (b"a", "object")],
 )
 def test_text_wants_a_string(value, found):
-    """Anything but a str sent as text is a TypeError that says what came."""
+    """Sending anything but a str as text is a TypeError that names the received type."""
     text = f'Content Type "text" requires a value of type string, but received: {found}'
     assert refusal(value, "text") == ("TypeError", text)
 
 
 def test_bytes_want_bytes():
-    """Bytes and memoryviews go as they are; a str is a TypeError."""
+    """Bytes and memoryviews are sent unchanged; a str is a TypeError."""
     assert encode(b"\x00\xff", "bytes") == encode(memoryview(b"\x00\xff"), "bytes") == b"\x00\xff"
     assert decode(b"\x00\xff", "bytes") == b"\x00\xff"
     text = 'Content Type "bytes" requires a value of type ArrayBufferView, but received: string'
@@ -179,7 +179,7 @@ def test_bytes_want_bytes():
 
 
 def test_v8_carries_bytes_and_large_ints():
-    """Beyond JSON, v8 keeps bytes and ints of up to 64 bits; a whole float arrives as int."""
+    """v8 keeps bytes and ints of up to 64 bits, unlike JSON; a whole float decodes as int."""
     value = {"raw": b"\x00\xff", "view": memoryview(b"v"), "big": 2**63, "whole": 2.0}
     back = decode(encode(value, "v8"), "v8")
     assert back == {"raw": b"\x00\xff", "view": b"v", "big": 2**63, "whole": 2}
@@ -189,20 +189,20 @@ def test_v8_carries_bytes_and_large_ints():
 
 @pytest.mark.parametrize("value", [{1, 2}, 2**64, ValueError("no"), object(), "\ud800"])
 def test_v8_refuses_what_it_would_change(value):
-    """What this v8 cannot carry is an error, never another value."""
+    """A value that v8 cannot carry is a DataCloneError; it is never changed."""
     name, text = refusal([value], "v8")
     assert name == "DataCloneError"
     assert text.endswith(" could not be cloned.")
 
 
 def test_damaged_v8_is_a_value_error():
-    """A body that is no msgpack is not read."""
+    """A body that is not msgpack is a ValueError."""
     with pytest.raises(ValueError):
         decode(b"\xc1", "v8")
 
 
 def test_content_type_in_any_case():
-    """Content types are known in any case; another word is the platform's TypeError."""
+    """Content types are case-insensitive; an unknown one is the platform's TypeError."""
     assert [content_type_of(name) for name in ("JSON", "Text", "bytes", "V8")] == [
         "json",
         "text",
@@ -215,6 +215,6 @@ def test_content_type_in_any_case():
 
 
 def test_what_is_written_is_json_to_other_readers():
-    """What is written is JSON to any other reader too."""
+    """Encoded JSON is equal when read by Python's json module."""
     value = {"text": 'quote " backslash \\ tab \t', "nested": [{"deep": [1, 2.5]}]}
     assert json.loads(encode(value, "json")) == value

@@ -1,4 +1,4 @@
-"""Operations on many messages: others run meanwhile, and the file gives its space back."""
+"""Operations on many messages yield to other tasks, and the file shrinks afterwards."""
 
 import contextlib
 import sqlite3
@@ -27,12 +27,12 @@ LATER_MS = 4_000_000_000_000  # in 2096: nothing with this timestamp expires
 
 @pytest.fixture(params=["memory", "sqlite"])
 def url(request, tmp_path):
-    """A store in memory, and one in a file."""
+    """The URL of a store in memory or in a file."""
     return "memory:" if request.param == "memory" else f"sqlite:{tmp_path}/queues.db"
 
 
 def opened(url):
-    """The store of that URL."""
+    """Open the store of that URL."""
     return opener("queues", url, DRIVERS)(url, Clock())
 
 
@@ -46,7 +46,7 @@ async def fill(driver, queue, count=MANY, size=10, timestamp_ms=LATER_MS):
 
 
 async def lease_all(driver, queue, seconds=600.0):
-    """Lease every message; the ids of the leases."""
+    """Lease every message; return the lease ids."""
     now = Clock().now()
     leases = []
     while found := await driver.lease(queue, 2_000, now, now + seconds):
@@ -55,7 +55,7 @@ async def lease_all(driver, queue, seconds=600.0):
 
 
 async def turns_during(call):
-    """How often another task gets its turn during the call; and what the call returns."""
+    """Return the number of turns of another task during the call, and the call's result."""
     turns = 0
 
     async def count():
@@ -88,7 +88,7 @@ async def expire(driver):
 
 @pytest.mark.parametrize("operation", [redrive, peek, expire])
 async def test_others_run_during_an_operation_on_every_message(url, operation):
-    """Redrive, peek and expiry go on in steps of bounded size, and miss no message."""
+    """Redrive, peek and expiry process all messages in bounded steps."""
     async with opened(url) as driver:
         await fill(driver, "q")
         turns, count = await turns_during(partial(operation, driver))
@@ -97,7 +97,7 @@ async def test_others_run_during_an_operation_on_every_message(url, operation):
 
 
 async def test_others_run_while_many_leases_are_given_back(url):
-    """Acks and releases that name thousands of leases go on in steps, and so do leases that end."""
+    """Acks, releases and lease expiry for thousands of messages run in steps."""
     async with opened(url) as driver:
         await fill(driver, "q", 2 * MANY)
         leases = await lease_all(driver, "q")
@@ -112,7 +112,7 @@ async def test_others_run_while_many_leases_are_given_back(url):
 
 
 async def test_others_run_while_many_messages_are_pulled_back(url):
-    """A pull client's request that retries a thousand messages is done in steps."""
+    """A pull client's request that retries a thousand messages runs in steps."""
     async with opened(url) as driver:
         queue = Queue("q", driver, Clock())
         consumer = PullConsumer(queue, PullSettings(max_batch_size=100))
@@ -125,7 +125,7 @@ async def test_others_run_while_many_messages_are_pulled_back(url):
 
 
 async def test_others_run_while_a_large_file_is_opened(tmp_path):
-    """Opening a file of many messages counts them, and ends their leases, in steps."""
+    """Opening a large file counts its messages and ends their leases in steps."""
     url = f"sqlite:{tmp_path}/queues.db"
     async with opened(url) as driver:
         await fill(driver, "q")
@@ -142,7 +142,7 @@ async def test_others_run_while_a_large_file_is_opened(tmp_path):
 
 
 async def test_purge_takes_what_was_there_when_it_began(url):
-    """Messages that are sent or moved to the queue during a purge stay in it."""
+    """Messages that arrive in the queue during a purge are kept."""
     async with opened(url) as driver:
         await fill(driver, "other", 3, timestamp_ms=LATER_MS - 5)
         await fill(driver, "q")
@@ -181,7 +181,7 @@ async def test_redrive_leaves_what_comes_back_meanwhile(url):
 
 
 async def test_redrive_moves_the_oldest_up_to_its_limit(url):
-    """A limit that is reached between two steps or inside of one is kept exactly."""
+    """The limit is exact if it is reached between two steps or within one."""
     async with opened(url) as driver:
         await fill(driver, "q", 2 * STEP_ROWS + 10)
         assert await driver.redrive("q", "to", STEP_ROWS + 3, 0) == STEP_ROWS + 3
@@ -190,7 +190,7 @@ async def test_redrive_moves_the_oldest_up_to_its_limit(url):
 
 
 async def test_expiry_runs_once_at_a_time(url):
-    """While one look at a queue removes what has expired, another one does not wait for it."""
+    """A call that runs while another one expires messages does not wait for it."""
     async with opened(url) as driver:
         await fill(driver, "q", timestamp_ms=5)
         queue = Queue("q", driver, Clock())
@@ -208,14 +208,14 @@ async def test_expiry_runs_once_at_a_time(url):
 
 
 def sizes(path):
-    """Bytes of the file, and of the write-ahead log beside it."""
+    """Sizes of the file and of its write-ahead log, in bytes."""
     return path.stat().st_size, path.with_name(f"{path.name}-wal").stat().st_size
 
 
 async def until(condition):
-    """Wait for what is done in the background."""
+    """Wait for a condition that background work fulfils."""
     with anyio.fail_after(60):
-        while not condition():  # noqa: ASYNC110 (nobody announces it)
+        while not condition():  # noqa: ASYNC110 (no event announces it)
             await anyio.sleep(0.01)
 
 
@@ -230,7 +230,7 @@ async def ack_all(driver, queue):
 
 @pytest.mark.parametrize("empty", [purge_all, ack_all])
 async def test_file_shrinks_when_its_messages_go(tmp_path, empty):
-    """A file whose messages were purged or consumed is small again, and so is its log."""
+    """The file and its log shrink after its messages are purged or consumed."""
     path = tmp_path / "queues.db"
     async with opened(f"sqlite:{path}") as driver:
         await fill(driver, "q", size=3_000)
@@ -242,7 +242,7 @@ async def test_file_shrinks_when_its_messages_go(tmp_path, empty):
 
 
 async def test_log_stays_small_however_much_is_sent(tmp_path):
-    """The write-ahead log is copied into the file every few megabytes."""
+    """The write-ahead log is checkpointed every few megabytes."""
     path = tmp_path / "queues.db"
     async with opened(f"sqlite:{path}") as driver:
         for number in range(4):
@@ -251,7 +251,7 @@ async def test_log_stays_small_however_much_is_sent(tmp_path):
 
 
 async def test_file_of_an_earlier_version_shrinks_too(tmp_path):
-    """A file that was made without incremental vacuum gets it once little is in it."""
+    """A file made without incremental vacuum is converted once it holds little."""
     path = tmp_path / "queues.db"
     with contextlib.closing(sqlite3.connect(path)) as old:
         old.executescript(sqlite_statements.SCHEMA)

@@ -1,4 +1,4 @@
-"""Queues on real NATS servers: what several nodes share, and what dies and comes back."""
+"""Queues on real NATS servers: several nodes, server failures and configuration errors."""
 
 import contextlib
 import inspect
@@ -52,7 +52,7 @@ anyio.run(main)
 
 
 class Node:
-    """One process's share of a queue: its store, its queue, and what its consumer was given."""
+    """A node: its driver and queue, and the batches that its consumer received."""
 
     def __init__(self, driver, clock):
         self.driver = driver
@@ -73,7 +73,7 @@ class Node:
         return BatchResult(acks=[m.id for m in batch])
 
     async def heed(self):
-        """What the Simulator does about changes made by other nodes."""
+        """Wake the queue when another node changes it, as the Simulator does."""
         while True:
             assert await self.driver.changed_elsewhere() == "q"
             self.queue.wake()
@@ -81,7 +81,7 @@ class Node:
 
 @contextlib.asynccontextmanager
 async def node(url):
-    """A node at work on the server, with a connection of its own."""
+    """Open a node with its own connection to the server."""
     clock = Clock()
     async with open_queues(url, clock) as driver, anyio.create_task_group() as tasks:
         this = Node(driver, clock)
@@ -91,7 +91,7 @@ async def node(url):
 
 
 async def until(condition, seconds=20):
-    """Wait until the condition, plain or async, holds; other processes set no event of ours."""
+    """Wait until the sync or async condition holds; other processes cannot set an event."""
     with anyio.fail_after(seconds):
         while True:
             found = condition()
@@ -102,7 +102,7 @@ async def until(condition, seconds=20):
 
 @pytest.fixture
 def url(nats):
-    """A place of the test's own on the server, where leases of dead nodes end soon."""
+    """The URL of a stream of the test's own, with an ack_wait of 2 s."""
     return f"nats://{nats.address}/{uuid.uuid4().hex}?ack_wait=2"
 
 
@@ -110,7 +110,7 @@ def url(nats):
 
 
 async def test_one_node_gets_a_claim(url):
-    """Of nodes that claim a name at the same moment one may; another name is another claim."""
+    """Of concurrent claims to a name exactly one succeeds; another name is independent."""
     won = []
     async with node(url) as one, node(url) as two, anyio.create_task_group() as tasks:
 
@@ -129,7 +129,7 @@ async def test_one_node_gets_a_claim(url):
 
 @pytest.mark.parametrize("days", [2, 3_650])
 async def test_message_of_a_node_whose_clock_was_days_ahead(url, days):
-    """A time that no delay can come to holds a message back no longer; a true delay holds."""
+    """A delay beyond the maximum, from a wrong clock, is ignored; an allowed delay is kept."""
     async with node(url) as one:
         now = one.driver._clock.now()
         future = NewMessage("f" * 32, b"future", "text", 1, now + days * 86_400)
@@ -142,7 +142,7 @@ async def test_message_of_a_node_whose_clock_was_days_ahead(url, days):
 
 
 async def test_two_nodes_share_the_work(url):
-    """Each message goes to one of two consumers, both get some, and they wake each other."""
+    """Each message goes to exactly one of two consumers, and both get some."""
     async with node(url) as one, node(url) as two, anyio.create_task_group() as tasks:
         for each in (one, two):
             each.gate.set()
@@ -157,7 +157,7 @@ async def test_two_nodes_share_the_work(url):
 
 
 async def test_concurrency_is_of_all_nodes_together(url):
-    """max_concurrency 2 is two batches at a time, however many nodes consume the queue."""
+    """max_concurrency limits the batches of all nodes together."""
     async with node(url) as one, node(url) as two, anyio.create_task_group() as tasks:
         await one.queue.send_batch([MessageSendRequest(b"1")] * 20)
         options = {"max_batch_size": 2, "max_batch_timeout": 0, "max_concurrency": 2}
@@ -178,7 +178,7 @@ async def _empty(queue):
 
 
 async def test_node_killed_in_mid_batch_has_its_messages_redelivered_elsewhere(url):
-    """A node that dies with SIGKILL loses nothing: another gets its messages after ack_wait."""
+    """The messages of a node killed with SIGKILL are redelivered to another after ack_wait."""
     async with node(url) as survivor:
         await survivor.queue.send_batch([MessageSendRequest(b"%d" % n) for n in range(5)])
         command = [sys.executable, "-c", HANGING_NODE, url]
@@ -188,7 +188,7 @@ async def test_node_killed_in_mid_batch_has_its_messages_redelivered_elsewhere(u
             survivor.gate.set()
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(survivor.consumer(max_batch_timeout=0).run)
-                await anyio.sleep(2.5)  # the victim lives: it keeps its leases beyond ack_wait
+                await anyio.sleep(2.5)  # a running victim renews its leases beyond ack_wait
                 assert survivor.batches == []
                 victim.kill()
                 await until(lambda: _empty(survivor.queue))
@@ -212,7 +212,7 @@ async def test_messages_are_settled_through_any_node(url):
 
 
 async def test_delayed_messages_are_seen_by_all_nodes(url):
-    """What one node sends with a delay, another one's consumer gets at its time."""
+    """A delayed message sent by one node reaches another node's consumer at its time."""
     async with node(url) as one, node(url) as two, anyio.create_task_group() as tasks:
         two.gate.set()
         tasks.start_soon(two.consumer(max_batch_timeout=0).run)
@@ -222,11 +222,11 @@ async def test_delayed_messages_are_seen_by_all_nodes(url):
         tasks.cancel_scope.cancel()
 
 
-# --- servers that die ---------------------------------------------------------------------------
+# --- server failures ----------------------------------------------------------------------------
 
 
 async def test_killed_server_loses_no_acknowledged_send(tmp_path):
-    """Sends wait while the server is away; what was acknowledged is there after its SIGKILL."""
+    """Sends wait while the server is down; no acknowledged one is lost by SIGKILL."""
     with nats_server(tmp_path) as server:
         url = f"nats://{server.address}/q"
         async with node(url) as this, anyio.create_task_group() as tasks:
@@ -254,7 +254,7 @@ async def test_killed_server_loses_no_acknowledged_send(tmp_path):
 
 
 async def test_consumer_goes_on_after_the_server_was_away(tmp_path):
-    """A consumer whose server is killed and restarted takes up its work by itself."""
+    """A consumer resumes after its server was killed and restarted."""
     with nats_server(tmp_path) as server, capture_logs():
         async with node(f"nats://{server.address}/q?ack_wait=1") as this:
             this.gate.set()
@@ -271,7 +271,7 @@ async def test_consumer_goes_on_after_the_server_was_away(tmp_path):
 
 
 async def test_cluster_of_three_survives_the_loss_of_one(tmp_path):
-    """With replicas=3, killing one server of three loses no acknowledged send and doubles none."""
+    """With replicas=3, a killed server loses no acknowledged send and duplicates none."""
     with nats_cluster(tmp_path) as servers:
         addresses = ",".join(server.address for server in servers)
         async with node(f"nats://{addresses}/q?replicas=3") as this:
@@ -297,11 +297,11 @@ async def test_cluster_of_three_survives_the_loss_of_one(tmp_path):
                 assert len(held) == len(set(held))
                 return set(held) >= set(acknowledged)
 
-            await until(all_are_there)  # a peek may read from a replica that is a moment behind
+            await until(all_are_there)  # a peek may read from a replica that lags behind
 
 
 async def test_full_server_refuses_and_takes_again(tmp_path):
-    """At its limit a send fails with the cure and keeps nothing; once there is room it works."""
+    """At the server's limit a send fails with the cure and stores nothing; with room it works."""
     server = NatsServer(tmp_path)
     text = server._config.read_text()
     server._config.write_text(text.replace("jetstream {", "jetstream { max_file_store: 1MB,"))
@@ -329,7 +329,7 @@ async def test_full_server_refuses_and_takes_again(tmp_path):
 
 
 async def test_rights_taken_away_may_come_back(tmp_path):
-    """A user that the server no longer knows is told by name; known again, all goes on."""
+    """A revoked user is logged with the reason; once it is restored, sends work again."""
     server = NatsServer(tmp_path, extra='authorization { user: u, password: "one" }\n')
     try:
         server.start()
@@ -341,7 +341,7 @@ async def test_rights_taken_away_may_come_back(tmp_path):
                 await queue.send(b"1")
                 server.reconfigure("one", "two")
                 await until(lambda: any("Authorization" in str(each) for each in logs))
-                with anyio.move_on_after(4):  # asked again every second
+                with anyio.move_on_after(4):  # retried every second
                     await queue.send(b"2")
                 server.reconfigure("two", "one")
                 await queue.send(b"3")
@@ -355,7 +355,7 @@ async def test_rights_taken_away_may_come_back(tmp_path):
 
 
 async def test_rights_that_are_too_few_are_told_at_once(tmp_path):
-    """A subject that the user may not publish to ends the call, though the server says no more."""
+    """A call without the right to publish fails with that reason, without a server's reply."""
     rights = "authorization { users: [ { user: u, password: p, permissions: { publish: { deny: ["
     server = NatsServer(tmp_path, extra=f'{rights} "q.>" ] }} }} }} ] }}\n')
     try:
@@ -371,7 +371,7 @@ async def test_rights_that_are_too_few_are_told_at_once(tmp_path):
 
 
 async def test_tls_is_not_given_up_silently(tmp_path):
-    """With tls=true in the URL nothing is said to a server that would hear it in the clear."""
+    """With tls=true a connection to a server without TLS is refused."""
     server = NatsServer(tmp_path, extra='authorization { user: u, password: "s3cret" }\n')
     try:
         server.start()
@@ -385,7 +385,7 @@ async def test_tls_is_not_given_up_silently(tmp_path):
 
 
 async def test_tls(tmp_path, monkeypatch):
-    """With a certificate that the machine trusts it is spoken."""
+    """With tls=true and a trusted certificate, messages are sent over TLS."""
     certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     await anyio.run_process(
         [
@@ -402,7 +402,7 @@ async def test_tls(tmp_path, monkeypatch):
             assert [m.body for m in await this.queue.peek(1)] == [b"1"]
 
 
-# --- what cannot be -----------------------------------------------------------------------------
+# --- configuration errors -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -416,14 +416,14 @@ async def test_tls(tmp_path, monkeypatch):
     ],
 )
 def test_urls_that_cannot_be_are_one_line(url, problem):
-    """A wrong URL is a configuration error that says what is wrong, and never shows a password."""
+    """A wrong URL is an error of one line that names the problem and shows no password."""
     with pytest.raises(ConfigError, match=problem) as refused:
         place_of(url)
     assert "secret" not in str(refused.value)
 
 
 async def test_absent_server_is_one_line(monkeypatch):
-    """Where no server answers, opening fails soon, with the address and what to do."""
+    """Opening fails soon if no server answers; the error has the address and the cure."""
     monkeypatch.setattr(nats_connection, "CONNECT_SECONDS", 1.0)
     with pytest.raises(
         RunError, match=r"^nats://127\.0\.0\.1:1: .*is nats-server running there\?$"
@@ -433,7 +433,7 @@ async def test_absent_server_is_one_line(monkeypatch):
 
 
 def test_absent_server_ends_the_command(tmp_path):
-    """`edgesim dev` on a server that is not there ends with one line and exit code 2."""
+    """`edgesim dev` with an unreachable server exits with status 2 and one line."""
     arguments = (
         "dev",
         WORKERS,
@@ -451,7 +451,7 @@ def test_absent_server_ends_the_command(tmp_path):
 
 
 async def test_server_without_jetstream_is_told(tmp_path):
-    """A NATS server that has no JetStream is named as the cause, at once."""
+    """The error for a server without JetStream names the cause."""
     server = NatsServer(tmp_path, jetstream=False)
     try:
         server.start()
@@ -464,7 +464,7 @@ async def test_server_without_jetstream_is_told(tmp_path):
 
 
 async def test_credentials_come_from_the_environment_alone(tmp_path):
-    """With user and password the server lets in; without or with wrong ones it is one line."""
+    """The right user and password connect; none or wrong ones are an error of one line."""
     rights = 'authorization { user: "me", password: "s3cret" }\n'
     server = NatsServer(tmp_path, extra=rights)
     try:
@@ -484,14 +484,14 @@ async def test_credentials_come_from_the_environment_alone(tmp_path):
 
 
 async def test_queue_name_that_the_server_cannot_have_is_refused(url):
-    """A queue whose name would be a pattern of subjects is refused, not created."""
+    """A queue name with wildcards is refused and no queue is created."""
     async with node(url) as this:
         with pytest.raises(RunError, match=r"cannot be the name of a queue"):
             await this.driver.depth("a.*")
 
 
 async def test_closing_gives_leases_back_at_once(url):
-    """A node that ends in order leaves nothing for others to wait for."""
+    """A node that closes releases its leases, so other nodes get the messages at once."""
     async with node(url) as one:
         await one.queue.send(b"1")
         assert len(await one.queue.lease(1, 3600)) == 1
@@ -500,7 +500,7 @@ async def test_closing_gives_leases_back_at_once(url):
 
 
 def test_missing_client_library_names_the_extra(monkeypatch):
-    """Without nats-py the error says what to install."""
+    """The error for a missing nats-py says which extra to install."""
     monkeypatch.setitem(sys.modules, "nats", None)
     for name in ("nats", "work_queue", "jetstream", "nats_connection"):
         monkeypatch.delitem(sys.modules, f"edgesim.queues.{name}")

@@ -1,4 +1,4 @@
-"""A purge of a SQLite store: invisible at once, removed later, whatever happens in between."""
+"""A purge of a SQLite store hides messages at once and removes them in the background."""
 
 import contextlib
 import signal
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 
 MANY = 4 * STEP_ROWS
 SMALL = 1.2 * FREE_PAGES_KEPT * 4096
-"""A file that has given its space back, in bytes."""
+"""Upper limit of a file's size after its space was freed, in bytes."""
 KILLED_BETWEEN_STEPS = """
 import os, signal, sys
 import anyio
@@ -60,7 +60,7 @@ anyio.run(main)
 
 @pytest.fixture
 def path(tmp_path):
-    """A file that is not there yet."""
+    """The path of a file that does not exist yet."""
     return tmp_path / "queues.db"
 
 
@@ -74,20 +74,20 @@ async def fill(driver, queue, count=MANY, size=10):
 
 
 def rows(path):
-    """Messages in the file of a store that is closed."""
+    """The number of messages in the file of a closed store."""
     with contextlib.closing(sqlite3.connect(path)) as db:
         return db.execute("SELECT count(*) FROM message").fetchone()[0]
 
 
 async def removed(driver):
-    """Wait until no purged message is left."""
+    """Wait until every purged message is removed."""
     with anyio.fail_after(60):
-        while driver._names.purged is not None:  # noqa: ASYNC110 (nobody announces it)
+        while driver._names.purged is not None:  # noqa: ASYNC110 (no event announces it)
             await anyio.sleep(0.01)
 
 
 async def assert_empty(driver, queue):
-    """Nothing of the queue is delivered, shown, counted or moved."""
+    """Assert that no operation finds a message of the queue."""
     assert await driver.lease(queue, 10, 10, 20) == []
     assert await driver.peek(queue, 10) == []
     assert await driver.depth(queue) == Depth(0, 0)
@@ -97,8 +97,8 @@ async def assert_empty(driver, queue):
 
 
 async def test_purged_messages_are_invisible_before_they_are_removed(path):
-    """No operation finds a purged message that the file still holds, nor one that was leased."""
-    with open_store(str(path)) as driver:  # without a background
+    """No operation finds a purged message that is still in the file, leased or not."""
+    with open_store(str(path)) as driver:  # without the background task
         await fill(driver, "q")
         leases = [message.lease_id for message in await driver.lease("q", 20, 10, 20)]
         assert await driver.purge("q") == MANY
@@ -111,7 +111,7 @@ async def test_purged_messages_are_invisible_before_they_are_removed(path):
 
 
 async def test_a_purged_queue_goes_on(path):
-    """New messages come and go, with the ids of purged ones too, through many purges."""
+    """A queue works after many purges, also with the ids of purged messages."""
     async with open_queues(f"sqlite:{path}", Clock()) as driver:
         for _ in range(5):
             await fill(driver, "q", 700)
@@ -127,7 +127,7 @@ async def test_a_purged_queue_goes_on(path):
 
 
 async def test_a_purge_ends_a_redrive(path):
-    """Each message is moved or purged, never both."""
+    """A purge during a redrive: each message is moved or purged, never both."""
     async with open_queues(f"sqlite:{path}", Clock()) as driver:
         await fill(driver, "q", 2 * MANY)
         found = {}
@@ -147,7 +147,7 @@ async def test_a_purge_ends_a_redrive(path):
 
 
 async def test_a_purge_overtakes_a_lease_of_many(path):
-    """What a lease in several steps took before a purge is not handed out after it."""
+    """A purge during a lease in several steps: the purged messages are not delivered."""
     with open_store(str(path)) as driver:
         await fill(driver, "q")
         taken: list[Message] = []
@@ -157,13 +157,13 @@ async def test_a_purge_overtakes_a_lease_of_many(path):
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(lease)
-            await anyio.lowlevel.checkpoint()  # the first of its steps is under way
+            await anyio.lowlevel.checkpoint()  # the first of its steps is running
             assert await driver.purge("q") == MANY
         assert taken == []
 
 
 def killed(path, moment):
-    """Run a process that purges and is killed at that moment; what it printed."""
+    """Run a process that purges and is killed at that moment; return its output."""
     command = [sys.executable, "-c", KILLED_BETWEEN_STEPS, path, str(MANY), str(moment)]
     process = subprocess.run(command, capture_output=True, timeout=60, check=False)
     assert process.returncode == -signal.SIGKILL, process.stderr.decode()
@@ -172,7 +172,7 @@ def killed(path, moment):
 
 @pytest.mark.parametrize("steps", [0, 1, 3])
 async def test_a_kill_amid_the_removal(path, steps):
-    """The next start shows no purged message, removes the rest and gives the space back."""
+    """After a kill during the removal, the next start hides and removes the rest."""
     await anyio.to_thread.run_sync(killed, path, steps)
     left = rows(path)
     assert left >= MANY - steps * STEP_ROWS
@@ -185,20 +185,20 @@ async def test_a_kill_amid_the_removal(path, steps):
         await assert_empty(driver, "q")
         await removed(driver)
         with anyio.fail_after(60):
-            while path.stat().st_size > SMALL:  # noqa: ASYNC110 (nobody announces it)
+            while path.stat().st_size > SMALL:  # noqa: ASYNC110 (no event announces it)
                 await anyio.sleep(0.01)
     assert rows(path) == 1
 
 
 async def test_a_kill_before_the_commit_has_purged_nothing(path):
-    """Every message is there again."""
+    """A kill before the commit keeps every message."""
     await anyio.to_thread.run_sync(killed, path, "before the commit")
     async with open_queues(f"sqlite:{path}", Clock()) as driver:
         assert (await driver.depth("q")).messages == MANY
 
 
 async def test_an_earlier_edgesim_refuses_a_purged_store(path):
-    """It would not find the messages that came after the purge."""
+    """A purge raises the schema version: an earlier edgesim would miss later messages."""
     with open_store(str(path)) as driver:
         await driver.purge("q")
     with contextlib.closing(sqlite3.connect(path)) as db:

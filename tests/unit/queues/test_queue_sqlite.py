@@ -1,4 +1,4 @@
-"""The SQLite file of the queues: what survives, and what is said when it cannot be used."""
+"""The SQLite queue store: durability, and errors when its file is unusable."""
 
 import contextlib
 import os
@@ -58,13 +58,13 @@ anyio.run(main)
 
 @pytest.fixture
 def path(tmp_path):
-    """A file that is not there yet, in folders that are not there either."""
+    """The path of a file that does not exist yet, nor do its folders."""
     return tmp_path / "state" / "deep" / "queues.db"
 
 
 @contextlib.contextmanager
 def child(script, *arguments):
-    """A process that runs ``script``; it has ended when the block has."""
+    """Run a script in a process; wait for its exit at the end of the block."""
     command = [sys.executable, "-c", script, *arguments]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         yield process
@@ -78,7 +78,7 @@ async def opened(path):
 
 
 async def test_messages_survive_reopening(path):
-    """Everything about a message is there again; leases are over and their attempts are kept."""
+    """Messages and their attempts survive reopening; their leases end."""
     now = Clock().now()
     messages = [
         NewMessage("a", b"\x00", "bytes", 5, now),
@@ -100,7 +100,7 @@ async def test_messages_survive_reopening(path):
 
 
 async def test_acknowledged_sends_survive_sigkill(path):
-    """A process killed outright loses no message whose send returned, and holds no lease."""
+    """A killed process loses no acknowledged message and holds no lease."""
     with child(SENDER, f"sqlite:{path}", "40") as sender:
         *sent, last = sender.stdout.read().decode().split()
     assert sender.returncode == -signal.SIGKILL
@@ -116,7 +116,7 @@ async def test_acknowledged_sends_survive_sigkill(path):
 
 
 async def test_commits_are_flushed_to_disk(path):
-    """The file is in WAL mode and each commit is synced, as a power cut demands."""
+    """The file is in WAL mode and every commit is synced, so a power cut loses nothing."""
     path.parent.mkdir(parents=True)
     with open_store(str(path)) as driver:
         pragma = driver._connection.execute
@@ -125,7 +125,7 @@ async def test_commits_are_flushed_to_disk(path):
 
 
 async def test_second_process_is_told_that_the_store_is_in_use(path):
-    """Two processes cannot share a store; the second one's error names the file and the cure."""
+    """A second process is refused with the file and the cure."""
     with child(HOLDER, f"sqlite:{path}") as holder:
         assert holder.stdout.readline() == b"open\n"
         with pytest.raises(RunError) as refused:
@@ -139,7 +139,7 @@ async def test_second_process_is_told_that_the_store_is_in_use(path):
     "content", [b"this is no database " * 100, b"SQLite format 3\x00" + b"x" * 4096]
 )
 async def test_damaged_file_is_refused_and_left_alone(path, content):
-    """A file that is no store gives one clear line and keeps its content."""
+    """A file that is no store is refused with one line and not changed."""
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
     with pytest.raises(RunError) as refused:
@@ -150,7 +150,7 @@ async def test_damaged_file_is_refused_and_left_alone(path, content):
 
 
 async def test_damage_found_later_is_a_run_error(path):
-    """Damage in the middle of the file is reported by the call that meets it."""
+    """Damage in the middle of the file is reported by the call that reads it."""
     now = Clock().now()
     async with open_queues(f"sqlite:{path}", Clock()) as driver:
         bodies = [NewMessage(str(n), b"x" * 9_000, "bytes", 1, now) for n in range(50)]
@@ -168,7 +168,7 @@ async def test_damage_found_later_is_a_run_error(path):
     ("statement", "schema"), [("CREATE TABLE theirs (x)", 0), ("PRAGMA user_version = 7", 7)]
 )
 async def test_other_database_is_refused(path, statement, schema):
-    """Neither somebody else's database nor a later edgesim's is written to."""
+    """Another program's database, or a later edgesim's, is refused and not changed."""
     path.parent.mkdir(parents=True)
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute(statement)
@@ -183,7 +183,7 @@ async def test_other_database_is_refused(path, statement, schema):
 
 
 async def test_folder_that_cannot_be_made_is_a_run_error(tmp_path):
-    """A path through a file, or a path that is a folder, is one clear line."""
+    """A path below a file, or to a folder, is an error of one line."""
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"Not a directory|File exists"):
         await opened(tmp_path / "file" / "queues.db")
@@ -192,7 +192,7 @@ async def test_folder_that_cannot_be_made_is_a_run_error(tmp_path):
 
 
 async def test_full_disk_is_a_run_error_and_keeps_the_count(path):
-    """A send that does not fit is refused whole, and the store goes on with what it holds."""
+    """A send that does not fit is refused as a whole; the store stays usable."""
     path.parent.mkdir(parents=True)
     with open_store(str(path)) as driver:
         await driver.send("q", [NewMessage("a", b"1", "text", 1, 0)])
@@ -206,7 +206,7 @@ async def test_full_disk_is_a_run_error_and_keeps_the_count(path):
 
 
 async def test_name_that_sqlite_takes_for_memory_is_a_file(tmp_path, monkeypatch):
-    """A path called :memory: is a file like any other: nothing durable ends in memory."""
+    """A path named :memory: is a file, so that its messages are durable."""
     monkeypatch.chdir(tmp_path)
     await opened(":memory:")
     assert (tmp_path / ":memory:").is_file()
@@ -229,7 +229,7 @@ def _replace_by_copy(file: Path) -> None:
     ids=["file", "journal", "folder", "copy"],
 )
 async def test_a_file_that_is_deleted_or_replaced_takes_no_messages(tmp_path, take):
-    """A send is not confirmed once its file is gone from its place, and says so each time."""
+    """Every send fails once the file, its journal or its folder is deleted or replaced."""
     file = tmp_path / "state" / "q.db"
     async with open_queues(f"sqlite:{file}", Clock()) as driver:
         await driver.send("q", [NewMessage("1", b"x", "text", 0, 0.0)])
@@ -240,7 +240,7 @@ async def test_a_file_that_is_deleted_or_replaced_takes_no_messages(tmp_path, ta
 
 
 async def test_after_a_failed_sync_the_file_is_not_used_again(tmp_path):
-    """The failed call and every later one is an error until a restart."""
+    """After a failed sync, the failed call and all later calls fail until a restart."""
     failure = sqlite3.OperationalError("disk I/O error")
     failure.sqlite_errorname = "SQLITE_IOERR_FSYNC"
     with open_store(str(tmp_path / "q.db")) as driver:
@@ -251,7 +251,7 @@ async def test_after_a_failed_sync_the_file_is_not_used_again(tmp_path):
 
 
 async def test_a_store_of_an_earlier_edgesim_is_taken_over(path):
-    """One that was made before uncounted leases existed is opened with all its messages."""
+    """A store from before uncounted leases is opened and upgraded with its messages."""
     async with open_queues(f"sqlite:{path}", Clock()) as driver:
         await driver.send("q", [NewMessage("id", b"1", "text", 1, 0.0)])
     with contextlib.closing(sqlite3.connect(path)) as old:

@@ -1,4 +1,4 @@
-"""The store against the simplest thing that could be right: a list of messages."""
+"""The SQLite store compared with a model: a list of messages."""
 
 import msgspec
 from hypothesis import settings
@@ -23,7 +23,7 @@ class Row(msgspec.Struct):
     leased_until: float | None = None
 
     def message(self, *, leased=False):
-        """The message as a driver shows it, or as it leases it."""
+        """The expected message of the driver, with a lease id if ``leased``."""
         new, lease_id = self.new, f"{self.attempts}:{self.new.id}" if leased else ""
         return Message(
             new.id, new.body, new.content_type, new.timestamp_ms, self.attempts, lease_id
@@ -31,7 +31,7 @@ class Row(msgspec.Struct):
 
 
 def done(coroutine):
-    """The result of a call that never waits, as those of a deterministic driver do not."""
+    """Return the result of a call that never waits, as in a deterministic driver."""
     try:
         coroutine.send(None)
     except StopIteration as stop:
@@ -40,7 +40,7 @@ def done(coroutine):
 
 
 class StoreAndModel(RuleBasedStateMachine):
-    """The same operations on both; what they answer must be equal at every step."""
+    """Run the same operations on store and model; all results must be equal."""
 
     def __init__(self):
         super().__init__()
@@ -57,7 +57,7 @@ class StoreAndModel(RuleBasedStateMachine):
         return [row for row in self.rows if row.queue == queue]
 
     def picked(self, queue, picks):
-        """Leases of some messages, of this queue or not, and some that were never given."""
+        """Leases of any queue, outdated and unknown ones; and the rows whose leases are valid."""
         rows = [self.rows[pick] for pick in picks if pick < len(self.rows)]
         leases = [row.message(leased=True).lease_id for row in rows]
         earlier = [f"{row.attempts - 1}:{row.new.id}" for row in self.rows]

@@ -1,4 +1,4 @@
-"""Damage to the files of a store: no wrong byte is served, and no object goes with the index."""
+"""Damaged files of a store: no damaged byte is served, and the index can be rebuilt."""
 
 import shutil
 import sqlite3
@@ -31,7 +31,7 @@ def flip(path: Path, at: int, mask: int = 0x20) -> None:
 
 
 async def served(bucket: Bucket, wanted: Range | None = None) -> bytes:
-    """The bytes that go out before a read fails because of damage."""
+    """Return the bytes served before the read fails because of damage."""
     found = await bucket.get("a", range=wanted)
     assert isinstance(found, R2ObjectBody)
     out = b""
@@ -48,7 +48,7 @@ async def served(bucket: Bucket, wanted: Range | None = None) -> bytes:
 @pytest.mark.parametrize("at", [0, 77, BLOCK_BYTES - 1, BLOCK_BYTES, 2 * BLOCK_BYTES + 5, -1])
 @pytest.mark.parametrize("mask", [0x01, 0x80])
 async def test_a_damaged_object_is_not_served(tmp_path, at, mask):
-    """Blocks before the damage go out, then the read fails; no damaged byte is served."""
+    """Blocks before the damage are served, then the read fails; no damaged byte is served."""
     async with Store.file(tmp_path).open() as world:
         await world.bucket.put("a", LONG)
         flip(blob_of(tmp_path), at % len(LONG), mask)
@@ -58,7 +58,7 @@ async def test_a_damaged_object_is_not_served(tmp_path, at, mask):
 
 @pytest.mark.parametrize("size", [None, 0, 100])
 async def test_an_object_whose_bytes_are_gone_is_said_to_be_damaged(tmp_path, capsys, size):
-    """Its file is missing, empty or cut short: the read fails, and the log says so."""
+    """A read fails if the object's file is missing, empty or truncated, and the log reports it."""
     async with Store.file(tmp_path).open() as world:
         await world.bucket.put("a", LONG)
         blob = blob_of(tmp_path)
@@ -72,7 +72,7 @@ async def test_an_object_whose_bytes_are_gone_is_said_to_be_damaged(tmp_path, ca
 
 
 async def test_a_damaged_small_object_sends_nothing(tmp_path):
-    """Of an object of one block no byte goes out."""
+    """Nothing is served of a damaged object of one block."""
     async with Store.file(tmp_path).open() as world:
         for size in (1, 300, BLOCK_BYTES):
             await world.bucket.put("a", LONG[:size])
@@ -92,7 +92,7 @@ async def test_a_damaged_small_object_sends_nothing(tmp_path):
     ],
 )
 async def test_a_range_fails_only_where_its_blocks_are_damaged(tmp_path, wanted, is_hit):
-    """A ranged read checks the blocks that it touches, also beyond its own bytes."""
+    """A ranged read checks every block that it touches, and no others."""
     async with Store.file(tmp_path).open() as world:
         await world.bucket.put("a", LONG)
         whole = await text(await world.bucket.get("a", range=wanted))
@@ -107,7 +107,7 @@ async def test_a_range_fails_only_where_its_blocks_are_damaged(tmp_path, wanted,
 
 
 async def test_an_object_in_parts_is_checked(tmp_path):
-    """An object that was joined from parts, which has no MD5, is not served damaged either."""
+    """A damaged object of a multipart upload, which has no MD5, is not served."""
     async with Store.file(tmp_path).open() as world:
         upload = await world.bucket.create_multipart_upload("a")
         parts = [await upload.upload_part(1, b"x" * PART_BYTES_MIN)]
@@ -119,7 +119,7 @@ async def test_an_object_in_parts_is_checked(tmp_path):
 
 
 async def test_a_damaged_part_is_not_joined(tmp_path):
-    """Completing an upload with a damaged part fails, and the upload stays."""
+    """Completing an upload with a damaged part fails; the upload can still be completed."""
     async with Store.file(tmp_path).open() as world:
         upload = await world.bucket.create_multipart_upload("a")
         part = await upload.upload_part(1, b"0123456789")
@@ -133,7 +133,7 @@ async def test_a_damaged_part_is_not_joined(tmp_path):
 
 
 async def test_an_object_of_an_earlier_version_is_checked_as_a_whole(tmp_path):
-    """Without checksums of its blocks, the MD5 decides before the last bytes go out."""
+    """An object without block checksums is checked by its MD5 before the last bytes are sent."""
     async with Store.file(tmp_path).open() as world:
         await world.bucket.put("a", LONG)
         make_older(tmp_path)
@@ -145,7 +145,7 @@ async def test_an_object_of_an_earlier_version_is_checked_as_a_whole(tmp_path):
 
 
 def make_older(folder: Path) -> None:
-    """Give the index the tables of the first version."""
+    """Change the index to the tables of the first version."""
     with sqlite3.connect(folder / "r2" / "index.db") as index:
         index.executescript(
             "ALTER TABLE objects DROP COLUMN sums; ALTER TABLE parts DROP COLUMN sums;"
@@ -156,7 +156,7 @@ def make_older(folder: Path) -> None:
 
 
 async def test_an_index_of_an_earlier_version_is_brought_up(tmp_path):
-    """Its objects are there, counted, and new ones beside them are too."""
+    """An index of the first version is upgraded with its objects and totals."""
     async with Store.file(tmp_path).open() as world:
         await world.bucket.put("a", b"123")
         await world.other("logs").put("b", b"4")
@@ -169,7 +169,7 @@ async def test_an_index_of_an_earlier_version_is_brought_up(tmp_path):
 
 
 async def fill(world: World) -> None:
-    """Objects, one of them replaced, one removed, and an upload in progress."""
+    """Store objects, replace one, delete one, and begin an upload."""
     for number in range(30):
         await world.bucket.put(f"in/{number}.gz", b"%d" % number, custom_metadata={"n": "ü"})
     world.clock.time_ms += 5
@@ -181,7 +181,7 @@ async def fill(world: World) -> None:
 
 
 async def contents(world: World) -> dict[str, object]:
-    """What a user can see of the store."""
+    """The store's objects, bodies and totals as a user sees them."""
     seen: dict[str, object] = {}
     for bucket in (world.bucket, world.other("logs")):
         for each in (await bucket.list(include=["customMetadata", "httpMetadata"])).objects:
@@ -211,14 +211,14 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 async def test_a_lost_index_is_rebuilt_from_the_blobs(tmp_path, damage, capsys):
-    """Objects, metadata, totals and uploads are as before; notifications are sent again."""
+    """A lost index is rebuilt with objects, totals and uploads; notifications are sent again."""
     async with Store.file(tmp_path).open() as world:
         await fill(world)
         before = await contents(world)
         told = {body["object"]["key"] for _, body in await world.told()}
         blobs = sorted(path.name for path in (tmp_path / "r2" / "blobs").iterdir())
     damage(tmp_path / "r2" / "index.db")
-    for _ in range(2):  # the second start finds nothing to mend
+    for _ in range(2):  # the second start has nothing to repair
         async with Store.file(tmp_path).open() as world:
             assert await contents(world) == before
             assert {body["object"]["key"] for _, body in await world.told()} == told - {"in/8.gz"}
@@ -227,7 +227,7 @@ async def test_a_lost_index_is_rebuilt_from_the_blobs(tmp_path, damage, capsys):
 
 
 async def test_a_blob_without_a_label_is_kept_when_the_index_is_rebuilt(tmp_path):
-    """It cannot be given a name, so it moves to a folder that nothing clears."""
+    """A blob without a label has no key; it is moved to a folder that is never cleaned."""
     async with Store.file(tmp_path).open() as world:
         await world.bucket.put("a", b"x")
     (tmp_path / "r2" / "blobs" / "older").write_bytes(b"of an earlier version")
@@ -238,7 +238,7 @@ async def test_a_blob_without_a_label_is_kept_when_the_index_is_rebuilt(tmp_path
 
 
 async def test_an_entry_that_names_a_blob_wrongly_is_mended(tmp_path):
-    """The blob that the object has lost is given back to it, not removed as left over."""
+    """An entry with a wrong blob name gets its blob back; the blob is not removed as left over."""
     async with Store.file(tmp_path).open() as world:
         await world.bucket.put("a", b"precious")
     with sqlite3.connect(tmp_path / "r2" / "index.db") as index:
@@ -249,7 +249,7 @@ async def test_an_entry_that_names_a_blob_wrongly_is_mended(tmp_path):
 
 
 async def test_a_damaged_entry_is_a_run_error(tmp_path):
-    """The error names the file and the cure."""
+    """The error for a damaged entry names the file and the cure."""
     async with Store.file(tmp_path).open() as world:
         await world.bucket.put("a", b"x")
     with sqlite3.connect(tmp_path / "r2" / "index.db") as index:
@@ -282,7 +282,7 @@ GONE = {
 
 @pytest.mark.parametrize("take", GONE.values(), ids=GONE)
 async def test_a_store_that_is_deleted_or_replaced_takes_nothing(tmp_path, take):
-    """A put, a delete or an upload is not confirmed once its file is gone from its place."""
+    """No put, delete or upload is confirmed once the store's files are deleted or replaced."""
     async with Store.file(tmp_path).open() as world:
         await world.bucket.put("a", b"x")
         take(tmp_path / "r2")
@@ -297,7 +297,7 @@ async def test_a_store_that_is_deleted_or_replaced_takes_nothing(tmp_path, take)
 
 
 async def test_after_a_failed_sync_the_index_is_not_used_again(tmp_path):
-    """A commit whose sync failed is an error, and so is every later call until a restart."""
+    """After a failed sync, the failed call and all later calls fail until a restart."""
     async with Store.file(tmp_path).open() as world:
         await world.bucket.put("a", b"x")
         assert isinstance(world.driver, IndexedR2)

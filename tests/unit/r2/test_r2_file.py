@@ -1,4 +1,4 @@
-"""The file driver: what is on the disk, and what crashes and full disks do to it."""
+"""The file driver: files on disk, crashes and full disks."""
 
 import resource
 import sqlite3
@@ -24,12 +24,12 @@ HOSTILE_KEYS = ["../../x", "/etc/passwd", "..", "nul\0nul", "k" * 1024, "😀", 
 
 
 def blobs(folder: Path) -> list[Path]:
-    """The files that hold objects' bytes."""
+    """The files that hold the bytes of objects."""
     return sorted((folder / "r2" / "blobs").iterdir())
 
 
 async def test_hostile_keys_touch_nothing_outside_the_root(tmp_path):
-    """Whatever a key says, files are made under the root only, and never called by the key."""
+    """Files are created only under the root and are never named by the key."""
     (tmp_path / "x").write_text("precious")
     async with Store.file(tmp_path).open() as world:
         for key in HOSTILE_KEYS:
@@ -45,7 +45,7 @@ async def test_hostile_keys_touch_nothing_outside_the_root(tmp_path):
 
 
 async def test_replaced_and_deleted_objects_leave_no_files(tmp_path):
-    """The old version's file goes when the new one is durable."""
+    """The file of a replaced or deleted object is removed."""
     async with Store.file(tmp_path).open() as world:
         await world.bucket.put("a", b"1")
         await world.bucket.put("a", b"2")
@@ -55,7 +55,7 @@ async def test_replaced_and_deleted_objects_leave_no_files(tmp_path):
 
 
 async def test_a_failed_put_leaves_no_file(tmp_path):
-    """Neither a broken body nor a refused one."""
+    """A put whose body fails leaves no file."""
 
     async def broken():
         yield b"x" * 1000
@@ -68,7 +68,7 @@ async def test_a_failed_put_leaves_no_file(tmp_path):
 
 
 async def test_a_large_reader_outlives_its_object(tmp_path):
-    """A reader in the middle of an object goes on though the object is overwritten and deleted."""
+    """A reader gets the whole object although it is overwritten and deleted meanwhile."""
     data = bytes(range(256)) * 20_000
     async with Store.file(tmp_path).open() as world:
         await world.bucket.put("a", data)
@@ -82,7 +82,7 @@ async def test_a_large_reader_outlives_its_object(tmp_path):
 
 
 async def test_what_a_crash_left_behind_is_removed(tmp_path):
-    """A blob that no object names is gone after the next start; the others stay."""
+    """A start removes blobs that no object refers to, and keeps the others."""
     async with Store.file(tmp_path).open() as world:
         await world.bucket.put("a", b"x")
     (tmp_path / "r2" / "blobs" / "half").write_bytes(b"half an object")
@@ -108,7 +108,7 @@ anyio.run(main)
 
 
 def killed_amid_puts(folder: Path, program: str = PUT_FOREVER) -> int:
-    """Put objects in another process until it is killed; the last number that it acknowledged."""
+    """Put objects in another process and kill it; return the last acknowledged number."""
     command = [sys.executable, "-c", program, str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -119,7 +119,7 @@ def killed_amid_puts(folder: Path, program: str = PUT_FOREVER) -> int:
 
 
 async def test_nothing_that_was_acknowledged_dies_with_the_process(tmp_path):
-    """After kill -9 amid puts, every object that was put is whole, told of, and nothing is over."""
+    """After kill -9 every acknowledged object is whole and notified, and no blob is left over."""
     last = killed_amid_puts(tmp_path)
     async with Store.file(tmp_path).open() as world:
         for number in range(last + 1):
@@ -149,7 +149,7 @@ anyio.run(main)
 
 
 async def test_no_upload_that_was_completed_dies_with_the_process(tmp_path):
-    """After kill -9 each object is whole and told of once; parts are left of one upload at most."""
+    """After kill -9 each object is whole and notified once; at most one upload leaves a part."""
     last = killed_amid_puts(tmp_path, JOIN_FOREVER)
     async with Store.file(tmp_path).open() as world:
         objects, _ = await world.driver.usage("events")
@@ -165,7 +165,7 @@ async def test_no_upload_that_was_completed_dies_with_the_process(tmp_path):
 
 
 async def test_parts_leave_no_files(tmp_path):
-    """Replaced, left out, aborted, joined: what no object needs is gone from the disk."""
+    """The blobs of replaced, omitted, aborted and completed parts are removed."""
     async with Store.file(tmp_path).open() as world:
         upload = await world.bucket.create_multipart_upload("a")
         for body in (b"1", b"2"):
@@ -181,7 +181,7 @@ async def test_parts_leave_no_files(tmp_path):
 
 
 async def test_a_full_disk_leaves_an_upload_as_it_was(tmp_path):
-    """Neither a part nor the joined object is half there; with room again both go well."""
+    """A full disk leaves no partial part or object; with room the upload can be completed."""
     async with Store.file(tmp_path).open() as world:
         upload = await world.bucket.create_multipart_upload("a")
         parts = [await upload.upload_part(n, bytes(PART_BYTES_MIN)) for n in (1, 2)]
@@ -197,7 +197,7 @@ async def test_a_full_disk_leaves_an_upload_as_it_was(tmp_path):
 
 
 async def test_the_store_belongs_to_one_process(tmp_path):
-    """A second one is refused in one line; the first is not disturbed."""
+    """A second process is refused with one line; the first is not affected."""
     async with Store.file(tmp_path).open() as world:
         with pytest.raises(UsageError, match="is in use by another edgesim process"):
             async with Store.file(tmp_path).open():
@@ -209,7 +209,7 @@ async def test_the_store_belongs_to_one_process(tmp_path):
 
 @contextmanager
 def files_of_at_most(size: int):
-    """The kernel refuses to let a file grow beyond ``size`` bytes: a disk that is full."""
+    """Limit the size of files to ``size`` bytes, to simulate a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -219,7 +219,7 @@ def files_of_at_most(size: int):
 
 
 async def test_a_full_disk_is_a_run_error_and_loses_nothing(tmp_path):
-    """The error has its cause, the object from before stays, and nothing is left over."""
+    """On a full disk a put fails with its cause; the old object stays and no file is left over."""
     async with Store.file(tmp_path).open() as world:
         await world.bucket.put("a", b"old")
         with files_of_at_most(1_000_000), pytest.raises(RunError, match="File too large") as failed:
@@ -231,7 +231,7 @@ async def test_a_full_disk_is_a_run_error_and_loses_nothing(tmp_path):
 
 
 async def test_a_full_index_is_a_run_error_and_loses_nothing(tmp_path):
-    """If the commit fails, neither the object nor its notification is there."""
+    """If the index cannot grow, neither the object nor its notification is stored."""
     async with Store.file(tmp_path).open() as world:
         with files_of_at_most(4096), pytest.raises(RunError) as failed:
             await world.bucket.put("in/a.gz", b"x", custom_metadata={"k": "v" * 8000})
@@ -244,7 +244,7 @@ async def test_a_full_index_is_a_run_error_and_loses_nothing(tmp_path):
 
 
 async def test_damage_is_told_and_not_served(tmp_path):
-    """A blob that is gone or too short is an error, never a short object."""
+    """A missing or truncated blob is an error, never a short object."""
     async with Store.file(tmp_path).open() as world:
         await world.bucket.put("a", b"0123456789")
         (blob,) = blobs(tmp_path)
@@ -257,7 +257,7 @@ async def test_damage_is_told_and_not_served(tmp_path):
 
 
 async def test_a_state_that_is_no_database_is_a_run_error(tmp_path):
-    """The message names the file."""
+    """The error for an index that is no database names the file."""
     (tmp_path / "r2").mkdir()
     (tmp_path / "r2" / "index.db").write_bytes(b"not a database" * 1000)
     with pytest.raises(RunError, match=r"index\.db: file is not a database"):
@@ -266,7 +266,7 @@ async def test_a_state_that_is_no_database_is_a_run_error(tmp_path):
 
 
 async def test_a_root_that_cannot_be_made_is_a_run_error(tmp_path):
-    """So is a path through a file."""
+    """A root that is a file is an error."""
     (tmp_path / "r2").write_text("a file")
     with pytest.raises(RunError, match="Not a directory"):
         async with Store.file(tmp_path).open():
@@ -274,14 +274,14 @@ async def test_a_root_that_cannot_be_made_is_a_run_error(tmp_path):
 
 
 async def test_a_url_without_a_path_is_refused(tmp_path):
-    """Rather than to fill the working directory."""
+    """A URL without a path is refused; it would use the working directory."""
     with pytest.raises(ConfigError, match="write file:PATH"):
         async with open_r2("file:", Clock(), tmp_path):
             pass
 
 
 async def test_an_idle_bucket_keeps_no_locks():
-    """Keys that were written once cost nothing afterwards."""
+    """Keys hold no locks after their writes."""
 
     def locks(world: World) -> int:
         return len(world.bucket._locks)

@@ -1,4 +1,4 @@
-"""Objects much larger than memory should be: each driver in a process of its own, measured."""
+"""Memory use with large objects, measured for each driver in its own process."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ from tests.servers_s3 import seaweedfs
 
 MEGABYTE = 1 << 20
 
-# Prints how much the process grew, in bytes, and how many it read.
+# Prints the growth of the process and the number of bytes it read.
 PROGRAM = """
 import anyio, json, os, resource, sqlite3, sys
 from pathlib import Path
@@ -64,7 +64,7 @@ anyio.run(main)
 
 
 def measured(store: Store, megabytes: int, sparse_gigabytes: int = 0) -> tuple[int, int]:
-    """Growth and bytes read of a process that puts and gets an object of that size."""
+    """Put and get an object of that size in a process; return its growth and the bytes read."""
     arguments = [store.url, str(store.state), store.keys, megabytes, sparse_gigabytes]
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, json.dumps(arguments)],

@@ -1,4 +1,4 @@
-"""Listing and ranges against plain models, on the drivers that need no server."""
+"""Listings and ranges compared with simple models, on the drivers that need no server."""
 
 import anyio
 import pytest
@@ -13,7 +13,7 @@ KEYS = st.text(st.sampled_from("ab/-.é\0~\uffff😀"), min_size=1, max_size=6)
 
 
 def entries(keys: set[str], prefix: str, delimiter: str, start_after: str) -> list[tuple[str, str]]:
-    """What a listing has to show, in order: ("key", ...) or ("prefix", ...), each once."""
+    """The expected entries of a listing, in order: ("key", ...) or ("prefix", ...), each once."""
     found: dict[tuple[str, str], None] = {}
     for key in sorted(keys, key=str.encode):
         head, middle, _ = key[len(prefix) :].partition(delimiter or "\ud800")
@@ -23,7 +23,7 @@ def entries(keys: set[str], prefix: str, delimiter: str, start_after: str) -> li
 
 
 async def pages(world: World, limit: int, **options) -> list[tuple[list[str], list[str]]]:
-    """All pages of a listing: the keys and the delimited prefixes of each."""
+    """The keys and delimited prefixes of each page of a listing."""
     found = []
     cursor: str | None = None
     while True:
@@ -47,7 +47,7 @@ async def pages(world: World, limit: int, **options) -> list[tuple[list[str], li
 def test_a_listing_is_what_a_dict_would_list(
     scheme, tmp_path_factory, puts, deletes, prefix, delimiter, start_after, limit
 ):
-    """Whatever is put and deleted, every page has exactly the model's next entries."""
+    """After any puts and deletes, every page has exactly the next entries of the model."""
     expected = entries(set(puts) - set(deletes), prefix, delimiter, start_after)
 
     async def check() -> None:

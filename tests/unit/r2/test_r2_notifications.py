@@ -1,4 +1,4 @@
-"""Notification rules and the relay that delivers what they say."""
+"""Notification rules, and the relay that delivers notifications to queues."""
 
 import json
 from itertools import pairwise
@@ -22,7 +22,7 @@ def notifications(*rules: Rule) -> Notifications:
 
 
 def fired(rules: Notifications, action, key: str) -> list[str]:
-    """The queues that would hear of it."""
+    """The queues that get a notification of the action."""
     thing = R2Object(key=key, version="v", size=1, etag="e", uploaded=0)
     return [entry.queue for entry in rules.messages_for("events", action, thing)]
 
@@ -31,7 +31,7 @@ def fired(rules: Notifications, action, key: str) -> list[str]:
 
 
 def test_prefix_and_suffix_are_literal_and_both_must_match():
-    """No patterns; they may share characters of the key."""
+    """Prefix and suffix are literal, not patterns, and both must match."""
     rules = notifications(Rule("q", prefix="a.*", suffix="*b"))
     assert fired(rules, "PutObject", "a.*b") == ["q"]
     assert fired(rules, "PutObject", "a.x*b") == []
@@ -39,7 +39,7 @@ def test_prefix_and_suffix_are_literal_and_both_must_match():
 
 
 def test_a_rule_fires_for_its_events_only():
-    """object-create is the default; both can be named."""
+    """A rule is for object-create by default, or for the events that it names."""
     rules = notifications(
         Rule("puts", prefix="1"),
         Rule("deletes", "object-delete", "1"),
@@ -51,7 +51,7 @@ def test_a_rule_fires_for_its_events_only():
 
 
 def test_a_rule_may_pick_single_actions():
-    """In place of all those of the event, across events too."""
+    """Actions of a rule replace all those of its event and may belong to several events."""
     rules = notifications(
         Rule("parts", actions=("CompleteMultipartUpload", "LifecycleDeletion")),
         Rule("puts", actions=("PutObject",)),
@@ -70,7 +70,7 @@ def test_a_rule_may_pick_single_actions():
     ],
 )
 def test_an_event_is_a_set_of_actions(event, actions):
-    """Those that the platform lists, and no others."""
+    """An event covers exactly the actions that the platform lists."""
     rules = notifications(Rule("q", event))
     every = [action for of_event in ACTIONS.values() for action in of_event]
     assert {action for action in every if fired(rules, action, "1")} == set(actions)
@@ -80,7 +80,7 @@ def test_an_event_is_a_set_of_actions(event, actions):
     ("etag", "action"), [("e", "PutObject"), ("e-2", "CompleteMultipartUpload")]
 )
 def test_an_object_is_told_of_again_as_it_was_written(etag, action):
-    """The rules of the way it came by apply, and the message says it."""
+    """A repeated notification has the action by which the object was written."""
     rules = notifications(Rule("q", actions=(action,)))
     thing = R2Object(key="a", version="v", size=1, etag=etag, uploaded=0)
     (entry,) = rules.messages_again("events", thing)
@@ -102,7 +102,7 @@ def test_an_object_is_told_of_again_as_it_was_written(etag, action):
     ],
 )
 def test_rules_that_would_fire_twice_are_refused(one, other):
-    """The error names the place, the rules and a key that both would tell of."""
+    """Overlapping rules are an error with the place, the rules and a key that both match."""
     with pytest.raises(ConfigError, match=r"r2\.events\.notifications: rules 1 and 2") as refused:
         notifications(one, other)
     assert repr(
@@ -121,17 +121,17 @@ def test_rules_that_would_fire_twice_are_refused(one, other):
     ],
 )
 def test_rules_that_exclude_each_other_are_fine(one, other):
-    """Different prefixes, suffixes, events or actions."""
+    """Rules with different prefixes, suffixes, events or actions do not overlap."""
     notifications(one, other)
 
 
 def test_rules_of_different_buckets_never_overlap():
-    """Each bucket has its own."""
+    """Rules of different buckets never overlap."""
     Notifications({"a": [Rule("q")], "b": [Rule("q")]}, StillClock(), "account-1")
 
 
 def test_a_bucket_has_at_most_100_rules():
-    """As on the platform."""
+    """A bucket has at most 100 rules, as on the platform."""
     rules = [Rule("q", prefix=f"{number:03}/") for number in range(101)]
     notifications(*rules[:100])
     with pytest.raises(ConfigError, match="101 rules; a bucket has at most 100"):
@@ -142,7 +142,7 @@ def test_a_bucket_has_at_most_100_rules():
 
 
 class Queues:
-    """Queues that fail at the attempts that a test names, and take everything else."""
+    """Queues that fail at the given attempts and accept all other messages."""
 
     def __init__(self, *failing: int) -> None:
         self.failing = failing
@@ -150,7 +150,7 @@ class Queues:
         self.times: list[float] = []
 
     async def send(self, queue: str, body: bytes) -> None:
-        """Take a message, or fail."""
+        """Accept a message, or fail."""
         self.times.append(anyio.current_time())
         if len(self.times) in self.failing:
             raise RunError("the queue store is away")
@@ -158,14 +158,14 @@ class Queues:
 
 
 async def settled(world) -> None:
-    """Wait until no notification is left."""
+    """Wait until no notification is pending."""
     with anyio.fail_after(20):
         while await world.notifications.pending(world.driver):
             await anyio.lowlevel.checkpoint()
 
 
 async def test_a_crash_between_put_and_relay_loses_nothing(tmp_path):
-    """What one life put, the next one tells, before anything else happens in it."""
+    """Notifications of puts before a crash are sent after the restart."""
     async with Store.file(tmp_path).open() as world:
         await world.bucket.put("in/1.gz", b"")
     queues = Queues()
@@ -177,7 +177,7 @@ async def test_a_crash_between_put_and_relay_loses_nothing(tmp_path):
 
 
 async def test_the_relay_tries_again_until_the_queue_takes_it():
-    """A failure is one line in the log; the pauses grow; order is kept and nothing doubled."""
+    """A failed send is logged in one line and retried with backoff, in order and once."""
     queues = Queues(1, 2, 3)
     async with Store.memory().open() as world, anyio.create_task_group() as group:
         for number in range(3):
@@ -195,7 +195,7 @@ async def test_the_relay_tries_again_until_the_queue_takes_it():
 
 
 async def test_what_was_sent_before_a_failure_is_not_sent_again():
-    """Only the one that failed and those behind it wait."""
+    """Messages sent before a failed one are not sent again."""
     queues = Queues(3)
     async with Store.memory().open() as world, anyio.create_task_group() as group:
         for number in range(4):
@@ -208,7 +208,7 @@ async def test_what_was_sent_before_a_failure_is_not_sent_again():
 
 
 async def test_the_relay_moves_more_than_one_batch():
-    """A backlog of any size is worked off."""
+    """The relay delivers a backlog of more than one batch."""
     queues = Queues()
     async with Store.memory().open() as world, anyio.create_task_group() as group:
         keys = [f"in/{number:03}.gz" for number in range(250)]
@@ -221,7 +221,7 @@ async def test_the_relay_moves_more_than_one_batch():
 
 
 async def test_a_relay_that_dies_between_send_and_settle_sends_again(tmp_path):
-    """At least once: what was not settled is told by the next life."""
+    """A notification that was sent but not settled before a crash stays pending (at least once)."""
     sent = anyio.Event()
 
     async def send_and_hang(_queue: str, _body: bytes) -> None:

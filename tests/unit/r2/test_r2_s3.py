@@ -1,4 +1,4 @@
-"""The S3 driver: what the server sees, interrupted changes, and what cannot be used."""
+"""The S3 driver: objects on the server, conditions, interrupted writes and configuration errors."""
 
 import hashlib
 import io
@@ -46,7 +46,7 @@ def server(tmp_path_factory):
 
 
 async def test_an_object_is_one_object_on_the_server(server, tmp_path):
-    """Under the prefix, by an ordered name, its bytes as they are, with its content type."""
+    """An object is stored under the prefix and an ordered name, with its bytes and content type."""
     store = Store.s3(server, tmp_path)
     prefix = store.url.partition("prefix=")[2]
     async with store.open() as world:
@@ -74,7 +74,7 @@ async def test_hostile_keys_stay_under_the_prefix(server, tmp_path):
 
 
 async def test_plain_keys_share_a_bucket_with_other_programs(server, tmp_path):
-    """With keys=plain, names are keys, and what others stored is there with what S3 knows of it."""
+    """With keys=plain, names are keys, and objects of other programs have S3's own metadata."""
     store = Store.s3(server, tmp_path, "&keys=plain")
     prefix = store.url.partition("prefix=")[2].partition("&")[0]
     async with store.open() as world, server.client() as client:
@@ -96,7 +96,7 @@ async def test_plain_keys_share_a_bucket_with_other_programs(server, tmp_path):
 
 
 async def test_objects_of_others_are_left_alone(server, tmp_path):
-    """Where keys are encoded, an object that edgesim did not store has no key to be listed by."""
+    """With encoded keys, objects not written by edgesim are ignored."""
     store = Store.s3(server, tmp_path)
     prefix = store.url.partition("prefix=")[2]
     async with store.open() as world, server.client() as client:
@@ -107,7 +107,7 @@ async def test_objects_of_others_are_left_alone(server, tmp_path):
 
 
 async def test_a_copy_made_by_others_is_not_the_object(server, tmp_path):
-    """What the header says counts only under the name that it was stored by."""
+    """A copy made by another program is ignored: its header names another object."""
     store = Store.s3(server, tmp_path)
     prefix = store.url.partition("prefix=")[2]
     async with store.open() as world, server.client() as client:
@@ -118,7 +118,7 @@ async def test_a_copy_made_by_others_is_not_the_object(server, tmp_path):
 
 
 async def test_a_damaged_header_is_a_run_error(server, tmp_path):
-    """The message names the object; other objects are served."""
+    """A damaged edgesim header is an error with the object's name; other objects are served."""
     store = Store.s3(server, tmp_path)
     prefix = store.url.partition("prefix=")[2]
     async with store.open() as world, server.client() as client:
@@ -134,7 +134,7 @@ async def test_a_damaged_header_is_a_run_error(server, tmp_path):
 
 
 async def test_a_body_that_is_damaged_on_its_way_is_refused(server, tmp_path, monkeypatch):
-    """The server checks the MD5 that goes with it; nothing is stored."""
+    """The server rejects a body that does not match its MD5; nothing is stored."""
     content = Spool.content
     async with Store.s3(server, tmp_path).open() as world:
         monkeypatch.setattr(Spool, "content", lambda spool: cast("bytes", content(spool))[::-1])
@@ -147,13 +147,13 @@ async def test_a_body_that_is_damaged_on_its_way_is_refused(server, tmp_path, mo
 
 @pytest.fixture
 def named(tmp_path):
-    """A server that is asked by a name, with the bucket in front."""
+    """A server with virtual-host names: BUCKET.HOST."""
     with seaweedfs_process(tmp_path, "-s3.domainName=edgesim.test") as process:
         yield S3Server(f"edgesim.test:{process.server.address.rpartition(':')[2]}")
 
 
 async def test_a_bucket_may_be_in_the_host_name(named, tmp_path, monkeypatch):
-    """With style=virtual the server is asked as BUCKET.HOST."""
+    """With style=virtual, requests go to BUCKET.HOST."""
     asked: set[str] = set()
 
     async def here(_resolver, host: str, port: int = 0, family: int = socket.AF_INET):
@@ -175,7 +175,7 @@ async def test_a_bucket_may_be_in_the_host_name(named, tmp_path, monkeypatch):
 
 
 def refusing(code: str, *, stores: bool = False):
-    """A client whose conditional puts the server refuses, with or without doing them."""
+    """A client whose conditional puts fail with this code, also after storing if ``stores``."""
     put_object = Minio._put_object
 
     async def refuse(client, bucket, name, data, headers, query_params=None):
@@ -193,7 +193,7 @@ ABSENT = Conditional(etag_does_not_match=("*",))
 
 
 async def test_of_two_nodes_that_create_one_wins(server, tmp_path):
-    """The server compares and swaps: conditions hold between machines that share it."""
+    """Of two nodes that create a key, one succeeds: the server checks the precondition."""
     store = Store.s3(server, tmp_path)
     elsewhere = msgspec.structs.replace(store, state=tmp_path / "elsewhere")
     won: dict[str, list[str]] = {f"{number:02}": [] for number in range(20)}
@@ -213,7 +213,7 @@ async def test_of_two_nodes_that_create_one_wins(server, tmp_path):
 
 
 async def test_a_server_without_conditions_is_asked_once(server, tmp_path, monkeypatch):
-    """Then conditions hold between the writers of this process only, and the log says so."""
+    """Without conditional writes, preconditions hold within this process; it is logged once."""
     async with Store.s3(server, tmp_path).open() as world:
         monkeypatch.setattr(Minio, "_put_object", refusing("NotImplemented"))
         with capture_logs() as logs:
@@ -224,7 +224,7 @@ async def test_a_server_without_conditions_is_asked_once(server, tmp_path, monke
 
 
 async def test_a_repeated_put_that_meets_itself_has_gone_well(server, tmp_path, monkeypatch):
-    """Where the first answer was lost, the second says that there is an object: our own."""
+    """A retried put whose precondition fails because of its own object is a success."""
     async with Store.s3(server, tmp_path).open() as world:
         monkeypatch.setattr(Minio, "_put_object", refusing("PreconditionFailed", stores=True))
         assert await world.bucket.put("in/a.gz", b"x", only_if=ABSENT)
@@ -232,7 +232,7 @@ async def test_a_repeated_put_that_meets_itself_has_gone_well(server, tmp_path, 
 
 
 async def test_a_put_that_loses_a_race_is_not_told(server, tmp_path, monkeypatch):
-    """Neither stored nor told: the condition failed."""
+    """A put whose precondition fails is neither stored nor notified."""
     async with Store.s3(server, tmp_path).open() as world:
         monkeypatch.setattr(Minio, "_put_object", refusing("PreconditionFailed"))
         assert await world.bucket.put("in/a.gz", b"x", only_if=ABSENT) is None
@@ -241,7 +241,7 @@ async def test_a_put_that_loses_a_race_is_not_told(server, tmp_path, monkeypatch
 
 
 async def test_an_etag_of_the_server_s_own_is_what_is_told(server, tmp_path, monkeypatch):
-    """Some servers do not make a joined object's etag of its parts' MD5s."""
+    """A notification has the server's etag, which need not be made of the parts' MD5s."""
     head = S3Store.head
 
     async def own_etag(store, bucket, name):
@@ -258,11 +258,11 @@ async def test_an_etag_of_the_server_s_own_is_what_is_told(server, tmp_path, mon
         assert message["object"]["eTag"] == stored.etag == "of-its-own-1"
 
 
-# --- what is not asked again ----------------------------------------------------------------------
+# --- cached metadata ------------------------------------------------------------------------------
 
 
 async def test_a_listing_asks_for_each_object_once(server, tmp_path, monkeypatch):
-    """Until it changes, be it only in its metadata, and whoever changes it."""
+    """A listing reads an object's metadata once, until any client changes the object."""
     heads: list[str] = []
     head = S3Store.head
 
@@ -300,7 +300,7 @@ async def test_a_listing_asks_for_each_object_once(server, tmp_path, monkeypatch
 
 
 async def test_counting_asks_for_no_object(server, tmp_path, monkeypatch):
-    """usage and buckets need the listing only; a large bucket is not counted all the time."""
+    """usage and buckets use the listing only; the totals of a large bucket are cached."""
 
     async def never(*_arguments):
         raise AssertionError("one object was asked for")
@@ -318,11 +318,11 @@ async def test_counting_asks_for_no_object(server, tmp_path, monkeypatch):
         assert await world.driver.usage("events") == (6, 12)
 
 
-# --- interrupted changes --------------------------------------------------------------------------
+# --- interrupted writes ---------------------------------------------------------------------------
 
 
 async def known(world: World) -> Sequence[Outgoing]:
-    """What is told, once that can be known; until then the driver says that it cannot."""
+    """Return the outbox's entries, once no write is in doubt."""
 
     async def look() -> list[Sequence[Outgoing]]:
         return [await world.driver.outbox(10)]
@@ -332,7 +332,7 @@ async def known(world: World) -> Sequence[Outgoing]:
 
 
 async def leave_intent(state: Path, intent: Intent) -> None:
-    """What a crash between the intent and its decision leaves behind."""
+    """Leave an in-doubt write in the outbox, as a crash before its decision would."""
     with closing(Database(state / "outbox.db", SCHEMA)) as database:
         interrupted = Outbox(database).announced([(intent, [Outgoing("id", "ingest", b"{}")])])
         with pytest.raises(KeyboardInterrupt):
@@ -343,7 +343,7 @@ async def leave_intent(state: Path, intent: Intent) -> None:
 @pytest.mark.parametrize("deletes", [False, True])
 @pytest.mark.parametrize("there", [False, True])
 async def test_a_crash_amid_a_change_tells_of_it_if_it_happened(server, tmp_path, deletes, there):
-    """A put is told if its version is on the server, a delete if it is not."""
+    """An interrupted put is notified if its version is stored, a delete if it is not."""
     store = Store.s3(server, tmp_path)
     async with store.open() as world:
         put = await world.bucket.put("a", b"x")
@@ -357,7 +357,7 @@ async def test_a_crash_amid_a_change_tells_of_it_if_it_happened(server, tmp_path
 
 
 async def test_an_intent_that_is_under_way_is_left_to_its_put(server, tmp_path, monkeypatch):
-    """The relay that looks amid a put neither tells of it yet nor drops it."""
+    """A poll of the outbox during a put neither sends nor drops its notification."""
     seen = []
     async with Store.s3(server, tmp_path).open() as world:
 
@@ -373,7 +373,7 @@ async def test_an_intent_that_is_under_way_is_left_to_its_put(server, tmp_path, 
 
 
 async def test_a_put_whose_answer_was_lost_is_told(server, tmp_path, monkeypatch):
-    """The caller sees the failure; as the object is there, its notification goes out anyway."""
+    """A put without a reply fails, but its notification is sent, as the object is stored."""
     put_object = Minio._put_object
 
     async def lose_answer(*arguments, **options):
@@ -388,7 +388,7 @@ async def test_a_put_whose_answer_was_lost_is_told(server, tmp_path, monkeypatch
 
 
 async def test_a_put_that_never_arrived_is_not_told(server, tmp_path, monkeypatch):
-    """The caller sees the failure, and a later put is told once."""
+    """A put that never reached the server fails; a later put is notified once."""
 
     async def fail(*_arguments, **_options):
         raise ConnectionResetError("connection lost")
@@ -403,7 +403,7 @@ async def test_a_put_that_never_arrived_is_not_told(server, tmp_path, monkeypatc
         assert len(await world.driver.outbox(10)) == 1
 
 
-# --- what cannot be used --------------------------------------------------------------------------
+# --- configuration errors -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -420,7 +420,7 @@ async def test_a_put_that_never_arrived_is_not_told(server, tmp_path, monkeypatc
     ],
 )
 async def test_a_wrong_url_is_a_config_error_without_its_secrets(tmp_path, url, problem):
-    """Unknown options, paths and passwords are refused in one line."""
+    """Unknown options, paths and passwords in the URL are an error of one line without secrets."""
     with pytest.raises(ConfigError, match=problem) as refused:
         async with open_r2(url, Clock(), tmp_path, "a", "b"):
             pass
@@ -429,21 +429,21 @@ async def test_a_wrong_url_is_a_config_error_without_its_secrets(tmp_path, url, 
 
 
 def test_cloudflare_s_own_host_needs_no_region():
-    """It is always auto there; elsewhere it is asked of the server."""
+    """Cloudflare's host has region auto by default; other servers are asked for theirs."""
     assert read_url("s3://id.r2.cloudflarestorage.com")[1].region == "auto"
     assert read_url("s3://id.r2.cloudflarestorage.com?region=x")[1].region == "x"
     assert read_url("s3://host:9000?secure=false")[1].region is None
 
 
 async def test_keys_are_needed(tmp_path):
-    """Without them the error says so before anything is sent."""
+    """Missing keys are an error before any request."""
     with pytest.raises(UsageError, match="needs an access key and a secret key"):
         async with open_r2("s3://host:1", Clock(), tmp_path):
             pass
 
 
 async def test_a_server_that_is_away_is_a_run_error_at_the_start(tmp_path):
-    """Not at the first object."""
+    """An unreachable server is an error at the start, not at the first object."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"s3://127.0.0.1:{closed.getsockname()[1]}?secure=false&region=us-east-1"
@@ -454,7 +454,7 @@ async def test_a_server_that_is_away_is_a_run_error_at_the_start(tmp_path):
 
 
 async def test_wrong_keys_are_a_run_error_at_the_start(server, tmp_path):
-    """The server's own reason is in the message."""
+    """The error for wrong keys has the server's reason."""
     url = f"s3://{server.address}?secure=false&region=us-east-1"
     with pytest.raises(RunError, match=r"InvalidAccessKeyId|SignatureDoesNotMatch"):
         async with open_r2(url, Clock(), tmp_path, "nobody", "wrong"):

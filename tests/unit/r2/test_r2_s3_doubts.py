@@ -1,4 +1,4 @@
-"""Changes in doubt: a server that makes a put long after the client gave it up."""
+"""In-doubt writes: the server performs a put long after the client's timeout."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import closing
@@ -40,13 +40,13 @@ async def world(server, tmp_path):
 
 
 async def settled(world: World) -> bool:
-    """True once the store no longer waits for the change; RunError until then."""
+    """Return True once the outbox no longer waits for the in-doubt write; RunError until then."""
     return await world.driver.outbox(10) == [] and world.driver.in_doubt
 
 
 @pytest.fixture
 def late(server, monkeypatch) -> Late:
-    """Puts get no reply from now on; the server makes them when this is called."""
+    """Let every put fail without a reply; calling the result performs them on the server."""
     kept: list[Any] = []
     put_object = Minio._put_object
 
@@ -77,7 +77,7 @@ READS: dict[str, Callable[[World], Awaitable[object]]] = {
 
 @pytest.mark.parametrize("read", READS)
 async def test_a_reader_of_a_late_object_decides_its_put(world, late, read):
-    """Whoever has seen the object can rely on its notification."""
+    """A read that returns the late object also decides its put, so it is notified."""
     with pytest.raises(RunError, match="no reply"):
         await world.bucket.put("in/a.gz", b"x")
     assert await eventually(lambda: settled(world))
@@ -88,7 +88,7 @@ async def test_a_reader_of_a_late_object_decides_its_put(world, late, read):
 
 
 async def test_a_late_object_is_found_by_itself(world, late):
-    """The relay sends its notification although nothing else happens in the store."""
+    """The relay finds a late object by polling and sends its notification."""
     sent: list[str] = []
 
     async def send(queue: str, _body: bytes) -> None:
@@ -110,7 +110,7 @@ async def test_a_late_object_is_found_by_itself(world, late):
 
 
 async def test_a_late_object_is_found_after_a_restart(server, tmp_path, late):
-    """The doubt is on disk."""
+    """An in-doubt write is still known after a restart."""
     store = Store.s3(server, tmp_path)
     async with store.open() as world:
         with pytest.raises(RunError, match="no reply"):
@@ -122,7 +122,7 @@ async def test_a_late_object_is_found_after_a_restart(server, tmp_path, late):
 
 
 async def test_a_late_object_of_a_pipeline_is_notified(world, late, tmp_path):
-    """Its next try finds the object and writes no other; the records reach the queue all the same.
+    """The Pipeline's retry finds the late object, writes no other one, and it is notified.
 
     A window was lost this way where a restarted server made a put 3 seconds after it gave no reply.
     """
@@ -144,7 +144,7 @@ async def test_a_late_object_of_a_pipeline_is_notified(world, late, tmp_path):
 
 
 async def test_an_overwritten_late_object_is_not_taken_for_the_later_one(world, late):
-    """The put in doubt is decided by its own version alone."""
+    """An overwritten late put is decided by its own version; only the later put is notified."""
     with pytest.raises(RunError, match="no reply"):
         await world.bucket.put("in/a.gz", b"first")
     assert await eventually(lambda: settled(world))
@@ -169,7 +169,7 @@ async def interrupted(outbox: Outbox, intent: Intent) -> None:
 
 @pytest.mark.parametrize("deletes", [False, True])
 async def test_what_never_happens_is_forgotten(outbox, monkeypatch, deletes: bool):
-    """A delete after a moment, a put after a long time: fewer and fewer looks until then."""
+    """An in-doubt write that never happens is dropped: a delete soon, a put after rarer polls."""
     kept = 2 * doubts_module.SETTLED_SECONDS
     monkeypatch.setattr(doubts_module, "KEPT_SECONDS", kept)
     looks: list[float] = []

@@ -1,4 +1,4 @@
-"""The S3 driver while a real server is killed, frozen, restarted, or does not know us any more."""
+"""The S3 driver while a real server is killed, frozen or restarted, or revokes the keys."""
 
 import json
 import resource
@@ -27,14 +27,14 @@ FORMS = ("", "-parts")
 
 @pytest.fixture(scope="module")
 def seaweed(tmp_path_factory):
-    """A server to be hurt; each test leaves it well."""
+    """A server that tests kill and freeze; each test leaves it running."""
     with seaweedfs_process(tmp_path_factory.mktemp("seaweedfs")) as process:
         yield process
 
 
 @pytest.fixture
 async def world(seaweed, tmp_path):
-    """A bucket on it that does not wait for long."""
+    """A bucket on the server, with a short timeout."""
     async with Store.s3(seaweed.server, tmp_path, f"&timeout={TIMEOUT}").open() as world:
         yield world
 
@@ -52,7 +52,7 @@ CALLS: dict[str, Callable[[World], Awaitable[object]]] = {
 
 
 async def all_fail(world: World) -> dict[str, str]:
-    """Every call ends with an error of one line, in time."""
+    """Assert that every call fails in time with one line; return the messages by call."""
     failures: dict[str, str] = {}
 
     async def fail(name: str) -> None:
@@ -69,7 +69,7 @@ async def all_fail(world: World) -> dict[str, str]:
 
 
 async def works_again(world: World) -> None:
-    """Without doing anything about it, within some seconds."""
+    """Assert that the store works within some seconds without intervention."""
 
     async def works() -> bool:
         await world.bucket.put("in/again.gz", b"again")
@@ -79,7 +79,7 @@ async def works_again(world: World) -> None:
 
 
 async def told(world: World) -> set[str]:
-    """The keys of the puts that are told of, once all of that is known."""
+    """The keys of all notified puts, once no write is in doubt."""
 
     async def known() -> list[Any]:
         entries = await world.told()
@@ -91,7 +91,7 @@ async def told(world: World) -> set[str]:
 
 
 async def test_a_killed_server_is_an_error_and_comes_back(world, seaweed):
-    """Calls fail at once and in one line; after the restart all that was stored is there."""
+    """Calls to a killed server fail with one line; after its restart all objects are there."""
     await world.bucket.put("in/a.gz", b"before")
     seaweed.kill()
     failures = await all_fail(world)
@@ -103,7 +103,7 @@ async def test_a_killed_server_is_an_error_and_comes_back(world, seaweed):
 
 
 async def test_a_frozen_server_is_an_error_and_comes_back(world, seaweed):
-    """Nothing hangs; what it does after all when it wakes up is told like everything else."""
+    """Calls to a frozen server time out; puts that it performs later are notified."""
     await world.bucket.put("in/a.gz", b"before")
     seaweed.freeze()
     failures = await all_fail(world)
@@ -115,7 +115,7 @@ async def test_a_frozen_server_is_an_error_and_comes_back(world, seaweed):
 
 
 async def test_a_reader_whose_server_freezes_gets_an_error(world, seaweed):
-    """In the middle of a body too; the same object is read whole afterwards."""
+    """A read of a body fails when the server freezes; the object is readable afterwards."""
     data = bytes(range(256)) * 40_000
     await world.bucket.put("in/a.gz", data)
     found = await world.bucket.get("in/a.gz")
@@ -130,7 +130,7 @@ async def test_a_reader_whose_server_freezes_gets_an_error(world, seaweed):
 
 
 async def test_a_restart_amid_writes_loses_nothing(world, seaweed):
-    """kill -9 and a restart under load: what a put acknowledged is there, and told of."""
+    """After kill -9 under load and a restart, every acknowledged put is stored and notified."""
     acknowledged: list[str] = []
     done = anyio.Event()
 
@@ -187,7 +187,7 @@ anyio.run(main)
 
 
 def killed_amid_puts(store: Store) -> int:
-    """The last number that another process acknowledged before it was killed."""
+    """Put objects in another process and kill it; return the last acknowledged number."""
     arguments = json.dumps([store.url, str(store.state), store.keys])
     command = [sys.executable, "-c", PUT_FOREVER, arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
@@ -199,7 +199,7 @@ def killed_amid_puts(store: Store) -> int:
 
 
 async def test_edgesim_killed_amid_writes_tells_of_all_that_it_wrote(seaweed, tmp_path):
-    """As with files: after kill -9 every object on the server is whole, and told of."""
+    """After kill -9 of edgesim every object on the server is whole and notified."""
     store = Store.s3(seaweed.server, tmp_path)
     last = killed_amid_puts(store)
     async with store.open() as world:
@@ -211,7 +211,7 @@ async def test_edgesim_killed_amid_writes_tells_of_all_that_it_wrote(seaweed, tm
 
 
 async def test_a_full_disk_here_is_an_error_and_stores_nothing(world):
-    """A body that cannot be spooled is refused; small ones, which need no disk, go on."""
+    """A body that cannot be spooled on a full disk is an error and is not stored."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     await world.bucket.put("in/a.gz", b"x")
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
@@ -225,7 +225,7 @@ async def test_a_full_disk_here_is_an_error_and_stores_nothing(world):
 
 
 async def test_revoked_keys_are_an_error_and_may_come_back(world, seaweed):
-    """Each call says so in one line; with the right keys again everything goes on."""
+    """Revoked keys are an error of one line; with valid keys all calls work again."""
     await world.bucket.put("in/a.gz", b"before")
     seaweed.kill()
     seaweed.spawn(secret_key="another-secret")
@@ -245,7 +245,7 @@ async def test_revoked_keys_are_an_error_and_may_come_back(world, seaweed):
 
 
 async def test_the_relay_outlives_its_server(world, seaweed):
-    """While the server is away it logs lines, not tracebacks; then it delivers by itself."""
+    """The relay logs the server's outage without tracebacks and resumes by itself."""
     await world.bucket.put("in/a.gz", b"x")
     seaweed.kill()
     arrived: list[str] = []

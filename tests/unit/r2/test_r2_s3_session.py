@@ -1,4 +1,4 @@
-"""The HTTP session of the S3 driver, before a server that is ill."""
+"""The HTTP session of the S3 driver with a failing or slow server."""
 
 import io
 from contextlib import asynccontextmanager
@@ -14,14 +14,14 @@ pytestmark = pytest.mark.anyio
 
 
 class Server:
-    """Answers with the given statuses, one after another; 0 hangs up instead."""
+    """A server that replies with the given statuses in order; 0 aborts the connection."""
 
     def __init__(self, *statuses: int) -> None:
         self.statuses = list(statuses)
         self.bodies: list[bytes] = []
 
     async def answer(self, request: web.BaseRequest) -> web.Response:
-        """Take the body, then do as told."""
+        """Read the body, then send the next status or abort."""
         self.bodies.append(await request.content.read())
         status = self.statuses.pop(0)
         if status == 0:
@@ -31,7 +31,7 @@ class Server:
 
     @asynccontextmanager
     async def url(self):
-        """Serve for the length of the block."""
+        """Serve until the block ends; yield the URL."""
         runner = web.ServerRunner(web.Server(self.answer), shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -44,7 +44,7 @@ class Server:
 
 @asynccontextmanager
 async def opened(timeout: float = 30):
-    """A session that is closed again."""
+    """A session that is closed at the end of the block."""
     session = Session(timeout)
     try:
         yield session
@@ -53,7 +53,7 @@ async def opened(timeout: float = 30):
 
 
 async def test_a_passing_illness_is_waited_out():
-    """Errors of the server and lost connections are tried again, each time with the whole body."""
+    """Server errors and lost connections are retried, each time with the whole body."""
     body = b"0123456789" * 300_000
     server = Server(200, 0, 503, 0, 500, 200)
     async with server.url() as url, opened() as session:
@@ -66,7 +66,7 @@ async def test_a_passing_illness_is_waited_out():
 
 
 async def test_a_lasting_illness_is_the_callers_to_see():
-    """After five tries the last answer is given as it is."""
+    """After five tries the last response is returned."""
     server = Server(*[503] * 6)
     async with server.url() as url, opened() as session:
         response = await session.request("GET", url, data=None, headers={})
@@ -76,7 +76,7 @@ async def test_a_lasting_illness_is_the_callers_to_see():
 
 
 async def test_a_refusal_is_not_tried_again():
-    """What the server means to say is final."""
+    """A refusal such as 403 is not retried."""
     server = Server(403, 200)
     async with server.url() as url, opened() as session:
         response = await session.request("GET", url, data=None, headers={})
@@ -85,7 +85,7 @@ async def test_a_refusal_is_not_tried_again():
 
 
 async def test_a_server_that_hangs_up_for_good_is_an_error():
-    """Its cause is the last lost connection."""
+    """A server that always closes the connection is an error."""
     server = Server(*[0] * 10)
     async with server.url() as url, opened() as session:
         with pytest.raises(aiohttp.ServerDisconnectedError):
@@ -93,14 +93,14 @@ async def test_a_server_that_hangs_up_for_good_is_an_error():
 
 
 class SlowServer(Server):
-    """Takes a body piece by piece, or takes it and never answers."""
+    """A server that reads a body slowly, or never replies."""
 
     def __init__(self, *, answers: bool) -> None:
         super().__init__()
         self.answers = answers
 
     async def answer(self, request: web.BaseRequest) -> web.Response:
-        """Read slowly."""
+        """Read the body slowly, then reply with its size or wait forever."""
         size = 0
         while piece := await request.content.read(1 << 20):
             size += len(piece)
@@ -111,7 +111,7 @@ class SlowServer(Server):
 
 
 async def test_a_slow_upload_takes_the_time_it_needs():
-    """As long as the server goes on taking something, the timeout does not count."""
+    """The timeout does not apply while the server still reads the body."""
     body = b"x" * (40 << 20)
     async with SlowServer(answers=True).url() as url, opened(timeout=0.5) as session:
         begun = anyio.current_time()
@@ -123,7 +123,7 @@ async def test_a_slow_upload_takes_the_time_it_needs():
 
 
 async def test_a_server_that_says_nothing_is_given_up():
-    """After the timeout, once: whoever waited that long does not begin again."""
+    """A server that does not reply is an error after the timeout, without a retry."""
     server = SlowServer(answers=False)
     async with server.url() as url, opened(timeout=0.2) as session:
         with pytest.raises(aiohttp.ServerTimeoutError, match=r"no answer within 0\.2 seconds"):

@@ -1,4 +1,4 @@
-"""No operation on a large bucket keeps other tasks from running.
+"""Operations on a large bucket do not block the event loop.
 
 Work is counted in SQLite's own steps, not in time, so a loaded machine does not matter.
 """
@@ -18,12 +18,12 @@ pytestmark = pytest.mark.anyio
 
 OBJECTS = 4000
 STEPS_MAX = 5_000
-"""Of SQLite's virtual machine, in one turn of the event loop: some milliseconds."""
+"""Maximum steps of SQLite's virtual machine in one turn of the event loop: some milliseconds."""
 _EVERY = 50
 
 
 class Probe:
-    """Counts SQLite's steps, in all and the most between two turns of the event loop."""
+    """Counts SQLite's steps, and the maximum between two turns of the event loop."""
 
     def __init__(self, driver: IndexedR2) -> None:
         self.steps = self.worst = self.turns = 0
@@ -54,7 +54,7 @@ async def probed(world: World) -> AsyncIterator[Probe]:
 
 
 def key(number: int) -> str:
-    """Hundreds of delimited prefixes with a few objects each, and one with very many."""
+    """A key below one of 200 small delimited prefixes or one very large one."""
     return f"many/{number:05}" if number % 2 else f"{number % 400:03}/{number:05}"
 
 
@@ -92,7 +92,7 @@ OPERATIONS: dict[str, tuple[Callable[[Bucket], Awaitable[int]], int]] = {
 
 @pytest.mark.parametrize("name", OPERATIONS)
 async def test_long_operations_let_others_run(world, name):
-    """A listing or a large delete works in short turns."""
+    """A listing or a large delete yields to the event loop in short turns."""
     operation, expected = OPERATIONS[name]
     async with probed(world) as probe:
         assert await operation(world.bucket) == expected
@@ -102,7 +102,7 @@ async def test_long_operations_let_others_run(world, name):
 
 
 async def test_usage_does_not_count_rows(world):
-    """Totals and names of buckets take the same few steps however many objects there are."""
+    """Totals and bucket names take few steps, independent of the number of objects."""
     async with probed(world) as probe:
         assert await world.driver.usage("events") == (OBJECTS, OBJECTS)
         assert await world.driver.buckets() == ["events"]
@@ -113,7 +113,7 @@ async def test_usage_does_not_count_rows(world):
 
 
 async def test_a_put_or_delete_does_not_depend_on_the_number_of_objects(world):
-    """One object costs a few hundred steps in a large bucket."""
+    """A put or delete in a large bucket takes a few hundred steps."""
     async with probed(world) as probe:
         await world.bucket.put("new", b"x")
         await world.bucket.put("new", b"y")
@@ -122,7 +122,7 @@ async def test_a_put_or_delete_does_not_depend_on_the_number_of_objects(world):
 
 
 async def test_a_full_outbox_is_relayed_in_short_turns(world):
-    """A queue that never waits gets the notifications one turn each."""
+    """The relay yields for every notification, even if the queue never waits."""
     for number in range(300):
         await world.bucket.put(f"in/{number}.gz", b"x")
     sent: list[tuple[str, bytes]] = []
@@ -150,7 +150,7 @@ async def test_a_full_outbox_is_relayed_in_short_turns(world):
 
 
 async def test_undecided_changes_are_found_without_reading_the_outbox(world):
-    """A long outbox costs nothing where no change is undecided."""
+    """Finding in-doubt writes takes few steps with a long outbox."""
     outbox = world.driver._objects.outbox
     outbox.add([Outgoing(str(number), "ingest", b"{}") for number in range(3000)])
     async with probed(world) as probe:
@@ -159,7 +159,7 @@ async def test_undecided_changes_are_found_without_reading_the_outbox(world):
 
 
 async def test_a_start_works_in_short_turns(tmp_path, monkeypatch):
-    """Looking for left-over blobs at a start does not keep others from running."""
+    """The removal of left-over blobs at a start yields to the event loop."""
     monkeypatch.setattr("edgesim.durable.flush", lambda _: None)
     monkeypatch.setattr("edgesim.durable.flush_folder", lambda _: None)
     monkeypatch.setattr("edgesim.durable.sqlite_pragma", lambda: "PRAGMA synchronous = OFF")

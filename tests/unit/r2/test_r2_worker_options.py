@@ -1,4 +1,4 @@
-"""From the options that Worker code passes to the arguments of Bucket."""
+"""Conversion of a Worker's R2 options to arguments of Bucket."""
 
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -14,7 +14,7 @@ NOON_MS = 1_795_435_200_000.0
 
 
 def wrong_type(field: str, struct: str, kind: str) -> str:
-    """The platform's words for a field of a wrong type."""
+    """The platform's error message for a field of a wrong type."""
     return (
         f"Incorrect type for the '{field}' field on '{struct}': the provided value is not of type "
         f"'{kind}'."
@@ -22,7 +22,7 @@ def wrong_type(field: str, struct: str, kind: str) -> str:
 
 
 def test_no_options_are_the_defaults():
-    """Nothing, null fields and unknown names change nothing."""
+    """No options, null fields and unknown names are the defaults."""
     for options in (None, {}, {"range": None, "onlyIf": None, "no_such": 1}):
         assert get_arguments(options) == {"range": None, "only_if": None}
     assert put_arguments({"http_metadata": {"contentType": "x"}}) == {
@@ -61,7 +61,7 @@ def test_no_options_are_the_defaults():
     ],
 )
 def test_a_range_is_numbers_or_headers(given, expected):
-    """Offset, length and suffix, or a Range header; a useless header is ignored."""
+    """A range has offset, length and suffix, or is a Range header; a useless header is ignored."""
     assert get_arguments({"range": given})["range"] == expected
 
 
@@ -98,7 +98,7 @@ def test_a_range_is_numbers_or_headers(given, expected):
     ],
 )
 def test_an_impossible_range_is_refused_in_the_platform_s_words(given, name, message):
-    """A mix is a TypeError, a number that is no count of bytes a RangeError."""
+    """Incompatible fields are a TypeError, an invalid number of bytes is a RangeError."""
     with pytest.raises(PlatformError) as refused:
         get_arguments({"range": given})
     assert (refused.value.name, refused.value.message) == (name, message)
@@ -115,7 +115,7 @@ def test_an_impossible_range_is_refused_in_the_platform_s_words(given, name, mes
     ],
 )
 def test_a_condition_takes_dates_in_any_form(noon):
-    """Datetimes (naive ones are UTC) and milliseconds."""
+    """A date is a datetime (UTC if naive) or a number of milliseconds."""
     given = {
         "etagMatches": "abc",
         "etagDoesNotMatch": "*",
@@ -129,7 +129,7 @@ def test_a_condition_takes_dates_in_any_form(noon):
 
 
 def test_a_condition_may_be_headers():
-    """Lists of etags, where weak ones only count for If-None-Match; dates to the second."""
+    """Weak etags count only for If-None-Match; dates have a granularity of seconds."""
     headers = [
         ("If-Match", '"a", W/"weak" ,, "b,c"'),
         ("if-none-match", 'W/"d"'),
@@ -156,7 +156,7 @@ def test_a_condition_may_be_headers():
     ],
 )
 def test_an_impossible_condition_is_a_type_error(given, message):
-    """Quoted etags and dates that are none."""
+    """Quoted etags and invalid dates are a TypeError."""
     with pytest.raises(PlatformError) as refused:
         put_arguments({"onlyIf": given})
     assert (refused.value.name, refused.value.message) == ("TypeError", message)
@@ -176,20 +176,20 @@ def test_an_impossible_condition_is_a_type_error(given, message):
     ],
 )
 def test_headers_that_are_no_etags_are_refused(header, message):
-    """A header that cannot be read is an error, not a condition that never holds (section 4)."""
+    """An invalid etag header is an error, not a condition that never holds (section 4)."""
     with pytest.raises(PlatformError) as refused:
         get_arguments({"onlyIf": [("If-Match", header)]})
     assert refused.value.message.startswith(message)
 
 
 def test_a_wildcard_overrules_the_other_etags():
-    """What stands before it in the header does not count (section 4)."""
+    """A wildcard replaces the etags before it in the header (section 4)."""
     condition = get_arguments({"onlyIf": [("if-none-match", '"a", *')]})["only_if"]
     assert condition == Conditional(etag_does_not_match=("*",), seconds_granularity=True)
 
 
 def test_metadata_becomes_text_as_in_javascript():
-    """The platform turns every value into a string."""
+    """Every metadata value becomes a string, as on the platform."""
     given = {"s": "x", "i": 5, "f": 2.0, "h": 1.5, "t": True, "d": {}, "half": "\ud800", "n": None}
     assert put_arguments({"customMetadata": given})["custom_metadata"] == {
         "s": "x",
@@ -203,7 +203,7 @@ def test_metadata_becomes_text_as_in_javascript():
 
 
 def test_http_metadata_is_fields_or_headers():
-    """The six fields, or what a request's headers say."""
+    """HTTP metadata is six fields, or the headers of a request."""
     expected = HttpMetadata("text/x", "de", "inline", "gzip", "no-store", NOON_MS)
     fields = {
         "contentType": "text/x",
@@ -227,7 +227,7 @@ def test_http_metadata_is_fields_or_headers():
 
 
 def test_checksums_are_hex_or_bytes():
-    """Any form of bytes; other values are a TypeError."""
+    """A checksum is hex or bytes; any other type is a TypeError."""
     given = {"md5": bytearray(16), "sha1": "00" * 20}
     assert put_arguments(given)["checksums"] == {"md5": bytes(16), "sha1": "00" * 20}
     with pytest.raises(PlatformError, match="'sha256' field"):
@@ -247,14 +247,14 @@ def test_checksums_are_hex_or_bytes():
     ],
 )
 def test_a_malformed_checksum_is_a_type_error(given, message):
-    """In the platform's words."""
+    """A malformed checksum is a TypeError with the platform's message."""
     with pytest.raises(PlatformError) as refused:
         read_checksum(given)
     assert (refused.value.name, refused.value.message) == ("TypeError", message)
 
 
 def test_list_options_have_their_own_names():
-    """Numbers may be floats; the limit itself is the bucket's to judge."""
+    """Numbers may be floats; Bucket checks the limit itself."""
     given = {
         "prefix": "a/",
         "limit": 10.0,
@@ -277,7 +277,7 @@ def test_list_options_have_their_own_names():
 
 
 def test_options_must_be_an_object():
-    """Text or a number in their place is a TypeError."""
+    """Text or a number in place of options is a TypeError."""
     for read in (get_arguments, put_arguments, list_arguments):
         with pytest.raises(PlatformError) as refused:
             read("text")  # type: ignore[arg-type]
@@ -296,13 +296,13 @@ def test_options_must_be_an_object():
     ],
 )
 def test_a_body_is_text_bytes_or_nothing(given, expected):
-    """Text is sent as UTF-8, null as nothing."""
+    """A text body is encoded as UTF-8; null is an empty body."""
     assert body_of(given) == expected
 
 
 @pytest.mark.parametrize("wrong", [5, {"a": 1}, [1, 2]])
 def test_other_bodies_are_a_type_error(wrong):
-    """A dict is not quietly stored as something."""
+    """A dict, a list or a number as a body is a TypeError."""
     with pytest.raises(PlatformError, match="parameter 2 is not of type") as refused:
         body_of(wrong)
     assert refused.value.name == "TypeError"
@@ -313,7 +313,7 @@ async def _nothing():
 
 
 def test_a_stream_needs_a_known_length():
-    """As on the platform, where a cloned body cannot be stored."""
+    """A stream without a known length is refused, as a cloned body is on the platform."""
     known = Stream(_nothing(), 0)
     assert body_of(known) is known
     with pytest.raises(PlatformError, match="must have a known length"):

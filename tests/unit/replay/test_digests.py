@@ -1,4 +1,4 @@
-"""Records are told apart, and counted, by 8 bytes each."""
+"""Records are compared and counted by digests of 8 bytes each."""
 
 from collections import Counter
 
@@ -18,17 +18,17 @@ def _digests(found):
 
 @given(records, records)
 def test_what_is_beyond_is_counted_as_counters_do(ours, theirs):
-    """As often as a record is more here than there."""
+    """The difference counts duplicates, as a difference of Counters does."""
     counters = [Counter((each["a"], each["b"]) for each in found) for found in (ours, theirs)]
     assert _digests(ours).beyond(_digests(theirs)) == (counters[0] - counters[1]).total()
     assert len(_digests(ours)) == len(ours)
 
 
 def test_the_order_of_keys_makes_no_difference():
-    """A store may write them in another order."""
+    """The order of a record's keys does not change its digest."""
     assert not _digests([{"a": 1, "b": 2}]).beyond(_digests([{"b": 2, "a": 1}]))
 
 
 def test_what_is_absent_elsewhere_is_told_by_its_digest():
-    """As a set: how often does not matter."""
+    """The digests of absent records are a set; duplicates do not matter."""
     assert _digests(["a", "b", "b", "c"]).absent_from(_digests(["c", "c", "a"])) == {digest_of("b")}

@@ -1,4 +1,4 @@
-"""The simulated disk: what a power cut may take, and what it must leave."""
+"""The simulated disk: data that a power cut may lose, and data that it must keep."""
 
 import asyncio
 import os
@@ -27,7 +27,7 @@ SEEDS = range(40)
 
 
 def outcomes(folder: Path, act: Callable[[Path], None], spec: str = "") -> set[object]:
-    """Contents of the file ``data`` after ``act`` and a power cut, by many seeds; None: no file."""
+    """Contents of the file ``data`` after ``act`` and a power cut, for all seeds; None: no file."""
     found: set[object] = set()
     for seed in SEEDS:
         top = folder / str(seed)
@@ -71,24 +71,24 @@ def written(top: Path, data: bytes, *, flush: bool = True, folder: bool = True) 
 
 
 def test_what_was_flushed_with_its_name_is_there(tmp_path):
-    """Content and folder were flushed: a power cut changes nothing."""
+    """Content with flushed file and folder survives a power cut."""
     assert outcomes(tmp_path, lambda top: written(top, b"x" * 2000)) == {b"x" * 2000}
 
 
 def test_content_that_was_not_flushed_may_be_lost_in_part(tmp_path):
-    """Whole, gone, cut short, or with holes: all of it happens."""
+    """Content that was not flushed may be kept, lost, cut short or have holes."""
     found = outcomes(tmp_path, lambda top: written(top, b"x" * 700, flush=False))
     assert {b"", b"x" * 700} < found
     assert any(isinstance(each, bytes) and b"x" in each and b"\0" in each for each in found)
 
 
 def test_a_name_that_was_not_flushed_may_be_lost(tmp_path):
-    """A flushed file can be gone when its folder was not flushed."""
+    """A flushed file may be lost if its folder was not flushed."""
     assert outcomes(tmp_path, lambda top: written(top, b"x", folder=False)) == {None, b"x"}
 
 
 def test_a_file_that_was_removed_may_come_back(tmp_path):
-    """Until its folder is flushed."""
+    """A removed file may come back until its folder is flushed."""
 
     def act(top):
         written(top, b"x")
@@ -98,7 +98,7 @@ def test_a_file_that_was_removed_may_come_back(tmp_path):
 
 
 def test_the_flushed_beginning_of_a_file_stays(tmp_path):
-    """What is appended later may be lost, what was flushed before is not."""
+    """A power cut may lose appended content, but not the content flushed before it."""
 
     def act(top):
         written(top, b"x" * 1000)
@@ -110,7 +110,7 @@ def test_the_flushed_beginning_of_a_file_stays(tmp_path):
 
 
 def test_a_folder_that_was_not_flushed_takes_its_files_along(tmp_path):
-    """However well they were flushed themselves."""
+    """Flushed files may be lost with their folder if its name was not flushed."""
 
     def act(top):
         (top / "sub").mkdir()
@@ -132,7 +132,7 @@ def test_a_folder_that_was_not_flushed_takes_its_files_along(tmp_path):
 
 
 def test_folders_of_the_stores_are_durable_with_their_parents(tmp_path):
-    """A folder made through durable survives, and so do those above it."""
+    """A folder made by durable.make_folder survives with its parents."""
 
     def act(top):
         durable.make_folder(top / "a" / "b")
@@ -148,7 +148,7 @@ def test_folders_of_the_stores_are_durable_with_their_parents(tmp_path):
 
 
 def test_a_failed_flush_loses_what_a_second_one_does_not_bring_back(tmp_path):
-    """As on Linux: the pages count as written, and are not."""
+    """A flush after a failed one may not store the lost pages, as on Linux."""
     spec = "disk failed-fsync 100%"
     found = set()
     for seed in SEEDS:
@@ -170,7 +170,7 @@ def test_a_failed_flush_loses_what_a_second_one_does_not_bring_back(tmp_path):
 
 @pytest.mark.parametrize("flush_name", [True, False])
 def test_a_folder_that_was_left_without_a_flush_is_durable_once_it_is_used(tmp_path, flush_name):
-    """Its maker was killed, or the flush failed: who finds it there must flush it again."""
+    """make_folder flushes an existing folder again, as its creator may have failed to."""
     for seed in SEEDS:
         top = tmp_path / str(seed)
         top.mkdir()
@@ -185,7 +185,7 @@ def test_a_folder_that_was_left_without_a_flush_is_durable_once_it_is_used(tmp_p
 
 
 def test_a_log_that_was_left_without_its_name_flushed_is_durable_once_it_is_used(tmp_path):
-    """A kill may come between the flush of a new file and that of its folder."""
+    """Opening an existing log flushes its folder, as its creator may have been killed before."""
     for seed in SEEDS:
         top = tmp_path / str(seed)
         top.mkdir()
@@ -196,7 +196,7 @@ def test_a_log_that_was_left_without_its_name_flushed_is_durable_once_it_is_used
             log.close()
             durable.remove(segment.path)
             durable.flush_folder(top)
-            descriptor = durable.create(segment.path)  # and so far the one before has come
+            descriptor = durable.create(segment.path)  # the killed process got this far
             durable.write_at(descriptor, data, 0)
             durable.flush(descriptor)
             again = Log(top)
@@ -210,7 +210,7 @@ def test_a_log_that_was_left_without_its_name_flushed_is_durable_once_it_is_used
 
 
 def test_folders_above_the_disk_are_no_durable_steps(tmp_path):
-    """How deep a state folder lies must not change when a fault strikes."""
+    """A fault does not depend on the depth of the state folder: parents are no durable steps."""
     with running(tmp_path, "disk lying-fsync 100%") as disk:
         durable.make_folder(tmp_path / "a")
     assert {fired.where for fired in disk._injector.fired} == {
@@ -220,13 +220,13 @@ def test_folders_above_the_disk_are_no_durable_steps(tmp_path):
 
 
 def test_a_lying_flush_promises_what_may_be_lost(tmp_path):
-    """It succeeds and nothing is durable."""
+    """A lying flush succeeds, but the data may be lost."""
     found = outcomes(tmp_path, lambda top: written(top, b"x"), "disk lying-fsync 100%")
     assert None in found
 
 
 def test_what_a_lie_has_cost_is_known(tmp_path):
-    """The lines of the writes that are not there after the cut, and of no other."""
+    """Damage by a lying flush is counted in lines of the lost writes, and of no others."""
     for seed in SEEDS:
         top = tmp_path / str(seed)
         top.mkdir()
@@ -244,7 +244,7 @@ def test_what_a_lie_has_cost_is_known(tmp_path):
 
 
 def test_what_was_never_promised_is_not_forgiven(tmp_path):
-    """A write without a flush, or a file without its name, is lost by whoever wrote it."""
+    """Data that was not flushed, or whose name was not, does not count as damage."""
     for seed in SEEDS:
         top = tmp_path / str(seed)
         top.mkdir()
@@ -256,7 +256,7 @@ def test_what_was_never_promised_is_not_forgiven(tmp_path):
 
 
 def test_a_full_disk_takes_a_part(tmp_path):
-    """The write fails with ENOSPC, and some bytes are there."""
+    """On a full disk a write fails with ENOSPC after a part of it."""
     with running(tmp_path, "disk full 100%"), FileIO(tmp_path / "data", "a") as file:
         with pytest.raises(OSError, match="No space left"):
             durable.write(file, b"x" * 1000)
@@ -264,7 +264,7 @@ def test_a_full_disk_takes_a_part(tmp_path):
 
 
 def test_a_flipped_bit_is_charged_to_the_write_that_it_hit(tmp_path):
-    """The lines of that write are those that it may cost."""
+    """A flipped bit is charged with the number of lines of its write."""
     with running(tmp_path) as disk:
         written(tmp_path, b"one\ntwo\n")
         written(tmp_path, b"three\n")
@@ -277,7 +277,7 @@ def test_a_flipped_bit_is_charged_to_the_write_that_it_hit(tmp_path):
 
 @pytest.mark.parametrize(("level", "kept"), [("FULL", {True}), ("NORMAL", {True, False})])
 def test_a_commit_is_durable_at_synchronous_full_only(tmp_path, level, kept):
-    """At NORMAL a power cut may take it."""
+    """A commit is durable with synchronous=FULL; with NORMAL a power cut may lose it."""
     found = set()
     for seed in SEEDS:
         top = tmp_path / str(seed)
@@ -301,7 +301,7 @@ def test_a_commit_is_durable_at_synchronous_full_only(tmp_path, level, kept):
 
 
 def test_a_database_that_is_not_open_yet_keeps_what_it_committed(tmp_path):
-    """A power cut in a start, before the store is opened, and after the folder was flushed."""
+    """Commits survive a power cut during a start, before the database is opened."""
     file = tmp_path / "a.db"
     for seed in SEEDS[:8]:
         file.unlink(missing_ok=True)
@@ -325,7 +325,7 @@ def test_a_database_that_is_not_open_yet_keeps_what_it_committed(tmp_path):
 
 @pytest.mark.parametrize("step", [1, 2, 3])
 def test_a_kill_hits_just_after_a_durable_step(tmp_path, step):
-    """Flush, folder, commit: each is a step; what comes after the last one has no effect."""
+    """A kill strikes after the Nth durable step (flush, folder, commit); later calls fail."""
     stopped = []
 
     def stop(rule):
@@ -348,7 +348,7 @@ def test_a_kill_hits_just_after_a_durable_step(tmp_path, step):
 
 
 def test_what_a_dying_platform_still_does_has_no_effect(tmp_path):
-    """Its clean-up must not tidy away what a kill would have left."""
+    """Changes by a platform after its kill, such as clean-up, are undone."""
     with running(tmp_path) as disk:
         written(tmp_path, b"x")
         disk.stop(power=False)

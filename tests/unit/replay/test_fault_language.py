@@ -1,4 +1,4 @@
-"""The fault language: what it means, and one clear line for what it does not."""
+"""The fault language: rules, targets and errors."""
 
 import math
 
@@ -18,7 +18,7 @@ def read(text):
 
 
 def test_a_rule_is_a_target_a_kind_and_an_amount():
-    """Chance, latency and window, in the units that were written."""
+    """A rule has a target, a kind, a chance or latency, and a window, in any time unit."""
     [error, latency, outage, kill] = read(
         "r2.put error 2.5% from 1m; queues latency 200ms..2s 10%  # slow\n"
         "clickhouse outage from 90s to 1h; platform kill at 95s"
@@ -31,7 +31,7 @@ def test_a_rule_is_a_target_a_kind_and_an_amount():
 
 
 def test_stops_are_at_a_time_or_after_steps():
-    """Steps count from `from T`, or from the next restart."""
+    """Steps are counted from `from T`, or from the next restart."""
     [cut, kill, again] = read(
         "platform power-cut at 95s; platform kill after 40 steps from 90s\n"
         "platform power-cut after 3 recovery-steps"
@@ -42,14 +42,14 @@ def test_stops_are_at_a_time_or_after_steps():
 
 
 def test_a_clock_jumps_forward_or_back():
-    """The sign is part of the duration."""
+    """A clock jump has a signed duration."""
     [forward, back] = read("clock jump 1h at 95s; clock jump -1.5h at 2m")
     assert (forward.jump, forward.since) == (3600, 95)
     assert (back.jump, back.since) == (-5400, 120)
 
 
 def test_every_name_of_the_project_is_a_target():
-    """Buckets, queues, Pipelines, Workers, and the methods of stores."""
+    """Buckets, queues, Pipelines, Workers and the methods of stores are targets."""
     rules = read(
         "r2.events error 1%; queues.ingest error 1%; pipelines.errors error 1%\n"
         "dead-letter crash 1%; queues.ack lost-answer 1%; clickhouse.insert error 1%"
@@ -58,7 +58,7 @@ def test_every_name_of_the_project_is_a_target():
 
 
 def test_a_file_is_read(tmp_path):
-    """A name of a file means what is in it; errors name file and line."""
+    """A file name stands for the file's content; errors name file and line."""
     path = tmp_path / "faults.txt"
     path.write_text("# nothing yet\n\nr2 error 1%\nr2 eror 1%\n")
     with pytest.raises(UsageError, match=r"faults\.txt: line 4.*did you mean 'error'"):
@@ -95,7 +95,7 @@ def test_a_file_is_read(tmp_path):
     ],
 )
 def test_what_is_wrong_is_one_line(text, problem):
-    """Rule, problem, and the cure or the nearest right spelling."""
+    """An error is one line with the rule, the problem, and the cure or the nearest spelling."""
     with pytest.raises(UsageError) as error:
         read(text)
     assert problem in str(error.value)

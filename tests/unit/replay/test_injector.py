@@ -1,4 +1,4 @@
-"""When faults strike, and what is kept of it."""
+"""Fault injection: strikes, their counts and the calm mode."""
 
 from edgesim.clock import Clock
 from edgesim.replay import faults
@@ -6,7 +6,7 @@ from edgesim.replay.faults.injector import FIRED_MAX, Injector
 
 
 def test_the_first_strikes_are_told_and_all_are_counted():
-    """A report stays short, however much goes wrong."""
+    """The first FIRED_MAX faults are recorded one by one; all are counted by rule."""
     rules = faults.read("r2.put error 100%; r2 outage to 1h", {"r2": ["r2", "r2.put"]})
     injector = Injector(rules, 0, Clock(0))
     for _ in range(FIRED_MAX):
@@ -18,7 +18,7 @@ def test_the_first_strikes_are_told_and_all_are_counted():
 
 
 def test_nothing_strikes_while_it_is_calm():
-    """Whoever looks at the outcome sees what is there."""
+    """No fault strikes while the injector is calm, so that checks see the real state."""
     injector = Injector(faults.read("r2 error 100%", {"r2": ["r2"]}), 0, Clock(0))
     with injector.calm():
         assert injector.refusal(("r2",), "r2.list b/") is None

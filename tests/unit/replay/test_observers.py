@@ -1,4 +1,4 @@
-"""What an observer counts where the platform could not run an invocation."""
+"""Counting of invocations that the platform could not run."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Deaf(Host):
-    """A host that nobody calls."""
+    """A host that must not be called."""
 
     depth = 0
 
@@ -31,7 +31,7 @@ class Deaf(Host):
 
 
 class DeadIsolates(Isolates):
-    """Isolates that cannot be forked any more; ``lost`` says whether others are on their way."""
+    """Isolates that cannot be forked; with ``lost`` the platform retries on the next zygote's."""
 
     def __init__(self, *, lost: bool) -> None:
         self.handlers, self.guards, self.zygote = frozenset({"tail"}), [], None
@@ -45,7 +45,7 @@ class DeadIsolates(Isolates):
 
 @pytest.mark.parametrize(("lost", "invocations"), [(True, 0), (False, 1)])
 async def test_what_is_tried_again_counts_once(lost, invocations):
-    """The invocation counts where it ends; its traces are delivered again in any case."""
+    """An invocation that will be retried is not counted; undelivered traces are not recorded."""
     clock = Clock(0)
     history = History(clock, detail=True)
     isolates = ObservedIsolates("tail", DeadIsolates(lost=lost), {}, history, clock, Life())

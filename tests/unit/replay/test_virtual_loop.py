@@ -1,4 +1,4 @@
-"""The event loop of a replay: its time, its order, its refusals."""
+"""The event loop of a replay: virtual time, order of tasks and refused operations."""
 
 import asyncio
 import io
@@ -18,7 +18,7 @@ START = 1_893_456_000.0
 
 
 def run(body, seed=0, journal=None):
-    """What ``body(loop)`` returns, on a loop of its own."""
+    """Return the result of ``body(loop)`` on a new virtual loop."""
     loops = []
 
     def make_loop():
@@ -32,7 +32,7 @@ def run(body, seed=0, journal=None):
 
 
 def test_time_jumps_to_the_next_timer():
-    """A day of sleep takes no time, and the clock has moved on by exactly a day."""
+    """A sleep of a day advances the clock by exactly a day and takes no real time."""
 
     async def body(loop):
         clock = VirtualClock(loop, 0)
@@ -43,7 +43,7 @@ def test_time_jumps_to_the_next_timer():
 
 
 def test_timers_fire_in_order_of_their_times():
-    """However many, and whenever they were set."""
+    """Timers fire in the order of their times, for any order of creation."""
     fired = []
 
     async def body(loop):
@@ -60,7 +60,7 @@ def test_timers_fire_in_order_of_their_times():
 
 
 async def _scramble(loop, order):
-    """Tasks that are all ready at once, cancelled all at once."""
+    """Start tasks that are all ready at the same time, and cancel them together."""
 
     async def work(number):
         try:
@@ -77,7 +77,7 @@ async def _scramble(loop, order):
 
 
 def test_the_order_is_the_seeds():
-    """The same seed gives the same order, also of cancellation; another gives another."""
+    """The order of tasks and cancellations depends only on the seed."""
     orders: list[list[int]] = []
     for seed in (1, 1, 2):
         orders.append([])
@@ -90,7 +90,7 @@ def test_the_order_is_the_seeds():
 
 
 def test_the_journal_names_every_turn():
-    """Time, and each task with the lines that it waits at."""
+    """The journal has the time of each turn, and each task with the line where it waits."""
     journal = io.StringIO()
     run(partial(_scramble, order=[]), 1, journal)
     lines = journal.getvalue().splitlines()
@@ -100,7 +100,7 @@ def test_the_journal_names_every_turn():
 
 
 def test_what_can_never_go_on_is_an_error():
-    """Nothing ready and no timer: said at once, with where everyone waits."""
+    """A deadlock is an error at once, with the lines where all tasks wait."""
 
     async def body(loop):
         await anyio.Event().wait()
@@ -111,7 +111,7 @@ def test_what_can_never_go_on_is_an_error():
 
 
 def test_threads_are_refused():
-    """Neither may a thread be used, nor may one call in."""
+    """Using a thread and calling from a thread are errors."""
 
     async def use(loop):
         await loop.run_in_executor(None, lambda: None)
@@ -136,7 +136,7 @@ def test_threads_are_refused():
 
 
 def test_the_network_is_out_of_reach():
-    """A socket of asyncio's own has nothing to wait with."""
+    """Opening a network connection is an error."""
 
     async def body(loop):
         await asyncio.open_connection("127.0.0.1", 9)
@@ -146,7 +146,7 @@ def test_the_network_is_out_of_reach():
 
 
 def test_a_foreign_process_takes_no_virtual_time():
-    """The world stands still while it answers, and sees its end."""
+    """Waiting for a child process takes no virtual time; the end of its stream is seen."""
     import socket
     import subprocess
     import sys

@@ -1,4 +1,4 @@
-"""From a queue handler's outcome to acks and retries."""
+"""Conversion of a queue handler's outcome to acks and retries."""
 
 from edgesim.isolates.wire import Done
 from edgesim.model import Retry
@@ -13,26 +13,26 @@ def done(outcome: str = "ok", **decided) -> Done:
 
 
 def test_normal_return_acks_the_rest():
-    """What has no decision is acked; explicit retries stand, with their delay."""
+    """After a normal return undecided messages are acked; explicit retries keep their delay."""
     result = settle(IDS, done(messages={"b": ("retry", 5)}))
     assert result.acks == ["a", "c"]
     assert result.retries == [Retry("b", 5)]
 
 
 def test_a_throw_retries_the_rest():
-    """What was not explicitly acked is retried."""
+    """After an exception, messages that were not acked are retried."""
     result = settle(IDS, done("exception", messages={"b": ("ack", None)}))
     assert result.acks == ["b"]
     assert result.retries == [Retry("a"), Retry("c")]
 
 
 def test_ack_all_survives_a_throw():
-    """ackAll counts even when the handler throws later."""
+    """ackAll holds although the handler raises later."""
     assert settle(IDS, done("exception", all="ack")).acks == IDS
 
 
 def test_retry_all_has_its_delay():
-    """retryAll gives its delay to what has no decision of its own."""
+    """The delay of retryAll applies to messages without a decision of their own."""
     result = settle(IDS, done(all="retry", delaySeconds=9, messages={"a": ("ack", None)}))
     assert result.acks == ["a"]
     assert result.retries == [Retry("b", 9), Retry("c", 9)]

@@ -1,4 +1,4 @@
-"""A Worker's HTTP client and servers that do not mean well."""
+"""A Worker's HTTP client with a hostile server."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,7 +24,7 @@ def anyio_backend() -> str:
 
 @asynccontextmanager
 async def server(answer: bytes) -> AsyncIterator[str]:
-    """The URL of a server that answers each request so."""
+    """Serve this reply to each request; yield the URL."""
 
     async def serve(stream: anyio.abc.SocketStream) -> None:
         async with stream:
@@ -33,7 +33,7 @@ async def server(answer: bytes) -> AsyncIterator[str]:
                     await stream.receive()
                     await stream.send(answer)
             except (anyio.EndOfStream, anyio.BrokenResourceError):
-                """The client has gone."""
+                """The client disconnected."""
 
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
     async with listener, anyio.create_task_group() as tasks:
@@ -43,10 +43,10 @@ async def server(answer: bytes) -> AsyncIterator[str]:
 
 
 async def test_informational_responses_without_end_are_an_error() -> None:
-    """They hold up nobody else: the connection is cut after the first few."""
+    """Too many informational responses are an error and end the connection."""
     client = HttpClient("main", Reach())
     async with server(HINTS * INFORMATIONAL_MAX + FINAL) as url:
-        for _ in range(2):  # on one connection: the count begins anew
+        for _ in range(2):  # on one connection: the count restarts for each response
             response = await client.send(HttpRequest("GET", url, [], b""))
             assert (response.status, await read_all(response.body)) == (200, b"body")
     async with server(HINTS * (INFORMATIONAL_MAX + 1) + FINAL) as url:

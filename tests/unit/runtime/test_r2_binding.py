@@ -1,7 +1,7 @@
-"""R2 as worker code sees it: what each call takes and gives, in a real isolate over a real bucket.
+"""R2 in worker code: arguments and results of each call, in a real isolate over a real bucket.
 
-In brackets: SDK is workers-runtime-sdk 1.9 (what of JavaScript's values it wraps and converts),
-WORKERD its R2 binding (src/workerd/api/r2-*), PORTABLE what was seen on both.
+In brackets: SDK is workers-runtime-sdk 1.9 (its conversions of JavaScript values),
+WORKERD its R2 binding (src/workerd/api/r2-*), PORTABLE was observed on both.
 """
 
 import textwrap
@@ -79,7 +79,7 @@ class Probe:
         return done
 
     async def run(self, code: str, body: Stream | bytes = b"") -> None:
-        """The code's assertions must hold."""
+        """Run the code; its assertions must hold."""
         done = await self.invoke(code, body)
         assert done.exceptions == []
 
@@ -99,7 +99,7 @@ async def probe(tmp_path):
 
 
 async def test_a_wrapped_object_has_python_s_values(probe):
-    """Attributes and items; a naive datetime, dicts for metadata, JavaScript's names [SDK]."""
+    """An object has attributes and items, a naive datetime and dicts for metadata [SDK]."""
     await probe.run(
         f"""
         put = await bucket.put("a", "hello", httpMetadata={{"contentType": "text/x"}},
@@ -122,7 +122,7 @@ async def test_a_wrapped_object_has_python_s_values(probe):
 
 
 async def test_a_missing_object_is_none(probe):
-    """Not jsnull, and not an exception [SDK]."""
+    """get and head of a missing object return None, neither jsnull nor an exception [SDK]."""
     await probe.run(
         """
         assert await bucket.get("missing") is None
@@ -132,7 +132,7 @@ async def test_a_missing_object_is_none(probe):
 
 
 async def test_a_body_is_read_once_in_any_form(probe):
-    """text, json, and bytes and arrayBuffer as memoryviews; then it is used up [SDK]."""
+    """A body is read once, as text, json, or a memoryview by bytes and arrayBuffer [SDK]."""
     await probe.run(
         """
         async def get():
@@ -157,7 +157,7 @@ async def test_a_body_is_read_once_in_any_form(probe):
 
 
 async def test_without_a_body_there_is_no_body(probe):
-    """onlyIf not met: get gives an object without one, put gives None [PORTABLE]."""
+    """If onlyIf is not met, get returns an object without a body and put None [PORTABLE]."""
     await probe.run(
         """
         put = await bucket.put("a", "x")
@@ -171,7 +171,7 @@ async def test_without_a_body_there_is_no_body(probe):
 
 
 async def test_a_range_is_asked_and_told(probe):
-    """offset, length and suffix; the object says what was served [WORKERD]."""
+    """A range is offset, length or suffix; the object has the served range [WORKERD]."""
     await probe.run(
         """
         await bucket.put("a", b"0123456789")
@@ -188,7 +188,7 @@ async def test_a_range_is_asked_and_told(probe):
 
 
 async def test_checksums_are_buffers(probe):
-    """Those that there are; toJSON gives hex [WORKERD]."""
+    """Stored checksums are buffers; toJSON returns hex [WORKERD]."""
     await probe.run(
         """
         import hashlib
@@ -205,7 +205,7 @@ async def test_checksums_are_buffers(probe):
 
 
 async def test_http_metadata_is_written_to_headers(probe):
-    """Each field under its header's name, the date as HTTP has it [WORKERD]."""
+    """writeHttpMetadata sets each field's header, the date in HTTP format [WORKERD]."""
     await probe.run(
         """
         http = {"contentType": "text/x", "contentLanguage": "de", "contentDisposition": "inline",
@@ -230,11 +230,11 @@ async def test_http_metadata_is_written_to_headers(probe):
     )
 
 
-# --- what is stored -------------------------------------------------------------------------------
+# --- stored values --------------------------------------------------------------------------------
 
 
 async def test_put_takes_text_bytes_nothing_and_streams(probe):
-    """Other values are a TypeError and store nothing [WORKERD]."""
+    """put accepts text, bytes, None and streams; other values are a TypeError [WORKERD]."""
     await probe.run(
         """
         for value, size in (("é", 2), (b"xyz", 3), (memoryview(b"xy")[1:], 1), (None, 0), ("", 0)):
@@ -249,7 +249,7 @@ async def test_put_takes_text_bytes_nothing_and_streams(probe):
 
 
 async def test_a_large_body_passes_through_as_a_stream(probe):
-    """A request's body of known length is stored, and an object's body again [PORTABLE]."""
+    """A large request body, or an object's body, can be stored as a stream [PORTABLE]."""
     data = bytes(range(256)) * 20_000
     await probe.run(
         """
@@ -264,7 +264,7 @@ async def test_a_large_body_passes_through_as_a_stream(probe):
 
 
 async def test_a_stream_of_unknown_length_is_refused(probe):
-    """As on the platform [PORTABLE]."""
+    """A stream of unknown length is refused, as on the platform [PORTABLE]."""
     await probe.run(
         """
         assert "must have a known length" in await thrown(bucket.put("a", request.body))
@@ -274,7 +274,7 @@ async def test_a_stream_of_unknown_length_is_refused(probe):
 
 
 async def test_keys_are_turned_into_text(probe):
-    """As JavaScript does with a number; a list of keys is deleted [WORKERD]."""
+    """A number as a key is converted to text; delete accepts a list of keys [WORKERD]."""
     await probe.run(
         """
         await bucket.put(5, "x")
@@ -288,7 +288,7 @@ async def test_keys_are_turned_into_text(probe):
 
 
 async def test_conditions_and_list_options_are_not_turned_into_text(probe):
-    """A number where text must be is a TypeError [WORKERD]."""
+    """A number in a condition or list option for text is a TypeError [WORKERD]."""
     await probe.run(
         """
         for call in (bucket.put("a", "x", onlyIf={"etagMatches": 5}), bucket.list(prefix=5),
@@ -299,7 +299,7 @@ async def test_conditions_and_list_options_are_not_turned_into_text(probe):
 
 
 async def test_objects_are_not_encrypted_behind_one_s_back(probe):
-    """ssecKey is refused: stored in clear it would be a lie [EDGESIM]."""
+    """ssecKey is refused, because objects are stored unencrypted [EDGESIM]."""
     await probe.run(
         """
         for call in (bucket.put("a", "x", ssecKey="00" * 32), bucket.get("a", ssecKey="00" * 32),
@@ -314,7 +314,7 @@ async def test_objects_are_not_encrypted_behind_one_s_back(probe):
 
 
 async def test_a_listing_is_a_dict_of_raw_objects(probe):
-    """objects have attributes and no items, dates that are JavaScript's, no truth beyond [SDK]."""
+    """Listed objects have attributes, no items, and JavaScript's dates [SDK]."""
     await probe.run(
         f"""
         await bucket.put("a/1", "x", customMetadata={{"k": "v"}})
@@ -342,7 +342,7 @@ async def test_a_listing_is_a_dict_of_raw_objects(probe):
 
 
 async def test_a_listing_has_the_metadata_that_was_included(probe):
-    """What was not is None, and writeHttpMetadata says what to do [WORKERD]."""
+    """Metadata that was not included is None; writeHttpMetadata raises a hint [WORKERD]."""
     await probe.run(
         """
         await bucket.put("a", "x", customMetadata={"k": "v"}, httpMetadata={"contentType": "t/x"})
@@ -369,7 +369,7 @@ async def test_a_listing_has_the_metadata_that_was_included(probe):
 
 
 async def test_a_listing_goes_on_at_its_cursor(probe):
-    """Options as keywords or one dict; the cursor is there while there is more [PORTABLE]."""
+    """Options are keywords or one dict; the cursor continues a truncated listing [PORTABLE]."""
     await probe.run(
         """
         for key in ("a/1", "a/2", "b", "c"):
@@ -384,11 +384,11 @@ async def test_a_listing_goes_on_at_its_cursor(probe):
     )
 
 
-# --- uploads in parts -----------------------------------------------------------------------------
+# --- multipart uploads ----------------------------------------------------------------------------
 
 
 async def test_an_upload_in_parts(probe):
-    """Begun, resumed without asking, completed with the parts as they were given back [WORKERD]."""
+    """An upload is created, resumed without a check, and completed with its parts [WORKERD]."""
     await probe.run(
         f"""
         upload = await bucket.createMultipartUpload("a", customMetadata={{"k": "v"}})
@@ -406,7 +406,7 @@ async def test_an_upload_in_parts(probe):
 
 
 async def test_an_upload_that_is_refused(probe):
-    """Errors carry the action's own name, and the JavaScript class [WORKERD]."""
+    """Errors have the action's name and the JavaScript class [WORKERD]."""
     await probe.run(
         """
         upload = bucket.resumeMultipartUpload("a", "no such id")
@@ -428,7 +428,7 @@ async def test_an_upload_that_is_refused(probe):
 
 
 async def test_a_store_that_fails_is_an_internal_error_of_r2(probe, monkeypatch):
-    """The Worker sees R2's own error, the log the reason in one line [MINIFLARE]."""
+    """A failing store is R2's internal error for the Worker; the log has the reason [MINIFLARE]."""
 
     async def fail(*_: object) -> None:
         raise RunError("r2 store /x: No space left on device")
@@ -447,5 +447,5 @@ async def test_a_store_that_fails_is_an_internal_error_of_r2(probe, monkeypatch)
 
 
 async def test_a_method_that_r2_does_not_have(probe):
-    """An AttributeError in Python, before anything is asked [SDK]."""
+    """A method that R2 does not have is an AttributeError without a call [SDK]."""
     await probe.run("assert not hasattr(bucket, 'copy')\n")

@@ -28,7 +28,7 @@ PUBLIC = [
 
 @pytest.mark.parametrize("address", INTERNAL)
 def test_serve_refuses_internal_addresses(address):
-    """None of them is on the public internet, whatever form it is written in."""
+    """`serve` refuses internal addresses in every notation."""
     reason = Reach(strict=True).refusal("example.com", address, 80)
     assert reason is not None
     assert "[outbound] allow" in reason
@@ -36,13 +36,13 @@ def test_serve_refuses_internal_addresses(address):
 
 @pytest.mark.parametrize("address", PUBLIC)
 def test_serve_reaches_public_addresses(address):
-    """The internet stays reachable."""
+    """`serve` allows addresses of the public internet."""
     assert Reach(strict=True).refusal("example.com", address, 443) is None
 
 
 @pytest.mark.parametrize("address", [*INTERNAL, *PUBLIC])
 def test_dev_reaches_all_but_its_own(address):
-    """Other services of the machine stay reachable where it is a developer's."""
+    """`dev` allows all addresses, so that Workers reach a developer's other services."""
     assert Reach().refusal("example.com", address, 80) is None
 
 
@@ -62,7 +62,7 @@ LOOPBACK_FORMS = [
 
 @pytest.mark.parametrize("address", LOOPBACK_FORMS)
 def test_own_port_on_loopback_is_refused(address):
-    """In every form of its address, even where the list would allow it."""
+    """edgesim's own port on loopback is refused in every notation, even if allow-listed."""
     entries = allowed(Path("edgesim.toml"), ["127.0.0.0/8", "::/0", "0.0.0.0/0"])
     for strict in (False, True):
         reach, port = reach_beside("127.0.0.1", socket.AF_INET, strict=strict, allow=entries)
@@ -71,7 +71,7 @@ def test_own_port_on_loopback_is_refused(address):
 
 
 def test_own_port_on_all_addresses_is_refused():
-    """Bound to 0.0.0.0, the port is its own on each address of the machine, and on no other."""
+    """A port bound to 0.0.0.0 is refused on every address of the machine and on no other."""
     reach, port = reach_beside("0.0.0.0", socket.AF_INET)
     for address in (*LOOPBACK_FORMS, "127.4.5.6", "::1"):
         assert reach.refusal("x", address, port) == OWN
@@ -104,6 +104,6 @@ def test_own_port_on_all_addresses_is_refused():
     ],
 )
 def test_the_list_permits_what_it_names(entry, host, address, port, is_allowed):
-    """An address, a network or a host name, with or without a port."""
+    """An entry is an address, a network or a host name, with or without a port."""
     reach = Reach(allowed(Path("edgesim.toml"), [entry]), strict=True)
     assert (reach.refusal(host, address, port) is None) is is_allowed

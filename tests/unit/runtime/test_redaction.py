@@ -1,4 +1,4 @@
-"""What a Tail Worker is not shown: secrets in headers, ids and card numbers in URLs."""
+"""Redaction for Tail Workers: secrets in headers, ids and card numbers in URLs."""
 
 import re
 import string
@@ -18,20 +18,20 @@ LOWER = st.text(string.ascii_lowercase + "-", max_size=12)
     "name", ["cookie", "set-cookie", "authorization", "x-api-key", "x-keyboard"]
 )
 def test_secret_headers(name):
-    """Cookies, and names that contain auth, jwt, key, secret or token, are hidden."""
+    """Cookies and headers whose name contains auth, jwt, key, secret or token are redacted."""
     assert redact_headers({name: "v", "accept": "a"}) == {name: "REDACTED", "accept": "a"}
 
 
 @given(LOWER, st.sampled_from(SECRET_WORDS), LOWER, st.text())
 def test_any_header_with_a_secret_word_is_hidden(before, word, after, value):
-    """Wherever the word stands in the name, and whatever the value."""
+    """A secret word at any position of the name redacts any value."""
     name = before + word + after
     assert redact_headers({name: value}) == {name: "REDACTED"}
 
 
 @given(st.dictionaries(LOWER, st.text()))
 def test_other_headers_are_shown_as_they_are(headers):
-    """A name with none of the words keeps its value; no name is lost."""
+    """Headers without a secret word keep their value; no header is dropped."""
     shown = redact_headers(headers)
     assert shown.keys() == headers.keys()
     for name, value in shown.items():
@@ -58,19 +58,19 @@ def test_other_headers_are_shown_as_they_are(headers):
     ],
 )
 def test_ids_in_urls(path, expected):
-    """Long hex runs, mixed runs of 21 and more, and card numbers of 13 to 19 digits are hidden."""
+    """Hex runs from 32, mixed runs from 21, and card numbers of 13 to 19 digits are redacted."""
     assert redact_url(f"http://x/{path}") == f"http://x/{expected}"
 
 
 @given(st.text("0123456789abcdefABCDEF", min_size=32, max_size=80), st.sampled_from("/?=&.%:"))
 def test_a_hex_id_is_hidden_wherever_it_stands(run, boundary):
-    """Whatever stands on either side of it that is not part of an id."""
+    """A hex id is redacted between any two characters that are no part of an id."""
     assert redact_url(f"p{boundary}{run}{boundary}q") == f"p{boundary}REDACTED{boundary}q"
 
 
 @given(st.text("0123456789", min_size=12, max_size=18), st.lists(st.integers(0, 18), max_size=4))
 def test_a_card_number_is_hidden_and_a_wrong_one_is_not(digits, places):
-    """With the right check digit, separators or not; with any other digit it is just a number."""
+    """A number with a valid check digit is redacted, with or without separators; others are not."""
     doubled = [int(digit) * (2 - index % 2) for index, digit in enumerate(reversed(digits))]
     check = -sum(number // 10 + number % 10 for number in doubled) % 10
     for offset in range(10):
@@ -82,7 +82,7 @@ def test_a_card_number_is_hidden_and_a_wrong_one_is_not(digits, places):
 
 @given(st.text(string.printable))
 def test_nothing_but_whole_runs_is_hidden(url):
-    """What is no run of id characters is never touched, and a run is hidden whole or not at all."""
+    """Text outside of id runs is unchanged; a run is redacted as a whole or not changed."""
     assume("REDACTED" not in url)
     other = re.compile(f"[^{re.escape(IDS)}]+")
     shown = redact_url(url)
@@ -93,6 +93,6 @@ def test_nothing_but_whole_runs_is_hidden(url):
 
 @given(st.text(IDS, max_size=20))
 def test_short_words_are_shown(run):
-    """Up to 20 characters are an id only if they are a card number."""
+    """A run of up to 20 characters is redacted only if it is a card number."""
     assume(not run.translate(str.maketrans("", "", "+-_")).isdigit())
     assert redact_url(run) == run

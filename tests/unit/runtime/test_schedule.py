@@ -1,4 +1,4 @@
-"""When scheduled handlers run: on the minute, by the clock alone, however it moves."""
+"""Times of scheduled handlers: on the minute, also when the clock is set."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,7 +18,7 @@ START = 1_767_225_600  # 2026-01-01T00:00:00Z
 
 
 class HandClock(Clock):
-    """Time passes only by sleeping."""
+    """A clock that advances only by sleeping."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,12 +28,12 @@ class HandClock(Clock):
         return self.time
 
     async def sleep(self, seconds: float) -> None:
-        await anyio.lowlevel.checkpoint()  # whatever was to run now runs before time passes
+        await anyio.lowlevel.checkpoint()  # tasks that are due run before time advances
         self.time += seconds
 
 
 class EnoughError(Exception):
-    """The test has seen what it wanted."""
+    """Raised when enough runs were recorded."""
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> HandClock:
 async def minutes(
     clock: HandClock, expression: str, count: int, after: Callable[[int], None] | None = None
 ) -> list[float]:
-    """The first runs, in minutes since the start; ``after`` is called after each."""
+    """Minutes of the first runs since the start; ``after`` is called with the count of each run."""
     runs: list[int] = []
 
     async def run(scheduled_ms: int) -> str:
@@ -63,22 +63,22 @@ async def minutes(
 
 
 async def test_every_minute(clock):
-    """Each minute once, and the time that the handler is told is the minute's own."""
+    """The handler runs once a minute, with the time of that minute."""
     assert await minutes(clock, "* * * * *", 5) == [1, 2, 3, 4, 5]
 
 
 async def test_every_quarter(clock):
-    """Only the minutes of the expression."""
+    """The handler runs only in the minutes of the expression."""
     assert await minutes(clock, "*/15 * * * *", 3) == [15, 30, 45]
 
 
 async def test_far_away(clock):
-    """A week of waiting costs no run."""
+    """The handler does not run during a week of waiting."""
     assert await minutes(clock, "0 0 8 * *", 1) == [7 * 24 * 60]
 
 
 async def test_a_clock_set_back_a_little_repeats_no_minute(clock):
-    """Ten minutes back: the schedule goes on where it was."""
+    """After the clock is set back by ten minutes, no minute is repeated."""
 
     def set_back(run: int) -> None:
         clock.time -= 600 if run == 3 else 0
@@ -87,7 +87,7 @@ async def test_a_clock_set_back_a_little_repeats_no_minute(clock):
 
 
 async def test_what_was_slept_through_is_not_made_up_for(clock):
-    """Two hours forward: one run is next, not a hundred and twenty."""
+    """After the clock is set forward by two hours, missed runs are not made up for."""
 
     def jump(run: int) -> None:
         clock.time += 7_200 if run == 2 else 0
@@ -96,7 +96,7 @@ async def test_what_was_slept_through_is_not_made_up_for(clock):
 
 
 async def test_a_slow_run_does_not_delay_the_next(clock):
-    """A handler that never ends leaves the later ones their times."""
+    """A run that never ends does not delay the following runs."""
     begun: list[int] = []
 
     async def run(scheduled_ms: int) -> str:
@@ -112,7 +112,7 @@ async def test_a_slow_run_does_not_delay_the_next(clock):
 
 
 async def test_a_failure_is_loud(clock, capsys):
-    """An outcome other than ok is an error in the log, and the schedule goes on."""
+    """An outcome other than ok is logged as an error, and the schedule continues."""
     outcomes = ["exception", "ok"]
 
     async def run(scheduled_ms: int) -> str:
@@ -127,7 +127,7 @@ async def test_a_failure_is_loud(clock, capsys):
 
 
 async def test_what_another_node_runs_is_no_failure(clock, capsys):
-    """None for an outcome is passed over in silence, and the schedule goes on."""
+    """An outcome of None (another node runs it) logs nothing, and the schedule continues."""
     outcomes = [None, "ok"]
 
     async def run(scheduled_ms: int) -> str | None:

@@ -1,4 +1,4 @@
-"""Traces: the shared budget, what a Tail Worker is told."""
+"""Traces: the size budget and the content delivered to a Tail Worker."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +15,7 @@ def trace() -> Trace:
 
 
 def test_a_finished_trace_has_everything():
-    """Logs, exceptions, outcome, CPU and wall time, in the platform's names."""
+    """A finished trace has logs, exceptions, outcome, CPU and wall time."""
     written = trace()
     written.log("log", ["a", 1], 2.0)
     item = written.finish(Done("exception", [Failure("Error", "bad")], None, 1.5), 3.0, 20.0)
@@ -28,7 +28,7 @@ def test_a_finished_trace_has_everything():
 
 
 def test_the_log_that_overflows_is_dropped_whole():
-    """Over 256 KB the overflowing log goes, one warning comes, later logs go, even small ones."""
+    """The log that exceeds 256 KB and all later logs are dropped; one warning is added."""
     written = trace()
     written.log("log", ["x" * (BUDGET_BYTES - 1_000)], 1.0)
     written.log("log", ["y" * 2_000], 1.0)
@@ -39,7 +39,7 @@ def test_the_log_that_overflows_is_dropped_whole():
 
 
 def test_url_and_headers_share_the_budget():
-    """A long URL leaves less room for logs."""
+    """URL and headers count against the budget for logs."""
     request = HttpRequest("GET", "http://x/" + "a/" * 100_000)
     written = Trace("w", fetch_event(request), 1.0)
     written.log("log", ["x" * 100_000], 1.0)
@@ -48,7 +48,7 @@ def test_url_and_headers_share_the_budget():
 
 @given(st.lists(st.integers(1, 60_000), max_size=20))
 def test_logs_never_exceed_the_budget(sizes):
-    """Whatever is logged, what is kept besides the warning fits the budget, and is a prefix."""
+    """The kept logs are a prefix that fits the budget, not counting the warning."""
     written = trace()
     for size in sizes:
         written.log("log", ["x" * size], 1.0)
@@ -59,7 +59,7 @@ def test_logs_never_exceed_the_budget(sizes):
 
 
 def test_a_request_that_does_not_fit_is_not_captured():
-    """Then only its method is kept, and a warning says so; there is all the room for logs."""
+    """An oversized request is reduced to its method with a warning; logs keep the full budget."""
     event = fetch_event(HttpRequest("PUT", "http://x/" + "a/" * 200_000, [("X-A", "1")]))
     written = Trace("w", event, 1.0)
     assert written.event == {"request": {"method": "PUT", "url": "", "headers": {}}}
@@ -72,7 +72,7 @@ def test_a_request_that_does_not_fit_is_not_captured():
 
 
 def test_the_exception_that_overflows_is_replaced():
-    """One exception says that later ones are not recorded, and they are not."""
+    """An exception over the budget, and all later ones, are replaced by one notice."""
     written = trace()
     written.log("log", ["x" * (BUDGET_BYTES - 1_000)], 1.0)
     for number in range(3):
@@ -82,7 +82,7 @@ def test_the_exception_that_overflows_is_replaced():
 
 
 def test_logs_and_exceptions_overflow_each_for_itself():
-    """After a log that was too big, a small exception is still recorded."""
+    """An exception is still recorded after a log that exceeded the budget."""
     written = trace()
     written.log("log", ["x" * BUDGET_BYTES], 1.0)
     written.exception(Failure("Error", "small"), 2.0)
@@ -90,20 +90,20 @@ def test_logs_and_exceptions_overflow_each_for_itself():
 
 
 def test_a_message_counts_as_json():
-    """Quotes count twice, and a message takes a little more than its text."""
+    """A message is counted as JSON: a quotation mark takes two bytes."""
     written = trace()
     written.log("log", ['"' * (BUDGET_BYTES // 2)], 1.0)
     assert written.truncated
 
 
 def test_headers_of_one_name_are_one():
-    """As the platform joins them, under the lower-case name."""
+    """Headers of the same name are joined under the lower-case name, as on the platform."""
     event = fetch_event(HttpRequest("GET", "http://x/", [("X-A", "1"), ("x-a", "2")]))
     assert event["request"]["headers"] == {"x-a": "1, 2"}
 
 
 def test_what_is_delivered_is_redacted_and_the_whole_is_beside_it():
-    """The redacted request, the unredacted one for who asks, and times in whole milliseconds."""
+    """A delivered trace has a redacted request, the original beside it, and whole milliseconds."""
     request = HttpRequest("GET", "http://x/" + "a" * 32, [("Cookie", "c")])
     item = Trace("w", fetch_event(request), 1.0).finish(Done("ok", cpu_ms=2.9), 3.0, 20.7)
     [told] = delivered([item])

@@ -1,4 +1,4 @@
-"""The receiver's rules: what an event must be, and what becomes of it."""
+"""The receiver's validation and normalisation of events."""
 
 import contextlib
 import importlib.util
@@ -37,13 +37,13 @@ def refused(value: Any) -> str:
 
 
 def test_unknown_keys_move_under_props_without_clobbering():
-    """A key that is not the schema's goes under props, unless props has it already."""
+    """A key that is not in the schema moves under props, unless props has it already."""
     [clean] = read(GOOD | {"damage": 5, "score": 1, "props": {"score": 2}})
     assert clean == GOOD | {"props": {"score": 2, "damage": 5}}
 
 
 def test_control_characters_are_taken_out():
-    """From every string and key, at any depth."""
+    """Control characters are removed from every string and key, at any depth."""
     [clean] = read(GOOD | {"player_id": "a\u0000\nb", "props": {"k\u0007": ["x\u0085y"]}})
     assert clean["player_id"] == "ab"
     assert clean["props"] == {"k": ["xy"]}
@@ -67,14 +67,14 @@ def test_control_characters_are_taken_out():
     ],
 )
 def test_the_refusal_names_the_field(change, field):
-    """Which field and why, also inside an array."""
+    """The refusal names the field, also inside an array."""
     assert field in refused(GOOD | change)
     assert refused([GOOD, GOOD | change]).startswith("[1].")
 
 
 @pytest.mark.parametrize("text", ['{"a": NaN}', "[Infinity]", "{} x", "", "\ufeff{}", "[" * 5_000])
 def test_what_is_not_json(text):
-    """NaN, trailing text, a byte order mark and bottomless nesting are all invalid_json."""
+    """NaN, trailing text, a byte order mark and excessive nesting are invalid_json."""
     with pytest.raises(event.InvalidError) as caught:
         event.read_events(text.encode(), NOW)
     assert caught.value.error == "invalid_json"
@@ -89,7 +89,7 @@ JSON = st.recursive(
 @settings(max_examples=300)
 @given(JSON | st.fixed_dictionaries({}, optional=dict.fromkeys([*GOOD, "props", "region"], JSON)))
 def test_any_json_is_an_event_or_a_refusal(value):
-    """Nothing else comes out, and what comes out is one line of ASCII that reads back the same."""
+    """Any JSON is refused or becomes events that are equal after encoding as a line of ASCII."""
     try:
         found = read(value)
     except event.InvalidError:
@@ -104,6 +104,6 @@ def test_any_json_is_an_event_or_a_refusal(value):
 @settings(max_examples=300)
 @given(st.binary())
 def test_any_bytes_are_events_or_a_refusal(body):
-    """Whatever bytes come, there is no other exception."""
+    """Any bytes are events or an InvalidError."""
     with contextlib.suppress(event.InvalidError):
         assert event.read_events(body, NOW)

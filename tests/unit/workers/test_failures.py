@@ -1,4 +1,4 @@
-"""What the dead-letter Worker writes, and how long it keeps trying."""
+"""The dead-letter Worker's rows and retry delays."""
 
 import re
 from types import SimpleNamespace
@@ -11,8 +11,8 @@ from tests.unit.workers.test_event import load
 
 failures = load("dead-letter", "failures")
 
-DELIVERIES = 101  # max_retries 100, the platform's most
-RETENTION_SECONDS = 14 * 86_400  # the platform's longest
+DELIVERIES = 101  # max_retries 100, the platform's maximum
+RETENTION_SECONDS = 14 * 86_400  # the platform's maximum
 NOTIFICATION = {"bucket": "events", "object": {"key": "a/b.json.gz", "eTag": "e"}}
 
 
@@ -29,7 +29,7 @@ def test_a_notification_is_a_row_with_its_object():
 
 
 def test_a_message_that_the_platform_moved_itself():
-    """Nobody has said what went wrong, and its attempts began anew."""
+    """A message that the platform dead-lettered has a default error and no attempts."""
     row = failures.failure("ingest-dlq", message(NOTIFICATION, 3))
     assert (row["queue"], row["attempts"]) == ("ingest-dlq", 0)
     assert row["error"] == "retries exhausted"
@@ -58,7 +58,7 @@ def skeleton(sql):
 
 @given(st.text(st.characters(exclude_categories=())))
 def test_no_text_ends_its_literal(text):
-    """Quotes, backslashes, half characters and NULs stay inside the literal, which encodes."""
+    """Quotes, backslashes, lone surrogates and NULs stay inside the literal, which encodes."""
     plain = failures.failure("q", message(NOTIFICATION))
     row = failures.failure("q", message({"bucket": text, "object": {"key": text}}))
     sql = failures.statement(row, 2)
@@ -67,7 +67,7 @@ def test_no_text_ends_its_literal(text):
 
 
 def test_an_outage_outlives_no_message():
-    """Trying again in vain takes longer than any retention: no dead letter is used up by it."""
+    """The retries take longer than any retention, so an outage exhausts no dead letter."""
     assert (
         sum(failures.again_in(attempt, 60) for attempt in range(1, DELIVERIES)) > RETENTION_SECONDS
     )
@@ -76,5 +76,5 @@ def test_an_outage_outlives_no_message():
 
 @given(st.integers(1, 10_000))
 def test_waiting_grows_within_the_platforms_delay(attempts):
-    """From a minute to a day, which is the longest delay there is."""
+    """The delay grows from a minute to a day, the platform's maximum."""
     assert 60 <= failures.again_in(attempts, 60) <= failures.again_in(attempts + 1, 60) <= 86_400

@@ -1,4 +1,4 @@
-"""What one client sends costs nobody else anything: values that a later stage could not carry."""
+"""Values of one client that a later stage could not carry cost no other event."""
 
 import json
 
@@ -9,19 +9,19 @@ from hypothesis import strategies as st
 from tests.unit.workers.test_event import GOOD, event, read
 from tests.unit.workers.test_workers import trace, traces
 
-ANY_TEXT = st.text(st.characters(exclude_categories=()))  # half characters too
+ANY_TEXT = st.text(st.characters(exclude_categories=()))  # lone surrogates too
 HALF = "\ud800"
 
 
 def test_half_a_character_is_replaced():
-    """A lone surrogate, which UTF-8 cannot write, is U+FFFD in values, keys and moved keys."""
+    """A lone surrogate, which UTF-8 cannot encode, is U+FFFD in values, keys and moved keys."""
     [clean] = read(GOOD | {"player_id": f"p{HALF}", "props": {f"k{HALF}": [HALF]}, HALF: 1})
     assert clean["player_id"] == "p\ufffd"
     assert clean["props"] == {"k\ufffd": ["\ufffd"], "\ufffd": 1}
 
 
 def test_whole_characters_stay():
-    """A pair of surrogate escapes is one character, and is not touched."""
+    """A pair of surrogate escapes is one character and is kept."""
     [clean] = event.read_events(
         b'{"event":"chat","player_id":"p","ts":1,"props":{"text":"\\ud83d\\ude00 \\u00e9"}}', 2
     )
@@ -30,7 +30,7 @@ def test_whole_characters_stay():
 
 @given(ANY_TEXT)
 def test_cleaned_text_can_be_written_and_shown(text):
-    """Whatever the text, what is left of it encodes and has no control characters."""
+    """Any cleaned text can be encoded and has no control characters."""
     [clean] = read(GOOD | {"props": {"text": text}})
     left = clean["props"]["text"]
     left.encode()
@@ -48,7 +48,7 @@ def test_cleaned_text_can_be_written_and_shown(text):
     ],
 )
 def test_an_integer_beyond_javascript_becomes_a_string(number, kept):
-    """All digits of a 64-bit id survive; what JavaScript can hold stays a number."""
+    """An integer beyond JavaScript's safe range becomes a string with all its digits."""
     [clean] = read(GOOD | {"props": {"ids": [number]}})
     assert clean["props"]["ids"] == [kept]
     assert type(clean["props"]["ids"][0]) is type(kept)
@@ -66,7 +66,7 @@ def test_an_integer_beyond_javascript_becomes_a_string(number, kept):
     ],
 )
 def test_a_line_that_no_pipeline_takes_goes_to_errors(bad):
-    """Numbers that are none or too large, half a character, bottomless nesting; the rest go on."""
+    """NaN, huge numbers, lone surrogates and deep nesting go to errors; other lines are kept."""
     events, errors = traces.read_trace(trace([f"PIPE_ME {bad}"], ['PIPE_ME {"n":1.5}']))
     assert [record for record, _ in events] == [{"n": 1.5}]
     assert [record["reason"] for record, _ in errors] == ["unparsable_log"]
@@ -74,14 +74,14 @@ def test_a_line_that_no_pipeline_takes_goes_to_errors(bad):
 
 
 def test_half_a_character_in_a_broken_line():
-    """What no Pipeline could write is replaced in what is kept of the line."""
+    """Characters that a Pipeline could not write are replaced in the recorded raw line."""
     _, [(record, size)] = traces.read_trace(trace([f"PIPE_ME broken {HALF} é"]))
     assert record["raw"] == "PIPE_ME broken ? é"
     assert size >= len(json.dumps(record, ensure_ascii=False).encode())
 
 
 def test_a_null_of_javascript_is_no_text():
-    """console.log with something else than strings costs neither its line nor its neighbours."""
+    """A console.log of a value that is no string costs neither its line nor the others."""
     jsnull = type("JsNull", (), {"__bool__": lambda _: False})()
     events, errors = traces.read_trace(
         trace([jsnull], ["PIPE_ME", jsnull, '{"n":1}'], ['PIPE_ME {"n":2}'])

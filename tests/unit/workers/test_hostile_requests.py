@@ -1,4 +1,4 @@
-"""The same through the whole chain: one request that a stage chokes on, and nothing is lost."""
+"""Hostile requests through the whole chain: no event is lost."""
 
 import json
 
@@ -28,7 +28,7 @@ def expect(tmp_path, events, errors):
 
 
 def test_no_event_costs_its_neighbours_anything(tmp_path):
-    """Half characters, integers of 100 bits, a clock that is years off: every event is a row."""
+    """Lone surrogates, integers of 100 bits and clocks that are years off: every event is a row."""
     odd = [good(0, props={"text": "\ud800"}), good(1, props={"id": 10**30}), good(2, odd="\udfff")]
     off = [good(3) | {"ts": number * MONTH_MS} for number in range(150)]
     lines = [*map(good, range(20)), *odd, *off, *map(good, range(20))]
@@ -40,7 +40,7 @@ def test_no_event_costs_its_neighbours_anything(tmp_path):
 
 
 def test_headers_count_against_the_log(tmp_path):
-    """An event that would fit the trace, but not beside its request's headers, is not lost."""
+    """An event that fits the trace only without its request's headers is not lost."""
     request = {
         "headers": {"x-pad": "h" * 100_000},
         "body": json.dumps(good(0, props={"text": "x" * 190_000})),

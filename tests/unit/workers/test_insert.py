@@ -1,4 +1,4 @@
-"""The insert Worker's handler over every ClickHouse that it inserts into."""
+"""The insert Worker's handler with each supported ClickHouse."""
 
 import gzip
 import json
@@ -48,14 +48,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 @asynccontextmanager
 async def ledgered(http: int, tmp_path: Path) -> AsyncIterator[World]:
-    """On the server that knows no tokens; without a table when it is left."""
+    """A project on the server without deduplication tokens; its tables are dropped at the end."""
     url = f"clickhouse+http://127.0.0.1:{http}"
     way = {"DEDUPLICATION": "ledger"}
     async with world(tmp_path, clickhouse=url, schema="schema-ledger.sql", insert=way) as running:
         try:
             yield running
         finally:
-            # Stages as well, which deliveries at the same time may leave.
+            # Stage tables as well, which concurrent deliveries may leave.
             names = "SELECT name FROM system.tables WHERE database = currentDatabase()"
             for [table] in await running.sql(names):
                 await running.sql(f"DROP TABLE {table}")
@@ -72,7 +72,7 @@ async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
 
 
 async def test_an_object_is_inserted_once_however_often_it_comes(database):
-    """Deliveries one after another, at the same time and under other keys' names: one row each."""
+    """Repeated and concurrent deliveries of an object insert each row once."""
     await database.put("events", "a.json.gz", ndjson(*map(line, range(100))))
     told = notification("a.json.gz")
     result = await database.deliver("insert", "ingest", told, told)
@@ -86,7 +86,7 @@ async def test_an_object_is_inserted_once_however_often_it_comes(database):
 
 
 async def test_deliveries_beside_each_other(database):
-    """Two Workers with the same object at once: what one cannot do now it does later."""
+    """Of concurrent deliveries of an object some may be retried; each row is inserted once."""
     await database.put("events", "b.json.gz", ndjson(*map(line, range(200))))
     results: list[Any] = []
 
@@ -103,7 +103,7 @@ async def test_deliveries_beside_each_other(database):
 
 
 async def test_months_apart_in_one_object(server, tmp_path):
-    """A clock that is years off costs nothing: more than 100 months in one insert."""
+    """An object with rows of more than 100 months, by a wrong clock, is inserted."""
     async with ledgered(server, tmp_path) as running:
         rows = [line(number, ts=number * 31 * 86_400_000 + 1) for number in range(105)]
         await running.put("events", "m.json.gz", ndjson(*rows))
@@ -114,12 +114,12 @@ async def test_months_apart_in_one_object(server, tmp_path):
 
 @pytest.mark.parametrize("left", ["all months", "one month", "none"])
 async def test_a_crash_before_the_ledger_is_written(server, tmp_path, left):
-    """What a killed delivery has left decides what is inserted: nothing is there twice or not."""
+    """After a crash before the ledger entry, a retry inserts exactly the missing rows."""
     async with ledgered(server, tmp_path) as running:
         rows = [line(number, ts=TS + number % 2 * 31 * 86_400_000) for number in range(10)]
         await running.put("events", "c.json.gz", ndjson(*rows))
         assert (await running.deliver("insert", "ingest", notification("c.json.gz"))).acks
-        # As if it had been killed there: rows, or some of them, and no entry in the ledger.
+        # Simulate the crash: all or some of the rows, and no entry in the ledger.
         await running.sql("DROP TABLE insert_ledger")
         await running.sql("CREATE TABLE insert_ledger (object String) ENGINE = TinyLog")
         for month in {"all months": (), "one month": (202601,), "none": (202601, 202602)}[left]:
@@ -132,7 +132,7 @@ async def test_a_crash_before_the_ledger_is_written(server, tmp_path, left):
 
 
 async def test_the_views(tmp_path):
-    """What one asks first is there: by minute, by type, by player, the lag, what failed."""
+    """The views show events by minute, type and player, the lag, and failures."""
     async with world(tmp_path, clickhouse=f"chdb:{tmp_path}/clickhouse") as running:
         rows = [line(number % 3, ts=TS + number % 3 * 60_000) for number in range(9)]
         await running.put("events", "a.json.gz", ndjson(*rows))
@@ -151,7 +151,7 @@ async def test_the_views(tmp_path):
 
 
 async def test_a_new_version_of_an_object_is_another_object(database):
-    """The same key with other bytes is inserted as well."""
+    """The same key with other content is inserted as well."""
     for number in range(2):
         await database.put("events", "v.json.gz", ndjson(line(number)))
         assert (await database.deliver("insert", "ingest", notification("v.json.gz"))).acks
@@ -159,7 +159,7 @@ async def test_a_new_version_of_an_object_is_another_object(database):
 
 
 async def test_bad_rows_are_set_apart(database):
-    """Good rows in, bad ones to ingest_errors with their object, and once, however often."""
+    """Bad rows go to ingest_errors with their object, once for any number of deliveries."""
     bad = [b"{broken", b"[1, 2]", ndjson(line(3, ts="soon")).strip(), b"plain text", b'"x"']
     await database.put("events", "p.json.gz", ndjson(*map(line, range(5)), *bad, line(5)))
     for attempts in (1, 2, 3):
@@ -204,7 +204,7 @@ async def embedded(tmp_path: Path) -> AsyncIterator[World]:
 
 
 async def test_lines_that_cannot_be_parsed_are_named(embedded):
-    """Each in an object with good rows: those are in, the line is recorded with place and cause."""
+    """An unparsable line is recorded with place and cause; the other rows are inserted."""
     for number, (bad, why) in enumerate(HOSTILE.values()):
         key = f"{number}.json.gz"
         await embedded.put("events", key, ndjson(line(number), bad, line(1000 + number)))
@@ -225,7 +225,7 @@ async def test_lines_that_cannot_be_parsed_are_named(embedded):
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_random_lines_cost_their_neighbours_nothing(database, seed):
-    """Good rows between mutilated ones are there once, and the message is acked."""
+    """Good rows between mutilated ones are inserted once, and the message is acked."""
     chance = random.Random(seed)
     for number in range(4):
         lines = []
@@ -242,7 +242,7 @@ async def test_random_lines_cost_their_neighbours_nothing(database, seed):
 
 
 def _mutilated(chance: random.Random) -> bytes:
-    """A line of a hostile client; its player, if one can be read, is no good row's."""
+    """A mutilated line of a hostile client; its player is never a good row's."""
     if chance.random() < 0.3:
         return chance.choice([bad for bad, _ in HOSTILE.values()])
     text = bytearray(ndjson(line(0, player_id="h"))[:-1])
@@ -262,7 +262,7 @@ def _mutilated(chance: random.Random) -> bytes:
 
 @pytest.mark.parametrize("text", [b"\xef\xbb\xbf%s\n%s", b"%s\r\n\r\n%s\r\n", b"\n \n%s\n%s"])
 async def test_what_other_programs_write_is_no_error(embedded, text):
-    """A byte-order mark, CRLF and blank lines, in an object that also holds a bad line."""
+    """A byte order mark, CRLF and blank lines are accepted, also beside a bad line."""
     content = text % (ndjson(line(1))[:-1], ndjson(line(2))[:-1]) + b"\n{broken\n"
     await embedded.put("events", "w.json.gz", content)
     assert (await embedded.deliver("insert", "ingest", notification("w.json.gz"))).acks == ["m0"]
@@ -272,7 +272,7 @@ async def test_what_other_programs_write_is_no_error(embedded, text):
 
 @pytest.mark.parametrize("kept", [0.5, 0.999, 5])
 async def test_gzip_that_is_cut_short(database, kept):
-    """Rows before the end are in, once, and what is left of a line is recorded."""
+    """Rows before the end of a truncated gzip are inserted once; the partial line is recorded."""
     whole = gzip.compress(ndjson(*map(line, range(2000))), mtime=0)
     cut = whole[: int(kept * len(whole)) if kept < 1 else kept]
     unpacked = zlib.decompressobj(31).decompress(cut)
@@ -290,7 +290,7 @@ async def test_gzip_that_is_cut_short(database, kept):
 
 
 async def test_gzip_with_a_damaged_byte(embedded):
-    """Rows before the damage are in, and the message is acked."""
+    """Rows before a damaged byte of a gzip are inserted, and the message is acked."""
     whole = bytearray(gzip.compress(ndjson(*map(line, range(2000))), mtime=0))
     whole[len(whole) // 2 :] = b"\xff" * (len(whole) - len(whole) // 2)
     await embedded.put_raw("events", "d.json.gz", bytes(whole))
@@ -301,7 +301,7 @@ async def test_gzip_with_a_damaged_byte(embedded):
 
 
 async def test_the_mirrored_chain(database):
-    """Objects of the errors bucket are rows of ingest_errors."""
+    """Objects of the errors bucket become rows of ingest_errors."""
     row = {
         "received_at": TS,
         "worker": "receiver",
@@ -322,7 +322,7 @@ async def test_the_mirrored_chain(database):
 
 @pytest.mark.parametrize("kind", ["gone", "empty"])
 async def test_an_object_that_holds_nothing(database, kind):
-    """Gone or empty: a row of insert_failures, and acked, for it will not come back."""
+    """A missing or empty object is a row of insert_failures; the message is acked."""
     if kind == "empty":
         await database.put("events", "x.json.gz", b"")
     result = await database.deliver("insert", "ingest", notification("x.json.gz"))
@@ -333,7 +333,7 @@ async def test_an_object_that_holds_nothing(database, kind):
 
 
 async def test_a_dead_letter_is_recorded_once(database):
-    """With the error that the insert Worker gave it; a redelivery adds no row."""
+    """A dead letter is recorded once with its error, for any number of deliveries."""
     letter = notification("q'\\.gz") | {
         "failure": {"queue": "ingest", "attempts": 9, "error": "it's \\ down"}
     }
@@ -346,14 +346,14 @@ async def test_a_dead_letter_is_recorded_once(database):
     assert rows == [["ingest", "m0", "q'\\.gz", 9, "it's \\ down"]]
 
 
-# --- what it does with a database that fails ---
+# --- behaviour with a failing database ---
 
 
 @pytest.mark.parametrize(
     "answer", [HttpResponse(503, body=b"down"), refusal(241, "Memory limit exceeded"), refusal(60)]
 )
 async def test_a_failed_insert_is_tried_again_later(tmp_path, answer):
-    """Exponential backoff with full jitter, as the vars say."""
+    """A failed insert is retried with exponential backoff and full jitter, as the vars set it."""
     down = Scripted(answer)
     variables = {"BACKOFF_BASE_SECONDS": "2", "BACKOFF_CAP_SECONDS": "16"}
     async with world(tmp_path, scripted=down, insert=variables) as running:
@@ -366,7 +366,7 @@ async def test_a_failed_insert_is_tried_again_later(tmp_path, answer):
 
 
 async def test_one_message_finds_out_for_its_batch(tmp_path):
-    """While there is no database, one statement a batch is tried and not one a message."""
+    """If the database is down, one statement is tried for the batch, not one for each message."""
     down = Scripted(HttpResponse(503, body=b"down"))
     async with world(tmp_path, scripted=down) as running:
         for name in "abc":
@@ -379,7 +379,7 @@ async def test_one_message_finds_out_for_its_batch(tmp_path):
 
 
 async def test_the_last_attempt_goes_to_the_dead_letters_with_its_error(tmp_path):
-    """The message as it was, and why; acked, so that it is in one place."""
+    """After its last attempt a message is acked and sent to the dead letters with the error."""
     down = Scripted(HttpResponse(503, body=b"out of reach"))
     async with world(tmp_path, scripted=down, insert={"ATTEMPTS_MAX": "4"}) as running:
         await running.put("events", "a.json.gz", ndjson(line(1)))
@@ -394,7 +394,7 @@ async def test_the_last_attempt_goes_to_the_dead_letters_with_its_error(tmp_path
 
 
 async def test_a_dead_letter_that_cannot_be_sent_is_tried_again(tmp_path):
-    """One that is too large for its queue with the error in it stays where it is."""
+    """A message that is too large for a dead letter with its error is retried."""
     body = {"bucket": "nowhere", "object": {"key": "k"}, "padding": "x" * 127_900}
     async with world(tmp_path, scripted=Scripted()) as running:
         result = await running.deliver("insert", "ingest", body)
@@ -407,7 +407,7 @@ async def test_a_dead_letter_that_cannot_be_sent_is_tried_again(tmp_path):
     "body", ["text", None, 5, [1], {"bucket": "nowhere", "object": {"key": "k"}}]
 )
 async def test_what_is_no_notification_is_not_tried_again(tmp_path, body):
-    """It goes to the dead letters at once, and costs its neighbours nothing."""
+    """A message that is no notification becomes a dead letter at once; the others are inserted."""
     async with world(tmp_path, scripted=Scripted()) as running:
         await running.put("events", "a.json.gz", ndjson(line(1)))
         result = await running.deliver("insert", "ingest", body, notification("a.json.gz"))
@@ -416,7 +416,7 @@ async def test_what_is_no_notification_is_not_tried_again(tmp_path, body):
 
 
 async def test_an_answer_that_never_comes(tmp_path):
-    """A statement has its time; then it is tried again like any other failure."""
+    """A statement without a reply times out and is retried."""
 
     class Silent(Scripted):
         async def fetch(self, request: Any, caller: str = "") -> HttpResponse:
@@ -432,7 +432,7 @@ async def test_an_answer_that_never_comes(tmp_path):
 
 
 async def test_the_bytes_go_through_as_they_are(tmp_path):
-    """Still packed, in one statement, under the object's own token."""
+    """The object's bytes are sent compressed, in one statement, with its deduplication token."""
     scripted = Scripted()
     async with world(tmp_path, scripted=scripted) as running:
         await running.put("events", "a b&c.json.gz", ndjson(*map(line, range(3))))
@@ -447,7 +447,7 @@ async def test_the_bytes_go_through_as_they_are(tmp_path):
 
 
 async def test_a_server_without_tokens_is_loud(server, tmp_path):
-    """Tokens asked of a server that has none: an error, and never a row twice."""
+    """A server that does not support the requested tokens is an error; no row is inserted twice."""
     url = f"clickhouse+http://127.0.0.1:{server}"
     async with world(tmp_path, clickhouse=url, schema="schema-ledger.sql") as running:
         await running.put("events", "a.json.gz", ndjson(line(1)))

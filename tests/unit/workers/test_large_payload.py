@@ -18,7 +18,7 @@ async def post(running: World, body: bytes, method: str = "POST") -> tuple[int, 
 
 
 async def test_events_go_to_the_pipeline_in_order(tmp_path):
-    """More than one send takes: all of it, in order, before the answer."""
+    """More events than one send accepts are all sent, in order, before the reply."""
     events = [{"n": number, "text": "é" * 50_000} for number in range(40)]
     async with world(tmp_path, scripted=Scripted()) as running:
         assert await post(running, json.dumps(events).encode()) == (200, b"OK")
@@ -28,20 +28,20 @@ async def test_events_go_to_the_pipeline_in_order(tmp_path):
 
 @pytest.mark.parametrize("body", [b"", b"{broken", b"{}", b"[1]", b'[{"a": 1}, []]', b"\xff"])
 async def test_anything_else_is_refused(tmp_path, body):
-    """400 for what is no array of objects, and nothing of it is sent."""
+    """A body that is no array of objects is 400, and nothing of it is sent."""
     async with world(tmp_path, scripted=Scripted()) as running:
         assert (await post(running, body))[0] == 400
         assert running.simulator.pipelines["events"].records == 0
 
 
 async def test_only_post(tmp_path):
-    """405 names what is allowed."""
+    """A method other than POST is 405."""
     async with world(tmp_path, scripted=Scripted()) as running:
         assert (await post(running, b"", "GET"))[0] == 405
 
 
 async def test_a_pipeline_that_refuses_is_no_success(tmp_path):
-    """The receiver is told, and its trace says so in the errors."""
+    """A failed send is an error for the receiver, recorded as an exception in errors."""
 
     async def refuse(records: Any) -> None:
         raise OSError("the disk is full")

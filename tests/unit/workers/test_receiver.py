@@ -1,4 +1,4 @@
-"""The receiver's handler: what it answers, and what becomes of a request behind it."""
+"""The receiver's handler: replies, and records in the events and errors pipelines."""
 
 import gzip
 import json
@@ -22,12 +22,12 @@ SITE = "https://play.example"
 
 
 def opened(tmp_path: Path, **receiver: str) -> AbstractAsyncContextManager[World]:
-    """The project, to be entered within a test: a fixture's stdout is not the test's."""
+    """Open the project within a test: a fixture's stdout is not the test's."""
     return world(tmp_path, scripted=Scripted(), receiver=receiver)
 
 
 async def test_one_event_or_an_array(tmp_path):
-    """Both are 200, and every event is a record, in order."""
+    """One event and an array are 200, and every event is a record, in order."""
     async with opened(tmp_path) as running:
         assert (await running.post(GOOD))[0] == 200
         batch = [GOOD | {"player_id": f"p{number}"} for number in range(500)]
@@ -43,7 +43,7 @@ async def test_one_event_or_an_array(tmp_path):
 
 @pytest.mark.parametrize("value", [[], [GOOD] * 501, {}, [GOOD, 5]])
 async def test_a_wrong_payload_is_400_and_kept(tmp_path, value):
-    """The answer says what is wrong; the raw payload goes to the errors, with who sent it."""
+    """A wrong payload is 400 with the reason; the raw payload and its client go to errors."""
     async with opened(tmp_path) as running:
         headers = {"cf-connecting-ip": "192.0.2.7", "user-agent": "game/2", "cf-ipcountry": "NL"}
         status, _, body = await running.post(value, headers)
@@ -63,7 +63,7 @@ async def test_a_wrong_payload_is_400_and_kept(tmp_path, value):
 
 @pytest.mark.parametrize("encoding", [{"content-encoding": "gzip"}, {}])
 async def test_a_packed_body_is_unpacked(tmp_path, encoding):
-    """gzip is known by its first bytes, whatever the headers say."""
+    """gzip is detected by its first bytes, with any headers."""
     async with opened(tmp_path) as running:
         body = gzip.compress(json.dumps([GOOD] * 20).encode())
         assert (await running.post(body, encoding))[0] == 200
@@ -86,7 +86,7 @@ PACKED = gzip.compress(b"{}", mtime=0)
     ids=["cut short", "no gzip", "text behind it", "two of them", "broken inside", "zlib"],
 )
 async def test_a_body_that_is_no_gzip_after_all(tmp_path, body, error):
-    """Cut short, followed by something, or another packing: 400, and kept."""
+    """Truncated gzip, trailing data and other compressions are 400, and are recorded."""
     async with opened(tmp_path) as running:
         status, _, answer = await running.post(body)
         assert (status, json.loads(answer)["error"]) == (400, error)
@@ -95,7 +95,7 @@ async def test_a_body_that_is_no_gzip_after_all(tmp_path, body, error):
 
 
 async def test_too_large_is_413(tmp_path):
-    """By what its header says, by what it is, and by what it unpacks to."""
+    """Too large by content-length, by size or after decompression is 413."""
     async with opened(tmp_path) as running:
         big = b'"' + b"x" * 4_900_000 + b'"'
         for body, headers in (
@@ -111,14 +111,14 @@ async def test_too_large_is_413(tmp_path):
 
 
 async def test_an_event_that_grows_when_written_out(tmp_path):
-    """What no Pipeline would take is refused, not accepted and lost: 1e15 is 18 characters."""
+    """An event that a Pipeline would refuse after encoding is 413: 1e15 becomes 18 characters."""
     async with opened(tmp_path) as running:
         body = json.dumps(GOOD)[:-1] + ', "props": {"n": [' + ",".join(["1e15"] * 400_000) + "]}}"
         assert (await running.post(body.encode()))[0] == 413
 
 
 async def test_too_large_for_the_log(tmp_path):
-    """Answered at once, and by way of the large-payload Worker every event is a record."""
+    """A batch too large for the log is 200 at once; the large-payload Worker sends its events."""
     async with opened(tmp_path) as running:
         batch = [
             GOOD | {"player_id": f"p{number}", "props": {"text": "é" * 3_000}}
@@ -143,7 +143,7 @@ async def test_too_large_for_the_log(tmp_path):
     ],
 )
 async def test_other_requests(tmp_path, method, path, status):
-    """405 names what is allowed, 404 for any other path."""
+    """A wrong method is 405 with Allow; any other path is 404."""
     async with opened(tmp_path) as running:
         got, headers, _ = await running.post(b"", method=method, path=path)
         assert got == status
@@ -151,7 +151,7 @@ async def test_other_requests(tmp_path, method, path, status):
 
 
 async def test_a_page_may_post_from_anywhere(tmp_path):
-    """The default: no page is asked where it is from, and errors can be read as well."""
+    """By default every origin is allowed, also to read errors."""
     async with opened(tmp_path) as running:
         status, headers, body = await running.post(b"", {"origin": SITE}, "OPTIONS")
         assert (status, body) == (204, b"")
@@ -163,7 +163,7 @@ async def test_a_page_may_post_from_anywhere(tmp_path):
 
 
 async def test_only_the_pages_that_are_named(tmp_path):
-    """Origins are compared whole; a cache is told that the answer depends on them."""
+    """Only whole configured origins are allowed; Vary tells caches that the reply depends on it."""
     async with opened(tmp_path, ALLOWED_ORIGINS=f"https://other.example {SITE}") as running:
         for method in ("OPTIONS", "POST"):
             _, headers, _ = await running.post(GOOD, {"origin": SITE}, method)
@@ -175,7 +175,7 @@ async def test_only_the_pages_that_are_named(tmp_path):
 
 
 async def test_no_page_at_all(tmp_path):
-    """Without origins there is not a header more."""
+    """Without allowed origins no CORS header is sent."""
     async with opened(tmp_path, ALLOWED_ORIGINS="") as running:
         status, headers, _ = await running.post(GOOD, {"origin": SITE})
         assert status == 200
@@ -191,7 +191,7 @@ def bomb(megabytes: int) -> bytes:
 
 
 def test_a_bomb_costs_no_more_than_the_limit():
-    """100 MB behind less than 1: no more is unpacked than a body may have."""
+    """Decompressing a bomb stops at the limit: 100 MB in less than 1 MB use less than 4 MB."""
     body = bomb(100)
     assert len(body) < 1_000_000
     tracemalloc.start()
@@ -206,7 +206,7 @@ def test_a_bomb_costs_no_more_than_the_limit():
 @settings(max_examples=300)
 @given(st.binary(max_size=2_000), st.binary(max_size=20), st.integers(0, 2_500))
 def test_any_packed_bytes_are_a_body_or_a_refusal(text, mess, limit):
-    """What was packed comes back if it is within the limit; mess is a refusal or a body."""
+    """Valid gzip is decompressed up to the limit; damaged bytes are refused or stay within it."""
     packed = gzip.compress(text)
     if len(text) <= limit:
         assert event.unpack(packed, limit) == text
@@ -253,7 +253,7 @@ ATTACKS: dict[str, bytes] = {
 
 @pytest.mark.parametrize("body", ATTACKS.values(), ids=ATTACKS)
 def test_no_body_costs_more_than_its_length(body):
-    """An attack costs what a plain body of its length costs, within a small factor."""
+    """An attack costs at most 10 times the CPU time of a plain body of its length."""
     import time
 
     def cost(content: bytes) -> float:
@@ -273,7 +273,7 @@ def test_no_body_costs_more_than_its_length(body):
 
 
 def test_a_refusal_is_short():
-    """It names the field and the rule, and repeats nothing of the payload."""
+    """A refusal names the field and the rule, and does not repeat the payload."""
     values: list[Any] = [[GOOD] * 501, {"event": "x" * 100_000}]
     for value in values:
         with pytest.raises(event.InvalidError) as caught:

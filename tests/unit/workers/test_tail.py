@@ -1,4 +1,4 @@
-"""The Tail Worker's handler over traces as the platform makes them."""
+"""The Tail Worker's handler with traces as the platform makes them."""
 
 import json
 from contextlib import AbstractAsyncContextManager
@@ -38,7 +38,7 @@ async def tail(running: World, *items: TraceItem) -> str:
 
 
 async def test_one_send_a_call_in_order(tmp_path):
-    """Whatever the number of traces and lines, each pipeline has one send, and order is kept."""
+    """Each pipeline gets one send per call, with all records in order."""
     async with opened(tmp_path) as running:
         sends: dict[str, list[int]] = {"events": [], "errors": []}
         for name, seen in sends.items():
@@ -53,7 +53,7 @@ async def test_one_send_a_call_in_order(tmp_path):
 
 
 async def test_nothing_to_send_is_no_send(tmp_path):
-    """The mirrored chain is dormant: no send, no object, no invocation."""
+    """Without records nothing is sent: no object, no invocation."""
     async with opened(tmp_path) as running:
         assert await tail(running, item("hello"), item()) == "ok"
         assert await running.records("errors") == []
@@ -71,7 +71,7 @@ async def test_more_than_a_pipeline_takes_at_once(tmp_path):
 
 
 async def test_a_truncated_trace_is_reported(tmp_path):
-    """With how many records came through before, and whose request it was."""
+    """A truncated trace is recorded with its number of records and its client."""
     async with opened(tmp_path) as running:
         assert await tail(running, item('PIPE_ME {"n":1}', truncated=True)) == "ok"
         assert await running.records("events") == [{"n": 1}]
@@ -84,7 +84,7 @@ async def test_a_truncated_trace_is_reported(tmp_path):
 
 
 async def test_an_exception_is_recorded(tmp_path):
-    """Outcome, traceback and client; what was logged before it is kept."""
+    """An exception is recorded with outcome, traceback and client; earlier records are kept."""
     async with opened(tmp_path) as running:
         exception = TraceException(5.0, "PythonError", "Traceback...\nValueError: no")
         failed = item('PIPE_ME {"n":1}', outcome="exception", exceptions=[exception])
@@ -97,7 +97,7 @@ async def test_an_exception_is_recorded(tmp_path):
 
 
 async def test_a_send_that_fails_costs_no_other(tmp_path):
-    """The call counts as failed, and the other pipeline has its records."""
+    """If one send fails, the call fails, but the other pipeline has its records."""
     async with opened(tmp_path) as running:
 
         async def refuse(records: Any) -> None:

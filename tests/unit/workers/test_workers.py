@@ -22,7 +22,7 @@ def trace(*messages: list[Any], **more: Any) -> SimpleNamespace:
 
 
 def test_both_console_shapes_are_read_in_order():
-    """One string, as print writes it, and two, as console.log does; other lines are not ours."""
+    """Records of print (one string) and console.log (two) are read in order; others are ignored."""
     events, errors = traces.read_trace(
         trace(['PIPE_ME {"n":1}'], ["hello"], ["PIPE_ME", '{"n":2}'], ["PIPE_MEAN", "x"])
     )
@@ -31,7 +31,7 @@ def test_both_console_shapes_are_read_in_order():
 
 
 def test_a_bad_line_never_costs_its_neighbours():
-    """A marked line that does not parse is a record of the errors stream."""
+    """A marked line that does not parse is recorded in errors; the other lines are kept."""
     events, errors = traces.read_trace(
         trace(["PIPE_ME {broken"], ["PIPE_ME 5"], ['PIPE_ME {"n":1}'])
     )
@@ -49,19 +49,19 @@ def test_a_bad_line_never_costs_its_neighbours():
     ],
 )
 def test_troubles_of_the_producer_are_records(more, reason):
-    """An exception, another outcome than ok, or a truncated trace is kept in errors."""
+    """An exception, an outcome other than ok, and a truncated trace are recorded in errors."""
     _, errors = traces.read_trace(trace(**more))
     assert [record["reason"] for record, _ in errors] == [reason]
 
 
 def test_a_client_that_went_away_is_no_trouble():
-    """canceled is the client's doing."""
+    """A canceled request is no error, as the client disconnected."""
     assert traces.read_trace(trace(outcome="canceled")) == ([], [])
 
 
 @given(st.lists(st.integers(1, 50)))
 def test_split_keeps_order_and_limit(sizes):
-    """Chunks joined are the records; no chunk is over the limit unless it is a single record."""
+    """Chunks keep the order; only a chunk of a single record may exceed the limit."""
     records = [(number, size) for number, size in enumerate(sizes)]
     chunks = traces.split(records, 60)
     assert [number for chunk in chunks for number in chunk] == list(range(len(sizes)))
@@ -71,14 +71,14 @@ def test_split_keeps_order_and_limit(sizes):
 
 @given(st.integers(1, 10_000), st.floats(0, 1, exclude_max=True))
 def test_backoff_grows_to_its_cap(attempts, chance):
-    """Between 1 s and the cap, and never more than base * 2^(attempts - 1)."""
+    """The delay is between 1 s and the cap, and at most base * 2^(attempts - 1)."""
     delay = retries.backoff(attempts, 5, 900, chance)
     assert 1 <= delay <= min(900, 5 * 2 ** min(attempts - 1, 31))
     assert isinstance(delay, int)
 
 
 def test_the_helper_is_the_same_in_both_workers():
-    """tail and large-payload carry the same copy: a Worker deploys its own folder only."""
+    """tail and large-payload have the same copy: a Worker deploys only its own folder."""
     from tests.processes import WORKERS
 
     one, other = (WORKERS / name / "rpc.py" for name in ("tail", "large-payload"))
