@@ -501,7 +501,7 @@ async def test_the_exception_that_overflows(tmp_path):
 
 
 async def test_a_request_beyond_the_budget(tmp_path):
-    """Section 2.2: only the method is kept; a warning says could not capture event info."""
+    """Section 2.2: only the method is kept; a warning says `could not capture event info`."""
     async with world(tmp_path) as simulator:
         assert await ask(simulator, "http://x/" + "a/" * 200_000, method="POST") == (200, b"ok")
         [item] = await items(simulator)

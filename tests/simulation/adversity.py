@@ -53,7 +53,7 @@ MENU = [
 ]
 JUMPS = ["1h", "-1h", "1d", "-1d", "2s", "-2s"]
 CALM_SECONDS = 200.0
-"""Seconds after the last request in which kills may come; windows still end in this time."""
+"""Seconds after the last request in which kills may come; only the ends of windows remain then."""
 OUTAGES = ["clickhouse", "r2", "queues", "insert", "r2.get", "clickhouse.insert"]
 
 
