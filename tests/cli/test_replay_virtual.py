@@ -464,7 +464,7 @@ def test_the_example_project_has_a_suite_that_passes():
 
 
 def test_hundreds_of_processes(tmp_path):
-    """400 forks at the process level: more start and exit reports than the zygote's socket holds."""
+    """400 forks at the process level: more start and exit reports than the socket can hold."""
     many = tmp_path / "many.ndjson"
     many.write_text("".join(envelope(number * 0.01, number) + "\n" for number in range(400)))
     done = replay(many, "--isolation", "process", "--report", "json")
