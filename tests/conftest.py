@@ -1,4 +1,4 @@
-"""What every test needs."""
+"""Fixtures and Hypothesis settings that all tests share."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.servers_nats import NatsServer, nats_server
 
-# How fast examples come depends on what else the machine does, and is no property of the product.
+# The machine's load decides how fast Hypothesis generates examples; it is no property of edgesim.
 settings.register_profile("edgesim", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("edgesim")
 
@@ -20,6 +20,6 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """A real JetStream server, started for the first test that wants one."""
+    """A real JetStream server, started when the first test requests it."""
     with nats_server(tmp_path_factory.mktemp("nats")) as server:
         yield server

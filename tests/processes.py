@@ -1,4 +1,4 @@
-"""The command line as its users run it: real processes, free ports, states of their own."""
+"""Run the command line as users run it: real processes, free ports, separate state folders."""
 
 import json
 import os
@@ -20,7 +20,7 @@ READY_SECONDS = 60.0
 
 
 def edgesim(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """One command, run to its end."""
+    """Run one command until it exits."""
     return subprocess.run(
         [sys.executable, "-m", "edgesim.cli", *map(str, arguments)],
         cwd=cwd,
@@ -32,7 +32,7 @@ def edgesim(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess
 
 
 def on_terminal(*arguments: object) -> str:
-    """One command as a person runs it: all that its terminal shows."""
+    """Run one command on a pseudo-terminal and return everything it prints."""
     ours, theirs = os.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "edgesim.cli", *map(str, arguments)],
@@ -66,7 +66,7 @@ class Dev:
         method: str = "POST",
         headers: dict[str, str] | None = None,
     ) -> tuple[int, bytes]:
-        """Status and body."""
+        """Send a request and return its status and body."""
         request = urllib.request.Request(self.url + path, body, headers or {}, method=method)
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
@@ -91,7 +91,7 @@ class Dev:
         return json.loads(body)["data"]
 
     def wait_log(self, text: str) -> None:
-        """Until a log line has ``text``."""
+        """Wait until a log line contains ``text``."""
         deadline = time.monotonic() + 30
         while not any(text in line for line in self.log):
             assert time.monotonic() < deadline, f"no {text!r} in:\n" + "".join(self.log)
@@ -99,7 +99,7 @@ class Dev:
             time.sleep(0.01)
 
     def stop(self) -> int:
-        """SIGTERM, and the exit code."""
+        """Send SIGTERM and return the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(60)
 
@@ -108,9 +108,9 @@ class Dev:
 def dev(
     project: Path | None, state: Path, *arguments: object, command: str = "dev"
 ) -> Iterator[Dev]:
-    """The command on a free port, ready; killed at the end if it still runs.
+    """Run the command on a free port until it is ready; kill it afterwards if it still runs.
 
-    ``project`` None: the arguments name it.
+    If ``project`` is None, ``arguments`` must name it.
     """
     folder = () if project is None else (project,)
     port = () if "--port" in arguments else ("--port", "0")
@@ -122,7 +122,7 @@ def dev(
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        start_new_session=True,  # so that a test can signal its group
+        start_new_session=True,  # a test can signal its process group
     )
     assert process.stdout is not None
     assert process.stderr is not None
@@ -146,7 +146,7 @@ def dev(
 
 
 def descendants(pid: int) -> list[int]:
-    """Its children, and theirs."""
+    """Return the pids of all descendants of a process."""
     found = []
     for task in Path(f"/proc/{pid}/task").iterdir():
         for child in (task / "children").read_text().split():
@@ -155,7 +155,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def alive(pid: int) -> bool:
-    """Whether the process has not ended."""
+    """Return True if the process has not exited (a zombie has)."""
     try:
         return "(zombie)" not in Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):

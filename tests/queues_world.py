@@ -1,4 +1,4 @@
-"""A world for queues in tests: time that only passes when told to, far sides, failing stores."""
+"""Helpers for queue tests: virtual time, a scripted consumer, failing drivers."""
 
 import asyncio
 import uuid
@@ -17,7 +17,7 @@ from edgesim.urls import opener, scheme_of
 
 
 class Jump:
-    """A selector without an outside world: waiting moves the clock to the next timer."""
+    """A selector without I/O: waiting advances the clock to the next timer."""
 
     def __init__(self, loop):
         self.loop = loop
@@ -30,7 +30,7 @@ class Jump:
 
 
 class VirtualLoop(StoppingLoop, asyncio.BaseEventLoop):
-    """An event loop in which no time is waited for, and no thread is used."""
+    """An event loop with virtual time and no threads."""
 
     def __init__(self):
         super().__init__()
@@ -48,7 +48,7 @@ class VirtualLoop(StoppingLoop, asyncio.BaseEventLoop):
 
 
 class VirtualClock(Clock):
-    """Unix time that goes with the loop; ``skew`` is what somebody set the clock by."""
+    """Unix time that follows the loop; ``skew`` is the number of seconds the clock was set by."""
 
     start = 1_800_000_000.0
 
@@ -60,18 +60,18 @@ class VirtualClock(Clock):
         return self.start + anyio.current_time() + self.skew
 
     async def advance(self, seconds):
-        """Let virtual time pass, and all that is due by then happen."""
+        """Advance virtual time and run everything that falls due."""
         await anyio.sleep(seconds)
         await settled()
 
 
 async def settled():
-    """Wait until nothing can run: before that, virtual time does not move at all."""
+    """Wait until no task can run; virtual time does not advance before that."""
     await anyio.sleep(1e-6)
 
 
 class Worker:
-    """The far side of a consumer: records each batch, takes its time, answers by ``decide``."""
+    """A consumer's handler: records each batch, runs for ``takes`` s, returns ``decide(batch)``."""
 
     def __init__(self, clock, decide=None, takes=0.0):
         self.clock = clock
@@ -105,7 +105,7 @@ class Worker:
 
 
 class Unreliable:
-    """A driver whose operations named in ``broken`` fail and in ``slow`` take a second."""
+    """A driver whose operations named in ``broken`` fail and those in ``slow`` take a second."""
 
     def __init__(self, driver):
         self.driver = driver
@@ -126,18 +126,18 @@ class Unreliable:
 
 
 def retry_all(batch, delay_seconds=None):
-    """Decide that every message of the batch comes again."""
+    """Retry every message of the batch."""
     return BatchResult(retries=[Retry(m.id, delay_seconds) for m in batch])
 
 
 def texts(*bodies):
-    """Text messages for a batch."""
+    """Build text messages for a batch."""
     return [MessageSendRequest(body.encode(), "text") for body in bodies]
 
 
 @asynccontextmanager
 async def consuming(consumer):
-    """``consumer`` at work until the block ends."""
+    """Run ``consumer`` until the block ends."""
     async with anyio.create_task_group() as group:
         group.start_soon(consumer.run)
         await settled()
@@ -180,7 +180,7 @@ class Elsewhere:
 
 @asynccontextmanager
 async def open_in_virtual_time(url, clock):
-    """The store of that URL, for tests on a VirtualLoop."""
+    """Open the store at ``url`` for tests on a VirtualLoop."""
     open_queues = opener("queues", url, DRIVERS)
     if scheme_of(url) != "nats":
         async with open_queues(url, clock) as driver:
@@ -195,7 +195,7 @@ async def open_in_virtual_time(url, clock):
 
 
 def url_of(request, folder):
-    """A fresh store of the driver that the fixture's parameter names; no row here, no test."""
+    """Return the URL of a new store for the driver in ``request.param``; a KeyError if unknown."""
     values = {"folder": folder, "name": uuid.uuid4().hex[:8], "server": ""}
     if request.param == "nats":
         values["server"] = request.getfixturevalue("nats").address

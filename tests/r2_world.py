@@ -1,4 +1,4 @@
-"""A bucket with all that it stands on, for R2's tests."""
+"""A bucket with its driver, clock and notifications, for R2 tests."""
 
 import hashlib
 import itertools
@@ -23,7 +23,7 @@ from tests.servers_s3 import S3Server
 SCHEMES = ("memory", "file", "s3")
 DURABLE = ("file", "s3")
 NOW_MS = 1_790_000_000_123
-_SEEDS = itertools.count(1)  # a new life of a store makes new ids
+_SEEDS = itertools.count(1)  # a reopened store makes new ids
 RULES = {
     "events": [
         Rule("ingest", "object-create", "in/", ".gz"),
@@ -33,7 +33,7 @@ RULES = {
 
 
 class StillClock(Clock):
-    """Time stands still until a test moves it."""
+    """A clock that stands still until a test moves it."""
 
     def __init__(self) -> None:
         super().__init__(seed=next(_SEEDS))
@@ -47,17 +47,17 @@ class StillClock(Clock):
         return self.time_ms
 
     def boot(self) -> tuple[str, float]:
-        """The seconds since the boot pass with the test's time, but do not jump with it."""
+        """Boot id and seconds since boot: they follow the test's time, except for clock jumps."""
         return "boot", (self.time_ms - self._jumped_ms) / 1000
 
     def set_ahead(self, step_ms: int) -> None:
-        """As an operator sets the system's clock."""
+        """Step the clock, as an operator who sets the system's clock does."""
         self.time_ms += step_ms
         self._jumped_ms += step_ms
 
 
 class World(msgspec.Struct):
-    """A bucket and what it stands on."""
+    """A bucket with its driver, clock and notifications."""
 
     bucket: Bucket
     driver: R2Driver
@@ -65,16 +65,16 @@ class World(msgspec.Struct):
     notifications: Notifications
 
     def other(self, name: str) -> Bucket:
-        """Another bucket of the same store."""
+        """Open another bucket of the same store."""
         return Bucket(name, self.driver, self.clock, self.notifications)
 
     async def told(self) -> list[tuple[str, dict[str, Any]]]:
-        """The notifications that wait: queue and message."""
+        """Return the pending notifications as (queue, message)."""
         return [(one.queue, json.loads(one.body)) for one in await self.driver.outbox(1000)]
 
 
 class Store(msgspec.Struct):
-    """Where a driver keeps its things, so that a test can open it again."""
+    """Location of a driver's data, so that a test can reopen it."""
 
     url: str
     state: Path
@@ -82,17 +82,17 @@ class Store(msgspec.Struct):
 
     @classmethod
     def memory(cls) -> "Store":
-        """A store that is forgotten when it is closed."""
+        """A store whose data is lost when it is closed."""
         return cls("memory:", Path(), {})
 
     @classmethod
     def file(cls, folder: Path) -> "Store":
-        """A store under a directory."""
+        """A store in a directory."""
         return cls(f"file:{folder / 'r2'}", folder, {})
 
     @classmethod
     def s3(cls, server: S3Server, folder: Path, options: str = "") -> "Store":
-        """A corner of the server that belongs to ``folder`` alone."""
+        """A key prefix on the server, used by ``folder`` alone."""
         own = hashlib.md5(str(folder).encode()).hexdigest()
         return cls(
             f"s3://{server.address}?secure=false&region=us-east-1&prefix={own}/{options}",
@@ -102,7 +102,7 @@ class Store(msgspec.Struct):
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[World]:
-        """A new life of the store."""
+        """Open the store."""
         clock = StillClock()
         notifications = Notifications(RULES, clock, "account-1")
         open_r2 = opener("r2", self.url, DRIVERS)
@@ -112,24 +112,24 @@ class Store(msgspec.Struct):
 
 
 async def text(found: R2ObjectBody | R2Object | None) -> bytes:
-    """The body of what ``get`` gave."""
+    """Return the body of the object that ``get`` returned."""
     assert isinstance(found, R2ObjectBody)
     return await read_all(found.body)
 
 
 async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
-    """Each part as it is."""
+    """Yield each part unchanged."""
     for part in parts:
         yield part
 
 
 def stream(*parts: bytes, length: int | None = None) -> Stream:
-    """The parts as a body that announces ``length`` bytes, by default rightly."""
+    """A body of these parts that announces ``length`` bytes (default: the true length)."""
     return Stream(chunks(*parts), sum(map(len, parts)) if length is None else length)
 
 
 async def eventually(look: Callable[[], Awaitable[Any]], seconds: float = 60) -> Any:
-    """The first true thing that it gives; errors meanwhile are the server's."""
+    """Return the first true result of ``look``; ignore a RunError, which is the server's."""
     with anyio.fail_after(seconds):
         while True:
             try:

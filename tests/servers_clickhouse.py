@@ -1,4 +1,4 @@
-"""A real ClickHouse server for tests: started on free ports, in a folder of its own."""
+"""A real ClickHouse server for tests, on free ports and in its own folder."""
 
 import os
 import shlex
@@ -31,7 +31,7 @@ TLS = """<https_port>{https}</https_port><tcp_port_secure>{tcps}</tcp_port_secur
 
 
 class Server:
-    """A server that can be killed and started again on the same ports, with the same data."""
+    """A server that can be killed and restarted on the same ports with the same data."""
 
     def __init__(self, folder: Path, password: str = "", *, tls: bool = False) -> None:
         self.http, self.tcp = free_port(), free_port()
@@ -48,14 +48,14 @@ class Server:
         self.command = f"clickhouse-server --config-file={self.config}"
 
     def start(self) -> None:
-        """Until it answers."""
+        """Start the server and wait until it replies."""
         self.process = subprocess.Popen(
             shlex.split(self.command), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         _wait_ready(self.process, self.http)
 
     def kill(self) -> None:
-        """Kill -9."""
+        """Send SIGKILL and wait for the process to exit."""
         self.process.kill()
         self.process.wait()
 
@@ -72,7 +72,7 @@ class Server:
 
 
 def prepared_server(folder: Path, password: str = "", *, tls: bool = False) -> Server:
-    """A server that may be started, any number of times; skips without one, fails in CI."""
+    """Return a server that can be started repeatedly; without the program skip, or fail in CI."""
     for command in ("clickhouse-server", *(["openssl"] if tls else [])):
         if shutil.which(command) is None:
             reason = f"no {command} on PATH (Debian: apt-get install {command})"
@@ -84,7 +84,7 @@ def prepared_server(folder: Path, password: str = "", *, tls: bool = False) -> S
 
 @contextmanager
 def running_server(folder: Path, password: str = "", *, tls: bool = False) -> Iterator[Server]:
-    """A running server."""
+    """Run a server."""
     server = prepared_server(folder, password, tls=tls)
     server.start()
     try:
@@ -95,7 +95,7 @@ def running_server(folder: Path, password: str = "", *, tls: bool = False) -> It
 
 @contextmanager
 def clickhouse_server(folder: Path) -> Iterator[tuple[int, int]]:
-    """(HTTP port, native port) of a running server; skips without one, fails in CI."""
+    """Run a server and yield (HTTP port, native port); without the program skip, or fail in CI."""
     with running_server(folder) as server:
         yield server.http, server.tcp
 

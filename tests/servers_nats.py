@@ -20,7 +20,7 @@ START_SECONDS = 20.0
 
 
 class NatsServer:
-    """One server in a folder of its own, on ports that it keeps over restarts."""
+    """One server in its own folder, on ports that stay the same over restarts."""
 
     def __init__(
         self, folder: Path, name: str = "n1", extra: str = "", *, jetstream: bool = True
@@ -43,13 +43,13 @@ class NatsServer:
         return f"127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Start it; ``wait`` waits until it serves."""
+        """Start the process; ``wait`` waits until it is ready."""
         with (self._folder / "log").open("ab") as log:
             command = [_program(), "-c", str(self._config)]
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
 
     def wait(self) -> None:
-        """Until JetStream is there (in a cluster: current)."""
+        """Wait until JetStream is ready (in a cluster: current)."""
         deadline = time.monotonic() + START_SECONDS
         url = f"http://127.0.0.1:{self._http}/healthz"
         while True:
@@ -64,13 +64,13 @@ class NatsServer:
                 time.sleep(0.02)
 
     def reconfigure(self, old: str, new: str) -> None:
-        """Change its configuration while it runs."""
+        """Change the configuration of the running server."""
         self._config.write_text(self._config.read_text().replace(old, new))
         assert self._process is not None
         self._process.send_signal(signal.SIGHUP)
 
     def kill(self) -> None:
-        """SIGKILL, as a power cut for the process."""
+        """Send SIGKILL; to the process it is like a power cut."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait()
@@ -78,7 +78,7 @@ class NatsServer:
 
 @contextmanager
 def nats_server(folder: Path, extra: str = "") -> Iterator[NatsServer]:
-    """A running server; without the program skip, or fail where CI=true."""
+    """Run a server; without the program skip, or fail if CI=true."""
     server = NatsServer(folder, extra=extra)
     try:
         server.start()
@@ -90,7 +90,7 @@ def nats_server(folder: Path, extra: str = "") -> Iterator[NatsServer]:
 
 @contextmanager
 def nats_cluster(folder: Path) -> Iterator[list[NatsServer]]:
-    """Three servers that replicate."""
+    """Run three servers that replicate."""
     routes = [_free_port() for _ in range(3)]
     listed = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)
     servers = [

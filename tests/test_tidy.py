@@ -1,4 +1,4 @@
-"""Rules of the house that no linter knows.  Run by `make check`."""
+"""House rules that no linter checks.  Run by `make check`."""
 
 import ast
 import re
@@ -32,7 +32,7 @@ def _docstring(file: Path) -> str | None:
 
 
 def test_nothing_is_left_for_later():
-    """No marker of unfinished work stands in the tree."""
+    """No file contains a marker of unfinished work."""
     found = [
         f"{file.relative_to(ROOT)}:{number}"
         for file in PYTHON
@@ -43,12 +43,12 @@ def test_nothing_is_left_for_later():
 
 
 def test_no_vague_names():
-    """A file is named for what is in it."""
+    """A file is named for its content."""
     assert [file for file in PYTHON if file.name in VAGUE] == []
 
 
 def test_every_module_is_used():
-    """Each module of the product is imported, named as a driver, or run by name somewhere."""
+    """Each module of the product is imported, named as a driver, or run by name."""
     sources = "\n".join(file.read_text() for file in PYTHON) + (ROOT / "pyproject.toml").read_text()
     unused = []
     for file in PRODUCT:
@@ -68,7 +68,7 @@ def test_every_module_is_used():
 
 
 def test_wire_names_are_spelled_in_one_place():
-    """camelCase fields of structs stand in model.py and nowhere else, by way of rename."""
+    """No field outside the SDK is written in camelCase: wire names come from `rename`."""
     camel = re.compile(r"^    [a-z]+[A-Z]\w*: ", re.MULTILINE)
     allowed = {ROOT / "edgesim/sdk"}
     found = [
@@ -81,7 +81,7 @@ def test_wire_names_are_spelled_in_one_place():
 
 @pytest.mark.parametrize("kind", ["files", "functions"])
 def test_the_longest_are_shown(kind, capsys):
-    """Length is for people to judge: the ten longest are printed, none is refused."""
+    """The ten longest are printed for people to judge; none fails."""
     sizes = _files() if kind == "files" else _functions()
     with capsys.disabled():
         print(f"\nlongest {kind}:")

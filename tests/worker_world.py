@@ -1,7 +1,7 @@
-"""The Workers of this repository over memory backends, with any ClickHouse or a scripted one.
+"""The Workers of this repository over memory backends, with a real or a scripted ClickHouse.
 
-Handlers run as the platform runs them; what a test sees is what they answer, what is in buckets and
-queues, and what ClickHouse was asked or holds.
+Handlers run as on the platform; a test checks their responses, the content of buckets and queues,
+and the requests to ClickHouse or its rows.
 """
 
 import gzip
@@ -25,7 +25,7 @@ from tests.processes import WORKERS
 
 
 class Scripted:
-    """A ClickHouse that always answers the same; ``asked`` is (query, settings, data)."""
+    """A ClickHouse that always sends the same reply; ``asked`` is (query, settings, data)."""
 
     def __init__(self, answer: HttpResponse | None = None) -> None:
         self.answer = answer or HttpResponse(200)
@@ -39,13 +39,13 @@ class Scripted:
 
 
 def refusal(code: int, text: str = "no") -> HttpResponse:
-    """ClickHouse's answer to a statement that it refuses."""
+    """Build ClickHouse's reply to a rejected statement."""
     headers = [("x-clickhouse-exception-code", str(code))]
     return HttpResponse(500, headers, f"Code: {code}. DB::Exception: {text}\n".encode())
 
 
 class World:
-    """A running project and how to look into it."""
+    """A running project and methods to inspect it."""
 
     def __init__(self, simulator: Simulator, backends: Backends) -> None:
         self.simulator = simulator
@@ -58,7 +58,7 @@ class World:
         method: str = "POST",
         path: str = "/",
     ) -> tuple[int, dict[str, str], bytes]:
-        """A request to the receiver: status, headers and body of its answer."""
+        """Send a request to the receiver; return the status, headers and body of its response."""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         given = [*{"content-length": str(len(content)), **(headers or {})}.items()]
         request = HttpRequest(method, f"http://receiver.localhost{path}", given, content)
@@ -67,7 +67,7 @@ class World:
         return answer.status, shown, await read_all(answer.body)
 
     async def records(self, bucket: str) -> list[Any]:
-        """What the pipelines have written into a bucket, oldest first, after a drain."""
+        """Drain, then return the records that pipelines have written to a bucket, oldest first."""
         assert await self.simulator.drain(20)
         rows = []
         async for found in self.simulator.objects(bucket, ""):
@@ -81,17 +81,17 @@ class World:
         return await read_all(found.body)
 
     async def put(self, bucket: str, key: str, lines: bytes) -> None:
-        """An object as a Pipeline writes it, or as somebody puts it by hand."""
+        """Store an object as a Pipeline writes it (``.gz``) or as a user uploads it (plain)."""
         await self.put_raw(
             bucket, key, gzip.compress(lines) if key.endswith(".gz") and lines else lines
         )
 
     async def put_raw(self, bucket: str, key: str, content: bytes) -> None:
-        """An object of these bytes."""
+        """Store an object with these bytes."""
         await self.simulator.bucket(bucket).put(key, content)
 
     async def deliver(self, worker: str, queue: str, *bodies: Any, attempts: int = 1) -> Any:
-        """One batch to a queue handler; what became of each message."""
+        """Deliver one batch to a queue handler and return the result of each message."""
         messages = [
             Message(f"m{number}", json.dumps(body).encode(), "json", 0, attempts)
             for number, body in enumerate(bodies)
@@ -102,7 +102,7 @@ class World:
         return result
 
     async def sql(self, query: str) -> Any:
-        """Rows of a query."""
+        """Run a query and return its rows."""
         plain = "output_format_json_quote_64bit_integers=0"
         url = f"http://clickhouse/?default_format=JSONCompact&{plain}"
         answer = await self.backends.gateway.fetch(HttpRequest("POST", url, [], query.encode()))
@@ -116,7 +116,7 @@ class World:
 
 
 def notification(key: str, bucket: str = "events") -> dict[str, Any]:
-    """What R2 tells of a new object."""
+    """Build the notification that R2 sends for a new object."""
     return {
         "account": "edgesim",
         "action": "PutObject",
@@ -135,9 +135,9 @@ async def world(
     schema: str = "schema.sql",
     **variables: dict[str, str],
 ) -> AsyncIterator[World]:
-    """The project; ``variables`` changes vars of Workers, named with _ for -.
+    """Run the project; ``variables`` changes vars of Workers, whose names have _ for -.
 
-    Nothing is notified of: a test delivers to the consumers what it wants delivered.
+    R2 sends no notifications here: a test delivers messages to the consumers itself.
     """
     overrides = Overrides(
         state=state,

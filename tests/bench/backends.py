@@ -1,7 +1,7 @@
 """Throughput of each backend beside its siblings, as ratios in one run; `make bench`.
 
-Rounds are interleaved, so that whatever else the machine does strikes all alike: read the ratios.
-R2 goes through Bucket, queues through Queue and a driver's leases; ClickHouse is the run of
+Rounds are interleaved, so that other load on the machine affects all alike: read the ratios. R2 is
+measured by Bucket, queues by Queue and a driver's leases; ClickHouse is the run of
 tests/bench/clickhouse.py, whose reference is the server's own HTTP interface.
 """
 
@@ -35,7 +35,7 @@ LARGE = os.urandom(1 << 20)
 MESSAGE = os.urandom(200)
 BATCH = 100
 Jobs = dict[str, Callable[[], Awaitable[int]]]
-"""By name: does the job once and says how many things were done."""
+"""Job name -> function that runs the job once and returns the number of operations."""
 
 
 def r2_jobs(bucket, rounds_of):
@@ -56,7 +56,7 @@ def r2_jobs(bucket, rounds_of):
 
 
 def queue_jobs(queue, driver, clock, rounds_of):
-    """Messages a second: sent in batches of 100; leased and acknowledged in batches of 100."""
+    """Send in batches of 100; lease and acknowledge in batches of 100; send one at a time."""
     batch = [MessageSendRequest(MESSAGE, "bytes")] * BATCH
 
     async def send():
@@ -80,28 +80,28 @@ def queue_jobs(queue, driver, clock, rounds_of):
 
 
 async def opened(stack, drivers, url, *arguments):
-    """The driver that the URL names."""
+    """Open the driver that the URL names."""
     module = importlib.import_module(drivers[url.partition(":")[0]].partition(":")[0])
     opener = getattr(module, drivers[url.partition(":")[0]].rpartition(":")[2])
     return await stack.enter_async_context(opener(url, *arguments))
 
 
 async def measure(ways, rounds):
-    """{(job, way): [a second, ...]}."""
+    """Return {(job, way): [operations per second, ...]}."""
     found: dict[tuple[str, str], list[float]] = {}
     for number in range(rounds + 1):
         for way, jobs in ways.items():
             for job, do in jobs.items():
                 started = time.perf_counter()
                 done = await do()
-                if number:  # the first round is for whatever is done once
+                if number:  # the first round is a warm-up
                     rate = done / (time.perf_counter() - started)
                     found.setdefault((job, way), []).append(rate)
     return found
 
 
 def show(found, reference):
-    """Things a second, and the ratio to the reference."""
+    """Print operations per second and the ratio to the reference."""
     for job in dict.fromkeys(job for job, _ in found):
         for way in dict.fromkeys(way for _, way in found):
             values = found[job, way]
@@ -112,7 +112,7 @@ def show(found, reference):
 
 
 async def run_r2(arguments, s3, folder):
-    """The reference is `file`, which a project has unless told."""
+    """Measure R2; the reference is `file`, a project's default."""
     clock = Clock()
     stores = {
         "file": (f"file:{folder}/r2", clock, folder),
@@ -133,7 +133,7 @@ async def run_r2(arguments, s3, folder):
 
 
 async def run_queues(arguments, nats, folder):
-    """The reference is `sqlite`, which a project has unless told."""
+    """Measure queues; the reference is `sqlite`, a project's default."""
     clock = Clock()
     urls = {
         "sqlite": f"sqlite:{folder}/queues.db",
@@ -150,7 +150,7 @@ async def run_queues(arguments, nats, folder):
 
 
 def main():
-    """Arguments, and the run."""
+    """Parse the arguments and run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--times", type=int, default=50, help="of each job in a round")

@@ -1,8 +1,8 @@
-"""What each way into and out of ClickHouse costs; `make bench`.
+"""The cost of each way into and out of ClickHouse; `make bench`.
 
 One run, one machine, rounds interleaved: read the ratios.  Inserts are gzip NDJSON through the
-gateway, as the insert Worker's are; the reference is the server's own HTTP interface with nothing
-of edgesim between (urllib, the same bytes).  Medians, the least and the most.
+gateway, as the insert Worker's are; the reference is the server's own HTTP interface without
+edgesim in between (urllib, the same bytes).  Figures are medians, minima and maxima.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def packed(rows):
 
 
 async def ask(gateway, sql, body=b""):
-    """The answer's bytes; any error ends the run."""
+    """Run a statement and return the reply's bytes; any error ends the run."""
     headers = [("content-encoding", "gzip")] if body else []
     url = f"http://clickhouse/?query={quote(sql)}"
     answer = await gateway.fetch(HttpRequest("POST", url, headers, body))
@@ -67,13 +67,13 @@ async def ask(gateway, sql, body=b""):
 
 
 class Bare:
-    """The server itself."""
+    """The server itself, without edgesim."""
 
     def __init__(self, port):
         self.base = f"http://127.0.0.1:{port}/"
 
     async def fetch(self, request):
-        """As the gateway's."""
+        """Send a request; the same interface as the gateway's ``fetch``."""
         url = self.base + request.url.partition("/?")[1][1:] + request.url.partition("/?")[2]
         sent = urllib.request.Request(url, request.body, dict(request.headers), method="POST")
         with urllib.request.urlopen(sent, timeout=300) as answer:  # noqa: ASYNC210 (nothing else runs)
@@ -81,7 +81,7 @@ class Bare:
 
 
 async def measure(ways, arguments):
-    """{(job, way): [rows a second, ...]}; each round empties the table first."""
+    """Return {(job, way): [rows per second, ...]}; each round empties the table first."""
     found: dict[tuple[str, str], list[float]] = {}
     for _ in range(arguments.rounds):
         for rows in arguments.rows:
@@ -104,7 +104,7 @@ async def measure(ways, arguments):
 
 
 async def run(arguments):
-    """Every way, opened; one table of results."""
+    """Open every way and print one table of results."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgesim-bench-")))
         (folder / "server").mkdir()
@@ -123,7 +123,7 @@ async def run(arguments):
 
 
 def show(found):
-    """Rows a second and the ratio to the server's own interface."""
+    """Print rows per second and the ratio to the server's own interface."""
     for (job, way), values in found.items():
         median = statistics.median(values)
         ratio = median / statistics.median(found[job, "the server bare"])
@@ -132,7 +132,7 @@ def show(found):
 
 
 def main():
-    """Arguments, and the run."""
+    """Parse the arguments and run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000, 10_000, 100_000])

@@ -1,8 +1,9 @@
-"""How well the events table compresses a million generated events; `make bench`.
+"""Compression ratio of the events table for a million generated events; `make bench`.
 
-Events of examples/game-events as the receiver lets them through, inserted by the insert Worker's
-own statement into the table of workers/insert/schema.sql.  Prints each column's part and fails
-below 6.5 times, raw NDJSON against the bytes of the table.  --events N for another number.
+Events are those of examples/game-events after the receiver's validation, inserted by the insert
+Worker's own statement into the table of workers/insert/schema.sql.  Prints each column's share and
+fails below a ratio of 6.5, raw NDJSON against the bytes of the table.  --events N sets another
+number.
 """
 
 import argparse
@@ -33,7 +34,7 @@ GROUP BY column ORDER BY sum(column_data_compressed_bytes) DESC"""
 
 
 def generate(count, target):
-    """NDJSON as a Pipeline writes it; its bytes."""
+    """Write NDJSON as a Pipeline does and return its bytes."""
     generator = ROOT / "examples" / "game-events" / "generate.py"
     command = [sys.executable, str(generator), "--count", str(count), "--seed", "7"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
@@ -56,7 +57,7 @@ def chunks(file):
 
 
 async def measure(folder, ndjson):
-    """Rows of COLUMNS, and the table's rows and bytes."""
+    """Return the rows of COLUMNS, and the table's rows and bytes."""
     sys.path.insert(0, str(WORKERS / "insert"))
     tables = load("insert", "tables")
     schema = (WORKERS / "insert" / "schema.sql").read_text()

@@ -1,7 +1,7 @@
-"""What a process costs: a bare fork in C, of bare Python, and of what an isolate is forked from.
+"""The cost of a process: a bare fork in C, of bare Python, and of an isolate's parent.
 
-``python -S -E fork.py N``, a small process of its own; prints JSON, microseconds each.  The C fork
-is left out where there is no compiler.
+``python -S -E fork.py N`` is a small process of its own; it prints JSON, microseconds each.  The C
+fork is omitted if there is no compiler.
 """
 
 import gc

@@ -1,9 +1,9 @@
-"""What isolation costs; `make bench`.
+"""The cost of isolation; `make bench`.
 
 In one run on one machine, so read the ratios: a bare fork in C and of bare Python; an invocation at
 each level, the isolates alone; a bare ASGI application; the receiver behind the same HTTP server at
-each level, alone (no Tail Worker) and with the whole chain behind it into ClickHouse, where nothing
-may be lost.  Rounds are interleaved; figures are medians with the least and the most.
+each level, alone (no Tail Worker) and with the whole chain into ClickHouse, where no event may be
+lost.  Rounds are interleaved; figures are medians, minima and maxima.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from tests.bench.load import BODY
 from tests.processes import WORKERS, dev
 
 IDLE_SECONDS = 0.02
-"""Between an answer and the next request, where it is said how fast an idle project answers."""
+"""Pause between a response and the next request when measuring the latency of an idle project."""
 LEVELS = {"process": process, "warm": warm, "inline": inline}
 BARE = """
 import sys, uvicorn
@@ -57,7 +57,7 @@ class Default(WorkerEntrypoint):
 
 
 class Nobody:
-    """The platform's side of an invocation that asks nothing."""
+    """The platform's side of an invocation that makes no calls."""
 
     depth = 0
 
@@ -72,13 +72,13 @@ class Nobody:
 
 
 def forks(times):
-    """Microseconds of each bare fork, C and Python."""
+    """Return microseconds of each bare fork, C and Python."""
     command = [sys.executable, "-S", "-E", str(HERE / "fork.py"), str(times)]
     return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
 
 
 def invocations(level, times):
-    """Microseconds of each invocation, one after the other, the isolates alone."""
+    """Return microseconds of each invocation, one after the other, the isolates alone."""
 
     async def run():
         folder = Path(tempfile.mkdtemp(prefix="edgesim-bench-"))
@@ -100,7 +100,7 @@ def invocations(level, times):
 
 
 def load(url, connections, requests, pause=0.0):
-    """Requests per second and latencies of one run of the load generator."""
+    """Run the load generator once; return requests per second and latencies."""
     parts = urlsplit(url)
     command = [sys.executable, str(HERE / "load.py"), parts.hostname, str(parts.port)]
     command += [str(connections), str(requests), str(pause)]
@@ -110,7 +110,7 @@ def load(url, connections, requests, pause=0.0):
 
 
 def bare(connections, requests, pause=0.0):
-    """The reference: the same server with nothing behind it."""
+    """The reference: load on the same server with a bare ASGI application."""
     import socket
 
     with socket.socket() as probe:
@@ -132,7 +132,7 @@ def bare(connections, requests, pause=0.0):
 
 
 def receiver(level, connections, requests, *, chain, pause=0.0):
-    """The receiver at one level; with the chain, every event must be a row in the end."""
+    """Load the receiver at one level; with the chain, every event must become a row."""
     folder = Path(tempfile.mkdtemp(prefix="edgesim-bench-"))
     try:
         project = folder / "workers"
@@ -160,7 +160,7 @@ def spread(values):
 
 
 def fork_table(options):
-    """Microseconds of forks and of invocations, over all rounds."""
+    """Print and return microseconds of forks and of invocations, over all rounds."""
     found: dict[str, list[float]] = {}
     for _ in range(options.rounds):
         for name, values in forks(options.forks).items():
@@ -180,7 +180,7 @@ def fork_table(options):
 
 
 def http_table(options):
-    """Requests per second behind HTTP, and idle latency, over all rounds."""
+    """Print and return requests per second over HTTP, and idle latency, over all rounds."""
     found: dict[str, list[dict[str, float]]] = {}
     idle: dict[str, list[dict[str, float]]] = {}
     for _ in range(options.rounds):

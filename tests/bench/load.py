@@ -1,8 +1,8 @@
-"""A load generator: connections kept open, each sends the next request when it has the answer.
+"""A load generator: each kept-alive connection sends its next request after the last response.
 
-A process of its own, ``python load.py HOST PORT CONNECTIONS REQUESTS [PAUSE_SECONDS]``, so that it
-takes as little as it can of the measured one; prints JSON: seconds, statuses, latency percentiles
-in ms.  With a pause each connection waits so long after an answer.
+It is a process of its own, ``python load.py HOST PORT CONNECTIONS REQUESTS [PAUSE_SECONDS]``, to
+disturb the measured one as little as possible; it prints JSON: seconds, statuses, latency
+percentiles in ms.  With a pause each connection waits that long after a response.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
-"""What the receiver's own work costs an event, beside what JSON alone costs; `make bench`.
+"""CPU cost of the receiver per event, beside the cost of JSON alone; `make bench`.
 
-CPU time of validating, sanitising and writing out generated events, one a body as games send them,
-and packed; the reference is json.loads and json.dumps of the same bodies.  Everything is measured
-in one run, interleaved, so read the ratios.
+CPU time of validating, sanitising and serialising generated events, one event per body, as games
+send them, and several per body; the reference is json.loads and json.dumps of the same bodies.
+Everything is measured in one run, interleaved, so read the ratios.
 """
 
 import gzip

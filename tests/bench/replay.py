@@ -1,6 +1,6 @@
-"""What a replay costs: events a second through the chain up to R2, inline; `make bench`.
+"""The cost of a replay: events per second through the chain up to R2, inline; `make bench`.
 
-Events come 500 in a request, and are parsed, validated, logged, traced, tailed, written ahead and
+Requests hold 500 events, which are parsed, validated, logged, traced, tailed, written ahead and
 packed.  The reference is msgspec parsing and re-encoding the same JSON in one loop.
 """
 
@@ -21,7 +21,7 @@ from tests.processes import WORKERS
 
 PER_REQUEST = 500
 DAY_WINDOWS = 1_440
-WINDOW_SECONDS = 91  # each request opens a window of its own
+WINDOW_SECONDS = 91  # each request opens its own window
 
 
 def event(number):
@@ -39,7 +39,7 @@ def event(number):
 
 
 def reference(lines):
-    """Events a second of msgspec alone."""
+    """Return seconds for msgspec alone to decode and encode every line."""
     began = time.perf_counter()
     for line in lines:
         msgspec.json.encode(msgspec.json.decode(line))
@@ -47,7 +47,7 @@ def reference(lines):
 
 
 def chain(folder, fixture):
-    """Seconds for a replay into a bucket without notifications."""
+    """Return seconds for a replay into a bucket without notifications."""
     project = folder / "project"
     shutil.copytree(WORKERS, project)
     toml = project / "edgesim.toml"
@@ -62,7 +62,7 @@ def chain(folder, fixture):
 
 
 def day(folder):
-    """Seconds for 1,440 windows, a thin request in each, all the way into ClickHouse."""
+    """Return seconds for 1,440 windows with one small request each, all the way into ClickHouse."""
     fixture = folder / "day.ndjson"
     with fixture.open("w") as file:
         for number in range(DAY_WINDOWS):

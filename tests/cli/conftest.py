@@ -1,9 +1,9 @@
-"""Commands that a test runs in its own process."""
+"""Fixtures for commands that run in the test's own process."""
 
 import pytest
 
 
 @pytest.fixture(autouse=True)
 def _logging_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command leaves the logging of the test process alone: its streams end with the test."""
+    """Keep commands from configuring the test process' logging: its streams close with the test."""
     monkeypatch.setattr("edgesim.cli.logs.configure", lambda **_: None)

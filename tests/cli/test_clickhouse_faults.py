@@ -1,4 +1,4 @@
-"""A real ClickHouse server that is killed, frozen, restarted, or wants a password or TLS."""
+"""A real ClickHouse server that is killed, frozen, restarted, or requires a password or TLS."""
 
 import importlib
 import json
@@ -77,7 +77,7 @@ async def gateway(scheme: str, place: str, password: str | None = None):
 
 
 async def ask(asked: Gateway, sql: str, body: bytes = b"") -> tuple[int, str]:
-    """Status and text."""
+    """Run a statement and return its status and text."""
     request = HttpRequest("POST", f"http://clickhouse/?query={quote(sql)}", [], body)
     answer = await asked.fetch(request)
     return answer.status, (await read_all(answer.body)).decode()
@@ -86,7 +86,7 @@ async def ask(asked: Gateway, sql: str, body: bytes = b"") -> tuple[int, str]:
 @pytest.mark.anyio
 @pytest.mark.parametrize("scheme", SCHEMES)
 async def test_a_restart_goes_unnoticed(server, scheme):
-    """While the server is down a statement is one clear line; after it, all is as before."""
+    """While the server is down a statement fails with one clear line; afterwards it succeeds."""
     async with gateway(scheme, f"127.0.0.1:{getattr(server, LINE[scheme])}") as asked:
         assert await ask(asked, "SELECT 1") == (200, "1\n")
         server.kill()
@@ -106,7 +106,7 @@ async def test_a_restart_goes_unnoticed(server, scheme):
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("warm", [True, False])
 async def test_a_frozen_server_is_given_up(server, scheme, warm):
-    """Silence for longer than the timeout is an error, on old connections and on new ones."""
+    """No reply within the timeout is an error, on open connections and on new ones."""
     place = f"127.0.0.1:{getattr(server, LINE[scheme])}/?timeout=1"
     async with gateway(scheme, place) as asked:
         if warm:
@@ -120,7 +120,7 @@ async def test_a_frozen_server_is_given_up(server, scheme, warm):
                 assert (await ask(asked, sql, b'{"n": 1}'))[0] == 503
         finally:
             server.process.send_signal(signal.SIGCONT)
-        with anyio.fail_after(20):  # a server that has just woken may take more than a second
+        with anyio.fail_after(20):  # a server that was just continued may take more than a second
             while await ask(asked, "SELECT 1") != (200, "1\n"):
                 pass
 
@@ -128,7 +128,7 @@ async def test_a_frozen_server_is_given_up(server, scheme, warm):
 @pytest.mark.anyio
 @pytest.mark.parametrize("scheme", SCHEMES)
 async def test_a_statement_is_cancelled(server, scheme):
-    """Whoever stops waiting is free at once, and the next statement runs."""
+    """A cancelled call returns at once, and the next statement runs."""
     async with gateway(scheme, f"127.0.0.1:{getattr(server, LINE[scheme])}") as asked:
         with anyio.fail_after(10):
             with anyio.move_on_after(0.3):
@@ -138,7 +138,7 @@ async def test_a_statement_is_cancelled(server, scheme):
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_no_message_is_lost(server, project, tmp_path, scheme):
-    """The server is killed amid inserts and comes back: each row is there, nothing is stuck."""
+    """The server is killed during inserts and restarted: each row is there, nothing is stuck."""
     for sql in (
         "DROP TABLE IF EXISTS default.t",
         "CREATE TABLE default.t (n UInt32) ENGINE = MergeTree ORDER BY n",
@@ -158,12 +158,12 @@ def test_no_message_is_lost(server, project, tmp_path, scheme):
         running.drain()
         assert running.stop() == 0
     # At least once: an insert whose acknowledgement was lost is repeated, and this server cannot
-    # recognise that.
+    # deduplicate it.
     assert edgesim_sql(server, "SELECT uniqExact(n), max(n) FROM default.t") == "20\t19\n"
 
 
 def edgesim_sql(server: Server, sql: str) -> str:
-    """The answer of the server itself."""
+    """Run a statement on the server itself, without edgesim, and return the reply's text."""
     import urllib.request
 
     url = f"http://127.0.0.1:{server.http}/"
@@ -174,7 +174,7 @@ def edgesim_sql(server: Server, sql: str) -> str:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_wrong_password(project, tmp_path, monkeypatch, scheme):
-    """It is a problem to the doctor and a refused start, with the cure; right, it is well."""
+    """The doctor and a start report a wrong password with the cure; the right one is ok."""
     folder = tmp_path / "server"
     folder.mkdir()
     with running_server(folder, password="right") as server:

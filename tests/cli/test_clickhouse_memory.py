@@ -1,4 +1,4 @@
-"""What an object costs the platform in memory on its way into a ClickHouse server."""
+"""Memory that the platform needs to send an object to a ClickHouse server."""
 
 import gzip
 from pathlib import Path
@@ -13,11 +13,11 @@ pytestmark = pytest.mark.clickhouse_server
 
 ROWS = 1_000_000
 MORE_BYTES_MAX = 48 << 20
-"""What may be added by an object of 64 MB of JSON, which is 100 MB of ids as columns in Python."""
+"""Allowed growth in bytes for an object of 64 MB of JSON, or 100 MB of ids as Python columns."""
 
 
 def packed(path: Path, rows: int, name: str) -> Path:
-    """An object of so many rows."""
+    """Build a gzip NDJSON object of ``rows`` rows."""
     with gzip.open(path, "wt", 1) as file:
         for start in range(0, rows, 10_000):
             file.writelines(
@@ -27,7 +27,7 @@ def packed(path: Path, rows: int, name: str) -> Path:
 
 
 def peak_bytes(running: Dev) -> int:
-    """The most memory that the platform's process ever had."""
+    """Return the peak memory of the platform's process."""
     status = Path(f"/proc/{running.process.pid}/status").read_text()
     (line,) = (line for line in status.splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) * 1024
@@ -35,7 +35,7 @@ def peak_bytes(running: Dev) -> int:
 
 @pytest.mark.parametrize("scheme", ["clickhouse", "clickhouse+http"])
 def test_memory_does_not_grow_with_the_object(tmp_path, scheme):
-    """A million rows take the platform hardly more than fifty thousand do."""
+    """A million rows need hardly more memory in the platform than fifty thousand do."""
     project, state = write_project(tmp_path / "project"), tmp_path / "state"
     (tmp_path / "server").mkdir()
     with clickhouse_server(tmp_path / "server") as (http, tcp):

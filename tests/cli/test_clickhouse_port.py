@@ -1,4 +1,4 @@
-"""ClickHouse's own port of `edgesim dev`, as ordinary clients use it."""
+"""The ClickHouse port of `edgesim dev`, used with ordinary clients."""
 
 import gzip
 import http.client
@@ -24,7 +24,7 @@ class Default(WorkerEntrypoint):
 
 
 def project_in(folder: Path, clickhouse: str) -> Path:
-    """A project of one Worker."""
+    """Write a project of one Worker."""
     worker = folder / "only"
     worker.mkdir(parents=True)
     (worker / "main.py").write_text(EXAMPLE)
@@ -47,7 +47,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Dev, str
 
 
 def ask(url: str, path: str, method: str = "GET", body: bytes = b"", **headers: str):
-    """Status, headers and body."""
+    """Send a request and return status, headers and body."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
     try:
         given = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -59,7 +59,7 @@ def ask(url: str, path: str, method: str = "GET", body: bytes = b"", **headers: 
 
 
 def test_clickhouse_connect(running):
-    """The usual Python client connects, makes a table, inserts and reads, packed and plain."""
+    """The usual Python client connects, creates a table, inserts and reads, compressed or plain."""
     port = urlsplit(running[1]).port
     for compress in (False, "gzip"):
         client = clickhouse_connect.get_client(host="127.0.0.1", port=port, compress=compress)
@@ -76,7 +76,7 @@ def test_clickhouse_connect(running):
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="no curl")
 def test_curl(running):
-    """A statement as the body, and its answer."""
+    """The body is the statement; the response is its result."""
     done = subprocess.run(
         ["curl", "-s", running[1], "--data-binary", "SELECT 1 + 1"], capture_output=True, check=True
     )
@@ -96,7 +96,7 @@ def test_ping_and_reading_by_get(running):
 
 
 def test_answers_are_packed_for_those_who_ask(running):
-    """gzip where enable_http_compression and Accept-Encoding say so, and only there."""
+    """Responses are gzip only if both enable_http_compression and Accept-Encoding ask for it."""
     path = "/?query=SELECT+1&enable_http_compression="
     _, headers, body = ask(running[1], path + "1", Accept_Encoding="deflate, gzip;q=1")
     assert (headers["content-encoding"], gzip.decompress(body)) == ("gzip", b"1\n")
@@ -115,14 +115,14 @@ def test_answers_are_packed_for_those_who_ask(running):
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_web_page_is_refused(running, method, headers):
-    """Neither by a name that points here nor by a form nor by an image."""
+    """A foreign host name, a foreign origin or a cross-site request is refused."""
     status, _, body = ask(running[1], "/?query=SELECT+42", method, **headers)
     assert status == 403
     assert b"42" not in body
 
 
 def test_a_port_that_is_taken(running, tmp_path):
-    """The start is refused with one line that names file and key."""
+    """The start fails with one line that names file and key."""
     port = urlsplit(running[1]).port
     project = project_in(tmp_path / "project", f"port = {port}")
     done = edgesim("dev", project, "--port", 0, "--state", tmp_path / "state")

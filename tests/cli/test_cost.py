@@ -1,4 +1,4 @@
-"""`edgesim cost`: of a load, of a replay's report, of a running project."""
+"""`edgesim cost`: for a load, a replay's report, and a running project."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ EVENT = {"event": "kill", "player_id": "p1", "ts": 1_767_225_600_000}
 
 
 def test_a_billion_a_day():
-    """By rate or by day it is the same table, which says how old its prices are."""
+    """A rate and a number per day give the same table, which states the date of its prices."""
     done = edgesim("cost", "--events-per-day", "1e9")
     assert done.returncode == 0, done.stderr
     assert "prices of 20" in done.stdout
@@ -21,7 +21,7 @@ def test_a_billion_a_day():
 
 
 def test_of_a_report(tmp_path):
-    """A replay's report is billed as it was, and its CPU and sizes make the month."""
+    """A replay's report is billed as it ran, and its CPU and sizes are used for the month."""
     fixture = tmp_path / "some.ndjson"
     fixture.write_text((json.dumps(EVENT) + "\n") * 50)
     project = tmp_path / "workers"
@@ -42,7 +42,7 @@ def test_of_a_report(tmp_path):
 
 
 def test_of_a_running_project(tmp_path):
-    """--used asks the project that runs; a flag still says otherwise."""
+    """--used reads the running project's statistics; a flag overrides a value."""
     with dev(WORKERS, tmp_path, "--no-reload", "--isolation", "inline") as running:
         running.post([EVENT] * 10)
         running.drain()
@@ -57,7 +57,7 @@ def test_of_a_running_project(tmp_path):
 
 
 def test_virtual_time_has_no_cpu(tmp_path):
-    """A report that must be the same each time cannot be billed, and it is said how to."""
+    """A report of virtual time has no CPU times and cannot be billed; the error names the cure."""
     report = tmp_path / "report.json"
     report.write_text('{"stats": {"receiver": {}}}')
     failed = edgesim("cost", "--project", WORKERS, "--report", report)
@@ -75,7 +75,7 @@ def test_virtual_time_has_no_cpu(tmp_path):
     ],
 )
 def test_wrong_arguments(arguments, expected):
-    """One line that says which, exit 2."""
+    """The error is one line that names the argument, exit 2."""
     failed = edgesim("cost", "--project", WORKERS, *arguments)
     assert failed.returncode == 2
     assert expected in failed.stderr

@@ -1,4 +1,4 @@
-"""`edgesim dev` as a developer meets it: the whole chain, bad input, reload, death and return."""
+"""`edgesim dev` as a developer uses it: the whole chain, bad input, reload, crash and restart."""
 
 import contextlib
 import json
@@ -68,7 +68,7 @@ def test_posted_events_are_rows(server):
     ],
 )
 def test_bad_input_is_answered_and_kept(server, body, status, error):
-    """Each kind of bad input has its answer, and is a row of ingest_errors."""
+    """Each kind of bad input has its own response, and is a row of ingest_errors."""
     counted = f"SELECT count() AS n FROM ingest_errors WHERE reason = '{error}'"
     before = server.sql(counted)[0]["n"]
     got, answer = server.request(body=body)
@@ -86,7 +86,7 @@ def test_other_methods_and_health(server):
 
 
 def test_an_event_too_large_for_the_log_takes_the_other_way(server):
-    """Over the log budget the event goes through large-payload, and is a row all the same."""
+    """Over the log budget the event goes through large-payload, and becomes a row too."""
     event = EVENT | {"player_id": "large", "props": {"blob": "x" * 400_000}}
     before = server.stats()["invocations"]["large-payload"].get("ok", 0)
     assert server.post(event) == 200
@@ -105,14 +105,14 @@ def test_admin_is_closed_to_other_origins_and_hosts(server):
 
 
 def test_sql_error_is_the_databases_own(server):
-    """A wrong statement gives ClickHouse's text, not a traceback."""
+    """A wrong statement returns ClickHouse's text, not a traceback."""
     status, body = server.request("/cdn-cgi/edgesim/sql", b"SELECT nothing FROM events")
     assert status == 404
     assert b"UNKNOWN_IDENTIFIER" in body
 
 
 def test_a_worker_is_reached_by_its_name(server):
-    """<name>.localhost goes to that Worker; an unknown name is told the known ones."""
+    """<name>.localhost goes to that Worker; the error for an unknown name lists the known ones."""
     port = server.url.rpartition(":")[2]
     host = {"Host": f"large-payload.localhost:{port}"}
     assert server.request(body=b"no json", headers=host)[0] == 400
@@ -122,7 +122,7 @@ def test_a_worker_is_reached_by_its_name(server):
 
 
 def test_sql_command_asks_the_running_server(tmp_path):
-    """`edgesim sql` works beside a running server and, after it, on the state alone."""
+    """`edgesim sql` works beside a running server and, after it stops, on the state alone."""
     with dev(WORKERS, tmp_path, "--no-reload") as running:
         running.post(EVENT)
         running.drain()
@@ -142,7 +142,7 @@ def test_sql_command_asks_the_running_server(tmp_path):
 
 
 def test_nothing_accepted_by_the_pipeline_is_lost_by_kill_9(tmp_path):
-    """Kill -9 with records in the window: the next start has them, and they become rows once."""
+    """SIGKILL with records in the window: the next start recovers them; they become rows once."""
     with dev(WORKERS, tmp_path, "--no-reload") as running:
         running.post([EVENT | {"player_id": f"k{number}"} for number in range(50)])
         deadline = time.monotonic() + 30
@@ -183,7 +183,7 @@ def test_a_handler_that_raises_is_an_error_page_and_a_trace(project, tmp_path):
 
 
 def test_a_saved_schema_is_applied(project, tmp_path):
-    """A new table is there at once; a broken statement is told at once, and inserts go on."""
+    """A new table exists at once; a broken statement is reported at once, and inserts continue."""
     schema = project / "insert" / "schema.sql"
     text = schema.read_text()
     with dev(project, tmp_path / "state") as running:
@@ -200,7 +200,7 @@ def test_a_saved_schema_is_applied(project, tmp_path):
 
 
 def test_reload_on_save_loses_nothing(project, tmp_path):
-    """An edited module serves the next request; a broken one leaves the old; records stay."""
+    """An edited module serves the next request; a broken one keeps the old one; records stay."""
     receiver = project / "receiver" / "receiver.py"
     source = receiver.read_text()
     with dev(project, tmp_path / "state") as running:
@@ -226,7 +226,7 @@ def test_reload_on_save_loses_nothing(project, tmp_path):
 
 
 def test_a_taken_port_is_one_line():
-    """A port in use is said with the cure, exit 2."""
+    """The error for a port in use names the cure, exit 2."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -251,7 +251,7 @@ def test_a_taken_port_is_one_line():
     ],
 )
 def test_broken_configuration_is_one_line(project, file, old, new, expected):
-    """What is wrong with a file is one line with file, key and cure; exit 2, no traceback."""
+    """The error for a broken file is one line with file, key and cure; exit 2, no traceback."""
     path = project / file
     text = path.read_text()
     assert old in text
@@ -263,7 +263,7 @@ def test_broken_configuration_is_one_line(project, file, old, new, expected):
 
 
 def test_what_cannot_be_inserted_waits_in_the_dead_letter_queue(project, tmp_path):
-    """After the last retry insert_failures has a row, and the message stays to be redriven."""
+    """After the last retry insert_failures has a row, and the message can be redriven."""
     tables = project / "insert" / "tables.py"
     tables.write_text(
         tables.read_text().replace('Table(\n        "events"', 'Table(\n        "nowhere"')
@@ -293,13 +293,12 @@ def test_logs_are_one_line_an_invocation(project, tmp_path):
         assert (line["worker"], line["outcome"]) == (worker, "ok")
         assert line["wall_ms"] > 0
         cpu_ms += line["cpu_ms"]
-    # Of them all: where a machine's time is stolen, Linux takes that off, and of one that was
-    # short nothing may be left.
+    # The sum of all: Linux subtracts stolen time, which may leave nothing of a short invocation.
     assert cpu_ms > 0
 
 
 def test_a_zygote_that_is_killed_is_replaced(tmp_path):
-    """Kill -9 of every Worker's zygote: others take their place, and requests are served again."""
+    """SIGKILL of every Worker's zygote: they are restarted, and requests are served again."""
     with dev(WORKERS, tmp_path, "--no-reload") as running:
         assert running.post(EVENT) == 200
         children = Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children")
@@ -314,7 +313,7 @@ def test_a_zygote_that_is_killed_is_replaced(tmp_path):
 
 @pytest.mark.parametrize("isolation", ["process", "warm"])
 def test_no_process_outlives_a_killed_server(tmp_path, isolation):
-    """Kill -9 of the server ends its zygotes, their forks and the database engine."""
+    """After SIGKILL of the server its zygotes, their forks and the database engine exit."""
     with dev(WORKERS, tmp_path, "--no-reload", "--isolation", isolation) as running:
         running.post(EVENT)
         running.drain()
@@ -355,14 +354,14 @@ def _spin(running: Dev) -> None:
 
 @pytest.mark.parametrize("port", ["99999", "-1"])
 def test_a_port_that_is_none(port):
-    """A number that is no port is one line, exit 2."""
+    """An invalid port number is reported in one line, exit 2."""
     failed = edgesim("dev", WORKERS, "--port", port)
     assert failed.returncode == 2
     assert len(failed.stderr.strip().splitlines()) == 1
 
 
 def test_a_client_that_goes_away_ends_its_invocation(project, tmp_path):
-    """Nobody waits for the answer: the invocation is canceled, and the next one is served."""
+    """The client disconnects: the invocation is canceled, and the next one is served."""
     receiver = project / "receiver" / "receiver.py"
     receiver.write_text(
         "import asyncio\nfrom workers import Response, WorkerEntrypoint\n\n\n"

@@ -1,4 +1,4 @@
-"""`edgesim doctor`, and what a start refuses for the same reasons."""
+"""`edgesim doctor`, and starts that fail for the same reasons."""
 
 import json
 import shutil
@@ -7,7 +7,7 @@ from tests.processes import WORKERS, dev, edgesim
 
 
 def test_a_healthy_project(tmp_path):
-    """A line a check, all of them well, and exit 0; nothing is left behind."""
+    """Each check is one line and none is a problem; exit 0; the doctor leaves nothing behind."""
     done = edgesim("doctor", WORKERS, "--state", tmp_path / "state")
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
@@ -20,7 +20,7 @@ def test_a_healthy_project(tmp_path):
 
 
 def test_beside_a_running_project(tmp_path):
-    """It takes nothing from the project that runs: embedded stores are left alone."""
+    """The doctor skips the embedded stores that a running project has open."""
     with dev(WORKERS, tmp_path / "state", "--no-reload"):
         done = edgesim("doctor", WORKERS, "--state", tmp_path / "state", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -29,7 +29,7 @@ def test_beside_a_running_project(tmp_path):
 
 
 def test_a_worker_that_does_not_load(tmp_path):
-    """It is a problem with its file, and exit 1; the other checks go on."""
+    """The finding names its file, exit 1; the other checks continue."""
     project = tmp_path / "project"
     shutil.copytree(WORKERS, project, ignore=shutil.ignore_patterns(".edgesim"))
     main = next((project / "insert").glob("*.py"))
@@ -56,7 +56,7 @@ def test_a_configuration_that_is_wrong(tmp_path):
 
 
 def test_a_server_that_is_not_there(tmp_path):
-    """A problem with its cure to the doctor; to a start one line with file, key and cure."""
+    """The doctor reports a problem and its cure; a start fails with one line: file, key, cure."""
     given = (
         WORKERS,
         "--state",

@@ -1,4 +1,4 @@
-"""`edgesim doctor` on real servers, each wrong in one way: one problem, its cure, nothing left."""
+"""`edgesim doctor` on real servers, each with one fault: one problem, its cure, nothing left."""
 
 import json
 import signal
@@ -54,7 +54,7 @@ NO_CREATE = """authorization { users: [ { user: u, password: p, permissions:
 
 
 class Shared:
-    """The servers that are well, and a project."""
+    """The healthy servers, and a project that uses them."""
 
     def __init__(self, s3: Seaweed, clickhouse: Server, nats_server: NatsServer, folder: Path):
         self.s3 = s3
@@ -79,7 +79,7 @@ class Shared:
         }
 
     def examine(self, *clock: Clock, **given: str | None) -> list[Finding]:
-        """What the doctor finds where some URLs or variables are others."""
+        """Run the doctor with some URLs or variables replaced and return its findings."""
         urls = {name: given.pop(name, None) or url for name, url in self.urls.items()}
         environment = Environment(**{**self.environment, **given})  # type: ignore[arg-type]
         overrides = Overrides(
@@ -97,7 +97,7 @@ class Shared:
         return anyio.run(run)
 
     def problem(self, **given: str | None) -> Finding:
-        """The one problem there is."""
+        """Return the only problem found; assert that there is just one."""
         found = self.examine(**given)
         problems = [finding for finding in found if finding.status == "problem"]
         assert len(problems) == 1, found
@@ -107,7 +107,7 @@ class Shared:
 
 @pytest.fixture(scope="module")
 def shared(nats: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
-    """All three servers, with a user and keys that may only read."""
+    """All three servers, with a user and keys that have read access only."""
     folder = tmp_path_factory.mktemp("doctor")
     for name in ("s3", "clickhouse"):
         (folder / name).mkdir()
@@ -131,7 +131,7 @@ def shared(nats: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @contextmanager
 def other_nats(folder: Path, extra: str = "", *, jetstream: bool = True) -> Iterator[str]:
-    """The URL of a server that is set up differently."""
+    """Run a NATS server with another configuration and yield its URL."""
     server = NatsServer(folder, "other", extra, jetstream=jetstream)
     try:
         server.start()
@@ -142,7 +142,7 @@ def other_nats(folder: Path, extra: str = "", *, jetstream: bool = True) -> Iter
 
 
 async def _there(server: S3Server, url: str) -> tuple[list[str], dict[str, list[str]]]:
-    """The streams, and the objects of each bucket."""
+    """Return the streams, and the objects of each bucket."""
     client = await nats.connect(url.rpartition("/")[0])
     streams = [each.config.name for each in await client.jetstream().streams_info()]
     await client.close()
@@ -157,7 +157,7 @@ async def _there(server: S3Server, url: str) -> tuple[list[str], dict[str, list[
 
 
 def test_servers_that_are_well(shared):
-    """Every check is ok, and nothing stays: no stream, no object, no bucket that was not there."""
+    """Every check is ok, and the doctor leaves no stream, object or bucket behind."""
 
     async def make() -> None:
         async with shared.s3.server.client() as s3:
@@ -192,7 +192,7 @@ def test_servers_that_are_well(shared):
     ],
 )
 def test_what_is_wrong_with_s3(shared, given, said, cure):
-    """Server off, another server's port, TLS where there is none, wrong keys, no keys."""
+    """Server off, another server's port, TLS on a plain port, wrong keys, no keys."""
     places = {
         "NATS": shared.urls["queues"].removeprefix("nats://").partition("/")[0],
         "CLICKHOUSE": f"127.0.0.1:{shared.clickhouse.http}",
@@ -208,7 +208,7 @@ def test_what_is_wrong_with_s3(shared, given, said, cure):
 
 
 def test_keys_that_may_only_read(shared):
-    """Each bucket is a problem, by its name; a bucket that is not there and cannot be made too."""
+    """Each bucket is a problem that names it, also one that does not exist and cannot be made."""
     found = shared.examine(s3_access_key="reader", s3_secret_key="reader-secret")
     problems = [finding for finding in found if finding.status == "problem"]
     assert [finding.check for finding in problems] == ["r2", "r2"]
@@ -227,7 +227,7 @@ def test_keys_that_may_only_read(shared):
     ],
 )
 def test_what_is_wrong_with_nats(shared, url, said, cure):
-    """Server off, another server's port, replicas without a cluster, TLS where there is none."""
+    """Server off, another server's port, replicas without a cluster, TLS on a plain port."""
     place = shared.urls["queues"].removeprefix("nats://").partition("/")[0]
     url = url.replace("S3", shared.s3.server.address).replace("NATS", place)
     found = shared.problem(queues=url)
@@ -235,7 +235,7 @@ def test_what_is_wrong_with_nats(shared, url, said, cure):
 
 
 def test_nats_without_jetstream(shared, tmp_path):
-    """It says so at once, and what to write into the server's configuration."""
+    """The doctor reports it at once, with the line to add to the server's configuration."""
     with other_nats(tmp_path, jetstream=False) as url:
         found = shared.problem(queues=url)
     assert "JetStream is not enabled" in found.said
@@ -260,7 +260,7 @@ def test_nats_without_jetstream(shared, tmp_path):
     ],
 )
 def test_what_a_nats_server_refuses(shared, tmp_path, rights, given, said, cure):
-    """No password, a wrong one, rights that are too few, messages that are too large for it."""
+    """No password, a wrong one, too few rights, a message size limit that is too low."""
     with other_nats(tmp_path, rights) as url:
         found = shared.problem(queues=url, **given)
     assert (found.check, said in found.said, cure in found.cure) == ("queues", True, True), found
@@ -268,7 +268,7 @@ def test_what_a_nats_server_refuses(shared, tmp_path, rights, given, said, cure)
 
 
 def test_rights_that_are_enough(shared, tmp_path):
-    """Those that docs/queues.md names, and no more."""
+    """The rights that docs/queues.md names are enough."""
     rights = """authorization { users: [ { user: u, password: p, permissions: {
     publish: ["$JS.API.>", "$JS.ACK.>", "doctor.>", "doctor-changed.*", "doctor-claims"],
     subscribe: ["_INBOX.>", "doctor-changed.*"] } } ] }
@@ -296,7 +296,7 @@ def test_rights_that_are_enough(shared, tmp_path):
     ],
 )
 def test_what_is_wrong_with_clickhouse(shared, given, said, cure):
-    """Server off, another server's port, no such database, a wrong password, a user who reads."""
+    """Server off, another server's port, no such database, wrong password, a read-only user."""
     places = {
         "S3": shared.s3.server.address,
         "HTTP": f"127.0.0.1:{shared.clickhouse.http}",
@@ -313,14 +313,14 @@ def test_what_is_wrong_with_clickhouse(shared, given, said, cure):
 
 
 class Late(Clock):
-    """A clock that somebody set back ten minutes and a half."""
+    """A clock that is ten and a half minutes slow."""
 
     def now(self) -> float:
         return super().now() - 630
 
 
 def test_clocks_that_differ(shared):
-    """Ten minutes are a warning with S3 and with ClickHouse: both tell their time."""
+    """Ten minutes are a warning for S3 and for ClickHouse: both servers report their time."""
     found = shared.examine(Late())
     warned = {each.check: each for each in found if each.status == "warning" and "NTP" in each.cure}
     for check in ("r2", "clickhouse"):
@@ -329,7 +329,7 @@ def test_clocks_that_differ(shared):
 
 
 def test_a_clock_that_s3_refuses(shared, monkeypatch):
-    """From a quarter of an hour on S3 takes nothing: the cure is the clock, not the keys."""
+    """From 15 minutes on S3 refuses requests: the cure is the clock, not the keys."""
     ours = miniopy_async.time.utcnow
     monkeypatch.setattr(miniopy_async.time, "utcnow", lambda: ours() - timedelta(minutes=20))
     found = shared.problem()
@@ -338,7 +338,7 @@ def test_a_clock_that_s3_refuses(shared, monkeypatch):
 
 
 def test_a_frozen_server_is_one_problem(shared, monkeypatch):
-    """It does not hold up the others for longer than the doctor waits."""
+    """A frozen server does not delay the other checks beyond the doctor's timeout."""
     monkeypatch.setattr(doctor, "ANSWER_SECONDS", 1.0)
     shared.clickhouse.process.send_signal(signal.SIGSTOP)
     try:
@@ -351,7 +351,7 @@ def test_a_frozen_server_is_one_problem(shared, monkeypatch):
 
 @pytest.mark.anyio
 async def test_a_doctor_that_is_interrupted_leaves_no_queue():
-    """Cancelled while it waits for its message, it removes its queue all the same."""
+    """Cancelled while it waits for its message, the doctor still removes its queue."""
     clock = Clock()
 
     class Hanging:
@@ -389,7 +389,7 @@ async def test_a_doctor_that_is_interrupted_leaves_no_queue():
 
 
 def test_the_command_and_the_start_say_the_same(shared, tmp_path, monkeypatch):
-    """`doctor` prints one line a problem and exits 1, `serve` one line in all and exits 2."""
+    """`doctor` prints one line per problem and exits 1; `serve` prints one line and exits 2."""
     monkeypatch.setenv("EDGESIM_S3_ACCESS_KEY", "edgesim")
     monkeypatch.setenv("EDGESIM_S3_SECRET_KEY", "wrong")
     monkeypatch.setenv("EDGESIM_CLICKHOUSE_PASSWORD", "secret")

@@ -1,4 +1,4 @@
-"""`POST drain` answers 200 when nothing is left anywhere, else 504 with what is left."""
+"""`POST drain` returns 200 if nothing is left anywhere, else 504 with the rest."""
 
 import json
 from contextlib import contextmanager
@@ -44,7 +44,7 @@ QUEUES = ["jobs", "nobodys", "pulled", "dead"]
 
 @contextmanager
 def running(folder):
-    """The project at work: one consumed queue with a dead-letter queue, one of each other kind."""
+    """Run the project: a consumed queue with a dead-letter queue, and one of each other kind."""
     write_worker(
         folder,
         "main",
@@ -68,7 +68,7 @@ def running(folder):
 
 
 def drained(server, timeout):
-    """Status of a drain, what is left, and the dead letters."""
+    """Drain and return the status, the remaining work, and the dead letters."""
     status, body = server.request(f"/cdn-cgi/edgesim/drain?timeout={timeout}", b"")
     answer = json.loads(body)
     assert answer["drained"] is (status == 200)
@@ -77,7 +77,7 @@ def drained(server, timeout):
 
 
 def test_what_is_left_is_listed(tmp_path):
-    """Each kind of message that cannot be finished in time is named, and none is waited for."""
+    """Each kind of message that cannot finish in time is listed, and the drain waits for none."""
     with running(tmp_path) as server:
         assert server.post({"record": 1, "queue": "jobs"}) == 200
         assert drained(server, 60) == (200, {}, {})
@@ -95,7 +95,7 @@ def test_what_is_left_is_listed(tmp_path):
 
 
 def test_a_pull_queue_is_waited_for_and_counts(tmp_path):
-    """A client may still pull: the drain takes its whole time, then names the queue."""
+    """A client may still pull: the drain uses its whole timeout, then lists the queue."""
     with running(tmp_path) as server:
         server.post({"queue": "pulled"})
         status, left, _ = drained(server, 0.2)
@@ -107,7 +107,7 @@ def test_a_pull_queue_is_waited_for_and_counts(tmp_path):
 
 
 def test_a_batch_under_way_is_left(tmp_path):
-    """A handler that takes longer than the drain is in flight."""
+    """A handler that takes longer than the drain is listed as in flight."""
     with running(tmp_path) as server:
         server.post({"queue": "jobs", "sleep": 25})
         status, left, _ = drained(server, 1)
@@ -116,7 +116,7 @@ def test_a_batch_under_way_is_left(tmp_path):
 
 
 def test_a_retry_within_the_timeout_is_waited_for(tmp_path):
-    """A message whose retry is due in time is delivered, and dead after its last one."""
+    """A retry that is due before the timeout is delivered; after the last it is a dead letter."""
     with running(tmp_path) as server:
         server.post({"queue": "jobs", "retry": 1})
         assert drained(server, 60) == (200, {}, {"dead": 1})
@@ -126,7 +126,7 @@ def test_a_retry_within_the_timeout_is_waited_for(tmp_path):
     "timeout", ["nan", "-1", "-0.001", "inf", "1e300", "soon", "", "1;2", "-nan", "86401"]
 )
 def test_timeouts_that_are_none(drain_server, timeout):
-    """Anything but seconds from 0 to a day is refused in one line."""
+    """Any timeout except 0 to 86,400 seconds is refused in one line."""
     status, body = drain_server.request(f"/cdn-cgi/edgesim/drain?timeout={quote(timeout)}", b"")
     assert status == 400
     problem = f"timeout must be a number of seconds from 0 to 86400, not {timeout!r}\n"
@@ -135,6 +135,6 @@ def test_timeouts_that_are_none(drain_server, timeout):
 
 @pytest.fixture(scope="module")
 def drain_server(tmp_path_factory):
-    """A project that runs."""
+    """A running project."""
     with running(tmp_path_factory.mktemp("drain")) as server:
         yield server

@@ -1,4 +1,4 @@
-"""The front and the admin surface over real HTTP: tokens, hosts, files, hostile requests."""
+"""The front and the admin API over real HTTP: tokens, hosts, files, hostile requests."""
 
 import http.client
 import json
@@ -53,14 +53,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
 
 
 def answered(running: Dev, host: str, **headers: str) -> object:
-    """The name of the Worker that answered under the host, or the status."""
+    """Return the name of the Worker that responded for the host, or else the status."""
     named = {"Host": host} | {name.replace("_", "-"): value for name, value in headers.items()}
     status, body = running.request("/", method="GET", headers=named)
     return json.loads(body)[0] if status == 200 else status
 
 
 def test_names_of_workers_are_for_clients_of_this_machine(server):
-    """Through a proxy only routed Workers and the entry answer."""
+    """Through a proxy only routed Workers and the entry Worker respond."""
     assert answered(server, "inner.localhost") == "inner"
     assert answered(server, "inner.me.workers.dev") == "inner"
     assert answered(server, "inner.localhost", Via="1.1 proxy") == 404
@@ -71,7 +71,7 @@ def test_names_of_workers_are_for_clients_of_this_machine(server):
 
 
 def test_on_every_interface_no_inner_worker_answers(tmp_path, monkeypatch):
-    """With --host 0.0.0.0 nor does the admin without the token, whatever the Host header says."""
+    """With --host 0.0.0.0 the admin API also needs the token, whatever the Host header says."""
     monkeypatch.delenv("EDGESIM_ADMIN_TOKEN", raising=False)
     project = project_in(tmp_path / "project")
     with dev(project, tmp_path / "state", "--no-reload", "--host", "0.0.0.0") as running:
@@ -88,7 +88,7 @@ def test_on_every_interface_no_inner_worker_answers(tmp_path, monkeypatch):
 
 
 def test_headers_of_the_edge_are_the_fronts_own(server):
-    """A client's own are not believed, through a proxy that is not configured either."""
+    """A client's own values are not trusted, nor those of a proxy that is not configured."""
     status, body = server.request(
         "/", method="GET", headers=FORGED | {"CF-Connecting-IP": "6.6.6.6"}
     )
@@ -97,7 +97,7 @@ def test_headers_of_the_edge_are_the_fronts_own(server):
 
 
 def test_a_configured_proxy_is_believed(tmp_path):
-    """Then its own requests need the token; the commands have one."""
+    """With a trusted proxy local requests need the token too; the commands have one."""
     project = project_in(tmp_path / "project", '[server]\ntrusted_proxies = ["127.0.0.0/8"]\n')
     with dev(project, tmp_path / "state", "--no-reload") as running:
         _, body = running.request("/", method="GET", headers=FORGED)
@@ -121,7 +121,7 @@ def test_a_proxy_must_be_an_address_or_a_network(tmp_path, proxy):
 
 
 def test_a_token_that_is_set_is_demanded_everywhere(tmp_path, monkeypatch):
-    """On loopback too: admin, schedules, queues API; the commands work with it and without."""
+    """On loopback too: admin, schedules, queues API; commands work without the variable too."""
     monkeypatch.setenv("EDGESIM_ADMIN_TOKEN", "s3cret")
     monkeypatch.delenv("EDGESIM_API_TOKEN", raising=False)
     project, state = project_in(tmp_path / "project"), tmp_path / "state"
@@ -156,7 +156,7 @@ def test_a_token_that_is_set_is_demanded_everywhere(tmp_path, monkeypatch):
 
 
 def test_the_state_and_what_is_recorded_are_the_users_own(tmp_path):
-    """Files of the platform, of its engine and of --record can be read by nobody else."""
+    """Only the owner can read the files of the platform, its engine and --record."""
     project, state = project_in(tmp_path / "project"), tmp_path / "state"
     record = tmp_path / "seen.jsonl"
     umask = os.umask(0o022)
@@ -206,7 +206,7 @@ def test_clickhouses_port_takes_the_token_as_a_password(tmp_path, monkeypatch):
         process.communicate()
 
 
-# --- whatever may be sent ---
+# --- arbitrary requests ---
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=12)
 WORD = st.sampled_from(
@@ -278,7 +278,7 @@ HEADERS = st.dictionaries(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_no_request_makes_an_internal_error(server, path, query, method, headers, host, body):
-    """Any path, query, method, header, host and body: an answer below 500, and no traceback."""
+    """Any path, query, method, header, host and body: a status below 500, and no traceback."""
     logged = len(server.log)
     connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=60)
     sent = {"Authorization": "Bearer x"} | headers | ({"Host": host} if host else {})

@@ -1,4 +1,4 @@
-"""Routes, environments, request.cf and schedules by hand, over real HTTP."""
+"""Routes, environments, request.cf and manual schedules, over real HTTP."""
 
 import json
 from collections.abc import Iterator
@@ -45,7 +45,7 @@ def who(server: Dev, host: str, path: str = "/") -> str:
 
 
 def test_a_request_goes_where_its_host_and_path_lead(server):
-    """By a route (whichever scheme), by name, else to the entry Worker; all of the environment."""
+    """By route (either scheme), by name, else to the entry Worker; all from the environment."""
     assert who(server, "api.example.com", "/v1/x") == "api of staging"
     assert who(server, "api.example.com:8787", "/v1/") == "api of staging"
     assert who(server, "api-staging.localhost") == "api of staging"
@@ -66,7 +66,7 @@ def test_a_schedule_by_hand(server):
 
 
 def test_an_environment_that_is_not_there_is_one_line(tmp_path):
-    """Exit 2, with the file and the environments that there are."""
+    """Exit 2, with the file and the environments that exist."""
     (tmp_path / "edgesim.toml").write_text('workers = ["main"]\n')
     write_worker(Path(tmp_path), "main", ENTRY, env={"staging": {}})
     failed = edgesim("dev", tmp_path, "--port", "0", "--env", "prod")

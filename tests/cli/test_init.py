@@ -1,4 +1,4 @@
-"""``edgesim init``: from nothing to a running pipeline."""
+"""``edgesim init``: create a pipeline that runs."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ from tests.processes import edgesim
 
 
 def test_a_new_project_checks_and_passes_its_own_tests(tmp_path):
-    """What it writes passes ``edgesim check`` without a warning, and its tests run the chain."""
+    """The new project passes ``edgesim check`` without a warning, and its tests run the chain."""
     folder = tmp_path / "new"
     made = edgesim("init", folder)
     assert made.returncode == 0, made.stderr
@@ -26,7 +26,7 @@ def test_a_new_project_checks_and_passes_its_own_tests(tmp_path):
 
 
 def test_nothing_is_overwritten(tmp_path):
-    """A folder that has one of its files is left as it is."""
+    """A folder that contains one of its files is not changed."""
     (tmp_path / "schema.sql").write_text("mine")
     refused = edgesim("init", tmp_path)
     assert refused.returncode == 2

@@ -30,7 +30,7 @@ def commands(state: Path, project: Path = WORKERS) -> Command:
 
 
 def test_objects_while_running_and_after(tmp_path):
-    """ls, get, put, cp and rm give the same on a running project and on its state."""
+    """ls, get, put, cp and rm have the same results on a running project and on its state."""
     run = commands(tmp_path / "state")
     source = tmp_path / "source.bin"
     source.write_bytes(bytes(range(256)) * 4_000)
@@ -53,7 +53,7 @@ def test_objects_while_running_and_after(tmp_path):
 
 
 def test_requeue_doubles_nothing(tmp_path):
-    """Objects notified again are inserted again, and ClickHouse still has each event once."""
+    """Objects that are notified again are inserted again, but ClickHouse has each event once."""
     run = commands(tmp_path)
     with dev(WORKERS, tmp_path, "--no-reload") as running:
         running.post([EVENT | {"player_id": f"p{number}"} for number in range(10)])
@@ -66,7 +66,7 @@ def test_requeue_doubles_nothing(tmp_path):
 
 
 def test_requeue_goes_page_by_page(tmp_path):
-    """More objects than a page: each notified of once, with a bar that fills on a terminal."""
+    """More objects than a page: each notified once, with a progress bar on a terminal."""
     run = commands(tmp_path)
     fill(tmp_path, [f"a/{number}.json.gz" for number in range(503)])
     assert run("r2", "requeue", "events", "--prefix", "a/") == "objects 503, messages 503\n"
@@ -78,9 +78,9 @@ def test_requeue_goes_page_by_page(tmp_path):
 
 
 def fill(state: Path, keys: Sequence[str]) -> None:
-    """Objects of one byte, put into the bucket itself: by the command it is a process for each.
+    """Put objects of one byte into the bucket itself; the command would start a process for each.
 
-    In virtual time, where nothing waits for the disk.
+    It runs in virtual time, which does not wait for the disk.
     """
 
     async def put() -> None:
@@ -93,7 +93,7 @@ def fill(state: Path, keys: Sequence[str]) -> None:
 
 
 def test_a_file_that_somebody_puts_is_ingested(tmp_path):
-    """An object put by hand is notified of like any other."""
+    """An object put by hand is notified like any other."""
     run = commands(tmp_path / "state")
     (tmp_path / "more.json.gz").write_bytes(
         gzip.compress(b'{"event":"kill","player_id":"x","ts":1767225600000,"props":{}}\n')
@@ -105,7 +105,7 @@ def test_a_file_that_somebody_puts_is_ingested(tmp_path):
 
 
 def test_dead_letters_are_put_back(tmp_path):
-    """What failed waits in the DLQ; once the cause is gone, redrive takes it to its table."""
+    """A failed message waits in the DLQ; once the cause is fixed, redrive makes it a row."""
     project = tmp_path / "workers"
     shutil.copytree(WORKERS, project, ignore=shutil.ignore_patterns(".edgesim", "__pycache__"))
     tables = project / "insert" / "tables.py"
@@ -132,7 +132,7 @@ def test_dead_letters_are_put_back(tmp_path):
 
 
 def test_send_and_purge(tmp_path):
-    """A message sent by hand can be looked at and purged."""
+    """A message sent by hand can be peeked and purged."""
     run = commands(tmp_path)
     run("queue", "send", "ingest", '{"a": 1}')
     assert run("queue", "peek", "ingest").endswith('{"a": 1}\n')
@@ -156,7 +156,7 @@ def test_send_and_purge(tmp_path):
     ],
 )
 def test_wrong_arguments_are_one_line(tmp_path, arguments, expected):
-    """What does not exist is said with what does; exit 2."""
+    """The error for an unknown name lists the known ones; exit 2."""
     failed = edgesim(*arguments, "--project", WORKERS, "--state", tmp_path)
     assert failed.returncode == 2, failed.stderr
     assert expected in failed.stderr

@@ -1,4 +1,4 @@
-"""Commands beside a running project refuse flags that mean other stores than it has open."""
+"""Commands beside a running project refuse flags for other stores than those it has open."""
 
 import json
 from pathlib import Path
@@ -38,7 +38,7 @@ ELSEWHERE = {
 
 
 class Running(NamedTuple):
-    """A running project: where it answers, its folder, and the URL of its queues."""
+    """A running project: its address, its folder, and the URL of its queues."""
 
     url: str
     folder: Path
@@ -47,7 +47,7 @@ class Running(NamedTuple):
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """A project that runs on stores of its own, the queues' named by a flag."""
+    """A running project with its own stores; a flag names its queues' store."""
     folder = tmp_path_factory.mktemp("project")
     write_worker(folder, "main", SOURCE)
     (folder / "edgesim.toml").write_text(
@@ -61,7 +61,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture
 def command(server, capsys):
-    """Run one command on the project's state: exit code, output, errors."""
+    """Run one command on the project's state and return exit code, output, errors."""
 
     def run(*arguments):
         where = ("--project", server.folder, "--state", server.folder / "state")
@@ -74,7 +74,7 @@ def command(server, capsys):
 @pytest.mark.parametrize("name", ELSEWHERE)
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_a_flag_for_other_stores_is_refused(server, command, words, name):
-    """Every command that asks the running project: exit 2, one line, no secret, nothing done."""
+    """Every command that uses the running project: exit 2, one line, no secret, no effect."""
     code, out, errors = command(*words, f"--{name}", ELSEWHERE[name])
     assert (code, out, len(errors.splitlines())) == (2, "", 1)
     place = ELSEWHERE[name].replace("me:hush@", "")
@@ -83,7 +83,7 @@ def test_a_flag_for_other_stores_is_refused(server, command, words, name):
 
 
 def test_a_variable_for_other_stores_is_refused(server, command, monkeypatch):
-    """EDGESIM_QUEUES is named as the reason, unless a flag goes before it."""
+    """The error names EDGESIM_QUEUES as the reason, unless a flag overrides it."""
     monkeypatch.setenv("EDGESIM_QUEUES", "nats://production.example/shop")
     code, _, errors = command("queue", "purge", "jobs")
     assert code == 2
@@ -93,7 +93,7 @@ def test_a_variable_for_other_stores_is_refused(server, command, monkeypatch):
 
 
 def test_the_same_stores_in_other_words_are_fine(server, command):
-    """The running project's own URL is no contradiction, nor is no flag at all."""
+    """The running project's own URL in another spelling is accepted, and so is no flag."""
     other_words = f"sqlite:{server.folder}/state/../queues/here.db"
     for flags in ((), ("--queues", other_words), ("--r2", "")):
         assert command("queue", "send", "jobs", "1", *flags)[0] == 0
@@ -101,14 +101,14 @@ def test_the_same_stores_in_other_words_are_fine(server, command):
 
 
 def test_what_runs_is_written_down_without_secrets(server):
-    """The owner's file names the open stores."""
+    """The owner file lists the URLs of the open stores."""
     owner = json.loads((server.folder / "state/owner.json").read_text())
     assert owner["backends"]["queues"] == server.queues
     assert owner["backends"].keys() == {"r2", "queues", "clickhouse"}
 
 
 def test_another_state_is_another_matter(server, tmp_path):
-    """With a state of its own the command opens the store that the flag names."""
+    """With another state the command opens the store that the flag names."""
     done = edgesim(
         *("queue", "ls", "--project", server.folder, "--state", tmp_path / "state"),
         *("--queues", f"sqlite:{tmp_path}/other.db"),

@@ -1,4 +1,4 @@
-"""A Worker's fetch to a real server, which is none of this project's."""
+"""A Worker's fetch to a real server outside the project."""
 
 import json
 import threading
@@ -30,7 +30,7 @@ WRANGLER = {
 
 
 class Far(BaseHTTPRequestHandler):
-    """Answers with headers that every HTTP library knows, and one that none does."""
+    """A server that sends headers which every HTTP library knows, and one that none does."""
 
     def do_POST(self) -> None:
         asked = self.rfile.read(int(self.headers["content-length"]))
@@ -43,12 +43,12 @@ class Far(BaseHTTPRequestHandler):
         self.wfile.write(asked + b"!")
 
     def log_message(self, *_: object) -> None:
-        """Quiet."""
+        """Log nothing."""
 
 
 @pytest.fixture
 def far() -> Iterator[str]:
-    """The URL of a server out there."""
+    """The URL of an external server."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Far) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}/"
@@ -57,7 +57,7 @@ def far() -> Iterator[str]:
 
 @pytest.mark.parametrize("level", ["process", "warm", "inline"])
 def test_a_fetch_out_is_answered(far: str, level: str, tmp_path: Path) -> None:
-    """Status, headers and body of the server come back to the Worker, at every level."""
+    """Status, headers and body of the server reach the Worker, at every level."""
     worker = tmp_path / "project" / "main"
     worker.mkdir(parents=True)
     (worker / "main.py").write_text(WORKER)

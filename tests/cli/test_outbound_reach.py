@@ -1,4 +1,4 @@
-"""What a Worker's fetch reaches in ``dev`` and ``serve``, with real servers and real redirects."""
+"""Reach of a Worker's fetch in ``dev`` and ``serve``, with real servers and real redirects."""
 
 import http.client
 import json
@@ -65,12 +65,12 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 256
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no error."""
+        """Ignore a client that disconnected."""
 
 
 @contextmanager
 def server(answer: Answer) -> Iterator[str]:
-    """The URL of a server of somebody else's on this machine."""
+    """Run a server that does not belong to edgesim and yield its URL."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -85,7 +85,7 @@ def server(answer: Answer) -> Iterator[str]:
         do_POST = do_GET  # noqa: N815 (the library's name)
 
         def log_message(self, *_: object) -> None:
-            """Quiet."""
+            """Log nothing."""
 
     with Server(("127.0.0.1", 0), Handler) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
@@ -114,7 +114,7 @@ def own_ports(running: Dev) -> list[int]:
 
 
 def test_own_ports_are_refused_in_every_form(running):
-    """Admin, queue API, Workers' port and ClickHouse's: by name, number and IPv6 form."""
+    """Admin, queues API, Workers' port and ClickHouse's: by name, number and IPv6 form."""
     for port in own_ports(running):
         for host in (
             *("127.0.0.1", "localhost", "0.0.0.0", "2130706433", "0x7f.1", "127.1"),
@@ -128,7 +128,7 @@ def test_own_ports_are_refused_in_every_form(running):
 
 
 def test_another_edgesim_takes_no_worker_for_its_operator(running, tmp_path):
-    """Its Workers answer as any service of this machine; admin, queues API, ClickHouse do not."""
+    """Its Workers respond like any local service; its admin, queues API and ClickHouse do not."""
     with dev(project(tmp_path / "another"), tmp_path / "state") as another:
         front, clickhouse = own_ports(another)
         assert ask(running, f"http://127.0.0.1:{front}/").startswith(b"200 worker main")
@@ -143,7 +143,7 @@ def test_another_edgesim_takes_no_worker_for_its_operator(running, tmp_path):
 
 
 def test_a_redirect_to_an_own_port_is_refused(running):
-    """The second hop is checked like the first, and so is the third."""
+    """Every hop of a redirect is checked like the first URL."""
     port = running.url.rpartition(":")[2]
 
     def answer(request: BaseHTTPRequestHandler) -> tuple[int, dict[str, str], bytes]:
@@ -171,7 +171,7 @@ def test_other_services_and_workers_stay_reachable(running):
 
 
 def test_a_redirect_without_end(running):
-    """Twenty hops, then an error, as the fetch standard has it."""
+    """After twenty hops an error, as in the fetch standard."""
     seen = []
 
     def answer(request: BaseHTTPRequestHandler) -> tuple[int, dict[str, str], bytes]:
@@ -184,7 +184,7 @@ def test_a_redirect_without_end(running):
 
 
 def test_credentials_stay_at_their_origin(running):
-    """A cookie that one Worker is given goes into no other request, of whichever Worker."""
+    """A cookie that one Worker receives is sent in no other request of any Worker."""
     cookies = []
 
     def answer(request: BaseHTTPRequestHandler) -> tuple[int, dict[str, str], bytes]:
@@ -198,7 +198,7 @@ def test_credentials_stay_at_their_origin(running):
 
 
 def test_one_workers_connections_are_its_own(running):
-    """While one Worker's fetches hang, up to its limit and beyond, another's are answered."""
+    """While one Worker's fetches hang, up to its limit and beyond, another's succeed."""
     waiting = threading.Semaphore(0)
     release = threading.Event()
 
@@ -224,7 +224,7 @@ def test_one_workers_connections_are_its_own(running):
 
 
 def test_a_loop_over_a_proxy_ends(running):
-    """Its depth stays with a request that leaves and comes back; Workers do not see how."""
+    """The call depth stays with a request that leaves and returns; Workers do not see how."""
     host, port = running.url.removeprefix("http://").split(":")
     seen = []
 
@@ -250,7 +250,7 @@ def test_a_loop_over_a_proxy_ends(running):
 
 
 def test_serve_reaches_the_public_internet_and_what_is_listed(tmp_path):
-    """Loopback is refused under ``serve``, but for what ``[outbound] allow`` names."""
+    """Loopback is refused under ``serve``, except for hosts listed in ``[outbound] allow``."""
     with (
         server(lambda _: (200, {}, b"listed")) as listed,
         server(lambda _: (200, {}, b"not listed")) as other,
@@ -266,7 +266,7 @@ def test_serve_reaches_the_public_internet_and_what_is_listed(tmp_path):
 
 
 def test_a_wrong_list_is_refused_at_the_start(tmp_path):
-    """One line with file, key and the forms that there are."""
+    """One line with file, key and the permitted forms."""
     from tests.processes import edgesim
 
     folder = project(tmp_path / "project", f'{ACCOUNT}[outbound]\nallow = ["10.0.0.0/99"]\n')

@@ -1,4 +1,4 @@
-"""Readers of a command's output that go away, do not read, or a disk that is full."""
+"""A command's output whose reader closes or does not read it, or whose disk is full."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHON
 
 @contextmanager
 def serving(state: Path, stderr: int, isolation: str, command: str = "dev") -> Iterator[Dev]:
-    """The platform with ``stderr`` as its log, and nobody at its standard output once ready."""
+    """Run the platform with ``stderr`` as its log; its standard output is closed once ready."""
     words = (*COMMAND, command, WORKERS, "--port", 0, "--state", state, "--isolation", isolation)
     process = subprocess.Popen(
         [*map(str, words)], cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr, text=True, env=BUFFERED
@@ -38,7 +38,7 @@ def serving(state: Path, stderr: int, isolation: str, command: str = "dev") -> I
 
 @pytest.mark.parametrize(("command", "isolation"), [("dev", "inline"), ("serve", "warm")])
 def test_a_log_reader_that_goes_away_changes_nothing(tmp_path, command, isolation):
-    """Requests are answered, events arrive, dropped lines are counted, SIGTERM ends it with 0."""
+    """Requests are served, events arrive, dropped lines are counted, SIGTERM exits with 0."""
     ours, theirs = os.pipe()
     with serving(tmp_path / "state", theirs, isolation, command) as running:
         os.close(theirs)
@@ -54,7 +54,7 @@ def test_a_log_reader_that_goes_away_changes_nothing(tmp_path, command, isolatio
 
 
 def test_a_full_log_disk_changes_nothing(tmp_path):
-    """The same with a log that can be opened and not written."""
+    """The same with a log that can be opened but not written."""
     with (
         Path("/dev/full").open("wb") as full,
         serving(tmp_path / "state", full.fileno(), "inline") as running,
@@ -65,7 +65,7 @@ def test_a_full_log_disk_changes_nothing(tmp_path):
 
 
 def test_a_log_reader_that_does_not_read_holds_nothing_up(tmp_path):
-    """With a full pipe requests are answered, and the end waits for a moment only."""
+    """With a full pipe requests are served, and shutdown waits only briefly."""
     ours, theirs = os.pipe()
     while True:  # full before the first line
         os.set_blocking(theirs, False)
@@ -82,7 +82,7 @@ def test_a_log_reader_that_does_not_read_holds_nothing_up(tmp_path):
 
 
 def test_closed_standard_streams_are_not_reused(tmp_path):
-    """A platform started without standard error serves; its files do not become descriptor 2."""
+    """A platform started without standard error serves; no file of its own gets descriptor 2."""
     script = 'exec 2>&-; exec "$@"'
     words = (*COMMAND, "dev", WORKERS, "--port", 0, "--state", tmp_path / "state")
     process = subprocess.Popen(
@@ -113,7 +113,7 @@ def test_closed_standard_streams_are_not_reused(tmp_path):
     ],
 )
 def test_a_command_whose_reader_goes_away_ends_without_a_word(tmp_path, words):
-    """A closed pipe ends a command by SIGPIPE, or with its own code if all was written before."""
+    """A closed pipe ends a command by SIGPIPE, or with its own code if all output was written."""
     state = ("--state", tmp_path / "state") if words[0] == "sql" else ()
     project = ("--project", WORKERS) if words[0] in {"sql", "cost"} else ()
     ours, theirs = os.pipe()
@@ -133,7 +133,7 @@ def test_a_command_whose_reader_goes_away_ends_without_a_word(tmp_path, words):
 
 
 def test_output_that_cannot_be_written_is_a_failure():
-    """A full disk under standard output is one line and exit code 3."""
+    """A full disk at standard output is one line and exit code 3."""
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
             [*COMMAND, "--help"],

@@ -1,4 +1,4 @@
-"""The `edgesim` fixture in a project of its own, under the pytest plugins that people have."""
+"""The `edgesim` fixture in its own project, with common pytest plugins."""
 
 import shutil
 import subprocess
@@ -35,7 +35,7 @@ class TestInAClass:
     "options", [("-p", "no:asyncio"), ("--asyncio-mode=strict",), ("--asyncio-mode=auto",)], ids=str
 )
 def test_the_fixture_gets_on_with_pytest_asyncio(options, tmp_path):
-    """Without the plugin, and in both of its modes: every test runs in virtual time and passes."""
+    """Without the plugin, and in both of its modes, every test runs in virtual time and passes."""
     project = tmp_path / "project"
     shutil.copytree(ROOT / "examples" / "pytest-project", project)
     (project / "tests" / "test_names.py").write_text(WRONG_NAMES)

@@ -1,4 +1,4 @@
-"""The queues API over HTTP, against a running `edgesim dev`: who may call, pull, ack, push."""
+"""The queues API over HTTP on a running `edgesim dev`: authorisation, pull, ack, push."""
 
 import base64
 import http.client
@@ -49,7 +49,7 @@ TOKEN = {"authorization": "Bearer anything"}
 
 
 def make_project(folder: Path) -> Path:
-    """A project of one producer, with queues for others to pull from."""
+    """Write a project with one producer and queues to pull from."""
     (folder / "w").mkdir(parents=True)
     (folder / "edgesim.toml").write_text(PROJECT)
     (folder / "w" / "wrangler.jsonc").write_text(json.dumps(WRANGLER))
@@ -69,7 +69,7 @@ def server(project):
 
 
 def call(server, path, body=None, *, method="POST", **headers):
-    """Status and decoded answer; underscores in header names are dashes."""
+    """Send a request; return status and decoded response; underscores in header names are -."""
     url = urlsplit(server.url)
     connection = http.client.HTTPConnection(url.hostname, url.port, timeout=30)
     names = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -85,14 +85,14 @@ def call(server, path, body=None, *, method="POST", **headers):
 
 
 def ok(server, path, body=None):
-    """The result of a call that must succeed, in the platform's envelope."""
+    """Return the result of a call that must succeed, from the platform's envelope."""
     status, answer = call(server, path, body)
     assert (status, answer["success"], answer["errors"]) == (200, True, []), answer
     return answer["result"]
 
 
 def refused(server, path, body=None, **headers):
-    """Status, code and text of a call that must not succeed."""
+    """Return status, code and text of a call that must fail."""
     status, answer = call(server, path, body, **headers)
     assert (answer["success"], answer["result"]) == (False, None)
     (error,) = answer["errors"]
@@ -101,7 +101,7 @@ def refused(server, path, body=None, **headers):
 
 @pytest.fixture
 def empty(server, project):
-    """The queues of the running project, emptied."""
+    """The running project, with its queues emptied."""
     for name in ("jobs", "jobs-dlq", "older", "plain"):
         server.request(
             "/cdn-cgi/edgesim/operations",
@@ -137,7 +137,7 @@ def test_what_a_worker_sent_is_pulled_and_acked(empty):
 
 
 def test_peek_shows_what_v8_holds(empty, project):
-    """An operator sees bytes as base64 and times as ISO text, inside a v8 body too."""
+    """An operator sees bytes as base64 and times as ISO text, in a v8 body too."""
     empty.request("/send", method="GET")
     peeked = edgesim("queue", "peek", "jobs", "--project", project, "--state", project / "state")
     assert peeked.returncode == 0, peeked.stderr
@@ -148,7 +148,7 @@ def test_peek_shows_what_v8_holds(empty, project):
 
 
 def test_messages_are_pushed_over_http(empty):
-    """One message, or a batch with its own delays; the answer tells the backlog."""
+    """One message, or a batch with its own delays; the response has the backlog."""
     metrics = ok(empty, "/jobs/messages", {"body": {"a": [1]}})["metadata"]["metrics"]
     assert (metrics["backlog_count"], metrics["backlog_bytes"]) == (1, 9)
     batch = {
@@ -183,7 +183,7 @@ def test_messages_are_pushed_over_http(empty):
     ],
 )
 def test_wrong_calls_say_what_is_wrong(empty, path, body, expected):
-    """Each mistake has its status, the platform's code and a text, and changes nothing."""
+    """Each mistake has its own status, platform code and text, and changes nothing."""
     status, code, text = expected
     found = refused(empty, path, body)
     assert found[:2] == (status, code)
@@ -192,7 +192,7 @@ def test_wrong_calls_say_what_is_wrong(empty, path, body, expected):
 
 
 def test_a_pull_consumer_has_a_timeout_of_its_own(empty):
-    """A visibility timeout of 0 gives the message again at once."""
+    """With a visibility timeout of 0 the message can be pulled again at once."""
     ok(empty, "/older/messages", {"body": 1})
     for attempts in (1, 2):
         (message,) = ok(empty, "/older/messages/pull")["messages"]
@@ -222,7 +222,7 @@ def test_strangers_are_refused(server, headers, expected):
 
 
 def test_the_configured_token_is_the_only_one(project, tmp_path, monkeypatch):
-    """With EDGESIM_API_TOKEN set, no other token will do."""
+    """With EDGESIM_API_TOKEN set, every other token is refused."""
     monkeypatch.setenv("EDGESIM_API_TOKEN", "s3cret")
     with dev(project, tmp_path / "state", "--no-reload") as running:
         assert refused(running, "/jobs/messages/pull")[:2] == (403, 10000)
@@ -231,7 +231,7 @@ def test_the_configured_token_is_the_only_one(project, tmp_path, monkeypatch):
 
 
 def test_beyond_loopback_a_token_must_be_configured(project, tmp_path, monkeypatch):
-    """A server that others can reach answers nobody until EDGESIM_API_TOKEN is set."""
+    """A server on a public interface refuses all calls until EDGESIM_API_TOKEN is set."""
     monkeypatch.delenv("EDGESIM_API_TOKEN", raising=False)
     with dev(project, tmp_path / "state", "--no-reload", "--host", "0.0.0.0") as running:
         running.url = running.url.replace("0.0.0.0", "127.0.0.1")
@@ -241,7 +241,7 @@ def test_beyond_loopback_a_token_must_be_configured(project, tmp_path, monkeypat
 
 
 def test_workers_keep_their_own_paths(server):
-    """Only the API's own paths are taken, and never on a Worker's own host name."""
+    """The API handles only its own paths, and never those of a Worker's own host name."""
     path = "/client/v4/accounts/acct/queues/jobs/messages/pull"
     for other, host in (("/client/v4/zones", None), (path, "w.localhost")):
         headers = {"host": host} if host else {}
@@ -249,7 +249,7 @@ def test_workers_keep_their_own_paths(server):
 
 
 def test_pulled_messages_survive_a_killed_server(project, tmp_path):
-    """Messages that were pulled and not acked when the process died are pulled again, once each."""
+    """Messages that were pulled and not acked before a SIGKILL can be pulled again, once each."""
     with dev(project, tmp_path / "state", "--no-reload") as running:
         batch = {"messages": [{"body": n} for n in range(10)]}
         ok(running, "/jobs/messages/batch", batch)

@@ -16,7 +16,7 @@ ROW = '{"event":"kill","player_id":"%s","ts":1767225600000,"props":{}}\n'
 
 @pytest.fixture
 def process(tmp_path, monkeypatch):
-    """The server, named to every command by the environment."""
+    """The server; environment variables name it for every command."""
     (tmp_path / "server").mkdir()
     with seaweedfs_process(tmp_path / "server") as process:
         server = process.server
@@ -28,7 +28,7 @@ def process(tmp_path, monkeypatch):
 
 
 async def put_by_others(server: S3Server, key: str, body: bytes) -> None:
-    """As any S3 client would."""
+    """Put an object with another S3 client."""
     async with server.client() as client:
         if not await client.bucket_exists("events"):
             await client.make_bucket("events")
@@ -36,7 +36,7 @@ async def put_by_others(server: S3Server, key: str, body: bytes) -> None:
 
 
 def test_what_others_put_is_found_by_requeue(process, tmp_path):
-    """Objects that edgesim never saw are listed and ingested, beside its own; each once."""
+    """Objects that edgesim never saw are listed and ingested, each once, beside its own objects."""
     state = tmp_path / "state"
 
     def run(*arguments: object) -> str:
@@ -51,7 +51,7 @@ def test_what_others_put_is_found_by_requeue(process, tmp_path):
     assert "day=1/theirs.json.gz" in run("queue", "peek", "ingest")
     ours = tmp_path / "ours.json.gz"
     ours.write_bytes(gzip.compress((ROW % "ours").encode()))
-    run("r2", "put", "events", "ours.json.gz", ours)  # told by whoever runs next
+    run("r2", "put", "events", "ours.json.gz", ours)  # the next run delivers its notification
     with dev(WORKERS, state, "--no-reload") as running:
         stats = running.drain()
         rows = running.sql("SELECT player_id FROM events ORDER BY player_id")
@@ -60,7 +60,7 @@ def test_what_others_put_is_found_by_requeue(process, tmp_path):
 
 
 def test_a_server_that_is_away_is_one_line(process, tmp_path):
-    """Every command says which server cannot be reached, and ends with exit code 3."""
+    """Every command names the server that cannot be reached, and exits with code 3."""
     process.kill()
     for command in (("r2", "ls", "events"), ("r2", "put", "events", "k", __file__)):
         failed = edgesim(*command, "--project", WORKERS, "--state", tmp_path / "state")

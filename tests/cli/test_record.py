@@ -1,4 +1,4 @@
-"""`edgesim dev --record`: live traffic becomes a fixture, without its secrets, and replays."""
+"""`edgesim dev --record`: live traffic becomes a fixture without secrets, and can be replayed."""
 
 import errno
 import gzip
@@ -19,7 +19,7 @@ EVENT = {"event": "login", "player_id": "p1", "ts": 1767225600000}
 
 @contextmanager
 def full_disk(room: int) -> Iterator[None]:
-    """A disk with room for so many bytes."""
+    """Simulate a disk with room for ``room`` bytes."""
     pwrite = os.pwrite
 
     def write(fd: int, data: bytes, offset: int) -> int:
@@ -36,7 +36,7 @@ def full_disk(room: int) -> Iterator[None]:
 
 
 def test_what_was_recorded_replays(tmp_path):
-    """Same answers, same rows; no secret of header, body or query is in the file."""
+    """Same responses, same rows; no secret of header, body or query is in the file."""
     fixture = tmp_path / "recorded.ndjson"
     with dev(WORKERS, tmp_path / "state", "--isolation", "inline", "--record", fixture) as running:
         secret = EVENT | {"props": {"session_token": "s3cr3t-in-body", "damage": 7}}
@@ -65,7 +65,7 @@ def test_what_was_recorded_replays(tmp_path):
 
 
 def test_a_recording_overwrites_nothing(tmp_path):
-    """A file that is there already is refused, in one line."""
+    """An existing file is refused, in one line."""
     fixture = tmp_path / "precious.ndjson"
     fixture.write_text("precious")
     done = edgesim(
@@ -77,7 +77,7 @@ def test_a_recording_overwrites_nothing(tmp_path):
 
 
 def test_a_full_disk_costs_the_recording_only(tmp_path, capsys):
-    """What does not fit is missing, said once and at the end; the file holds whole lines."""
+    """Requests that do not fit are missing and reported, at once and at exit; lines stay whole."""
     for name, opener in (("recorded.ndjson", open), ("recorded.ndjson.gz", gzip.open)):
         path = tmp_path / name
         with recording(path, Clock()) as recorder:
@@ -94,7 +94,7 @@ def test_a_full_disk_costs_the_recording_only(tmp_path, capsys):
 
 
 def test_a_recording_that_loses_its_first_line_has_a_start(tmp_path):
-    """The first line that is written says when the recording began."""
+    """The first line that is written has the start time of the recording."""
     path = tmp_path / "recorded.ndjson"
     with recording(path, Clock()) as recorder:
         with full_disk(10):

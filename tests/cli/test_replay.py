@@ -17,7 +17,7 @@ EVENT = '{"event": "kill", "player_id": "p1", "ts": 1767225600000}'
 @pytest.mark.parametrize("level", ["process", "inline"])
 @pytest.mark.parametrize("expected", EXAMPLES, ids=[path.parent.name for path in EXAMPLES])
 def test_examples_come_to_what_they_say(expected, level):
-    """Each example's fixture, replayed, is as its expected.toml has it."""
+    """Each example's fixture, replayed, meets its expected.toml."""
     fixture = next(expected.parent.glob("*.ndjson*"))
     project = expected.parent if (expected.parent / "edgesim.toml").exists() else WORKERS
     done = edgesim(
@@ -70,7 +70,7 @@ def test_json_report(tmp_path):
     ],
 )
 def test_a_bad_fixture_is_one_line(tmp_path, name, content, expected):
-    """File and line of what is wrong with a fixture, exit 2."""
+    """The error names file and line of a fixture's fault, exit 2."""
     (tmp_path / name).write_text(content)
     failed = edgesim("replay", tmp_path / name, "--project", WORKERS, "--isolation", "inline")
     assert failed.returncode == 2, failed.stderr
@@ -79,14 +79,14 @@ def test_a_bad_fixture_is_one_line(tmp_path, name, content, expected):
 
 
 def test_a_missing_fixture_is_one_line():
-    """A fixture that is not there is said by name."""
+    """The error names a fixture that does not exist."""
     failed = edgesim("replay", "nowhere.ndjson", "--project", WORKERS, "--isolation", "inline")
     assert failed.returncode == 2
     assert "nowhere.ndjson" in failed.stderr
 
 
 def test_the_generator_makes_the_committed_fixture(tmp_path):
-    """The committed fixture is what its README's command makes, byte for byte."""
+    """The committed fixture is the output of its README's command, byte for byte."""
     import subprocess
     import sys
 
@@ -106,12 +106,12 @@ def test_the_generator_makes_the_committed_fixture(tmp_path):
 
 
 def test_examples_are_found():
-    """There is at least one example, so that the tests above test something."""
+    """There is at least one example, so that the tests above are not empty."""
     assert Path(EXAMPLES[0]).is_file()
 
 
 def test_what_nobody_foresaw_is_named(monkeypatch, capsys):
-    """Also where it comes out of tasks that ran side by side; exit 3."""
+    """An unexpected exception is named, also in exception groups of concurrent tasks; exit 3."""
 
     def fail(arguments):
         raise ExceptionGroup("tasks", [ExceptionGroup("more", [ValueError("an odd one")])])

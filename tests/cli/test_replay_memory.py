@@ -1,4 +1,4 @@
-"""What a replay takes of memory: a fixture may be larger."""
+"""Memory of a replay: a fixture may be larger than it."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ from tests.processes import ROOT
 
 EVENT_BYTES = 100_000
 GROWTH_KB_MAX = 12_000
-"""A quarter of what the larger fixture has more than the smaller one."""
+"""Allowed growth in kB: a quarter of the difference between the two fixtures."""
 KEEPER = """
 from workers import Response, WorkerEntrypoint
 
@@ -48,7 +48,7 @@ runpy.run_module("edgesim.cli", run_name="__main__")
 
 
 def peak_kb(project: Path, megabytes: int) -> int:
-    """Of a replay with all checkers whose every event is a record, a message and an object."""
+    """Return peak kB of a checked replay whose every event is a record, a message and an object."""
     fixture = project / f"{megabytes}.ndjson"
     with fixture.open("w") as file:
         for number in range(megabytes * 1_000_000 // EVENT_BYTES):
@@ -69,7 +69,7 @@ def peak_kb(project: Path, megabytes: int) -> int:
 
 
 def test_a_larger_fixture_takes_no_more_memory(tmp_path):
-    """Records, messages and objects are on disk, and known by a few bytes each."""
+    """Records, messages and objects are on disk; memory holds a few bytes for each."""
     project = one_worker(
         tmp_path,
         KEEPER,

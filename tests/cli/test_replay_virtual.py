@@ -1,4 +1,4 @@
-"""`edgesim replay` in virtual time: windows, faults, kills, expectations, the same bytes."""
+"""`edgesim replay` in virtual time: windows, faults, kills, expectations, determinism."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def envelope(at: float, number: int, **more: object) -> str:
 
 @pytest.fixture
 def fixture(tmp_path: Path) -> Path:
-    """Two requests in each of three windows, and a broken one."""
+    """Two requests in each of three windows, and an invalid one."""
     path = tmp_path / "traffic.ndjson"
     lines = [envelope(at, number) for number, at in enumerate((0, 1.5, 100, 101, 230, 231))]
     path.write_text("\n".join([*lines, '{"at": 240, "request": {"body": "broken"}}']) + "\n")
@@ -69,7 +69,7 @@ def replay(
 
 
 def test_windows_pass_at_once(fixture):
-    """Three windows are three objects, and an event arrives when its window is over."""
+    """Three windows are three objects, and an event arrives when its window ends."""
     done = replay(fixture, "--isolation", "inline", "--report", "json", "--check")
     report = json.loads(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -94,7 +94,7 @@ class Default(WorkerEntrypoint):
 
 
 def one_worker(folder: Path, source: str, account: str = "", **settings: object) -> Path:
-    """A project of the Worker ``w``."""
+    """Write a project of one Worker ``w``."""
     (folder / "w").mkdir()
     (folder / "w" / "w.py").write_text(source)
     wrangler: dict[str, object] = {"name": "w", "main": "w.py", "compatibility_date": "2026-01-01"}
@@ -105,7 +105,7 @@ def one_worker(folder: Path, source: str, account: str = "", **settings: object)
 
 
 def test_a_bigger_machine_replays_the_same(tmp_path):
-    """How many processes share the work at warm is not the machine's to say."""
+    """At warm, the number of processes does not depend on the machine's number of cores."""
     project = one_worker(tmp_path, SLOW)
     crowd, runs = tmp_path / "crowd.ndjson", []
     crowd.write_text("\n".join(envelope(0, number) for number in range(60)) + "\n")
@@ -144,7 +144,7 @@ class Default(WorkerEntrypoint):
 
 
 def test_uploads_in_parts_fail_too_and_are_checked(tmp_path):
-    """Parts get lost, answers too; what was joined is an object, and is notified."""
+    """Parts and replies get lost; a completed upload is an object, and is notified."""
     account = '[[r2.big.notifications]]\nqueue = "q"\nevent = "object-create"\n'
     project = one_worker(
         tmp_path,
@@ -173,7 +173,7 @@ def test_uploads_in_parts_fail_too_and_are_checked(tmp_path):
 
 
 def test_a_person_reads_it_in_ten_seconds(fixture):
-    """A line on top, a row for each stage, OK at the end."""
+    """A summary line on top, a row for each stage, OK at the end."""
     lines = replay(fixture, "--isolation", "inline").stdout.splitlines()
     assert lines[0] == "7 requests in 5 min 33 s of virtual time, seed 0: 6 x 200, 1 x 400"
     assert lines[1].split() == [
@@ -251,7 +251,7 @@ died = 0
 
 
 def test_what_nothing_can_meet_is_a_failed_expectation(fixture, tmp_path):
-    """Unknown names, statements that fail, unequal numbers; JUnit in a file has each of them."""
+    """Unknown names, failing statements, unequal numbers; the JUnit file has each of them."""
     expected, junit = tmp_path / "expected.toml", tmp_path / "reports" / "junit.xml"
     expected.write_text(WRONG)
     done = replay(
@@ -279,7 +279,7 @@ def test_what_nothing_can_meet_is_a_failed_expectation(fixture, tmp_path):
 
 
 def test_a_junit_file_that_cannot_be_written(fixture, tmp_path):
-    """One line, exit 2, and no report that nobody can find."""
+    """One line, exit 2, and no report."""
     (tmp_path / "file").write_text("")
     done = replay(fixture, "--isolation", "inline", "--junit", tmp_path / "file" / "junit.xml")
     assert done.returncode == 2
@@ -303,7 +303,7 @@ def test_a_mismatch_shows_a_diff(fixture, tmp_path):
 
 
 def pythons() -> list[str]:
-    """Interpreters that can replay: of `make pythons`, or with edgesim installed."""
+    """Interpreters that can run a replay: those of `make pythons`, or with edgesim installed."""
     found = {sys.version_info[:2]: sys.executable}
     for minor in (11, 12, 13):
         for candidate in (str(ROOT / f".venv-3.{minor}" / "bin" / "python"), f"python3.{minor}"):
@@ -320,7 +320,7 @@ def pythons() -> list[str]:
 
 
 def first_difference(one: Path, other: Path) -> str:
-    """The first virtual instant at which two journals part, and what happened then."""
+    """Return the first virtual time at which two journals differ, and both lines."""
     with one.open() as left, other.open() as right:
         for mine, theirs in zip(left, right, strict=False):
             if _plain(mine) != _plain(theirs):
@@ -329,12 +329,12 @@ def first_difference(one: Path, other: Path) -> str:
 
 
 def _plain(line: str) -> str:
-    """Without the places in files of Python's own, which move between its versions."""
+    """Remove file positions in the standard library, which differ between Python versions."""
     return " ".join(line.split()[:4])
 
 
 def test_a_disk_that_fails_needs_virtual_time(fixture):
-    """In real time there is nothing to simulate it with; the rule is named."""
+    """Real time cannot simulate it; the error names the rule."""
     done = replay(fixture, "--speed", "realtime", "--faults", "platform power-cut at 1s")
     assert done.returncode == 2
     assert "'platform power-cut at 1s' needs virtual time" in done.stderr
@@ -350,8 +350,8 @@ def test_what_was_acknowledged_survives_power_cuts(fixture):
 
 @pytest.mark.parametrize("level", ["inline", "process", "warm"])
 def test_the_same_replay_is_the_same_bytes(fixture, tmp_path, level):
-    """Whatever the hash seed and the Python: same fixture, seed and faults, same report."""
-    # A zygote takes its time: at the levels that have them there is one kill and not three.
+    """Same fixture, seed and faults: same report, whatever the hash seed and the Python version."""
+    # A zygote takes time to start: the levels that use them have one kill, not three.
     inline = level == "inline"
     faults = FAULTS + ON_DISK if inline else FAULTS.replace("kill at 2s", "kill at 95s")
     faults = "\n".join(dict.fromkeys(faults.replace("kill at 150s", "kill at 95s").splitlines()))
@@ -374,7 +374,7 @@ def test_the_same_replay_is_the_same_bytes(fixture, tmp_path, level):
 
 
 def test_another_seed_is_another_run(fixture):
-    """Faults strike elsewhere, and still nothing is lost."""
+    """Faults occur elsewhere, and still nothing is lost."""
     first, second = (
         replay(fixture, *("--isolation", "inline", "--faults", FAULTS, "--seed", seed))
         for seed in (1, 2)
@@ -384,7 +384,7 @@ def test_another_seed_is_another_run(fixture):
 
 
 def test_an_outage_without_end_is_not_drained(fixture):
-    """The report says that something was still on its way, and which check failed; exit 1."""
+    """The report says that work was still in progress, and which check failed; exit 1."""
     done = replay(
         fixture, "--isolation", "inline", "--faults", "r2 outage from 0s", "--report", "text"
     )
@@ -394,7 +394,7 @@ def test_an_outage_without_end_is_not_drained(fixture):
 
 
 def test_the_internet_is_what_the_fixture_says(tmp_path):
-    """An `outbound` line answers a Worker's fetch; without one the fetch fails, and says why."""
+    """An `outbound` line is the response to a fetch; without one the fetch fails and says why."""
     project = ROOT / "examples" / "pytest-project"
     ask = {"at": 1, "request": {"method": "GET", "path": "/rate"}}
     answer = {
@@ -426,7 +426,7 @@ def test_the_internet_is_what_the_fixture_says(tmp_path):
     ],
 )
 def test_what_cannot_be_replayed_is_one_line(fixture, arguments, problem):
-    """Said before anything starts, exit 2."""
+    """The error comes before anything starts, exit 2."""
     done = replay(fixture, "--isolation", "inline", *arguments)
     assert done.returncode == 2
     assert problem in done.stderr
@@ -464,7 +464,7 @@ def test_the_example_project_has_a_suite_that_passes():
 
 
 def test_hundreds_of_processes(tmp_path):
-    """More forks than their zygote's socket holds news of: 400 requests at the process level."""
+    """400 forks at the process level: more start and exit reports than the socket can hold."""
     many = tmp_path / "many.ndjson"
     many.write_text("".join(envelope(number * 0.01, number) + "\n" for number in range(400)))
     done = replay(many, "--isolation", "process", "--report", "json")
@@ -487,7 +487,7 @@ class Default(WorkerEntrypoint):
 
 @pytest.mark.parametrize("level", ["process", "warm"])
 def test_sleeping_while_a_call_is_under_way(tmp_path, level):
-    """time.sleep goes on when the answer to something else comes first."""
+    """time.sleep continues if the reply to another call arrives first."""
     (tmp_path / "w").mkdir()
     (tmp_path / "w" / "w.py").write_text(SLEEPER)
     queues = {"producers": [{"binding": "Q", "queue": "q"}]}

@@ -1,4 +1,4 @@
-"""`edgesim serve` as an operator meets it: probes, logs, the end of a node."""
+"""`edgesim serve` as an operator uses it: probes, logs, shutdown."""
 
 import http.client
 import json
@@ -44,13 +44,13 @@ WRANGLER = {
 
 @pytest.fixture
 def slow(tmp_path: Path) -> Path:
-    """A Worker that answers a POST once the URL in its body has answered; backends in memory."""
+    """A Worker that responds to a POST once the URL in its body has responded; memory backends."""
     worker = tmp_path / "project" / "main"
     worker.mkdir(parents=True)
     (worker / "main.py").write_text(SLOW)
     (worker / "wrangler.jsonc").write_text(json.dumps(WRANGLER))
     account = 'workers = ["main"]\n[backends]\nr2 = "memory:"\nqueues = "memory:"\n'
-    account += '[outbound]\nallow = ["127.0.0.1"]\n'  # where the tests listen
+    account += '[outbound]\nallow = ["127.0.0.1"]\n'  # the tests listen there
     (worker.parent / "edgesim.toml").write_text(account)
     return worker.parent
 
@@ -68,7 +68,7 @@ def until(holds: Callable[[], bool]) -> None:
 
 
 def test_isolates_are_warm_unless_it_is_said(slow, tmp_path):
-    """`warm` by itself; the project's own level wins over that, and a flag over both."""
+    """The default is `warm`; the project's own level overrides it, and a flag overrides both."""
 
     def level(*flags: object) -> object:
         with dev(slow, tmp_path / "state", *flags, command="serve") as running:
@@ -84,7 +84,7 @@ def test_isolates_are_warm_unless_it_is_said(slow, tmp_path):
 
 
 def _on_a_server(folder: Path) -> tuple[Path, Server]:
-    """The Workers without a schema (the real server's SQL is old), and that server."""
+    """Copy the Workers without a schema (the real server's SQL is old) and start that server."""
     project = folder / "workers"
     shutil.copytree(WORKERS, project, ignore=shutil.ignore_patterns(".edgesim"))
     account = project / "edgesim.toml"
@@ -110,7 +110,7 @@ def test_what_was_seen_is_delivered_before_the_end(tmp_path):
 
 
 def test_what_cannot_be_delivered_in_time_is_for_the_next_start(tmp_path):
-    """With ClickHouse away the drain ends after --drain-seconds: exit 0, the messages stay."""
+    """With ClickHouse down the drain ends after --drain-seconds: exit 0, the messages stay."""
     project, server = _on_a_server(tmp_path)
     away = ("--clickhouse", f"clickhouse+http://127.0.0.1:{server.http}")
     arguments = (*away, "--drain-seconds", "1")
@@ -126,7 +126,7 @@ def test_what_cannot_be_delivered_in_time_is_for_the_next_start(tmp_path):
 
 
 def test_a_second_signal_ends_it_at_once(tmp_path):
-    """While a drain cannot end, a second SIGTERM does not wait for it: exit 130."""
+    """A second SIGTERM ends a drain that cannot finish: exit 130."""
     project, server = _on_a_server(tmp_path)
     away = ("--clickhouse", f"clickhouse+http://127.0.0.1:{server.http}")
     arguments = (*away, "--drain-seconds", "100")
@@ -134,12 +134,12 @@ def test_a_second_signal_ends_it_at_once(tmp_path):
         server.kill()
         assert running.post(EVENT) == 200
         running.process.send_signal(signal.SIGTERM)
-        running.wait_log("pipeline wrote object")  # it drains
+        running.wait_log("pipeline wrote object")  # the drain has begun
         assert running.stop() == 130
 
 
 def test_requests_under_way_are_finished(slow, tmp_path):
-    """At SIGTERM what runs is answered, and no further connection is taken."""
+    """After SIGTERM running requests finish, and new connections are refused."""
     answers: list[tuple[int, bytes]] = []
     with (
         socket.create_server(("127.0.0.1", 0)) as gate,
@@ -149,7 +149,7 @@ def test_requests_under_way_are_finished(slow, tmp_path):
         url = f"http://127.0.0.1:{gate.getsockname()[1]}/".encode()
         client = threading.Thread(target=lambda: answers.append(running.request(body=url)))
         client.start()
-        waiting, _ = gate.accept()  # its Worker runs, and until we answer it cannot end
+        waiting, _ = gate.accept()  # its Worker runs and cannot finish before the test replies
         running.process.send_signal(signal.SIGTERM)
         until(lambda: _refuses(running))
         assert not answers
@@ -172,9 +172,10 @@ def test_requests_under_way_are_finished(slow, tmp_path):
     ],
 )
 def test_a_signal_to_all_processes(slow, tmp_path, command, number, to):
-    """What service managers and terminals send to all of them ends the server alone, in its time.
+    """A signal to the whole process group stops only the server, which shuts down in order.
 
-    The request under way is answered, and the exit code is 0.
+    Service managers and terminals send such signals. The request in progress gets its response, and
+    the exit code is 0.
     """
     answers: list[tuple[int, bytes]] = []
     with (
@@ -210,7 +211,7 @@ def test_a_signal_to_all_processes_loses_nothing(tmp_path):
     """SIGTERM to the server, its isolates and the engine: it drains, and the rows are stored."""
     with dev(WORKERS, tmp_path, command="serve") as running:
         assert running.post(EVENT) == 200
-        running.sql("SELECT 1")  # the engine runs
+        running.sql("SELECT 1")  # start the engine
         for pid in [*descendants(running.process.pid), running.process.pid]:
             os.kill(pid, signal.SIGTERM)
         assert running.process.wait(60) == 0
@@ -220,7 +221,7 @@ def test_a_signal_to_all_processes_loses_nothing(tmp_path):
 
 
 def test_a_balancer_is_told_before_requests_are_refused(slow, tmp_path):
-    """With --notice-seconds a node says 503 at `ready` and serves on, healthy, then ends."""
+    """With --notice-seconds `ready` is 503 while a healthy node still serves; then it exits."""
     arguments = ("--notice-seconds", "1")
     with dev(slow, tmp_path / "state", *arguments, command="serve") as running:
         assert running.request(f"{ADMIN}/ready", method="GET") == (200, b'{"ready":true}')
@@ -232,7 +233,7 @@ def test_a_balancer_is_told_before_requests_are_refused(slow, tmp_path):
 
 
 def test_it_is_not_ready_while_it_starts(slow, tmp_path):
-    """From the first answer on `health` is 200; `ready` is 503 until the Workers are there."""
+    """`health` is 200 from its first response; `ready` is 503 until the Workers are loaded."""
     worker = slow / "main" / "main.py"
     worker.write_text("sum(range(20_000_000))  # what takes its time to import\n" + SLOW)
     port = _closed_port()
@@ -258,7 +259,7 @@ def test_it_is_not_ready_while_it_starts(slow, tmp_path):
 
 
 def test_probes_need_no_token(slow, tmp_path, monkeypatch):
-    """Beyond loopback `ready` and `health` answer everybody; metrics only who has the token."""
+    """On a public interface `ready` and `health` need no token; metrics do."""
     monkeypatch.setenv("EDGESIM_ADMIN_TOKEN", "secret")
     arguments = ("--host", "0.0.0.0")
     with dev(slow, tmp_path / "state", *arguments, command="serve") as running:
@@ -272,7 +273,7 @@ def test_probes_need_no_token(slow, tmp_path, monkeypatch):
 
 
 def test_metrics_have_what_an_operator_needs(slow, tmp_path):
-    """Durations by Worker and outcome, and what the process and its isolates use."""
+    """Durations by Worker and outcome, and the resources of the process and its isolates."""
     with dev(slow, tmp_path / "state", command="serve") as running:
         for _ in range(3):
             assert running.request("/", method="GET")[0] == 200
@@ -288,7 +289,7 @@ def test_metrics_have_what_an_operator_needs(slow, tmp_path):
 
 
 def test_metrics_keep_prometheus_rules(tmp_path):
-    """Each family once, with help; counters are called _total and never fall, whatever happens."""
+    """Each family once, with help; counters end in _total and never decrease."""
 
     def scraped(running: Dev) -> dict[str, Metric]:
         text = running.request(f"{ADMIN}/metrics", method="GET")[1].decode()
@@ -342,7 +343,7 @@ def test_metrics_keep_prometheus_rules(tmp_path):
 
 @pytest.mark.parametrize("seconds", ["-1", "soon", "inf"])
 def test_wrong_seconds_are_refused(seconds):
-    """A drain of no sensible length is a usage error: exit 2."""
+    """An invalid drain duration is a usage error: exit 2."""
     with pytest.raises(SystemExit) as ended:
         main(["serve", f"--drain-seconds={seconds}"])
     assert ended.value.code == 2
@@ -362,7 +363,7 @@ def _refuses(running: Dev) -> bool:
 
 
 def _status(port: int, path: str) -> int:
-    """The status, 0 if nobody listens."""
+    """Return the status, or 0 if the port is closed."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
             return int(answer.status)

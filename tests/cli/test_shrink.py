@@ -6,7 +6,7 @@ from tests.processes import WORKERS, edgesim
 
 
 def test_a_failing_replay_is_reduced(tmp_path):
-    """Of eight requests and four rules the one request and the one rule are left that fail."""
+    """Eight requests and four rules are reduced to the one request and the one rule that fail."""
     fixture = tmp_path / "many.ndjson"
     event = {"event": "kill", "player_id": "p", "ts": 1767225600000}
     fixture.write_text(

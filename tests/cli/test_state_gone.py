@@ -1,4 +1,4 @@
-"""A state that is deleted, replaced or damaged: nothing is confirmed that is not kept."""
+"""A state that is deleted, replaced or damaged: no unsaved data is acknowledged."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from tests.processes import WORKERS, Dev, dev, edgesim
 
 
 def send(running: Dev, name: str) -> int:
-    """Send one event to the Worker that answers 200 when it is in the pipeline's log."""
+    """Send one event to the Worker that responds 200 when it is in the pipeline's log."""
     body = json.dumps([EVENT | {"player_id": name}]).encode()
     return running.request("/", body, headers={"Host": "large-payload.localhost"})[0]
 
@@ -44,7 +44,7 @@ WAYS: dict[str, Callable[[Path], None]] = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_state_that_is_gone_is_noticed(tmp_path, way):
-    """Sends are refused, health and drain say why, no second node starts, the exit code is 3."""
+    """Sends are refused, health and drain name the reason, no second node starts, exit code 3."""
     state = tmp_path / "state"
     with dev(WORKERS, state, "--no-reload") as running:
         assert send(running, "before") == 200
@@ -69,7 +69,7 @@ def test_a_state_that_is_gone_is_noticed(tmp_path, way):
 
 @pytest.mark.parametrize("part", ["r2", "r2/index.db", "r2/blobs", "queues.db", "owner.json"])
 def test_a_part_of_the_state_that_is_gone_is_noticed(tmp_path, part):
-    """Health says which part."""
+    """Health names the missing part."""
     state = tmp_path / "state"
     with dev(WORKERS, state, "--no-reload") as running:
         assert running.request("/cdn-cgi/edgesim/health", method="GET")[0] == 200
@@ -81,7 +81,7 @@ def test_a_part_of_the_state_that_is_gone_is_noticed(tmp_path, part):
 
 
 def test_what_was_acknowledged_outlives_its_log(tmp_path):
-    """Records whose log was deleted under the node still become an object when it stops."""
+    """Records whose log was deleted while the node ran still become an object when it stops."""
     state = tmp_path / "state"
     with dev(WORKERS, state, command="serve") as running:
         assert send(running, "kept") == 200
@@ -94,7 +94,7 @@ def test_what_was_acknowledged_outlives_its_log(tmp_path):
 
 @pytest.mark.parametrize("is_running", [False, True])
 def test_a_damaged_object_is_not_got(tmp_path, is_running):
-    """`edgesim r2 get` fails in one line, and leaves the file as it was."""
+    """`edgesim r2 get` fails with one line, and does not change the target file."""
     state, out = tmp_path / "state", tmp_path / "out"
     content = bytes(range(256)) * 4000
 
@@ -130,7 +130,7 @@ def test_a_damaged_object_is_not_got(tmp_path, is_running):
 
 
 def test_a_damaged_small_object_is_no_200(tmp_path):
-    """The admin endpoint answers 503 where it can still say so."""
+    """The admin endpoint returns 503 if it has not sent the status yet."""
     state = tmp_path / "state"
     with dev(WORKERS, state, "--no-reload") as running:
         path = "/cdn-cgi/edgesim/r2?bucket=events&key=a"
@@ -144,7 +144,7 @@ def test_a_damaged_small_object_is_no_200(tmp_path):
 
 @pytest.mark.parametrize("sizes", [[], [0], [1], [3], [3, 1], [2, 2, 2]])
 def test_rows_are_one_json_array(sizes):
-    """However many pages a listing has, its pieces are one array with all rows in order."""
+    """A listing of several pages is one JSON array with all rows in order."""
     rows = iter(range(100))
 
     async def collect() -> bytes:

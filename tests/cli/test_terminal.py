@@ -1,4 +1,4 @@
-"""The log as a person at a terminal reads it."""
+"""The log as it is shown on a terminal."""
 
 import json
 import os
@@ -53,7 +53,7 @@ def project(tmp_path):
 
 
 class Terminal:
-    """``edgesim dev`` with a terminal for its log."""
+    """``edgesim dev`` with a pseudo-terminal for its log."""
 
     def __init__(self, project, *arguments):
         ours, theirs = os.openpty()
@@ -120,7 +120,7 @@ def start(project):
 
 
 def test_an_invocation_is_one_short_line(start):
-    """Method, path, status and time; a queue batch says what became of its messages."""
+    """Method, path, status and time; a queue batch reports the results of its messages."""
     terminal = start()
     assert terminal.ask("/send") == 200
     terminal.wait_for(r"^\S+ main +GET \S+/send 200 (\d+|<1) ms$")
@@ -128,7 +128,7 @@ def test_an_invocation_is_one_short_line(start):
 
 
 def test_json_in_the_console_can_be_pasted(start):
-    """The Worker's own line stands as it was written, whole."""
+    """The Worker's own line is printed whole and unchanged."""
     terminal = start()
     assert terminal.ask("/") == 200
     found = terminal.wait_for(r"^\S+ main +(\{.*\})$")
@@ -136,7 +136,7 @@ def test_json_in_the_console_can_be_pasted(start):
 
 
 def test_an_exception_names_the_status_that_the_client_got(start):
-    """The traceback, and the status in the same line as its end."""
+    """The last line of the traceback has the client's status, and so has the request's line."""
     terminal = start()
     assert terminal.ask("/boom") == 500
     terminal.wait_for(r"KeyError: 'boom' \(status 500\)$")
@@ -144,7 +144,7 @@ def test_an_exception_names_the_status_that_the_client_got(start):
 
 
 def test_quiet_leaves_what_went_wrong(start):
-    """Errors of the Worker's console and its exceptions, and nothing that is routine."""
+    """Only errors of the Worker's console and its exceptions are shown."""
     terminal = start("--quiet")
     assert terminal.ask("/") == 200
     assert terminal.ask("/boom") == 500

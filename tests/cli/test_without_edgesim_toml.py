@@ -1,4 +1,4 @@
-"""Commands in folders that have only wrangler files, and of one environment."""
+"""Commands in folders that have only wrangler files, and commands for one environment."""
 
 import json
 import time
@@ -30,7 +30,7 @@ ID = "0123456789abcdef0123456789abcdef"
 
 
 def worker(folder: Path, name: str, **keys: object) -> Path:
-    """A Worker that answers with its name; its wrangler file."""
+    """Write a Worker that responds with its name, and return its wrangler file."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "entry.py").write_text(ENTRY)
     table = {"name": name, "main": "entry.py", "vars": {"NAME": name}, **PYTHON, **keys}
@@ -40,7 +40,7 @@ def worker(folder: Path, name: str, **keys: object) -> Path:
 
 
 def test_dev_runs_a_folder_with_a_wrangler_file(tmp_path):
-    """The Worker answers, what was assumed is said, and an edit is served."""
+    """The Worker responds, assumptions are logged, and an edit is served."""
     folder = tmp_path / "w"
     worker(folder, "alone")
     with dev(folder, tmp_path / "state", "--isolation", "inline") as running:
@@ -54,7 +54,7 @@ def test_dev_runs_a_folder_with_a_wrangler_file(tmp_path):
 
 
 def test_dev_runs_several_wrangler_files(tmp_path):
-    """The first is the entry and reaches the second, which lies elsewhere."""
+    """The first is the entry and reaches the second, which is in another folder."""
     first = worker(tmp_path / "a", "first", services=[{"binding": "OTHER", "service": "second"}])
     second = worker(tmp_path / "b", "second")
     files = ("-c", first, "-c", second, "--isolation", "inline", "--no-reload")
@@ -64,7 +64,7 @@ def test_dev_runs_several_wrangler_files(tmp_path):
 
 @pytest.mark.parametrize("path", ["/cdn-cgi/local/scheduled", "/cdn-cgi/handler/scheduled"])
 def test_a_schedule_by_hand_under_both_paths(tmp_path, path):
-    """As text, or with format=json as an object; a failure has status 500 in both."""
+    """As text, or with format=json as an object; a failure sets status 500 with format=json."""
     worker(tmp_path / "w", "w", triggers={"crons": ["0 0 1 1 *"]})
     inline = ("--isolation", "inline", "--no-reload")
     with dev(tmp_path / "w", tmp_path / "state", *inline) as running:
@@ -77,7 +77,7 @@ def test_a_schedule_by_hand_under_both_paths(tmp_path, path):
 
 
 def project(folder: Path) -> Path:
-    """A project whose environment has resources of its own and a deployed stream's old key."""
+    """A project whose environment has its own resources and a deployed stream's old key."""
     staging = {
         "vars": {"NAME": "staging"},
         "r2_buckets": [{"binding": "FILES", "bucket_name": "files-staging"}],
@@ -95,7 +95,7 @@ def project(folder: Path) -> Path:
 
 
 def test_check_of_an_environment(tmp_path):
-    """What that environment adds is looked at; what it has wrong is refused with its key."""
+    """The resources of that environment are checked; an error names its key."""
     folder = project(tmp_path)
     top = edgesim("check", folder)
     assert "CACHE" not in top.stdout
@@ -109,7 +109,7 @@ def test_check_of_an_environment(tmp_path):
 
 
 def test_export_of_an_environment(tmp_path):
-    """The script makes that environment's resources; ids and old keys become stream names."""
+    """The script creates that environment's resources; ids and old keys become stream names."""
     out = tmp_path / "out"
     done = edgesim(
         "export", "cloudflare", project(tmp_path / "p"), "--env", "staging", "--out", out
@@ -129,7 +129,7 @@ def test_export_of_an_environment(tmp_path):
 
 
 def test_export_without_edgesim_toml_leaves_earlier_exports_out(tmp_path):
-    """The folder of the Worker may hold the export itself, twice."""
+    """The Worker's folder may contain an earlier export; it is not exported again."""
     folder = tmp_path / "w"
     worker(folder, "w", pipelines=[{"binding": "EVENTS", "stream": ID}])
     for _ in range(2):
@@ -153,7 +153,7 @@ def test_a_replay_without_edgesim_toml(tmp_path):
 
 
 def test_config_and_folder_together_are_refused(tmp_path):
-    """One of them is enough; a file that is not there is named."""
+    """They are mutually exclusive; the error names a file that does not exist."""
     file = worker(tmp_path / "w", "w")
     both = edgesim("check", tmp_path / "w", "-c", file)
     assert (both.returncode, "not both" in both.stderr) == (2, True)
@@ -171,7 +171,7 @@ WRONG = [
 
 @pytest.mark.parametrize("keys", WRONG)
 def test_commands_agree_on_what_is_wrong(tmp_path, keys):
-    """check, dev and export give the same line, with the file and the key, and exit with 2."""
+    """check, dev and export print the same line, with the file and the key, and exit with 2."""
     worker(tmp_path / "w", "w", **keys)
     commands = [("check",), ("dev", "--port", "0"), ("export", "cloudflare")]
     ended = [edgesim(*command, "-c", tmp_path / "w" / "wrangler.jsonc") for command in commands]

@@ -1,6 +1,7 @@
-"""The gateway over every driver: the embedded engine, and a real server by both its protocols.
+"""The gateway over every driver: the embedded engine, and a real server over both protocols.
 
-The real server is Debian's 18.16: its protocols are real, its SQL is old, so the tables are plain.
+The real server is Debian's 18.16: its protocols are real but its SQL is old, so the tables are
+simple.
 """
 
 import gzip
@@ -28,7 +29,7 @@ ROWS = "".join(json.dumps({"n": n, "name": f"row {n}"}) + "\n" for n in range(1_
 
 
 def test_every_driver_is_in_this_suite():
-    """A driver without a row here does not merge (two of them are others with TLS before them)."""
+    """A new driver must be added here (two of them are others over TLS)."""
     assert set(DRIVERS) == {"chdb", *SERVER, "clickhouses", "clickhouse+https"}
 
 
@@ -39,7 +40,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int]
 
 
 class Client:
-    """Anybody who speaks ClickHouse's HTTP interface."""
+    """A client of ClickHouse's HTTP interface."""
 
     def __init__(self, scheme: str, database: Any) -> None:
         self.scheme = scheme
@@ -56,7 +57,7 @@ class Client:
         gz: bool = False,
         **more: str,
     ) -> tuple[int, str]:
-        """Status and text."""
+        """Run a statement and return its status and text."""
         parameters = {**({"query": query} if query else {}), **more}
         headers = [("Content-Encoding", "gzip")] if gz else []
         url = f"http://clickhouse/?{urlencode(parameters)}"
@@ -98,7 +99,7 @@ server_client = make(SERVER)
 
 
 async def test_ping(client):
-    """GET /ping and GET / answer Ok. without a statement."""
+    """GET /ping and GET / respond Ok. without a statement."""
     for path in ("ping", ""):
         answer = await client.gateway.fetch(HttpRequest("GET", f"http://clickhouse/{path}"))
         assert (answer.status, await read_all(answer.body)) == (200, b"Ok.\n")
@@ -114,14 +115,14 @@ async def test_ping(client):
     ],
 )
 async def test_formats(client, wanted, text):
-    """FORMAT in the statement decides, the answer says which it was."""
+    """FORMAT in the statement sets the format, and the response names it."""
     sql = f"SELECT toUInt8(1) AS n, 'a\\tb' AS s FORMAT {wanted}"
     assert await client.ask(sql) == (200, text)
     assert client.headers["x-clickhouse-format"] == wanted
 
 
 async def test_json_has_meta_and_rows(client):
-    """JSON carries names, types and the number of rows."""
+    """JSON has names, types and the number of rows."""
     status, text = await client.ask("SELECT toUInt8(1) AS n", default_format="JSON")
     answer = json.loads(text)
     assert status == 200
@@ -130,7 +131,7 @@ async def test_json_has_meta_and_rows(client):
 
 
 async def test_statement_in_the_body(client):
-    """Without a query parameter the body is the statement; with one it is its continuation."""
+    """Without a query parameter the body is the statement; otherwise it continues the statement."""
     assert await client.ask(body=b"SELECT 1 + 1") == (200, "2\n")
     assert await client.ask("SELECT", b" 3") == (200, "3\n")
     assert await client.ask(body=gzip.compress(b"SELECT 4"), gz=True) == (200, "4\n")
@@ -154,7 +155,7 @@ async def test_errors_are_clickhouses_own(client, sql, status, code):
 
 
 async def test_get_only_reads(client):
-    """GET selects, and refuses to change anything."""
+    """GET selects, and refuses every change."""
     await client.table()
     assert await client.ask("SELECT 1", method="GET") == (200, "1\n")
     status, text = await client.ask("DROP TABLE t", method="GET")
@@ -163,7 +164,7 @@ async def test_get_only_reads(client):
 
 
 async def test_settings_are_parameters(client):
-    """A parameter that is not the interface's own is a setting; an unknown one is an error."""
+    """A parameter that the interface does not define is a setting; an unknown one is an error."""
     query = "SELECT count() FROM (SELECT number FROM system.numbers LIMIT 100)"
     status, text = await client.ask(query, max_rows_to_read="10", max_block_size="5")
     assert (status, text[:9]) == (500, "Code: 158")
@@ -173,7 +174,7 @@ async def test_settings_are_parameters(client):
 
 @pytest.mark.parametrize("name", ["a b", "x=1; DROP TABLE t; --", ""])
 async def test_a_setting_cannot_break_out(embedded, name):
-    """What is not the name of a setting is refused before it reaches the engine."""
+    """An invalid setting name is refused before it reaches the engine."""
     await embedded.table()
     status, text = await embedded.ask("SELECT 1", **{name: "1"})
     assert (status, text[:9]) == (404, "Code: 115")
@@ -183,7 +184,7 @@ async def test_a_setting_cannot_break_out(embedded, name):
 
 
 async def test_gzip_insert(client):
-    """Rows come as gzip NDJSON with the statement in the parameter."""
+    """Insert rows as gzip NDJSON with the statement in the parameter."""
     await client.table()
     done = await client.ask("INSERT INTO t FORMAT JSONEachRow", gzip.compress(ROWS), gz=True)
     assert done == (200, "")
@@ -194,7 +195,7 @@ async def test_gzip_insert(client):
 
 
 async def test_insert_with_data_in_the_statement(parsing):
-    """VALUES, and rows after FORMAT in the body, work as with any parsing."""
+    """VALUES, and rows after FORMAT in the body, work like data that is sent apart."""
     await parsing.table()
     assert (await parsing.ask("INSERT INTO t VALUES (1, 'a;b')"))[0] == 200
     inline = b'INSERT INTO t FORMAT JSONEachRow\n{"n": 2, "name": "FORMAT x"}'
@@ -203,11 +204,11 @@ async def test_insert_with_data_in_the_statement(parsing):
 
 
 async def test_streamed_insert(client):
-    """A body of unknown length is passed on in chunks, cut anywhere, in several gzip members."""
+    """A body of unknown length is passed on in chunks of any size, also of several gzip members."""
     await client.table()
     packed = gzip.compress(ROWS[:5_000]) + gzip.compress(ROWS[5_000:])
     if client.scheme == "clickhouse+http":
-        packed = gzip.compress(ROWS)  # the old server reads one member only
+        packed = gzip.compress(ROWS)  # the old server reads only one member
 
     async def chunks() -> AsyncIterator[bytes]:
         for start in range(0, len(packed), 777):
@@ -254,7 +255,7 @@ async def test_insert_through_input(embedded):
 
 @pytest.mark.parametrize("sql", ["INSERT INTO t FORMAT JSONEachRow", INPUT])
 async def test_a_token_makes_an_insert_idempotent(embedded, sql):
-    """The same token twice is one insert, another token is another; also after a restart."""
+    """The same token twice is one insert, another token is another one; also after a restart."""
     await embedded.table()
     await embedded.ask("ALTER TABLE t MODIFY SETTING non_replicated_deduplication_window = 100")
     for token in ("a", "a", "b", "a"):
@@ -268,7 +269,7 @@ async def test_a_token_makes_an_insert_idempotent(embedded, sql):
 
 
 async def test_the_engine_killed(embedded):
-    """Kill -9 of the engine: what was acknowledged is there, and statements go on."""
+    """SIGKILL of the engine: acknowledged rows are there, and further statements run."""
     await embedded.table()
     await embedded.ask("INSERT INTO t FORMAT JSONEachRow", ROWS)
     embedded.database._process.kill()
@@ -277,7 +278,7 @@ async def test_the_engine_killed(embedded):
 
 
 async def test_the_engine_killed_while_it_reads(embedded):
-    """A statement that only reads is asked again of the next engine; nobody notices."""
+    """A read-only statement is repeated on the next engine, invisibly to the client."""
     await embedded.table()
     await embedded.ask("INSERT INTO t FORMAT JSONEachRow", ROWS)
 
@@ -303,7 +304,7 @@ native = make(["clickhouse"])
     ],
 )
 async def test_what_native_cannot_insert_is_refused_with_the_cure(native, sql):
-    """What needs the server's own parser is refused, and the error names what works."""
+    """Inserts that need the server's own parser are refused; the error names the alternative."""
     await native.table()
     status, text = await native.ask(sql, b"" if "VALUES" in sql else ROWS)
     assert status == 501
@@ -335,7 +336,7 @@ COLUMNS = {
 
 
 async def test_native_inserts_take_the_types_of_the_columns(native):
-    """Each type from its JSON; what a row leaves out is the type's zero, or NULL."""
+    """Each type is parsed from JSON; a missing field becomes the type's zero, or NULL."""
     await native.ask("DROP TABLE IF EXISTS types")
     names = [each.split(" ", 1)[0] for each in COLUMNS]
     sql = f"CREATE TABLE types (row UInt8, {', '.join(COLUMNS)}) ENGINE = Memory"
@@ -352,7 +353,7 @@ async def test_native_inserts_take_the_types_of_the_columns(native):
 
 
 async def test_native_inserts_leave_defaults_to_the_server(native):
-    """A DEFAULT that no row names is the server's; some with it and some without are refused."""
+    """A DEFAULT that no row sets is left to the server; a mix of both is refused."""
     await native.ask("DROP TABLE IF EXISTS d")
     await native.ask("CREATE TABLE d (n UInt8, twice UInt16 DEFAULT n * 2) ENGINE = Memory")
     insert = "INSERT INTO d FORMAT JSONEachRow"
@@ -378,7 +379,7 @@ async def test_native_inserts_leave_defaults_to_the_server(native):
     ],
 )
 async def test_native_inserts_say_what_is_wrong(native, row, told):
-    """A row that does not fit is a client's error, and nothing of the insert stays."""
+    """A row that does not fit is a client error, and no row of the insert is stored."""
     await native.table()
     status, text = await native.ask("INSERT INTO t FORMAT JSONEachRow", ROWS + row)
     assert status == 400
@@ -389,7 +390,7 @@ async def test_native_inserts_say_what_is_wrong(native, row, told):
 
 
 async def test_a_token_that_the_server_does_not_know_is_refused(native):
-    """The old protocol would lose it without a word, and a retry would insert twice."""
+    """The old protocol would ignore the token silently, and a retry would insert twice."""
     await native.table()
     sql = "INSERT INTO t FORMAT JSONEachRow"
     status, text = await native.ask(sql, ROWS, insert_deduplication_token="a")
@@ -399,7 +400,7 @@ async def test_a_token_that_the_server_does_not_know_is_refused(native):
 
 
 async def test_a_bad_row_far_behind_leaves_nothing(server_client):
-    """The server collects an insert and writes it as one, however many blocks it came in."""
+    """The server collects an insert of many blocks and writes it as one."""
     await server_client.table()
     rows = b'{"n": 1, "name": "x"}\n' * 1_200_000 + b'{"n": "many", "name": "x"}\n'
     sql = "INSERT INTO t FORMAT JSONEachRow"
@@ -410,7 +411,7 @@ async def test_a_bad_row_far_behind_leaves_nothing(server_client):
 
 @pytest.mark.parametrize("scheme", SERVER)
 async def test_a_server_out_of_reach(scheme):
-    """No server at the port is one clear line and 503."""
+    """An unreachable server is one clear line and 503."""
     module = importlib.import_module(DRIVERS[scheme].partition(":")[0])
     async with module.open_clickhouse(f"{scheme}://127.0.0.1:1/db", "u", "secret") as driver:
         status, text = await Client(scheme, driver).ask("SELECT 1")
@@ -429,7 +430,7 @@ async def test_a_server_out_of_reach(scheme):
 )
 @pytest.mark.parametrize("scheme", SERVER)
 async def test_a_url_that_is_none(scheme, url, told):
-    """Passwords in URLs and unknown options are refused; the password is not in the message."""
+    """Passwords in URLs and unknown options are refused; the error does not show the password."""
     module = importlib.import_module(DRIVERS[scheme].partition(":")[0])
     with pytest.raises(ConfigError, match=told) as caught:
         async with module.open_clickhouse(f"{scheme}:{url}", None, None):
@@ -438,7 +439,7 @@ async def test_a_url_that_is_none(scheme, url, told):
 
 
 async def test_schema_is_applied_before_the_first_statement(embedded):
-    """Every statement of the schema, once; a wrong one fails each request until it is right."""
+    """Each statement of the schema runs once; a wrong one fails each request until it is fixed."""
     schema = "CREATE TABLE s (a UInt8) ENGINE = Log; -- a; comment\nINSERT INTO s VALUES (1), (2);"
     embedded.gateway = Gateway(embedded.database, schema)
     for _ in range(2):
@@ -452,7 +453,7 @@ async def test_schema_is_applied_before_the_first_statement(embedded):
 
 @pytest.mark.parametrize("sql", ["INSERT INTO t FORMAT JSONEachRow", INPUT])
 async def test_data_that_breaks_off_leaves_nothing(client, sql):
-    """Half an object is never inserted under the whole one's token, so a retry gets all of it."""
+    """Part of an object is never inserted under the whole one's token; a retry inserts it all."""
     if client.scheme != "chdb" and sql is INPUT:
         pytest.skip("the old server has no input()")
     await client.table()
@@ -473,7 +474,7 @@ async def test_data_that_breaks_off_leaves_nothing(client, sql):
 
 
 async def test_gzip_that_ends_early_leaves_nothing(client):
-    """Rows that could be unpacked do not make up for those that are missing."""
+    """The insert fails as a whole, although some of its rows could be decompressed."""
     await client.table()
     cut = gzip.compress(ROWS)[:-8]
     status, _ = await client.ask("INSERT INTO t FORMAT JSONEachRow", cut, gz=True)
@@ -483,7 +484,7 @@ async def test_gzip_that_ends_early_leaves_nothing(client):
 
 @pytest.mark.parametrize("sql", ["INSERT INTO t FORMAT JSONEachRow", INPUT])
 async def test_a_bad_row_leaves_nothing_of_millions(embedded, sql):
-    """All or nothing also where the engine would cut an insert into several blocks."""
+    """All or nothing, also where the engine would split an insert into several blocks."""
     await embedded.table()
     rows = b'{"n": 1, "name": "x"}\n' * 4_000_000
     packed = gzip.compress(rows, 1) + gzip.compress(b'{"n": "many", "name": "x"}\n')
@@ -493,7 +494,7 @@ async def test_a_bad_row_leaves_nothing_of_millions(embedded, sql):
 
 
 async def test_an_answer_that_breaks_off_is_an_error(embedded):
-    """A reader never takes the first part of an answer for all of it."""
+    """A reader never takes a partial reply for a complete one."""
     url = f"http://clickhouse/?{urlencode({'query': 'SELECT number FROM numbers(20000000)'})}"
     answer = await embedded.gateway.fetch(HttpRequest("POST", url))
     await answer.body.read()
@@ -503,7 +504,7 @@ async def test_an_answer_that_breaks_off_is_an_error(embedded):
 
 
 async def test_an_answer_closed_unread(client):
-    """Letting go of an answer lets go of the statement, however often."""
+    """Closing a reply ends its statement, any number of times."""
     sql = "SELECT number FROM system.numbers LIMIT 300000"
     for _ in range(10):
         url = f"http://clickhouse/?{urlencode({'query': sql})}"
@@ -514,7 +515,7 @@ async def test_an_answer_closed_unread(client):
 
 
 async def test_an_error_after_the_first_rows(client):
-    """It is an error with its status, or breaks the answer off: never a row of it."""
+    """The error has its status or breaks the reply off; it never looks like a row."""
     sql = (
         "SELECT number, throwIf(number = 400000) FROM "
         "(SELECT number FROM system.numbers LIMIT 500000) SETTINGS max_threads = 1"
@@ -527,7 +528,7 @@ async def test_an_error_after_the_first_rows(client):
 
 
 async def test_statements_do_not_wait_for_each_other(embedded):
-    """A query is answered while an upload stands still, and both go well."""
+    """A query is answered while an upload waits for data, and both succeed."""
     await embedded.table()
     go_on = anyio.Event()
     half = ROWS.index(b'{"n": 500')
@@ -551,7 +552,7 @@ async def test_statements_do_not_wait_for_each_other(embedded):
 
 
 async def test_a_statement_leaves_no_state(embedded):
-    """SET and USE end with the request that brought them."""
+    """SET and USE end with their request."""
     assert (await embedded.ask("SET readonly = 1"))[0] == 200
     await embedded.table()
     assert (await embedded.ask("USE system"))[0] == 200
@@ -559,7 +560,7 @@ async def test_a_statement_leaves_no_state(embedded):
 
 
 async def test_one_statement_a_request(client):
-    """Several are refused whole, as ClickHouse does; by GET nothing but reading works."""
+    """Several statements are refused whole, as in ClickHouse; GET can only read."""
     await client.table()
     status, text = await client.ask("SELECT 1; DROP TABLE t", method="GET")
     assert (status, text[:8]) == (400, "Code: 62")
@@ -569,14 +570,14 @@ async def test_one_statement_a_request(client):
 
 
 async def test_the_database_of_a_request(client):
-    """The database parameter and the header name where unqualified tables are."""
+    """The database parameter and the header select the database of unqualified tables."""
     assert await client.ask("SELECT currentDatabase()", database="system") == (200, "system\n")
     status, text = await client.ask("SELECT 1", database="no_such")
     assert (status, text[:8]) == (404, "Code: 81")
 
 
 async def test_a_folder_of_any_name(tmp_path):
-    """Characters that are patterns to the engine are none in the path of the database."""
+    """Glob characters in the path of the database are taken literally."""
     chdb = importlib.import_module("edgesim.clickhouse.chdb")
     async with chdb.open_clickhouse(f"chdb:{tmp_path}/a{{b}}*[c]'/db", None, None) as database:
         embedded = Client("chdb", database)
@@ -586,7 +587,7 @@ async def test_a_folder_of_any_name(tmp_path):
 
 
 async def test_a_database_that_is_open_elsewhere(embedded, monkeypatch):
-    """The error says which folder, and what to do."""
+    """The error names the folder and the cure."""
     assert await embedded.ask("SELECT 1") == (200, "1\n")
     chdb = importlib.import_module("edgesim.clickhouse.chdb")
     path = embedded.database._path
@@ -597,7 +598,7 @@ async def test_a_database_that_is_open_elsewhere(embedded, monkeypatch):
 
 
 async def test_without_the_engine(tmp_path, monkeypatch):
-    """A missing package is an answer that names the cure."""
+    """A missing package is an error that names the cure."""
     monkeypatch.setitem(sys.modules, "chdb", None)
     chdb = importlib.import_module("edgesim.clickhouse.chdb")
     async with chdb.open_clickhouse(f"chdb:{tmp_path}/db", None, None) as database:
@@ -607,14 +608,14 @@ async def test_without_the_engine(tmp_path, monkeypatch):
 
 
 async def test_data_of_any_bytes_after_the_sql(parsing):
-    """Data in the body after its INSERT is passed on as it is, whatever its encoding."""
+    """Data after an INSERT in the body is passed on unchanged, in any encoding."""
     await parsing.table()
     assert (await parsing.ask(body=b'INSERT INTO t FORMAT CSV\n7,"caf\xe9 \x27; --"\n'))[0] == 200
     assert await parsing.ask("SELECT hex(name) FROM t") == (200, "636166E920273B202D2D\n")
 
 
 async def test_values_are_written_by_their_type(client):
-    """The three backends write the same text; a column has one form in all its rows."""
+    """The three backends write the same text; a column has one format in all its rows."""
     sql = (
         "SELECT toInt64(5) AS a, toFloat32(0.1) AS b, 0/0 AS c, "
         "CAST(NULL AS Nullable(String)) AS d, "
@@ -655,7 +656,7 @@ anyio.run(main)
 
 
 async def test_the_platform_killed(embedded):
-    """Kill -9 of the platform in an upload: no orphan stays, and nothing of the upload."""
+    """SIGKILL of the platform during an upload: no engine stays, and no row of the upload."""
     await embedded.table()
     await embedded.database.close()
     url = f"chdb:{embedded.database._path}"
@@ -664,7 +665,7 @@ async def test_the_platform_killed(embedded):
         engine = int(await platform.stdout.receive())
         platform.kill()
     with anyio.fail_after(10):
-        while _alive(engine):  # noqa: ASYNC110 (another process tells of its end no other way)
+        while _alive(engine):  # noqa: ASYNC110 (the exit of another process can only be polled)
             await anyio.sleep(0.01)
     assert await embedded.count() == 0
 
@@ -678,7 +679,7 @@ def _alive(process_id: int) -> bool:
 
 
 async def test_a_server_runs_one_statement_of_an_id(server_client):
-    """The query id reaches the server, which refuses the same again while the first runs."""
+    """The query id reaches the server, which refuses it again while the first statement runs."""
     answers: list[tuple[int, str]] = []
 
     async def ask() -> None:

@@ -1,4 +1,4 @@
-"""One suite for every isolation level: what a Worker sees and what the platform gets back."""
+"""One suite for every isolation level: the Worker's view and the platform's results."""
 
 import importlib
 import json
@@ -24,12 +24,12 @@ LEVELS = ["process", "warm", "inline"]
 
 
 def test_every_level_is_in_this_suite():
-    """A level without a row here does not merge."""
+    """A new level must be added here."""
     assert sorted(DRIVERS) == sorted(LEVELS)
 
 
 class Recorder:
-    """The platform's side, written down; bindings are plain async functions by name."""
+    """A recording host of an invocation; bindings are async functions by name."""
 
     def __init__(self, clock: Clock, **bindings: Any) -> None:
         self.logs: list[tuple[str, list[Any]]] = []
@@ -55,7 +55,7 @@ class Recorder:
 
 
 class Level:
-    """One isolation level, ready to run worker source."""
+    """One isolation level, to run worker source on."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name
@@ -105,7 +105,7 @@ def level(request: pytest.FixtureRequest, tmp_path: Path) -> Level:
 
 
 async def test_request_and_response(level):
-    """Method, URL, headers in any case and body arrive; status, headers and body come back."""
+    """Method, URL, headers (case-insensitive) and body arrive; so do status, headers and body."""
     done, host = await level.fetch(
         """
         class Default(WorkerEntrypoint):
@@ -124,7 +124,7 @@ async def test_request_and_response(level):
 
 
 async def test_plain_functions_are_handlers_too(level):
-    """A handler need not be async."""
+    """A handler may be a plain function."""
     _, host = await level.fetch(
         """
         class Default(WorkerEntrypoint):
@@ -155,7 +155,7 @@ async def test_every_invocation_starts_fresh(level):
 
 
 async def test_print_is_one_log_of_one_string_a_line(level):
-    """print joins its arguments; a newline inside splits; js.console keeps its arguments apart."""
+    """print joins its arguments and splits at newlines; js.console keeps its arguments apart."""
     _, host = await level.fetch(
         """
         import sys
@@ -178,7 +178,7 @@ async def test_print_is_one_log_of_one_string_a_line(level):
 
 
 async def test_exception_is_told_with_its_traceback(level):
-    """An uncaught exception is the outcome, with a traceback of the Worker's own frames only."""
+    """An uncaught exception is the outcome; its traceback has only the Worker's own frames."""
     done, host = await level.fetch(
         """
         class Default(WorkerEntrypoint):
@@ -199,7 +199,7 @@ async def test_exception_is_told_with_its_traceback(level):
 
 @pytest.mark.parametrize("header", ["'a\\r\\nSet-Cookie: x=1'", "'a\\n\u2603'", "'nul\\0'"])
 async def test_a_header_cannot_carry_another(level, header):
-    """A header value with a line end or NUL is a TypeError, and no response."""
+    """A header value with a line end or NUL is a TypeError, and there is no response."""
     done, host = await level.fetch(
         f"""
         class Default(WorkerEntrypoint):
@@ -213,7 +213,7 @@ async def test_a_header_cannot_carry_another(level, header):
 
 @pytest.mark.parametrize("value", ["None", "'text'", "42"])
 async def test_only_a_response_is_a_response(level, value):
-    """Anything else than a Response from fetch is the platform's TypeError."""
+    """Any return value but a Response is the platform's TypeError."""
     done, _ = await level.fetch(
         f"""
         class Default(WorkerEntrypoint):
@@ -225,7 +225,7 @@ async def test_only_a_response_is_a_response(level, value):
 
 
 async def test_system_exit_is_only_an_exception(level):
-    """sys.exit ends its own invocation as an exception."""
+    """sys.exit ends only its own invocation, as an exception."""
     done, _ = await level.fetch(
         """
         class Default(WorkerEntrypoint):
@@ -237,7 +237,7 @@ async def test_system_exit_is_only_an_exception(level):
 
 
 async def test_wait_until_goes_on_after_the_response(level):
-    """The response leaves before waitUntil work is done; its logs are still the invocation's."""
+    """The response is sent before waitUntil work is done; its logs belong to the invocation."""
 
     async def responded(call: Call) -> None:
         await host.responded.wait()
@@ -261,7 +261,7 @@ async def test_wait_until_goes_on_after_the_response(level):
 
 
 async def test_rejected_wait_until_is_an_exception(level):
-    """waitUntil work that raises makes the outcome an exception; the response stands."""
+    """An exception in waitUntil work is the outcome; the response is not affected."""
     done, host = await level.fetch(
         """
         class Default(WorkerEntrypoint):
@@ -277,7 +277,7 @@ async def test_rejected_wait_until_is_an_exception(level):
 
 
 async def test_env_has_values_and_bindings(level):
-    """Text is str, JSON needs to_py, a missing name raises; module-level env agrees."""
+    """Text is str, JSON needs to_py, a missing name raises; module-level env is the same."""
     _, host = await level.fetch(
         """
         at_import = env.TEXT
@@ -294,7 +294,7 @@ async def test_env_has_values_and_bindings(level):
 
 
 async def test_binding_call_and_its_answer(level):
-    """A call crosses with its arguments and options, and its answer comes back converted."""
+    """A call passes its arguments and options, and its reply is converted."""
 
     async def queue(call: Call) -> Any:
         return {"metadata": {"metrics": {"backlogCount": 7, "backlogBytes": 1}}}
@@ -316,7 +316,7 @@ async def test_binding_call_and_its_answer(level):
 
 
 async def test_calls_run_at_the_same_time(level):
-    """Two calls are under way together."""
+    """Two calls run concurrently."""
     both = anyio.Event()
     under_way = 0
 
@@ -343,7 +343,7 @@ async def test_calls_run_at_the_same_time(level):
 
 
 async def test_refusal_of_a_binding_is_a_js_exception(level):
-    """What a binding throws arrives as JsException with the platform's text, and can be caught."""
+    """A binding's error is raised as JsException with the platform's text, and can be caught."""
 
     async def refuse(call: Call) -> Any:
         raise PlatformError("message length of 9 bytes exceeds limit (10204)")
@@ -366,7 +366,7 @@ async def test_refusal_of_a_binding_is_a_js_exception(level):
 
 @pytest.mark.parametrize("value", ["(1, 2)", "bytearray(b'x')", "{'a': (1,)}", "object()"])
 async def test_values_that_cannot_cross(level, value):
-    """A tuple, a bytearray or an unknown object for a binding is a TypeError; nothing is sent."""
+    """A tuple, a bytearray or an unknown object as an argument is a TypeError; nothing is sent."""
     done, host = await level.fetch(
         f"""
         class Default(WorkerEntrypoint):
@@ -380,7 +380,7 @@ async def test_values_that_cannot_cross(level, value):
 
 
 async def test_body_by_handle_is_passed_on_unread(level):
-    """A stream given to fetch crosses as its handle: the bytes never enter the isolate."""
+    """A stream passed to fetch is sent as its handle: its bytes never enter the isolate."""
 
     async def service(call: Call) -> Any:
         return {
@@ -410,7 +410,7 @@ async def test_body_by_handle_is_passed_on_unread(level):
 
 
 async def test_body_by_handle_is_read_in_chunks(level):
-    """A stream is read by asking for chunks until there are no more; only once."""
+    """A stream is read chunk by chunk until its end, and only once."""
     chunks = [b"one ", b"two", b""]
 
     async def read(call: Call) -> Any:
@@ -433,7 +433,7 @@ async def test_body_by_handle_is_read_in_chunks(level):
 
 
 async def test_sleeping_and_timeouts(level):
-    """asyncio's timers work on the platform's clock."""
+    """asyncio's timers use the platform's clock."""
     with anyio.fail_after(10):
         _, host = await level.fetch(
             """
@@ -466,7 +466,7 @@ async def queue(level: Level, source: str) -> tuple[Done, Recorder]:
 
 
 async def test_queue_handler_decides_by_message(level):
-    """Acks and retries come back by message; the first decision counts and the second warns."""
+    """Acks and retries are reported by message; the first decision counts and the second warns."""
     done, host = await queue(
         level,
         """
@@ -491,7 +491,7 @@ async def test_queue_handler_decides_by_message(level):
 
 
 async def test_explicit_acks_survive_a_throw(level):
-    """What was acked before the exception is still reported."""
+    """Messages acked before the exception are still reported."""
     done, _ = await queue(
         level,
         """
@@ -506,7 +506,7 @@ async def test_explicit_acks_survive_a_throw(level):
 
 
 async def test_queue_handler_takes_three_arguments(level):
-    """queue(self, batch) fails here as it does on the platform."""
+    """queue(self, batch) fails, as on the platform."""
     done, _ = await queue(
         level,
         """
@@ -519,7 +519,7 @@ async def test_queue_handler_takes_three_arguments(level):
 
 
 async def test_tail_items_have_attributes_only(level):
-    """Trace items are proxies: attributes, no subscript, null is falsy but not None."""
+    """Trace items are proxies: attributes, no subscript; null is falsy but not None."""
     source = """
         class Default(WorkerEntrypoint):
             async def tail(self, events, env=None, ctx=None):
@@ -541,7 +541,7 @@ async def test_tail_items_have_attributes_only(level):
 
 
 async def test_rpc(level):
-    """A public method can be called; its result crosses, a missing or private one is refused."""
+    """A public method can be called and returns a value; a missing or private one is refused."""
     source = """
         class Default(WorkerEntrypoint):
             async def add(self, a, b):
@@ -574,7 +574,7 @@ async def test_rpc(level):
     ],
 )
 async def test_a_module_that_does_not_load(level, source, expected):
-    """One line that says what went wrong, and where if it was in the module."""
+    """One line with the error, and its place if it is in the module."""
     if level.name == "inline" and "asyncio.run" in source:
         pytest.skip("asyncio.run inside the platform's own running loop has an error of its own")
     with pytest.raises(WorkerLoadError) as caught:
@@ -585,7 +585,7 @@ async def test_a_module_that_does_not_load(level, source, expected):
 
 
 async def test_many_at_once(level):
-    """A hundred invocations at the same time are all served."""
+    """A hundred concurrent invocations all succeed."""
     source = """
         class Default(WorkerEntrypoint):
             async def fetch(self, request):
@@ -601,11 +601,11 @@ async def test_many_at_once(level):
 
 
 HALF = "\\ud800"
-"""Half a character, as it stands in worker source."""
+"""An unpaired surrogate, as written in worker source."""
 
 
 async def test_half_a_character_is_replaced(level):
-    """Half a surrogate pair crosses as U+FFFD: in logs, calls, answers and exceptions."""
+    """An unpaired surrogate is sent as U+FFFD: in logs, calls, replies and exceptions."""
 
     async def echo(call: Call) -> Any:
         assert call.args == [{"b\ufffd": ["c\ufffd"]}]
@@ -639,7 +639,7 @@ async def test_half_a_character_is_replaced(level):
 
 
 async def test_half_a_character_in_json_is_escaped(level):
-    """JSON.stringify writes half a surrogate pair as its escape, as JavaScript does."""
+    """JSON.stringify writes an unpaired surrogate as an escape, as JavaScript does."""
     _, host = await level.fetch(
         f"""
         from js import JSON
@@ -652,7 +652,7 @@ async def test_half_a_character_in_json_is_escaped(level):
 
 
 async def test_a_queue_handler_is_given_half_a_character(level):
-    """A message that holds one is delivered, with U+FFFD in its place."""
+    """A message that contains one is delivered, with U+FFFD in its place."""
     host = Recorder(level.clock)
     message = {"id": "0", "timestamp": 1, "attempts": 1, "body": {"text": "a\ud800"}}
     source = """
@@ -670,7 +670,7 @@ async def test_a_queue_handler_is_given_half_a_character(level):
 
 
 async def test_anything_can_be_logged(level):
-    """What has no form as JSON is named; the rest of the line and the invocation are as ever."""
+    """A value without a JSON form is logged by its type; the rest of the line is unchanged."""
     done, host = await level.fetch(
         """
         from pyodide.ffi import to_js
@@ -692,7 +692,7 @@ async def test_anything_can_be_logged(level):
 
 @pytest.mark.parametrize("depth", [200, 400, 440, 460, 480, 500, 10_000])
 async def test_values_nested_deeply(level, depth):
-    """However deep the nesting, what is said is said or is the invocation's own exception."""
+    """At any depth a value is sent, or the invocation has an exception of its own."""
 
     async def echo(call: Call) -> Any:
         return call.args[0]
@@ -725,7 +725,7 @@ async def test_values_nested_deeply(level, depth):
 
 @pytest.mark.parametrize("depth", [400, *range(700, 1020, 20)])
 async def test_an_event_nested_deeply(level, depth):
-    """A handler is given it, or the invocation is an exception; the isolate is as ever."""
+    """The handler receives it, or the invocation is an exception; the isolate stays usable."""
     body: Any = []
     for _ in range(depth):
         body = [body]
@@ -747,7 +747,7 @@ async def test_an_event_nested_deeply(level, depth):
 
 
 async def test_decisions_that_cannot_cross(level):
-    """An object among a batch's decisions is an exception, not the end of the process."""
+    """An object among a batch's decisions is an exception and does not end the process."""
     done, _ = await queue(
         level,
         """

@@ -1,4 +1,4 @@
-"""Worker invocations of one incoming request: counted together, however they are made."""
+"""Worker invocations caused by one incoming request are counted together, of any kind."""
 
 import pytest
 
@@ -39,7 +39,7 @@ def workers(folder, call: str, count: int) -> None:
 
 
 async def ended(simulator, worker: str) -> int:
-    """Invocations of a Worker, when all have ended."""
+    """Wait until the project is drained and return the Worker's number of invocations."""
     await settle(simulator)
     return sum(simulator.workers[worker].outcomes.values())
 
@@ -51,7 +51,7 @@ async def answer(simulator, headers=()) -> bytes:
 
 @pytest.mark.parametrize("name", CALLS)
 async def test_a_request_invokes_so_many_workers(name, tmp_path):
-    """Itself and 31 others; the rest of the calls raise, and the next request has its own."""
+    """Itself and 31 others; further calls raise, and the next request has its own budget."""
     workers(tmp_path, CALLS[name], 40)
     async with simulated(tmp_path, "main", "b") as simulator:
         for _ in range(2):
@@ -62,7 +62,7 @@ async def test_a_request_invokes_so_many_workers(name, tmp_path):
 
 
 async def test_a_tree_of_calls_shares_the_budget(tmp_path):
-    """Each Worker of a tree calls itself twice: 32 invocations, and not two to the power of 16."""
+    """Each Worker of a tree calls itself twice: 32 invocations, not 2^16."""
     write_worker(
         tmp_path,
         "main",
@@ -82,7 +82,7 @@ async def test_a_tree_of_calls_shares_the_budget(tmp_path):
 
 
 async def test_a_client_cannot_set_the_header(tmp_path):
-    """Unknown values mean nothing, and no Worker sees the header."""
+    """Unknown values are ignored, and no Worker sees the header."""
     workers(tmp_path, "fetch('http://b.localhost/', headers={'edgesim-lineage': 'x'})", 3)
     write_worker(
         tmp_path,

@@ -1,4 +1,4 @@
-"""Requests that come faster than a Tail Worker takes their traces, on the inline level."""
+"""Backpressure: requests arrive faster than a Tail Worker handles their traces, inline level."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -29,7 +29,7 @@ class Default(WorkerEntrypoint):
     async def queue(self, batch, env=None, ctx=None):
         print("x" * 9_000)
 """
-TRACE_BYTES = 11_000  # the most that a trace of it counts for
+TRACE_BYTES = 11_000  # upper bound of the size of one trace
 TAIL = """
 class Default(WorkerEntrypoint):
     async def tail(self, events, env=None, ctx=None):
@@ -52,7 +52,7 @@ def small_bound(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def write_workers(folder: Path, *, queue: bool = False) -> None:
-    """A tailed Worker, a Tail Worker that waits for the gate to open, and the gate."""
+    """Write a tailed Worker, a Tail Worker that waits for the gate to open, and the gate."""
     producer = {"queues": {"producers": [{"binding": "Q", "queue": "jobs"}]}} if queue else {}
     consumers = [{"queue": "jobs", "max_batch_size": 1, "max_batch_timeout": 0}]
     consumer = {"queues": {"consumers": consumers}} if queue else {}
@@ -80,7 +80,7 @@ async def open_gate(simulator: Simulator) -> None:
 
 
 async def get(front: Front, statuses: list[int], times: int = 1) -> None:
-    """Requests of one client, one after the other."""
+    """Send ``times`` requests of one client, one after the other."""
     for _ in range(times):
         await get_once(front, statuses)
 
@@ -115,20 +115,20 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def until_held(front: Front, simulator: Simulator, clients: int) -> None:
-    """Until every client waits, and what they asked for before has ended."""
+    """Wait until every client's request is held and all earlier invocations have ended."""
     main, tail = simulator.workers["main"], simulator.tails["tail"]
     await until(lambda: front.waiting == clients and not main.in_flight and tail.is_full)
 
 
 async def test_requests_wait_while_too_many_bytes_of_traces_wait(tmp_path):
-    """With a Tail Worker that stands still, what waits is bounded, and so is what is answered."""
+    """A Tail Worker that makes no progress: pending traces and responses are both bounded."""
     statuses: list[int] = []
     async with world(tmp_path) as (front, simulator), anyio.create_task_group() as tasks:
         for _ in range(CLIENTS):
             tasks.start_soon(get, front, statuses, 20)
         await until_held(front, simulator, CLIENTS)
         stats = (await simulator.stats())["tail"]
-        # Each client may have had one request answered and another begun before a trace was there.
+        # Each client may have had one response, and a request in progress, before its first trace.
         assert BOUND <= stats["pending_bytes"] <= BOUND + 2 * CLIENTS * TRACE_BYTES
         assert stats["pending"] == len(statuses)
         await open_gate(simulator)
@@ -140,9 +140,9 @@ async def test_requests_wait_while_too_many_bytes_of_traces_wait(tmp_path):
 
 
 async def test_a_queue_batch_waits_as_requests_do(tmp_path):
-    """A tailed consumer is given nothing while its Tail Worker has too much; then everything.
+    """A tailed consumer gets no batch while its Tail Worker is overloaded; afterwards all of them.
 
-    The Tail Worker itself sends to that queue meanwhile: it never waits for its own traces.
+    Meanwhile the Tail Worker itself sends to that queue: it never waits for its own traces.
     """
     statuses: list[int] = []
     async with (
@@ -165,7 +165,7 @@ async def test_a_queue_batch_waits_as_requests_do(tmp_path):
 
 
 async def test_a_drain_ends_while_requests_wait(tmp_path):
-    """Requests that are held back do not count as work under way."""
+    """Held requests do not count as work in progress."""
     statuses: list[int] = []
     async with world(tmp_path) as (front, simulator), anyio.create_task_group() as tasks:
         tasks.start_soon(get, front, statuses, 20)
@@ -177,7 +177,7 @@ async def test_a_drain_ends_while_requests_wait(tmp_path):
 
 
 async def test_a_reload_takes_waiting_requests_along(tmp_path):
-    """Requests that wait when another Simulator takes over are answered by that one."""
+    """Held requests are served by the Simulator that takes over."""
     statuses: list[int] = []
     async with anyio.create_task_group() as tasks:
         async with world(tmp_path) as (front, simulator):
@@ -195,7 +195,7 @@ async def test_a_reload_takes_waiting_requests_along(tmp_path):
 
 
 async def test_a_request_that_waited_too_long_is_refused(tmp_path, monkeypatch):
-    """Where nothing gets through for HOLD_SECONDS, the answer is 503 and no handler ran."""
+    """A request held for HOLD_SECONDS gets 503, and no handler runs."""
     monkeypatch.setattr("edgesim.dev.front.HOLD_SECONDS", 0.01)
     statuses: list[int] = []
     async with world(tmp_path) as (front, simulator):
@@ -207,7 +207,7 @@ async def test_a_request_that_waited_too_long_is_refused(tmp_path, monkeypatch):
 
 
 async def test_unfinished_invocations_are_bounded(tmp_path, monkeypatch):
-    """Requests wait while too many invocations do their waitUntil work."""
+    """Requests wait while too many invocations run waitUntil work."""
     monkeypatch.setattr("edgesim.simulator.simulator.IN_FLIGHT_MAX", 3)
     later = """
 class Default(WorkerEntrypoint):
@@ -232,7 +232,7 @@ class Default(WorkerEntrypoint):
 
 
 async def test_traces_beyond_the_last_bound_are_lost_and_counted(monkeypatch):
-    """What started before the bound was reached can still add traces, up to a second bound."""
+    """Invocations that began before the bound was reached may add traces, up to a second bound."""
     monkeypatch.setattr("edgesim.runtime.tail.PENDING_BYTES_MAX", 2 * BOUND)
     consumer = TailConsumer("tail", TailConfig())
     for _ in range(100):

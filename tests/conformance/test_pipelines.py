@@ -31,7 +31,7 @@ NEVER = PipelineConfig(bucket="events", max_seconds=3600)
 
 
 class SetClock(Clock):
-    """The real clock, and how far it was set from the right time."""
+    """The real clock plus ``set_by`` seconds."""
 
     set_by = 0.0
 
@@ -62,7 +62,7 @@ class House:
         pipeline.close()
 
     async def objects(self) -> dict[str, list[Any]]:
-        """Key -> records of every object."""
+        """Return key -> records of every object."""
         found = {}
         for each in (await self.bucket.list()).objects:
             stored = await self.bucket.get(each.key)
@@ -90,7 +90,7 @@ async def house(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 
 async def test_rolled_records_are_one_object_in_order(house):
-    """Section 5: everything sent before a roll is in one gzip NDJSON object, in its order."""
+    """Section 5: all records sent before a roll are in one gzip NDJSON object, in order."""
     async with house.running() as pipeline:
         for number in range(5):
             await pipeline.send([{"n": number}, {"n": number, "again": True}])
@@ -113,7 +113,7 @@ async def test_nothing_sent_is_no_object(house):
 
 
 async def test_window_ends_by_age(house):
-    """Section 5: the window's end writes the object by itself."""
+    """Section 5: at the end of its window the object is written without a roll."""
     async with house.running(PipelineConfig(bucket="events", max_seconds=0.02)) as pipeline:
         await pipeline.send([{"a": 1}])
         await house.until_objects(1)
@@ -124,7 +124,7 @@ async def test_window_ends_by_age(house):
 
 @pytest.mark.parametrize("limit", [{"max_rows": 3}, {"max_bytes": 20}])
 async def test_window_ends_by_rows_or_bytes(house, limit):
-    """Section 5: a full window is written at once, whatever its age."""
+    """Section 5: a full window is written at once, at any age."""
     config = PipelineConfig(bucket="events", max_seconds=3600, **limit)
     async with house.running(config) as pipeline:
         await pipeline.send([{"a": 1}, {"a": 2}, {"a": 3}])
@@ -134,7 +134,7 @@ async def test_window_ends_by_rows_or_bytes(house, limit):
 
 
 async def test_prefix_and_no_compression(house):
-    """Section 5: the prefix stands before the date; uncompressed objects are plain NDJSON."""
+    """Section 5: the prefix precedes the date; uncompressed objects are plain NDJSON."""
     config = PipelineConfig(bucket="events", prefix="/raw/", compression="none")
     async with house.running(config) as pipeline:
         await pipeline.send([{"a": "ü"}])
@@ -147,7 +147,7 @@ async def test_prefix_and_no_compression(house):
 
 @pytest.mark.parametrize("records", [None, {"a": 1}, "text", [1], [{"a": 1}, "x"], [[{}]]])
 async def test_only_a_list_of_objects_is_taken(house, records):
-    """Section 5: anything else is a TypeError, and none of it is kept."""
+    """Section 5: any other value is a TypeError, and none of it is stored."""
     async with house.running() as pipeline:
         with pytest.raises(PlatformError) as caught:
             await pipeline.send(records)
@@ -164,7 +164,7 @@ async def test_too_much_at_once(house):
 
 
 async def test_sends_at_the_same_time(house):
-    """Section 5: concurrent sends are all kept, each once."""
+    """Section 5: concurrent sends are all stored, each once."""
     async with house.running() as pipeline:
         async with anyio.create_task_group() as tasks:
             for number in range(200):
@@ -175,7 +175,7 @@ async def test_sends_at_the_same_time(house):
 
 
 async def test_records_survive_the_process(house):
-    """Section 5: what send returned for is in the log: another Pipeline over it goes on."""
+    """Section 5: acknowledged records are in the log; another Pipeline continues it."""
     pipeline = house.pipeline()
     await pipeline.send([{"n": 1}])
     pipeline.close()
@@ -188,7 +188,7 @@ async def test_records_survive_the_process(house):
 
 
 async def test_a_window_left_behind_still_ends_by_age(house):
-    """Section 5: a recovered window ends on its own, without another send."""
+    """Section 5: a recovered window ends by age, without another send."""
     pipeline = house.pipeline()
     await pipeline.send([{"n": 1}])
     pipeline.close()
@@ -197,7 +197,7 @@ async def test_a_window_left_behind_still_ends_by_age(house):
 
 
 class Failing:
-    """A bucket whose put fails a number of times: before the object is stored, or after."""
+    """A bucket whose put fails ``times`` times, before or after the object is stored."""
 
     def __init__(self, bucket: Bucket, times: int, *, after: bool) -> None:
         self._bucket = bucket
@@ -224,7 +224,7 @@ class Failing:
 
 @pytest.mark.parametrize("after", [False, True])
 async def test_a_failed_write_is_repeated_as_the_same_object(house, after):
-    """Section 5: when a put fails, or its answer is lost, the same key is tried again."""
+    """Section 5: if a put fails or its reply is lost, the same key is retried."""
     async with house.running(bucket=Failing(house.bucket, 1, after=after)) as pipeline:
         await pipeline.send([{"n": 1}])
         with anyio.fail_after(10):
@@ -233,7 +233,7 @@ async def test_a_failed_write_is_repeated_as_the_same_object(house, after):
 
 
 async def test_killed_between_object_and_log(house):
-    """Section 5: a process that dies after the object was stored does not store it twice."""
+    """Section 5: a process killed after the object was stored does not store it twice."""
     bucket = Failing(house.bucket, 1_000, after=True)
     async with house.running(bucket=bucket) as pipeline:
         await pipeline.send([{"n": 1}])
@@ -250,7 +250,7 @@ async def test_killed_between_object_and_log(house):
 
 
 async def test_a_window_whose_seal_is_lost_is_not_written_twice(house):
-    """A log that looks open although its object is there yields no second object."""
+    """A log that looks open although its object exists creates no second object."""
     pipeline = house.pipeline()
     await pipeline.send([{"n": 1}])
     pipeline.close()
@@ -258,7 +258,7 @@ async def test_a_window_whose_seal_is_lost_is_not_written_twice(house):
     before = file.read_bytes()
     async with house.running() as successor:
         await successor.roll()
-    file.write_bytes(before)  # as a kill before its removal leaves it, its seal damaged
+    file.write_bytes(before)  # as after a kill before the removal, with a damaged seal
     async with house.running() as successor:
         await successor.send([{"n": 2}])
         await successor.roll()
@@ -267,7 +267,7 @@ async def test_a_window_whose_seal_is_lost_is_not_written_twice(house):
 
 
 class Away(Failing):
-    """A bucket that cannot be asked for a while."""
+    """A bucket whose head fails while ``is_away`` is set."""
 
     is_away = True
 
@@ -278,7 +278,7 @@ class Away(Failing):
 
 
 async def test_a_window_that_may_be_written_takes_no_more_records(house):
-    """While the bucket does not answer, records go to a new window; none is lost or doubled."""
+    """While the bucket is unreachable, records go to a new window; none is lost or duplicated."""
     pipeline = house.pipeline()
     await pipeline.send([{"n": 1}])
     pipeline.close()
@@ -298,7 +298,7 @@ async def test_a_window_that_may_be_written_takes_no_more_records(house):
 
 
 async def test_a_large_log_is_recovered_while_others_run(house):
-    """Recovery lets other tasks run between its pieces, and a send meanwhile is kept."""
+    """Recovery yields to other tasks between its pieces, and a send meanwhile is stored."""
     pipeline = house.pipeline()
     for number in range(8):
         await pipeline.send([{"n": number, "x": "x" * 1_000_000}])
@@ -312,7 +312,7 @@ async def test_a_large_log_is_recovered_while_others_run(house):
             await anyio.lowlevel.checkpoint()
 
     async with house.running() as successor:
-        assert successor.pending == 1  # not recovered yet: a file
+        assert successor.pending == 1  # not recovered yet: counted as a file
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(count_turns)
             await successor.send([{"n": 8}])
@@ -325,7 +325,7 @@ async def test_a_large_log_is_recovered_while_others_run(house):
 
 
 async def test_many_large_sends_are_not_one_write(house, monkeypatch):
-    """Senders of one moment share writes of some megabytes, not one of all they send."""
+    """Concurrent sends share writes of some megabytes, not one write of all their data."""
     sizes = []
     write_at = durable.write_at
 
@@ -346,7 +346,7 @@ async def test_many_large_sends_are_not_one_write(house, monkeypatch):
 
 @pytest.mark.parametrize("gone", ["log", "log's parent"])
 async def test_a_log_that_is_deleted_refuses_and_saves_what_it_had(house, gone):
-    """Sends fail once the log's folder is gone; what was acknowledged before becomes an object."""
+    """Sends fail once the log's folder is gone; acknowledged records become an object."""
     async with house.running() as pipeline:
         await pipeline.send([{"n": 1}])
         if gone == "log":
@@ -365,7 +365,7 @@ async def test_a_log_that_is_deleted_refuses_and_saves_what_it_had(house, gone):
 
 
 async def test_full_disk_is_told_to_the_sender(house, monkeypatch):
-    """Section 5: a log that cannot be written refuses the send; the next finds room."""
+    """Section 5: a send fails if the log cannot be written; the next one succeeds with space."""
     async with house.running() as pipeline:
         await pipeline.send([{"n": 1}])
 
@@ -382,7 +382,7 @@ async def test_full_disk_is_told_to_the_sender(house, monkeypatch):
 
 
 async def test_a_single_record_may_be_as_large_as_the_limit(house):
-    """Section 5: 5 MB of JSON in one send are taken."""
+    """Section 5: 5 MB of JSON in one send are accepted."""
     async with house.running() as pipeline:
         await pipeline.send([{"a": "x" * (SEND_BYTES_MAX - 100)}])
         await pipeline.roll()
@@ -391,7 +391,7 @@ async def test_a_single_record_may_be_as_large_as_the_limit(house):
 
 
 async def test_values_come_out_as_they_went_in(house):
-    """Section 5: JSON of any shape, text of any script, null and numbers, unchanged."""
+    """Section 5: JSON of any shape, text of any script, null and numbers are unchanged."""
     record: dict[str, Any] = {
         "text": 'ü\n\u2028"\\',
         "none": None,
@@ -406,7 +406,7 @@ async def test_values_come_out_as_they_went_in(house):
 
 
 async def test_names_of_the_older_layout(house):
-    """Section 5: event_date=YYYY-MM-DD/hr=HH/<ULID>.json.gz in UTC, of the window's beginning."""
+    """Section 5: event_date=YYYY-MM-DD/hr=HH/<ULID>.json.gz in UTC, from the window's start."""
     async with house.running() as pipeline:
         await pipeline.send([{"a": 1}])
         await pipeline.roll()
@@ -426,7 +426,7 @@ async def test_names_of_the_current_layout(house):
 
 
 async def test_names_sort_by_their_time(house):
-    """Section 5: a ULID sorts by time of creation, so objects of an hour are listed in order."""
+    """Section 5: a ULID sorts by creation time, so objects of an hour are listed in order."""
     async with house.running() as pipeline:
         for number in range(3):
             await pipeline.send([{"n": number}])
@@ -476,7 +476,7 @@ async def test_a_clock_set_back_does_not_keep_a_window(house):
 
 
 async def test_a_window_of_another_time_still_ends(house):
-    """Section 5: recovered when the clock says an earlier year, the window ends all the same."""
+    """Section 5: a window recovered while the clock shows an earlier year still ends."""
     pipeline = house.pipeline()
     await pipeline.send([{"n": 1}])
     pipeline.close()
@@ -486,7 +486,7 @@ async def test_a_window_of_another_time_still_ends(house):
 
 
 async def test_a_torn_end_is_cut_off(house):
-    """Section 5: what a crash left half written is no record, and does not hide later ones."""
+    """Section 5: a torn record at the end is dropped, and does not hide later records."""
     pipeline = house.pipeline()
     await pipeline.send([{"n": 1}])
     pipeline.close()
@@ -501,7 +501,7 @@ async def test_a_torn_end_is_cut_off(house):
 
 
 async def test_a_sender_that_is_gone_harms_nobody(house):
-    """Section 5: a send that is cancelled before it returned leaves the others their answers."""
+    """Section 5: a cancelled send does not affect concurrent ones."""
     async with house.running() as pipeline:
         async with anyio.create_task_group() as tasks:
             with anyio.CancelScope() as scope:
@@ -531,7 +531,7 @@ STRUCTURED = PipelineConfig(
 
 
 async def test_records_that_keep_the_schema(house):
-    """Section 5: required fields there, others there, null or absent; the record is unchanged."""
+    """Section 5: required fields present, others present, null or absent: the record is kept."""
     records = [
         {"user": "a"},
         {"user": "b", "count": None, "tags": []},
@@ -565,7 +565,7 @@ async def test_records_that_keep_the_schema(house):
     ],
 )
 async def test_a_record_that_breaks_the_schema(house, record, reason):
-    """Section 5: send takes it and returns; it is dropped, and counted with its reason."""
+    """Section 5: send accepts it; the record is dropped, and counted with the reason."""
     async with house.running(STRUCTURED) as pipeline:
         await pipeline.send([{"user": "good"}, record])
         await pipeline.roll()
@@ -575,7 +575,7 @@ async def test_a_record_that_breaks_the_schema(house, record, reason):
 
 
 async def test_nothing_kept_is_no_object(house):
-    """Section 5: a send of which the schema keeps nothing opens no window."""
+    """Section 5: a send whose records the schema drops opens no window."""
     async with house.running(STRUCTURED) as pipeline:
         await pipeline.send([{}, {"user": None}])
         assert pipeline.pending == 0
@@ -585,7 +585,7 @@ async def test_nothing_kept_is_no_object(house):
 
 
 async def test_what_is_no_record_is_still_refused(house):
-    """Section 5: a schema does not change what send takes: an array of objects."""
+    """Section 5: a schema does not change the argument of send: an array of objects."""
     async with house.running(STRUCTURED) as pipeline:
         with pytest.raises(PlatformError):
             await pipeline.send([{"user": "a"}, "text"])
@@ -611,7 +611,7 @@ async def test_what_is_no_record_is_still_refused(house):
     ],
 )
 def test_field_types(kind, right, mismatched, unparsable):
-    """Section 5: each documented type, what it takes and why it drops the rest."""
+    """Section 5: each documented type, its valid values, and the reason for dropping others."""
     field = [Field(kind, "f")]
     assert [value for value in right if fault({"f": value}, field)] == []
     for values, reason in ((mismatched, "type_mismatch"), (unparsable, "parse_failure")):
@@ -619,7 +619,7 @@ def test_field_types(kind, right, mismatched, unparsable):
 
 
 def test_a_schema_of_the_file(tmp_path):
-    """Section 5: [pipelines.X] schema = [...], checked at start with the key that is wrong."""
+    """Section 5: [pipelines.X] schema = [...], checked at start; an error names the key."""
     worker = {"name": "main", "main": "entry.py"}
     (tmp_path / "main").mkdir()
     (tmp_path / "main" / "entry.py").write_text("")

@@ -1,4 +1,4 @@
-"""What Workers that produce and consume see of queues, on every driver; a whole Simulator each.
+"""Queues as seen by producing and consuming Workers, on every driver; each has a whole Simulator.
 
 Each test names its source, as in test_queues.py.
 """
@@ -68,23 +68,23 @@ class Default(WorkerEntrypoint):
 
 
 class World:
-    """A running project of one Worker, whose handlers are the statements given."""
+    """A running project of one Worker with the given handler statements."""
 
     def __init__(self, simulator):
         self.simulator = simulator
 
     async def fetch(self):
-        """What the fetch handler answered: its value, or the text of its exception."""
+        """Return the fetch handler's value, or the text of its exception."""
         response = await self.simulator.fetch(HttpRequest("GET", "http://w/"))
         body = (await read_all(response.body)).decode()
         return json.loads(body) if response.status == 200 else body
 
     async def shown(self, queue="out"):
-        """The bodies that wait in a queue, oldest first."""
+        """Return the bodies that wait in a queue, oldest first."""
         return [decode(m.body, m.content_type) for m in await self.simulator.queue(queue).peek(100)]
 
     async def until(self, count, queue="out"):
-        """Wait until so many messages are in a queue, and show them."""
+        """Wait until a queue holds ``count`` messages and return them."""
         with anyio.fail_after(20):
             while True:
                 changed = self.simulator.queue(queue).changed
@@ -93,7 +93,7 @@ class World:
                 await changed.wait()
 
     async def settled(self):
-        """Wait until the consumer's queue is empty; its counters."""
+        """Wait until the consumer's queue is empty and return its counters."""
         queue = self.simulator.queue("in")
         with anyio.fail_after(20):
             while True:
@@ -158,7 +158,7 @@ def running(request, tmp_path):
     ],
 )
 async def test_refused_sends_say_why(running, call, text):
-    """A wrong argument and a limit each have their own error, and nothing is kept.
+    """A wrong argument and an exceeded limit have different errors, and nothing is stored.
 
     Source: workerd queue.c++; Limits.
     """
@@ -169,7 +169,7 @@ async def test_refused_sends_say_why(running, call, text):
 
 
 async def test_bodies_arrive_as_they_were_sent(running):
-    """Each content type carries what it can; json changes what JSON.stringify would change.
+    """Each content type carries the values it supports; json converts like JSON.stringify.
 
     Source: JavaScript APIs, QueuesContentType.
     """
@@ -195,7 +195,7 @@ async def test_bodies_arrive_as_they_were_sent(running):
 
 
 async def test_send_returns_the_backlog(running):
-    """send, sendBatch and metrics() tell count, bytes and the oldest message's time as a Date.
+    """send, sendBatch and metrics() return count, bytes and the oldest message's time as a Date.
 
     Source: Changelog 2026-04-28, queue metrics.
     """
@@ -213,7 +213,7 @@ async def test_send_returns_the_backlog(running):
 
 
 async def test_delay_of_message_batch_binding_and_queue(running):
-    """A message's delay goes before its batch's, then the binding's, then the queue's own.
+    """A message's delay overrides its batch's, then the binding's, then the queue's own.
 
     Source: Batching, Retries and Delays.
     """
@@ -260,7 +260,7 @@ async def test_batch_is_what_the_handler_is_told(running):
 
 
 async def test_returning_acks_everything(running):
-    """A handler that returns without a word has consumed its batch.
+    """A handler that returns without a decision has acked its batch.
 
     Source: JavaScript APIs; Batching, Retries and Delays.
     """
@@ -271,7 +271,7 @@ async def test_returning_acks_everything(running):
 
 
 async def test_throwing_retries_what_was_not_acked(running):
-    """An ack survives the throw after it; the others come again.
+    """Messages acked before the exception stay acked; the others are retried.
 
     Source: Batching, Retries and Delays, explicit acknowledgement.
     """
@@ -283,7 +283,7 @@ async def test_throwing_retries_what_was_not_acked(running):
 
 
 async def test_ack_all_survives_a_throw(running):
-    """ackAll() before a throw has consumed the batch.
+    """ackAll() before an exception acks the whole batch.
 
     Source: Batching, Retries and Delays; workerd queue.c++.
     """
@@ -311,7 +311,7 @@ async def test_rejected_wait_until_fails_the_batch(running):
 
 
 async def test_decisions_in_wait_until_work_count(running):
-    """An ack made by waitUntil work, after the handler returned or threw, stands.
+    """An ack by waitUntil work counts, also after the handler returned or raised.
 
     Source: workerd queue.c++ (the result is read when all work is done).
     """
@@ -342,7 +342,7 @@ async def test_decisions_in_wait_until_work_count(running):
     ],
 )
 async def test_first_call_wins(running, calls, again):
-    """Of ack and retry, on a message or its batch, the first call counts; the other only warns.
+    """Of ack and retry, on a message or its batch, the first call counts; a later one warns.
 
     Source: JavaScript APIs; workerd queue.c++.
     """
@@ -362,7 +362,7 @@ async def test_first_call_wins(running, calls, again):
     ],
 )
 async def test_impossible_retry_delay_is_a_type_error(running, call, text):
-    """A retry delay that cannot be is refused where it is asked for.
+    """An invalid retry delay is a TypeError in the call that sets it.
 
     Source: Limits.
     """
@@ -380,7 +380,7 @@ async def test_impossible_retry_delay_is_a_type_error(running, call, text):
 
 
 async def test_messages_that_failed_their_last_delivery_are_counted(running):
-    """max_retries + 1 deliveries, then a message is gone, and the statistics say so.
+    """After max_retries + 1 deliveries a message is deleted, and counted in the statistics.
 
     Source: Batching, Retries and Delays; Dead Letter Queues.
     """

@@ -1,7 +1,7 @@
-"""What every queue driver, a Queue on it and its consumers must do; time is virtual.
+"""The contract of every queue driver, of a Queue on it and of its consumers; time is virtual.
 
-Each test names its source: a page of https://developers.cloudflare.com/queues/, another place of
-the platform's, or "ours", where it is edgesim's own contract.
+Each test names its source: a page of https://developers.cloudflare.com/queues/, another source of
+the platform's, or "edgesim" for edgesim's own contract.
 """
 
 import importlib
@@ -45,19 +45,19 @@ DAY = 86_400
 
 @pytest.fixture
 def anyio_backend():
-    """Every test here runs in virtual time."""
+    """All tests here run in virtual time."""
     return "asyncio", {"loop_factory": VirtualLoop}
 
 
 @pytest.fixture
 def clock():
-    """The clock of queues, consumers and workers."""
+    """The clock shared by queues, consumers and workers."""
     return VirtualClock()
 
 
 @pytest.fixture(params=sorted(DRIVERS))
 def url(request, tmp_path):
-    """A fresh store of each driver; one without a row in URLS fails here."""
+    """The URL of a new store of each driver; a driver without a row in URLS fails here."""
     return url_of(request, tmp_path)
 
 
@@ -76,13 +76,13 @@ def queue(driver, clock):
 
 @pytest.fixture
 def dlq(driver, clock):
-    """Another queue of the same store."""
+    """Another queue in the same store."""
     return Queue("ingest-dlq", driver, clock)
 
 
 @pytest.fixture
 def consumer_of(clock):
-    """Consumers with the given settings on the given queue."""
+    """A factory of consumers with the given settings on the given queue."""
 
     def make(queue, deliver, dead_letter=None, **values):
         name = dead_letter and dead_letter.name
@@ -97,9 +97,9 @@ def consumer_of(clock):
 
 @pytest.mark.parametrize("scheme", sorted(DRIVERS))
 def test_driver_says_whether_it_is_deterministic(scheme):
-    """The drivers that need neither sockets nor threads say so.
+    """Drivers that need neither sockets nor threads declare DETERMINISTIC.
 
-    Source: ours, the contract of a store.
+    Source: edgesim, the contract of a store.
     """
     module = importlib.import_module(DRIVERS[scheme].partition(":")[0])
     assert module.DETERMINISTIC is (scheme != "nats")
@@ -107,9 +107,9 @@ def test_driver_says_whether_it_is_deterministic(scheme):
 
 @pytest.mark.parametrize("bad", ["memory:name", "sqlite:"])
 async def test_url_with_a_wrong_path_is_refused(bad, clock):
-    """A URL that names no store, or one where none can be named, is a configuration error.
+    """A URL with a path that the driver cannot use, or without a path it needs, is a ConfigError.
 
-    Source: ours, the contract of a store.
+    Source: edgesim, the contract of a store.
     """
     with pytest.raises(ConfigError, match="path"):
         async with opener("queues", bad, DRIVERS)(bad, clock):
@@ -117,9 +117,9 @@ async def test_url_with_a_wrong_path_is_refused(bad, clock):
 
 
 async def test_lease_gives_the_oldest_visible_first(driver, clock):
-    """Messages come in the order they became visible, and of equals the first sent comes first.
+    """Messages are leased in the order they became visible; ties go to the first one sent.
 
-    Source: ours, the contract of a store.
+    Source: edgesim, the contract of a store.
     """
     now = clock.now()
     await driver.send(
@@ -136,9 +136,9 @@ async def test_lease_gives_the_oldest_visible_first(driver, clock):
 
 
 async def test_lease_ends_by_itself(driver, clock):
-    """A message whose lease ran out is visible again, with one attempt more.
+    """A message whose lease expired is visible again, with one more attempt.
 
-    Source: ours, the contract of a store.
+    Source: edgesim, the contract of a store.
     """
     now = clock.now()
     await driver.send("q", [NewMessage("a", b"", "text", 1, now)])
@@ -148,9 +148,9 @@ async def test_lease_ends_by_itself(driver, clock):
 
 
 async def test_leases_of_another_queue_are_nothing_to_do(driver, queue, dlq):
-    """Acking, releasing or moving what a queue does not hold changes nothing, elsewhere neither.
+    """Acking, releasing or moving a message that the queue does not hold changes no queue.
 
-    Source: ours, the contract of a store.
+    Source: edgesim, the contract of a store.
     """
     await queue.send(b"kept", "text")
     (message,) = await queue.lease(1, 60)
@@ -163,9 +163,9 @@ async def test_leases_of_another_queue_are_nothing_to_do(driver, queue, dlq):
 
 
 async def test_lease_can_be_given_back_once(queue):
-    """What was acked, released and leased anew, or moved is out of the earlier lease's reach.
+    """A lease cannot settle a message that was acked, moved, or released and leased again.
 
-    Source: ours, the contract of a store.
+    Source: edgesim, the contract of a store.
     """
     await queue.send(b"1")
     (first,) = await queue.lease(1, 60)
@@ -179,9 +179,9 @@ async def test_lease_can_be_given_back_once(queue):
 
 
 async def test_leases_over_all_processes_keep_to_their_limit(driver, clock):
-    """However often it is asked, a store leases no more messages at a time than it was told.
+    """The number of messages leased at a time never exceeds the limit, over all calls.
 
-    Source: ours, the contract of a store.
+    Source: edgesim, the contract of a store.
     """
     now = clock.now()
     await driver.send("q", [NewMessage(f"{n:032x}", b"", "text", 1, now) for n in range(9)])
@@ -194,9 +194,9 @@ async def test_leases_over_all_processes_keep_to_their_limit(driver, clock):
 
 
 async def test_send_of_a_known_id_keeps_none_of_the_batch(driver, clock):
-    """A batch that holds an id the store has already is refused whole.
+    """A batch that contains an id which is already stored is refused whole.
 
-    Source: ours, the contract of a store.
+    Source: edgesim, the contract of a store.
     """
     now = clock.now()
     await driver.send("q", [NewMessage("a", b"1", "text", 1, now)])
@@ -209,9 +209,9 @@ async def test_send_of_a_known_id_keeps_none_of_the_batch(driver, clock):
 
 
 async def test_names_are_of_queues_that_hold_a_message(driver, queue, dlq):
-    """A queue is listed while it holds a message, a leased one too.
+    """A queue is listed while it holds a message, also a leased one.
 
-    Source: ours, the contract of a store.
+    Source: edgesim, the contract of a store.
     """
     await queue.send(b"1", "text")
     await dlq.send(b"1", "text")
@@ -221,9 +221,9 @@ async def test_names_are_of_queues_that_hold_a_message(driver, queue, dlq):
 
 
 async def test_a_dropped_queue_is_gone_and_may_begin_anew(driver, queue, clock):
-    """Dropping takes the messages, leased ones too, and leaves nothing; unknown ones are nothing.
+    """Dropping removes all messages, leased ones too; dropping an unknown queue has no effect.
 
-    Source: ours, the contract of a store.
+    Source: edgesim, the contract of a store.
     """
     await queue.send_batch(texts("1", "2"))
     await queue.lease(1, 60)
@@ -238,7 +238,7 @@ async def test_a_dropped_queue_is_gone_and_may_begin_anew(driver, queue, clock):
 
 
 async def test_sent_message_is_kept_whole(queue, clock):
-    """Id, body, content type and time of sending come back; the first delivery is attempt 1.
+    """Id, body, content type and time of sending are returned; the first delivery is attempt 1.
 
     Source: JavaScript APIs, producer.
     """
@@ -252,7 +252,7 @@ async def test_sent_message_is_kept_whole(queue, clock):
 
 
 async def test_send_tells_the_backlog(queue, clock):
-    """Metrics after a send count the new messages and know the oldest.
+    """Metrics after a send count the new messages and report the oldest.
 
     Source: Changelog 2026-04-28, queue metrics.
     """
@@ -266,7 +266,7 @@ async def test_send_tells_the_backlog(queue, clock):
 
 
 async def test_metrics_of_an_empty_queue(queue):
-    """Nothing waits, and there is no oldest message.
+    """The backlog is 0, and there is no oldest message.
 
     Source: Changelog 2026-04-28, queue metrics.
     """
@@ -287,7 +287,7 @@ async def test_message_size_limit(queue):
 
 
 async def test_batch_count_limit(queue):
-    """A batch holds 100 messages; of one that holds more nothing is kept.
+    """A batch holds 100 messages; none of a larger batch is stored.
 
     Source: Limits.
     """
@@ -311,7 +311,7 @@ async def test_batch_size_limit(queue):
 
 
 async def test_large_message_in_a_batch_refuses_the_batch(queue):
-    """One message over the limit and none of the batch is kept.
+    """One message over the limit: the whole batch is refused.
 
     Source: Limits.
     """
@@ -325,7 +325,7 @@ async def test_large_message_in_a_batch_refuses_the_batch(queue):
 
 
 async def test_empty_batch_is_a_type_error(queue):
-    """A batch wants at least one message.
+    """A batch needs at least one message.
 
     Source: workerd queue.c++.
     """
@@ -336,7 +336,7 @@ async def test_empty_batch_is_a_type_error(queue):
 
 
 async def test_unknown_content_type_is_a_type_error(queue):
-    """A content type that the platform lacks is named in the error.
+    """The error names the unknown content type.
 
     Source: workerd queue.c++.
     """
@@ -347,7 +347,7 @@ async def test_unknown_content_type_is_a_type_error(queue):
 
 
 async def test_content_type_is_known_in_any_case(queue):
-    """The platform takes JSON for json, and so does a queue.
+    """Content types are case-insensitive, as on the platform.
 
     Source: workerd queue.c++.
     """
@@ -366,7 +366,7 @@ async def test_content_type_is_known_in_any_case(queue):
     ],
 )
 async def test_body_that_contradicts_its_content_type_is_refused(queue, body, content_type):
-    """A body that no consumer could read is refused at the door, with all that came with it.
+    """A body that no consumer could decode is refused by the send, with its whole batch.
 
     Source: JavaScript APIs, producer.
     """
@@ -377,7 +377,7 @@ async def test_body_that_contradicts_its_content_type_is_refused(queue, body, co
 
 @pytest.mark.parametrize("delay", [-1, 86_401, math.nan, math.inf])
 async def test_delay_outside_a_day_is_refused(queue, delay):
-    """A message's delay and a batch's have errors of their own.
+    """A message's delay and a batch's delay have different errors.
 
     Source: Limits.
     """
@@ -389,7 +389,7 @@ async def test_delay_outside_a_day_is_refused(queue, delay):
 
 
 async def test_delay_of_message_then_batch_then_queue(driver, clock):
-    """A message's delay goes before its batch's, that before the queue's; 0 overrides.
+    """A message's delay overrides its batch's, which overrides the queue's; 0 overrides too.
 
     Source: Batching, Retries and Delays.
     """
@@ -408,7 +408,7 @@ async def test_delay_of_message_then_batch_then_queue(driver, clock):
 
 
 async def test_backlog_limit(queue, monkeypatch):
-    """A send that the queue's storage limit forbids is refused, the one before it is not.
+    """A send that would exceed the queue's storage limit is refused; the one before it is not.
 
     Source: Limits.
     """
@@ -428,7 +428,7 @@ async def test_backlog_limit(queue, monkeypatch):
     ],
 )
 async def test_queue_settings_outside_the_limits(driver, clock, key, value):
-    """A queue's settings are refused when it is made, naming queue and key.
+    """A setting outside the limits is refused on creation, with the queue and the key.
 
     Source: Limits.
     """
@@ -437,9 +437,9 @@ async def test_queue_settings_outside_the_limits(driver, clock, key, value):
 
 
 async def test_failed_look_at_the_backlog_fails_the_send_before_it_is_durable(driver, clock):
-    """A store that cannot say its depth gets no message: nobody sends it twice for that.
+    """If the depth cannot be read nothing is stored, so that a repeated send makes no duplicate.
 
-    Source: ours, durability.
+    Source: edgesim, durability.
     """
     store = Unreliable(driver)
     queue = Queue("ingest", store, clock)
@@ -453,9 +453,9 @@ async def test_failed_look_at_the_backlog_fails_the_send_before_it_is_durable(dr
 
 
 async def test_peek_shows_the_oldest_and_touches_nothing(queue, clock):
-    """Delayed and leased messages are shown too, oldest first, and keep their attempts.
+    """Delayed and leased messages are listed too, oldest first; their attempts do not change.
 
-    Source: ours, operations.
+    Source: edgesim, operations.
     """
     await queue.send(b"delayed", "text", delay_seconds=60)
     await clock.advance(1)
@@ -470,7 +470,7 @@ async def test_peek_shows_the_oldest_and_touches_nothing(queue, clock):
 
 
 async def test_purge_removes_everything(queue, dlq):
-    """Purge removes and counts delayed and leased messages too, of this queue only.
+    """Purge removes and counts delayed and leased messages too, in this queue only.
 
     Source: Configuration, pause and purge.
     """
@@ -485,9 +485,9 @@ async def test_purge_removes_everything(queue, dlq):
 
 
 async def test_redrive_moves_everything_and_starts_it_anew(queue, dlq, clock):
-    """Visible, delayed and leased messages move; id, body and time stay, attempts start over.
+    """Visible, delayed and leased messages move; id, body and time stay, attempts restart.
 
-    Source: ours, operations.
+    Source: edgesim, operations.
     """
     await dlq.send_batch(texts("a", "b"))
     await dlq.send(b"c", "text", delay_seconds=3600)
@@ -503,9 +503,9 @@ async def test_redrive_moves_everything_and_starts_it_anew(queue, dlq, clock):
 
 
 async def test_redrive_goes_on_past_one_page(queue, dlq):
-    """However many messages wait, all of them move.
+    """All messages move, also more than one page of them.
 
-    Source: ours, operations.
+    Source: edgesim, operations.
     """
     for _ in range(11):
         await dlq.send_batch(texts(*"x" * 100))
@@ -514,16 +514,16 @@ async def test_redrive_goes_on_past_one_page(queue, dlq):
 
 
 async def test_redrive_to_itself_is_refused(queue):
-    """A queue is no target for its own messages.
+    """A queue cannot be redriven to itself.
 
-    Source: ours, operations.
+    Source: edgesim, operations.
     """
     with pytest.raises(UsageError, match="ingest cannot be redriven to itself"):
         await queue.redrive(queue)
 
 
 async def test_messages_expire_after_their_retention(driver, clock):
-    """What nobody consumed in time is removed, counted and logged; younger messages stay.
+    """Messages older than the retention are removed, counted and logged; younger ones stay.
 
     Source: Configuration, message retention.
     """
@@ -539,9 +539,9 @@ async def test_messages_expire_after_their_retention(driver, clock):
 
 
 async def test_retention_is_looked_after_once_a_minute(driver, clock):
-    """However often a queue is used, it searches for old messages at most once a minute.
+    """A busy queue searches for expired messages at most once a minute.
 
-    Source: ours, operations.
+    Source: edgesim, operations.
     """
     store = Unreliable(driver)
     queue = Queue("busy", store, clock)
@@ -552,7 +552,7 @@ async def test_retention_is_looked_after_once_a_minute(driver, clock):
 
 
 async def test_leased_messages_do_not_expire(driver, clock):
-    """A message that is being delivered outlives its retention until it is given back.
+    """A message in delivery does not expire before it is released.
 
     Source: Configuration, message retention.
     """
@@ -567,11 +567,11 @@ async def test_leased_messages_do_not_expire(driver, clock):
     assert queue.expired == 1
 
 
-# --- consumers: forming batches -----------------------------------------------------------------
+# --- consumers: batching ------------------------------------------------------------------------
 
 
 async def test_full_batch_is_handed_over_at_once(queue, clock, consumer_of):
-    """A batch that is full does not wait for the timeout, and keeps the order of sending.
+    """A full batch does not wait for the timeout, and keeps the order of sending.
 
     Source: Batching, Retries and Delays.
     """
@@ -584,7 +584,7 @@ async def test_full_batch_is_handed_over_at_once(queue, clock, consumer_of):
 
 
 async def test_timeout_counts_from_the_first_message(queue, clock, consumer_of):
-    """A batch that does not fill is handed over max_batch_timeout after its first message.
+    """A batch that does not fill is delivered max_batch_timeout after its first message.
 
     Source: Batching, Retries and Delays.
     """
@@ -604,7 +604,7 @@ async def test_timeout_counts_from_the_first_message(queue, clock, consumer_of):
 
 
 async def test_zero_timeout_delivers_what_is_there(queue, clock, consumer_of):
-    """With a timeout of 0 nothing waits for company.
+    """With a timeout of 0 a message is delivered at once.
 
     Source: Batching, Retries and Delays.
     """
@@ -616,9 +616,9 @@ async def test_zero_timeout_delivers_what_is_there(queue, clock, consumer_of):
 
 
 async def test_a_consumer_at_rest_begins_no_batch(queue, clock, consumer_of):
-    """At the end of a node a batch that is under way is settled, and what comes then stays.
+    """At shutdown a batch in progress is settled, and messages that arrive later stay.
 
-    Source: ours.
+    Source: edgesim.
     """
     worker = Worker(clock, takes=10)
     async with consuming(consumer_of(queue, worker, max_batch_timeout=0)) as consumer:
@@ -634,16 +634,16 @@ async def test_a_consumer_at_rest_begins_no_batch(queue, clock, consumer_of):
 
 
 async def test_a_claim_by_the_only_process_is_granted(driver):
-    """What only one of all nodes may do, the only one may; another name is another claim.
+    """The only process is granted every claim; claims with different names are independent.
 
-    Source: ours.
+    Source: edgesim.
     """
     assert await driver.claim("worker * * * * * 1767225600000")
     assert await driver.claim("worker * * * * * 1767225660000")
 
 
 async def test_empty_queue_never_delivers(queue, clock, consumer_of):
-    """Without messages there is no invocation, however long it takes.
+    """Without messages there is no invocation, after any time.
 
     Source: Batching, Retries and Delays.
     """
@@ -654,7 +654,7 @@ async def test_empty_queue_never_delivers(queue, clock, consumer_of):
 
 
 async def test_old_backlog_is_delivered_without_delay(queue, clock, consumer_of):
-    """Messages that waited longer than the timeout before the consumer came go at once.
+    """Messages older than the timeout are delivered as soon as a consumer starts.
 
     Source: Batching, Retries and Delays.
     """
@@ -666,7 +666,7 @@ async def test_old_backlog_is_delivered_without_delay(queue, clock, consumer_of)
 
 
 async def test_delayed_message_comes_at_its_time(queue, clock, consumer_of):
-    """A delayed message becomes visible after its delay, then the batch's timeout begins.
+    """A delayed message becomes visible after its delay; the batch's timeout begins then.
 
     Source: Batching, Retries and Delays.
     """
@@ -678,7 +678,7 @@ async def test_delayed_message_comes_at_its_time(queue, clock, consumer_of):
 
 
 async def test_delayed_messages_do_not_fill_a_batch(queue, clock, consumer_of):
-    """Messages that are not visible yet neither hand a batch over early nor come with it.
+    """Messages that are not visible yet neither fill a batch nor are part of it.
 
     Source: Batching, Retries and Delays.
     """
@@ -694,7 +694,7 @@ async def test_delayed_messages_do_not_fill_a_batch(queue, clock, consumer_of):
 
 
 async def test_batch_fills_with_what_becomes_visible(queue, clock, consumer_of):
-    """A batch beside delayed messages is handed over the moment one of them fills it.
+    """A batch that waits beside delayed messages is delivered as soon as one of them fills it.
 
     Source: Batching, Retries and Delays.
     """
@@ -709,7 +709,7 @@ async def test_batch_fills_with_what_becomes_visible(queue, clock, consumer_of):
 
 
 async def test_batch_in_flight_does_not_fill_the_next(queue, clock, consumer_of):
-    """Messages that are being delivered do not count for the batch that forms meanwhile.
+    """Messages in delivery do not count for the batch that forms meanwhile.
 
     Source: Batching, Retries and Delays.
     """
@@ -720,13 +720,13 @@ async def test_batch_in_flight_does_not_fill_the_next(queue, clock, consumer_of)
         await settled()
         await queue.send(b"c", "text")
         await clock.advance(4)
-        assert consumer.in_flight == 2  # not even leased: that would cost an attempt at a reload
+        assert consumer.in_flight == 2  # not even leased: a lease would cost an attempt on reload
 
 
 async def test_waiting_for_a_batch_costs_no_attempt(queue, clock, consumer_of):
-    """A consumer that is replaced while its batch fills has used up no delivery.
+    """A consumer that is replaced while its batch fills has cost no delivery attempt.
 
-    Source: ours, durability.
+    Source: edgesim, durability.
     """
     await queue.send(b"1")
     async with consuming(consumer_of(queue, Worker(clock))):
@@ -738,7 +738,7 @@ async def test_waiting_for_a_batch_costs_no_attempt(queue, clock, consumer_of):
 
 
 async def test_batch_held_beside_delayed_messages_is_given_back(queue, clock, consumer_of):
-    """A consumer that is cancelled while it holds a part of a batch gives it back at once.
+    """A consumer that is cancelled while it holds part of a batch releases it at once.
 
     Source: Batching, Retries and Delays.
     """
@@ -752,7 +752,7 @@ async def test_batch_held_beside_delayed_messages_is_given_back(queue, clock, co
 
 
 async def test_released_message_wakes_the_consumer(queue, clock, consumer_of):
-    """What somebody else leased and gives back is delivered then, not at the next look.
+    """A message that another consumer releases is delivered at once, not at the next poll.
 
     Source: Batching, Retries and Delays.
     """
@@ -768,9 +768,9 @@ async def test_released_message_wakes_the_consumer(queue, clock, consumer_of):
 
 
 async def test_clock_set_forward_is_noticed(queue, clock, consumer_of):
-    """A delay ends by the wall clock, though that was set while the consumer slept.
+    """A delay ends by the wall clock, also if that is set while the consumer sleeps.
 
-    Source: ours, durability.
+    Source: edgesim, durability.
     """
     worker = Worker(clock)
     async with consuming(consumer_of(queue, worker, max_batch_timeout=0)):
@@ -781,11 +781,11 @@ async def test_clock_set_forward_is_noticed(queue, clock, consumer_of):
         assert len(worker.batches) == 1
 
 
-# --- consumers: settling ------------------------------------------------------------------------
+# --- consumers: settlement ----------------------------------------------------------------------
 
 
 async def test_acked_messages_are_gone(queue, clock, consumer_of):
-    """What the Worker acked is removed and counted as delivered.
+    """Acked messages are removed and counted as delivered.
 
     Source: Batching, Retries and Delays.
     """
@@ -799,7 +799,7 @@ async def test_acked_messages_are_gone(queue, clock, consumer_of):
 
 
 async def test_retry_comes_back_after_its_own_delay(queue, clock, consumer_of):
-    """A retried message returns with one attempt more, after its own delay, else retry_delay.
+    """A retried message returns with one more attempt, after its own delay or else retry_delay.
 
     Source: Batching, Retries and Delays.
     """
@@ -821,7 +821,7 @@ async def test_retry_comes_back_after_its_own_delay(queue, clock, consumer_of):
 
 
 async def test_retry_delay_of_zero_overrides_the_consumers(queue, clock, consumer_of):
-    """A message retried with delay 0 comes back at once although the consumer has a delay.
+    """A retry delay of 0 redelivers the message at once although the consumer has a delay.
 
     Source: Batching, Retries and Delays.
     """
@@ -834,7 +834,7 @@ async def test_retry_delay_of_zero_overrides_the_consumers(queue, clock, consume
 
 
 async def test_failed_delivery_retries_the_whole_batch(queue, clock, consumer_of):
-    """An exception out of the delivery is logged and every message comes again.
+    """An exception from the delivery is logged, and every message is retried.
 
     Source: Batching, Retries and Delays.
     """
@@ -856,9 +856,9 @@ async def test_failed_delivery_retries_the_whole_batch(queue, clock, consumer_of
 
 
 async def test_a_lease_that_does_not_count(queue, clock):
-    """Released without counting, a delivery is none of the message's attempts; its lease is over.
+    """A release without counting adds no attempt to the message, and ends the lease.
 
-    Source: ours, a failure of the platform is not the message's.
+    Source: edgesim; a failure of the platform is no attempt of the message.
     """
     await queue.send_batch(texts("a", "b"))
     first = await queue.lease(2, 60)
@@ -866,7 +866,7 @@ async def test_a_lease_that_does_not_count(queue, clock):
     assert [m.attempts for m in await queue.peek(2)] == [0, 0]
     again = await queue.lease(2, 60)
     assert [m.attempts for m in again] == [1, 1]
-    await queue.ack([m.lease_id for m in first])  # of leases that are over: nothing to do
+    await queue.ack([m.lease_id for m in first])  # expired leases: no effect
     assert (await queue.depth()).messages == 2
     await queue.release([m.lease_id for m in again], 30)
     await clock.advance(31)
@@ -878,15 +878,15 @@ async def test_a_lease_that_does_not_count(queue, clock):
 
 
 def not_delivered(batch):
-    """What comes of a batch that the platform could not deliver."""
+    """Return the result of a batch that the platform could not deliver."""
     retries = [Retry(message.id) for message in batch]
     return BatchResult(retries=retries, failed=True, not_delivered="no isolate")
 
 
 async def test_failures_of_the_platform_are_no_attempts(queue, dlq, clock, consumer_of):
-    """However often it fails nothing is given up; it is tried with backoff, and logged once.
+    """Platform failures never exhaust a message; delivery is retried with backoff, logged once.
 
-    Source: ours, a failure of the platform is not the message's.
+    Source: edgesim; a failure of the platform is no attempt of the message.
     """
     worker = Worker(clock, not_delivered)
     with capture_logs() as logs:
@@ -912,9 +912,9 @@ async def test_failures_of_the_platform_are_no_attempts(queue, dlq, clock, consu
 async def test_a_pause_after_a_failure_of_the_platform_is_for_all_batches(
     queue, clock, consumer_of
 ):
-    """A long backlog is not worn through while the platform fails: few batches are begun at all.
+    """During a platform failure the backoff applies to all batches of a long backlog.
 
-    Source: ours, a failure of the platform is not the message's.
+    Source: edgesim; a failure of the platform is no attempt of the message.
     """
     worker = Worker(clock, not_delivered)
     for _ in range(4):
@@ -931,9 +931,9 @@ async def test_a_pause_after_a_failure_of_the_platform_is_for_all_batches(
 async def test_attempts_of_the_handler_count_between_failures_of_the_platform(
     queue, dlq, clock, consumer_of
 ):
-    """What the handler did itself counts, and after max_retries the message is dead.
+    """Failures of the handler count as attempts, and after max_retries the message is dead.
 
-    Source: ours, a failure of the platform is not the message's.
+    Source: edgesim; a failure of the platform is no attempt of the message.
     """
     decisions = cycle([not_delivered, not_delivered, retry_all])
 
@@ -950,7 +950,7 @@ async def test_attempts_of_the_handler_count_between_failures_of_the_platform(
 
 
 async def test_message_without_a_decision_is_retried(queue, clock, consumer_of):
-    """A message that the result forgets is neither lost nor stuck.
+    """A message that is missing from the result is retried.
 
     Source: Batching, Retries and Delays.
     """
@@ -963,7 +963,7 @@ async def test_message_without_a_decision_is_retried(queue, clock, consumer_of):
 
 @pytest.mark.parametrize("delay", [-1, 86_401, math.nan])
 async def test_impossible_retry_delay_retries_the_batch(queue, clock, consumer_of, delay):
-    """A delay that the platform would refuse is logged, and the messages are retried without it.
+    """A delay that the platform would refuse is logged; the messages are retried without it.
 
     Source: Batching, Retries and Delays.
     """
@@ -977,7 +977,7 @@ async def test_impossible_retry_delay_retries_the_batch(queue, clock, consumer_o
 
 
 async def test_exhausted_message_goes_to_the_dead_letter_queue(queue, dlq, clock, consumer_of):
-    """After max_retries + 1 deliveries a message moves, itself unchanged, its attempts anew.
+    """After max_retries + 1 deliveries a message moves, unchanged, with attempts restarted.
 
     Source: Dead Letter Queues.
     """
@@ -997,7 +997,7 @@ async def test_exhausted_message_goes_to_the_dead_letter_queue(queue, dlq, clock
 async def test_exhausted_message_without_dead_letter_queue_is_lost_loudly(
     queue, clock, consumer_of
 ):
-    """Where there is no dead-letter queue the message is deleted, counted and logged by its id.
+    """Without a dead-letter queue the message is deleted, counted and logged by its id.
 
     Source: Dead Letter Queues.
     """
@@ -1014,7 +1014,7 @@ async def test_exhausted_message_without_dead_letter_queue_is_lost_loudly(
 
 
 async def test_dead_letter_queue_wakes_its_own_consumer(queue, dlq, clock, consumer_of):
-    """A dead message is delivered to the dead-letter queue's consumer like any other.
+    """A dead letter is delivered to the dead-letter queue's consumer like any message.
 
     Source: Dead Letter Queues.
     """
@@ -1028,7 +1028,7 @@ async def test_dead_letter_queue_wakes_its_own_consumer(queue, dlq, clock, consu
 
 
 async def test_redriven_messages_take_the_original_path_again(queue, dlq, clock, consumer_of):
-    """What failed can be redriven while the consumer runs, fail again, and be redriven again.
+    """A failed message can be redriven while the consumer runs, fail again, and be redriven again.
 
     Source: Batching, Retries and Delays.
     """
@@ -1047,7 +1047,7 @@ async def test_redriven_messages_take_the_original_path_again(queue, dlq, clock,
 
 
 async def test_message_outlives_a_delivery_longer_than_its_lease(queue, clock, consumer_of):
-    """A delivery past the platform's own limit does not keep its messages from the next one.
+    """A delivery beyond the platform's time limit does not block the next delivery.
 
     Source: Batching, Retries and Delays.
     """
@@ -1066,7 +1066,7 @@ async def test_message_outlives_a_delivery_longer_than_its_lease(queue, clock, c
 
 @pytest.mark.parametrize("limit", [1, 3])
 async def test_concurrency_keeps_to_its_limit(queue, clock, consumer_of, limit):
-    """As many batches are in flight as max_concurrency allows, and never more.
+    """The number of batches in flight reaches max_concurrency and never exceeds it.
 
     Source: Consumer concurrency.
     """
@@ -1081,7 +1081,7 @@ async def test_concurrency_keeps_to_its_limit(queue, clock, consumer_of, limit):
 
 
 async def test_auto_concurrency_grows_with_a_backlog_and_shrinks(queue, clock, consumer_of):
-    """Auto starts with one batch, grows while others wait, to ten at most, and comes back.
+    """Auto concurrency starts at one batch, grows with the backlog to at most ten, and shrinks.
 
     Source: Consumer concurrency.
     """
@@ -1105,7 +1105,7 @@ async def test_auto_concurrency_grows_with_a_backlog_and_shrinks(queue, clock, c
 
 @pytest.mark.parametrize(("failed", "most"), [(True, 1), (False, AUTO_CONCURRENCY_MAX)])
 async def test_only_failures_keep_auto_concurrency_down(queue, clock, consumer_of, failed, most):
-    """A throw counts against more concurrency; messages that are merely retried do not.
+    """Only a thrown exception prevents more concurrency; retried messages do not.
 
     Source: Consumer concurrency.
     """
@@ -1118,7 +1118,7 @@ async def test_only_failures_keep_auto_concurrency_down(queue, clock, consumer_o
 
 
 async def test_batch_comes_with_the_backlog(queue, clock, consumer_of):
-    """A batch tells what the queue holds when it is handed over, its own messages included.
+    """A batch has the queue's backlog at its delivery, including its own messages.
 
     Source: Changelog 2026-04-28, queue metrics.
     """
@@ -1131,7 +1131,7 @@ async def test_batch_comes_with_the_backlog(queue, clock, consumer_of):
 
 
 async def test_auto_concurrency_stays_at_one_without_a_backlog(queue, clock, consumer_of):
-    """Messages that come one after another are delivered one after another.
+    """Messages that arrive one after another are delivered one after another.
 
     Source: Consumer concurrency.
     """
@@ -1144,7 +1144,7 @@ async def test_auto_concurrency_stays_at_one_without_a_backlog(queue, clock, con
 
 
 async def test_slow_batch_does_not_hold_up_the_others(queue, clock, consumer_of):
-    """While one delivery hangs, the other slots go on delivering.
+    """While one delivery hangs, the other slots continue to deliver.
 
     Source: Consumer concurrency.
     """
@@ -1166,9 +1166,9 @@ async def test_slow_batch_does_not_hold_up_the_others(queue, clock, consumer_of)
 
 
 async def test_cancelled_delivery_gives_its_messages_back_at_once(queue, clock, consumer_of):
-    """What was in flight at a reload goes to the next consumer, as another attempt.
+    """Messages in flight at a reload go to the next consumer, with one more attempt.
 
-    Source: ours, durability.
+    Source: edgesim, durability.
     """
     await queue.send_batch(texts("a", "b"))
     async with consuming(consumer_of(queue, Worker(clock, takes=60), max_batch_timeout=0)) as old:
@@ -1190,9 +1190,9 @@ async def test_cancelled_delivery_gives_its_messages_back_at_once(queue, clock, 
     ],
 )
 async def test_cancellation_does_not_lose_a_decision(driver, clock, operation, decide, expected):
-    """A decision that is being written down when the consumer is cancelled stands.
+    """A decision that is being stored when the consumer is cancelled is kept.
 
-    Source: ours, durability.
+    Source: edgesim, durability.
     """
     store = Unreliable(driver)
     queue, dlq = Queue("ingest", store, clock), Queue("dlq", store, clock)
@@ -1209,9 +1209,9 @@ async def test_cancellation_does_not_lose_a_decision(driver, clock, operation, d
 
 
 async def test_store_failure_while_leasing_is_survived(driver, clock, consumer_of):
-    """A store that fails for a while is asked again, with a log line each time.
+    """A failing store is polled again, with a log line for each failure.
 
-    Source: ours, durability.
+    Source: edgesim, durability.
     """
     store = Unreliable(driver)
     queue = Queue("ingest", store, clock)
@@ -1231,9 +1231,9 @@ async def test_store_failure_while_leasing_is_survived(driver, clock, consumer_o
 
 
 async def test_store_failure_while_settling_is_insisted_on(driver, clock, consumer_of):
-    """A decision that the store could not take is offered again; nothing is delivered twice.
+    """A decision that the store could not take is retried; nothing is delivered twice.
 
-    Source: ours, durability.
+    Source: edgesim, durability.
     """
     store = Unreliable(driver)
     queue = Queue("ingest", store, clock)
@@ -1251,9 +1251,9 @@ async def test_store_failure_while_settling_is_insisted_on(driver, clock, consum
 
 
 async def test_broken_store_does_not_hold_up_a_shutdown(driver, clock, consumer_of):
-    """A consumer whose store takes nothing can still be cancelled.
+    """A consumer whose store fails every call can still be cancelled.
 
-    Source: ours, durability.
+    Source: edgesim, durability.
     """
     store = Unreliable(driver)
     queue = Queue("ingest", store, clock)
@@ -1268,7 +1268,7 @@ async def test_broken_store_does_not_hold_up_a_shutdown(driver, clock, consumer_
 async def test_idle_means_nothing_left_and_nothing_in_flight(queue, clock, consumer_of):
     """A drain waits for visible, delayed and leased messages alike.
 
-    Source: ours, durability.
+    Source: edgesim, durability.
     """
     worker = Worker(clock, takes=10)
     async with consuming(consumer_of(queue, worker, max_batch_timeout=5)) as consumer:
@@ -1285,11 +1285,11 @@ async def test_idle_means_nothing_left_and_nothing_in_flight(queue, clock, consu
         await queue.send(b"1")
         await clock.advance(6)
         await queue.purge()
-        assert not await consumer.idle()  # gone from the queue, but still being delivered
+        assert not await consumer.idle()  # no longer in the queue, but still in delivery
 
 
 async def test_dead_letter_queue_must_be_the_configured_one(queue, dlq, clock):
-    """A configured dead-letter queue cannot be forgotten, nor be the queue itself.
+    """A configured dead-letter queue must be passed, and must not be the queue itself.
 
     Source: Dead Letter Queues.
     """
@@ -1305,7 +1305,7 @@ async def test_dead_letter_queue_must_be_the_configured_one(queue, dlq, clock):
 
 @pytest.fixture
 def pulling(queue, dlq):
-    """A pull consumer of the queue with the given settings, dead letters going to the other."""
+    """A factory of pull consumers of the queue; dead letters go to the other queue."""
 
     def make(**values):
         return PullConsumer(queue, PullSettings(dead_letter_queue="ingest-dlq", **values), dlq)
@@ -1314,7 +1314,7 @@ def pulling(queue, dlq):
 
 
 async def test_pull_gives_five_messages_unless_told(queue, pulling):
-    """A pull takes 5 messages by default, up to 100 when asked, and fewer if there are fewer.
+    """A pull returns 5 messages by default, up to 100 on request, and fewer if there are fewer.
 
     Source: Pull consumers.
     """
@@ -1326,7 +1326,7 @@ async def test_pull_gives_five_messages_unless_told(queue, pulling):
 
 
 async def test_pulled_message_is_invisible_for_its_timeout(queue, pulling, clock):
-    """A message nobody settled is pulled again after the visibility timeout, 30 s by default.
+    """An unsettled message can be pulled again after the visibility timeout, 30 s by default.
 
     Source: Pull consumers.
     """
@@ -1343,7 +1343,7 @@ async def test_pulled_message_is_invisible_for_its_timeout(queue, pulling, clock
 
 
 async def test_acked_pull_is_gone(queue, pulling, clock):
-    """An ack by its lease removes a message for good and is counted.
+    """An ack by lease id removes the message permanently and is counted.
 
     Source: Pull consumers.
     """
@@ -1357,7 +1357,7 @@ async def test_acked_pull_is_gone(queue, pulling, clock):
 
 @pytest.mark.parametrize(("own", "seconds"), [(None, 20), (0, 0), (50, 50)])
 async def test_retried_pull_comes_after_its_delay(queue, pulling, clock, own, seconds):
-    """A retry's own delay goes before the consumer's, and 0 overrides it.
+    """A retry's own delay overrides the consumer's, and 0 overrides it too.
 
     Source: Pull consumers.
     """
@@ -1374,7 +1374,7 @@ async def test_retried_pull_comes_after_its_delay(queue, pulling, clock, own, se
 
 
 async def test_message_retried_too_often_is_dead(queue, dlq, pulling):
-    """After max_retries + 1 pulls a message that is given back moves to the dead-letter queue.
+    """After max_retries + 1 pulls a retried message moves to the dead-letter queue.
 
     Source: Pull consumers; Dead Letter Queues.
     """
@@ -1390,7 +1390,7 @@ async def test_message_retried_too_often_is_dead(queue, dlq, pulling):
 
 
 async def test_message_abandoned_too_often_is_dead(queue, dlq, pulling, clock):
-    """A message whose last lease ran out is dead at the next pull, which goes on to others.
+    """A message whose last lease expired is dead at the next pull, which returns other messages.
 
     Source: Pull consumers; Dead Letter Queues.
     """
@@ -1405,7 +1405,7 @@ async def test_message_abandoned_too_often_is_dead(queue, dlq, pulling, clock):
 
 
 async def test_dead_pull_without_a_dead_letter_queue_is_lost_loudly(queue):
-    """Where there is no dead-letter queue it is deleted, counted and logged by its id.
+    """Without a dead-letter queue the message is deleted, counted and logged by its id.
 
     Source: Pull consumers.
     """
@@ -1419,7 +1419,7 @@ async def test_dead_pull_without_a_dead_letter_queue_is_lost_loudly(queue):
 
 
 async def test_late_ack_counts_until_somebody_else_has_the_message(queue, pulling, clock):
-    """A lease that ran out may still be acked, but not once its message was pulled anew.
+    """An expired lease may still be acked until its message is pulled again.
 
     Source: Pull consumers.
     """
@@ -1438,7 +1438,7 @@ async def test_late_ack_counts_until_somebody_else_has_the_message(queue, pullin
 
 
 async def test_strange_lease_id_is_a_warning(queue, pulling):
-    """What is no lease id is named in the warnings, and the others are settled.
+    """An invalid lease id is listed in the warnings; the other messages are settled.
 
     Source: Pull consumers.
     """
@@ -1463,7 +1463,7 @@ async def test_pull_batch_size_limits(queue, pulling, wrong):
 
 
 async def test_visibility_timeout_is_at_most_12_hours(queue, pulling, clock):
-    """12 hours are a visibility timeout, a millisecond more is not.
+    """A visibility timeout of 12 hours is allowed, a millisecond more is refused.
 
     Source: Limits.
     """
@@ -1478,7 +1478,7 @@ async def test_visibility_timeout_is_at_most_12_hours(queue, pulling, clock):
 
 
 async def test_retry_delay_outside_a_day_settles_nothing(queue, pulling):
-    """A delay that cannot be refuses the whole call: nothing of it is acked.
+    """An invalid delay refuses the whole call: none of its messages is acked.
 
     Source: Pull consumers.
     """
@@ -1490,7 +1490,7 @@ async def test_retry_delay_outside_a_day_settles_nothing(queue, pulling):
 
 
 async def test_two_pullers_never_hold_the_same_message(queue, pulling):
-    """What one puller was given, another is not, whichever of them asks.
+    """A message pulled by one client is not returned to another, in either order of calls.
 
     Source: Pull consumers.
     """
@@ -1512,7 +1512,7 @@ async def test_two_pullers_never_hold_the_same_message(queue, pulling):
     ],
 )
 def test_pull_settings_keep_to_the_platforms_limits(key, least, most):
-    """The bounds are allowed; beyond them the error names key, limits and value.
+    """The limits themselves are allowed; beyond them the error names key, limits and value.
 
     Source: Limits.
     """
@@ -1525,14 +1525,14 @@ def test_pull_settings_keep_to_the_platforms_limits(key, least, most):
         assert str(refused.value) == text
 
 
-# --- whatever happens ---------------------------------------------------------------------------
+# --- property-based tests -----------------------------------------------------------------------
 
 
 def virtually(scenario, url):
     """Run ``scenario(driver, clock)`` in virtual time on a fresh store."""
 
     async def run():
-        clock = VirtualClock(seed=None)  # ids that the store has not had in the example before
+        clock = VirtualClock(seed=None)  # ids that differ from those of the example before
         async with open_in_virtual_time(url, clock) as driver:
             for name in await driver.names():
                 await driver.purge(name)
@@ -1542,14 +1542,14 @@ def virtually(scenario, url):
 
 
 def examples(url):
-    """Many examples, but fewer where each goes through a real server."""
+    """Run 100 examples, but 10 for a driver that uses a real server."""
     return settings(max_examples=10 if scheme_of(url) == "nats" else 100, deadline=None)
 
 
 def test_each_batch_is_full_or_due(url):
-    """Each batch is handed over when it is full, else exactly at its timeout; none is early.
+    """Each batch is delivered when it is full, or else exactly at its timeout, never early.
 
-    A store that nodes share tells of changes by hints, which may come late: there it may be later.
+    A store shared by nodes reports changes by hints, which may come late: there it may be later.
     Source: Batching, Retries and Delays; Delivery guarantees.
     """
     exact = scheme_of(url) != "nats"
@@ -1590,7 +1590,7 @@ def test_each_batch_is_full_or_due(url):
 
 
 class Course(msgspec.Struct):
-    """One course of events: what is sent, what becomes of it, when the consumer is replaced."""
+    """A random scenario: sends, the result of each delivery, and when the consumer is replaced."""
 
     sends: list[int]
     fates: list[str]
@@ -1616,7 +1616,7 @@ courses = st.builds(
 
 
 def test_every_message_ends_in_exactly_one_place(url):
-    """Acked, dead or still queued: acks, retries, throws and reloads lose and double nothing.
+    """Acked, dead or queued: acks, retries, throws and reloads lose or duplicate no message.
 
     Source: Batching, Retries and Delays; Delivery guarantees.
     """

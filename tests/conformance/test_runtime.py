@@ -1,4 +1,4 @@
-"""Workers among each other: service bindings, routes, environments, cf, schedules.
+"""Calls between Workers: service bindings, routes, environments, cf, schedules.
 
 Sections are those of the platform's facts: the Python API (1), runtime semantics (6), wrangler's
 configuration (7).
@@ -42,7 +42,7 @@ def named(folder, name, **settings):
 
 
 async def test_fetch_by_service_binding(tmp_path):
-    """Section 1.5: the host part of the URL is arbitrary; the callee gets method, URL and body."""
+    """Section 1.5: the URL's host is arbitrary; the callee receives method, URL and body."""
     write_worker(
         tmp_path,
         "main",
@@ -116,23 +116,23 @@ async def test_rpc_of_a_method_that_is_not_there(tmp_path):
 
 @pytest.mark.parametrize("expression", ["size(b'x' * (33 << 20))", "large()"])
 async def test_rpc_is_limited_to_32_mib(tmp_path, expression):
-    """Section 1.5: larger arguments or results are refused with the size."""
+    """Section 1.5: larger arguments or results are refused with their size."""
     said = await call(tmp_path, expression)
     assert "limited to 32MiB, but the size of this value was: 3460" in said
 
 
 async def test_rpc_below_the_limit(tmp_path):
-    """Section 1.5: 31 MiB pass."""
+    """Section 1.5: 31 MiB are accepted."""
     assert await call(tmp_path, "size(b'x' * (31 << 20))") == str(31 << 20)
 
 
 async def test_rpc_that_calls_itself_ends(tmp_path):
-    """Section 6: a call that came through more than 16 Workers is refused, error 1019."""
+    """Section 6: a call chain of more than 16 Workers is refused, error 1019."""
     assert "1019" in await call(tmp_path, "again(0)")
 
 
 async def test_named_entrypoints_are_refused(tmp_path):
-    """Section 7: services[].entrypoint is not built, and said with file and key."""
+    """Section 7: services[].entrypoint is not supported; the error names file and key."""
     binding = {"binding": "B", "service": "main", "entrypoint": "Admin"}
     write_worker(tmp_path, "main", NAMED, services=[binding])
     with pytest.raises(ConfigError, match=r"services\[0\]\.entrypoint"):
@@ -153,7 +153,7 @@ async def test_a_fetch_of_a_route_goes_to_its_worker(tmp_path):
 
 
 async def test_the_most_specific_route_counts(tmp_path):
-    """Section 7: of several routes the most specific."""
+    """Section 7: of several matching routes the most specific one applies."""
     write_worker(tmp_path, "main", FETCHER)
     named(tmp_path, "wide", route="*example.com/*")
     named(tmp_path, "narrow", routes=[{"pattern": "example.com/a/*", "zone_name": "example.com"}])
@@ -168,7 +168,7 @@ async def test_the_most_specific_route_counts(tmp_path):
     ("flags", "warned"), [([], True), (["global_fetch_strictly_public"], False)]
 )
 async def test_another_worker_of_the_zone(tmp_path, flags, warned):
-    """Section 6: it answers, and the log warns of the platform's 1042 if the flag is missing."""
+    """Section 6: it responds; without the flag the log warns of the platform's error 1042."""
     write_worker(tmp_path, "main", FETCHER, compatibility_flags=flags)
     named(tmp_path, "b")
     with structlog.testing.capture_logs() as logs:
@@ -194,7 +194,7 @@ async def test_a_custom_domain_may_be_fetched_in_its_zone(tmp_path):
 
 
 async def test_a_worker_that_fetches_itself_ends(tmp_path):
-    """Section 6: after 16 Workers on the way the answer is error 1019."""
+    """Section 6: after a chain of 16 Workers the response is error 1019."""
     write_worker(
         tmp_path,
         "main",
@@ -212,7 +212,7 @@ async def test_a_worker_that_fetches_itself_ends(tmp_path):
 
 
 async def test_an_environment_is_another_worker(tmp_path):
-    """Section 7: <name>-<env>; bindings and vars are its own, routes and limits inherited."""
+    """Section 7: <name>-<env>; bindings and vars are its own, routes and limits are inherited."""
     named(
         tmp_path,
         "main",
@@ -231,7 +231,7 @@ async def test_an_environment_is_another_worker(tmp_path):
 
 
 async def test_what_an_environment_does_not_inherit_is_said(tmp_path):
-    """Section 7: a binding that stands at the top only is a warning that names it."""
+    """Section 7: a warning names each binding that is at the top level only."""
     named(tmp_path, "main", env={"staging": {}})
     async with simulated(tmp_path, "main", environment="staging") as simulator:
         [warning] = simulator.project.workers["main-staging"].warnings
@@ -239,7 +239,7 @@ async def test_what_an_environment_does_not_inherit_is_said(tmp_path):
 
 
 async def test_an_environment_that_is_not_there(tmp_path):
-    """Section 7: refused where the file has others; where it has none the top level stands."""
+    """Section 7: an error if the file has other environments, else the top level applies."""
     named(tmp_path, "main", env={"production": {}})
     with pytest.raises(ConfigError, match=r"no env\.staging; known: production"):
         async with simulated(tmp_path, "main", environment="staging"):
@@ -250,7 +250,7 @@ async def test_an_environment_that_is_not_there(tmp_path):
 
 
 async def test_environments_reach_each_other_by_whole_names(tmp_path):
-    """Section 7: services name <name>-<env>; tail_consumers may say the environment apart."""
+    """Section 7: services use <name>-<env>; tail_consumers may name the environment separately."""
     write_worker(
         tmp_path,
         "main",
@@ -294,7 +294,7 @@ async def test_environments_reach_each_other_by_whole_names(tmp_path):
     ],
 )
 async def test_secrets_over_vars(tmp_path, files, expected):
-    """Section 7: .dev.vars.<env>, else .dev.vars, else .env; each over vars."""
+    """Section 7: .dev.vars.<env>, else .dev.vars, else .env; each overrides vars."""
     write_worker(
         tmp_path,
         "main",
@@ -327,7 +327,7 @@ class Default(WorkerEntrypoint):
     ],
 )
 async def test_request_cf(tmp_path, account, expected):
-    """Section 1.5: cf is plausible, and each field can be set in edgesim.toml."""
+    """Section 1.5: cf has plausible values, and edgesim.toml can set each field."""
     write_worker(tmp_path, "main", CF)
     async with simulated(tmp_path, "main", account=account) as simulator:
         assert json.loads((await ask(simulator))[1]) == expected
@@ -343,7 +343,7 @@ class Default(WorkerEntrypoint):
 
 
 class NearTheMinute(Clock):
-    """The real clock, set so that a minute begins in a moment."""
+    """The real clock, shifted to 1.5 s before a full minute."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -359,7 +359,7 @@ async def test_scheduled_handlers_run_on_their_own(tmp_path):
     crons = {"crons": ["* * * * *", "0 0 30 2 *"]}
     write_worker(tmp_path, "main", SCHEDULED, r2_buckets=bucket, triggers=crons)
     async with simulated(tmp_path, "main", clock=NearTheMinute()) as simulator:
-        with anyio.fail_after(100):  # if the start took longer than that: one minute more
+        with anyio.fail_after(100):  # if the start took longer, the next minute follows
             while not simulator.workers["main"].outcomes["ok"]:
                 await anyio.lowlevel.checkpoint()
         listing = await simulator.bucket("seen").list()
@@ -370,7 +370,7 @@ async def test_scheduled_handlers_run_on_their_own(tmp_path):
 
 
 async def test_a_wrong_cron_is_refused_at_the_start(tmp_path):
-    """Section 7: with file, key and what is wrong."""
+    """Section 7: the error names file, key and fault."""
     write_worker(tmp_path, "main", SCHEDULED, triggers={"crons": ["0 25 * * *"]})
     with pytest.raises(ConfigError, match=r"triggers\.crons\[0\].*'25' is not from 0 to 23"):
         async with simulated(tmp_path, "main"):
@@ -382,7 +382,7 @@ async def test_a_wrong_cron_is_refused_at_the_start(tmp_path):
 
 @pytest.mark.parametrize("level", ["process", "warm", "inline"])
 async def test_bodies_are_gone_with_their_request(tmp_path, level):
-    """Without the collector's help, which may be long in coming."""
+    """Bodies are freed without the garbage collector, which may run much later."""
     write_worker(
         tmp_path,
         "main",

@@ -1,7 +1,7 @@
-"""The event loop's longest turn under every operation of an operator, on large stores.
+"""The event loop's longest turn during every operation of an operator, on large stores.
 
-A turn is measured by the CPU time of the loop's own thread, which a loaded machine does not make
-much longer: what waits for the disk is in other threads (see tests/unit/test_writer_thread.py).
+A turn is measured by the CPU time of the loop's own thread, which load on the machine hardly
+changes: waits for the disk are in other threads (see tests/unit/test_writer_thread.py).
 """
 
 import asyncio
@@ -54,18 +54,18 @@ class Default(WorkerEntrypoint):
 
 
 class MeasuredLoop(asyncio.SelectorEventLoop):
-    """Keeps the CPU time of the longest turn since ``longest_ms`` was set to 0."""
+    """Record the CPU time of the longest turn since ``longest_ms`` was set to 0."""
 
     longest_ms = 0.0
 
     def _run_once(self) -> None:
         begun = time.thread_time()
-        super()._run_once()  # type: ignore[misc]  # asyncio's own turn, which typeshed leaves out
+        super()._run_once()  # type: ignore[misc]  # asyncio's internal step, which typeshed omits
         self.longest_ms = max(self.longest_ms, (time.thread_time() - begun) * 1000)
 
 
 def measured() -> MeasuredLoop:
-    """The running loop."""
+    """Return the running loop."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, MeasuredLoop)
     return loop
@@ -73,15 +73,15 @@ def measured() -> MeasuredLoop:
 
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, Any]]:
-    """Asyncio's loop, with a measure in it."""
+    """asyncio's loop, with the measurement."""
     return "asyncio", {"loop_factory": MeasuredLoop}
 
 
 @asynccontextmanager
 async def running(folder: Path) -> AsyncIterator[tuple[Simulator, Front]]:
-    """The project on its stores, with the admin endpoints."""
+    """Run the project on its stores, with the admin endpoints."""
     project = load_project(folder, Overrides(isolation={"default": "inline"}))
-    await anyio.lowlevel.checkpoint()  # the commands load it before they begin
+    await anyio.lowlevel.checkpoint()  # the commands load it before they start the project
     measured().longest_ms = 0
     clock = Clock()
     async with (
@@ -95,7 +95,7 @@ async def running(folder: Path) -> AsyncIterator[tuple[Simulator, Front]]:
 
 
 async def ask(front: Front, method: str, path: str, body: bytes = b"") -> tuple[int, int]:
-    """Status, and the size of the answer, of a request to an admin endpoint."""
+    """Send a request to an admin endpoint and return the status and the size of the response."""
     path, _, query = path.partition("?")
     scope = {
         "type": "http",
@@ -127,7 +127,7 @@ async def ask(front: Front, method: str, path: str, body: bytes = b"") -> tuple[
 
 
 async def fill_queues(driver: QueueDriver) -> None:
-    """Many small messages, some to move, and some large ones of numbers, slow to decode."""
+    """Store many small messages, some to move, and some large ones that are slow to decode."""
     for queue, count in (("many", MESSAGES), ("moved", MOVED)):
         for start in range(0, count, 5_000):
             await driver.send(
@@ -143,7 +143,7 @@ async def fill_queues(driver: QueueDriver) -> None:
 
 
 async def fill_bucket(driver: R2Driver) -> None:
-    """Many objects in the index, without blobs."""
+    """Store many objects in the index, without blobs."""
     assert isinstance(driver, IndexedR2)
     objects = driver._objects
 
@@ -158,7 +158,7 @@ async def fill_bucket(driver: R2Driver) -> None:
 
 
 def operation(name: str, **arguments: Any) -> tuple[str, str, bytes]:
-    """A request for an operation."""
+    """Build the request of an operation."""
     return "POST", "operations", json.dumps({"operation": name, "arguments": arguments}).encode()
 
 
@@ -195,11 +195,11 @@ SIZES = {
     "r2 get": 20_000_000,
     "r2.ls": 50 * OBJECTS,
 }
-"""The least that the answers have in bytes."""
+"""Minimum size of the responses, in bytes."""
 
 
 async def test_no_operation_holds_the_event_loop(tmp_path):
-    """No turn takes more than 50 ms, whatever an operator asks of 100,000 objects and messages."""
+    """No turn takes more than 50 ms, with 100,000 objects and messages in any operation."""
     queues = [{"binding": name, "queue": name} for name in ("many", "moved", "large")]
     write_worker(
         tmp_path,
@@ -213,7 +213,7 @@ async def test_no_operation_holds_the_event_loop(tmp_path):
         await fill_queues(simulator.backends.queues)
         await fill_bucket(simulator.backends.r2)
     gc.collect()
-    gc.freeze()  # the heap of the test run is none of the platform's
+    gc.freeze()  # the heap of the test run does not belong to the platform
     found: dict[str, float] = {}
     try:
         async with running(tmp_path) as (_, front):

@@ -1,8 +1,8 @@
 """Tail Workers through a Simulator: real worker modules, on the inline level and some as processes.
 
-The Tail Worker under test writes what it was given, field by field, into a bucket; a test reads it
-there.  Sections are those of the platform's facts: the types of Cloudflare's runtime (2.1), its
-trace code (2.2) and what was seen of delivery (2.3).
+The Tail Worker under test writes its events, field by field, into a bucket, where a test reads
+them. Sections are those of the platform's facts: the types of Cloudflare's runtime (2.1), its trace
+code (2.2) and observations of delivery (2.3).
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -90,7 +90,7 @@ def tailed(folder: Path, source: str, name: str = "main", **settings: Any) -> No
 
 
 async def calls(simulator: Simulator, worker: str = "tail") -> list[list[Any]]:
-    """What each call of a Tail Worker was given."""
+    """Return the events of each call of a Tail Worker."""
     await settle(simulator)
     bucket = simulator.bucket("seen")
     found = []
@@ -102,7 +102,7 @@ async def calls(simulator: Simulator, worker: str = "tail") -> list[list[Any]]:
 
 
 async def items(simulator: Simulator, worker: str = "tail") -> list[Any]:
-    """All traces that a Tail Worker was given; those of two calls are in no certain order."""
+    """Return all traces that a Tail Worker received; the order of calls is not defined."""
     return [item for call in await calls(simulator, worker) for item in call]
 
 
@@ -110,7 +110,7 @@ async def items(simulator: Simulator, worker: str = "tail") -> list[Any]:
 async def world(
     folder: Path, source: str = OK, isolation: str = "inline", **settings: Any
 ) -> AsyncIterator[Simulator]:
-    """One tailed Worker and its Tail Worker."""
+    """Run one tailed Worker and its Tail Worker."""
     tail_worker(folder)
     tailed(folder, source, **settings)
     async with simulated(folder, "main", "tail", account=QUICK, isolation=isolation) as simulator:
@@ -122,7 +122,7 @@ LEVELS = pytest.mark.parametrize("isolation", ["inline", "process"])
 
 @LEVELS
 async def test_a_trace_has_every_field(tmp_path, isolation):
-    """Section 2.1: every field of a TraceItem is there; optional ones are undefined."""
+    """Section 2.1: every field of a TraceItem is present; optional ones are undefined."""
     async with world(tmp_path, isolation=isolation) as simulator:
         assert await ask(simulator) == (200, b"ok")
         [item] = await items(simulator)
@@ -157,7 +157,7 @@ async def test_a_fetch_event(tmp_path, isolation):
 
 
 async def test_a_fetch_that_throws_has_no_response(tmp_path):
-    """Section 2.1: response is undefined if the handler threw; the client has error 1101."""
+    """Section 2.1: response is undefined if the handler raised; the client gets error 1101."""
     source = OK.replace('return Response("ok")', 'raise ValueError("bad luck")')
     async with world(tmp_path, source) as simulator:
         assert await ask(simulator) == (500, b"error code: 1101")
@@ -181,7 +181,7 @@ async def test_an_exception_has_name_message_and_stack(tmp_path, isolation):
 
 
 async def test_a_returned_500_is_ok(tmp_path):
-    """Section 2.1: an error status that was returned and not thrown is outcome ok."""
+    """Section 2.1: an error status that is returned, not raised, is outcome ok."""
     source = OK.replace('Response("ok")', 'Response("no", status=500)')
     async with world(tmp_path, source) as simulator:
         await ask(simulator)
@@ -244,7 +244,7 @@ class Default(WorkerEntrypoint):
 
 @LEVELS
 async def test_a_jsrpc_event(tmp_path, isolation):
-    """Section 2.1: the trace of a called method has its name, and goes to the callee's own tail."""
+    """Section 2.1: an RPC call's trace has the method's name, and goes to the callee's tail."""
     tail_worker(tmp_path)
     tailed(tmp_path, ADDER, "adder")
     write_worker(tmp_path, "main", CALLER, services=[{"binding": "OTHER", "service": "adder"}])
@@ -259,7 +259,7 @@ async def test_a_jsrpc_event(tmp_path, isolation):
 
 
 async def test_a_caller_does_not_tail_for_its_callee(tmp_path):
-    """Section 2.3: a callee without tail_consumers is in nobody's trace."""
+    """Section 2.3: a callee without tail_consumers is in no trace."""
     tail_worker(tmp_path)
     tailed(tmp_path, CALLER, services=[{"binding": "OTHER", "service": "adder"}])
     write_worker(tmp_path, "adder", ADDER)
@@ -271,7 +271,7 @@ async def test_a_caller_does_not_tail_for_its_callee(tmp_path):
 
 
 async def test_a_tail_of_a_tail(tmp_path):
-    """Sections 2.1, 2.3: a second Tail Worker is told of the first: whose traces it consumed."""
+    """Sections 2.1, 2.3: a second Tail Worker's event names the Workers that the first consumed."""
     tail_worker(tmp_path, tail_consumers=[{"service": "second"}])
     tail_worker(tmp_path, "second")
     tailed(tmp_path, OK)
@@ -283,7 +283,7 @@ async def test_a_tail_of_a_tail(tmp_path):
 
 
 async def test_a_worker_never_gets_its_own_traces(tmp_path):
-    """Section 2.3: naming itself in tail_consumers brings a Tail Worker nothing of its own."""
+    """Section 2.3: a Tail Worker that names itself in tail_consumers gets no traces of its own."""
     tail_worker(tmp_path, tail_consumers=[{"service": "tail"}])
     tailed(tmp_path, OK)
     async with simulated(tmp_path, "main", "tail", account=QUICK) as simulator:
@@ -293,7 +293,7 @@ async def test_a_worker_never_gets_its_own_traces(tmp_path):
 
 
 async def test_tail_workers_in_a_ring_are_refused(tmp_path):
-    """Section 2.3: two that tail each other would never end, which is said at the start."""
+    """Section 2.3: two that tail each other would run for ever; the start fails."""
     tail_worker(tmp_path, tail_consumers=[{"service": "second"}])
     tail_worker(tmp_path, "second", tail_consumers=[{"service": "tail"}])
     with pytest.raises(ConfigError, match="for ever"):
@@ -302,7 +302,7 @@ async def test_tail_workers_in_a_ring_are_refused(tmp_path):
 
 
 async def test_several_tail_workers_each_have_everything(tmp_path):
-    """Section 2.3: each of tail_consumers is given each trace."""
+    """Section 2.3: each of tail_consumers receives each trace."""
     for name in ("tail", "second"):
         tail_worker(tmp_path, name)
     consumers = [{"service": "tail"}, {"service": "second"}]
@@ -325,7 +325,7 @@ async def test_a_tail_worker_needs_a_tail_handler(tmp_path):
 
 @LEVELS
 async def test_wait_until_work_is_in_the_trace(tmp_path, isolation):
-    """Section 2.3: the trace comes after waitUntil work, with its logs and its time."""
+    """Section 2.3: the trace is sent after waitUntil work, with its logs and its duration."""
     source = """
 class Default(WorkerEntrypoint):
     async def fetch(self, request):
@@ -344,7 +344,7 @@ class Default(WorkerEntrypoint):
 
 
 async def test_a_rejected_wait_until_is_an_exception_beside_the_response(tmp_path):
-    """Section 2.3: the exception is in the trace, and so is the status that the client got."""
+    """Section 2.3: the trace has the exception, and the status that the client received."""
     source = """
 class Default(WorkerEntrypoint):
     async def fetch(self, request):
@@ -362,7 +362,7 @@ class Default(WorkerEntrypoint):
 
 @LEVELS
 async def test_python_logs(tmp_path, isolation):
-    """print is one string a line at level log; stderr, and so logging, is console.error."""
+    """print is one string per line at level log; stderr, and so logging, is console.error."""
     source = """
 import logging
 class Default(WorkerEntrypoint):
@@ -407,7 +407,7 @@ async def test_console_levels(tmp_path, level):
     ],
 )
 async def test_console_arguments(tmp_path, argument, expected):
-    """Sections 1.6, 2.2: plain values as they are, NaN as null, others as their repr."""
+    """Sections 1.6, 2.2: plain values unchanged, NaN as null, others as their repr."""
     source = OK.replace("return", f"console.log({argument}); return")
     async with world(tmp_path, source) as simulator:
         await ask(simulator)
@@ -420,7 +420,7 @@ async def test_console_arguments(tmp_path, argument, expected):
 
 
 async def test_logs_of_import_time_are_in_no_trace(tmp_path):
-    """Section 1.6: what the module prints while it loads is not the invocation's."""
+    """Section 1.6: output of the module's import is not part of an invocation."""
     async with world(tmp_path, "print('loading')\n" + OK) as simulator:
         await ask(simulator)
         [item] = await items(simulator)
@@ -454,7 +454,7 @@ async def test_requests_are_redacted(tmp_path, isolation):
 
 @LEVELS
 async def test_get_unredacted(tmp_path, isolation):
-    """Section 2.2: getUnredacted() is the same request with its whole URL and headers."""
+    """Section 2.2: getUnredacted() returns the request with its full URL and headers."""
     async with world(tmp_path, isolation=isolation) as simulator:
         await ask(simulator, SECRET_URL, headers=SECRET_HEADERS)
         [item] = await items(simulator)
@@ -464,7 +464,7 @@ async def test_get_unredacted(tmp_path, isolation):
 
 
 async def test_logs_and_exceptions_are_never_redacted(tmp_path):
-    """Section 2.2: what a Worker logs or throws is passed on as it is."""
+    """Section 2.2: a Worker's logs and exceptions are passed on unchanged."""
     source = OK.replace(
         "return", "print(request.url); raise ValueError(request.url)\n        return"
     )
@@ -476,7 +476,7 @@ async def test_logs_and_exceptions_are_never_redacted(tmp_path):
 
 
 async def test_the_log_that_overflows_is_dropped_whole(tmp_path):
-    """Section 2.2: over 256 KB one warning stands for it, later logs go, truncated is true."""
+    """Section 2.2: over 256 KB one warning replaces it, later logs are lost, truncated is true."""
     source = OK.replace("return", "print('x' * 200_000); print('y' * 100_000); print('z'); return")
     async with world(tmp_path, source) as simulator:
         await ask(simulator)
@@ -488,7 +488,7 @@ async def test_the_log_that_overflows_is_dropped_whole(tmp_path):
 
 
 async def test_the_exception_that_overflows(tmp_path):
-    """Section 2.2: an exception beyond the budget is replaced by one that says so."""
+    """Section 2.2: an exception beyond the budget is replaced by a notice."""
     source = OK.replace("return", "raise ValueError('x' * 300_000)\n        return")
     async with world(tmp_path, source) as simulator:
         await ask(simulator)
@@ -501,7 +501,7 @@ async def test_the_exception_that_overflows(tmp_path):
 
 
 async def test_a_request_beyond_the_budget(tmp_path):
-    """Section 2.2: only the method is kept, and a warning could not capture event info."""
+    """Section 2.2: only the method is kept; a warning says `could not capture event info`."""
     async with world(tmp_path) as simulator:
         assert await ask(simulator, "http://x/" + "a/" * 200_000, method="POST") == (200, b"ok")
         [item] = await items(simulator)
@@ -530,7 +530,7 @@ class Default(WorkerEntrypoint):
 
 
 async def test_a_throwing_tail_handler_loses_its_batch(tmp_path, capsys):
-    """Section 2.3: nothing is retried and the producer never notices; it is counted and loud."""
+    """Section 2.3: there is no retry and the producer is not affected; it is counted and logged."""
     tail_worker(tmp_path, source=BROKEN_TAIL)
     tailed(tmp_path, OK)
     async with simulated(tmp_path, "main", "tail", account=QUICK) as simulator:
@@ -544,7 +544,7 @@ async def test_a_throwing_tail_handler_loses_its_batch(tmp_path, capsys):
 
 
 async def test_a_tail_handler_takes_three_arguments(tmp_path):
-    """Section 1.2: tail(self, events) fails as it does on the platform, and loses the batch."""
+    """Section 1.2: tail(self, events) fails as on the platform, and loses the batch."""
     tail_worker(tmp_path, source=BROKEN_TAIL.replace(", env=None, ctx=None", ""))
     tailed(tmp_path, OK)
     async with simulated(tmp_path, "main", "tail", account=QUICK) as simulator:
@@ -554,7 +554,7 @@ async def test_a_tail_handler_takes_three_arguments(tmp_path):
 
 
 async def test_a_tail_handlers_wait_until_is_waited_for(tmp_path):
-    """Section 2.3: all work of a tail handler may be done in waitUntil."""
+    """Section 2.3: a tail handler may do all its work in waitUntil."""
     later = TAIL.replace("await self.env.SEEN.put(", "self.ctx.waitUntil(self.env.SEEN.put(")
     later = later.replace("json.dumps(calls, default=null))", "json.dumps(calls, default=null)))")
     tail_worker(tmp_path, source=later)
@@ -571,7 +571,7 @@ async def until_tailed(simulator: Simulator, times: int) -> None:
 
 
 async def test_batches_by_count(tmp_path):
-    """Section 2.3, edgesim's own knob: max_items traces are delivered at once, without waiting."""
+    """Section 2.3, edgesim's own setting: max_items traces are delivered at once."""
     tail_worker(tmp_path)
     tailed(tmp_path, OK)
     account = "[tail]\nmax_items = 4\nmax_seconds = 3600\n"
@@ -584,7 +584,7 @@ async def test_batches_by_count(tmp_path):
 
 
 async def test_batches_by_age(tmp_path):
-    """Section 2.3, edgesim's own knob: a trace is delivered after max_seconds, alone if need be."""
+    """Section 2.3, edgesim's own setting: a trace is delivered after max_seconds, also alone."""
     tail_worker(tmp_path)
     tailed(tmp_path, OK)
     account = "[tail]\nmax_items = 100\nmax_seconds = 0.05\n"
@@ -595,7 +595,7 @@ async def test_batches_by_age(tmp_path):
 
 
 async def test_many_traces_all_arrive(tmp_path):
-    """Section 2.3: 300 requests at the same time are 300 traces, each once."""
+    """Section 2.3: 300 concurrent requests are 300 traces, each once."""
     source = OK.replace("return", "print(request.url); return")
     async with world(tmp_path, source) as simulator:
         async with anyio.create_task_group() as tasks:
@@ -607,7 +607,7 @@ async def test_many_traces_all_arrive(tmp_path):
 
 
 async def test_traces_without_event_info_are_not_delivered():
-    """Section 2.3: a trace whose event is null reaches no tail handler."""
+    """Section 2.3: a trace whose event is null is not delivered."""
     delivered: list[str] = []
 
     async def deliver(batch: Sequence[TraceItem]) -> Done:
@@ -627,7 +627,7 @@ async def test_traces_without_event_info_are_not_delivered():
 
 
 async def test_a_version_is_what_the_code_is(tmp_path):
-    """Section 2.1: scriptVersion.id is another after the module changed, else the same."""
+    """Section 2.1: scriptVersion.id changes with the module, and only then."""
     async with world(tmp_path) as simulator:
         await ask(simulator)
         config = simulator.project.workers["main"]

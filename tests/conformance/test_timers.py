@@ -1,7 +1,7 @@
 """Timers of worker code at every level, on both event loops: none is lost, none is early.
 
-The platform's timers and its clock count differently: uvloop's count whole milliseconds, and the
-machine's clock may be set while a handler sleeps.
+The platform's timers and its clock have different resolutions: uvloop's timers count whole
+milliseconds, and the machine's clock may be set while a handler sleeps.
 """
 
 import json
@@ -33,7 +33,7 @@ SEEDS = range(3)
 AT_ONCE = 24
 BINDING = BindingSpec("SVC", "service")
 
-# Each leaf waits for something timed and says how much too early it was back, by its loop's clock.
+# Each leaf waits for a timer and reports how much too early it returned, by its loop's clock.
 RANDOM = """
 import asyncio, json, random, time
 from workers import WorkerEntrypoint, Response
@@ -93,7 +93,7 @@ class Default(WorkerEntrypoint):
 
 
 class Jumping(Clock):
-    """The machine's clock, and how far it was set."""
+    """The machine's clock plus ``set_by`` seconds."""
 
     set_by = 0.0
 
@@ -102,7 +102,7 @@ class Jumping(Clock):
 
 
 class Slow(Clock):
-    """A clock by which every timer of the event loop fires early."""
+    """A slow clock: by it, every timer of the event loop fires early."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class Slow(Clock):
 
 
 class Answers(Host):
-    """What a handler answered; a call to its binding does ``on_call``."""
+    """The handler's responses; a call to its binding runs ``on_call``."""
 
     depth = 0
 
@@ -163,7 +163,7 @@ async def answer(isolates: Isolates, invoke: Invoke, host: Answers) -> Any:
 
 @pytest.mark.parametrize("level", LEVELS)
 async def test_every_timer_comes_and_none_is_early(level, tmp_path):
-    """Many invocations at once with random sleeps, timeouts, calls and gathers all come back."""
+    """Concurrent invocations with random sleeps, timeouts, calls and gathers all return."""
     faults: list[Any] = []
 
     async def run(seed: int) -> None:
@@ -180,7 +180,7 @@ async def test_every_timer_comes_and_none_is_early(level, tmp_path):
 
 @pytest.mark.parametrize("level", JAILED)
 async def test_a_timer_that_fires_early_is_set_again(level, tmp_path):
-    """Where the loop's timer comes before the clock says so, the isolate is woken at its time."""
+    """If the loop's timer fires before the clock's time, the isolate is woken at its time."""
     source = """
         import asyncio, time
         from workers import WorkerEntrypoint, Response
@@ -201,9 +201,9 @@ async def test_a_timer_that_fires_early_is_set_again(level, tmp_path):
 @pytest.mark.parametrize("hours", [1, -1, 24 * 400])
 @pytest.mark.parametrize("level", JAILED)
 async def test_the_clock_is_set_while_a_handler_sleeps(level, hours, tmp_path):
-    """Sleeps and timeouts take their time however the machine's clock jumps; time.time() shows it.
+    """Sleeps and timeouts keep their length when the machine's clock is set; time.time() shows it.
 
-    A clock that was set back is not seen, as the platform's never steps back.
+    A clock that was set back shows no change, as the platform's never steps back.
     """
     source = """
         import asyncio, json, time
@@ -236,7 +236,7 @@ async def test_the_clock_is_set_while_a_handler_sleeps(level, hours, tmp_path):
 @pytest.mark.parametrize("early", [0.0, 0.0003, 0.0009, 5.0])
 @pytest.mark.parametrize("handler", ["await asyncio.sleep(2)", "time.sleep(2)"])
 async def test_an_answer_means_that_the_time_has_come(early, handler, tmp_path):
-    """An isolate goes on when its timer is answered, whatever time the answer names."""
+    """An isolate continues when its timer's reply arrives, whatever time the reply contains."""
     source = f"""
         import asyncio, time
         from workers import WorkerEntrypoint, Response
@@ -267,7 +267,7 @@ async def test_an_answer_means_that_the_time_has_come(early, handler, tmp_path):
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("seconds", ["float('inf')", "1e300", "1e10"])
 async def test_a_sleep_without_end_harms_nobody(level, seconds, tmp_path):
-    """A task that sleeps for ever is just a task; the handler beside it goes on."""
+    """A task that sleeps for ever does not block the handler beside it."""
     source = f"""
         import asyncio
         from workers import WorkerEntrypoint, Response
@@ -288,7 +288,7 @@ async def test_a_sleep_without_end_harms_nobody(level, seconds, tmp_path):
     "call", ["await asyncio.sleep(float('nan'))", "time.sleep(float('nan'))", "time.sleep(-1)"]
 )
 async def test_what_is_no_length_of_time_is_refused(level, call, tmp_path):
-    """NaN and a negative time.sleep are ValueErrors of the handler, as in Python; none hangs."""
+    """NaN and a negative time.sleep raise ValueError in the handler, as in Python; none hangs."""
     source = f"""
         import asyncio, time
         from workers import WorkerEntrypoint, Response
@@ -305,7 +305,7 @@ async def test_what_is_no_length_of_time_is_refused(level, call, tmp_path):
 
 @pytest.mark.parametrize("level", LEVELS)
 async def test_requests_in_a_row_that_sleep(level, tmp_path):
-    """One request after another sleeps for a time that is no whole number of milliseconds."""
+    """Consecutive requests sleep for a fraction of milliseconds each."""
     source = """
         import asyncio
         from workers import WorkerEntrypoint, Response
@@ -322,7 +322,7 @@ async def test_requests_in_a_row_that_sleep(level, tmp_path):
 
 
 def frames_of(sock: socket.socket) -> Iterator[Frame]:
-    """What an isolate says, until it hangs up."""
+    """Yield an isolate's frames until it closes the connection."""
     reader = MessageReader()
     while data := sock.recv(1 << 16):
         for message in reader.feed(data):

@@ -1,4 +1,4 @@
-"""What the crash tests share: the repository's Workers always busy, clients, what is stored."""
+"""Shared helpers of the crash tests: a copy of the Workers, a load, readers of the state."""
 
 import gzip
 import hashlib
@@ -24,7 +24,7 @@ EVENT = {"event": "kill", "ts": 1_767_225_600_000, "props": {"damage": 7}}
 
 
 def copy_of_workers(folder: Path, window_seconds: float) -> Path:
-    """The repository's own Workers with windows of that length."""
+    """Copy the repository's Workers, with windows of that length."""
     copy = folder / "workers"
     shutil.copytree(WORKERS, copy, ignore=shutil.ignore_patterns(".edgesim", "__pycache__"))
     account = copy / "edgesim.toml"
@@ -34,9 +34,9 @@ def copy_of_workers(folder: Path, window_seconds: float) -> Path:
 
 
 class Load:
-    """Clients that post numbered events, each number once, and note what was answered.
+    """Clients that post numbered events, each number once, and record which were acknowledged.
 
-    They post to the large-payload Worker, which answers 200 when ``PIPELINE.send`` has returned.
+    They post to the large-payload Worker, which responds 200 when ``PIPELINE.send`` has returned.
     """
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class Load:
         self._lock = threading.Lock()
 
     def post(self, url: str, stop: threading.Event) -> None:
-        """Post until told to stop, or until the server is gone."""
+        """Post until ``stop`` is set or the server is gone."""
         while not stop.is_set():
             try:
                 self.post_once(url, random.randint(1, 20))
@@ -53,7 +53,7 @@ class Load:
                 return
 
     def post_once(self, url: str, count: int, padding: int = 0) -> int:
-        """Post so many events at once; the status."""
+        """Post ``count`` events in one request and return the status."""
         names = self._next_names(count)
         events = [EVENT | {"player_id": name, "build": "x" * padding} for name in names]
         headers = {"Host": "large-payload.localhost"}
@@ -75,7 +75,7 @@ class Load:
 
 
 async def records_by_object(project: Path, state: Path) -> dict[str, list[str]]:
-    """Key -> names of the records of every object; each is whole and has the bytes it says."""
+    """Return object key -> names of its records; check each object's etag against its bytes."""
     loaded = load_project(project, Overrides(state=state))
     clock = Clock()
     found = {}
@@ -97,7 +97,7 @@ async def records_by_object(project: Path, state: Path) -> dict[str, list[str]]:
 
 
 def check_databases(state: Path) -> None:
-    """Every SQLite file of the state is whole."""
+    """Assert that every SQLite file of the state passes its integrity check."""
     databases = [*state.rglob("*.db")]
     assert databases
     for database in databases:

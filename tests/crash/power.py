@@ -18,14 +18,14 @@ _WITHOUT_THE_LOG = 2  # FS_SHUTDOWN_FLAGS_NOLOGFLUSH
 
 
 class PowerDisk:
-    """A mounted file system; after ``cut`` only what was synced is there."""
+    """A mounted file system; after ``cut`` it holds only flushed data."""
 
     def __init__(self, folder: Path) -> None:
         self._image = folder / "disk.img"
         self.path = folder / "disk"
 
     def prepare(self) -> None:
-        """Make the file system and mount it; CalledProcessError where that is not possible."""
+        """Make the file system and mount it; CalledProcessError if that is not possible."""
         self.path.mkdir()
         with self._image.open("wb") as image:
             image.truncate(IMAGE_BYTES)
@@ -33,10 +33,10 @@ class PowerDisk:
         self._mount()
 
     def cut(self) -> None:
-        """The kernel stops writing, as if the power had gone; open files fail from now on.
+        """Stop all writes, as a power failure does; open files fail from now on.
 
-        An fdatasync that is under way may return 0 although its data is lost, which a machine
-        without power could not do: count only what was acknowledged before the call.
+        An fdatasync in progress may return 0 although its data is lost, which a machine without
+        power could not do: count only what was acknowledged before the call.
         """
         descriptor = os.open(self.path, os.O_RDONLY)
         try:
@@ -45,17 +45,17 @@ class PowerDisk:
             os.close(descriptor)
 
     def restore(self) -> None:
-        """Mount it again, when the processes that used it have ended."""
+        """Mount it again; call this when the processes that used it have exited."""
         self.unmount()
         self._mount()
 
     def unmount(self) -> None:
-        """Until nobody uses it any more."""
+        """Unmount, and retry while a process still uses it."""
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             try:
                 _run("umount", self.path)
-            except subprocess.CalledProcessError:  # a killed process is still on its way out
+            except subprocess.CalledProcessError:  # a killed process has not exited yet
                 time.sleep(0.05)
             else:
                 return
@@ -67,7 +67,7 @@ class PowerDisk:
 
 @contextmanager
 def power_disk(folder: Path) -> Iterator[PowerDisk]:
-    """A disk in ``folder``; skips where this machine or user cannot have one."""
+    """A disk in ``folder``; skip if this machine or user cannot have one."""
     if os.geteuid() != 0:
         pytest.skip("a loop device needs root")
     if shutil.which("mkfs.ext4") is None:

@@ -1,4 +1,4 @@
-"""The clock is set back while everything is under way."""
+"""The system clock is set while messages, windows and notifications are in progress."""
 
 import time
 
@@ -44,7 +44,7 @@ queue = "ingest"
 
 @pytest.mark.parametrize("seconds", [-86_400, -3600, -5, 3600])
 async def test_a_clock_that_is_set_loses_and_doubles_nothing(tmp_path, monkeypatch, seconds):
-    """Messages, windows and notifications from before and after: each once, and soon."""
+    """Messages, windows and notifications from before and after arrive once, without delay."""
     write_worker(tmp_path, "main", SOURCE, **SETTINGS)
     right = time.time
     async with simulated(tmp_path, "main", account=ACCOUNT) as simulator:
@@ -67,7 +67,7 @@ async def test_a_clock_that_is_set_loses_and_doubles_nothing(tmp_path, monkeypat
 
 
 def test_the_clock_never_steps_back(monkeypatch):
-    """Set back it goes on from where it was, at its pace; set forward it follows."""
+    """Set back, the clock continues from its last value at its rate; set forward, it follows."""
     clock = Clock()
     right = time.time
     before = clock.now()

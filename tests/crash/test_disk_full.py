@@ -1,7 +1,7 @@
-"""A disk without room: the sender hears it, and nothing that was acknowledged suffers.
+"""A full disk: the sender receives an error, and no acknowledged event is lost.
 
-The limit on the size of a file that the kernel can set on a process stands for the disk: writing
-beyond it fails as on a full one, half a frame included.
+A file size limit set by the kernel (RLIMIT_FSIZE) stands for the full disk: a write beyond it fails
+in the same way, also in the middle of a frame.
 """
 
 import resource
@@ -16,7 +16,7 @@ FULL_AT_BYTES = 300_000
 
 
 def test_a_full_disk_refuses_the_sender_and_loses_nothing(tmp_path):
-    """Sends fail while it is full and work when there is room; what was acknowledged is a row."""
+    """Sends fail while the disk is full and succeed afterwards; acknowledged events are rows."""
     project = copy_of_workers(tmp_path, window_seconds=90)
     state = tmp_path / "state"
     load = Load()

@@ -1,6 +1,6 @@
-"""Kill -9 at random moments under load: what was promised is kept, and nothing is there twice.
+"""SIGKILL at random moments under load: nothing acknowledged is lost, nothing is stored twice.
 
-``make crash`` kills 50 times; without it a few kills stand for them.  SEED repeats a run's moments.
+``make crash`` kills 50 times; by default it is 5 times.  SEED repeats a run's moments.
 """
 
 import os
@@ -26,7 +26,7 @@ SENDERS = 4
 
 @pytest.mark.timeout(60 + 20 * KILLS)
 def test_killed_at_random_moments(tmp_path, capsys):
-    """What send returned for is in one object and one row; stores are whole; nothing is stuck."""
+    """Acknowledged events are in one object and one row; databases are intact; queues are empty."""
     project = copy_of_workers(tmp_path, window_seconds=0.3)
     state = tmp_path / "state"
     moments = random.Random(SEED)
@@ -61,7 +61,7 @@ def test_killed_at_random_moments(tmp_path, capsys):
 
 
 def kill_under_load(project: Path, state: Path, load: Load, seconds: float) -> None:
-    """Serve, post from several clients, and kill -9 after so long."""
+    """Serve, post from several clients, and send SIGKILL after ``seconds``."""
     stop = threading.Event()
     with dev(project, state, "--no-reload", "--quiet") as running:
         clients = [
@@ -70,7 +70,7 @@ def kill_under_load(project: Path, state: Path, load: Load, seconds: float) -> N
         ]
         for client in clients:
             client.start()
-        time.sleep(seconds)  # the moment is what is drawn: there is nothing to wait for
+        time.sleep(seconds)  # a random moment: no condition to wait for
         running.process.send_signal(signal.SIGKILL)
         running.process.wait(10)
         stop.set()
@@ -79,7 +79,7 @@ def kill_under_load(project: Path, state: Path, load: Load, seconds: float) -> N
 
 
 def kill_while_starting(project: Path, state: Path, seconds: float) -> None:
-    """Kill -9 while the state is being recovered, whether or not it is ready by then."""
+    """Send SIGKILL while the state is being recovered, ready or not."""
     command = [sys.executable, "-m", "edgesim.cli", "dev", project, "--port", "0", "--state", state]
     with subprocess.Popen(
         [*map(str, command), "--no-reload", "--quiet"],

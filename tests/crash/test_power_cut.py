@@ -1,4 +1,4 @@
-"""Power cuts: what was acknowledged is on the disk, once.
+"""Power cuts: acknowledged data is on the disk, once.
 
 The tests need root and loop devices, and are skipped elsewhere.
 """
@@ -52,7 +52,7 @@ def test_the_chain_loses_and_doubles_nothing(tmp_path, disk):
         cut(running, disk)
     disk.restore()
     with dev(project, state, "--no-reload", "--quiet") as running:
-        assert_each_once(running, load)  # before anything could be inserted again
+        assert_each_once(running, load)  # before any insert can run again
         done = edgesim("r2", "requeue", "events", "--project", project, "--state", state)
         assert done.returncode == 0, done.stderr
         running.drain()
@@ -61,7 +61,7 @@ def test_the_chain_loses_and_doubles_nothing(tmp_path, disk):
 
 
 def send_until_the_cut(running: Dev, load: Load, disk: PowerDisk) -> None:
-    """Clients send until enough was acknowledged; the power is cut under them."""
+    """Post until enough events are acknowledged, then cut the power under load."""
     stop = threading.Event()
     clients = [
         threading.Thread(target=load.post, args=(running.url, stop), daemon=True)
@@ -77,11 +77,11 @@ def send_until_the_cut(running: Dev, load: Load, disk: PowerDisk) -> None:
     stop.set()
     for client in clients:
         client.join(30)
-    load.acknowledged = before  # of a flush under way at the cut, ext4 may report success
+    load.acknowledged = before  # ext4 may report success for a flush in progress at the cut
 
 
 def cut(running: Dev, disk: PowerDisk) -> None:
-    """The disk stops first, so that nothing of the end of the processes reaches it."""
+    """Stop the disk, then kill: no write of the exiting processes reaches the disk."""
     disk.cut()
     running.process.send_signal(signal.SIGKILL)
     running.process.wait(10)
@@ -101,13 +101,13 @@ class Engine:
         self._gateway = Gateway(database)
 
     async def ask(self, query: str, body: str = "", **settings: str) -> tuple[int, str]:
-        """Status and text of a statement."""
+        """Run a statement and return its status and text."""
         url = "http://c/?" + urlencode({"query": query, **settings})
         answer = await self._gateway.fetch(HttpRequest("POST", url, [], body.encode()))
         return answer.status, (await read_all(answer.body)).decode()
 
     async def insert(self, number: int) -> int:
-        """A row under a token of its own; the status."""
+        """Insert a row with its own deduplication token and return the status."""
         token = {"insert_deduplication_token": str(number)}
         return (await self.ask("INSERT INTO t (n) FORMAT CSV", f"{number}\n", **token))[0]
 
@@ -120,7 +120,7 @@ class Engine:
 
 @pytest.mark.anyio
 async def test_embedded_clickhouse_keeps_what_it_acknowledged(disk):
-    """Rows, tables and deduplication tokens are there after the cut; nothing is stored later."""
+    """Rows, tables and deduplication tokens survive the cut; no rejected insert is stored later."""
     stored: list[int] = []
     async with open_clickhouse(f"chdb:{disk.path}/db", None, None) as database:
         engine = Engine(database)

@@ -35,7 +35,7 @@ SETTINGS = {
 
 
 async def until_in_the_batch(simulator: Simulator) -> None:
-    """Until the first message of the batch is handled, and the last is not."""
+    """Wait until the first message of the batch is handled and the last is not."""
     with anyio.fail_after(20):
         while not (await simulator.bucket("seen").list()).objects:
             await anyio.lowlevel.checkpoint()
@@ -43,13 +43,13 @@ async def until_in_the_batch(simulator: Simulator) -> None:
 
 
 async def seen(simulator: Simulator) -> list[str]:
-    """Message/version/attempt of everything that was handled."""
+    """Return message/version/attempt of every handled message."""
     return [each.key for each in (await simulator.bucket("seen").list()).objects]
 
 
 @pytest.mark.parametrize("isolation", ["inline", "process"])
 async def test_a_module_is_saved_during_a_batch(tmp_path, isolation):
-    """The batch ends in the version it began in, each message once; the next has the new one."""
+    """The old version finishes its batch, each message once; the new one handles the next batch."""
     write_worker(tmp_path, "main", SOURCE, **SETTINGS)
     async with simulated(tmp_path, "main", isolation=isolation) as simulator:
         await ask(simulator)
@@ -65,7 +65,7 @@ async def test_a_module_is_saved_during_a_batch(tmp_path, isolation):
 
 
 async def test_the_configuration_changes_during_a_batch(tmp_path):
-    """The project is closed and opened again over its stores: each message is handled once."""
+    """The project is closed and reopened over its stores: each message is handled once."""
     write_worker(tmp_path, "main", SOURCE, **SETTINGS)
     (tmp_path / "edgesim.toml").write_text(
         'workers = ["main"]\nisolation = "inline"\n[backends]\nr2 = "memory:"\nqueues = "memory:"\n'

@@ -25,12 +25,12 @@ def drill(*arguments: object) -> str:
 
 
 def test_the_embedded_engine_fails():
-    """Stopped for a moment, then killed for long: every accepted event is there exactly once."""
+    """The engine is stopped briefly, then killed for long: every accepted event is there once."""
     assert "Every accepted event is there exactly once." in drill()
 
 
 def test_a_real_server_fails(tmp_path):
-    """The same with a server that knows no deduplication tokens, killed and started anew."""
+    """The same with a real server without deduplication tokens, killed and restarted."""
     server = prepared_server(tmp_path)
     drilled = drill(
         *("--project", _with_ledger(tmp_path / "project"), "--server", server.command),
@@ -41,7 +41,7 @@ def test_a_real_server_fails(tmp_path):
 
 
 def _with_ledger(project: Path) -> Path:
-    """The example for an old server; its Workers stay where they are."""
+    """Copy the example and configure it for an old server; it uses the repository's Workers."""
     shutil.copytree(OUTAGE, project, ignore=shutil.ignore_patterns(".edgesim"))
     for file in (project / "edgesim.toml", *project.glob("*/wrangler.jsonc")):
         text = file.read_text()

@@ -1,1 +1,1 @@
-"""One-line faults of the product, each of which the simulation or a named test must notice."""
+"""One-line faults of the product; the simulation or a named test must detect each."""

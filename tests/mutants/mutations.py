@@ -1,6 +1,6 @@
-"""The mutations: a small change of the product each, that loses, doubles or holds up data.
+"""The mutations: small changes of the product that lose, duplicate or delay data.
 
-``caught_by`` is a seed of the simulation that is known to notice it (another of the first 300 will
+``caught_by`` is a seed of the simulation that is known to detect it (another of the first 300 will
 do), or the test that does.
 """
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Edit(NamedTuple):
-    """Replace a text that stands in the file exactly once."""
+    """Replace a text that occurs exactly once in the file."""
 
     file: str
     old: str
@@ -16,7 +16,7 @@ class Edit(NamedTuple):
 
 
 class Mutation(NamedTuple):
-    """A fault; its name says what it does wrong."""
+    """A fault; its name describes the defect."""
 
     name: str
     caught_by: int | str

@@ -1,8 +1,8 @@
-"""Apply each mutation to a copy of the product, and say what notices it.
+"""Apply each mutation to a copy of the product and report which seed or test detects it.
 
 python -m tests.mutants.run [NAME ...]      (make mutants)
 
-A mutation whose text is not found, and one that nothing notices, are errors.
+A mutation whose text is not found, and one that is not detected, are errors.
 """
 
 import argparse
@@ -27,11 +27,11 @@ TIMEOUT_SECONDS = 900.0
 
 
 class RottenError(Exception):
-    """The text that a mutation changes is not in the product, or not just once."""
+    """The text that a mutation changes is not in the product, or more than once."""
 
 
 def check(mutation: Mutation, root: Path = ROOT) -> None:
-    """RottenError if the mutation cannot be applied."""
+    """Raise RottenError if the mutation cannot be applied."""
     for edit in mutation.edits:
         found = (root / edit.file).read_text().count(edit.old)
         if found != 1 or edit.old == edit.new:
@@ -40,7 +40,7 @@ def check(mutation: Mutation, root: Path = ROOT) -> None:
 
 @contextmanager
 def mutated(mutation: Mutation) -> Iterator[Path]:
-    """A copy of the product and its tests with the mutation in it."""
+    """Yield a copy of the product and its tests with the mutation applied."""
     check(mutation)
     fast = "/dev/shm" if Path("/dev/shm").is_dir() else None
     with tempfile.TemporaryDirectory(prefix="edgesim-mutant-", dir=fast) as folder:
@@ -57,13 +57,13 @@ def mutated(mutation: Mutation) -> Iterator[Path]:
 
 
 def notices(mutation: Mutation, known: int | str) -> str:
-    """What the seed or the test says of the mutation; empty if it does not notice it."""
+    """Return the report of the seed or the test; empty if it does not detect the mutation."""
     with mutated(mutation) as copy:
         return _test(copy, known) if isinstance(known, str) else _seeds(copy, known, 1)
 
 
 def caught_by(mutation: Mutation) -> str:
-    """The seed or the test that notices the mutation, and what it says; empty for none."""
+    """Return the seed or test that detects the mutation, with its report; empty if none does."""
     found = notices(mutation, mutation.caught_by)
     if not found and isinstance(mutation.caught_by, int):
         with mutated(mutation) as copy:

@@ -1,4 +1,4 @@
-"""A node under load while one of its servers is killed, frozen, restarted, or forbids it all."""
+"""A node under load while one of its servers is killed, frozen, restarted, or revokes access."""
 
 import os
 import signal
@@ -27,19 +27,19 @@ pytestmark = [pytest.mark.nats_server, pytest.mark.s3_server, pytest.mark.clickh
 
 BEFORE = 20
 DURING = int(os.environ.get("OUTAGE", "120"))
-"""Acknowledged requests: some windows' worth while the server is away; `make drills` has more."""
+"""Acknowledged requests during an outage: several windows' worth; `make drills` sets more."""
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    """The servers, for all of the faults one after the other."""
+    """The servers, shared by all faults, which come one after the other."""
     with servers(tmp_path_factory.mktemp("servers")) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def running(shared: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
-    """One node, which has to live through all of them."""
+    """One node, which must survive all faults."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in shared.variables.items():
             patch.setenv(name, value)
@@ -54,7 +54,7 @@ def running(shared: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @pytest.mark.parametrize("fault", ["killed", "frozen", "restarted", "revoked"])
 @pytest.mark.parametrize("name", ["nats", "s3", "clickhouse"])
 def test_a_server_is_away(name: str, fault: str, running: Dev, shared: Servers) -> None:
-    """Requests are acknowledged all the while; afterwards everything arrives by itself."""
+    """Requests are acknowledged during the outage; afterwards everything arrives without help."""
     server = getattr(shared, name)
     acknowledged: set[str] = set()
     load = Load(acknowledged)
@@ -91,7 +91,7 @@ def test_a_server_is_away(name: str, fault: str, running: Dev, shared: Servers) 
 def test_metrics_go_on_while_a_store_does_not_answer(
     name: str, running: Dev, shared: Servers
 ) -> None:
-    """The node's own counters are there in time; the gauges of that store are left out."""
+    """The node's own counters are reported in time; the gauges of a frozen store are omitted."""
     backend = {"nats": "queues", "s3": "r2"}[name]
     gauge = {"nats": "edgesim_queues_backlog{", "s3": "edgesim_r2_objects{"}[name]
     answered = f'edgesim_backend_answered{{backend="{backend}"}} '
@@ -108,7 +108,7 @@ def test_metrics_go_on_while_a_store_does_not_answer(
     try:
         begun = time.monotonic()
         text = metrics()
-        assert time.monotonic() - begun < 10  # as long as Prometheus waits
+        assert time.monotonic() - begun < 10  # Prometheus' default scrape timeout
         assert f"{answered}0" in text
         assert gauge not in text
         assert "edgesim_invocations_total{" in text

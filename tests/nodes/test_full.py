@@ -40,7 +40,7 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """One node, which has to live through all of them."""
+    """One node, which must survive all faults."""
     folder = tmp_path_factory.mktemp("full")
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
@@ -60,9 +60,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 @pytest.mark.parametrize("name", ["s3", "clickhouse", "nats"])
 def test_a_server_is_full(name: str, world: World) -> None:
-    """Requests are acknowledged all the while; once there is room, everything arrives.
+    """Requests are acknowledged while a disk is full; once there is room, everything arrives.
 
-    S3 and ClickHouse go on by themselves; a nats-server whose disk was full has to be restarted.
+    S3 and ClickHouse recover by themselves; a nats-server whose disk was full must be restarted.
     """
     acknowledged: set[str] = set()
     load = Load(acknowledged)
@@ -72,7 +72,7 @@ def test_a_server_is_full(name: str, world: World) -> None:
     filler = world.fills[name]()
     said, retried = len(world.running.log), _retried(world.running)
     load.wait_for(60)
-    if name == "clickhouse":  # a failed insert is the insert Worker's to say
+    if name == "clickhouse":  # the insert Worker reports a failed insert
         until(lambda: _retried(world.running) > retried)
     else:
         until(lambda: any(SAID[name] in line for line in world.running.log[said:]))
@@ -82,7 +82,7 @@ def test_a_server_is_full(name: str, world: World) -> None:
         start(world.shared.nats)
     load.wait_for(20)
     load.stop()
-    if name != "nats":  # a full disk may have kept a message that was acknowledged in its stream
+    if name != "nats":  # with a full disk an acknowledged message may stay in its stream
         world.running.drain()
     rows = world.shared.wait_for(acknowledged)
     assert load.failed == 0

@@ -1,4 +1,4 @@
-"""Several nodes that share JetStream, S3 and ClickHouse and nothing else; one of them dies."""
+"""Several nodes that share JetStream, S3 and ClickHouse and nothing else; one of them is killed."""
 
 from contextlib import ExitStack
 
@@ -10,7 +10,7 @@ pytestmark = [pytest.mark.nats_server, pytest.mark.s3_server, pytest.mark.clickh
 
 
 def test_a_killed_node_loses_nothing_that_was_acknowledged(tmp_path, monkeypatch, capsys):
-    """Three nodes under load, one killed -9 and started again: every acknowledged id is a row."""
+    """Three nodes under load, one killed -9 and restarted: every acknowledged id is a row."""
     project = write_project(tmp_path / "project")
     acknowledged: set[str] = set()
     loads = [Load(acknowledged) for _ in range(3)]
@@ -33,7 +33,7 @@ def test_a_killed_node_loses_nothing_that_was_acknowledged(tmp_path, monkeypatch
         loads[0].wait_for(60)
         for load in loads:
             load.stop()
-        for running in nodes:  # the queue is the others', and at last nobody's: so they drain first
+        for running in nodes:  # they share the queue: drain all before stopping any
             running.drain()
         rows = shared.wait_for(acknowledged)
         assert [running.stop() for running in nodes] == [0, 0, 0]

@@ -1,4 +1,4 @@
-"""Nodes of ``edgesim serve`` on real servers, and a load that remembers what was acknowledged."""
+"""Nodes of ``edgesim serve`` on real servers, and a load that records acknowledged ids."""
 
 from __future__ import annotations
 
@@ -83,15 +83,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
 }
 OURS = '"event": "internal error'
-"""In a log: the fault is edgesim's own.  (S3 has an `internal error` of its own too.)"""
+"""Log text of a fault in edgesim itself.  (S3 has an `internal error` of its own too.)"""
 PASSWORD = "right"
-"""Of the servers; there is no other until it is revoked."""
+"""Password of the servers; each accepts only this one until it is revoked."""
 PAUSE_SECONDS = 0.02
-"""Between requests of one client: the load is there to be interrupted, not to be a benchmark."""
+"""Pause between requests of one client, in seconds: the load is not a benchmark."""
 
 
 def write_project(folder: Path) -> Path:
-    """A Worker that answers 200 once PIPELINE.send has returned, and one that inserts objects."""
+    """Write a Worker that responds 200 once PIPELINE.send has returned, and one that inserts."""
     folder.mkdir(parents=True)
     (folder / "edgesim.toml").write_text(ACCOUNT)
     (folder / "schema.sql").write_text(SCHEMA)
@@ -110,7 +110,7 @@ def write_project(folder: Path) -> Path:
 
 
 class ClickHouse:
-    """A server that is killed, frozen and started again on the same data."""
+    """A server that can be killed, frozen and restarted on the same data."""
 
     def __init__(self, folder: Path) -> None:
         self.http, tcp = _free_port(), _free_port()
@@ -121,7 +121,7 @@ class ClickHouse:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Run it; ``wait`` waits until it answers.  Skips without one, fails in CI."""
+        """Start the process; ``wait`` waits for a reply.  Without one, skip, or fail in CI."""
         if shutil.which("clickhouse-server") is None:
             reason = "no clickhouse-server on PATH (Debian: apt-get install clickhouse-server)"
             if os.environ.get("CI") == "true":
@@ -137,19 +137,19 @@ class ClickHouse:
         until(self._answers)
 
     def kill(self) -> None:
-        """SIGKILL, and gone."""
+        """Send SIGKILL and wait for the process to exit."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
 
     def ask(self, query: str) -> str:
-        """The answer to a query, asked of the server itself."""
+        """Run a query on the server itself, without edgesim, and return the reply's text."""
         url = f"http://127.0.0.1:{self.http}/?password={PASSWORD}&query={quote(query)}"
         with urllib.request.urlopen(url, timeout=30) as answer:
             return str(answer.read().decode())
 
     def take_password(self, password: str) -> None:
-        """Know another password from now on; the server looks at its users every two seconds."""
+        """Change the password and wait for it; the server reloads its users every two seconds."""
         text = self._config.read_text()
         changed = re.sub("<password>.*</password>", f"<password>{password}</password>", text)
         self._config.write_text(changed)
@@ -162,27 +162,27 @@ class ClickHouse:
 
 
 def start(server: NatsServer | Seaweed | ClickHouse) -> None:
-    """Run it on the data it has, and wait until it serves."""
+    """Start the server on its existing data and wait until it is ready."""
     server.start()
     if not isinstance(server, Seaweed):
         server.wait()
 
 
 def end(server: NatsServer | Seaweed | ClickHouse) -> None:
-    """Ask it to end, as an operator does, and wait until it has."""
+    """Send SIGTERM, as an operator does, and wait for the process to exit."""
     send(server, signal.SIGTERM)
     assert server._process is not None
     server._process.wait(60)
 
 
 def send(server: NatsServer | Seaweed | ClickHouse, number: int) -> None:
-    """Send its process a signal."""
+    """Send a signal to its process."""
     assert server._process is not None
     server._process.send_signal(number)
 
 
 class Servers:
-    """The three that nodes share, and what is in the table in the end."""
+    """The three servers that the nodes share, and queries of the table."""
 
     def __init__(self, nats: NatsServer, s3: Seaweed, clickhouse: ClickHouse) -> None:
         self.nats = nats
@@ -204,16 +204,16 @@ class Servers:
         )
 
     def rows(self) -> Counter[str]:
-        """How often each id is in the table."""
+        """Return id -> number of rows in the table."""
         return Counter(self.clickhouse.ask("SELECT id FROM seen").split())
 
     def wait_for(self, ids: set[str]) -> Counter[str]:
-        """The rows, once all of the ids are among them."""
+        """Wait until the table has all ids and return its rows."""
         missing = ids
 
         def all_there() -> bool:
             nonlocal missing
-            with suppress(OSError):  # no table yet
+            with suppress(OSError):  # the table does not exist yet
                 missing = ids - self.rows().keys()
             return not missing
 
@@ -226,7 +226,7 @@ class Servers:
 
 @contextmanager
 def servers(folder: Path) -> Iterator[Servers]:
-    """All three, running; without one of the programs skip, or fail where CI=true."""
+    """Run all three; without one of the programs skip, or fail if CI=true."""
     for name in ("nats", "s3", "clickhouse"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     clickhouse = ClickHouse(folder / "clickhouse")
@@ -241,7 +241,7 @@ def servers(folder: Path) -> Iterator[Servers]:
 
 
 def revoke(shared: Servers, name: str) -> None:
-    """The node's password or secret key is wrong from now on, at this server."""
+    """Make the node's password or secret key invalid at this server."""
     match name:
         case "nats":
             shared.nats.reconfigure(PASSWORD, "another")
@@ -253,7 +253,7 @@ def revoke(shared: Servers, name: str) -> None:
 
 
 def grant(shared: Servers, name: str) -> None:
-    """And right again."""
+    """Make the node's password or secret key valid again."""
     match name:
         case "nats":
             shared.nats.reconfigure("another", PASSWORD)
@@ -266,7 +266,10 @@ def grant(shared: Servers, name: str) -> None:
 
 @contextmanager
 def small_disk(folder: Path, megabytes: int) -> Iterator[Callable[[], Path]]:
-    """A file system of that size at ``folder``; what is yielded fills it, and names the filler."""
+    """Mount a file system of this size at ``folder``; yield a function that fills it.
+
+    The function returns the path of the file that it wrote.
+    """
     folder.mkdir(parents=True)
     mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
     try:
@@ -290,7 +293,7 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[Callable[[], Path]]:
 
 
 class Load:
-    """Clients of one node, each with one request after the other, until told to stop."""
+    """Clients of one node that each send one request at a time until stopped."""
 
     CLIENTS = 2
 
@@ -302,7 +305,7 @@ class Load:
         self._threads: list[threading.Thread] = []
 
     def start(self, url: str) -> None:
-        """Send to that node."""
+        """Start sending to the node at ``url``."""
         self._stop.clear()
         self._threads = [
             threading.Thread(target=self._send, args=(urlsplit(url).netloc,), daemon=True)
@@ -312,14 +315,14 @@ class Load:
             thread.start()
 
     def stop(self) -> None:
-        """Until the last request has its answer."""
+        """Stop sending and wait for the last replies."""
         self._stop.set()
         for thread in self._threads:
             thread.join(60)
             assert not thread.is_alive(), "a request hangs"
 
     def wait_for(self, more: int) -> None:
-        """Until so many more requests were acknowledged."""
+        """Wait until ``more`` further requests are acknowledged."""
         enough = self.count + more
         until(lambda: self.count >= enough, 30 + more / 10)
 
@@ -350,12 +353,12 @@ def _post(host: str, records: list[dict[str, str]]) -> int:
 
 
 def node(project: Path, state: Path, shared: Servers, *arguments: object) -> Any:
-    """A node of its own state."""
+    """Run a node with its own state folder."""
     return dev(project, state, *shared.arguments, *arguments, command="serve")
 
 
 def kill_with_records(running: Dev, state: Path) -> set[str]:
-    """SIGKILL at a moment when the log holds records that are in no object; their ids."""
+    """Send SIGKILL while the log holds records that are in no object yet; return their ids."""
     found: set[str] = set()
 
     def holds_records() -> bool:
@@ -374,7 +377,7 @@ def kill_with_records(running: Dev, state: Path) -> set[str]:
 
 
 def until(holds: Callable[[], bool], seconds: float = 30, pause: float = 0.02) -> None:
-    """Wait until it holds; other processes set no event of ours."""
+    """Wait until ``holds`` returns True; it polls, since other processes can set no event here."""
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, f"not within {seconds} s"

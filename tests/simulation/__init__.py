@@ -1,1 +1,1 @@
-"""Random traffic over the Workers of this repository, random faults, then calm; `make sim`."""
+"""Random traffic over this repository's Workers, random faults, then no faults; `make sim`."""

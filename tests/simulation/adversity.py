@@ -1,6 +1,6 @@
-"""What goes wrong in one seed: rules of the fault language.
+"""The faults of one seed, as rules of the fault language.
 
-Faults are over when the traffic is.  Kills may come a little later, when only recovery can help.
+Faults end when the traffic ends.  Kills may come a little later, when only recovery can help.
 """
 
 import random
@@ -53,16 +53,16 @@ MENU = [
 ]
 JUMPS = ["1h", "-1h", "1d", "-1d", "2s", "-2s"]
 CALM_SECONDS = 200.0
-"""Kills come up to so long after the last request: windows still end, and nothing else comes."""
+"""Seconds after the last request in which kills may come; only the ends of windows remain then."""
 OUTAGES = ["clickhouse", "r2", "queues", "insert", "r2.get", "clickhouse.insert"]
 
 
 def generate(seed: int, *, zygotes: bool = False) -> list[str]:
-    """Some rules; none at all for one seed in ten.  ``zygotes``: isolates are processes."""
+    """Return some rules; none for one seed in ten.  ``zygotes``: isolates are processes."""
     chance = random.Random(f"adversity {seed}")
     if chance.random() < 0.1:
         return []
-    damage = random.Random(f"damage {seed}")  # of its own: the other faults stay as they are
+    damage = random.Random(f"damage {seed}")  # a separate generator: the other faults do not change
     rules = [_rule(chance) for _ in range(chance.choice([1, 2, 4, 8]))]
     rules += [_outage(chance) for _ in range(chance.choice([0, 0, 1, 2]))]
     kills = chance.choice([0, 0, 0, 1, 1, 2, 4])
@@ -82,7 +82,7 @@ def generate(seed: int, *, zygotes: bool = False) -> list[str]:
 
 
 def _aimed(chance):
-    """Kills and power cuts just after a durable step, early in a life or late, and in recovery."""
+    """Kills and power cuts just after a durable step, early or late in a run, and in recovery."""
     rules = []
     for _ in range(chance.choice([0, 0, 1, 2, 3])):
         stop = chance.choice(["kill", "power-cut"])
@@ -99,7 +99,7 @@ def _aimed(chance):
 
 
 def _lies(chance):
-    """Flushes that do nothing, and a power cut that finds out."""
+    """Flushes that do nothing, and a power cut that exposes them."""
     if chance.random() >= 0.15:
         return []
     place = chance.choice(["disk.pipelines", "disk.pipelines", "disk.blobs", "disk"])
@@ -110,7 +110,7 @@ def _lies(chance):
 
 
 def _flips(chance):
-    """One bit or some; of logs mostly, which are there for a window only."""
+    """Bit flips, mostly in logs, which exist for one window only."""
     if chance.random() >= 0.2:
         return []
     places = chance.choices(["disk.pipelines", "disk.blobs"], [3, 2], k=chance.choice([1, 2, 6]))
@@ -118,7 +118,7 @@ def _flips(chance):
 
 
 def _flip_time(chance):
-    """Later than all else now and then: objects are read by those who look at the outcome."""
+    """Sometimes later than all other faults: the checkers still read the objects."""
     return round(chance.uniform(1, HORIZON_SECONDS + chance.choice([0, CALM_SECONDS])), 3)
 
 
@@ -137,7 +137,7 @@ def _outage(chance):
 
 
 def _kill_time(chance):
-    """Often just when much is going on: around the end of a window."""
+    """Often at a busy moment: around the end of a window."""
     if chance.random() < 0.5:
         return round(chance.choice([90, 91, 180, 270, 361]) + chance.random() * 3, 3)
     return round(chance.uniform(0.1, HORIZON_SECONDS), 3)

@@ -1,4 +1,4 @@
-"""One seed: its traffic, its adversity, the whole chain into ClickHouse, every checker.
+"""Run one seed: its traffic, its faults, the whole chain into ClickHouse, every checker.
 
 python -m tests.simulation.run --seeds 1000 --first 0      (make sim SEEDS=1000)
 """
@@ -46,7 +46,7 @@ PROJECT = Path(__file__).parent / "project"
 async def rows_are_records(world: World) -> list[str]:
     """Every event that is in an object is a row of `events`, and no event is two rows.
 
-    But for what died: an object whose message went to the dead-letter queue is not inserted.
+    Exception: an object whose message went to the dead-letter queue is not inserted.
     """
     [[rows, ids]] = json.loads(
         await world.ask("SELECT toUInt32(count()), toUInt32(uniqExact(match_id)) FROM events")
@@ -62,7 +62,7 @@ async def rows_are_records(world: World) -> list[str]:
 
 
 async def uploads_are_whole(world: World) -> list[str]:
-    """What the uploader says that it has stored is there, with all its parts; or says so."""
+    """Every object that the uploader reports as stored has all its parts or is reported damaged."""
     archive = world.simulator.bucket("archive")
     problems, unreadable = [], len(world.history.unreadable)
     async for found in world.simulator.objects("stored", ""):
@@ -86,7 +86,7 @@ async def uploads_are_whole(world: World) -> list[str]:
 
 
 def _dead(world):
-    """Whether a dead-letter queue was sent anything, by the platform or by the insert Worker."""
+    """Return True if the platform or the insert Worker sent anything to a dead-letter queue."""
     consumers = world.project.workers["insert"].settings.queues.consumers
     names = {consumer.dead_letter_queue for consumer in consumers}
     return any(flow.entered for name, flow in world.history.queues.items() if name in names)
@@ -102,7 +102,7 @@ LOG_DAMAGE = (
 
 
 class Heard:
-    """Counts log events on their way to the log."""
+    """A log processor that counts events by name."""
 
     def __init__(self) -> None:
         self.events: Counter[str] = Counter()
@@ -113,9 +113,9 @@ class Heard:
         return entry
 
     async def damage(self, world: World) -> list[str]:
-        """What damage has cost is in the log, and the damaged bytes of a Pipeline's log are kept.
+        """All damage is in the log, and the damaged bytes of a Pipeline's log are kept.
 
-        But for what a lying flush has taken without a trace: there is nothing to see.
+        Exception: data lost to a lying flush leaves no trace to detect.
         """
         problems = []
         unreadable = len(world.history.unreadable)
@@ -141,7 +141,7 @@ CHECKERS = {
 
 
 class Simulation:
-    """Runs seeds, all in one engine."""
+    """Runs seeds, all on one ClickHouse engine."""
 
     def __init__(self, engine: ChdbClickHouse, folder: Path, isolation: str = "inline") -> None:
         self._engine = engine
@@ -150,7 +150,7 @@ class Simulation:
         self.heard = Heard()
 
     def run(self, seed: int) -> Report:
-        """The report of one seed; what it was made of lies in its folder."""
+        """Run one seed and return its report; its traffic and faults stay in its folder."""
         folder = self.folder(seed)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -160,16 +160,16 @@ class Simulation:
         return self._replay(PROJECT, folder / "traffic.ndjson", folder / "faults.txt", seed)
 
     def again(self, kept: Path, seed: int) -> Report:
-        """The report of a case that was kept: traffic over this repository's Workers, and faults.
+        """Run a kept case (traffic over this repository's Workers, faults) and return its report.
 
-        Kept, because what a seed is made of changes with what makes it.
+        Such a case is kept because the traffic of a seed changes with the generator.
         """
         return self._replay(WORKERS, kept / "traffic.ndjson.gz", kept / "faults.txt", seed)
 
     def _replay(self, root: Path, fixture: Path, spec: Path, seed: int) -> Report:
         state = self.folder(seed) / "state"
         shutil.rmtree(state, ignore_errors=True)
-        state.mkdir(parents=True)  # as in a replay: to create it is a durable step
+        state.mkdir(parents=True)  # as in a replay: creating it is a durable step
         project = load_project(root, Overrides(state=state, isolation={DEFAULT: self._isolation}))
         wanted = {**CHECKERS, "damage is said": self.heard.damage}
         self.heard.events.clear()
@@ -190,7 +190,7 @@ class Simulation:
         return self._folder / f"seed-{seed}"
 
     def keep(self, seed: int) -> str:
-        """Put what a failing seed was made of where it stays; the command that repeats it."""
+        """Copy a failing seed's files to a permanent folder; return the command that repeats it."""
         kept = FAILURES / f"seed-{seed}"
         kept.mkdir(parents=True, exist_ok=True)
         for name in ("traffic.ndjson", "faults.txt"):
@@ -204,11 +204,11 @@ class Simulation:
 
 @contextmanager
 def open_simulation(isolation: str = "inline") -> Iterator[Simulation]:
-    """An engine and a folder on a fast disk, both gone at the end."""
+    """A simulation with an engine and a folder on a fast disk; both are removed at the end."""
     with tempfile.TemporaryDirectory(prefix="edgesim-simulation-", dir=FAST_DISK) as folder:
         engine = ChdbClickHouse(Path(folder) / "clickhouse")
         simulation = Simulation(engine, Path(folder), isolation)
-        processors = structlog.get_config()["processors"]  # the very list of loggers that exist
+        processors = structlog.get_config()["processors"]  # the list that existing loggers use
         processors.insert(0, simulation.heard)
         try:
             yield simulation
@@ -239,7 +239,7 @@ def main() -> int:
                 if not report.drained:
                     problems.append("not drained")
                 tally.add(report, simulation.heard.cost)
-            except Exception as error:  # noqa: BLE001 (whatever it is, the seed must be said)
+            except Exception as error:  # noqa: BLE001 (the seed must be printed for any exception)
                 import traceback
 
                 traceback.print_exc()

@@ -1,4 +1,4 @@
-"""How often each fault took effect over many seeds: one that never does proves nothing."""
+"""Count how often each fault took effect over many seeds: one that never does proves nothing."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -12,23 +12,23 @@ RULES = {
     *("power-cut", "power-cut after N steps", "power-cut in recovery"),
     *("failed-fsync", "lying-fsync", "full", "bit-flip", "jump"),
 }
-"""Faults that strike by a rule; "zygote-death" too where isolates are processes."""
+"""Faults that come from a rule; also "zygote-death" where isolates are processes."""
 EFFECTS = {
     *("name lost", "removal lost", "write torn or lost", "promise broken"),
     *("object unreadable", "records of a log lost"),
 }
-"""What power cuts and damage have done."""
+"""Effects of power cuts and damage."""
 
 
 class Tally:
-    """Adds up reports."""
+    """Sums of the reports."""
 
     def __init__(self) -> None:
         self._times: Counter[str] = Counter()
         self._seeds: Counter[str] = Counter()
 
     def add(self, report: Report, damage: Counter[str]) -> None:
-        """One seed; ``damage`` is what it has cost for good."""
+        """Add one seed's report; ``damage`` counts its permanent losses."""
         times: Counter[str] = Counter()
         for rule, count in report.fault_counts.items():
             times[kind_of(rule)] += count
@@ -37,12 +37,12 @@ class Tally:
         self._seeds.update(times.keys())
 
     def lines(self) -> Iterator[str]:
-        """A table."""
+        """Return the lines of a table."""
         for name in sorted(RULES | EFFECTS | self._times.keys()):
             yield f"  {name:26}{self._seeds[name]:6} seeds{self._times[name]:9} times"
 
     def missing(self, seeds: int, *, zygotes: bool) -> set[str]:
-        """What should have happened by now, and has not."""
+        """Return the faults that should have taken effect by now and have not."""
         if seeds < SEEDS_TO_JUDGE:
             return set()
         wanted = RULES | EFFECTS | ({"zygote-death"} if zygotes else set())
@@ -50,7 +50,7 @@ class Tally:
 
 
 def kind_of(rule: str) -> str:
-    """The kind of a fault rule; kills by when they come."""
+    """Return the kind of a fault rule; a kill's kind depends on when it comes."""
     kind = rule.split()[1]
     if "recovery-steps" in rule:
         return f"{kind} in recovery"

@@ -1,4 +1,4 @@
-"""A few seeds of the simulation, and those that once found something; `make sim` runs many."""
+"""A few seeds of the simulation, and those that once found a fault; `make sim` runs many."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,20 +12,20 @@ from tests.simulation.tally import EFFECTS, RULES, SEEDS_TO_JUDGE, Tally, kind_o
 SEEDS = range(5)
 FOUND = Path(__file__).parent / "regressions"
 REGRESSIONS = {
-    # A lease whose answer was lost kept its messages for ever, once the queue had nothing else.
+    # A lease whose reply was lost kept its messages for ever if the queue had no others.
     "a-lease-that-is-nobodys": 1002,
-    # ... and where there were several such leases, only the first one's messages came back.
+    # The same with several such leases: only the first one's messages were delivered again.
     "several-leases-that-are-nobodys": 2021,
-    # A move whose answer was lost is done again; what it then does not find has not moved twice.
+    # A move whose reply was lost is repeated; messages it no longer finds are not moved twice.
     "a-move-twice": 400,
-    # A lease that was given back may still be acknowledged, until somebody takes the message anew.
+    # A released lease may still be acknowledged until another consumer leases the message.
     "an-ack-after-a-release": 224,
-    # A message that was stored but not answered for lay there until another one came.
+    # A message that was stored without a reply was not delivered until another one was sent.
     "a-send-without-an-answer": 355,
-    # A folder that a start had made and could not flush was never flushed by the next one.
+    # A folder that one start created and could not flush was never flushed by the next start.
     "a-folder-that-nobody-flushed": 3,
 }
-"""By folder, with the seed of order and chance."""
+"""Regression folder -> seed of order and chance."""
 
 
 @pytest.fixture(scope="module")
@@ -36,24 +36,24 @@ def simulation() -> Iterator[Simulation]:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_seed_is_clean(simulation, seed):
-    """Random traffic, random faults, then calm: every checker is content."""
+    """Random traffic, random faults, then no faults: no checker reports a violation."""
     _check(simulation.run(seed), lambda: simulation.keep(seed))
 
 
 @pytest.mark.parametrize("name", REGRESSIONS)
 def test_what_was_found_stays_fixed(simulation, name):
-    """A case that failed once."""
+    """A case that failed once passes."""
     _check(simulation.again(FOUND / name, REGRESSIONS[name]), lambda: name)
 
 
 def test_each_fault_is_on_the_menu():
-    """What a summary of 300 seeds must have seen is among their rules."""
+    """The generator's rules cover every fault that a summary of 300 seeds must have seen."""
     rules = [rule for seed in range(300) for rule in adversity.generate(seed, zygotes=True)]
     assert {kind_of(rule) for rule in rules} == RULES | {"zygote-death"}
 
 
 def test_a_fault_that_never_took_effect_is_missed():
-    """As soon as there were seeds enough."""
+    """The tally reports it once enough seeds have run."""
     tally = Tally()
     assert not tally.missing(SEEDS_TO_JUDGE - 1, zygotes=False)
     assert tally.missing(SEEDS_TO_JUDGE, zygotes=False) == RULES | EFFECTS
@@ -61,7 +61,7 @@ def test_a_fault_that_never_took_effect_is_missed():
 
 
 def test_every_case_is_run():
-    """None lies about that nobody runs."""
+    """Every kept case is run by a test."""
     assert {kept.name for kept in FOUND.iterdir()} == REGRESSIONS.keys()
 
 

@@ -1,4 +1,4 @@
-"""What the clients of one seed do: a fixture, every event with an id of its own."""
+"""Traffic of one seed, as a fixture: each event has its own id."""
 
 import json
 import random
@@ -11,7 +11,7 @@ BROKEN = ["", "{", "[1, 2]", '{"event": "x"}', '{"event": "a b", "player_id": "p
 
 
 def generate(seed: int) -> list[str]:
-    """Lines of a fixture, in order of their times."""
+    """Return the lines of a fixture, ordered by time."""
     chance = random.Random(f"traffic {seed}")
     count = chance.choice([3, 10, 30, 80])
     pattern = chance.choice(["steady", "bursts", "late"])
@@ -36,7 +36,7 @@ def _line(chance, at, ids):
         return _envelope(at, {"body": chance.choice(BROKEN)})
     if draw < 0.08:
         return _envelope(at, {"method": "GET", "path": "/health"})
-    if draw < 0.12:  # too large for the log path: goes by way of the large-payload Worker
+    if draw < 0.12:  # too large for the log path: handled by the large-payload Worker
         text = chance.choice(["ab", "c d"]) * 100_000
         return _envelope(at, {"json": _event(chance, at, ids, {"text": text})})
     if draw < 0.3:
@@ -46,10 +46,10 @@ def _line(chance, at, ids):
 
 
 def _upload(chance, number):
-    """Of one part most of the time: all but the last have 5 MiB at least."""
+    """An upload, mostly of one part: all parts but the last need at least 5 MiB."""
     parts = [PART_BYTES_MIN] * chance.choice([0, 0, 0, 1]) + [chance.randrange(1, 1000)]
     at = round(HORIZON_SECONDS * chance.random(), 3)
-    # Now and then the same key again, maybe while the other one is under way.
+    # Sometimes reuse a key, possibly while its other upload is in progress.
     key = f"object-{number // chance.choice([1, 1, 2])}-{sum(parts)}"
     request = {"json": {"key": key, "parts": parts}}
     return at, _envelope(at, request, worker="uploader")

@@ -1,4 +1,4 @@
-"""A bucket over each R2 driver there is, for the conformance suite."""
+"""A bucket over each R2 driver, for the conformance suite."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def s3_server(tmp_path_factory):
 
 
 def make_store(scheme: str, request: pytest.FixtureRequest, folder: Path) -> Store:
-    """The store of a scheme; the S3 server is started only if it is asked for."""
+    """Return the store of a scheme; start the S3 server on first use only."""
     if scheme == "s3":
         return Store.s3(request.getfixturevalue("s3_server"), folder)
     return Store.memory() if scheme == "memory" else Store.file(folder)
@@ -24,13 +24,13 @@ def make_store(scheme: str, request: pytest.FixtureRequest, folder: Path) -> Sto
 
 @pytest.fixture(params=SCHEMES)
 def store(request, tmp_path):
-    """Each store there is, empty."""
+    """Each store, empty."""
     return make_store(request.param, request, tmp_path)
 
 
 @pytest.fixture(params=DURABLE)
 def durable(request, tmp_path):
-    """Each store that outlives its process, empty."""
+    """Each store that keeps its data after its process exits, empty."""
     return make_store(request.param, request, tmp_path)
 
 

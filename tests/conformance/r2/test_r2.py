@@ -1,9 +1,9 @@
-"""What a Bucket must do over every R2 driver, the S3 one with a real server behind it.
+"""The contract of a Bucket over every R2 driver; S3 runs on a real server.
 
-In brackets: where the behaviour is written down.  API, LIMITS, CONSISTENCY and EVENTS are pages of
+In brackets: the source of the behaviour.  API, LIMITS, CONSISTENCY and EVENTS are pages of
 developers.cloudflare.com/r2 (Workers API reference, limits, consistency model, event
 notifications), WORKERD is its source in src/workerd/api/r2-*, MINIFLARE the error table of
-Cloudflare's local R2, EDGESIM our own promise.
+Cloudflare's local R2, EDGESIM edgesim's own contract.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from tests.r2_world import NOW_MS, SCHEMES, chunks, stream, text
 
 pytestmark = pytest.mark.anyio
 
-# Each of them is a different object, and none of them is a path.
+# Each is a different object, and none is a path.
 HOSTILE_KEYS = [
     "../../x",
     "..",
@@ -62,7 +62,7 @@ HOSTILE_KEYS = [
 
 
 async def keys(bucket: Bucket, **options) -> list[str]:
-    """The keys of a page."""
+    """Return the keys of a page."""
     return [found.key for found in (await bucket.list(**options)).objects]
 
 
@@ -70,13 +70,13 @@ async def keys(bucket: Bucket, **options) -> list[str]:
 
 
 def test_every_driver_is_in_this_suite():
-    """A driver without a row here does not merge [EDGESIM]."""
+    """A new driver must be added here [EDGESIM]."""
     assert set(SCHEMES) == set(DRIVERS)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_each_driver_says_whether_it_is_deterministic(scheme):
-    """Replay refuses drivers that use sockets or threads, so each has to say it [EDGESIM]."""
+    """Replay refuses drivers that use sockets or threads, so each declares it [EDGESIM]."""
     module = importlib.import_module(DRIVERS[scheme].partition(":")[0])
     assert module.DETERMINISTIC is (scheme != "s3")
 
@@ -85,7 +85,7 @@ def test_each_driver_says_whether_it_is_deterministic(scheme):
 
 
 async def test_an_object_comes_back_as_it_was_put(bucket):
-    """Get returns the bytes and the metadata of put [API]."""
+    """get returns the bytes and the metadata of put [API]."""
     put = await bucket.put("in/a.json", b"hello")
     found = await bucket.get("in/a.json")
     assert isinstance(found, R2ObjectBody)
@@ -95,20 +95,20 @@ async def test_an_object_comes_back_as_it_was_put(bucket):
 
 
 async def test_head_gives_the_metadata_alone(bucket):
-    """Head returns what put returned [API]."""
+    """head returns the same as put [API]."""
     put = await bucket.put("a", b"hello")
     assert await bucket.head("a") == put
 
 
 async def test_an_object_that_is_not_there_is_none(bucket):
-    """Get and head answer None for a missing key and in a bucket never used [API]."""
+    """get and head return None for a missing key and in a bucket never used [API]."""
     assert await bucket.get("missing") is None
     assert await bucket.head("missing") is None
     assert await bucket.get("missing", range=Range(0, 1)) is None
 
 
 async def test_an_empty_object_has_an_empty_body(bucket):
-    """Zero bytes are an object [API]."""
+    """An object may have zero bytes [API]."""
     put = await bucket.put("empty", b"")
     assert put.size == 0
     assert await text(await bucket.get("empty")) == b""
@@ -117,7 +117,7 @@ async def test_an_empty_object_has_an_empty_body(bucket):
 
 @pytest.mark.parametrize("size", [256 * 1024, 600_001, 8 * 1024**2, 9 * 1024**2 + 1])
 async def test_a_large_object_comes_back_whole(bucket, size):
-    """Objects larger than any chunk or part keep every byte and their order [API]."""
+    """Objects larger than any chunk or part keep all bytes in order [API]."""
     data = hashlib.shake_128(b"seed").digest(size)
     put = await bucket.put("large", stream(data[:1000], data[1000:]))
     assert put.size == size
@@ -126,7 +126,7 @@ async def test_a_large_object_comes_back_whole(bucket, size):
 
 
 async def test_the_body_says_how_long_it_is(bucket):
-    """The stream of an object knows its length before it is read [API]."""
+    """An object's stream knows its length before it is read [API]."""
     await bucket.put("a", b"0123456789")
     whole, part = await bucket.get("a"), await bucket.get("a", range=Range(suffix=3))
     assert (whole.body.length, part.body.length) == (10, 3)
@@ -135,7 +135,7 @@ async def test_the_body_says_how_long_it_is(bucket):
 
 
 async def test_an_object_says_when_it_was_uploaded_and_has_a_version_of_its_own(bucket, world):
-    """`uploaded` is the clock's time in ms, `version` is new at each put [API]."""
+    """`uploaded` is the clock's time in ms, `version` is new for each put [API]."""
     first = await bucket.put("a", b"x")
     world.clock.time_ms += 1
     second = await bucket.put("a", b"x")
@@ -145,7 +145,7 @@ async def test_an_object_says_when_it_was_uploaded_and_has_a_version_of_its_own(
 
 
 async def test_a_put_replaces_what_was_there(bucket):
-    """The last write is what is read, metadata included [CONSISTENCY]."""
+    """The last write is read, including its metadata [CONSISTENCY]."""
     await bucket.put("a", b"old and longer", custom_metadata={"old": "1"})
     await bucket.put("a", b"new")
     found = await bucket.get("a")
@@ -164,7 +164,7 @@ async def test_buckets_do_not_share_keys(world):
 
 
 async def test_an_empty_bucket_can_be_dropped_and_comes_back_with_a_put(world):
-    """It is made by its first put, as ever; dropping one that is not there is nothing to do."""
+    """Its first put creates a bucket; dropping an unknown bucket has no effect."""
     other = world.other("dropped")
     await other.put("k", b"1")
     assert await world.driver.has("dropped")
@@ -177,7 +177,7 @@ async def test_an_empty_bucket_can_be_dropped_and_comes_back_with_a_put(world):
 
 
 async def test_a_body_that_fails_changes_nothing(bucket):
-    """If the stream raises half way, the object from before stays [CONSISTENCY]."""
+    """If the stream raises half way, the previous object stays [CONSISTENCY]."""
 
     async def broken():
         yield b"new"
@@ -190,7 +190,7 @@ async def test_a_body_that_fails_changes_nothing(bucket):
 
 
 async def test_a_cancelled_put_changes_nothing(bucket):
-    """A caller that goes away leaves the object from before, and no lock [CONSISTENCY]."""
+    """A cancelled put leaves the previous object, and no lock [CONSISTENCY]."""
 
     async def endless():
         while True:
@@ -227,7 +227,7 @@ async def test_an_object_over_the_limit_of_one_put_is_refused(bucket):
 
 
 async def test_a_refused_put_closes_its_stream(bucket):
-    """Whatever the reason, the source of the body is let go [EDGESIM]."""
+    """The body's source is closed after any refusal [EDGESIM]."""
     closed = []
 
     async def source():
@@ -245,7 +245,7 @@ async def test_a_refused_put_closes_its_stream(bucket):
 
 
 async def test_a_reader_is_not_disturbed_by_an_overwrite_or_a_delete(bucket):
-    """A body that was opened stays that version of the object [CONSISTENCY]."""
+    """An open body keeps reading its version of the object [CONSISTENCY]."""
     await bucket.put("a", b"1" * 100_000)
     before_overwrite = await bucket.get("a")
     await bucket.put("a", b"2" * 100_000)
@@ -256,7 +256,7 @@ async def test_a_reader_is_not_disturbed_by_an_overwrite_or_a_delete(bucket):
 
 
 async def test_a_body_may_be_closed_unread(bucket):
-    """A close before the end leaves the store usable, and the stream empty [EDGESIM]."""
+    """Closing early leaves the store usable, and the stream empty [EDGESIM]."""
     await bucket.put("a", b"x" * 1_000_000)
     found = await bucket.get("a")
     assert await found.body.read()
@@ -265,7 +265,7 @@ async def test_a_body_may_be_closed_unread(bucket):
 
 
 async def test_many_open_bodies_do_not_stop_other_calls(bucket):
-    """Bodies that nobody reads hold nobody else up [EDGESIM]."""
+    """Open bodies that are not read do not block other calls [EDGESIM]."""
     await bucket.put("a", b"x" * 2_000_000)
     bodies = [await bucket.get("a") for _ in range(12)]
     with anyio.fail_after(20):
@@ -278,7 +278,7 @@ async def test_many_open_bodies_do_not_stop_other_calls(bucket):
 
 
 async def test_any_key_is_just_a_name(bucket):
-    """Paths, controls and scripts are distinct objects, listed by their UTF-8 bytes [LIMITS]."""
+    """Paths, control characters and any script are separate objects in UTF-8 order [LIMITS]."""
     for key in HOSTILE_KEYS:
         await bucket.put(key, key.encode())
     for key in HOSTILE_KEYS:
@@ -292,7 +292,7 @@ async def test_any_key_is_just_a_name(bucket):
 
 @pytest.mark.parametrize("key", ["", "k" * 1025, "é" * 513, "\ud800"])
 async def test_an_impossible_key_is_refused_by_every_call(bucket, key):
-    """Empty, over 1,024 bytes of UTF-8, or no UTF-8 at all: 10020 [LIMITS]."""
+    """Empty, over 1,024 bytes of UTF-8, or invalid UTF-8: error 10020 [LIMITS]."""
     calls = {
         "head": bucket.head(key),
         "get": bucket.get(key),
@@ -310,7 +310,7 @@ async def test_an_impossible_key_is_refused_by_every_call(bucket, key):
 
 
 async def test_metadata_survives_in_any_script(bucket):
-    """HTTP and custom metadata come back exactly, whatever characters they have [API]."""
+    """HTTP and custom metadata are returned unchanged, with any characters [API]."""
     http = HttpMetadata(
         content_type="text/plain; charset=utf-8",
         content_language="de",
@@ -328,7 +328,7 @@ async def test_metadata_survives_in_any_script(bucket):
 
 
 async def test_metadata_is_the_store_s_own_copy(bucket):
-    """Changing the dict that was given, or got, changes no object [EDGESIM]."""
+    """Changing a dict that was passed or returned changes no object [EDGESIM]."""
     given = {"a": "1"}
     (await bucket.put("a", b"", custom_metadata=given)).custom_metadata["b"] = "2"
     given["c"] = "3"
@@ -336,7 +336,7 @@ async def test_metadata_is_the_store_s_own_copy(bucket):
 
 
 async def test_metadata_has_8192_bytes(bucket):
-    """The limit counts names and values, of HTTP metadata too, in UTF-8 [LIMITS]."""
+    """The limit counts UTF-8 bytes of names and values, also of HTTP metadata [LIMITS]."""
     http = HttpMetadata(content_type="t" * 92)
     fits = {"k" * 50: "é" * 4025}
     await bucket.put("a", b"", http_metadata=http, custom_metadata=fits)
@@ -350,13 +350,13 @@ async def test_metadata_has_8192_bytes(bucket):
 
 
 async def test_metadata_that_is_no_utf8_is_refused(bucket):
-    """Half a surrogate pair cannot be stored [MINIFLARE]."""
+    """An unpaired surrogate cannot be stored [MINIFLARE]."""
     with pytest.raises(PlatformError, match=r"put: Metadata missing or invalid \(10029\)"):
         await bucket.put("a", b"", custom_metadata={"x": "\ud800"})
 
 
 async def test_the_etag_is_the_md5_and_checksums_have_it(bucket):
-    """A plain put knows its MD5 [API]."""
+    """A plain put computes its MD5 [API]."""
     put = await bucket.put("a", b"hello")
     assert put.etag == "5d41402abc4b2a76b9719d911017c592"
     assert put.checksums == {"md5": put.etag}
@@ -364,7 +364,7 @@ async def test_the_etag_is_the_md5_and_checksums_have_it(bucket):
 
 @pytest.mark.parametrize("algorithm", ["md5", "sha1", "sha256", "sha384", "sha512"])
 async def test_a_right_checksum_is_kept(bucket, algorithm):
-    """In hex, in capitals, or as bytes, it is compared and shown in small hex [API]."""
+    """In hex of either case, or as bytes, it is compared and returned in lower-case hex [API]."""
     digest = hashlib.new(algorithm, b"hello")
     for value in (digest.hexdigest(), digest.hexdigest().upper(), digest.digest()):
         put = await bucket.put("a", stream(b"hel", b"lo"), checksums={algorithm: value})
@@ -373,7 +373,7 @@ async def test_a_right_checksum_is_kept(bucket, algorithm):
 
 
 async def test_a_wrong_checksum_is_refused(bucket):
-    """BadDigest names both values, and the object from before stays [MINIFLARE]."""
+    """BadDigest names both values, and the previous object stays [MINIFLARE]."""
     await bucket.put("a", b"old")
     with pytest.raises(PlatformError) as refused:
         await bucket.put("a", b"new", checksums={"sha1": "00" * 20})
@@ -387,7 +387,7 @@ async def test_a_wrong_checksum_is_refused(bucket):
 
 
 async def test_the_storage_class_is_kept(bucket):
-    """Standard unless said otherwise; others than R2's two are refused [API]."""
+    """The default is Standard; classes other than R2's two are refused [API]."""
     assert (await bucket.put("a", b"")).storage_class == "Standard"
     await bucket.put("a", b"", storage_class="InfrequentAccess")
     assert (await bucket.head("a")).storage_class == "InfrequentAccess"
@@ -412,7 +412,7 @@ async def test_the_storage_class_is_kept(bucket):
     ],
 )
 async def test_a_range_is_served(bucket, asked, expected, served):
-    """Offsets, lengths and suffixes are cut to the object, and the range served is told [API]."""
+    """Offsets, lengths and suffixes are clipped to the object; the result has the range [API]."""
     await bucket.put("a", b"0123456789")
     found = await bucket.get("a", range=asked)
     assert found.range == served
@@ -425,14 +425,14 @@ async def test_a_range_is_served(bucket, asked, expected, served):
     [Range(offset=10), Range(offset=11, length=1), Range(length=0), Range(suffix=0), Range(3, 0)],
 )
 async def test_a_range_without_bytes_is_refused(bucket, asked):
-    """InvalidRange where nothing would be left [MINIFLARE]."""
+    """A range that would be empty is InvalidRange [MINIFLARE]."""
     await bucket.put("a", b"0123456789")
     with pytest.raises(PlatformError) as refused:
         await bucket.get("a", range=asked)
     assert refused.value.message == "get: The requested range is not satisfiable (10039)"
 
 
-# --- conditions -----------------------------------------------------------------------------------
+# --- preconditions --------------------------------------------------------------------------------
 
 ETAG = hashlib.md5(b"old").hexdigest()
 MET = [
@@ -462,7 +462,7 @@ FAILED = [
 
 @pytest.mark.parametrize("condition", MET)
 async def test_a_met_condition_lets_the_call_go_ahead(bucket, condition):
-    """Get gives the body, put stores [API]."""
+    """get returns the body, put stores [API]."""
     await bucket.put("a", b"old")
     assert await text(await bucket.get("a", only_if=condition)) == b"old"
     assert await bucket.put("a", b"new", only_if=condition)
@@ -471,7 +471,7 @@ async def test_a_met_condition_lets_the_call_go_ahead(bucket, condition):
 
 @pytest.mark.parametrize("condition", FAILED)
 async def test_a_failed_condition_stops_the_call(bucket, condition):
-    """Get gives the object without its body, put gives None and stores nothing [API]."""
+    """get returns the object without its body, put returns None and stores nothing [API]."""
     put = await bucket.put("a", b"old")
     assert await bucket.get("a", only_if=condition, range=Range(offset=100)) == put
     assert await bucket.put("a", stream(b"new"), only_if=condition) is None
@@ -479,7 +479,7 @@ async def test_a_failed_condition_stops_the_call(bucket, condition):
 
 
 async def test_conditions_on_nothing(bucket):
-    """Without an object, only conditions that ask for one fail [MINIFLARE]."""
+    """Without an object, only preconditions that require one fail [MINIFLARE]."""
     for condition in (Conditional(etag_matches=("*",)), Conditional(uploaded_after=0)):
         assert await bucket.put("a", b"", only_if=condition) is None
     for condition in (Conditional(etag_does_not_match=("*",)), Conditional(uploaded_before=0)):
@@ -489,7 +489,7 @@ async def test_conditions_on_nothing(bucket):
 
 
 async def test_of_many_who_create_one_wins(bucket):
-    """A condition and its write are one step, however slowly bodies arrive [CONSISTENCY]."""
+    """A precondition and its write are atomic, also with slow bodies [CONSISTENCY]."""
     results = []
 
     async def slow(name):
@@ -509,7 +509,7 @@ async def test_of_many_who_create_one_wins(bucket):
 
 
 async def test_a_condition_holds_against_other_writers_of_the_store(world):
-    """A write that comes between the look and the write fails the condition [CONSISTENCY]."""
+    """A write between the check and the write makes the precondition fail [CONSISTENCY]."""
     seen = await world.bucket.put("a", b"seen")
     elsewhere = Bucket("events", world.driver, world.clock, world.notifications)
 
@@ -531,7 +531,7 @@ async def test_a_condition_holds_against_other_writers_of_the_store(world):
 
 
 async def test_no_reader_sees_half_an_object(bucket):
-    """While a put is on its way, get, head and list show the object from before [CONSISTENCY]."""
+    """During a put, get, head and list return the previous object [CONSISTENCY]."""
     before = await bucket.put("a", b"before" * 1000)
     go_on = anyio.Event()
 
@@ -554,7 +554,7 @@ async def test_no_reader_sees_half_an_object(bucket):
 
 
 async def test_what_was_written_is_read_by_everybody_at_once(world):
-    """After a put or a delete, every look at the store shows it, from any Bucket [CONSISTENCY]."""
+    """After a put or a delete, every read returns it, from any Bucket [CONSISTENCY]."""
     other = Bucket("events", world.driver, world.clock, world.notifications)
     for round_ in range(3):
         await world.bucket.put("a", b"%d" % round_)
@@ -566,7 +566,7 @@ async def test_what_was_written_is_read_by_everybody_at_once(world):
 
 
 async def test_of_many_writers_one_whole_object_stays(bucket):
-    """Parallel puts of one key never mix: bytes, etag and metadata are of one [CONSISTENCY]."""
+    """Parallel puts of one key never mix: bytes, etag and metadata are of one put [CONSISTENCY]."""
 
     async def write(number: int) -> None:
         body = b"%d" % number * 50_000
@@ -582,7 +582,7 @@ async def test_of_many_writers_one_whole_object_stays(bucket):
 
 
 async def test_parallel_deletes_and_puts_leave_all_or_nothing(world):
-    """A key that is put and deleted at once is there whole, or not at all [CONSISTENCY]."""
+    """A key that is put and deleted concurrently is whole, or missing [CONSISTENCY]."""
     async with anyio.create_task_group() as group:
         for number in range(10):
             group.start_soon(world.bucket.put, f"in/{number % 3}.gz", b"x" * 1000)
@@ -599,7 +599,7 @@ async def test_parallel_deletes_and_puts_leave_all_or_nothing(world):
 
 
 async def test_a_copy_has_bytes_and_metadata_of_its_own(world):
-    """From any bucket to any other, or over itself; a missing source is None [EVENTS]."""
+    """From any bucket to any other, or onto itself; a missing source returns None [EVENTS]."""
     other = world.other("other-bucket")
     http = HttpMetadata("text/x")
     source = await world.bucket.put("a", b"x", http_metadata=http, custom_metadata={"k": "v"})
@@ -614,7 +614,7 @@ async def test_a_copy_has_bytes_and_metadata_of_its_own(world):
 
 
 async def test_a_copy_is_told_with_its_source(world):
-    """CopyObject, with the object that it was copied from [EVENTS]."""
+    """CopyObject, with the source of the copy [EVENTS]."""
     await world.other("other-bucket").put("x", b"x")
     await world.bucket.copy(world.other("other-bucket"), "x", "in/a.gz")
     ((queue, message),) = await world.told()
@@ -627,7 +627,7 @@ async def test_a_copy_is_told_with_its_source(world):
 
 
 async def test_delete_removes_one_or_many(bucket):
-    """One key or a list; missing and repeated keys are nothing to do [API]."""
+    """One key or a list; missing and repeated keys are ignored [API]."""
     for key in "abcd":
         await bucket.put(key, b"x")
     await bucket.delete("a")
@@ -637,7 +637,7 @@ async def test_delete_removes_one_or_many(bucket):
 
 
 async def test_delete_takes_at_most_1000_keys(bucket):
-    """The 1,001st is too many, and nothing is deleted [API]."""
+    """1,001 keys are refused, and nothing is deleted [API]."""
     await bucket.put("0", b"x")
     with pytest.raises(PlatformError, match=r"delete: MaxKeys .* \(10022\)"):
         await bucket.delete([str(number) for number in range(1001)])
@@ -660,14 +660,14 @@ async def tree(bucket):
 
 
 async def test_an_empty_bucket_lists_nothing(bucket):
-    """Also one that was never used [API]."""
+    """Also a bucket that was never used [API]."""
     listing = await bucket.list()
     assert listing.objects == []
     assert (listing.truncated, listing.cursor, listing.delimited_prefixes) == (False, None, [])
 
 
 async def test_list_goes_by_prefix(tree):
-    """A prefix is text, not a folder [API]."""
+    """A prefix is a string, not a folder [API]."""
     assert await keys(tree) == TREE
     assert await keys(tree, prefix="a/") == ["a/1", "a/2", "a/b/3"]
     assert await keys(tree, prefix="a") == TREE[:5]
@@ -676,7 +676,7 @@ async def test_list_goes_by_prefix(tree):
 
 
 async def test_list_goes_on_at_the_cursor(tree):
-    """Pages of any size join to the whole, and only the last has no cursor [API]."""
+    """Pages of any size add up to the whole, and only the last has no cursor [API]."""
     for size in (1, 4, len(TREE)):
         found: list[str] = []
         cursor = None
@@ -692,7 +692,7 @@ async def test_list_goes_on_at_the_cursor(tree):
 
 
 async def test_list_starts_after_a_key(tree):
-    """startAfter is exclusive and need not exist; a cursor that is further on wins [API]."""
+    """startAfter is exclusive and need not exist; a cursor beyond it takes precedence [API]."""
     assert await keys(tree, start_after="a/2") == TREE[3:]
     assert await keys(tree, start_after="a/zzz") == TREE[4:]
     assert await keys(tree, start_after="é/1") == []
@@ -701,7 +701,7 @@ async def test_list_starts_after_a_key(tree):
 
 
 async def test_a_delimiter_folds_keys(tree):
-    """What has the delimiter after the prefix shows as a delimited prefix, once [API]."""
+    """Keys with the delimiter after the prefix appear once, as a delimited prefix [API]."""
     listing = await tree.list(delimiter="/")
     assert [one.key for one in listing.objects] == ["a", "a0", "b"]
     assert listing.delimited_prefixes == ["a/", "c/", "é/"]
@@ -711,7 +711,7 @@ async def test_a_delimiter_folds_keys(tree):
 
 
 async def test_folded_pages_count_prefixes_and_never_repeat_them(tree):
-    """Objects and prefixes share the limit; keys that come later start no prefix anew [API]."""
+    """Objects and prefixes share the limit; a new key does not repeat its prefix [API]."""
     seen = []
     cursor = None
     while True:
@@ -725,7 +725,7 @@ async def test_folded_pages_count_prefixes_and_never_repeat_them(tree):
 
 
 async def test_a_folded_prefix_may_stand_for_many_keys(bucket):
-    """More keys under a prefix than a page of the store holds are one entry [API]."""
+    """A prefix with more keys than a page of the store is one entry [API]."""
     async with anyio.create_task_group() as group:
         for number in range(150):
             group.start_soon(bucket.put, f"many/{number:03}", b"")
@@ -736,7 +736,7 @@ async def test_a_folded_prefix_may_stand_for_many_keys(bucket):
 
 
 async def test_list_shows_metadata_on_request(tree):
-    """Only what `include` names; all the rest is as in head [API]."""
+    """Only the fields that `include` names; the rest is as in head [API]."""
     await tree.put("a", b"", http_metadata=HttpMetadata("text/x"), custom_metadata={"k": "v"})
     full = await tree.head("a")
     bare, http, custom, both = [
@@ -764,20 +764,20 @@ async def test_list_refuses_impossible_limits(bucket, limit):
 
 @pytest.mark.parametrize("cursor", ["", "not a cursor", "eA==", "/w==", "é"])
 async def test_list_refuses_a_foreign_cursor(bucket, cursor):
-    """A cursor that no listing gave is an error, not the first page [EDGESIM]."""
+    """A cursor of no listing is an error, not the first page [EDGESIM]."""
     with pytest.raises(PlatformError, match="list: The specified cursor is not valid"):
         await bucket.list(cursor=cursor)
 
 
 async def test_list_refuses_an_unknown_include(bucket):
-    """As the platform does [WORKERD]."""
+    """An unknown value is an error, as on the platform [WORKERD]."""
     with pytest.raises(PlatformError, match="Unsupported include value etag") as refused:
         await bucket.list(include=["etag"])
     assert refused.value.name == "RangeError"
 
 
 async def test_long_keys_are_listed_in_order(bucket):
-    """Also those that begin alike for longer than a server's names may be [API]."""
+    """Also keys whose common prefix is longer than a server's names may be [API]."""
     long = sorted(f"{'x' * 250}{tail}" for tail in ("", "/", "/a", "a", "b/c", "é", "-" * 700))
     for key in [*reversed(long), "x", "y"]:
         await bucket.put(key, b"")
@@ -792,7 +792,7 @@ async def test_long_keys_are_listed_in_order(bucket):
 
 
 async def test_usage_counts_objects_and_bytes(world):
-    """Overwrites and deletes are counted; only buckets that hold something are named [EDGESIM]."""
+    """Overwrites and deletes are counted; only non-empty buckets are listed [EDGESIM]."""
     assert await world.driver.usage("events") == (0, 0)
     assert await world.driver.buckets() == []
     await world.bucket.put("a", b"12345")
@@ -822,7 +822,7 @@ async def test_a_put_is_told_in_the_platform_s_words(world):
 
 
 async def test_a_delete_is_told_with_the_key_alone(world):
-    """Each object that was there is told of, the others are not [EVENTS]."""
+    """Each deleted object has a notification, missing keys have none [EVENTS]."""
     await world.bucket.put("in/a", b"x")
     await world.bucket.delete(["in/a", "in/missing"])
     ((queue, message),) = await world.told()
@@ -842,7 +842,7 @@ def _iso(time_ms: int) -> str:
 
 
 async def test_only_matching_keys_are_told(world):
-    """Prefix and suffix must both match, and only in the bucket of the rule [EVENTS]."""
+    """Prefix and suffix must both match, and only in the rule's bucket [EVENTS]."""
     for key in ("in/a.gz", "in/.gz", "in/a.json", "out/a.gz", "In/a.gz"):
         await world.bucket.put(key, b"")
     await world.other("other-bucket").put("in/a.gz", b"")
@@ -851,7 +851,7 @@ async def test_only_matching_keys_are_told(world):
 
 
 async def test_a_put_that_does_not_happen_is_not_told(world):
-    """Neither a refused body nor a failed condition makes a notification [EVENTS]."""
+    """A refused body or a failed precondition creates no notification [EVENTS]."""
     with pytest.raises(PlatformError):
         await world.bucket.put("in/a.gz", b"x", checksums={"md5": "00" * 16})
     never = Conditional(etag_matches=("other",))
@@ -860,7 +860,7 @@ async def test_a_put_that_does_not_happen_is_not_told(world):
 
 
 async def test_an_object_and_its_notifications_are_one(world):
-    """If a notification cannot be written down, the object is not stored either [EDGESIM]."""
+    """If a notification cannot be stored, the object is not stored either [EDGESIM]."""
     old = await world.bucket.put("a", b"old")
     new = msgspec.structs.replace(old, version="new", size=3)
     twice = [Outgoing("same id", "ingest", b"{}")] * 2
@@ -872,7 +872,7 @@ async def test_an_object_and_its_notifications_are_one(world):
 
 
 async def test_the_outbox_is_oldest_first_and_forgets_what_is_settled(world):
-    """A limited look shows the oldest; settled ids are gone, unknown ones no matter [EDGESIM]."""
+    """A limited read returns the oldest; settled ids go, unknown ids are ignored [EDGESIM]."""
     for number in range(5):
         await world.bucket.put(f"in/{number}.gz", b"")
     first = await world.driver.outbox(2)
@@ -883,7 +883,7 @@ async def test_the_outbox_is_oldest_first_and_forgets_what_is_settled(world):
 
 
 async def test_the_relay_moves_the_outbox_to_the_queues(world):
-    """Each notification reaches its queue, those of an earlier life and new ones alike [EVENTS]."""
+    """Each notification reaches its queue, also those stored before the relay started [EVENTS]."""
     await world.bucket.put("in/1.gz", b"")
     arrived: list[tuple[str, str]] = []
     changed = anyio.Event()
@@ -911,11 +911,11 @@ async def test_the_relay_moves_the_outbox_to_the_queues(world):
     assert arrived == [("ingest", "in/1.gz"), ("ingest", "in/2.gz"), ("audit", "in/1.gz")]
 
 
-# --- a second life --------------------------------------------------------------------------------
+# --- persistence ----------------------------------------------------------------------------------
 
 
 async def test_objects_and_notifications_survive_the_process(durable):
-    """What was put, and told to nobody yet, is there at the next opening [CONSISTENCY]."""
+    """Objects and undelivered notifications are there when the store is reopened [CONSISTENCY]."""
     async with durable.open() as world:
         put = await world.bucket.put("in/a.gz", b"hello", custom_metadata={"é": "☃"})
         told = await world.driver.outbox(10)

@@ -1,4 +1,4 @@
-"""Objects that arrive in parts, over every R2 driver.
+"""Multipart uploads, over every R2 driver.
 
 MULTIPART is developers.cloudflare.com/r2/objects/multipart-objects; for the others see test_r2.
 """
@@ -28,12 +28,12 @@ BAD_UPLOAD = "There was a problem with the multipart upload. (10048)"
 
 
 def bytes_of(number: int, size: int = PART_BYTES_MIN) -> bytes:
-    """Bytes that no other number has."""
+    """Return ``size`` bytes that differ for each number."""
     return hashlib.shake_128(b"%d" % number).digest(4096) * (size // 4096) + b"x" * (size % 4096)
 
 
 async def upload_parts(upload: MultipartUpload, *parts: bytes) -> list[tuple[int, str]]:
-    """Upload them as parts 1, 2, ...; what ``complete`` wants."""
+    """Upload the bodies as parts 1, 2, ... and return the argument of ``complete``."""
     return [
         (part.number, part.etag)
         for part in [await upload.upload_part(n, body) for n, body in enumerate(parts, 1)]
@@ -41,13 +41,13 @@ async def upload_parts(upload: MultipartUpload, *parts: bytes) -> list[tuple[int
 
 
 async def refusal(call) -> str:
-    """The text of the error that the call ends with."""
+    """Return the text of the call's PlatformError."""
     with pytest.raises(PlatformError) as refused:
         await call
     return refused.value.message
 
 
-# --- the way it goes ------------------------------------------------------------------------------
+# --- uploading and completing ---------------------------------------------------------------------
 
 
 async def test_parts_are_joined_into_an_object(bucket):
@@ -63,7 +63,7 @@ async def test_parts_are_joined_into_an_object(bucket):
 
 
 async def test_one_part_may_be_of_any_size(bucket):
-    """The last part has no smallest size, be it the only one [MULTIPART]."""
+    """The last part has no minimum size, also if it is the only one [MULTIPART]."""
     for body in (b"x", b""):
         upload = await bucket.create_multipart_upload("a")
         stored = await upload.complete(await upload_parts(upload, body))
@@ -81,14 +81,14 @@ async def test_the_etag_says_how_many_parts_there_were(bucket):
 
 
 async def test_a_part_s_etag_is_the_md5_of_its_bytes(bucket):
-    """As the S3 API has it [MULTIPART]."""
+    """As in the S3 API [MULTIPART]."""
     upload = await bucket.create_multipart_upload("a")
     part = await upload.upload_part(7, b"part")
     assert (part.number, part.size, part.etag) == (7, 4, hashlib.md5(b"part").hexdigest())
 
 
 async def test_the_metadata_is_given_at_the_beginning(bucket):
-    """HTTP and custom metadata and the storage class are those of the creation [API]."""
+    """HTTP and custom metadata and the storage class are set on creation [API]."""
     http, custom = HttpMetadata("text/plain", content_language="de"), {"Größe": "☃"}
     upload = await bucket.create_multipart_upload(
         "a", http_metadata=http, custom_metadata=custom, storage_class="InfrequentAccess"
@@ -101,7 +101,7 @@ async def test_the_metadata_is_given_at_the_beginning(bucket):
 
 
 async def test_parts_come_in_any_order_and_at_once(bucket):
-    """Neither the order of uploading nor that of completing matters [MULTIPART]."""
+    """Neither the order of the uploads nor that of the list matters [MULTIPART]."""
     bodies = {1: bytes_of(1), 2: bytes_of(2), 3: b"end"}
     upload = await bucket.create_multipart_upload("a")
     parts: list[tuple[int, str]] = []
@@ -119,7 +119,7 @@ async def test_parts_come_in_any_order_and_at_once(bucket):
 
 
 async def test_numbers_may_have_gaps(bucket):
-    """Only their order counts, from 1 to 10,000 [API]."""
+    """Only the order of the numbers matters, from 1 to 10,000 [API]."""
     upload = await bucket.create_multipart_upload("a")
     first = await upload.upload_part(3, bytes_of(3))
     last = await upload.upload_part(10_000, b"end")
@@ -128,7 +128,7 @@ async def test_numbers_may_have_gaps(bucket):
 
 
 async def test_a_part_that_is_sent_again_replaces_the_first(bucket):
-    """The object has the bytes of the last one of a number, whatever was there before [API]."""
+    """The last part uploaded under a number replaces the earlier ones [API]."""
     for attempt in range(5):
         upload = await bucket.create_multipart_upload(f"{attempt}")
         await upload.upload_part(1, b"first")
@@ -139,7 +139,7 @@ async def test_a_part_that_is_sent_again_replaces_the_first(bucket):
 
 @pytest.mark.parametrize("store", ["memory", "file"], indirect=True)
 async def test_a_part_that_was_replaced_is_none_any_more(bucket):
-    """Its etag is refused (SeaweedFS still takes it: it keeps every part) [API]."""
+    """The replaced part's etag is refused (SeaweedFS accepts it: it keeps every part) [API]."""
     upload = await bucket.create_multipart_upload("a")
     first = await upload.upload_part(1, b"first")
     await upload.upload_part(1, b"second")
@@ -149,7 +149,7 @@ async def test_a_part_that_was_replaced_is_none_any_more(bucket):
 
 
 async def test_parts_that_are_left_out_are_not_in_the_object(bucket):
-    """The list at the end decides [MULTIPART]."""
+    """The list passed to complete decides [MULTIPART]."""
     upload = await bucket.create_multipart_upload("a")
     parts = await upload_parts(upload, bytes_of(1), bytes_of(2), b"end")
     await upload.complete([parts[0], parts[2]])
@@ -157,7 +157,7 @@ async def test_parts_that_are_left_out_are_not_in_the_object(bucket):
 
 
 async def test_ranges_go_across_parts(bucket):
-    """A range of an object does not care how it came [API]."""
+    """A range may span parts [API]."""
     whole = bytes_of(1) + bytes_of(2) + b"the end"
     upload = await bucket.create_multipart_upload("a")
     await upload.complete(await upload_parts(upload, bytes_of(1), bytes_of(2), b"the end"))
@@ -170,7 +170,7 @@ async def test_ranges_go_across_parts(bucket):
 
 
 async def test_an_upload_is_resumed_by_key_and_id(durable):
-    """Another Worker, or another life of the store, goes on where the first one stopped [API]."""
+    """Another Worker, or a reopened store, continues the upload [API]."""
     async with durable.open() as world:
         upload = await world.bucket.create_multipart_upload("a")
         first = await upload.upload_part(1, bytes_of(1))
@@ -182,7 +182,7 @@ async def test_an_upload_is_resumed_by_key_and_id(durable):
 
 
 async def test_nothing_shows_before_the_end(bucket):
-    """Until it is completed there is no object, and the one from before stays [CONSISTENCY]."""
+    """Before completion there is no object, or the previous one stays [CONSISTENCY]."""
     await bucket.put("old", b"old")
     for key in ("old", "new"):
         upload = await bucket.create_multipart_upload(key)
@@ -193,7 +193,7 @@ async def test_nothing_shows_before_the_end(bucket):
 
 
 async def test_a_completed_upload_replaces_the_object_of_its_key(bucket):
-    """The last write wins, whichever way it came; a reader of the old one goes on [CONSISTENCY]."""
+    """The last write wins, put or upload; a reader of the old object continues [CONSISTENCY]."""
     await bucket.put("a", b"old" * 100_000, custom_metadata={"old": "1"})
     reading = await bucket.get("a")
     upload = await bucket.create_multipart_upload("a")
@@ -208,7 +208,7 @@ async def test_a_completed_upload_replaces_the_object_of_its_key(bucket):
 
 
 async def test_an_object_of_parts_meets_conditions(bucket):
-    """Its etag, dash and all, compares like any other [API]."""
+    """Its etag, with the dash, is compared like any other [API]."""
     upload = await bucket.create_multipart_upload("a")
     stored = await upload.complete(await upload_parts(upload, b"x"))
     assert await bucket.put("a", b"y", only_if=Conditional(etag_matches=("other-1",))) is None
@@ -216,7 +216,7 @@ async def test_an_object_of_parts_meets_conditions(bucket):
 
 
 async def test_two_uploads_of_one_key_are_two(bucket):
-    """Each has its own parts; the one that is completed last is the object [MULTIPART]."""
+    """Each has its own parts; the one completed last is the object [MULTIPART]."""
     one, other = [await bucket.create_multipart_upload("a") for _ in range(2)]
     ones, others = await upload_parts(one, b"one"), await upload_parts(other, b"other")
     assert one.upload_id != other.upload_id
@@ -226,7 +226,7 @@ async def test_two_uploads_of_one_key_are_two(bucket):
 
 
 async def test_a_hostile_key_is_just_a_name_here_too(bucket):
-    """Parts and objects of any key stay in the store, and apart [LIMITS]."""
+    """Parts and objects of any key stay in the store and separate [LIMITS]."""
     keys = ["../../x", "/", "a//b", "nul\0", "k" * 1024, "d/" * 500 + "file"]
     for key in keys:
         upload = await bucket.create_multipart_upload(key)
@@ -240,7 +240,7 @@ async def test_a_hostile_key_is_just_a_name_here_too(bucket):
 
 
 async def test_an_aborted_upload_is_gone(bucket):
-    """It takes no part, cannot be completed, and may be aborted again [MINIFLARE]."""
+    """It accepts no part, cannot be completed, and may be aborted again [MINIFLARE]."""
     upload = await bucket.create_multipart_upload("a")
     parts = await upload_parts(upload, b"x")
     await upload.abort()
@@ -251,7 +251,7 @@ async def test_an_aborted_upload_is_gone(bucket):
 
 
 async def test_a_completed_upload_is_over(bucket):
-    """Aborting it leaves the object; parts and completing again are refused [MINIFLARE]."""
+    """Aborting it has no effect; parts and another complete are refused [MINIFLARE]."""
     upload = await bucket.create_multipart_upload("a")
     parts = await upload_parts(upload, b"x")
     await upload.complete(parts)
@@ -262,7 +262,7 @@ async def test_a_completed_upload_is_over(bucket):
 
 
 async def test_after_seven_days_an_upload_is_over(world):
-    """Not a millisecond before; then its parts are dropped [MULTIPART]."""
+    """It expires after seven days, not a millisecond earlier [MULTIPART]."""
     bucket = world.bucket
     upload = await bucket.create_multipart_upload("a")
     world.clock.time_ms += LIFETIME_MS - 1
@@ -275,7 +275,7 @@ async def test_after_seven_days_an_upload_is_over(world):
 
 @pytest.mark.parametrize("step_days", [8, 3650])
 async def test_a_clock_that_is_set_expires_no_upload(world, step_days):
-    """Seven days count, and not the step of the clock amid them."""
+    """Seven days of elapsed time count, not a step of the clock."""
     clock, bucket = world.clock, world.bucket
     upload = await bucket.create_multipart_upload("a")
     clock.set_ahead(step_days * 24 * 3600 * 1000)
@@ -288,12 +288,12 @@ async def test_a_clock_that_is_set_expires_no_upload(world, step_days):
     assert await refusal(later.complete(parts)) == f"completeMultipartUpload: {NO_SUCH_UPLOAD}"
 
 
-# --- what is refused ------------------------------------------------------------------------------
+# --- errors ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("upload_id", ["", "no such upload", "MTk5", "é", "\ud800"])
 async def test_an_id_that_no_bucket_gave(bucket, upload_id):
-    """10024 for a part, 10001 for the end and for aborting [MINIFLARE]."""
+    """10024 for a part, 10001 for complete and abort [MINIFLARE]."""
     upload = bucket.resume_multipart_upload("a", upload_id)
     assert await refusal(upload.upload_part(1, b"x")) == f"uploadPart: {NO_SUCH_UPLOAD}"
     assert await refusal(upload.complete([(1, "e")])) == f"completeMultipartUpload: {INTERNAL}"
@@ -301,7 +301,7 @@ async def test_an_id_that_no_bucket_gave(bucket, upload_id):
 
 
 async def test_an_upload_belongs_to_its_key_and_bucket(world):
-    """Under another key, or in another bucket, the id is no upload's [MINIFLARE]."""
+    """With another key, or in another bucket, the id is unknown [MINIFLARE]."""
     upload = await world.bucket.create_multipart_upload("a")
     part = await upload.upload_part(1, b"x")
     for stranger in (
@@ -318,7 +318,7 @@ async def test_an_upload_belongs_to_its_key_and_bucket(world):
 
 @pytest.mark.parametrize("number", [0, -1, 10_001])
 async def test_part_numbers_have_limits(bucket, number):
-    """From 1 to 10,000, when a part is sent and when it is named [WORKERD]."""
+    """From 1 to 10,000, in an upload and in complete [WORKERD]."""
     upload = await bucket.create_multipart_upload("a")
     for call in (upload.upload_part(number, b"x"), upload.complete([(number, "etag")])):
         with pytest.raises(PlatformError) as refused:
@@ -333,7 +333,7 @@ async def test_part_numbers_have_limits(bucket, number):
     "named", [[(2, "etag")], [(1, "0" * 32)], [(1, "right"), (2, "0" * 32)], []]
 )
 async def test_parts_that_are_not_there_are_refused(bucket, named):
-    """An unknown number, an etag that is not the part's, or none at all: 10025 [MINIFLARE]."""
+    """An unknown number, a wrong etag, or none: 10025 [MINIFLARE]."""
     upload = await bucket.create_multipart_upload("a")
     part = await upload.upload_part(1, bytes_of(1))
     parts = [(number, part.etag if etag == "right" else etag) for number, etag in named]
@@ -342,7 +342,7 @@ async def test_parts_that_are_not_there_are_refused(bucket, named):
 
 
 async def test_a_part_named_twice_is_an_internal_error(bucket):
-    """As the platform answers it: 10001 [MINIFLARE]."""
+    """10001, as on the platform [MINIFLARE]."""
     upload = await bucket.create_multipart_upload("a")
     part = await upload.upload_part(1, bytes_of(1))
     twice = [(1, part.etag)] * 2
@@ -358,7 +358,7 @@ async def test_a_part_named_twice_is_an_internal_error(bucket):
     ],
 )
 async def test_parts_must_be_large_and_even(bucket, sizes, message):
-    """5 MiB at least (10011), of one size, and the last not the largest (10048) [MULTIPART]."""
+    """5 MiB at least (10011), all of one size, and the last not the largest (10048) [MULTIPART]."""
     upload = await bucket.create_multipart_upload("a")
     parts = await upload_parts(upload, *(b"x" * size for size in sizes))
     assert await refusal(upload.complete(parts)) == f"completeMultipartUpload: {message}"
@@ -366,7 +366,7 @@ async def test_parts_must_be_large_and_even(bucket, sizes, message):
 
 
 async def test_a_small_part_named_last_is_found_by_its_number(bucket):
-    """The parts are judged as named, then by their numbers [MINIFLARE]."""
+    """Parts are checked in the order of the list, then by number [MINIFLARE]."""
     upload = await bucket.create_multipart_upload("a")
     parts = await upload_parts(upload, b"small", bytes_of(2))
     assert await refusal(upload.complete(parts[::-1])) == f"completeMultipartUpload: {BAD_UPLOAD}"
@@ -385,7 +385,7 @@ async def test_the_beginning_is_checked_like_a_put(bucket):
 
 
 async def test_a_part_over_the_limit_of_one_put_is_refused(bucket):
-    """5 GiB is too much for a part too [LIMITS]."""
+    """A part of 5 GiB is refused too [LIMITS]."""
     upload = await bucket.create_multipart_upload("a")
     assert await refusal(upload.upload_part(1, stream(b"", length=5 * 1024**3))) == (
         "uploadPart: Your proposed upload exceeds the maximum allowed object size. (100100)"
@@ -394,7 +394,7 @@ async def test_a_part_over_the_limit_of_one_put_is_refused(bucket):
 
 @pytest.mark.parametrize("length", [2, 4])
 async def test_a_part_s_stream_must_keep_its_announced_length(bucket, length):
-    """Neither more nor less; the part from before stays [WORKERD]."""
+    """More or fewer bytes are refused, and the previous part stays [WORKERD]."""
     upload = await bucket.create_multipart_upload("a")
     part = await upload.upload_part(1, b"before")
     assert "FixedLengthStream" in await refusal(
@@ -405,7 +405,7 @@ async def test_a_part_s_stream_must_keep_its_announced_length(bucket, length):
 
 
 async def test_a_part_that_breaks_off_is_none(bucket):
-    """A stream that raises leaves the upload as it was [CONSISTENCY]."""
+    """A stream that raises leaves the upload unchanged [CONSISTENCY]."""
 
     async def broken():
         yield b"ne"
@@ -420,7 +420,7 @@ async def test_a_part_that_breaks_off_is_none(bucket):
 
 
 async def test_a_part_that_comes_too_late_is_refused(bucket):
-    """What was still on its way when the upload was completed is in nothing [MULTIPART]."""
+    """A part still uploading when the upload is completed is stored nowhere [MULTIPART]."""
     upload = await bucket.create_multipart_upload("a")
     parts = await upload_parts(upload, b"in time")
     completed = anyio.Event()
@@ -459,7 +459,7 @@ async def test_a_completed_upload_is_told(world):
 
 
 async def test_an_upload_that_fails_is_not_told(world):
-    """Neither a refused end nor an abort makes a notification [EVENTS]."""
+    """A refused complete or an abort creates no notification [EVENTS]."""
     upload = await world.bucket.create_multipart_upload("in/a.gz")
     await upload.upload_part(1, b"x")
     await refusal(upload.complete([(1, "0" * 32)]))
@@ -468,7 +468,7 @@ async def test_an_upload_that_fails_is_not_told(world):
 
 
 async def test_of_two_who_complete_one_wins(world):
-    """An upload is completed once, and told of once [CONSISTENCY]."""
+    """An upload is completed once, and notified once [CONSISTENCY]."""
     upload = await world.bucket.create_multipart_upload("in/a.gz")
     parts = await upload_parts(upload, bytes_of(1), b"end")
     results: list[Sequence[object]] = []

@@ -1,4 +1,4 @@
-"""Stores an object in parts, as a careful client does: what fails is tried again, or given up."""
+"""Store an object in parts, as a careful client does: retry a failed call, then abort."""
 
 from rpc import call
 
@@ -8,7 +8,7 @@ TRIES = 3
 
 
 class Default(WorkerEntrypoint):
-    """``{"key": name, "parts": [sizes]}``; 200 once the object is there and is written down."""
+    """``{"key": name, "parts": [sizes]}``; 200 once the object is stored and recorded."""
 
     async def fetch(self, request):
         wanted = await request.json()
@@ -32,11 +32,11 @@ class Default(WorkerEntrypoint):
             parts.append(part)
         if await _insist(upload.complete, parts) is not None:
             return True
-        # An answer may be lost, and what was completed cannot be completed again.
+        # A reply may be lost, and a completed upload cannot be completed again.
         return await _insist(bucket.head, key) is not None
 
     async def queue(self, batch, env=None, ctx=None):
-        """Takes objects of even size; the others end in the dead-letter queue."""
+        """Acknowledge objects of even size; the others end in the dead-letter queue."""
         for message in batch.messages:
             if message.body["object"]["size"] % 2:
                 message.retry()
@@ -45,7 +45,7 @@ class Default(WorkerEntrypoint):
 
 
 async def _insist(act, *arguments):
-    """Its result; None where it fails every time."""
+    """Return the call's result, or None if it fails ``TRIES`` times."""
     for _ in range(TRIES):
         try:
             return await act(*arguments)
