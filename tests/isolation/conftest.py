@@ -1,4 +1,4 @@
-"""A Worker's zygote serves all tests of a module that want the same level."""
+"""One Worker per level serves all tests of a module."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,7 +10,7 @@ from tests.isolation.world import World, open_world
 
 @pytest.fixture(scope="module")
 def anyio_backend() -> str:
-    """Of the module, as the fixtures are."""
+    """Module-scoped, like the fixtures."""
     return "asyncio"
 
 

@@ -1,8 +1,8 @@
-"""A long run: honest requests by the thousand, with attackers among them; `make endure`.
+"""Long run of honest requests by the thousand, with attackers among them; `make endure`.
 
-In the end every honest request has been answered right, and the platform is as it was: no process,
-no descriptor more, no growing memory.  An honest request whose process an attack ended after it had
-made a call is told so, as the docs say, and sent once more by its client, as clients do.
+At the end every honest request has been answered correctly, and the platform has leaked no process,
+descriptor or memory.  If an attack ended the process of an honest request that had made a call, the
+request fails, as documented, and its client retries it.
 """
 
 import argparse
@@ -57,11 +57,11 @@ ATTACKS = (
 )
 TRIES_MAX = 20
 TOLD = {"internalError", "exceededMemory"}
-"""How an innocent may end at the warm level; the memory is one for all."""
+"""Failures that an honest request may have at the warm level, where all share one memory."""
 
 
 class Report:
-    """What a run has come to."""
+    """Results of a run."""
 
     def __init__(self, level: str) -> None:
         self.level = level
@@ -85,7 +85,7 @@ class Report:
 
 
 async def endure(level: str, requests: int, seed: int = 1) -> Report:
-    """That many requests to one Worker at the level."""
+    """Send that many requests to one Worker at the level and report the results."""
     report = Report(level)
     chance = random.Random(seed)
     before = descendants()
@@ -98,7 +98,7 @@ async def endure(level: str, requests: int, seed: int = 1) -> Report:
         report.late = _size()
     report.seconds = time.monotonic() - started
     with anyio.move_on_after(5):
-        while descendants() - before:  # noqa: ASYNC110 (nobody tells of a grandchild's end)
+        while descendants() - before:  # noqa: ASYNC110 (no event for a grandchild's exit)
             await anyio.sleep(0.01)
     report.left = descendants() - before
     report.early["descriptors"] = descriptors
@@ -156,7 +156,7 @@ def _descriptors() -> int:
 
 
 def descendants() -> set[int]:
-    """Processes that this one has started, or they."""
+    """Return the PIDs of all descendants of this process."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -175,7 +175,7 @@ def descendants() -> set[int]:
 
 
 def main() -> int:
-    """Run it; 1 if anything was not as it must be."""
+    """Run each level; return 1 if an answer was wrong or a process was left, else 0."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--requests", type=int, default=20_000)
     parser.add_argument("--level", choices=["process", "warm"], action="append")

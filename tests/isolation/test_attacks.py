@@ -22,19 +22,19 @@ def contained(level: str) -> list[Any]:
 
 @pytest.mark.parametrize("attack", contained("process"))
 async def test_process_contains(process, attack):
-    """A process for each invocation: it ends as the table says, and nobody notices."""
+    """A process per invocation: the attack ends as the table says and affects no other."""
     await check(process, attack)
 
 
 @pytest.mark.parametrize("attack", contained("warm"))
 async def test_warm_contains(warm, attack):
-    """A process for many invocations: the same, by ending the process where that is needed."""
+    """A process for many invocations contains the attack too, by ending it where needed."""
     await check(warm, attack)
 
 
 @pytest.mark.parametrize("attack", contained("inline"))
 async def test_inline_contains(inline, attack):
-    """The platform's own process: what can be kept apart there is."""
+    """The platform's own process contains the attacks that the table says."""
     await check(inline, attack)
 
 
@@ -56,7 +56,7 @@ async def check(world: World, attack: Attack) -> None:
 
 
 async def test_two_ends_are_one(process):
-    """What an isolate says after its end is not heard: the first response counts, nothing runs."""
+    """Frames after an isolate's end are ignored: the first response counts, no call is made."""
     before = len(process.requests)
     answer = await process.attack("two-ends")
     assert answer.body == b"first"
@@ -66,7 +66,7 @@ async def test_two_ends_are_one(process):
 
 
 async def test_logs_are_bounded(process):
-    """However much is logged, past the SDK too, a trace keeps its budget."""
+    """A trace keeps its size limit however much is logged, also past the SDK."""
     for attack in ("log-flood", "log-flood-of-nothing", "log-flood-raw"):
         answer = await process.attack(attack)
         assert answer.truncated
@@ -75,7 +75,7 @@ async def test_logs_are_bounded(process):
 
 
 async def test_random_is_not_seeded_for_others(process, warm, inline):
-    """random.seed repeats one's own numbers; the next invocation draws others."""
+    """random.seed affects only its own invocation; the next one draws other numbers."""
     for world in (process, warm, inline):
         first = await world.fetch("draw")
         await world.attack("random-seeded")
@@ -93,7 +93,7 @@ async def test_warm_stays_warm():
 
 @pytest.mark.parametrize("name", ["library-method"])
 async def test_what_warm_does_not_contain(name):
-    """The table does not promise too little either: these do change the next invocation there."""
+    """Attacks that the table calls not contained do change the next invocation."""
     async with open_world("warm") as world:
         before = await world.honest()
         await world.attack(name)

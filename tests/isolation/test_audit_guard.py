@@ -1,4 +1,4 @@
-"""Where the kernel has no jail: Python's audit hook refuses in its place, as far as it can."""
+"""Without the kernel's jail, Python's audit hook refuses as much as it can."""
 
 import sys
 from collections.abc import AsyncIterator
@@ -17,7 +17,7 @@ async def audited(request: pytest.FixtureRequest, anyio_backend: str) -> AsyncIt
 
 
 async def test_it_says_so(audited):
-    """No part of the kernel's jail is claimed."""
+    """The only guard reported is the audit hook."""
     assert audited.isolates.guards == ["audit hook"]
 
 
@@ -49,7 +49,7 @@ async def test_it_says_so(audited):
     ],
 )
 async def test_it_refuses(audited, name):
-    """Files, sockets, programs, forks, signals to others, ctypes: PermissionError."""
+    """Files, sockets, programs, forks, signals to others, ctypes raise PermissionError."""
     before = await audited.honest()
     answer = await audited.attack(name)
     assert answer.outcome == "exception", answer.done
@@ -59,7 +59,7 @@ async def test_it_refuses(audited, name):
 
 @pytest.mark.parametrize("name", ["busy-loop", "busy-in-c", "memory-in-many", "os-exit", "environ"])
 async def test_limits_need_no_jail(audited, name):
-    """CPU, memory and the life of the process are the same with and without it."""
+    """Limits of CPU and memory, and the exit of the process, work without the jail."""
     before = await audited.honest()
     assert (await audited.attack(name)).outcome in {
         "exceededCpu",
@@ -71,14 +71,14 @@ async def test_limits_need_no_jail(audited, name):
 
 
 THREADS_ARE_HEARD = sys.version_info >= (3, 12)
-"""Whether the interpreter asks its audit hooks about threads."""
+"""True if the interpreter asks its audit hooks about threads."""
 
 
 @pytest.mark.parametrize(
     "name", ["thread", "signal-handlers", "timer-disarmed", "program-from-memory"]
 )
 async def test_what_it_cannot_refuse_ends_with_the_process(audited, name):
-    """No hook is asked: it is done, and the next invocation finds none of it."""
+    """An action without an audit event succeeds; the next invocation finds no effect of it."""
     before = await audited.honest()
     pid = (await audited.fetch("pid")).body
     answer = await audited.attack(name)
@@ -86,14 +86,14 @@ async def test_what_it_cannot_refuse_ends_with_the_process(audited, name):
         assert "PermissionError" in answer.failure
     else:
         assert answer.outcome == "ok", answer.done
-        if name != "program-from-memory":  # a descriptor, which the process keeps to itself
+        if name != "program-from-memory":  # a descriptor, private to the process
             assert (await audited.fetch("pid")).body != pid
     assert await audited.honest() == before
 
 
 @pytest.mark.parametrize("name", ["busy-timer-disarmed", "signals-masked"])
 async def test_a_timer_taken_off_leaves_the_kernels_limit(audited, name):
-    """CPU time ends all the same, by RLIMIT_CPU: whole seconds, and two more."""
+    """RLIMIT_CPU ends the invocation instead: whole seconds, and two more."""
     answer = await audited.attack(name)
     assert answer.outcome == "exceededCpu", answer.done
     assert answer.done.cpu_ms <= 3_300

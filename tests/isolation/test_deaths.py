@@ -1,6 +1,6 @@
-"""Zygotes and isolates that are killed: every request ends, and the next ones are served.
+"""Zygotes and isolates are killed: every request ends, and the next ones are served.
 
-A whole project on each level that has processes; the kills are real.
+Runs a whole project on each level that has processes, with real SIGKILLs.
 """
 
 import json
@@ -84,7 +84,7 @@ def parent(pid: int) -> int:
 
 
 def zygotes() -> list[int]:
-    """Zygotes of this process, whatever they are doing."""
+    """Return the PIDs of the zygotes of this process, booting or ready."""
 
     def is_zygote(pid: int) -> bool:
         try:
@@ -97,7 +97,7 @@ def zygotes() -> list[int]:
 
 
 def isolates() -> list[int]:
-    """Forks of those, without the first process of their PID namespace."""
+    """Return the PIDs of the zygotes' forks, without the first process of a PID namespace."""
     ours = set(zygotes())
     return processes(lambda pid: parent(pid) in ours and not is_first_of_namespace(pid))
 
@@ -118,15 +118,15 @@ def kill(pids: list[int]) -> None:
 
 
 async def until(found: Callable[[], Any]) -> Any:
-    """What comes to be there in bounded time; /proc says of no change by itself."""
+    """Poll ``found`` until its value is true, and return it; TimeoutError in bounded time."""
     with anyio.fail_after(BOUND_SECONDS):
-        while not (value := found()):  # noqa: ASYNC110 (there is no event of it)
+        while not (value := found()):  # noqa: ASYNC110 (/proc has no change events)
             await anyio.sleep(0.002)
     return value
 
 
 async def served(simulator: Simulator, path: str = "", times: int = 1) -> list[int]:
-    """Statuses of so many requests at once; every one ends in bounded time."""
+    """Return the statuses of ``times`` concurrent requests; each must end in bounded time."""
     statuses: list[int] = []
 
     async def one() -> None:
@@ -140,7 +140,7 @@ async def served(simulator: Simulator, path: str = "", times: int = 1) -> list[i
 
 
 async def test_an_idle_zygote_is_killed(server):
-    """Requests that come before anybody has noticed, and after, are all served by the next one."""
+    """Requests before and after the exit is detected are all served by the next zygote."""
     assert await served(server) == [200]
     for rest in (0, 0.02):
         kill(zygotes())
@@ -149,7 +149,7 @@ async def test_an_idle_zygote_is_killed(server):
 
 
 async def test_a_zygote_is_killed_under_load(server):
-    """Of whom nothing had left is served all the same; the others are served or told."""
+    """Requests that made no call are served; the others are served or fail with status 500."""
     for path, right in (("slow", {200}), ("called", {200, 500})):
         statuses: list[int] = []
         async with anyio.create_task_group() as tasks:
@@ -169,7 +169,7 @@ async def test_a_zygote_is_killed_under_load(server):
 
 
 async def test_isolates_are_killed(server):
-    """Their invocations begin again elsewhere, or fail; the zygote stays."""
+    """Invocations of killed isolates restart elsewhere or fail; the zygote keeps running."""
     assert await served(server) == [200]
     before = zygotes()
     statuses: list[int] = []
@@ -191,7 +191,7 @@ async def test_isolates_are_killed(server):
 
 
 async def test_a_zygote_is_killed_while_it_boots(server):
-    """The one after it is tried, and so on; who asked meanwhile is served in the end."""
+    """The boot is retried with the next zygote; requests made meanwhile are served."""
     statuses: list[int] = []
     with capture_logs() as logs:
         async with anyio.create_task_group() as tasks:
@@ -203,7 +203,7 @@ async def test_a_zygote_is_killed_while_it_boots(server):
 
             tasks.start_soon(client)
             for _ in range(2):
-                new = await until(lambda: list(set(zygotes()) - set(last)))  # noqa: B023 (at once)
+                new = await until(lambda: list(set(zygotes()) - set(last)))  # noqa: B023 (called at once)
                 kill(new)
                 last += new
     assert statuses == [200] * 4
@@ -214,7 +214,7 @@ async def test_a_zygote_is_killed_while_it_boots(server):
 
 @contextmanager
 def no_descriptors() -> Any:
-    """This process has not one left."""
+    """Use up all file descriptors of this process."""
     taken = []
     try:
         while True:
@@ -261,7 +261,7 @@ async def bodies(simulator: Simulator, queue: str) -> list[Any]:
 
 
 async def test_zygote_deaths_are_no_attempts(consumer):
-    """Every message is delivered, none is given up, however often the zygote dies meanwhile."""
+    """Every message is delivered and none dead-lettered, however often the zygote is killed."""
     assert (await ask(consumer, method="POST", body=b"12"))[0] == 200
     for _ in range(8):
         kill(zygotes())
@@ -273,7 +273,7 @@ async def test_zygote_deaths_are_no_attempts(consumer):
 
 
 async def test_lack_of_descriptors_is_no_attempt(consumer):
-    """Where the platform cannot fork, messages wait; it is logged, and passes by itself."""
+    """Messages wait while the platform cannot fork, which is logged; then they are delivered."""
     assert (await ask(consumer, method="POST", body=b"1"))[0] == 200
     await empty(consumer)
     forks = isolates()
@@ -290,7 +290,7 @@ async def test_lack_of_descriptors_is_no_attempt(consumer):
 
 
 def test_without_descriptors_a_dead_process_is_still_known_as_dead():
-    """What ended before the platform could kill it was not killed by the platform."""
+    """A process that exited by itself is found dead even without a free file descriptor."""
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as process:
         with no_descriptors():
             assert _is_alive(process.pid, process.pid)
@@ -304,7 +304,7 @@ def test_without_descriptors_a_dead_process_is_still_known_as_dead():
 
 @pytest.mark.parametrize("poison", [13, 14, 15, 16])
 async def test_a_worker_that_ends_its_own_process_has_its_attempts_counted(consumer, poison):
-    """Its message is dead after max_retries; the others are delivered."""
+    """A message whose handler exits is dead-lettered after max_retries; others are delivered."""
     for body in (1, poison, 2):
         await consumer.queue("in").send(str(body).encode())
     await empty(consumer)

@@ -1,4 +1,4 @@
-"""The long run of `make endure`, in short."""
+"""A short version of `make endure`."""
 
 import pytest
 
@@ -7,12 +7,12 @@ from tests.isolation.endurance import endure
 pytestmark = pytest.mark.anyio
 
 GROWTH_MB_MAX = 24
-"""Of the platform, in so short a run: a body or a frame that is kept would be far more."""
+"""Maximum growth of the platform in MB; bodies or frames that are kept would be far more."""
 
 
 @pytest.mark.parametrize("level", ["process", "warm"])
 async def test_honest_requests_among_attackers(level):
-    """Every honest request is right; no process, descriptor or growing memory is left."""
+    """Every honest request is answered correctly; no process, descriptor or memory is leaked."""
     report = await endure(level, 400)
     assert report.wrong == []
     assert report.right > 350

@@ -1,4 +1,4 @@
-"""What an isolate says that its handler came to, where that makes no sense: never believed."""
+"""Invalid handler results that an isolate reports are refused."""
 
 import json
 from collections.abc import AsyncIterator
@@ -23,7 +23,8 @@ from edgesim.simulator import open_simulator
 
 pytestmark = pytest.mark.anyio
 
-# The first message's body says how its handler cheats: an expression, by way of the SDK or not.
+# The first message's body is (route, result): the route is "sdk" or "raw", past the SDK; the
+# result is a Python expression.
 SOURCE = """
 import os, stat
 from workers import Response, WorkerEntrypoint
@@ -72,7 +73,7 @@ NONSENSE = [
 
 @pytest.fixture(scope="module")
 def anyio_backend() -> str:
-    """Of the module, as the Worker is."""
+    """Module-scoped, like the Worker."""
     return "asyncio"
 
 
@@ -102,7 +103,7 @@ async def worker(
 
 
 def has_a_channel(worker: Worker) -> bool:
-    """True where worker code can write to it: not at warm, where it lacks the key."""
+    """True if worker code can write to the channel: not at warm, where it lacks the key."""
     return isinstance(worker._isolates, ProcessIsolates)
 
 
@@ -117,7 +118,7 @@ async def cheat(worker: Worker, how: str, result: str) -> Any:
 @pytest.mark.parametrize("how", ["sdk", "raw"])
 @pytest.mark.parametrize("result", NONSENSE)
 async def test_decisions_that_make_no_sense(worker, how, result):
-    """Nothing is acked, all is retried, the outcome says so; the next batch is as ever."""
+    """All messages are retried with outcome internalError; the next batch is acked."""
     if how == "raw" and not has_a_channel(worker):
         pytest.skip("no channel that worker code can write to")
     before = worker.outcomes["internalError"]
@@ -131,7 +132,7 @@ async def test_decisions_that_make_no_sense(worker, how, result):
 
 @pytest.mark.parametrize("how", ["sdk", "raw"])
 async def test_only_messages_of_the_batch_are_acked(worker, how):
-    """Decisions about others' messages are about nothing."""
+    """Decisions about messages of other batches are ignored."""
     if how == "raw" and not has_a_channel(worker):
         pytest.skip("no channel that worker code can write to")
     result = "{'messages': {'other': ['ack', None], 'm0': ['retry', 5]}, 'all': None}"
@@ -151,7 +152,7 @@ async def test_only_messages_of_the_batch_are_acked(worker, how):
     ],
 )
 async def test_a_call_of_a_method_that_ends_without_reason(worker, frame):
-    """The caller is told that it failed, whatever the callee leaves out."""
+    """The caller gets a PlatformError even if the callee reports no reason."""
     if not has_a_channel(worker):
         pytest.skip("no channel that worker code can write to")
     with pytest.raises(PlatformError):

@@ -1,4 +1,4 @@
-"""What the guards must leave alone, and what limits say of time."""
+"""Guards and limits leave honest work alone; a time limit ends the rest."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ BODY_BYTES = 60 << 20
 
 @pytest.fixture(scope="module", params=["process", "warm"])
 async def patient(request: pytest.FixtureRequest, anyio_backend: str) -> AsyncIterator[World]:
-    """A Worker with the platform's own limits."""
+    """World of a Worker with the platform's own limits."""
     async with open_world(request.param, limits=Limits()) as world:
         yield world
 
@@ -44,7 +44,7 @@ async def test_the_library_can_be_imported(patient):
 
 
 async def test_a_response_stands_whatever_comes_after(patient):
-    """An isolate that dies between its response and its end has answered."""
+    """A response stands although its isolate is ended or exits after it."""
     async with open_world(patient.level) as world:
         answer = await world.attack("busy-after-response")
         assert (answer.outcome, answer.body) == ("exceededCpu", b"answered")
@@ -52,7 +52,7 @@ async def test_a_response_stands_whatever_comes_after(patient):
 
 
 async def test_work_that_swallows_its_cancellation_ends_all_the_same(patient, monkeypatch):
-    """30 s after the response waitUntil work is over, with the platform's warning."""
+    """waitUntil work ends 30 s after the response, with the platform's warning."""
     clock = patient._clock
     began: float = clock.now()
     start: float = clock.elapsed()
@@ -72,7 +72,7 @@ async def test_work_that_swallows_its_cancellation_ends_all_the_same(patient, mo
 
 
 def _faster_loop(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """An isolate's timers, rung sooner: the time that the platform tells goes faster too."""
+    """Make the timers of a conversation fire sooner, to match the faster clock."""
     seen = SimpleNamespace(calls=0)
 
     def get_running_loop() -> Any:

@@ -1,4 +1,4 @@
-"""Calls that no SDK makes: whatever an isolate asks, it is answered, and the platform lives.
+"""Calls that no SDK makes: each gets a reply, and the platform keeps running.
 
 Drawn at random: any value of the wire as any argument or option of any method of every binding.
 """
@@ -29,7 +29,7 @@ from edgesim.runtime.lineage import Lineage
 from edgesim.simulator import Simulator, open_simulator
 
 SECONDS_MAX = 0.2
-"""A call that waits for more than that waits for time to pass, and is given up."""
+"""Time limit of a call in seconds; a longer one waits for time to pass, and is cancelled."""
 WORKER = """
 from workers import Response, WorkerEntrypoint
 class Default(WorkerEntrypoint):
@@ -124,7 +124,7 @@ class Platform:
         self.simulator = simulator
 
     async def answer(self, call: Call) -> None:
-        """The call as it comes off the wire; the answer must go over it too."""
+        """Answer the call as it is decoded from the wire; the reply must be encodable too."""
         asked = copied(call)
         assert isinstance(asked, Call)
         worker = self.simulator.workers["w"]
@@ -134,7 +134,7 @@ class Platform:
                 copied(await answer(asked, invocation, self.clock))
         finally:
             await invocation.close()
-            worker.in_flight -= 1  # or the end waits for it
+            worker.in_flight -= 1  # or shutdown waits for it
 
     async def is_well(self) -> None:
         response = await self.simulator.fetch(HttpRequest("POST", "http://w.localhost/", [], b"hi"))
@@ -200,7 +200,7 @@ def request(**changed: Any) -> dict[str, Any]:
 @example(call=Call(1, "R2", "list", [], {"limit": 1e300}))
 @example(call=Call(1, "R2", "get", ["k"], {"range": {"offset": 1e300}}))
 def test_any_call_is_answered(platform, call):
-    """An answer or a PlatformError, no fault of the platform's own in its log."""
+    """Every call gets a reply or a PlatformError; no internal error is logged."""
     with capture_logs() as logs:
         platform.call(platform.answer, call)
     faults = [entry for entry in logs if entry["event"] == "internal error"]
@@ -208,5 +208,5 @@ def test_any_call_is_answered(platform, call):
 
 
 def test_the_platform_is_well(platform):
-    """After all that it serves as ever."""
+    """The platform still serves requests after the hostile calls."""
     platform.call(platform.is_well)

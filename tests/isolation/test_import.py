@@ -1,4 +1,4 @@
-"""What a module does while it is imported: refused in one line, and nothing of it is left."""
+"""Forbidden module-level code is refused with one line, and leaves nothing behind."""
 
 from pathlib import Path
 
@@ -55,7 +55,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 async def test_import_is_refused(name, tmp_path, monkeypatch):
-    """The Worker does not load, one line says why, and the next version of it does."""
+    """The Worker does not load, with the reason in one line; its next version loads."""
     source, why = REFUSED[name]
     if name == "loop":
         monkeypatch.setattr(forks, "BOOT_SECONDS", 1.0)

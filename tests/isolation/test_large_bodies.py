@@ -1,4 +1,4 @@
-"""Bodies beyond an isolate's memory: they pass by, handle in hand, and never enter it."""
+"""Bodies larger than an isolate's memory are passed on by handle and never enter it."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -49,7 +49,7 @@ async def store(
 
 @pytest.mark.parametrize("level", ["process", "warm"])
 async def test_a_large_body_passes_through(store, level, tmp_path):
-    """From bucket to bucket and as a request's body; to read it whole exceeds the memory."""
+    """A large body can be copied to a bucket or sent on; reading it whole exceeds the memory."""
     main = tmp_path / "entry.py"
     main.write_text(WORKER)
     target: Bucket = store.other("target")

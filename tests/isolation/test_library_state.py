@@ -1,4 +1,4 @@
-"""State that library modules keep for a process: no `warm` invocation finds another's change."""
+"""No `warm` invocation sees another's change to the state of library modules."""
 
 import ast
 import json
@@ -15,7 +15,7 @@ LIBRARY = Path(__file__).parent / "library" / "library.py"
 
 
 def names(decorator: str) -> list[str]:
-    """Functions of the Worker that have the decorator."""
+    """Return the names of the Worker's functions that have the decorator."""
     return [
         each.name
         for each in ast.parse(LIBRARY.read_text()).body
@@ -39,7 +39,7 @@ async def ask(world, path):
 
 @pytest.mark.parametrize("name", names("change("))
 async def test_a_change_is_not_seen_by_the_next_invocation(world, name):
-    """A registry, a default or a setting of the library is as it was."""
+    """A registry, a default or a setting of the library has its value from before the change."""
     before = await ask(world, f"look/{name}")
     await ask(world, f"change/{name}")
     assert await ask(world, f"look/{name}") == before
@@ -47,7 +47,7 @@ async def test_a_change_is_not_seen_by_the_next_invocation(world, name):
 
 @pytest.mark.parametrize("name", names("honest"))
 async def test_honest_use_of_the_library_keeps_the_process(world, name):
-    """Imports, caches and first uses inside the library retire nothing."""
+    """Imports, caches and first uses inside the library do not retire the process."""
     pid = await ask(world, "pid")
     first = await ask(world, f"honest/{name}")
     assert await ask(world, f"honest/{name}") == first
@@ -56,7 +56,7 @@ async def test_honest_use_of_the_library_keeps_the_process(world, name):
 
 @pytest.mark.parametrize("versioned", [True, False])
 def test_dicts_are_compared_with_and_without_versions(versioned):
-    """Interpreters that keep no version of a dict compare its contents."""
+    """A changed dict is detected by its version, or by its contents where it has no version."""
     import textwrap
 
     state = LibraryState()

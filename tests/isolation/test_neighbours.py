@@ -1,4 +1,4 @@
-"""Who shares a `warm` process with an attack: answered right, as if nothing had been."""
+"""Invocations that share a `warm` process with an attack are answered correctly all the same."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -42,7 +42,7 @@ ENDS = [
 
 @pytest.mark.parametrize("name", ENDS)
 async def test_neighbours_of_an_attack_are_right(warm, name):
-    """Those of whom nothing had left the process begin again elsewhere and are answered right."""
+    """Neighbours that had made no call restart elsewhere and are answered correctly."""
     answers = await beside(warm, "slow", lambda: warm.attack(name))
     assert [answer.outcome for answer in answers] == ["ok"] * NEIGHBOURS, answers[0].done
     assert [answer.body for answer in answers] == [b"3"] * NEIGHBOURS
@@ -51,7 +51,7 @@ async def test_neighbours_of_an_attack_are_right(warm, name):
 
 @pytest.mark.parametrize("name", ["busy-loop", "os-exit", "garbage", "memory-in-many"])
 async def test_neighbours_that_have_called_are_right_or_told(warm, name):
-    """A call is never made twice: whoever made one is answered right or told that it failed."""
+    """No call is made twice: a neighbour that made one is answered correctly or fails."""
     before = len(warm.requests)
     answers = await beside(warm, "calling", lambda: warm.attack(name))
     for answer in answers:
@@ -65,7 +65,7 @@ async def test_neighbours_that_have_called_are_right_or_told(warm, name):
 
 
 async def test_who_blocks_and_does_nothing_is_ended(warm, monkeypatch):
-    """No CPU time runs out there, and those who have made a call cannot begin again elsewhere."""
+    """An invocation that blocks without CPU use is ended; neighbours that made a call may fail."""
     monkeypatch.setattr("edgesim.isolates.warm.BLOCKED_SECONDS", 1.0)
     blocked: list[Answer] = []
 
@@ -79,7 +79,7 @@ async def test_who_blocks_and_does_nothing_is_ended(warm, monkeypatch):
 
 
 async def test_several_attacks_at_once(warm):
-    """Neighbours outlast one death after another."""
+    """Neighbours survive several process deaths in a row."""
 
     async def attack() -> None:
         async with anyio.create_task_group() as tasks:
@@ -91,7 +91,7 @@ async def test_several_attacks_at_once(warm):
 
 
 async def test_many_wait_their_turn(warm):
-    """More at once than the processes take: each is answered, none is forgotten."""
+    """Each of 700 concurrent requests, more than the processes accept at once, is answered."""
     answers: list[Answer] = []
 
     async def one() -> None:
@@ -104,7 +104,7 @@ async def test_many_wait_their_turn(warm):
 
 
 async def test_a_client_that_goes_away_takes_its_invocation_with_it(warm):
-    """What nobody waits for any more does not run on among others."""
+    """An invocation stops running when its client disconnects."""
     async with anyio.create_task_group() as tasks:
         for _ in range(20):
             tasks.start_soon(warm.fetch, "attack/ticking")
@@ -116,7 +116,7 @@ async def test_a_client_that_goes_away_takes_its_invocation_with_it(warm):
 
 
 async def test_the_collector_speaks_in_nobodys_name(warm):
-    """What ended invocations have left is cleared away beside the others, not in their midst."""
+    """Garbage of ended invocations is collected outside of any other invocation."""
     for _ in range(10):
         for _ in range(5):
             await warm.attack("speaks-from-the-grave")
@@ -128,7 +128,7 @@ async def test_the_collector_speaks_in_nobodys_name(warm):
 async def beside(
     world: World, path: str, attack: Callable[[], Coroutine[Any, Any, Any]]
 ) -> list[Answer]:
-    """Answers to neighbours that were under way when the attack began."""
+    """Return the answers to neighbours that were running when the attack began."""
     answers: list[Answer] = []
 
     async def neighbour() -> None:
@@ -137,6 +137,6 @@ async def beside(
     async with anyio.create_task_group() as tasks:
         for _ in range(NEIGHBOURS):
             tasks.start_soon(neighbour)
-        await anyio.sleep(0.05)  # they are under way
+        await anyio.sleep(0.05)  # so that they are running
         tasks.start_soon(attack)
     return answers

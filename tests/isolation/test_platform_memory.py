@@ -1,4 +1,4 @@
-"""What hostile isolates have the platform keep for them: little, and not for long."""
+"""Hostile isolates can make the platform hold little memory, and not for long."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -39,7 +39,7 @@ class Default(WorkerEntrypoint):
 
 
 class Never(Binding):
-    """A bucket that does not answer."""
+    """A bucket that never replies."""
 
     counts_as_connection = True
 
@@ -50,7 +50,7 @@ class Never(Binding):
 
 
 class Slow(Binding):
-    """A bucket that takes its time, and whose answers are long."""
+    """A bucket that replies after 50 ms."""
 
     counts_as_connection = False
 
@@ -62,7 +62,7 @@ class Slow(Binding):
 
 @pytest.fixture
 async def peak() -> AsyncIterator[Any]:
-    """How much the platform has grown by at most, in MB."""
+    """Function that returns the peak growth of the platform's memory in MB."""
     started, highest = _resident(), 0
 
     async def watch() -> None:
@@ -88,7 +88,7 @@ def level(request: pytest.FixtureRequest) -> str:
 
 
 async def test_a_frame_that_expands(level, peak):
-    """A hundred million empty objects are not made: the message is let in, and no further."""
+    """A message of a hundred million empty objects is received, but not decoded."""
     async with open_world(level) as world:
         answer = await world.attack("expanding-frame")
         assert answer.outcome == "internalError", answer.done
@@ -98,7 +98,7 @@ async def test_a_frame_that_expands(level, peak):
 
 
 async def test_an_isolate_that_never_reads(level, peak):
-    """A hundred thousand questions, none of whose answers is read."""
+    """A hundred thousand calls whose replies are not read grow the platform by less than 150 MB."""
     async with open_world(level) as world:
         answer = await world.attack("asks-and-never-reads")
         assert answer.outcome == "ok", answer.done
@@ -107,7 +107,7 @@ async def test_an_isolate_that_never_reads(level, peak):
 
 
 async def test_unread_answers_end_the_isolate(level, monkeypatch):
-    """Beyond the bound the isolate ends, which is told of; the next one is right."""
+    """Too many unread replies end the isolate with internalError; the next one works."""
     monkeypatch.setattr(link, "UNREAD_BYTES_MAX", 2 * MB)
     async with open_world(level) as world:
         answer = await world.attack("asks-and-never-reads")
@@ -116,7 +116,7 @@ async def test_unread_answers_end_the_isolate(level, monkeypatch):
 
 
 async def test_bodies_that_nobody_takes(level, peak, tmp_path):
-    """Whoever has the platform hold 180 MB of bodies has exceeded its own memory."""
+    """An invocation that has the platform hold 180 MB of bodies ends as exceededMemory."""
     main = tmp_path / "entry.py"
     main.write_text(WORKER)
     async with open_world(level, main, {"NEVER": Never(), "SLOW": Slow()}) as world:
@@ -127,7 +127,7 @@ async def test_bodies_that_nobody_takes(level, peak, tmp_path):
 
 
 async def test_what_is_honest_is_let_in(level, tmp_path, monkeypatch):
-    """A large body is one value; many calls at a time are no more than that."""
+    """Large bodies and many concurrent calls stay within the limits."""
     monkeypatch.setattr(conversation, "UNANSWERED_MAX", 41)
     main = tmp_path / "entry.py"
     main.write_text(WORKER)
@@ -152,7 +152,7 @@ VALUES = [
 
 @pytest.mark.parametrize("args", VALUES, ids=range(len(VALUES)))
 def test_values_are_counted(args):
-    """Exactly so many: one more is too many, whatever they are."""
+    """Values of every type are counted exactly; one more than the limit is refused."""
     data = bytes(encode(Message([(1, Call(1, "b", "m", args))])))
     payload = memoryview(data)[4:]
     count = 9 + 3 + sum(map(_values, args))
@@ -162,7 +162,7 @@ def test_values_are_counted(args):
 
 
 def test_few_values_are_not_counted():
-    """A message that cannot hold too many is decoded as it is."""
+    """A message too short to exceed the limit is decoded without counting."""
     data = bytes(encode(Message([(1, Call(1, "b", "m", [[None] * 1000]))])))
     assert MessageReader(2000).feed(data)
     with pytest.raises(ValueError, match="values"):

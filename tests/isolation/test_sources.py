@@ -1,4 +1,4 @@
-"""A Worker's own files: always the present version, never run outside, never written beside."""
+"""A Worker's files: the current version runs, guarded, and nothing is written beside them."""
 
 import json
 import os
@@ -27,7 +27,7 @@ OWN = ("entry.py", "helper.py", "late.py", "package/__init__.py", "package/inner
 
 
 def write(folder: Path, version: str) -> None:
-    """That version of every module, each as long and as old as the last."""
+    """Write that version of every module, with the length and mtime of the previous version."""
     (folder / "package").mkdir(exist_ok=True)
     for name in OWN:
         source = MAIN if name == "entry.py" else 'VERSION = "old"\n'
@@ -37,7 +37,7 @@ def write(folder: Path, version: str) -> None:
 
 @pytest.mark.parametrize("level", LEVELS)
 async def test_an_edit_within_the_second_is_seen(level, tmp_path):
-    """Bytecode that somebody left of a version as long and as old is not what runs."""
+    """Stale bytecode of a version with the same length and mtime is not used."""
     write(tmp_path, "old")
     for name in OWN:
         py_compile.compile(str(tmp_path / name), doraise=True)
@@ -49,7 +49,7 @@ async def test_an_edit_within_the_second_is_seen(level, tmp_path):
 
 @pytest.mark.parametrize("level", ["process", "warm"])
 async def test_vendored_packages_are_found(level, tmp_path):
-    """python_modules beside the module or above its folder, with or without bytecode."""
+    """Packages in python_modules beside the module or above its folder are importable."""
     (tmp_path / "src").mkdir()
     main = tmp_path / "src" / "entry.py"
     for folder, name in ((tmp_path, "above"), (tmp_path / "src", "beside")):
@@ -79,7 +79,7 @@ except PermissionError:
 @pytest.mark.parametrize("level", ["process", "warm"])
 @pytest.mark.parametrize("name", ["resource", "heapq", "ctypes", "mmap", "msgspec", "edgesim"])
 async def test_a_module_with_a_library_name_runs_guarded(level, name, tmp_path):
-    """A Worker's own file named as the library's is never what the zygote imports for itself."""
+    """The zygote never imports a Worker's file that has the name of a library module."""
     (tmp_path / f"{name}.py").write_text(SHADOWED)
     main = tmp_path / "entry.py"
     main.write_text(f"""
@@ -96,7 +96,7 @@ class Default(WorkerEntrypoint):
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A project of the Worker above."""
+    """A project with the Worker above."""
     worker = tmp_path / "project" / "w"
     worker.mkdir(parents=True)
     write(worker, "new")

@@ -1,4 +1,4 @@
-"""Processes that a module forks past Python while it is imported: none outlives its Worker."""
+"""No process that a module forks past Python during its import outlives its Worker."""
 
 import json
 import signal
@@ -65,13 +65,13 @@ def worker(folder: Path, code: str) -> Path:
 
 
 def holders(main: Path) -> list[int]:
-    """Living processes that have the Worker's file open."""
+    """Return the PIDs of the processes that have the Worker's file open."""
     found = []
     for each in Path("/proc").glob("[0-9]*/fd/*"):
         try:
             if each.readlink() == main:
                 found.append(int(each.parts[2]))
-        except OSError:  # it has ended
+        except OSError:  # the process has exited
             continue
     return found
 
@@ -85,7 +85,7 @@ def wait_until(condition, what: str) -> None:
 
 @pytest.mark.parametrize("name", AT_IMPORT)
 async def test_a_module_that_leaves_processes_is_refused(name, tmp_path):
-    """One line says so, and none of them is left: children, orphans, those that ignore signals."""
+    """The import fails with one line; children, orphans and signal-blocking processes are ended."""
     main = worker(tmp_path, AT_IMPORT[name])
     with pytest.raises(WorkerLoadError, match="started processes while it was imported"):
         async with open_world("process", main):
@@ -95,7 +95,7 @@ async def test_a_module_that_leaves_processes_is_refused(name, tmp_path):
 
 @pytest.mark.parametrize("ending", ["os._exit(0)", "raise ValueError('no')", "while True: pass"])
 async def test_a_failed_import_leaves_none(ending, tmp_path, monkeypatch):
-    """However the import ends, what it has forked ends with it."""
+    """Processes that an import forked end with it, however it fails."""
     monkeypatch.setattr("edgesim.isolates.forks.BOOT_SECONDS", 4.0)
     main = worker(tmp_path, f"orphan()\n{ending}")
     with pytest.raises(WorkerLoadError):
@@ -106,7 +106,7 @@ async def test_a_failed_import_leaves_none(ending, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("level", ["process", "warm"])
 async def test_what_is_forked_later_ends_with_the_zygote(level, tmp_path):
-    """Code that the import left behind forks when the Worker runs already."""
+    """A process forked later, by code that the import left behind, ends with the zygote."""
     main = worker(tmp_path, LATER)
     async with open_world(level, main) as world:
         assert (await world.fetch("")).body == b"fine"
@@ -116,7 +116,7 @@ async def test_what_is_forked_later_ends_with_the_zygote(level, tmp_path):
 
 
 def test_a_killed_server_leaves_none(tmp_path):
-    """SIGKILL of the platform ends them too."""
+    """SIGKILL of the platform ends the stray processes too."""
     main = worker(tmp_path / "project", LATER)
     wrangler = {
         "name": "main",
@@ -154,7 +154,7 @@ input()
 
 
 def test_without_namespaces_orphans_are_found():
-    """They become children of the zygote, where the platform ends them."""
+    """Orphans become children of the zygote, and the platform ends them there."""
     with subprocess.Popen(
         [sys.executable, "-c", WITHOUT_NAMESPACES], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:

@@ -1,4 +1,4 @@
-"""The documentation promises what the tests hold, no more and no less."""
+"""The tables of docs/isolation.md are those that the tests check, no more and no less."""
 
 from itertools import takewhile
 from pathlib import Path
@@ -11,7 +11,7 @@ MARK = "| An invocation that "
 
 
 def _rows(heading: str) -> list[str]:
-    """The lines of the table whose first line begins like that."""
+    """Return the rows of the table whose header begins with ``heading``."""
     lines = DOCS.read_text().splitlines()
     start = next(index for index, line in enumerate(lines) if line.startswith(heading))
     return list(takewhile(lambda line: line.startswith("|"), lines[start + 2 :]))
@@ -30,12 +30,12 @@ def test_docs_carry_the_walks():
 
 
 def test_no_attack_stands_twice():
-    """One attack, one row, one name."""
+    """Attack names are unique."""
     assert len({attack.name for attack in ATTACKS}) == len(ATTACKS)
 
 
 def test_docs_carry_the_reason_of_each_system_call():
-    """docs/isolation.md gives the reason of each allowed call, word for word, and no other."""
+    """docs/isolation.md has the reason for each allowed call, word for word, and no other."""
     found: dict[str, str] = {}
     for line in _rows("| System calls "):
         calls, reason = (cell.strip() for cell in line.strip("|").split("|"))

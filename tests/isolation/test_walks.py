@@ -37,7 +37,7 @@ class Gate:
 
 @pytest.fixture
 async def walker(anyio_backend, monkeypatch):
-    """One process, in which all invocations run."""
+    """World with a single process, which runs all invocations."""
     monkeypatch.setattr("edgesim.isolates.warm.PROCESSES_MIN", 1)
     monkeypatch.setattr("os.cpu_count", lambda: 1)
     async with open_world("warm", WALKER, limits=Limits(cpu_ms=CPU_MS)) as world:
@@ -45,7 +45,7 @@ async def walker(anyio_backend, monkeypatch):
 
 
 async def beside_victims(world: World, path: str) -> tuple[list[Answer], Answer]:
-    """Answers of the victims, and of an invocation that ran while they waited."""
+    """Return the victims' answers, and that of an invocation which ran while they waited."""
     gate = Gate()
     world.bindings["ECHO"] = ServiceBinding(gate)
     victims: list[Answer] = []
@@ -65,7 +65,7 @@ async def beside_victims(world: World, path: str) -> tuple[list[Answer], Answer]
 
 @pytest.mark.parametrize("name", WALKS)
 async def test_walk_finds_no_neighbour(walker, name):
-    """A search from there finds objects, but none of a neighbour or of what serves them all."""
+    """A search finds objects, but none of a neighbour and none that serves all invocations."""
     victims, answer = await beside_victims(walker, name)
     assert answer.outcome == "ok", answer.done
     found = json.loads(answer.body)
@@ -76,13 +76,13 @@ async def test_walk_finds_no_neighbour(walker, name):
 
 
 async def test_walker_finds_what_is_there(walker):
-    """A search that leads to another event loop says so, and the way to it."""
+    """A search that reaches another event loop reports the path to it."""
     _, answer = await beside_victims(walker, "planted")
     assert "another's event loop" in json.loads(answer.body)["found"][0]
 
 
 async def test_channel_is_for_who_has_the_key(walker):
-    """No call that takes a descriptor reads, writes or copies the channel that all share."""
+    """Calls that read, write or copy the descriptor of the shared channel are refused."""
     victims, answer = await beside_victims(walker, "channel")
     assert set(answer.body.split()) == {b"refused"}
     assert [each.outcome for each in victims] == ["ok"] * VICTIMS

@@ -1,4 +1,4 @@
-"""One Worker that attacks, at one level, with the platform's real side of an invocation."""
+"""Runs a Worker at one isolation level, with the real platform side of an invocation."""
 
 import importlib
 import json
@@ -23,7 +23,7 @@ ATTACKER = Path(__file__).parent / "attacker" / "attacker.py"
 CPU_MS = 200
 SUBREQUESTS_MAX = 50
 SECONDS_MAX = 100
-"""No attack may hold up an answer for longer, on however busy a machine; most take no second."""
+"""Time limit of an answer in seconds, also on a busy machine; most attacks take less than one."""
 ENV = [
     BindingSpec("ECHO", "service"),
     BindingSpec("TEXT", "text", "clean"),
@@ -32,7 +32,7 @@ ENV = [
 
 
 class Answer:
-    """What came of one invocation."""
+    """Result of one invocation."""
 
     def __init__(self, done: Done, invocation: Invocation) -> None:
         self.done = done
@@ -56,7 +56,7 @@ class Answer:
 
 
 class World:
-    """A Worker's isolates and what its env reaches."""
+    """A Worker's isolates and the bindings of its env."""
 
     def __init__(
         self, level: str, isolates: Isolates, clock: Clock, bindings: Mapping[str, Binding]
@@ -68,7 +68,7 @@ class World:
         self._clock = clock
 
     async def fetch(self, path: str, body: Any = b"") -> Answer:
-        """One request to the Worker, to the end of its waitUntil work."""
+        """Send one request to the Worker and wait until its waitUntil work has ended."""
         event: dict[str, Any] = {"method": "POST", "url": f"http://w/{path}", "headers": []}
         invocation = Invocation(
             "w",
@@ -88,11 +88,11 @@ class World:
         return Answer(done, invocation)
 
     async def attack(self, name: str) -> Answer:
-        """That attack, while a stream of the platform's is open to the invocation."""
+        """Run the named attack; its request body is an open stream of the platform."""
         return await self.fetch(f"attack/{name}", body=Stream(_secret()))
 
     async def honest(self) -> Any:
-        """What an ordinary invocation finds; it must be the same every time."""
+        """Return the state that an ordinary invocation sees; it must be the same every time."""
         answer = await self.fetch("honest", b"12345")
         assert answer.outcome == "ok", answer.done
         assert answer.done.exceptions == []
@@ -117,7 +117,7 @@ async def open_world(
     buckets: Mapping[str, Binding] | None = None,
     **settings: Any,
 ) -> AsyncIterator[World]:
-    """The attacking Worker at that level, or another one, with buckets too."""
+    """Open ``main`` at the level; ``buckets`` are R2 bindings, ``settings`` WorkerSpec fields."""
     clock = Clock()
     module = importlib.import_module(DRIVERS[level].partition(":")[0])
     limits = Limits(cpu_ms=CPU_MS)

@@ -1,9 +1,9 @@
-// Fakes of the bindings, driven by a scenario's data; every call is written down in a form that
-// both sides of the proof can make (see canonical).
+// Fakes of the bindings, driven by a scenario's data; every call is recorded in a form that both
+// sides can produce (see canonical).
 
 import { createHash } from "node:crypto";
 
-// Node wants to be told that a streamed body goes one way; workerd does not.  And it knows no `cf`.
+// Node requires `duplex: "half"` for a streamed body, workerd does not; and Node lacks `cf`.
 const NodeRequest = globalThis.Request;
 const cfOf = new WeakMap();
 globalThis.Request = class Request extends NodeRequest {
@@ -21,7 +21,7 @@ globalThis.Request = class Request extends NodeRequest {
   }
 };
 
-// To Node an undefined filename is one; to workerd, and to the standard, it is none.
+// Node takes an undefined filename as a name; workerd and the standard take it as absent.
 const nodeAppend = FormData.prototype.append;
 FormData.prototype.append = function append(...args) {
   return nodeAppend.apply(this, args[2] === undefined ? args.slice(0, 2) : args);
@@ -41,7 +41,7 @@ export async function responseOf(response) {
   };
 }
 
-// A value as JSON, with a mark for what JSON does not have.
+// Returns the value as JSON, with a `$` key for types that JSON lacks.
 export async function canonical(value) {
   if (value === null || value === undefined) return null;
   if (typeof value === "bigint") return { $int: String(value) };
@@ -64,7 +64,7 @@ const bytes = (view) => ({
   $bytes: Buffer.from(view.buffer, view.byteOffset, view.byteLength).toString("base64"),
 });
 
-// What Buffer, Date or a class instance become in `queue.send` is JSON.stringify's affair.
+// JSON.stringify decides how `queue.send` encodes a Buffer, a Date or a class instance.
 function jsonBody(value) {
   if (typeof value === "function" || value === undefined)
     throw new TypeError("The value cannot be serialized");
@@ -226,8 +226,8 @@ class R2Bucket {
   }
 }
 
-// A stub answers to every name, and what it answers with can be awaited: that is why Pyodide takes
-// a pipeline binding for an iterator, whose `send` hides the RPC method.
+// A stub has a method of every name, and its result can be awaited: hence Pyodide takes a pipeline
+// binding for an iterator, whose `send` hides the RPC method.
 class Fetcher {}
 
 function stub(spec, record, name) {

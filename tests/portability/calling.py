@@ -10,18 +10,18 @@ from pyodide.code import relaxed_call
 
 from workers import python_from_rpc, python_to_rpc
 
-random.random = lambda: 0.5  # chance is the same on both sides
+random.random = lambda: 0.5  # random numbers are the same on both sides
 
 
 def load(folder, name):
-    """The worker module, its folder in front of everything else."""
+    """Import the worker module with its folder first on ``sys.path``."""
     sys.path.insert(0, folder)
     importlib.invalidate_caches()
     return importlib.import_module(name)
 
 
 def unload(folder):
-    """Forget the modules of the folder."""
+    """Remove the folder from ``sys.path`` and its modules from ``sys.modules``."""
     sys.stdout.flush()
     sys.stderr.flush()
     sys.path.remove(folder)
@@ -31,7 +31,7 @@ def unload(folder):
 
 
 async def call(module, handler, ctx, env, *args):
-    """The handler's result, on its way to JavaScript."""
+    """Call the handler and return its result, converted for JavaScript."""
     method = getattr(module.Default(ctx, env), handler, None)
     if not callable(method):
         raise TypeError(f"Method {handler} does not exist")
@@ -41,9 +41,9 @@ async def call(module, handler, ctx, env, *args):
 
 
 def missing_modules():
-    """Modules of the standard library that cannot be imported, as JSON.
+    """Return the names of the standard library's modules that cannot be imported, as JSON.
 
-    Left out: what is private, and what does something when it is imported.
+    Left out: private modules, and modules whose import has side effects.
     """
     skipped = {"antigravity", "idlelib", "this"}
     names = [name for name in sys.stdlib_module_names if not name.startswith("_")]

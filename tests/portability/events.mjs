@@ -1,5 +1,5 @@
-// What queue, tail and scheduled handlers are given.  Instances of classes, as in workerd: the SDK
-// leaves those raw where it would turn plain objects into dicts.
+// Arguments of queue, tail and scheduled handlers.  They are class instances, as in workerd: the SDK
+// leaves those raw, but turns plain objects into dicts.
 
 export class TraceItem {}
 class TraceLog {}
@@ -35,7 +35,7 @@ function delayOf(options) {
   return delay;
 }
 
-// The first decision counts, of a message and of its batch; an opposite one after it only warns.
+// The first decision on a message or its batch counts; an opposite one after it only warns.
 class Message {
   #decisions;
   constructor(data, decisions) {

@@ -1,6 +1,6 @@
-"""Stands where ``npx`` and ``uv`` are called from: an account in a file, and a log of the calls.
+"""Replaces ``npx`` and ``uv``: keeps an account and a log of the calls in a file.
 
-Only what setup.sh relies on: exit status of ``info``, JSON of the lists, the form of the
+Implements only what setup.sh relies on: exit status of ``info``, JSON of the lists, the form of the
 notification list (wrangler's formatLabelledValues).
 """
 
@@ -13,7 +13,7 @@ STATE = Path(os.environ["FAKE_ACCOUNT"])
 
 
 def main() -> int:
-    """One call of wrangler or pywrangler."""
+    """Log and answer one call of wrangler or pywrangler; return its exit status."""
     tool, *arguments = sys.argv[1:]
     arguments = arguments[2:] if tool == "npx" else arguments[1:]  # --yes wrangler@4 | run
     state = json.loads(STATE.read_text()) if STATE.is_file() else {"log": [], "things": {}}
@@ -24,7 +24,7 @@ def main() -> int:
 
 
 def answer(things: dict[str, dict[str, list[str]]], arguments: list[str]) -> int:
-    """Do it; the exit status."""
+    """Carry out the command and return its exit status; 64 if it is unknown."""
     match arguments:
         case ["r2", "bucket", "info", name]:
             return 0 if name in things.get("bucket", {}) else 1
@@ -69,7 +69,7 @@ def answer(things: dict[str, dict[str, list[str]]], arguments: list[str]) -> int
 
 
 def made(things: dict[str, dict[str, list[str]]], kind: str, name: str, more: list[str]) -> int:
-    """A new thing; an error where there is one, as over there."""
+    """Create a thing and return 0, or 1 if it exists; a secret is overwritten."""
     if name in things.setdefault(kind, {}) and not kind.startswith("secret"):
         print(f"{kind} {name} already exists", file=sys.stderr)
         return 1
@@ -78,7 +78,7 @@ def made(things: dict[str, dict[str, list[str]]], kind: str, name: str, more: li
 
 
 def listed(things: dict[str, dict[str, list[str]]], kind: str) -> int:
-    """A list as JSON."""
+    """Print the things of that kind as JSON."""
     print(json.dumps([{"id": f"id-of-{name}", "name": name} for name in things.get(kind, {})]))
     return 0
 

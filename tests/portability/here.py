@@ -1,4 +1,4 @@
-"""edgesim's side of the proof: a scenario run by the runtime's own parts, and what was seen."""
+"""Runs a scenario with edgesim's own runtime and returns the observed behaviour."""
 
 import base64
 import importlib
@@ -27,7 +27,7 @@ from tests.portability.scenarios import HANDLERS, NOW_MS, ROOT
 
 
 class StillClock(Clock):
-    """Time stands still."""
+    """A clock that always shows NOW_MS."""
 
     def now(self) -> float:
         return NOW_MS / 1000
@@ -37,7 +37,7 @@ class StillClock(Clock):
 
 
 class Recorder:
-    """The calls that a Worker made, in a form that the other side can make too."""
+    """Calls that a Worker made, in a form that the JavaScript side can produce too."""
 
     def __init__(self) -> None:
         self.calls: list[dict[str, Any]] = []
@@ -47,7 +47,7 @@ class Recorder:
 
 
 def canonical(value: Any) -> Any:
-    """A value as JSON, with a mark for what JSON does not have."""
+    """Return the value as JSON, with a ``$`` key for types that JSON lacks."""
     if isinstance(value, dict):
         return {key: canonical(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -62,7 +62,7 @@ def canonical(value: Any) -> Any:
 
 
 class QueueFake:
-    """A producer whose messages are encoded as edgesim does and then written down."""
+    """A producer whose messages are encoded and decoded by edgesim, then recorded."""
 
     counts_as_connection = False
 
@@ -91,7 +91,7 @@ def _encoded(body: Any, options: dict[str, Any]) -> Any:
 
 
 class StubFake:
-    """A service or a pipeline."""
+    """A service or a pipeline that records calls and replies from the scenario."""
 
     counts_as_connection = False
 
@@ -133,7 +133,7 @@ class StubFake:
 
 
 class R2Fake:
-    """edgesim's own bucket in memory, its calls written down."""
+    """edgesim's own bucket in memory; its calls are recorded."""
 
     counts_as_connection = False
 
@@ -154,12 +154,12 @@ class R2Fake:
 
 
 def _content(value: Any) -> Any:
-    """What a put stores: text and bytes are the same to a bucket."""
+    """Return the bytes that a put stores for text or bytes."""
     return value.encode() if isinstance(value, str) else value or b""
 
 
 def shown_headers(headers: list[tuple[str, str]]) -> list[list[str]]:
-    """Headers as JavaScript iterates over them: lower case, sorted, repeated ones joined."""
+    """Return headers as JavaScript iterates over them: lower case, sorted, repeated ones joined."""
     joined: dict[str, list[str]] = {}
     for name, value in headers:
         joined.setdefault(name.lower(), []).append(value)
@@ -171,7 +171,7 @@ def shown_headers(headers: list[tuple[str, str]]) -> list[list[str]]:
 
 
 async def run(scenario: dict[str, Any], level: str) -> dict[str, Any]:
-    """What the Worker did with the scenario's event."""
+    """Run the scenario's event at the isolation level and return the Worker's behaviour."""
     record = Recorder()
     clock = StillClock(seed=1)
     async with AsyncExitStack() as stack:
@@ -184,11 +184,11 @@ async def run(scenario: dict[str, Any], level: str) -> dict[str, Any]:
         invocation = Invocation("worker", bindings, outbound.fetch, trace, clock)
         event = await _event(scenario, invocation)
         handler = scenario["handler"] if scenario["handler"] in HANDLERS else "rpc"
-        # Time and chance are the same on both sides.
+        # Time and random numbers are the same on both sides.
         with (
             patch("time.time", clock.now),
             patch("random.random", lambda: 0.5),
-            patch.object(logging.root, "handlers", []),  # pytest's own
+            patch.object(logging.root, "handlers", []),  # without pytest's handlers
         ):
             done = await _invoke(scenario, level, Invoke(handler, event, clock.now()), invocation)
         result = await _seen(scenario, done, invocation)

@@ -1,4 +1,4 @@
-"""The Node that ``make portability`` installs, and what runs on it."""
+"""Finds the Node and the npm packages that ``make portability`` installs."""
 
 import os
 import shutil
@@ -10,11 +10,11 @@ import pytest
 HERE = Path(__file__).parent
 MODULES = HERE / "node_modules"
 MAJOR_MIN = 22
-"""What wrangler asks for."""
+"""Lowest major version of Node that wrangler supports."""
 
 
 def node_for(package: str) -> str:
-    """Path of a node that can run ``package``; skips without one, fails in CI."""
+    """Return the path of a node that can run ``package``; without one skip, or fail in CI."""
     reason = _missing(package)
     if reason is None:
         return str(_node())

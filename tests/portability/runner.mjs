@@ -3,7 +3,7 @@
 //
 //   node runner.mjs JOB.json RESULTS.json
 //
-// How handlers are called is what workerd's python-entrypoint-helper and introspection module do:
+// Handlers are called as workerd's python-entrypoint-helper and introspection module call them:
 // a new instance for each event, (x, env, ctx) with the extra two undefined, arguments and results
 // through the SDK's python_from_rpc and python_to_rpc, surplus arguments dropped for fetch only.
 
@@ -12,7 +12,7 @@ import { basename, dirname, join } from "node:path";
 import { makeEnv, canonical, requestOf, responseOf, outboundFetch } from "./bindings.mjs";
 import { ScheduledController, TraceItem, batchOf, traceItem } from "./events.mjs";
 
-// Node would print the line of Pyodide's source that threw, which is all of it.
+// Node would print the line that threw, and Pyodide's whole source is one line.
 process.on("uncaughtException", (error) => {
   process.stderr.write(`${String(error.stack ?? error).slice(-3000)}\n`);
   process.exit(1);
@@ -21,7 +21,7 @@ process.on("uncaughtException", (error) => {
 const [, , jobFile, resultsFile] = process.argv;
 const job = JSON.parse(readFileSync(jobFile, "utf8"));
 
-// The one moment in which everything happens, for both sides of the proof.
+// Time stands still, at the same moment on both sides.
 Date.now = () => job.now_ms;
 
 // The scenario that is running.
@@ -41,7 +41,7 @@ class ExecutionContext {
   passThroughOnException() {}
 }
 
-// As workerd patches it: the SDK asks for this, so that coroutines and tasks are accepted.
+// Patches waitUntil as workerd does, so that it accepts coroutines and tasks; the SDK calls this.
 function patchWaitUntil(ctx) {
   const original = ctx.waitUntil.bind(ctx);
   ctx.waitUntil = (work) =>

@@ -1,8 +1,8 @@
 """Scenario files (TOML) as data that both sides of the proof run: one event for one Worker.
 
 A Worker is a folder with its own wrangler file: of ``workers/``, of ``examples/``, or a probe of
-the SDK under ``probes/``.  Its variables and the kinds of its bindings come from that file, as it
-is at the time; a scenario adds what the bindings hold and answer.
+the SDK under ``probes/``.  Its variables and the kinds of its bindings are read from that file; a
+scenario adds the contents and the replies of the bindings.
 """
 
 import ast
@@ -18,16 +18,16 @@ from edgesim.config.wrangler import load_worker
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 NOW_MS = 1_790_000_000_000
-"""The moment in which everything happens."""
+"""Time of every event in ms since the epoch; the clock does not advance."""
 
 
 def load_scenarios() -> list[dict[str, Any]]:
-    """Every scenario of every file, then a plain event for each handler of each Worker there is."""
+    """Return a plain event for each handler of each Worker, then the scenarios of every file."""
     found = [prepared("plain", each) for each in plain_events()]
     for file in sorted((HERE / "scenarios").glob("*.toml")):
         table = tomllib.loads(file.read_text("utf-8"))
         defaults = {"worker": table.get("worker")}
-        # A probe's function for each name, asked by its path.
+        # One request for each name, whose path selects the probe's function.
         asked = [{"name": each, "request": {"path": f"/{each}"}} for each in table.get("each", [])]
         given = [*asked, *table.get("scenario", [])]
         found += [prepared(file.stem, defaults | each) for each in given]
@@ -37,7 +37,7 @@ def load_scenarios() -> list[dict[str, Any]]:
 
 
 def plain_events() -> Iterator[dict[str, Any]]:
-    """For a Worker that was added since: it runs, and does the same on both sides."""
+    """Yield a plain event for each handler, so that new Workers are compared too."""
     for main in sorted([*ROOT.glob("workers/*/wrangler.*"), *ROOT.glob("examples/**/wrangler.*")]):
         worker = load_worker(main.parent)
         folder = main.parent.relative_to(ROOT)
@@ -52,7 +52,7 @@ def plain_events() -> Iterator[dict[str, Any]]:
 
 
 def methods(source: str) -> set[str]:
-    """Names of the functions in the module's classes."""
+    """Return the names of the functions in the module's classes."""
     classes = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)]
     return {
         node.name
@@ -63,7 +63,7 @@ def methods(source: str) -> set[str]:
 
 
 def prepared(group: str, given: dict[str, Any]) -> dict[str, Any]:
-    """The scenario with everything that a runner needs, bytes in base64."""
+    """Return the scenario with everything that a runner needs, bytes in base64."""
     worker = load_worker(ROOT / given["worker"])
     kinds = {each.name: each for each in worker.bindings()}
     handler = given.get("handler", "fetch")
@@ -87,7 +87,7 @@ def prepared(group: str, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def binding(kind: str, given: dict[str, Any]) -> dict[str, Any]:
-    """What a binding holds and answers."""
+    """Return the kind, contents and replies of a binding."""
     spec: dict[str, Any] = {"kind": kind} | given
     if "responses" in given:
         spec["responses"] = [each | {"body": body_of(each) or ""} for each in given["responses"]]
@@ -99,7 +99,7 @@ def binding(kind: str, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def body_of(given: dict[str, Any]) -> str | None:
-    """text, json (``copies`` of it in an array, if given) or hex, as base64."""
+    """Return text (``times`` over), json (``copies`` of it in an array) or hex as base64."""
     if "hex" in given:
         content = bytes.fromhex(given["hex"])
     elif "json" in given:
@@ -114,7 +114,7 @@ def body_of(given: dict[str, Any]) -> str | None:
 
 
 def fetch(given: dict[str, Any]) -> dict[str, Any]:
-    """A request; method POST where there is a body."""
+    """Return a request; its method defaults to POST if it has a body, else GET."""
     request = given.get("request", {})
     body = body_of(request)
     headers = [[name, value] for name, value in request.get("headers", {}).items()]
@@ -130,7 +130,7 @@ def fetch(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def queue(given: dict[str, Any]) -> dict[str, Any]:
-    """A batch; each message has an id, one attempt and the time, unless it says otherwise."""
+    """Return a batch; id, attempts (1), timestamp and contentType of a message have defaults."""
     batch = given["batch"]
     messages = [
         {"id": f"m{number}", "attempts": 1, "timestamp": NOW_MS, "contentType": "json", **each}
@@ -140,12 +140,12 @@ def queue(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def tail(given: dict[str, Any]) -> dict[str, Any]:
-    """Traces; what the platform always says is filled in."""
+    """Return traces; the fields that the platform always sets have defaults."""
     return {"traces": [trace(each) for each in given["traces"]]}
 
 
 def trace(given: dict[str, Any]) -> dict[str, Any]:
-    """One trace."""
+    """Return one trace; its fields listed in ``null`` are None."""
     logs = [{"timestamp": NOW_MS, "level": "log"} | log for log in given.get("logs", [])]
     exceptions = [
         {"timestamp": NOW_MS, "name": "PythonError"} | each for each in given.get("exceptions", [])
@@ -171,12 +171,12 @@ def trace(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def scheduled(given: dict[str, Any]) -> dict[str, Any]:
-    """A cron event."""
+    """Return a cron event."""
     return {"controller": {"cron": "*/5 * * * *", "scheduledTime": NOW_MS}}
 
 
 def rpc(given: dict[str, Any]) -> dict[str, Any]:
-    """Any other method: its arguments."""
+    """Return the arguments of any other method."""
     return {"args": given.get("args", [])}
 
 

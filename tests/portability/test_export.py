@@ -1,4 +1,4 @@
-"""``edgesim export cloudflare``: what the official tools say of what it writes."""
+"""The official tools accept the output of ``edgesim export cloudflare``."""
 
 import http.server
 import json
@@ -25,7 +25,7 @@ ENVIRONMENT = {"WRANGLER_SEND_METRICS": "false", "NO_COLOR": "1", "CI": "true"}
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Workers of this repository, with a secret, and a rule that has a prefix."""
+    """The Workers of this repository, with a secret, a rule with a prefix, and a schema."""
     folder = tmp_path_factory.mktemp("project") / "workers"
     shutil.copytree(WORKERS, folder, ignore=shutil.ignore_patterns(".edgesim"))
     (folder / "receiver" / ".dev.vars").write_text('API_KEY="do-not-tell"\n')
@@ -39,7 +39,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def exported(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The export of it."""
+    """The exported folder of ``project``."""
     out = tmp_path_factory.mktemp("export") / "out"
     done = edgesim("export", "cloudflare", project, "--out", out)
     assert done.returncode == 0, done.stderr
@@ -47,7 +47,7 @@ def exported(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Account:
-    """A fake account, and setup.sh run against it."""
+    """A fake account for setup.sh to run against."""
 
     def __init__(self, exported: Path, folder: Path) -> None:
         self.out = folder / "out"
@@ -62,7 +62,7 @@ class Account:
             script.chmod(0o755)
 
     def set_up(self, **secrets: str) -> list[list[str]]:
-        """One run; the calls that it made."""
+        """Run setup.sh once with the secrets set; return the calls that it made."""
         before = len(self.log())
         node = Path(node_for("wrangler")).parent
         environment = os.environ | secrets | {"FAKE_ACCOUNT": str(self._state)}
@@ -95,19 +95,19 @@ def account(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Account
 
 @pytest.fixture(scope="module")
 def first_run(account: Account) -> list[list[str]]:
-    """The calls of the first run."""
+    """The calls that the first run of setup.sh made."""
     return account.set_up(CLICKHOUSE_URL="https://db.example", API_KEY="from the environment")
 
 
 def test_nothing_secret_leaves(exported):
-    """Secrets are asked for by name, and their values stay at home."""
+    """The export names secrets, but does not contain their values."""
     texts = [each.read_text() for each in exported.rglob("*") if each.is_file()]
     assert not any("do-not-tell" in text for text in texts)
     assert "secret receiver API_KEY" in (exported / "setup.sh").read_text()
 
 
 def test_wrangler_files_and_modules_are_as_they_were(exported, project):
-    """Nothing of the Workers is rewritten."""
+    """The export copies the Workers' wrangler files unchanged."""
     for file in project.glob("*/wrangler.jsonc"):
         copy = exported / file.parent.name
         assert (copy / file.name).read_bytes() == file.read_bytes()
@@ -115,7 +115,7 @@ def test_wrangler_files_and_modules_are_as_they_were(exported, project):
 
 
 def test_schemas_become_files(exported):
-    """The official command line reads a stream's columns from a file."""
+    """A stream's schema is written to a file, from which wrangler reads the columns."""
     assert json.loads((exported / "streams" / "audit.json").read_text()) == {
         "fields": [
             {"name": "n", "type": "int64", "required": True},
@@ -126,7 +126,7 @@ def test_schemas_become_files(exported):
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path, project, exported):
-    """It exports over an earlier export, and refuses any other folder that is not empty."""
+    """An export replaces an earlier one; any other folder that is not empty is refused."""
     (tmp_path / "mine").write_text("x")
     refused = edgesim("export", "cloudflare", project, "--out", tmp_path)
     assert refused.returncode == 2
@@ -135,7 +135,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path, project, exported):
 
 
 def test_the_script_is_clean(exported):
-    """shellcheck has nothing to say."""
+    """shellcheck reports nothing for setup.sh."""
     if shutil.which("shellcheck") is None:
         if os.environ.get("CI") == "true":
             pytest.fail("no shellcheck (make portability)")
@@ -148,7 +148,7 @@ def test_the_script_is_clean(exported):
 
 
 def test_the_script_makes_everything_in_order(first_run, account):
-    """What something names is there before it: queues, streams, Workers, then rules."""
+    """Dependencies come first: buckets, queues, streams, Workers, then rules."""
     things = account.things()
     assert set(things["bucket"]) == {"backup", "errors", "events"}
     assert set(things["queue"]) == {"ingest", "ingest-errors", "ingest-dlq"}
@@ -168,21 +168,21 @@ def test_the_script_makes_everything_in_order(first_run, account):
 
 
 def test_the_script_binds_streams_by_their_ids(first_run, account):
-    """wrangler files name a stream, Cloudflare wants its id."""
+    """The script replaces a stream's name in the wrangler file by its id."""
     text = (account.out / "tail" / "wrangler.jsonc").read_text()
     assert '"stream": "id-of-events"' in text
     assert '"stream": "id-of-errors"' in text
 
 
 def test_secrets_come_from_the_environment_or_are_asked_for(first_run, account):
-    """The one that is set is taken, the others are typed."""
+    """Secrets set in the environment are used; the others are read from standard input."""
     assert account.things()["secret receiver"] == {"API_KEY": ["from the environment"]}
     assert account.things()["secret clickhouse"]["CLICKHOUSE_URL"] == ["https://db.example"]
     assert "CLICKHOUSE_PASSWORD" in account.things()["secret clickhouse"]
 
 
 def test_the_script_can_run_again(first_run, account):
-    """The second run deploys, and makes nothing anew."""
+    """A second run deploys again, but creates nothing."""
     text = (account.out / "tail" / "wrangler.jsonc").read_text()
     again = account.set_up()
     made = [call for call in again if "create" in call or "put" in call]
@@ -192,7 +192,7 @@ def test_the_script_can_run_again(first_run, account):
 
 
 def wrangler(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """The official command line."""
+    """Run the official command line."""
     return subprocess.run(
         [
             node_for("wrangler"),
@@ -209,7 +209,7 @@ def wrangler(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_official_command_line_has_every_command_and_option(first_run, exported):
-    """What the script calls, wrangler knows."""
+    """wrangler has every command and option that the script uses."""
     used: dict[tuple[str, ...], set[str]] = {}
     for call in first_run:
         words = call[1:]
@@ -227,7 +227,7 @@ def test_the_official_command_line_has_every_command_and_option(first_run, expor
 
 
 def test_the_official_dry_run_accepts_every_worker(exported, tmp_path):
-    """``wrangler deploy --dry-run``, offline."""
+    """``wrangler deploy --dry-run`` succeeds offline for every Worker, without a warning."""
     node_for("wrangler")
     folders = [each.parent for each in exported.glob("*/wrangler.jsonc")]
     assert len(folders) >= 6
@@ -245,7 +245,7 @@ def test_the_official_dry_run_accepts_every_worker(exported, tmp_path):
 
 
 class Database(http.server.BaseHTTPRequestHandler):
-    """Answers with what it was asked."""
+    """Replies with the request as JSON."""
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"] or 0))
@@ -264,7 +264,7 @@ class Database(http.server.BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Quiet."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -300,7 +300,7 @@ const config :Workerd.Config = (
 
 @pytest.fixture
 def proxy(exported: Path, database: str, tmp_path: Path) -> Iterator[str]:
-    """The proxy Worker in Cloudflare's own runtime; its URL."""
+    """URL of the proxy Worker, which runs in workerd."""
     node_for("workerd")
     shutil.copyfile(exported / "clickhouse" / "proxy.js", tmp_path / "proxy.js")
     config = tmp_path / "config.capnp"
@@ -316,7 +316,7 @@ def proxy(exported: Path, database: str, tmp_path: Path) -> Iterator[str]:
 
 
 def test_the_proxy_passes_requests_on(proxy):
-    """Path, query, headers and body arrive, with the credentials; the answer comes back."""
+    """Path, query, headers and body arrive with the credentials; the reply is passed back."""
     request = urllib.request.Request(
         f"{proxy}/?query=INSERT%20x", b"rows", {"content-encoding": "gzip"}
     )

@@ -1,4 +1,4 @@
-"""Raw HTTP requests to workerd and to edgesim, whose Workers do the same: the same responses."""
+"""workerd and edgesim, with equivalent Workers, respond the same to raw HTTP requests."""
 
 import zlib
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ FRAMING = {"content-length", "transfer-encoding"}
 
 
 class Response(msgspec.Struct):
-    """As much of a response as both must agree on."""
+    """The parts of a response that must be equal on both sides."""
 
     status_line: bytes
     headers: list[tuple[str, bytes]]
@@ -26,7 +26,7 @@ class Response(msgspec.Struct):
 
 @pytest.fixture(scope="module")
 def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int]]:
-    """workerd's and edgesim's."""
+    """The ports of workerd and of edgesim."""
     node_for("workerd")
     folder = tmp_path_factory.mktemp("web")
     with ExitStack() as stack:
@@ -37,7 +37,7 @@ def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int]]
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_response_is_the_platforms(name: str, ports: tuple[int, int]) -> None:
-    """Status line, headers and body; a refused request may be explained in other words."""
+    """Status line, headers and body are equal; only a 400's explanation may differ."""
     there, here = (understood(exchange(port, CASES[name])) for port in ports)
     if there.status_line.startswith(b"HTTP/1.1 400 ") and there.body == b"invalid URI":
         assert here.status_line == there.status_line
@@ -46,7 +46,7 @@ def test_the_response_is_the_platforms(name: str, ports: tuple[int, int]) -> Non
 
 
 def understood(received: bytes) -> Response:
-    """A response in a form that can be compared: names in lower case, the body unpacked."""
+    """Return a comparable response: header names in lower case, the body decompressed."""
     head, _, body = received.partition(b"\r\n\r\n")
     status_line, *lines = head.split(b"\r\n")
     headers = []
@@ -60,13 +60,13 @@ def understood(received: bytes) -> Response:
     dropped = UNCOMPARED
     if packing in {b"gzip", b"br"} and body:
         body = brotli.decompress(body) if packing == b"br" else zlib.decompress(body, 31)
-        dropped = UNCOMPARED | FRAMING  # the packed length is each runtime's own
+        dropped = UNCOMPARED | FRAMING  # the compressed length depends on the runtime
     kept = sorted(header for header in headers if header[0] not in dropped)
     return Response(status_line, kept, body)
 
 
 def dechunked(body: bytes) -> bytes:
-    """The body of chunks, which must be whole."""
+    """Return the body without chunk framing; assert that the last chunk is there."""
     whole = b""
     while True:
         size, _, body = body.partition(b"\r\n")

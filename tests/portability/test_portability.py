@@ -1,7 +1,7 @@
-"""The proof: each Worker does the same here and on the platform's own Python with its own SDK.
+"""Each Worker behaves the same on edgesim and on the platform's own Python with its own SDK.
 
-One Node process for each version of Pyodide runs all scenarios (runner.mjs); then each is run here
-and compared: response, logs, calls of bindings, decisions about messages, exceptions.
+One Node process for each version of Pyodide runs all scenarios (runner.mjs); then edgesim does.
+Response, logs, binding calls, decisions about messages, and exceptions are compared.
 """
 
 import json
@@ -19,25 +19,25 @@ pytestmark = pytest.mark.anyio
 
 SCENARIOS = load_scenarios()
 OF_THE_PROBES = 8
-"""Each so many-th scenario of the probes runs at the other levels too."""
+"""Every eighth scenario of the probes also runs at the other levels."""
 PROBES = [each for each in SCENARIOS if "probes" in each["main"]]
 
 
 @pytest.fixture(scope="session", params=PYTHONS)
 def platform(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """What every scenario did on the platform's side, by name."""
+    """Results of every scenario on the platform's side, by name."""
     return {each["name"]: each for each in on_the_platform(request.param)["results"]}
 
 
 def comparable(result: dict[str, Any]) -> dict[str, Any]:
-    """The result as JSON would have it, without what edgesim adds to the platform's text."""
+    """Return the result as JSON, without the text that edgesim adds to an error message."""
     text = re.sub(r" \(fetch returned \w+\)", "", json.dumps(result))
     return dict(json.loads(text))
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda each: each["name"])
 async def test_the_same_on_both_sides(scenario, platform):
-    """What the Worker answers, logs, asks of its bindings and raises is equal."""
+    """Responses, logs, binding calls and exceptions of a Worker are equal."""
     there = platform[scenario["name"]]
     here = await run(scenario, "inline")
     assert comparable(here) == comparable(there)
@@ -47,7 +47,7 @@ async def test_the_same_on_both_sides(scenario, platform):
 @pytest.mark.parametrize("level", ["process", "warm"])
 @pytest.mark.parametrize("scenario", PROBES[::OF_THE_PROBES], ids=lambda each: each["name"])
 async def test_the_same_at_every_level(scenario, level):
-    """The other levels do what the inline level does, which is what is compared above."""
+    """The other levels behave as the inline level, which is compared with the platform above."""
     assert await run(scenario, level) == await run(scenario, "inline")
 
 

@@ -1,6 +1,6 @@
-"""Our SDK beside Cloudflare's: every public name and signature, and a reason for each difference.
+"""edgesim's SDK has the public names and signatures of Cloudflare's, or a reason for a difference.
 
-Both are read, not imported: theirs needs JavaScript.
+Both are parsed, not imported: Cloudflare's needs JavaScript.
 """
 
 import ast
@@ -26,13 +26,13 @@ DIFFERENCES = {
     "Request.referrer_policy": BROWSER,
     "wait_until": "a JavaScript function there, whose signature Python does not know",
 }
-"""What they have and we have not, or have otherwise."""
+"""Names that edgesim lacks or defines differently, with the reason."""
 OURS_ALONE = {"wait_until(work)": "see above"}
-"""What we have and they have not."""
+"""Names that only edgesim has, with the reason."""
 
 
 def definitions_of(init: Path) -> dict[str, ast.stmt]:
-    """Classes and functions that the package imports from its own modules, by name."""
+    """Return the classes and functions that the package imports from its own modules, by name."""
     found: dict[str, ast.stmt] = {}
     for line in ast.parse(init.read_text("utf-8")).body:
         if not isinstance(line, ast.ImportFrom) or line.module in {None, "typing"}:
@@ -49,7 +49,7 @@ _DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def exported(init: Path) -> set[str]:
-    """The names of ``__all__``."""
+    """Return the names of ``__all__``; AssertionError without one."""
     for node in ast.parse(init.read_text("utf-8")).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             return set(ast.literal_eval(node.value))
@@ -57,7 +57,7 @@ def exported(init: Path) -> set[str]:
 
 
 def surface(init: Path) -> set[str]:
-    """Every exported name, and of what is defined in Python every public member and signature."""
+    """Return the exported names, with the public members and signatures defined in Python."""
     definitions = definitions_of(init)
     found = set()
     for name in exported(init):
@@ -74,14 +74,14 @@ def surface(init: Path) -> set[str]:
 
 
 def fields(node: ast.ClassDef) -> Iterator[str]:
-    """Annotated names of a class."""
+    """Yield the annotated names of a class."""
     for each in node.body:
         if isinstance(each, ast.AnnAssign):
             yield ast.unparse(each.target)
 
 
 def members(node: ast.ClassDef) -> Iterator[str]:
-    """``Class.name`` of a property or value, ``Class.name(signature)`` of a method."""
+    """Yield ``Class.name`` of a property or value, ``Class.name(signature)`` of a method."""
     for each in node.body:
         if isinstance(each, ast.Assign):
             yield from (f"{node.name}.{ast.unparse(target)}" for target in each.targets)
@@ -96,7 +96,7 @@ def members(node: ast.ClassDef) -> Iterator[str]:
 
 
 def signature(name: str, node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
-    """The name, ``async`` or not, its parameters and their defaults; no annotations."""
+    """Return the name, ``async`` or not, its parameters and their defaults; no annotations."""
     arguments = node.args
     for each in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]:
         each.annotation = None
@@ -109,19 +109,19 @@ def signature(name: str, node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
 
 @pytest.fixture(scope="module")
 def theirs() -> set[str]:
-    """Their surface, from the installed package."""
+    """Surface of Cloudflare's SDK, from the installed package."""
     listed = [Path(str(each.locate())) for each in files("workers-runtime-sdk") or []]
     return surface(next(each for each in listed if each.parts[-2:] == ("workers", "__init__.py")))
 
 
 @pytest.fixture(scope="module")
 def ours() -> set[str]:
-    """Ours."""
+    """Surface of edgesim's SDK."""
     return surface(OURS / "__init__.py")
 
 
 def test_every_difference_has_a_reason(ours, theirs):
-    """What they have is here with the same parameters and defaults, or stands in DIFFERENCES."""
+    """edgesim has each name with the same parameters and defaults, or it is in DIFFERENCES."""
     missing = {
         each
         for each in theirs - ours
@@ -131,13 +131,13 @@ def test_every_difference_has_a_reason(ours, theirs):
 
 
 def test_no_reason_is_left_over(ours, theirs):
-    """A difference that is none any more is no longer listed."""
+    """DIFFERENCES lists no name that is equal on both sides."""
     known = {_name(each) for each in theirs - ours}
     assert set(DIFFERENCES) - known == set()
 
 
 def test_nothing_of_our_own(ours, theirs):
-    """A name or a parameter that only we have would run here and fail there."""
+    """edgesim adds no name or parameter: code that uses one would fail on the platform."""
     assert {each for each in ours - theirs if each not in OURS_ALONE} == set()
 
 

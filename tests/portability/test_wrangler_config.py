@@ -1,4 +1,4 @@
-"""Wrangler files and local secrets, read by edgesim and by wrangler itself."""
+"""edgesim reads wrangler files and local secrets as wrangler itself does."""
 
 import json
 import os
@@ -30,7 +30,7 @@ compatibility_flags = ["python_workers"]
 
 
 def wrangler(asked: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What wrangler makes of the files, one answer for each."""
+    """Return wrangler's reading of each file, or its error."""
     node = node_for("wrangler")
     hidden = {"WRANGLER_SEND_METRICS": "false", "CI": "true"}
     finished = subprocess.run(
@@ -141,7 +141,7 @@ VALUES: list[dict[str, Any]] = [
     {"route": "a.example/*", "routes": ["b.example/*"]},
     {"triggers": {"crons": "* * * * *"}},
     {"compatibility_date": "soon"},
-    {"compatibility_date": "2026–01–01"},  # noqa: RUF001 (dashes that an editor put in)
+    {"compatibility_date": "2026–01–01"},  # noqa: RUF001 (dashes inserted by an editor)
     {"legacy_env": True},
     {"node_compat": True},
     {"usage_model": "bundled", "zone_id": "z", "type": "javascript", "foo": 1},
@@ -177,7 +177,7 @@ JSON_FILES = [
 
 
 def cases() -> list[tuple[str, str]]:
-    """File name and text of each."""
+    """Return the file name and the text of each case."""
     tables = [*NULLS, *NAMES, *VALUES]
     return [
         *(("wrangler.json", json.dumps(BASE | table)) for table in tables),
@@ -187,7 +187,7 @@ def cases() -> list[tuple[str, str]]:
 
 
 def agreed(config: WorkerConfig, answer: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """The values that both have, ours and wrangler's."""
+    """Return the values that both have: edgesim's and wrangler's by name."""
     ours, theirs = config.settings, answer["config"]
     texts = {name: each["value"] for name, each in answer["vars"].items()}
     return {
@@ -210,7 +210,7 @@ def agreed(config: WorkerConfig, answer: dict[str, Any]) -> dict[str, tuple[Any,
 
 
 def test_files_are_taken_refused_and_read_as_wrangler_does(tmp_path):
-    """Null, names, numbers, buckets, sampling, TOML 1.1, dates, marks: the same on both sides."""
+    """Nulls, names, numbers, sampling, TOML 1.1, dates and BOMs are read as wrangler does."""
     asked: list[dict[str, Any]] = []
     for number, (name, text) in enumerate(cases()):
         folder = tmp_path / str(number)
@@ -249,13 +249,13 @@ ENV_FILES = (".env", ".env.local", ".env.s", ".env.s.local")
 
 
 def endless(texts: list[str]) -> bool:
-    """Whether references may feed on each other, with which wrangler runs out of memory."""
+    """True if references may expand each other, which makes wrangler run out of memory."""
     return sum(text.count("$") for text in texts) > 3
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_local_secrets_are_wranglers(tmp_path, seed):
-    """Random .dev.vars and .env files give the same secrets; which file wins is the same too."""
+    """Random .dev.vars and .env files yield the same secrets, with the same precedence."""
     chance = random.Random(seed)
     asked: list[dict[str, Any]] = []
     for number in range(200):

@@ -1,4 +1,4 @@
-"""The platform's side of the proof: one Node process for each Python runs every scenario."""
+"""Runs every scenario on the platform's side: one Node process for each Python."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ PYTHONS = {"pyodide-0.28.2": "3.13", "pyodide-314": "3.14"}
 
 @cache
 def on_the_platform(package: str) -> dict[str, Any]:
-    """``results`` of every scenario, and the standard library's ``missing`` modules."""
+    """Return the ``results`` of every scenario and the ``missing`` modules of the library."""
     node = node_for(package)
     job = {
         "pyodide": package,
@@ -47,7 +47,7 @@ def on_the_platform(package: str) -> dict[str, Any]:
 
 
 def _sdk_files() -> Iterator[tuple[str, str]]:
-    """The installed files of Cloudflare's SDK: name in the package, path."""
+    """Yield (name in the package, path) of the installed files of Cloudflare's SDK."""
     try:
         found = files("workers-runtime-sdk") or []
     except PackageNotFoundError:

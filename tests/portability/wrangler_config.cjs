@@ -1,4 +1,4 @@
-// Reads [{config, env}] from standard input; prints what wrangler makes of each file, or its error.
+// Reads [{config, env}] from standard input; prints wrangler's reading of each file, or its error.
 const { readFileSync } = require("node:fs");
 const wrangler = require("wrangler");
 

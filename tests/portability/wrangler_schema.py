@@ -17,7 +17,7 @@ LISTED = Path(__file__).parents[2] / "edgesim" / "config" / "wrangler_keys.json"
 
 
 def compact() -> dict[str, Any]:
-    """The list and the version of wrangler that it is from."""
+    """Return the list and the version of wrangler that it is generated from."""
     schema = json.loads((PACKAGE / "config-schema.json").read_text("utf-8"))
     version = json.loads((PACKAGE / "package.json").read_text("utf-8"))["version"]
     tables: dict[str, set[str]] = {}

@@ -1,6 +1,6 @@
 """Arguments of allowed system calls that reach beyond the process: each must be refused.
 
-``TRIES`` has bare system calls by the name of the attack.  Numbers are from the kernel's headers,
+``TRIES`` maps the name of an attack to its bare system calls.  Numbers are from the kernel's headers,
 not from the filter that is under test.
 """
 
@@ -21,14 +21,14 @@ PRLIMIT64, SCHED_GETAFFINITY, SENDMSG, RECVMSG, SENDTO = (
 OPENAT, PIPE2, CLONE, SECCOMP = (56, 59, 220, 277) if ARM else (257, 293, 56, 317)
 NULL = ctypes.c_void_p(0)
 OTHER = 1
-"""The first process of the zygote's namespace, or of the machine."""
+"""PID of the first process of the zygote's namespace, or of the machine."""
 AT_FDCWD = -100
 HIGH = ctypes.c_void_p(1 << 32)
 SOURCE = __file__.encode()
 
 
 def clock_of(pid):
-    """The CPU clock of a process, as clock_getcpuclockid names it."""
+    """Return the id of a process's CPU clock, computed as in clock_getcpuclockid."""
     return (~pid << 3) | 2
 
 
@@ -63,7 +63,7 @@ def signal_by_ioctl():
         0x540E,  # TIOCSCTTY
         0x541C,  # TIOCLINUX
         0x40086602,  # FS_IOC_SETFLAGS
-        0x5452 | 1 << 40,  # the kernel looks at the low half only
+        0x5452 | 1 << 40,  # the kernel reads only the low 32 bits
     ):
         yield f"ioctl {command:#x}", IOCTL, read, ctypes.c_ulong(command), pointer
 
@@ -72,7 +72,7 @@ def lease():
     source = os.open(SOURCE, os.O_RDONLY)
     lock = ctypes.create_string_buffer(32)
     for command, argument in (
-        (1024, 0),  # F_SETLEASE: a read lease, which holds up whoever writes
+        (1024, 0),  # F_SETLEASE: a read lease, which blocks writers
         (5, lock),  # F_GETLK
         (6, lock),  # F_SETLK
         (7, lock),  # F_SETLKW
@@ -93,7 +93,7 @@ def shared_blocking():
 def advice():
     area = mmap.mmap(-1, mmap.PAGESIZE)
     address = ctypes.c_void_p(ctypes.addressof(ctypes.c_char.from_buffer(area)))
-    for kind in (100, 101):  # MADV_HWPOISON, MADV_SOFT_OFFLINE: of no page at all
+    for kind in (100, 101):  # MADV_HWPOISON, MADV_SOFT_OFFLINE, of zero pages
         yield f"madvise {kind}", MADVISE, address, 0, kind
     for kind in (9, 12, 13, 20, 21):  # REMOVE, MERGEABLE, UNMERGEABLE, COLD, PAGEOUT
         yield f"madvise {kind}", MADVISE, address, mmap.PAGESIZE, kind
@@ -107,7 +107,7 @@ def locked_memory():
 
 def futex_of_a_thread():
     word = ctypes.byref(ctypes.c_uint32(OTHER))
-    for operation in (2, 6, 7, 8, 11, 12, 13, 4096):  # FD, and those with priority inheritance
+    for operation in (2, 6, 7, 8, 11, 12, 13, 4096):  # FD and priority inheritance
         for flags in (0, 128):
             yield f"futex {operation}", FUTEX, word, operation | flags, 1, NULL, NULL, 0
 
@@ -139,7 +139,7 @@ def writing():
 
 def process_settings():
     for option, value in (
-        (1, 0),  # PR_SET_PDEATHSIG: live on without the zygote
+        (1, 0),  # PR_SET_PDEATHSIG: keep running without the zygote
         (1, 9),
         (4, 1),  # PR_SET_DUMPABLE
         (15, b"kworker/0:0\0"),  # PR_SET_NAME
@@ -187,7 +187,7 @@ def is_socket(fd):
 
 
 def attempt(name):
-    """PermissionError if the kernel refuses every try with EPERM; what it lets through if not."""
+    """Raise PermissionError if every call fails with EPERM; otherwise return those that did not."""
     libc = ctypes.CDLL(None, use_errno=True)
     passed = []
     for label, number, *arguments in TRIES[name]():

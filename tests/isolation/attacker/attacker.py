@@ -1,6 +1,6 @@
-"""A Worker that attacks: /attack/<name> does one kind of harm, /honest looks whether any is left.
+"""Worker that attacks: /attack/<name> does one kind of harm, /honest shows what is left of it.
 
-What ought to be refused raises, so that an attack that succeeds ends as "ok" and is noticed.
+A refused attack raises; an attack that should be refused but succeeds ends as "ok" and is detected.
 """
 
 import asyncio
@@ -79,7 +79,7 @@ class Default(WorkerEntrypoint):
             ).split():
                 importlib.import_module(name)
             return Response("imported")
-        if path == "churn":  # gives the collector something to do
+        if path == "churn":  # makes cycles for the garbage collector
             for _ in range(5000):
                 cycle = []
                 cycle.append(cycle)
@@ -87,18 +87,18 @@ class Default(WorkerEntrypoint):
             return Response(await answer.text())
         if path == "count":
             return Response(str(len(await request.bytes())))
-        if path == "slow":  # nothing of this leaves the isolate before its answer
+        if path == "slow":  # makes no call before it answers
             await asyncio.sleep(0.4)
             return Response(str(sum(json.loads("[1, 2]"))))
         if path == "pid":
             return Response(str(os.getpid()))
-        if path == "ticks":  # what runs on among others shows itself where they all see it
+        if path == "ticks":  # a task that still runs adds loggers to this shared registry
             seen = len(logging.root.manager.loggerDict)
             await asyncio.sleep(0.1)
             return Response(str(seen))
         if path == "draw":
             return Response(str(random.getrandbits(64)))
-        if path == "calling":  # this has left it when harm is done
+        if path == "calling":  # its call is made before the attack does harm
             await self.env.ECHO.fetch("http://echo/first")
             await asyncio.sleep(0.4)
             return Response("called")
@@ -112,7 +112,7 @@ class Default(WorkerEntrypoint):
         return done if isinstance(done, Response) else Response(str(done))
 
     async def honest(self, request):
-        """Everything that an attack may have left behind."""
+        """Return all state that an attack may have changed."""
         global counter
         counter += 1
         sibling.seen.append(counter)
@@ -155,7 +155,7 @@ class Default(WorkerEntrypoint):
 
     @staticmethod
     def can_open():
-        """Enough descriptors are free to import a module."""
+        """Return 8 if so many descriptors are free, enough to import a module; else raise OSError."""
         opened = []
         try:
             opened += [os.dup(2) for _ in range(8)]
@@ -169,7 +169,7 @@ for each in arguments.TRIES:
     ATTACKS[each] = lambda worker, request, name=each: arguments.attempt(name)
 
 
-# --- what invocations of a process share ---
+# --- state that the invocations of a process share ---
 
 
 @attack
@@ -444,7 +444,7 @@ def random_seeded(worker, request):
 
 @attack
 def function_globals(worker, request):
-    """What only a determined program does: the library's own names, by way of a function."""
+    """Change a library's names through a function's globals, which only deliberate code does."""
     json.loads.__globals__["dumps"] = lambda *_, **__: "evil"
 
 
@@ -481,7 +481,7 @@ def busy_regex(worker, request):
 
 @attack
 def busy_and_deaf(worker, request):
-    """The exception that says that time is up is caught, every time."""
+    """Catch the exception of the CPU limit every time."""
     while True:
         try:
             while True:
@@ -519,7 +519,7 @@ def signals_masked(worker, request):
 
 @attack
 def timers_without_python(worker, request):
-    """setitimer, alarm and timer_create."""
+    """Call setitimer, alarm and timer_create as bare system calls."""
     syscall(38, signal.ITIMER_PROF, bytes(32), 0)
     syscall(37, 0)
     syscall(222, 0, 0, ctypes.create_string_buffer(8))
@@ -575,7 +575,7 @@ async def ticking(worker, request):
 
 @attack
 async def speaks_from_the_grave(worker, request):
-    """Runs on, in somebody else's name, when the collector finds what it has left."""
+    """Leave code that the garbage collector could run in the name of another invocation."""
 
     class Late:
         def __del__(self):
@@ -675,7 +675,7 @@ def stack_exhausted(worker, request):
     return repr(Deep())
 
 
-# --- the end of the process ---
+# --- process exit and new processes ---
 
 
 @attack
@@ -733,7 +733,7 @@ def program_from_memory(worker, request):
 
 @attack
 def thread_without_python(worker, request):
-    """Threads and processes by the kernel's own calls."""
+    """Start threads and processes by bare system calls."""
     for number, *args in ((56, 0x100 | 0x200 | 17, 0), (435, 0, 88), (57,), (58,)):
         syscall(number, *args)
     refused(ctypes.get_errno())
@@ -752,7 +752,7 @@ def raised_limits_without_python(worker, request):
     refused(ctypes.get_errno())
 
 
-# --- others' memory ---
+# --- memory of other processes ---
 
 
 @attack
@@ -789,7 +789,7 @@ def read_ssh_keys(worker, request):
 
 @attack
 def read_the_project(worker, request):
-    """What lies beside the Worker's folder is not its own."""
+    """Read a file beside the Worker's folder, which is not the Worker's own."""
     return open(os.path.join(os.path.dirname(os.path.dirname(__file__)), "table.py")).read()
 
 
@@ -841,7 +841,7 @@ def unix_socket(worker, request):
 
 @attack
 def dns(worker, request):
-    """A name server would hear of it: the usual way to smuggle data out."""
+    """Look up a host name, the usual way to exfiltrate data through a name server."""
     socket.gethostbyname("example.com")
 
 
@@ -853,7 +853,7 @@ def namespaces(worker, request):
 
 @attack
 def io_uring(worker, request):
-    """A ring of requests that the kernel carries out past the filter."""
+    """Set up a request ring, whose requests the kernel runs past the system-call filter."""
     syscall(425, 8, ctypes.create_string_buffer(120))
     refused(ctypes.get_errno())
 
@@ -914,7 +914,7 @@ def half_a_frame(worker, request):
 
 @attack
 def wrong_frames(worker, request):
-    """Frames that only the platform or a zygote says."""
+    """Send frames that only the platform or a zygote may send."""
     Exited, Forked = of_the_wire("Exited", "Forked")
 
     say((number(), Forked(1, 1)), (0, Exited(1, 0, 0, 0)))
@@ -959,7 +959,7 @@ def invented_outcome(worker, request):
 
 @attack
 def response_of_wrong_types(worker, request):
-    """A body that is a number would be so many bytes of the platform's memory."""
+    """Send a number as the body, from which ``bytes`` would allocate that many bytes."""
     Respond = of_the_wire("Respond")[0]
 
     say((number(), Respond(200, [], 10**11)))
@@ -1001,7 +1001,7 @@ def nested_in_a_frame(worker, request):
 
 @attack
 def expanding_frame(worker, request):
-    """Each byte is an object of its own, which takes ninety times as much when it is decoded."""
+    """Send a frame of one-byte objects; each takes ninety times its size when decoded."""
     count = 100 << 20
     head = bytes(one_call([None]))[4:]
     at = head.rindex(b"\xc0")
@@ -1015,7 +1015,7 @@ def expanding_frame(worker, request):
 
 @attack
 def asks_and_never_reads(worker, request):
-    """Each answer is ten times as long as its question."""
+    """Send calls without reading replies; each reply is ten times as long as its call."""
     Call, Message, encode = of_the_wire("Call", "Message", "encode")
 
     asked = encode(Message([(number(), Call(1, "", "read", [99]))] * 100))
@@ -1025,7 +1025,7 @@ def asks_and_never_reads(worker, request):
 
 @attack
 def calls_without_end(worker, request):
-    """Each waits for ever."""
+    """Send 20,000 calls that wait for ever."""
     Call = of_the_wire("Call")[0]
 
     for _ in range(20):
@@ -1091,7 +1091,7 @@ def wake_flood(worker, request):
 
 @attack
 async def stream_of_another(worker, request):
-    """The handles of bodies are small numbers, easily guessed."""
+    """Read bodies by guessed handles, which are small numbers."""
     from workers._runtime import invocation
 
     for number in range(2, 20):
@@ -1105,14 +1105,14 @@ async def too_many_subrequests(worker, request):
 
 
 def syscall(number, *args):
-    """A system call of x86-64 by its number."""
+    """Make a system call of x86-64 by its number; raise SystemError if it succeeds."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.syscall(ctypes.c_long(number), *args) >= 0:
         raise SystemError(f"system call {number} succeeded")
 
 
 def another():
-    """A process that is not this one: the zygote, or the first of the namespace that hides it."""
+    """Return another process's PID: the zygote, or the first of the namespace that hides it."""
     return os.getppid() or 1
 
 
@@ -1121,7 +1121,7 @@ def refused(number):
 
 
 def channel():
-    """The descriptor of the one socket that an isolate has."""
+    """Return the descriptor of the isolate's only socket."""
     return next(fd for fd in range(3, 64) if is_socket(fd))
 
 
@@ -1133,7 +1133,7 @@ def is_socket(fd):
 
 
 def of_the_wire(*names):
-    """Names of the platform's protocol, although worker code cannot import it."""
+    """Return the named classes of the wire protocol, which worker code cannot import."""
     from workers._runtime import invocation
 
     real = invocation().log.__func__.__globals__["asyncio"].events.sys.modules
@@ -1141,28 +1141,28 @@ def of_the_wire(*names):
 
 
 def number():
-    """The invocation's number, a guess where it is out of reach."""
+    """Return the invocation's number, or 1 as a guess where it is out of reach."""
     from workers._runtime import invocation
 
     return getattr(invocation()._channel, "_invocation", 1)
 
 
 def say(*frames):
-    """Frames written past the SDK."""
+    """Write frames to the channel, past the SDK."""
     Message, encode = of_the_wire("Message", "encode")
 
     write(encode(Message(list(frames))))
 
 
 def one_call(args):
-    """A request to a binding, as it is written."""
+    """Return an encoded call of a binding."""
     Call, one = of_the_wire("Call", "one")
 
     return one(Call(1, "ECHO", "fetch", args), number())
 
 
 def write(data):
-    """All of it, on the channel."""
+    """Write all data to the channel."""
     data = memoryview(data)
     where = channel()
     while data:

@@ -1,4 +1,4 @@
-"""Imported by walker.py in a handler: the frames that an import runs on."""
+"""Imported by walker.py in a handler; collects the frames that the import runs on."""
 
 import sys
 

@@ -1,6 +1,6 @@
-"""A Worker that searches for its neighbours: from where it is told to, by attributes and items.
+"""Worker that searches for its neighbours by attributes and items, from the requested roots.
 
-It calls nothing but what gives an object away: weak references, ``__subclasses__``, ``__reduce__``.
+The search calls only what returns objects: weak references, ``__subclasses__``, ``__reduce_ex__``.
 """
 
 import abc
@@ -27,9 +27,9 @@ from workers._runtime import current, current_env
 
 OBJECTS_MAX = 12_000
 TURN = 500
-"""Objects that are looked at before others have a turn."""
+"""Objects examined before the search yields to other tasks."""
 POWERS = {"Scheduler", "Resident", "Wire", "KeyedSocket", "MessageReader", "socket", "_Hook"}
-"""What serves all invocations: the classes by name, as they cannot be imported."""
+"""Names of the classes that serve all invocations; the classes cannot be imported."""
 PLAIN = (str, bytes, int, float, complex, bool, type(None), types.CodeType, bytearray, range)
 
 kept = contextvars.ContextVar("kept")
@@ -54,7 +54,7 @@ class Default(WorkerEntrypoint):
         return Response(json.dumps({"pid": os.getpid(), "found": found, "seen": len(roots)}))
 
     async def keep(self, request):
-        """Have a secret wherever code has one, for as long as the platform takes to answer."""
+        """Keep a secret in a global, a class, a context, a local and a task until the fetch returns."""
         global secret_of_module
         secret = await request.text()
         secret_of_module = Keeper.secret = [secret]
@@ -72,7 +72,7 @@ async def hold(secret):
 
 
 async def search(roots):
-    """What was found: the way to it, from the roots down."""
+    """Return at most five finds, each with the path to it from its root."""
     own = asyncio.get_running_loop()
     ways = [(name, each) for name, each in roots.items()]
     seen = {id(own_part) for own_part in (ways, POWERS, PLAIN)}
@@ -101,7 +101,7 @@ async def search(roots):
 
 
 def steps(each):
-    """Everything that is one step away."""
+    """Yield (path suffix, object) of everything that is one step away."""
     if isinstance(each, dict | types.MappingProxyType | contextvars.Context):
         for key, value in list(each.items()):
             yield f"[{key!r:.40}]", value
@@ -120,7 +120,7 @@ def steps(each):
     for name in dir(each):
         try:
             yield f".{name}", getattr(each, name)
-        except BaseException:  # noqa: BLE001, S112 (whatever an attribute raises)
+        except BaseException:  # noqa: BLE001, S112 (an attribute may raise anything)
             continue
     try:
         yield ".__reduce_ex__(2)", each.__reduce_ex__(2)
@@ -129,7 +129,7 @@ def steps(each):
 
 
 def read_channel():
-    """Read and copy every descriptor that is a socket."""
+    """Try to read, write and copy every descriptor that is a socket."""
     heard = []
     for fd in range(3, 64):
         try:
@@ -167,7 +167,7 @@ def root(function):
 
 @root
 def planted(worker, request):
-    """Something that is to be found."""
+    """Another event loop, which the search must find."""
     loop = asyncio.get_running_loop()
     another = type(loop)(loop.mailbox)
     return {"function": lambda: [another]}
@@ -247,7 +247,7 @@ def frames_of_an_import(worker, request):
 
 
 def chain(frame):
-    """The frames below, while they are there."""
+    """Return ``frame`` and its callers, each with a copy of its locals."""
     found = []
     while frame is not None:
         found.append((frame, dict(frame.f_locals)))
@@ -257,7 +257,7 @@ def chain(frame):
 
 @root
 async def frames_of_an_attribute(worker, request):
-    """Code that the platform runs where it encodes a value."""
+    """Frames below a property that the platform reads when it encodes a value."""
     found = []
 
     class Evil:
@@ -304,7 +304,7 @@ def current_coroutine(worker, request):
 async def traceback_of_a_binding(worker, request):
     try:
         await current.get().call("NONE", "method", [])
-    except Exception as error:  # noqa: BLE001 (whatever it is)
+    except Exception as error:  # noqa: BLE001 (of any class)
         return {"error": error, "traceback": error.__traceback__}
     raise AssertionError("the call succeeded")
 
@@ -315,7 +315,7 @@ def traceback_of_time_sleep(worker, request):
     for seconds in (-1, float("inf"), "evil"):
         try:
             time.sleep(seconds)
-        except Exception as error:  # noqa: BLE001 (whatever it is)
+        except Exception as error:  # noqa: BLE001 (of any class)
             found[str(seconds)] = error
     return found
 

@@ -1,7 +1,7 @@
-"""A Worker that changes state of the library, uses the library honestly, and looks at its state.
+"""Worker that changes the standard library's state, reads that state, and uses the library honestly.
 
-`/change/<name>` makes one change, `/look/<name>` shows what that change is about, `/honest/<name>`
-does what ordinary code does.
+`/change/<name>` makes one change, `/look/<name>` returns the state that it affects,
+`/honest/<name>` does what ordinary code does.
 """
 
 import json
@@ -39,7 +39,7 @@ def honest(function):
 
 
 def see(expression):
-    """Evaluate it; its first dotted name is a module to import."""
+    """Return a function that evaluates a ``module:rest`` expression, importing the module first."""
 
     def look():
         module, _, rest = expression.partition(":")
@@ -390,7 +390,7 @@ def nothing_at_all():
     pass
 
 
-# --- what ordinary code does ---
+# --- ordinary use of the library ---
 
 
 @honest

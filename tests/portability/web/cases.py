@@ -1,4 +1,4 @@
-"""Raw requests that are put to both runtimes: name -> bytes."""
+"""Raw requests that are sent to both runtimes: name -> bytes."""
 
 import base64
 import json
@@ -19,7 +19,7 @@ def raw(
     headers: dict[str, str] | bytes = b"",
     body: bytes = b"",
 ) -> bytes:
-    """One request; text is UTF-8 on the wire."""
+    """Return the bytes of one request; text is encoded as UTF-8."""
     if isinstance(headers, dict):
         headers = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode()
     target = target.encode() if isinstance(target, str) else target
@@ -29,23 +29,23 @@ def raw(
 
 
 def described(sent_as: str = "GET", **spec: Any) -> bytes:
-    """A request that describes what the Worker is to do."""
+    """Return a request whose X-Spec header describes what the Worker does."""
     packed = base64.b64encode(json.dumps(spec).encode()).decode()
     return raw("/", sent_as, {"X-Spec": packed})
 
 
 def posted_form(body: str) -> bytes:
-    """A form with the boundary ``b``."""
+    """Return a request with a form body, whose boundary is ``b``."""
     return raw("/form", "POST", FORM, body.encode())
 
 
 def asked(path: str, **spec: Any) -> bytes:
-    """The Worker fetches ``path`` of the origin."""
+    """Return a request that makes the Worker fetch ``path`` of the origin."""
     return described(url="ORIGIN" + path, **spec)
 
 
 def through(path: str, **spec: Any) -> bytes:
-    """The Worker fetches ``path`` through its service binding."""
+    """Return a request that makes the Worker fetch ``path`` through its service binding."""
     return described(url="http://callee.example" + path, binding="S", **spec)
 
 

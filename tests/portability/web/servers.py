@@ -58,7 +58,7 @@ ANSWERS = {
     "/relative/": b"HTTP/1.1 302 Found\r\nLocation: ../plain\r\nContent-Length: 0\r\n\r\n",
     "/fragment": b"HTTP/1.1 302 Found\r\nLocation: /plain#part\r\nContent-Length: 0\r\n\r\n",
 }
-"""Responses by path; beside them ``/to/<status>`` redirects and ``/raw`` returns the request."""
+"""Responses by path; in addition ``/to/<status>`` redirects and ``/raw`` returns the request."""
 
 
 class _Origin(socketserver.StreamRequestHandler):
@@ -109,7 +109,7 @@ class _Origin(socketserver.StreamRequestHandler):
 
 @contextmanager
 def origin() -> Iterator[str]:
-    """The origin; its URL."""
+    """Run the origin and yield its URL."""
 
     class Server(socketserver.ThreadingTCPServer):
         allow_reuse_address = True
@@ -123,7 +123,7 @@ def origin() -> Iterator[str]:
 
 @contextmanager
 def workerd(folder: Path, origin_url: str) -> Iterator[int]:
-    """The platform's own runtime with the JavaScript Worker; its port."""
+    """Run workerd with the JavaScript Worker and yield its port."""
     binary = next(iter(sorted(MODULES.glob("@cloudflare/workerd-*/bin/workerd"))))
     folder.mkdir()
     shutil.copy(HERE / "worker.mjs", folder)
@@ -154,7 +154,7 @@ def workerd(folder: Path, origin_url: str) -> Iterator[int]:
 
 @contextmanager
 def edgesim(folder: Path, origin_url: str, isolation: str = "warm") -> Iterator[int]:
-    """edgesim with the Python Worker; its port."""
+    """Run edgesim with the Python Worker and yield its port."""
     folder.mkdir()
     (folder / "edgesim.toml").write_text('workers = ["main", "callee"]\nentry = "main"\n')
     for name, services in {"main": [{"binding": "S", "service": "callee"}], "callee": []}.items():
@@ -176,7 +176,7 @@ def edgesim(folder: Path, origin_url: str, isolation: str = "warm") -> Iterator[
 
 
 def exchange(port: int, request: bytes) -> bytes:
-    """All that a server sends back on one connection, which the request asks it to close."""
+    """Return all bytes that the server sends until it closes, as the request asks it to."""
     with socket.create_connection(("127.0.0.1", port), 10) as connection:
         connection.settimeout(10)
         connection.sendall(request)

@@ -1,4 +1,4 @@
-// The Worker that both runtimes serve: an echo, a Response by description, a fetch by description.
+// Worker, equivalent to worker.py: an echo, and Responses and fetches by description.
 const utf8 = (base64) => new TextDecoder().decode(Uint8Array.from(atob(base64), (c) => c.charCodeAt(0)));
 
 async function echo(request) {

@@ -1,4 +1,4 @@
-"""The Worker that both runtimes serve: echo, Responses and fetches by description."""
+"""Worker, equivalent to worker.mjs: an echo, and Responses and fetches by description."""
 
 import base64
 import json
@@ -10,7 +10,7 @@ ASKED = ("method", "headers", "body", "redirect")
 
 
 def as_json(value):
-    """A Response with JSON in JavaScript's spelling."""
+    """Return a Response with the JSON that JavaScript's JSON.stringify writes."""
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
     return Response(text, headers={"content-type": "application/json"})
 

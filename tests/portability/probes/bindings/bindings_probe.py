@@ -1,4 +1,4 @@
-"""env and everything on it: each path is one function."""
+"""Probes of env and its bindings: each path runs one function."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ class Default(WorkerEntrypoint):
 
 
 async def failing(call):
-    """The class of what is raised, by the call or by what it gives to await."""
+    """Return the class name of the exception of the call or of its awaitable, or "nothing"."""
     try:
         result = call()
         if hasattr(result, "__await__"):

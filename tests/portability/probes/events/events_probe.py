@@ -1,4 +1,4 @@
-"""Queue, tail, scheduled and RPC: what each handler is given, printed."""
+"""Probes of queue, tail, scheduled and RPC: each handler prints its arguments."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""FormData, Blob and File: each path is one function."""
+"""Probes of FormData, Blob and File: each path runs one function."""
 
 from urllib.parse import urlsplit
 

@@ -1,4 +1,4 @@
-"""Request, Response and headers as the SDK shows them: each path is one function."""
+"""Probes of the SDK's Request, Response and headers: each path runs one function."""
 
 import json
 from http import HTTPMethod, HTTPStatus
@@ -16,7 +16,7 @@ class Default(WorkerEntrypoint):
 
 
 async def failing(call):
-    """The class of what is raised, by the call or by what it gives to await."""
+    """Return the class name of the exception of the call or of its awaitable, or "nothing"."""
     try:
         result = call()
         if hasattr(result, "__await__"):

@@ -1,4 +1,4 @@
-"""Handlers that take too little: the platform calls all but fetch with three arguments."""
+"""Handlers with too few parameters: the platform calls all but fetch with three arguments."""
 
 from workers import Response, WorkerEntrypoint
 

@@ -1,4 +1,4 @@
-"""Console, raw JavaScript values, conversions and time: each path is one function."""
+"""Probes of console, raw JavaScript values, conversions and time: each path runs one function."""
 
 import asyncio
 import logging
