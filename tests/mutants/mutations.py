@@ -184,12 +184,12 @@ MUTATIONS = [
     ),
     Mutation(
         "name of an object's file not flushed",
-        214,
+        0,
         [Edit(FILE, "        durable.flush_folder(directory)\n", "        pass\n")],
     ),
     Mutation(
         "notification in a transaction of its own",
-        284,
+        40,
         [
             Edit(
                 INDEXED,
@@ -218,7 +218,7 @@ MUTATIONS = [
     ),
     Mutation(
         "outbox not replayed at start",
-        23,
+        11,
         [
             Edit(
                 NOTIFICATIONS,
@@ -306,7 +306,7 @@ MUTATIONS = [
     ),
     Mutation(
         "leases of a killed platform kept",
-        4,
+        5,
         [
             Edit(
                 SQLITE,
