@@ -31,8 +31,9 @@ class Snapshot:
         self._env = self._new_env()
         current_env.set(self._env)
         with senses.global_scope():
-            self._entry = inside.entrypoint(load(self._main))
-        self.handlers = inside.handlers_of(self._entry)
+            self._entries = inside.entrypoints(load(self._main))
+        self.handlers = inside.handlers_of(self._entries)
+        self.entrypoints = list(self._entries)
         self._codes = CodeCache(module_folders(self._main))
         self._name = self._main.stem
         self._codes.find(self._name)
@@ -42,7 +43,7 @@ class Snapshot:
         """The life of a fork that is used once."""
         rehearse_while_idle(self._loop, sock)
         guard.seal(self._cpu_ms)
-        turns.run_once(self._loop, sock, self._entry, self._env)
+        turns.run_once(self._loop, sock, self._entries, self._env)
         turns.wait_for_hang_up(sock)
 
     def many(self, sock: socket.socket, page: int) -> Callable[[], Any]:

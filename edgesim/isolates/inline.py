@@ -103,9 +103,11 @@ class InlineIsolates(Isolates):
         self._current_env = current_env
         self.lost = anyio.Event()
         try:
-            self.handlers = frozenset(inside.handlers_of(self._load()))
+            entries = self._load()
         except BaseException as error:
             raise WorkerLoadError(f"worker {spec.name}: {explain(error, self._main)}") from error
+        self.handlers = frozenset(inside.handlers_of(entries))
+        self.entrypoints = frozenset(entries)
 
     def _new_env(self) -> Any:
         return self._env_of(self._bindings)
@@ -114,7 +116,7 @@ class InlineIsolates(Isolates):
         token = self._current_env.set(self._new_env())
         try:
             with self._senses.global_scope():
-                return self._inside.entrypoint(Namespace(self._sources).load(self._main.stem))
+                return self._inside.entrypoints(Namespace(self._sources).load(self._main.stem))
         finally:
             self._current_env.reset(token)
 

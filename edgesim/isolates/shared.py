@@ -42,7 +42,7 @@ from typing import Any, NamedTuple
 
 from edgesim.isolates import guard, guest, senses
 from edgesim.isolates.guest import Mailbox, Report, Sleep
-from edgesim.isolates.inside import CpuLimitExceeded, entrypoint, failed
+from edgesim.isolates.inside import CpuLimitExceeded, Entrypoints, entrypoints, failed
 from edgesim.isolates.keyed import KeyedSocket
 from edgesim.isolates.limits import CPU_EXCEEDED, HUNG
 from edgesim.isolates.namespace import CodeCache, Namespace, Sources, sealed_sources
@@ -50,7 +50,6 @@ from edgesim.isolates.sealed import sealed
 from edgesim.isolates.shared_state import PlatformNames, SharedState, is_frozen
 from edgesim.isolates.turns import PLATFORM, Turn, Wire
 from edgesim.isolates.wire import Cancel, Done, Failure, Frame, Invoke, Reply, Tainted, decoded
-from workers import WorkerEntrypoint
 
 TICK_SECONDS = 0.02
 """After this much CPU time in one callback the others' answers are sent, and again and again."""
@@ -92,7 +91,7 @@ class Scheduler:
     def __init__(
         self,
         wire: Wire,
-        load: Callable[[], type[WorkerEntrypoint]],
+        load: Callable[[], Entrypoints],
         new_env: Callable[[], Any],
         changed: Callable[[], str | None],
         names: PlatformNames,
@@ -368,6 +367,6 @@ def life(sock: socket.socket, page: int, worker: Worker) -> Callable[[], Any]:
     return scheduler.life()
 
 
-def _load_afresh(sources: Sources, name: str) -> type[WorkerEntrypoint]:
+def _load_afresh(sources: Sources, name: str) -> Entrypoints:
     with senses.global_scope():
-        return entrypoint(Namespace(sources).load(name))
+        return entrypoints(Namespace(sources).load(name))

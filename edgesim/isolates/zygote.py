@@ -106,7 +106,7 @@ def _serve(control: socket.socket, boot: Boot, family: Family | None) -> Callabl
     add_own_modules(main_file)  # not before: what is imported without guards must not be a Worker's
     snapshot = Snapshot(boot, loop)
     leave_the_end_to_the_platform()  # again: the import may have set handlers of its own
-    control.sendall(one(Booted(snapshot.handlers, None, guards)))
+    control.sendall(one(Booted(snapshot.handlers, None, guards, snapshot.entrypoints)))
     gc.collect()
     gc.freeze()  # keeps the collector from touching, and so copying, the pages that forks share
     return _Forks(control, snapshot, guard.fork, family).run()

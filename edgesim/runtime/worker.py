@@ -20,7 +20,7 @@ from edgesim.config import WorkerConfig
 from edgesim.errors import PlatformError
 from edgesim.isolates.driver import Isolates
 from edgesim.isolates.limits import EVENT_SECONDS, WALL_EXCEEDED
-from edgesim.isolates.wire import LOST, Done, Failure, Invoke
+from edgesim.isolates.wire import DEFAULT, LOST, Done, Failure, Invoke
 from edgesim.model import HttpRequest, HttpResponse, TraceItem
 from edgesim.runtime.decisions import checked
 from edgesim.runtime.failure import NoResponseError, no_response
@@ -78,8 +78,11 @@ class Worker:
         except NoResponseError as error:
             return error.page()
 
-    async def respond(self, request: HttpRequest, lineage: Lineage | None = None) -> HttpResponse:
-        """As ``fetch``; NoResponseError where the handler gives no response."""
+    async def respond(
+        self, request: HttpRequest, lineage: Lineage | None = None, entrypoint: str = DEFAULT
+    ) -> HttpResponse:
+        """As ``fetch``, by a class of the Worker; NoResponseError where there is no response."""
+        self._check_entrypoint(entrypoint)
         came_through = arrived(request) if lineage is None else lineage
         if came_through.depth > DEPTH_MAX:
             raise NoResponseError(500, 1019, DEPTH_EXCEEDED)
@@ -91,8 +94,8 @@ class Worker:
                 raise NoResponseError(500, 1019, error.message) from error
             raise
         request = without_header(request)
-        invocation = self._invocation(fetch_event(request), came_through)
-        self._tasks.create_task(self._run(invocation, "fetch", request))
+        invocation = self._invocation(fetch_event(request), came_through, entrypoint)
+        self._tasks.create_task(self._run(invocation, "fetch", request, entrypoint))
         try:
             await invocation.responded
         except asyncio.CancelledError:
@@ -121,13 +124,17 @@ class Worker:
         event = {"cron": cron, "scheduledTime": scheduled_ms}
         return await self._run(self._invocation(event), "scheduled", event)
 
-    async def rpc(self, method: str, args: list[Any], lineage: Lineage) -> Any:
-        """Call a method of the Worker's entrypoint; its exception is raised at the caller."""
+    async def rpc(
+        self, method: str, args: list[Any], lineage: Lineage, entrypoint: str = DEFAULT
+    ) -> Any:
+        """Call a method of a class of the Worker; its exception is raised at the caller."""
+        self._check_entrypoint(entrypoint)
         if lineage.depth > DEPTH_MAX:
             raise PlatformError(DEPTH_EXCEEDED)
         lineage.count()
         event = {"method": method, "args": args}
-        done = await self._run(self._invocation({"rpcMethod": method}, lineage), "rpc", event)
+        invocation = self._invocation({"rpcMethod": method}, lineage, entrypoint)
+        done = await self._run(invocation, "rpc", event, entrypoint)
         if done.exceptions:
             failure = done.exceptions[0]
             raise PlatformError(failure.message.rpartition("\n")[2], failure.name)
@@ -145,22 +152,41 @@ class Worker:
         """Whether the Worker has that handler."""
         return handler in self._isolates.handlers
 
-    def _invocation(self, event: dict[str, Any], lineage: Lineage | None = None) -> Invocation:
+    @property
+    def entrypoints(self) -> frozenset[str]:
+        """Names of its classes that service bindings may name."""
+        return self._isolates.entrypoints
+
+    def _check_entrypoint(self, name: str) -> None:
+        """PlatformError where this version of the Worker has no such class."""
+        if name not in self.entrypoints:
+            message = f'The Worker "{self.name}" has no entrypoint "{name}".'
+            raise PlatformError(message, "TypeError")
+
+    def _invocation(
+        self,
+        event: dict[str, Any],
+        lineage: Lineage | None = None,
+        entrypoint: str = DEFAULT,
+    ) -> Invocation:
         self.in_flight += 1
+        named = None if entrypoint == DEFAULT else entrypoint
         return Invocation(
             self.name,
             self._bindings,
             self._outbound,
-            Trace(self.name, event, self._clock.now_ms(), version=self._version),
+            Trace(self.name, event, self._clock.now_ms(), entrypoint=named, version=self._version),
             self._clock,
             lineage=lineage or _counted(),
             subrequests_max=self._config.settings.limits.subrequests or SUBREQUESTS_MAX,
         )
 
-    async def _run(self, invocation: Invocation, handler: str, event: Any) -> Done:
+    async def _run(
+        self, invocation: Invocation, handler: str, event: Any, entrypoint: str = DEFAULT
+    ) -> Done:
         started = self._clock.elapsed()
         try:
-            done = await self._invoke(handler, event, invocation)
+            done = await self._invoke(handler, event, invocation, entrypoint)
             if handler == "queue":
                 done = checked(done)
             invocation.outcome = done.outcome
@@ -180,17 +206,20 @@ class Worker:
         narrate(self._log, handler, event, done, item)
         return done
 
-    async def _invoke(self, handler: str, event: Any, invocation: Invocation) -> Done:
+    async def _invoke(
+        self, handler: str, event: Any, invocation: Invocation, entrypoint: str
+    ) -> Done:
         if invocation.given_up:
             return Done("canceled")
         invocation.task = asyncio.current_task()
         try:
             if isinstance(event, HttpRequest):
-                invoke = Invoke(handler, await _fetch_event(event, invocation), self._clock.now())
+                wire = await _fetch_event(event, invocation)
+                invoke = Invoke(handler, wire, self._clock.now(), entrypoint=entrypoint)
                 # No limit on wall time while somebody waits.
                 return await self._isolates.invoke(invoke, invocation)
             with anyio.move_on_after(EVENT_SECONDS):
-                invoke = Invoke(handler, event, self._clock.now())
+                invoke = Invoke(handler, event, self._clock.now(), entrypoint=entrypoint)
                 return await self._isolates.invoke(invoke, invocation)
             return Done("exceededWallTime", [Failure("Error", WALL_EXCEEDED)])
         except asyncio.CancelledError:
