@@ -14,7 +14,7 @@ from edgesim.config import WorkerConfig
 from edgesim.config.files import read_table
 from edgesim.isolates.zygote import module_folders
 
-SDK = frozenset({"workers", "js", "pyodide"})
+SDK = frozenset({"workers", "js", "pyodide", "asgi"})
 # Seen in Pyodide 0.28.2 and 314 (a test looks again): a ModuleNotFoundError in both, or in one.
 ABSENT = frozenset(
     (

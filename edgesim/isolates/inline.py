@@ -20,6 +20,7 @@ import anyio
 import edgesim
 from edgesim.clock import Clock
 from edgesim.errors import WorkerLoadError
+from edgesim.isolates import stand_ins
 from edgesim.isolates.driver import Host, Isolates, answer
 from edgesim.isolates.namespace import CodeCache, Namespace, open_sources
 from edgesim.isolates.unsendable import UNSENDABLE, failure_of, sendable
@@ -95,7 +96,7 @@ class InlineIsolates(Isolates):
         self._senses = senses
         self._clock = clock
         self._main = Path(spec.main)
-        self._sources = open_sources(CodeCache(module_folders(self._main)))
+        self._sources = open_sources(CodeCache(self._main.parent))
         self._bindings: list[tuple[str, str, Any]] = [
             (each.name, each.kind, each.value) for each in spec.bindings
         ]
@@ -103,7 +104,7 @@ class InlineIsolates(Isolates):
         self._current_env = current_env
         self.lost = anyio.Event()
         try:
-            entries = self._load()
+            entries = contextvars.copy_context().run(self._load)
         except BaseException as error:
             raise WorkerLoadError(f"worker {spec.name}: {explain(error, self._main)}") from error
         self.handlers = frozenset(inside.handlers_of(entries))
@@ -116,7 +117,9 @@ class InlineIsolates(Isolates):
         token = self._current_env.set(self._new_env())
         try:
             with self._senses.global_scope():
-                return self._inside.entrypoints(Namespace(self._sources).load(self._main.stem))
+                namespace = Namespace(self._sources)
+                stand_ins.running.set(namespace)
+                return self._inside.entrypoints(namespace.load(self._main.stem))
         finally:
             self._current_env.reset(token)
 
@@ -164,7 +167,15 @@ async def open_isolates(spec: WorkerSpec, clock: Clock) -> AsyncIterator[InlineI
     if sdk not in sys.path:
         sys.path.insert(0, sdk)
     _route_console()
-    yield InlineIsolates(spec, clock)
+    stand_ins.install()
+    # Last, so that nothing of a Worker's takes the place of what the platform imports.
+    packages = module_folders(Path(spec.main))[1:]
+    sys.path.extend(packages)
+    try:
+        yield InlineIsolates(spec, clock)
+    finally:
+        for each in packages:
+            sys.path.remove(each)
 
 
 def _is_plain(part: Any) -> bool:

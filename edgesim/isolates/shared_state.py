@@ -24,6 +24,7 @@ import os
 import signal
 import sys
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import copy_context
@@ -33,6 +34,7 @@ from typing import Any
 
 from edgesim.isolates import guard
 from edgesim.isolates.library_state import LibraryState, VersionMarks
+from edgesim.isolates.stand_ins import StandIn
 
 _IMMUTABLE = 1 << 8
 _HEAP = 1 << 9
@@ -119,12 +121,17 @@ def _refuse_worker_code(module: ModuleType) -> None:
 class SharedState:
     """What is watched, as it was when the isolate began; to be made before anything runs."""
 
-    def __init__(self, suspended: Callable[[], AbstractContextManager[None]]) -> None:
+    def __init__(
+        self, suspended: Callable[[], AbstractContextManager[None]], vendored: frozenset[str]
+    ) -> None:
+        """``vendored``: packages whose state is the Worker's own affair, as on the platform."""
         self.suspended = suspended
+        self._vendored = vendored
         self._modules: dict[str, ModuleType] = {}
         probes = _PROBES | {
             "logging": _logging,
             "open descriptors": _leak_of_descriptors(),
+            "weakref.finalize": _names_of_finalize,
         }
         if (context := _shared_decimal_context()) is not None:
             probes["the decimal context"] = lambda: repr(context)
@@ -133,7 +140,7 @@ class SharedState:
         self._told = False
         self._early: str | None = None
         self._declared: list[str] = []
-        self.library = LibraryState()
+        self.library = LibraryState(vendored)
         _record_codecs(self._declared)
         self.keep_modules()
         self._before = [(name, probe, _as_it_is(probe())) for name, probe in probes.items()]
@@ -141,13 +148,18 @@ class SharedState:
     def keep_modules(self) -> None:
         """Take in modules that were imported since, before worker code can lay hands on them."""
         new = sys.modules.keys() - self._modules.keys()
-        found = {name: sys.modules[name] for name in new}
+        found = {
+            name: sys.modules[name]
+            for name in new
+            if name.partition(".")[0] not in self._vendored
+            and type(sys.modules[name]) is not StandIn
+        }
         for module in found.values():
             if type(module) is ModuleType:
                 module.__class__ = _Watched
             if isinstance(module, _Watched):
                 _complete.add(module)
-        _freeze(kind for kind in _types() if kind.__module__ in new)
+        _freeze(kind for kind in _types() if kind.__module__ in found)
         self._modules |= found
         for module, name in list(_written):  # the import system ties a module to its package
             if vars(module).get(name) is sys.modules.get(f"{module.__name__}.{name}", _MISSING):
@@ -295,12 +307,30 @@ _UNCONFIGURED: Any = (logging.NOTSET, True, False, [], [])
 
 def is_frozen(kind: type) -> bool:
     """True for a class of the interpreter's or a library's."""
-    return bool(kind.__flags__ & _IMMUTABLE)
+    return bool(kind.__flags__ & _IMMUTABLE) or kind is _SETS_ITSELF
 
 
-def freeze_types() -> None:
-    """Make every class that is there immutable; those that are made later are not."""
-    _freeze(_types())
+def is_from(packages: frozenset[str], kind: type) -> bool:
+    """True for a class of one of these packages."""
+    module = getattr(kind, "__module__", None)
+    return type(module) is str and module.partition(".")[0] in packages
+
+
+_SETS_ITSELF = weakref.finalize
+"""A class that has its own attributes set at every use; it is compared instead."""
+
+
+def _names_of_finalize() -> dict[str, Any]:
+    own = {"_dirty", "_registered_with_atexit"}
+    return {name: value for name, value in vars(_SETS_ITSELF).items() if name not in own}
+
+
+def freeze_types(vendored: frozenset[str]) -> None:
+    """Make every class that is there immutable, but for those of vendored packages.
+
+    Those that are made later are not.
+    """
+    _freeze(kind for kind in _types() if not is_from(vendored, kind))
 
 
 def _types() -> list[Any]:
@@ -310,7 +340,7 @@ def _types() -> list[Any]:
 
 def _freeze(kinds: Iterable[Any]) -> None:
     for kind in kinds:
-        if kind.__flags__ & _HEAP:
+        if kind.__flags__ & _HEAP and kind is not _SETS_ITSELF:
             flags = ctypes.c_ulong.from_address(id(kind) + _FLAGS_OFFSET)
             if (flags.value ^ kind.__flags__) & _STABLE:
                 raise RuntimeError(f"this interpreter keeps the flags of {kind!r} elsewhere")

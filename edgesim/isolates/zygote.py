@@ -163,6 +163,12 @@ def module_folders(main: Path) -> list[str]:
     return [str(folder) for folder in folders if folder.is_dir()]
 
 
+def vendored(main: Path) -> frozenset[str]:
+    """Names of the packages and modules in ``python_modules``."""
+    folders = map(Path, module_folders(main)[1:])
+    return frozenset(each.name.partition(".")[0] for folder in folders for each in folder.iterdir())
+
+
 def load(main: Path) -> ModuleType:
     """Import the worker module under its own name."""
     loader = _OwnSource(main.stem, str(main))

@@ -4,6 +4,7 @@ Facts: the package workers-runtime-sdk 1.9.  Names, defaults and exceptions are 
 here raises an ImportError that says so.
 """
 
+from importlib import import_module
 from typing import Any
 
 from workers._bindings import CurrentEnv
@@ -58,8 +59,7 @@ __all__ = [
 _ELSEWHERE = {
     "DurableObject": "edgesim runs pipelines of stateless Workers",
     "WorkflowEntrypoint": "edgesim runs pipelines of stateless Workers",
-    "asgi": "put no web framework in a Worker of a pipeline; use fetch(self, request)",
-    "wsgi": "put no web framework in a Worker of a pipeline; use fetch(self, request)",
+    "wsgi": "use workers.asgi, or fetch(self, request)",
     "workflows": "edgesim runs pipelines of stateless Workers",
 }
 
@@ -71,6 +71,8 @@ def not_here(name: str) -> ImportError:
 
 
 def __getattr__(name: str) -> Any:
+    if name == "asgi":
+        return import_module("workers.asgi")
     if name in _ELSEWHERE:
         raise not_here(name)
     raise AttributeError(f"module 'workers' has no attribute {name!r}")
