@@ -12,7 +12,7 @@ from edgesim.check.findings import Finding, relative
 from edgesim.check.sources import Source, aliases, dotted, imports, own_module
 from edgesim.config import WorkerConfig
 from edgesim.config.files import read_table
-from edgesim.isolates.zygote import module_folders
+from edgesim.isolates.packages import module_folders
 
 SDK = frozenset({"workers", "js", "pyodide", "asgi"})
 # Seen in Pyodide 0.28.2 and 314 (a test looks again): a ModuleNotFoundError in both, or in one.

@@ -15,10 +15,11 @@ from workers._runtime import current_env
 
 from edgesim.isolates import guard, inside, senses, shared, turns
 from edgesim.isolates.namespace import CodeCache
+from edgesim.isolates.packages import vendored
 from edgesim.isolates.rehearsal import rehearse_while_idle
 from edgesim.isolates.shared_state import freeze_types
 from edgesim.isolates.wire import Boot
-from edgesim.isolates.zygote import load, vendored
+from edgesim.isolates.zygote import load
 
 
 class Snapshot:

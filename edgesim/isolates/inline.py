@@ -23,9 +23,10 @@ from edgesim.errors import WorkerLoadError
 from edgesim.isolates import stand_ins
 from edgesim.isolates.driver import Host, Isolates, answer
 from edgesim.isolates.namespace import CodeCache, Namespace, open_sources
+from edgesim.isolates.packages import module_folders
 from edgesim.isolates.unsendable import UNSENDABLE, failure_of, sendable
 from edgesim.isolates.wire import Call, Done, Frame, Invoke, Log, Reply, Respond, copied
-from edgesim.isolates.zygote import explain, module_folders
+from edgesim.isolates.zygote import explain
 from edgesim.model import WorkerSpec
 
 DETERMINISTIC = True

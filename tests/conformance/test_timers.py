@@ -125,7 +125,14 @@ class Answers(Host):
         if self._on_call is None:
             raise PlatformError("nothing to call")
         self._on_call()
-        return {"status": 200, "headers": [], "body": b""}
+        return {
+            "status": 200,
+            "headers": [],
+            "body": b"",
+            "statusText": "",
+            "url": "",
+            "redirected": False,
+        }
 
     def log(self, log: Log) -> None:
         pass

@@ -193,7 +193,7 @@ async def test_packages(name, tmp_path):
         pytest.skip("no packages: `make test` installs them")
     (tmp_path / "python_modules").symlink_to(FOLDER / "python_modules")
     level = Level(name, tmp_path)
-    said = []
+    said: list[dict[str, str]] = []
     async with level.load(SOURCE, BindingSpec("ME", "text", "w")) as isolates:
         for _ in range(2):
             said.append({})
