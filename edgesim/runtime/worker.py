@@ -119,10 +119,22 @@ class Worker:
         event = {"consumedEvents": [{"scriptName": item.script_name} for item in items]}
         return await self._run(self._invocation(event), "tail", delivered(items))
 
-    async def scheduled(self, cron: str, scheduled_ms: int) -> Done:
-        """Run the scheduled handler."""
+    async def scheduled(
+        self,
+        cron: str,
+        scheduled_ms: int,
+        lineage: Lineage | None = None,
+        entrypoint: str = DEFAULT,
+    ) -> Done:
+        """Run the scheduled handler; with a ``lineage`` it is another Worker's doing."""
+        if lineage is not None:
+            self._check_entrypoint(entrypoint)
+            if lineage.depth > DEPTH_MAX:
+                raise PlatformError(DEPTH_EXCEEDED)
+            lineage.count()
         event = {"cron": cron, "scheduledTime": scheduled_ms}
-        return await self._run(self._invocation(event), "scheduled", event)
+        invocation = self._invocation(event, lineage, entrypoint)
+        return await self._run(invocation, "scheduled", event, entrypoint)
 
     async def rpc(
         self, method: str, args: list[Any], lineage: Lineage, entrypoint: str = DEFAULT

@@ -32,6 +32,9 @@ from edgesim.runtime.tail import TraceSink
 from edgesim.runtime.worker import Worker
 from edgesim.simulator.primitives import Primitives
 
+EXTRA_HANDLERS = "service_binding_extra_handlers"
+"""The compatibility flag of a caller that lets it run another Worker's scheduled handler."""
+
 log = structlog.get_logger()
 
 
@@ -165,7 +168,14 @@ class Workers:
         async def fetch(request: HttpRequest, lineage: Lineage) -> HttpResponse:
             return await self.running[name].respond(request, lineage, entrypoint)
 
-        return ServiceBinding(fetch, rpc)
+        async def scheduled(cron: str, time_ms: int | None, lineage: Lineage) -> Any:
+            at = self._primitives.clock.now_ms() if time_ms is None else time_ms
+            done = await self.running[name].scheduled(cron, int(at), lineage, entrypoint)
+            return {"outcome": done.outcome, "noRetry": done.result is True}
+
+        flags = self._project.workers[caller].settings.compatibility_flags
+        extra = EXTRA_HANDLERS in flags
+        return ServiceBinding(fetch, rpc, scheduled if extra else None)
 
     async def _fetch(self, name: str, request: HttpRequest, lineage: Lineage) -> HttpResponse:
         # Looked up at every call: a reload puts another version in its place.

@@ -249,6 +249,55 @@ async def test_trace_names_the_entrypoint(tmp_path):
         assert keys == ["a None None", "b Admin None", "b Admin who"]
 
 
+CRON = """
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        try:
+            result = await self.env.B.scheduled({options})
+            return Response(f"{{result.outcome}} {{result.noRetry}}")
+        except Exception as error:
+            return Response(str(error))
+"""
+TIMED = """
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        return Response("")
+    async def scheduled(self, controller, env=None, ctx=None):
+        assert (controller.cron, int(controller.scheduledTime)) == ("0 5 * * *", 7000)
+        controller.noRetry()
+"""
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("scheduledTime=7000, cron='0 5 * * *'", b"ok True"),
+        ("{'scheduledTime': 7000, 'cron': '0 5 * * *'}", b"ok True"),
+        ("cron='other'", b"exception False"),
+        ("scheduledTime='soon'", b"scheduledTime is not a Date"),
+    ],
+)
+async def test_scheduled_by_service_binding(tmp_path, level, options, said):
+    """With the flag a caller runs the callee's scheduled handler, and is told of its outcome."""
+    settings = {"compatibility_flags": ["service_binding_extra_handlers"]}
+    bound = bound_to("b", "Default")["services"]
+    write_worker(tmp_path, "a", CRON.format(options=options), services=bound, **settings)
+    write_worker(tmp_path, "b", TIMED)
+    async with simulated(tmp_path, "a", "b", isolation=level) as simulator:
+        status, answer = await ask(simulator)
+        assert status == 200
+        assert said in answer
+
+
+async def test_scheduled_without_the_flag_is_a_method(tmp_path):
+    """Without it the name means an RPC method, and handlers are none."""
+    write_worker(tmp_path, "a", CRON.format(options="cron='x'"), **bound_to("b", "Default"))
+    write_worker(tmp_path, "b", TIMED)
+    async with simulated(tmp_path, "a", "b") as simulator:
+        assert b'does not implement the method "scheduled"' in (await ask(simulator))[1]
+
+
 async def test_gateway_has_no_entrypoints(tmp_path):
     """A class cannot be named in a binding to the ClickHouse gateway."""
     write_worker(tmp_path, "a", NAMED, **bound_to("clickhouse", "Admin"))

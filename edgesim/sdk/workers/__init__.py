@@ -4,7 +4,6 @@ Facts: the package workers-runtime-sdk 1.9.  Names, defaults and exceptions are 
 here raises an ImportError that says so.
 """
 
-from importlib import import_module
 from typing import Any
 
 from workers._bindings import CurrentEnv
@@ -72,6 +71,8 @@ def not_here(name: str) -> ImportError:
 
 def __getattr__(name: str) -> Any:
     if name == "asgi":
+        from importlib import import_module  # not a name of the SDK's
+
         return import_module("workers.asgi")
     if name in _ELSEWHERE:
         raise not_here(name)
