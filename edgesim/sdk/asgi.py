@@ -1,9 +1,7 @@
 """The older name of ``workers.asgi``."""
 
-from typing import Any
+import sys
 
-import workers.asgi
+from workers import asgi
 
-
-def __getattr__(name: str) -> Any:
-    return getattr(workers.asgi, name)
+sys.modules[__name__] = asgi

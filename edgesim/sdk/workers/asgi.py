@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 import js
 
-from workers._entrypoint import wait_until
+from workers._entrypoint import WorkerEntrypoint, wait_until
 from workers._http import Request, Response
 
 Message = dict[str, Any]
@@ -27,17 +27,38 @@ WITHOUT_BODY = frozenset({204, 205, 304})
 logger = logging.getLogger("asgi")
 
 
-async def fetch(app: App, req: Any, env: Any, ctx: Any = None) -> js.Response:
+async def fetch(
+    app: App, req: Any, env: Any, ctx: Any = None, *, options: Any = None
+) -> js.Response:
     """What the application answers; what it raises is raised."""
+    if options is not None:
+        raise NotImplementedError("options of asgi.fetch are not in edgesim; leave them out")
     request = req if isinstance(req, Request) else Request(req)
     lifespan = _Lifespan(app)
     await lifespan.start()
-    response = await _respond(app, request, env)
-    await lifespan.end()
+    try:
+        response, running = await _respond(app, request, env, lifespan.state)
+    except Exception:
+        logger.exception("ASGI request failed")
+        await lifespan.end()
+        raise
+    wait_until(_rest(running, lifespan))
     return response
 
 
-async def _respond(app: App, request: Request, env: Any) -> js.Response:
+def entrypoint(app: App, *, options: Any = None) -> type[WorkerEntrypoint]:
+    """A ``Default`` class that is the application."""
+
+    class Default(WorkerEntrypoint):
+        async def fetch(self, request: Request) -> js.Response:
+            return await fetch(app, request, self.env, self.ctx, options=options)
+
+    return Default
+
+
+async def _respond(
+    app: App, request: Request, env: Any, state: Message
+) -> tuple[js.Response, "asyncio.Future[Any]"]:
     body = await request.bytes() if request.body else b""
     incoming: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
     whole = asyncio.Event()
@@ -58,26 +79,27 @@ async def _respond(app: App, request: Request, env: Any) -> js.Response:
             if not message.get("more_body", False):
                 whole.set()
 
-    running = asyncio.ensure_future(app(_scope(request, env), receive, send))
+    scope = _scope(request, env) | {"state": dict(state)}
+    running = asyncio.ensure_future(app(scope, receive, send))
     answered = asyncio.ensure_future(whole.wait())
     await asyncio.wait({running, answered}, return_when=asyncio.FIRST_COMPLETED)
     if not whole.is_set():
         answered.cancel()
         await running
         raise RuntimeError("The application did not generate a response")
-    wait_until(_rest(running))
     status = start["status"]
-    headers = {name.decode(): value.decode() for name, value in start.get("headers", [])}
+    headers = [(name.decode(), value.decode()) for name, value in start.get("headers", [])]
     content = None if status in WITHOUT_BODY else b"".join(parts)
-    return Response(content, status=status, headers=headers).js_object
+    return Response(content, status=status, headers=headers).js_object, running
 
 
-async def _rest(running: "asyncio.Future[Any]") -> None:
+async def _rest(running: "asyncio.Future[Any]", lifespan: "_Lifespan") -> None:
     """What the application does after its response, which stands whatever comes of it."""
     try:
         await running
     except Exception:
         logger.exception("Exception in ASGI application after response started")
+    await lifespan.end()
 
 
 def _scope(request: Request, env: Any) -> Message:
@@ -102,6 +124,7 @@ class _Lifespan:
     """The application's start and end, for applications that want to know."""
 
     def __init__(self, app: App) -> None:
+        self.state: Message = {}
         self._app = app
         self._asked: asyncio.Queue[str] = asyncio.Queue()
         self._answers: asyncio.Queue[Message] = asyncio.Queue()
@@ -138,7 +161,7 @@ class _Lifespan:
         self._answers.put_nowait(message)
 
     def _scope(self) -> Message:
-        return {"type": "lifespan", "asgi": ASGI, "state": {}}
+        return {"type": "lifespan", "asgi": ASGI, "state": self.state}
 
 
 def __getattr__(name: str) -> Any:
