@@ -26,7 +26,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple, Protocol
 
 from edgesim.isolates.sealed import sealed
-from edgesim.isolates.stand_ins import OwnLoader, StandIn, stand_in_for
+from edgesim.isolates.stand_ins import OwnLoader, StandIn, make_way_for, stand_in_for
 
 HIDDEN = "edgesim"
 """The package that worker code cannot import: the platform's own."""
@@ -55,6 +55,7 @@ class CodeCache:
         found = self.library.get((name, fromlist))
         if found is None:
             with watch.importing(name):
+                make_way_for(name)
                 found = builtins.__import__(name, None, None, fromlist, 0)
             self.library[name, fromlist] = found
         return found

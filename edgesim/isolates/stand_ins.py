@@ -103,6 +103,14 @@ def stand_in_for(name: str, file: str) -> None:
         sys.modules[name] = StandIn(name)
 
 
+def make_way_for(name: str) -> None:
+    """Let a library module be imported whose name is that of another Worker's own."""
+    top = name.partition(".")[0]
+    if type(sys.modules.get(top)) is StandIn:
+        for each in [each for each in sys.modules if each.partition(".")[0] == top]:
+            del sys.modules[each]
+
+
 def _is_a_librarys(name: str, file: str) -> bool:
     parent = name.rpartition(".")[0]
     if parent:

@@ -231,3 +231,30 @@ async def test_own_module_named_as_a_librarys(tmp_path):
     assert host.responses[0].body == b"own"
     assert type(sys.modules["colorsys"]) is not StandIn
     assert colorsys.rgb_to_hls(0, 0, 0) == (0, 0, 0)
+
+
+async def test_another_workers_module_is_not_imported(tmp_path):
+    """At inline an import of a name that only another Worker has fails, or is the vendored one."""
+    source = """
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                try:
+                    import md_elsewhere
+                    return Response(md_elsewhere.WHOSE)
+                except ModuleNotFoundError as error:
+                    return Response(str(error))
+        """
+    said = []
+    for name in ("owner", "nobody", "vendored"):
+        folder = tmp_path / name
+        files = {"md_elsewhere": "WHOSE = 'own'"} if name == "owner" else {}
+        packages = folder / "python_modules"
+        packages.mkdir(parents=True)
+        if name == "vendored":
+            (packages / "md_elsewhere.py").write_text("WHOSE = 'vendored'")
+        level = Level("inline", folder)
+        host = Recorder(level.clock)
+        async with level.load(source, **files) as isolates:
+            await isolates.invoke(level.request(), host)
+        said.append(host.responses[0].body.decode())
+    assert said == ["own", "No module named 'md_elsewhere'", "vendored"]
