@@ -32,7 +32,7 @@ def vendored(main: Path) -> frozenset[str]:
     return frozenset(each.name.partition(".")[0] for folder in folders for each in folder.iterdir())
 
 
-def cure_of(error: BaseException, main: Path) -> str | None:
+def cure_of(error: BaseException | None, main: Path) -> str | None:
     """What is to be done about an import that failed; None where it is no matter of packages."""
     if not isinstance(error, ImportError) or not error.name:
         return None

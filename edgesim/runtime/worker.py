@@ -215,7 +215,7 @@ class Worker:
         finally:
             await invocation.close()
             self.in_flight -= 1
-        narrate(self._log, handler, event, done, item)
+        narrate(self._log, handler, event, done, item, self._config.main)
         return done
 
     async def _invoke(

@@ -576,3 +576,26 @@ async def test_bodies_are_gone_with_their_request(tmp_path, level):
             assert [body for body in bodies if isinstance(body, bytes) and len(body) == size] == []
         finally:
             gc.enable()
+
+
+# --- imports ---
+
+
+async def test_an_import_that_fails_in_a_handler(tmp_path):
+    """The log line of the exception names the package and the commands that vendor it."""
+    write_worker(
+        tmp_path,
+        "main",
+        """
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                import yaml.loader
+        """,
+    )
+    with structlog.testing.capture_logs() as logs:
+        async with simulated(tmp_path, "main", isolation="process") as simulator:
+            assert (await ask(simulator))[0] == 500
+    (cure,) = [each["cure"] for each in logs if each["event"] == "uncaught exception"]
+    assert "'PyYAML'" in cure
+    assert "`uv run pywrangler sync`" in cure
+    assert str(tmp_path / "main") in cure
