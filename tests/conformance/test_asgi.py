@@ -125,11 +125,17 @@ Default = __import__("asgi").entrypoint(app)
     assert (done.outcome, host.responses[0].body) == ("ok", b"ok")
 
 
-async def test_an_application_that_cannot_start(level):
+@pytest.mark.parametrize("phase", ["startup", "shutdown"])
+async def test_an_application_that_cannot_start_or_end(level, phase):
     """Its own message is raised."""
-    source = """
+    source = f"""
 async def lifespan(scope, receive, send):
-    await send({"type": "lifespan.startup.failed", "message": "no database"})
+    if "{phase}" == "shutdown":
+        await send({{"type": "lifespan.startup.complete"}})
+    await send({{"type": "lifespan.{phase}.failed", "message": "no database"}})
+async def answer(scope, receive, send):
+    await start(send)
+    await send({{"type": "http.response.body", "body": b"ok"}})
 """
     done, _ = await run(level, source)
     assert "RuntimeError: no database" in done.exceptions[0].message

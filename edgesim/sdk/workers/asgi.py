@@ -42,7 +42,11 @@ async def fetch(
         logger.exception("ASGI request failed")
         await lifespan.end()
         raise
-    wait_until(_rest(running, lifespan))
+    rest = _rest(running, lifespan)
+    if running.done():
+        await rest
+    else:
+        wait_until(rest)
     return response
 
 
