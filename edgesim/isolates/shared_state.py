@@ -147,12 +147,12 @@ class SharedState:
 
     def keep_modules(self) -> None:
         """Take in modules that were imported since, before worker code can lay hands on them."""
-        new = sys.modules.keys() - self._modules.keys()
+        names = sys.modules.keys() - self._modules.keys()
+        new = {name: sys.modules[name] for name in names}
         found = {
-            name: sys.modules[name]
-            for name in new
-            if name.partition(".")[0] not in self._vendored
-            and type(sys.modules[name]) is not StandIn
+            name: module
+            for name, module in new.items()
+            if name.partition(".")[0] not in self._vendored and type(module) is not StandIn
         }
         for module in found.values():
             if type(module) is ModuleType:
@@ -160,7 +160,7 @@ class SharedState:
             if isinstance(module, _Watched):
                 _complete.add(module)
         _freeze(kind for kind in _types() if kind.__module__ in found)
-        self._modules |= found
+        self._modules |= new
         for module, name in list(_written):  # the import system ties a module to its package
             if vars(module).get(name) is sys.modules.get(f"{module.__name__}.{name}", _MISSING):
                 del _written[module, name]

@@ -258,3 +258,27 @@ async def test_another_workers_module_is_not_imported(tmp_path):
             await isolates.invoke(level.request(), host)
         said.append(host.responses[0].body.decode())
     assert said == ["own", "No module named 'md_elsewhere'", "vendored"]
+
+
+@pytest.mark.parametrize("name", ["process", "warm"])
+async def test_a_stand_in_that_is_replaced(name, tmp_path):
+    """What worker code puts into the real sys.modules by a detour, no other invocation gets."""
+    level = Level(name, tmp_path)
+    source = """
+        import dataclasses, inspect
+        import md_shapes
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                if await request.text() == "attack":
+                    found = dataclasses.dataclass.__globals__["sys"].modules
+                    found["md_shapes"] = type("Evil", (type(json),), {})("md_shapes")
+                    return Response("done")
+                return Response(str(hasattr(inspect.getmodule(md_shapes.Row), "Row")))
+        """
+    answers = []
+    async with level.load(source, md_shapes=SHAPES) as isolates:
+        for body in (b"", b"attack", b"", b""):
+            host = Recorder(level.clock)
+            await isolates.invoke(level.request(body=body), host)
+            answers.append(host.responses[0].body)
+    assert answers == [b"True", b"done", b"True", b"True"]
