@@ -173,13 +173,14 @@ class SharedState:
     def importing(self, name: str) -> Iterator[None]:
         """Around the import of a library module: what it changes is not the Worker's doing."""
         if self._early is None:
-            self._early = self.library.changed()
+            self._early = self.library.changed() or self._setting_changed()
         modules = len(sys.modules)
         yield
         with self.suspended():
             if len(sys.modules) != modules:
                 self.keep_modules()
                 self.library.accept()
+                self._accept_settings()
             self.library.watch(name)
 
     def changed(self) -> str | None:
@@ -187,14 +188,19 @@ class SharedState:
         if self._told:
             return None
         found = self._early or next(iter(self._declared), None) or self.library.changed()
-        if found is None:
-            found = next((name for name, now, before in self._before if now() != before), None)
+        found = found or self._setting_changed()
         if found is None and not self._has_its_modules():
             found = "sys.modules"
         if found is None and _written:
             found = self._rewritten()
         self._told = found is not None
         return found
+
+    def _setting_changed(self) -> str | None:
+        return next((name for name, now, before in self._before if now() != before), None)
+
+    def _accept_settings(self) -> None:
+        self._before = [(name, probe, _as_it_is(probe())) for name, probe, _ in self._before]
 
     def _has_its_modules(self) -> bool:
         """Whether each is where it was; the library may import more of its own at any time."""
