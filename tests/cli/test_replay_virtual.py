@@ -165,7 +165,7 @@ def test_uploads_in_parts_fail_too_and_are_checked(tmp_path):
     assert report["violations"] == []
     answered = report["responses"]["200"]
     assert 0 < answered < 40
-    assert report["stats"]["r2"]["b"]["objects"] == answered
+    assert report["stats"]["r2"]["big"]["objects"] == answered
     stages = {stage["name"]: stage for stage in report["stages"]}
     assert (stages["bucket b"]["entered"], stages["queue q"]["left"]) == (answered, answered)
     rules = {fired["fault"].split()[0] for fired in report["faults"]}
