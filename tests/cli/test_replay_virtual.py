@@ -167,7 +167,7 @@ def test_uploads_in_parts_fail_too_and_are_checked(tmp_path):
     assert 0 < answered < 40
     assert report["stats"]["r2"]["big"]["objects"] == answered
     stages = {stage["name"]: stage for stage in report["stages"]}
-    assert (stages["bucket b"]["entered"], stages["queue q"]["left"]) == (answered, answered)
+    assert (stages["bucket big"]["entered"], stages["queue q"]["left"]) == (answered, answered)
     rules = {fired["fault"].split()[0] for fired in report["faults"]}
     assert rules == {"r2.put_part", "r2.complete", "r2.create"}
 
