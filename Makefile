@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime
 TOOLS := $(VENV)/.tools
 NODE := tests/portability
+PACKAGES := $(VENV)/packages/.installed
 SEEDS ?= 100
 JOBS ?= 4
 KILLS ?= 50
@@ -18,7 +19,7 @@ setup: $(RUNTIME) $(TOOLS)
 dev: $(RUNTIME)
 	@$(BIN)/edgesim dev $(ARGS)
 
-test: $(RUNTIME) $(TOOLS) servers portability
+test: $(RUNTIME) $(TOOLS) $(PACKAGES) servers portability
 	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(RUNTIME) $(TOOLS)
@@ -77,6 +78,11 @@ $(RUNTIME): pyproject.toml $(BIN)/python
 
 $(TOOLS): pyproject.toml $(BIN)/python
 	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@
+
+# Packages as projects vendor them, for the test that popular ones work at every level.
+$(PACKAGES): tests/packages/requirements.txt $(BIN)/python
+	$(BIN)/pip install --quiet --upgrade --target $(@D)/python_modules --requirement $<
 	@touch $@
 
 # Debian has venv in a separate package.

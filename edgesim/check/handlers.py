@@ -92,6 +92,39 @@ def _init(file: str, function: Function) -> Iterator[Finding]:
     )
 
 
+def entrypoints(source: Source) -> set[str]:
+    """Classes of the main module that service bindings may name, and whatever it imports."""
+    found: set[str] = set()
+    kinds = {"WorkerEntrypoint"}
+    for node in source.tree.body:
+        if isinstance(node, ast.ClassDef):
+            if kinds & {(dotted(base) or "").rpartition(".")[2] for base in node.bases}:
+                found.add(node.name)
+                kinds.add(node.name)
+        elif isinstance(node, ast.ImportFrom):
+            names = {each.asname or each.name for each in node.names} - {"WorkerEntrypoint"}
+            found |= names
+            kinds |= names
+    return found
+
+
+def check_entrypoints(project: Project, there: dict[str, Source]) -> Iterator[Finding]:
+    """A class that a service binding names is in the main module of that Worker."""
+    for worker in project.workers.values():
+        for service in worker.settings.services:
+            main = there.get(service.service)
+            name = service.target_class
+            if main is None or main.error is not None or name == "Default":
+                continue
+            if not {name, "*"} & entrypoints(main):
+                classes = [each.name for each in main.tree.body if isinstance(each, ast.ClassDef)]
+                problem = f"Worker {service.service} has no class {name}(WorkerEntrypoint)"
+                cure = f"Name one that {main.file.name} has: {', '.join(classes) or 'none yet'}"
+                line = line_of(worker.file, "entrypoint", name)
+                file = relative(worker.file, project.root)
+                yield Finding(file, line, "error", "role", problem, cure)
+
+
 def check_roles(project: Project, handlers: dict[str, set[str]]) -> Iterator[Finding]:
     """Yield a finding for a configured event without a handler, and for the reverse.
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 from edgesim.check.calls import check_calls
 from edgesim.check.env_names import check_env_names
 from edgesim.check.findings import Finding
-from edgesim.check.handlers import check_handlers, check_roles, default_class, methods
+from edgesim.check.handlers import (
+    check_entrypoints,
+    check_handlers,
+    check_roles,
+    default_class,
+    methods,
+)
 from edgesim.check.loading import check_loading
 from edgesim.check.modules import check_modules
 from edgesim.check.queues import check_queues
@@ -18,11 +24,13 @@ from edgesim.config import Project, WorkerConfig
 def check_project(project: Project) -> list[Finding]:
     """All findings without duplicates, sorted by file and line."""
     found: set[Finding] = set()
-    handlers = {}
+    handlers, mains = {}, {}
     for worker in project.workers.values():
         found |= _check_worker(worker, project)
-        handlers[worker.name] = set(methods(default_class(sources_of(worker)[0])))
+        mains[worker.name] = sources_of(worker)[0]
+        handlers[worker.name] = set(methods(default_class(mains[worker.name])))
     found |= set(check_roles(project, handlers))
+    found |= set(check_entrypoints(project, mains))
     found |= set(check_queues(project))
     return sorted(_without_echoes(found))
 

@@ -384,6 +384,11 @@ def _check_references(project: Project) -> None:
                 if project.is_alone:
                     raise ConfigError(worker.file, key, not_given(service.service))
                 _unknown(worker.file, key, "Worker", service.service, services)
+            if service.service not in project.workers and service.target_class != "Default":
+                key = f"services[{index}].entrypoint"
+                raise ConfigError(
+                    worker.file, key, "is not for the ClickHouse gateway; leave it out"
+                )
         for index, tail in enumerate(worker.settings.tail_consumers):
             if tail.target not in project.workers:
                 key = f"tail_consumers[{index}].service"

@@ -82,6 +82,11 @@ class ServiceBinding(msgspec.Struct):
     service: str
     entrypoint: str | None = None
 
+    @property
+    def target_class(self) -> str:
+        """The class that it reaches; JavaScript's name of the default export means ours."""
+        return "Default" if self.entrypoint in {None, "default"} else str(self.entrypoint)
+
 
 class TailConsumer(msgspec.Struct):
     """A Tail Worker that receives the traces of this Worker's invocations."""
@@ -247,10 +252,6 @@ def load_worker(
     absent = absent_bindings(raw)
     known = KEYS[""] - set(WranglerFile.__struct_fields__) - {"$schema", *absent.values()}
     ignored = sorted(raw.keys() & known)
-    for index, service in enumerate(settings.services):
-        if service.entrypoint not in {None, "default", "Default"}:
-            problem = "named entrypoints are not in edgesim; bind the Worker's Default class"
-            raise ConfigError(file, f"services[{index}].entrypoint", problem)
     for index, cron in enumerate(settings.triggers.crons):
         try:
             parse_cron(cron)

@@ -44,6 +44,9 @@ class Isolates(Protocol):
     handlers: frozenset[str]
     """Which of fetch, queue, tail and scheduled the Worker has."""
 
+    entrypoints: frozenset[str]
+    """Names of the classes that service bindings may name."""
+
     guards: list[str]
     """The parts of the jail that are in force, none at the inline level."""
 

@@ -44,6 +44,8 @@ _ENVIRONMENT = {
     "PYTHONUTF8": "1",
     "LANG": "C.UTF-8",
     "TZ": "UTC",
+    "PYTHONTZPATH": "",  # no zones on disk there: they come from tzdata
+    "OPENBLAS_NUM_THREADS": "1",  # numpy would start more at its import, and end the process
     "PYTHONUNBUFFERED": "1",
 }
 

@@ -28,13 +28,12 @@ from types import CodeType, FrameType, NoneType
 from typing import Any, NamedTuple
 
 from edgesim.isolates.event_loop import IsolateLoop, sleep_seconds, unheard
-from edgesim.isolates.inside import Channel, CpuLimitExceeded, Serving, failed, serve
+from edgesim.isolates.inside import Channel, CpuLimitExceeded, Entrypoints, Serving, failed, serve
 from edgesim.isolates.limits import CPU_EXCEEDED
 from edgesim.isolates.sealed import sealed
 from edgesim.isolates.turns import WHOLE
 from edgesim.isolates.unsendable import UNSENDABLE, sendable
 from edgesim.isolates.wire import Call, Done, Frame, Invoke, Reply, encoded
-from workers import WorkerEntrypoint
 
 Sleep = Callable[[float, list[bytes]], tuple[float, float] | BaseException]
 """Send the frames, wait until the steady time, return both clocks."""
@@ -184,7 +183,7 @@ class Mailbox(Channel):
 def begin(
     mailbox: Mailbox,
     invoke: Invoke,
-    load: Callable[[], type[WorkerEntrypoint]],
+    load: Callable[[], Entrypoints],
     new_env: Callable[[], Any],
 ) -> Report:
     """Make the invocation's task and run it until it waits."""
@@ -196,7 +195,7 @@ def begin(
 async def _serve(
     mailbox: Mailbox,
     invoke: Invoke,
-    load: Callable[[], type[WorkerEntrypoint]],
+    load: Callable[[], Entrypoints],
     new_env: Callable[[], Any],
 ) -> None:
     try:

@@ -20,11 +20,13 @@ import anyio
 import edgesim
 from edgesim.clock import Clock
 from edgesim.errors import WorkerLoadError
+from edgesim.isolates import stand_ins
 from edgesim.isolates.driver import Host, Isolates, answer
 from edgesim.isolates.namespace import CodeCache, Namespace, open_sources
+from edgesim.isolates.packages import module_folders
 from edgesim.isolates.unsendable import UNSENDABLE, failure_of, sendable
 from edgesim.isolates.wire import Call, Done, Frame, Invoke, Log, Reply, Respond, copied
-from edgesim.isolates.zygote import explain, module_folders
+from edgesim.isolates.zygote import explain
 from edgesim.model import WorkerSpec
 
 DETERMINISTIC = True
@@ -95,7 +97,7 @@ class InlineIsolates(Isolates):
         self._senses = senses
         self._clock = clock
         self._main = Path(spec.main)
-        self._sources = open_sources(CodeCache(module_folders(self._main)))
+        self._sources = open_sources(CodeCache(self._main.parent))
         self._bindings: list[tuple[str, str, Any]] = [
             (each.name, each.kind, each.value) for each in spec.bindings
         ]
@@ -103,9 +105,11 @@ class InlineIsolates(Isolates):
         self._current_env = current_env
         self.lost = anyio.Event()
         try:
-            self.handlers = frozenset(inside.handlers_of(self._load()))
+            entries = contextvars.copy_context().run(self._load)
         except BaseException as error:
             raise WorkerLoadError(f"worker {spec.name}: {explain(error, self._main)}") from error
+        self.handlers = frozenset(inside.handlers_of(entries))
+        self.entrypoints = frozenset(entries)
 
     def _new_env(self) -> Any:
         return self._env_of(self._bindings)
@@ -114,7 +118,9 @@ class InlineIsolates(Isolates):
         token = self._current_env.set(self._new_env())
         try:
             with self._senses.global_scope():
-                return self._inside.entrypoint(Namespace(self._sources).load(self._main.stem))
+                namespace = Namespace(self._sources)
+                stand_ins.running.set(namespace)
+                return self._inside.entrypoints(namespace.load(self._main.stem))
         finally:
             self._current_env.reset(token)
 
@@ -162,7 +168,15 @@ async def open_isolates(spec: WorkerSpec, clock: Clock) -> AsyncIterator[InlineI
     if sdk not in sys.path:
         sys.path.insert(0, sdk)
     _route_console()
-    yield InlineIsolates(spec, clock)
+    stand_ins.install()
+    # Last, so that nothing of a Worker's takes the place of what the platform imports.
+    packages = module_folders(Path(spec.main))[1:]
+    sys.path.extend(packages)
+    try:
+        yield InlineIsolates(spec, clock)
+    finally:
+        for each in packages:
+            sys.path.remove(each)
 
 
 def _is_plain(part: Any) -> bool:

@@ -38,7 +38,7 @@ from edgesim.isolates.limits import (
 )
 from edgesim.isolates.senses import new_random
 from edgesim.isolates.unsendable import shown
-from edgesim.isolates.wire import Call, Done, Failure, Frame, Invoke, Log, Reply, Respond
+from edgesim.isolates.wire import DEFAULT, Call, Done, Failure, Frame, Invoke, Log, Reply, Respond
 from workers import Request, WorkerEntrypoint
 
 _PLATFORM_FOLDER = str(Path(__file__).parents[1])
@@ -175,35 +175,46 @@ class ConsoleStream(io.TextIOBase):
             self._fallback.flush()
 
 
-def entrypoint(module: ModuleType) -> type[WorkerEntrypoint]:
-    """The module's ``Default`` class; ImportError that says what is wrong with it."""
-    default = getattr(module, "Default", None)
+Entrypoints = dict[str, type[WorkerEntrypoint]]
+"""The classes of a main module that can be called, by name."""
+
+
+def entrypoints(module: ModuleType) -> Entrypoints:
+    """The module's entrypoints; ImportError that says what is wrong with its ``Default``."""
+    default = getattr(module, DEFAULT, None)
     if default is None:
         raise ImportError("no class Default(WorkerEntrypoint) in the module that `main` names")
     if not (isinstance(default, type) and issubclass(default, WorkerEntrypoint)):
         raise ImportError("Default is not a subclass of workers.WorkerEntrypoint")  # noqa: TRY004
-    return default
+    return {
+        name: each
+        for name, each in list(vars(module).items())
+        if isinstance(each, type)
+        and issubclass(each, WorkerEntrypoint)
+        and each is not WorkerEntrypoint
+    }
 
 
-def handlers_of(entry: type[WorkerEntrypoint]) -> list[str]:
-    """Names of the platform's handlers that the class has."""
+def handlers_of(entries: Entrypoints) -> list[str]:
+    """Names of the platform's handlers that the ``Default`` class has."""
+    entry = entries[DEFAULT]
     return [name for name in HANDLERS if name != "rpc" and callable(getattr(entry, name, None))]
 
 
 async def serve(
     invoke: Invoke,
-    entry: Callable[[], type[WorkerEntrypoint]],
+    load: Callable[[], Entrypoints],
     new_env: Callable[[], Any],
     serving: Serving,
 ) -> Done:
     """Run the handler and its waitUntil work.  Never raises for what worker code does.
 
-    ``entry`` gives the Worker's class, ``new_env`` its env: where the process is not fresh, they
+    ``load`` gives the Worker's classes, ``new_env`` its env: where the process is not fresh, they
     load the module and make the bindings anew.
     """
     task = asyncio.current_task()
     try:
-        return await _serve(invoke, entry, new_env, serving)
+        return await _serve(invoke, load, new_env, serving)
     except GeneratorExit as error:
         # Raised by worker code: a task that has ended with it throws it into all that await.
         if asyncio._get_running_loop() is not None and asyncio.current_task() is task:
@@ -213,7 +224,7 @@ async def serve(
 
 async def _serve(
     invoke: Invoke,
-    entry: Callable[[], type[WorkerEntrypoint]],
+    load: Callable[[], Entrypoints],
     new_env: Callable[[], Any],
     serving: Serving,
 ) -> Done:
@@ -221,7 +232,9 @@ async def _serve(
     env = new_env()
     current_env.set(env)
     try:
-        kind = entry()
+        kind = load().get(invoke.entrypoint)
+        if kind is None:
+            raise TypeError(f'The Worker has no entrypoint "{invoke.entrypoint}".')
         current.set(serving)
         await HANDLERS[invoke.handler](kind(Context(), env), invoke.event, serving, done)
     except GeneratorExit:

@@ -107,7 +107,8 @@ class VersionMarks:
 class LibraryState:
     """A snapshot of the packages that worker code has imported."""
 
-    def __init__(self) -> None:
+    def __init__(self, vendored: frozenset[str] = frozenset()) -> None:
+        self._exempt = _LIVE | vendored
         self._packages: set[str] = set()
         self._taken: set[str] = set()
         self._seen: set[int] = set()
@@ -124,7 +125,7 @@ class LibraryState:
     def watch(self, name: str) -> None:
         """Compare the package of the module ``name`` from now on, with its C accelerator."""
         package = name.partition(".")[0]
-        if package not in _LIVE:
+        if package not in self._exempt:
             self._packages |= {package, f"_{package}"}
         self._take()
 

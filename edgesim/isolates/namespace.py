@@ -2,10 +2,12 @@
 
 Each module of a Namespace gets its own ``__builtins__`` whose ``__import__`` finds the Worker's
 modules in the Namespace first, and gives views of library modules: what worker code sets on a view
-(``json.dumps = mine``) it alone sees.  ``sys.modules`` is left alone, so two Workers that both have
-an ``event.py`` do not meet.  Tried and dropped: swapping ``sys.modules`` around an import (imports
-inside functions run later, when other Workers run); shallow copies of library modules (they miss
-what the library itself sets later, and copying ``os`` for one name is dear).
+(``json.dumps = mine``) it alone sees.  In ``sys.modules`` are stand-ins (stand_ins.py), so two
+Workers that both have an ``event.py`` do not meet.  Vendored packages are library modules: many
+have parts in C, of which a process can have one.  Tried and dropped: swapping ``sys.modules``
+around an import (imports inside functions run later, when other Workers run); shallow copies of
+library modules (they miss what the library itself sets later, and copying ``os`` for one name is
+dear).
 """
 
 from __future__ import annotations
@@ -18,11 +20,13 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple, Protocol
 
 from edgesim.isolates.sealed import sealed
+from edgesim.isolates.stand_ins import OwnLoader, StandIn, make_way_for, stand_in_for
 
 HIDDEN = "edgesim"
 """The package that worker code cannot import: the platform's own."""
@@ -39,10 +43,11 @@ class Code(NamedTuple):
 class CodeCache:
     """Compiled sources of one Worker version, shared by its Namespaces."""
 
-    def __init__(self, folders: Sequence[str]) -> None:
+    def __init__(self, folder: Path) -> None:
+        """``folder`` has the Worker's own modules."""
         self.library: dict[tuple[str, tuple[str, ...]], ModuleType] = {}
         """What import statements of library modules gave."""
-        self._folders = [Path(folder) for folder in folders]
+        self._folder = folder
         self._codes: dict[str, Code | None] = {}
 
     def import_library(self, watch: Watch, name: str, fromlist: tuple[str, ...]) -> ModuleType:
@@ -50,6 +55,7 @@ class CodeCache:
         found = self.library.get((name, fromlist))
         if found is None:
             with watch.importing(name):
+                make_way_for(name)
                 found = builtins.__import__(name, None, None, fromlist, 0)
             self.library[name, fromlist] = found
         return found
@@ -62,13 +68,11 @@ class CodeCache:
             return self._codes.setdefault(name, self._compile(name))
 
     def _compile(self, name: str) -> Code | None:
-        relative = Path(*name.split("."))
-        for folder in self._folders:
-            package = folder / relative
-            for file in (package / "__init__.py", folder / relative.with_suffix(".py")):
-                if file.is_file():
-                    code = compile(file.read_bytes(), str(file), "exec")
-                    return Code(str(file), code, str(package) if file.parent == package else None)
+        package = self._folder.joinpath(*name.split("."))
+        for file in (package / "__init__.py", package.parent / f"{package.name}.py"):
+            if file.is_file():
+                code = compile(file.read_bytes(), str(file), "exec", dont_inherit=True)
+                return Code(str(file), code, str(package) if file.parent == package else None)
         return None
 
 
@@ -145,6 +149,8 @@ class Namespace:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         module = ModuleType(name)
         names = module.__dict__
+        spec = names["__spec__"] = _spec(name, found)
+        names["__loader__"] = spec.loader
         names["__file__"] = found.file
         names["__builtins__"] = self._builtins
         if found.folder is None:
@@ -153,12 +159,24 @@ class Namespace:
             names["__path__"] = [found.folder]
             names["__package__"] = name
         self.modules[name] = module
+        stand_in_for(name, found.file)
         try:
             exec(found.code, names)  # noqa: S102 (running worker code is what this is for)
         except BaseException:
-            del self.modules[name]
+            self.modules.pop(name, None)
             raise
-        return module
+        return self.modules.get(name, module)  # it may have put another in its place
+
+    def own(self, name: str) -> ModuleType | None:
+        """The module of that name, loaded if need be; None if the Worker has none such."""
+        if name in self.modules:
+            return self.modules[name]
+        return None if self._sources.find(name) is None else self._load_chain(name)
+
+    def spec_of(self, name: str) -> ModuleSpec | None:
+        """How the module of that name would be loaded."""
+        found = self._sources.find(name)
+        return None if found is None else _spec(name, found)
 
     # Runs for every import statement of every invocation, so what is common is looked up first.
     def _import(
@@ -212,11 +230,7 @@ class Namespace:
     def seen(self, module: ModuleType, name: str) -> Any:
         """What a view shows for a name that nobody has set on it."""
         if module is sys and name == "modules":
-            return {
-                key: self.view(each)
-                for key, each in sys.modules.items()
-                if key.partition(".")[0] not in {HIDDEN, "__main__"}
-            }
+            return _SeenModules(self)
         if module is importlib and name == "import_module":
             return self._import_module
         value = getattr(module, name)
@@ -225,6 +239,15 @@ class Namespace:
         if type(value) is FunctionType:
             self._sources.looked_up(value)
         return value
+
+    def seen_modules(self) -> dict[str, ModuleType]:
+        """What the Namespace has and may see."""
+        library = {
+            key: self.view(each)
+            for key, each in list(sys.modules.items())
+            if type(each) is not StandIn and key.partition(".")[0] not in {HIDDEN, "__main__"}
+        }
+        return library | self.modules
 
     def _import_module(self, name: str, package: str | None = None) -> ModuleType:
         absolute = importlib.util.resolve_name(name, package)
@@ -242,6 +265,31 @@ class Namespace:
             parent = module
         assert module is not None
         return module
+
+
+def _spec(name: str, found: Code) -> ModuleSpec:
+    loader = OwnLoader(name, found.file)
+    spec = ModuleSpec(name, loader, origin=found.file, is_package=found.folder is not None)
+    if found.folder is not None:
+        spec.submodule_search_locations = [found.folder]
+    spec.has_location = True
+    return spec
+
+
+class _SeenModules(dict[str, ModuleType]):
+    """``sys.modules`` as one Namespace sees it; a module that is put there is its own."""
+
+    def __init__(self, namespace: Namespace) -> None:
+        super().__init__(namespace.seen_modules())
+        self._modules = namespace.modules
+
+    def __setitem__(self, name: str, module: ModuleType) -> None:
+        super().__setitem__(name, module)
+        self._modules[name] = module
+
+    def __delitem__(self, name: str) -> None:
+        super().__delitem__(name)
+        self._modules.pop(name, None)
 
 
 class _View(ModuleType):

@@ -92,6 +92,7 @@ class ProcessIsolates(Isolates):
 
     def __init__(self, forks: Forks, answers: asyncio.TaskGroup, clock: Clock) -> None:
         self.handlers = frozenset(forks.booted.handlers)
+        self.entrypoints = frozenset(forks.booted.entrypoints)
         self.guards = forks.booted.guards
         self.lost = forks.lost
         self.zygote = forks.zygote

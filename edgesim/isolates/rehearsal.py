@@ -16,7 +16,7 @@ import socket
 import sys
 
 from edgesim.isolates import inside, senses, turns
-from edgesim.isolates.wire import Invoke, one
+from edgesim.isolates.wire import DEFAULT, Invoke, one
 from workers import Request, Response, WorkerEntrypoint
 
 ROUNDS = 16
@@ -41,6 +41,9 @@ class _Rehearsal(WorkerEntrypoint):
         return Response("OK", headers={"content-type": "text/plain"})
 
 
+_ENTRYPOINTS: inside.Entrypoints = {DEFAULT: _Rehearsal}
+
+
 def rehearsed_loop() -> turns.TurnLoop:
     """The event loop of every fork, used but idle; the process's console is worker code's now."""
     sys.stdout = inside.ConsoleStream("log", sys.stderr)
@@ -50,7 +53,7 @@ def rehearsed_loop() -> turns.TurnLoop:
     loop = turns.TurnLoop()
     asyncio.set_event_loop(loop)
     for _ in range(ROUNDS):
-        turns.run_once(loop, _Stage(), _Rehearsal, None)
+        turns.run_once(loop, _Stage(), _ENTRYPOINTS, None)
     return loop
 
 
@@ -59,7 +62,7 @@ def rehearse_while_idle(loop: turns.TurnLoop, sock: socket.socket) -> None:
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     if not poll.poll(IDLE_MS):
-        turns.run_once(loop, _Stage(), _Rehearsal, None)
+        turns.run_once(loop, _Stage(), _ENTRYPOINTS, None)
 
 
 class _Stage:

@@ -86,6 +86,7 @@ class RestartingIsolates(Isolates):
         """One zygote and its isolates, until they are lost or nobody wants them any more."""
         async with self._open_isolates(self._spec, self._clock) as isolates:
             self.handlers, self.guards = isolates.handlers, isolates.guards
+            self.entrypoints = isolates.entrypoints
             self.zygote = isolates.zygote
             self._current = isolates
             replaced, self._replaced = self._replaced, anyio.Event()

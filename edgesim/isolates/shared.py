@@ -40,17 +40,16 @@ from math import inf, isnan
 from operator import call
 from typing import Any, NamedTuple
 
-from edgesim.isolates import guard, guest, senses
+from edgesim.isolates import guard, guest, senses, stand_ins
 from edgesim.isolates.guest import Mailbox, Report, Sleep
-from edgesim.isolates.inside import CpuLimitExceeded, entrypoint, failed
+from edgesim.isolates.inside import CpuLimitExceeded, Entrypoints, entrypoints, failed
 from edgesim.isolates.keyed import KeyedSocket
 from edgesim.isolates.limits import CPU_EXCEEDED, HUNG
 from edgesim.isolates.namespace import CodeCache, Namespace, Sources, sealed_sources
 from edgesim.isolates.sealed import sealed
-from edgesim.isolates.shared_state import PlatformNames, SharedState, is_frozen
+from edgesim.isolates.shared_state import PlatformNames, SharedState, is_from, is_frozen
 from edgesim.isolates.turns import PLATFORM, Turn, Wire
 from edgesim.isolates.wire import Cancel, Done, Failure, Frame, Invoke, Reply, Tainted, decoded
-from workers import WorkerEntrypoint
 
 TICK_SECONDS = 0.02
 """After this much CPU time in one callback the others' answers are sent, and again and again."""
@@ -92,7 +91,7 @@ class Scheduler:
     def __init__(
         self,
         wire: Wire,
-        load: Callable[[], type[WorkerEntrypoint]],
+        load: Callable[[], Entrypoints],
         new_env: Callable[[], Any],
         changed: Callable[[], str | None],
         names: PlatformNames,
@@ -337,6 +336,10 @@ class Worker(NamedTuple):
     name: str
     new_env: Callable[[], Any]
     cpu_ms: int
+    vendored: frozenset[str]
+    """Names of packages that all invocations share, as on the platform."""
+    loaded: list[str]
+    """Names of the Worker's own modules that its zygote has in ``sys.modules``."""
 
 
 def life(sock: socket.socket, page: int, worker: Worker) -> Callable[[], Any]:
@@ -346,11 +349,13 @@ def life(sock: socket.socket, page: int, worker: Worker) -> Callable[[], Any]:
     """
     gc.disable()
     registry = guest.own_the_tasks()
-    guest.own_the_classes(is_frozen)
+    guest.own_the_classes(partial(_is_a_librarys, worker.vendored))
+    stand_ins.install()
+    stand_ins.put_in_place(worker.loaded)
     asyncio.set_event_loop(None)
     gates = guard.take_gates()
     with gates.suspended():
-        state = SharedState(gates.suspended)
+        state = SharedState(gates.suspended, worker.vendored)
     load = partial(
         _load_afresh, sealed_sources(worker.codes, state, guest.build_class), worker.name
     )
@@ -368,6 +373,12 @@ def life(sock: socket.socket, page: int, worker: Worker) -> Callable[[], Any]:
     return scheduler.life()
 
 
-def _load_afresh(sources: Sources, name: str) -> type[WorkerEntrypoint]:
+def _load_afresh(sources: Sources, name: str) -> Entrypoints:
     with senses.global_scope():
-        return entrypoint(Namespace(sources).load(name))
+        namespace = Namespace(sources)
+        stand_ins.running.set(namespace)
+        return entrypoints(namespace.load(name))
+
+
+def _is_a_librarys(vendored: frozenset[str], kind: type) -> bool:
+    return is_frozen(kind) or is_from(vendored, kind)

@@ -24,6 +24,7 @@ import os
 import signal
 import sys
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import copy_context
@@ -33,6 +34,7 @@ from typing import Any
 
 from edgesim.isolates import guard
 from edgesim.isolates.library_state import LibraryState, VersionMarks
+from edgesim.isolates.stand_ins import StandIn
 
 _IMMUTABLE = 1 << 8
 _HEAP = 1 << 9
@@ -119,12 +121,17 @@ def _refuse_worker_code(module: ModuleType) -> None:
 class SharedState:
     """What is watched, as it was when the isolate began; to be made before anything runs."""
 
-    def __init__(self, suspended: Callable[[], AbstractContextManager[None]]) -> None:
+    def __init__(
+        self, suspended: Callable[[], AbstractContextManager[None]], vendored: frozenset[str]
+    ) -> None:
+        """``vendored``: packages whose state is the Worker's own affair, as on the platform."""
         self.suspended = suspended
+        self._vendored = vendored
         self._modules: dict[str, ModuleType] = {}
         probes = _PROBES | {
             "logging": _logging,
             "open descriptors": _leak_of_descriptors(),
+            "weakref.finalize": _names_of_finalize,
         }
         if (context := _shared_decimal_context()) is not None:
             probes["the decimal context"] = lambda: repr(context)
@@ -133,22 +140,27 @@ class SharedState:
         self._told = False
         self._early: str | None = None
         self._declared: list[str] = []
-        self.library = LibraryState()
+        self.library = LibraryState(vendored)
         _record_codecs(self._declared)
         self.keep_modules()
         self._before = [(name, probe, _as_it_is(probe())) for name, probe in probes.items()]
 
     def keep_modules(self) -> None:
         """Take in modules that were imported since, before worker code can lay hands on them."""
-        new = sys.modules.keys() - self._modules.keys()
-        found = {name: sys.modules[name] for name in new}
+        names = sys.modules.keys() - self._modules.keys()
+        new = {name: sys.modules[name] for name in names}
+        found = {
+            name: module
+            for name, module in new.items()
+            if name.partition(".")[0] not in self._vendored and type(module) is not StandIn
+        }
         for module in found.values():
             if type(module) is ModuleType:
                 module.__class__ = _Watched
             if isinstance(module, _Watched):
                 _complete.add(module)
-        _freeze(kind for kind in _types() if kind.__module__ in new)
-        self._modules |= found
+        _freeze(kind for kind in _types() if kind.__module__ in found)
+        self._modules |= new
         for module, name in list(_written):  # the import system ties a module to its package
             if vars(module).get(name) is sys.modules.get(f"{module.__name__}.{name}", _MISSING):
                 del _written[module, name]
@@ -161,13 +173,14 @@ class SharedState:
     def importing(self, name: str) -> Iterator[None]:
         """Around the import of a library module: what it changes is not the Worker's doing."""
         if self._early is None:
-            self._early = self.library.changed()
+            self._early = self.library.changed() or self._setting_changed()
         modules = len(sys.modules)
         yield
         with self.suspended():
             if len(sys.modules) != modules:
                 self.keep_modules()
                 self.library.accept()
+                self._accept_settings()
             self.library.watch(name)
 
     def changed(self) -> str | None:
@@ -175,14 +188,19 @@ class SharedState:
         if self._told:
             return None
         found = self._early or next(iter(self._declared), None) or self.library.changed()
-        if found is None:
-            found = next((name for name, now, before in self._before if now() != before), None)
+        found = found or self._setting_changed()
         if found is None and not self._has_its_modules():
             found = "sys.modules"
         if found is None and _written:
             found = self._rewritten()
         self._told = found is not None
         return found
+
+    def _setting_changed(self) -> str | None:
+        return next((name for name, now, before in self._before if now() != before), None)
+
+    def _accept_settings(self) -> None:
+        self._before = [(name, probe, _as_it_is(probe())) for name, probe, _ in self._before]
 
     def _has_its_modules(self) -> bool:
         """Whether each is where it was; the library may import more of its own at any time."""
@@ -295,12 +313,30 @@ _UNCONFIGURED: Any = (logging.NOTSET, True, False, [], [])
 
 def is_frozen(kind: type) -> bool:
     """True for a class of the interpreter's or a library's."""
-    return bool(kind.__flags__ & _IMMUTABLE)
+    return bool(kind.__flags__ & _IMMUTABLE) or kind is _SETS_ITSELF
 
 
-def freeze_types() -> None:
-    """Make every class that is there immutable; those that are made later are not."""
-    _freeze(_types())
+def is_from(packages: frozenset[str], kind: type) -> bool:
+    """True for a class of one of these packages."""
+    module = getattr(kind, "__module__", None)
+    return type(module) is str and module.partition(".")[0] in packages
+
+
+_SETS_ITSELF = weakref.finalize
+"""A class that has its own attributes set at every use; it is compared instead."""
+
+
+def _names_of_finalize() -> dict[str, Any]:
+    own = {"_dirty", "_registered_with_atexit"}
+    return {name: value for name, value in vars(_SETS_ITSELF).items() if name not in own}
+
+
+def freeze_types(vendored: frozenset[str]) -> None:
+    """Make every class that is there immutable, but for those of vendored packages.
+
+    Those that are made later are not.
+    """
+    _freeze(kind for kind in _types() if not is_from(vendored, kind))
 
 
 def _types() -> list[Any]:
@@ -310,7 +346,7 @@ def _types() -> list[Any]:
 
 def _freeze(kinds: Iterable[Any]) -> None:
     for kind in kinds:
-        if kind.__flags__ & _HEAP:
+        if kind.__flags__ & _HEAP and kind is not _SETS_ITSELF:
             flags = ctypes.c_ulong.from_address(id(kind) + _FLAGS_OFFSET)
             if (flags.value ^ kind.__flags__) & _STABLE:
                 raise RuntimeError(f"this interpreter keeps the flags of {kind!r} elsewhere")

@@ -20,7 +20,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from edgesim.isolates.event_loop import IsolateLoop, sleep_seconds, unheard
-from edgesim.isolates.inside import Channel, CpuLimitExceeded, Serving, failed, serve
+from edgesim.isolates.inside import Channel, CpuLimitExceeded, Entrypoints, Serving, failed, serve
 from edgesim.isolates.limits import CPU_EXCEEDED, HUNG
 from edgesim.isolates.unsendable import UNSENDABLE, sendable
 from edgesim.isolates.wire import (
@@ -35,7 +35,6 @@ from edgesim.isolates.wire import (
     encode,
     ready_made,
 )
-from workers import WorkerEntrypoint
 
 PLATFORM = 0
 """The invocation number of what is the isolate's own business."""
@@ -261,7 +260,7 @@ class Line(Channel):
             waiting.set_result(reply)
 
 
-def run_once(loop: TurnLoop, sock: Socket, entry: type[WorkerEntrypoint], env: Any) -> None:
+def run_once(loop: TurnLoop, sock: Socket, entries: Entrypoints, env: Any) -> None:
     """One invocation: Invoke, serve, Done."""
     wire = loop.wire = Wire(sock)
     number, invoke = wire.receive(wait=True)[0]
@@ -272,7 +271,7 @@ def run_once(loop: TurnLoop, sock: Socket, entry: type[WorkerEntrypoint], env: A
     serving = Serving(Line(loop, number, eager=True), invoke.seed)
     try:
         task = loop.create_task(
-            serve(invoke, lambda: entry, lambda: env, serving), name=invoke.handler
+            serve(invoke, lambda: entries, lambda: env, serving), name=invoke.handler
         )
         done = loop.run_until_complete(task)
     except HungError as error:

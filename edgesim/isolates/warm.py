@@ -192,6 +192,7 @@ class WarmIsolates(Isolates):
         self, forks: Forks, tasks: TaskGroup, answers: asyncio.TaskGroup, clock: Clock
     ) -> None:
         self.handlers = frozenset(forks.booted.handlers)
+        self.entrypoints = frozenset(forks.booted.entrypoints)
         self.guards = forks.booted.guards
         self.lost = forks.lost
         self.zygote = forks.zygote

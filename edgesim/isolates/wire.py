@@ -37,6 +37,8 @@ Outcome = Annotated[str, msgspec.Meta(pattern=r"^(ok|exception|exceededCpu|excee
 Fault = Annotated[str, msgspec.Meta(pattern=r"^worker\Z")]
 """An isolate can only report its own; LOST and NOT_RUN are the platform's."""
 LOST, NOT_RUN = "lost", "not run"
+DEFAULT = "Default"
+"""The entrypoint that events go to, and requests that name no other."""
 
 
 class StreamRef:
@@ -65,7 +67,8 @@ class Invoke(msgspec.Struct, tag="invoke", array_like=True):
 
     ``now`` and ``steady`` (Unix seconds) are the platform's time, here and in every Reply: the
     isolate has no other.  ``now`` follows the machine's clock when that is set; ``steady`` does
-    not, and timers go by it.  ``seed`` makes its randomness repeatable.
+    not, and timers go by it.  ``seed`` makes its randomness repeatable.  ``entrypoint`` is the
+    class of the main module whose handler it is.
     """
 
     handler: str
@@ -73,6 +76,7 @@ class Invoke(msgspec.Struct, tag="invoke", array_like=True):
     now: float
     seed: int | None = None
     steady: float = 0.0
+    entrypoint: str = DEFAULT
 
 
 class Cancel(msgspec.Struct, tag="cancel", array_like=True):
@@ -157,12 +161,14 @@ class Boot(msgspec.Struct, tag="boot", array_like=True):
 class Booted(msgspec.Struct, tag="booted", array_like=True):
     """The zygote's answer: the handlers that the Worker has, or why it failed to load.
 
-    ``guards`` are the parts of the jail that are in force.
+    ``guards`` are the parts of the jail that are in force, ``entrypoints`` the names of its classes
+    that service bindings may name.
     """
 
     handlers: list[str] = []
     error: str | None = None
     guards: list[str] = []
+    entrypoints: list[str] = []
 
 
 class Forked(msgspec.Struct, tag="forked", array_like=True):

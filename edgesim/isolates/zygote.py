@@ -35,6 +35,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import edgesim
+from edgesim.isolates.packages import FOLDER, cure_of, module_folders
 from edgesim.isolates.wire import Boot, Booted, Exited, Forked, MessageReader, one
 from edgesim.jail.family import Family, found_family
 
@@ -106,7 +107,7 @@ def _serve(control: socket.socket, boot: Boot, family: Family | None) -> Callabl
     add_own_modules(main_file)  # not before: what is imported without guards must not be a Worker's
     snapshot = Snapshot(boot, loop)
     leave_the_end_to_the_platform()  # again: the import may have set handlers of its own
-    control.sendall(one(Booted(snapshot.handlers, None, guards)))
+    control.sendall(one(Booted(snapshot.handlers, None, guards, snapshot.entrypoints)))
     gc.collect()
     gc.freeze()  # keeps the collector from touching, and so copying, the pages that forks share
     return _Forks(control, snapshot, guard.fork, family).run()
@@ -150,17 +151,11 @@ def _own_finder(folder: Path) -> Callable[[str], PathEntryFinder]:
 
     def find(path: str) -> PathEntryFinder:
         where = Path(path)
-        if not where.is_relative_to(folder) or where.is_relative_to(folder / "python_modules"):
+        if not where.is_relative_to(folder) or where.is_relative_to(folder / FOLDER):
             raise ImportError(f"{path} holds no module of the Worker's own", path=path)
         return finder(path)
 
     return find
-
-
-def module_folders(main: Path) -> list[str]:
-    """Where a Worker's own modules are: beside ``main``, then ``python_modules``."""
-    folders = [main.parent, main.parent / "python_modules", main.parent.parent / "python_modules"]
-    return [str(folder) for folder in folders if folder.is_dir()]
 
 
 def load(main: Path) -> ModuleType:
@@ -176,12 +171,14 @@ def load(main: Path) -> ModuleType:
 
 
 def explain(error: BaseException, main: Path) -> str:
-    """One line: what was raised and at which line of the Worker's own files."""
+    """One line: what was raised, at which line of the Worker's own files, and a known cure."""
     text = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}: {text}"
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if frame.filename.startswith(str(main.parent))]
+    if (cure := cure_of(error, main)) is not None:
+        text = f"{text}; {cure}"
     return f"{own[-1].filename}:{own[-1].lineno}: {text}" if own else f"{main}: {text}"
 
 

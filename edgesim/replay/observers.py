@@ -284,6 +284,7 @@ class ObservedIsolates(Isolates):
         life: Life,
     ) -> None:
         self.handlers = inner.handlers
+        self.entrypoints = inner.entrypoints
         self.guards = inner.guards
         self.zygote = inner.zygote
         self.lost = inner.lost

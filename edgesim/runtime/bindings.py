@@ -125,9 +125,11 @@ class ServiceBinding:
 
     counts_as_connection = False
 
-    def __init__(self, fetch: Fetch, rpc: Any = None) -> None:
+    def __init__(self, fetch: Fetch, rpc: Any = None, scheduled: Any = None) -> None:
+        """``scheduled`` is there for callers with the flag for extra handlers."""
         self._fetch = fetch
         self._rpc = rpc
+        self._scheduled = scheduled
 
     async def call(
         self, method: str, args: list[Any], options: dict[str, Any], invocation: Invocation
@@ -135,6 +137,8 @@ class ServiceBinding:
         """Run fetch, or any RPC method of the target."""
         if method == "fetch":
             return await invocation.fetch_through(self._followed, args)
+        if method == "scheduled" and self._scheduled is not None:
+            return await self._scheduled(*_scheduled_options(options), invocation.lineage.next())
         if self._rpc is None:
             raise no_method("RPC receiver", method)
         _check_rpc_size(args)
@@ -144,6 +148,17 @@ class ServiceBinding:
 
     async def _followed(self, request: HttpRequest, lineage: Lineage) -> HttpResponse:
         return await follow(request, lambda hop: self._fetch(hop, lineage))
+
+
+def _scheduled_options(options: dict[str, Any]) -> tuple[str, int | None]:
+    time, cron = options.get("scheduledTime"), options.get("cron")
+    if isinstance(time, datetime):
+        aware = time if time.tzinfo is not None else time.replace(tzinfo=UTC)
+        time = aware.timestamp() * 1000
+    if time is not None and (isinstance(time, bool) or not isinstance(time, int | float)):
+        message = "Failed to execute 'scheduled' on 'Fetcher': scheduledTime is not a Date."
+        raise PlatformError(message, "TypeError")
+    return "" if cron is None else str(cron), None if time is None else int(time)
 
 
 def _check_rpc_size(value: Any) -> None:

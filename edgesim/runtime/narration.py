@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import structlog
 
+from edgesim.isolates.packages import cure_of
 from edgesim.isolates.wire import Done
 from edgesim.model import TraceItem, TraceLog
 from edgesim.runtime.decisions import settle
@@ -16,6 +19,7 @@ from edgesim.runtime.redaction import redact_url
 
 CONSOLE_CHARS_MAX = 16_384
 """Longer console lines are cut; JSON up to this length stays complete."""
+_NO_MODULE = re.compile(r"^ModuleNotFoundError: No module named '([\w.]+)'\Z", re.MULTILINE)
 _LEVELS = {"error": logging.ERROR, "warn": logging.WARNING}
 _CONSOLE = {level: f"console.{level}" for level in ("debug", "info", "log", "warn", "error")}
 
@@ -26,14 +30,17 @@ def narrate(
     event: Any,
     done: Done,
     item: TraceItem,
+    main: Path,
 ) -> None:
     """Log an invocation.  Routine lines are not formatted if the INFO level is disabled.
 
-    ``event`` is the handler's event.
+    ``event`` is the handler's event, ``main`` the path of the Worker's main module.
     """
     status = _status(handler, item)
     for exception in item.exceptions:
-        log.error("uncaught exception", exception=exception.message, **status)
+        cure = cure_of(_missing(exception.message), main)
+        cured = {} if cure is None else {"cure": cure}
+        log.error("uncaught exception", exception=exception.message, **status, **cured)
     routine = log.is_enabled_for(logging.INFO)
     for entry in item.logs:
         level = _LEVELS.get(entry.level, logging.INFO)
@@ -48,6 +55,12 @@ def narrate(
             cpu_ms=item.cpu_time,
             wall_ms=item.wall_time,
         )
+
+
+def _missing(message: str) -> ImportError | None:
+    """The failed import that an exception's text tells of."""
+    found = _NO_MODULE.search(message)
+    return None if found is None else ModuleNotFoundError(found[0], name=found[1])
 
 
 def _text(entry: TraceLog) -> str:

@@ -19,7 +19,7 @@ from edgesim.config import WorkerConfig
 from edgesim.errors import PlatformError
 from edgesim.isolates.driver import Isolates
 from edgesim.isolates.limits import EVENT_SECONDS, WALL_EXCEEDED
-from edgesim.isolates.wire import LOST, Done, Failure, Invoke
+from edgesim.isolates.wire import DEFAULT, LOST, Done, Failure, Invoke
 from edgesim.model import HttpRequest, HttpResponse, TraceItem
 from edgesim.runtime.decisions import checked
 from edgesim.runtime.failure import NoResponseError, no_response
@@ -77,8 +77,11 @@ class Worker:
         except NoResponseError as error:
             return error.page()
 
-    async def respond(self, request: HttpRequest, lineage: Lineage | None = None) -> HttpResponse:
-        """Serve a request like ``fetch``; NoResponseError if the handler returns no response."""
+    async def respond(
+        self, request: HttpRequest, lineage: Lineage | None = None, entrypoint: str = DEFAULT
+    ) -> HttpResponse:
+        """Serve a request with a class of the Worker; NoResponseError if it returns no response."""
+        self._check_entrypoint(entrypoint)
         came_through = arrived(request) if lineage is None else lineage
         if came_through.depth > DEPTH_MAX:
             raise NoResponseError(500, 1019, DEPTH_EXCEEDED)
@@ -90,8 +93,8 @@ class Worker:
                 raise NoResponseError(500, 1019, error.message) from error
             raise
         request = without_header(request)
-        invocation = self._invocation(fetch_event(request), came_through)
-        self._tasks.create_task(self._run(invocation, "fetch", request))
+        invocation = self._invocation(fetch_event(request), came_through, entrypoint)
+        self._tasks.create_task(self._run(invocation, "fetch", request, entrypoint))
         try:
             await invocation.responded
         except asyncio.CancelledError:
@@ -115,18 +118,34 @@ class Worker:
         event = {"consumedEvents": [{"scriptName": item.script_name} for item in items]}
         return await self._run(self._invocation(event), "tail", delivered(items))
 
-    async def scheduled(self, cron: str, scheduled_ms: int) -> Done:
-        """Run the scheduled handler."""
+    async def scheduled(
+        self,
+        cron: str,
+        scheduled_ms: int,
+        lineage: Lineage | None = None,
+        entrypoint: str = DEFAULT,
+    ) -> Done:
+        """Run the scheduled handler; with a ``lineage`` on behalf of another Worker."""
+        if lineage is not None:
+            self._check_entrypoint(entrypoint)
+            if lineage.depth > DEPTH_MAX:
+                raise PlatformError(DEPTH_EXCEEDED)
+            lineage.count()
         event = {"cron": cron, "scheduledTime": scheduled_ms}
-        return await self._run(self._invocation(event), "scheduled", event)
+        invocation = self._invocation(event, lineage, entrypoint)
+        return await self._run(invocation, "scheduled", event, entrypoint)
 
-    async def rpc(self, method: str, args: list[Any], lineage: Lineage) -> Any:
-        """Call a method of the Worker's entrypoint; its exception is raised as PlatformError."""
+    async def rpc(
+        self, method: str, args: list[Any], lineage: Lineage, entrypoint: str = DEFAULT
+    ) -> Any:
+        """Call a method of a class of the Worker; its exception is raised as PlatformError."""
+        self._check_entrypoint(entrypoint)
         if lineage.depth > DEPTH_MAX:
             raise PlatformError(DEPTH_EXCEEDED)
         lineage.count()
         event = {"method": method, "args": args}
-        done = await self._run(self._invocation({"rpcMethod": method}, lineage), "rpc", event)
+        invocation = self._invocation({"rpcMethod": method}, lineage, entrypoint)
+        done = await self._run(invocation, "rpc", event, entrypoint)
         if done.exceptions:
             failure = done.exceptions[0]
             raise PlatformError(failure.message.rpartition("\n")[2], failure.name)
@@ -144,22 +163,41 @@ class Worker:
         """Return True if the Worker has that handler."""
         return handler in self._isolates.handlers
 
-    def _invocation(self, event: dict[str, Any], lineage: Lineage | None = None) -> Invocation:
+    @property
+    def entrypoints(self) -> frozenset[str]:
+        """Names of its classes that service bindings may name."""
+        return self._isolates.entrypoints
+
+    def _check_entrypoint(self, name: str) -> None:
+        """Raise PlatformError if this version of the Worker has no such class."""
+        if name not in self.entrypoints:
+            message = f'The Worker "{self.name}" has no entrypoint "{name}".'
+            raise PlatformError(message, "TypeError")
+
+    def _invocation(
+        self,
+        event: dict[str, Any],
+        lineage: Lineage | None = None,
+        entrypoint: str = DEFAULT,
+    ) -> Invocation:
         self.in_flight += 1
+        named = None if entrypoint == DEFAULT else entrypoint
         return Invocation(
             self.name,
             self._bindings,
             self._outbound,
-            Trace(self.name, event, self._clock.now_ms(), version=self._version),
+            Trace(self.name, event, self._clock.now_ms(), entrypoint=named, version=self._version),
             self._clock,
             lineage=lineage or _counted(),
             subrequests_max=self._config.settings.limits.subrequests or SUBREQUESTS_MAX,
         )
 
-    async def _run(self, invocation: Invocation, handler: str, event: Any) -> Done:
+    async def _run(
+        self, invocation: Invocation, handler: str, event: Any, entrypoint: str = DEFAULT
+    ) -> Done:
         started = self._clock.elapsed()
         try:
-            done = await self._invoke(handler, event, invocation)
+            done = await self._invoke(handler, event, invocation, entrypoint)
             if handler == "queue":
                 done = checked(done)
             invocation.outcome = done.outcome
@@ -176,20 +214,23 @@ class Worker:
         finally:
             await invocation.close()
             self.in_flight -= 1
-        narrate(self._log, handler, event, done, item)
+        narrate(self._log, handler, event, done, item, self._config.main)
         return done
 
-    async def _invoke(self, handler: str, event: Any, invocation: Invocation) -> Done:
+    async def _invoke(
+        self, handler: str, event: Any, invocation: Invocation, entrypoint: str
+    ) -> Done:
         if invocation.given_up:
             return Done("canceled")
         invocation.task = asyncio.current_task()
         try:
             if isinstance(event, HttpRequest):
-                invoke = Invoke(handler, await _fetch_event(event, invocation), self._clock.now())
+                wire = await _fetch_event(event, invocation)
+                invoke = Invoke(handler, wire, self._clock.now(), entrypoint=entrypoint)
                 # No wall-time limit while the client waits.
                 return await self._isolates.invoke(invoke, invocation)
             with anyio.move_on_after(EVENT_SECONDS):
-                invoke = Invoke(handler, event, self._clock.now())
+                invoke = Invoke(handler, event, self._clock.now(), entrypoint=entrypoint)
                 return await self._isolates.invoke(invoke, invocation)
             return Done("exceededWallTime", [Failure("Error", WALL_EXCEEDED)])
         except asyncio.CancelledError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any
@@ -15,6 +16,7 @@ from anyio.abc import TaskGroup, TaskStatus
 from edgesim import urls
 from edgesim.clock import Clock
 from edgesim.config import Project, WorkerConfig
+from edgesim.config.wrangler import ServiceBinding as ServiceConfig
 from edgesim.errors import ConfigError, WorkerLoadError, first_error
 from edgesim.isolates import driver as isolates_driver
 from edgesim.isolates.driver import Isolates
@@ -29,6 +31,9 @@ from edgesim.runtime.r2_binding import R2Binding
 from edgesim.runtime.tail import TraceSink
 from edgesim.runtime.worker import Worker
 from edgesim.simulator.primitives import Primitives
+
+EXTRA_HANDLERS = "service_binding_extra_handlers"
+"""The compatibility flag of a caller that lets it run another Worker's scheduled handler."""
 
 log = structlog.get_logger()
 
@@ -72,6 +77,8 @@ class Workers:
                 starting.start_soon(start_one, config)
         if errors:
             raise errors[0]
+        for config in self._project.workers.values():
+            _check_entrypoints(config, self.running)
 
     async def start(self, config: WorkerConfig) -> None:
         """Start a Worker, or replace it by a new version; the old one ends when it is idle.
@@ -98,6 +105,7 @@ class Workers:
         async with open_restarting(self._open_isolates, spec, clock) as isolates:
             worker = self._worker(config, isolates)
             _check_handlers(self._project, config, worker)
+            _check_entrypoints(config, self.running | {config.name: worker})
             if config.name in self.running:
                 worker.go_on_counting(self.running[config.name])
             else:
@@ -146,20 +154,28 @@ class Workers:
                 self._primitives.pipelines[pipeline.target]
             )
         for service in settings.services:
-            bindings[service.binding] = self._service(service.service, config.name)
+            bindings[service.binding] = self._service(service, config.name)
         return bindings
 
-    def _service(self, name: str, caller: str) -> ServiceBinding:
+    def _service(self, service: ServiceConfig, caller: str) -> ServiceBinding:
+        name, entrypoint = service.service, service.target_class
         if name not in self._project.workers:
             return ServiceBinding(partial(self._primitives.clickhouse, caller=caller))
 
         async def rpc(method: str, args: list[Any], lineage: Lineage) -> Any:
-            return await self.running[name].rpc(method, args, lineage)
+            return await self.running[name].rpc(method, args, lineage, entrypoint)
 
         async def fetch(request: HttpRequest, lineage: Lineage) -> HttpResponse:
-            return await self.running[name].respond(request, lineage)
+            return await self.running[name].respond(request, lineage, entrypoint)
 
-        return ServiceBinding(fetch, rpc)
+        async def scheduled(cron: str, time_ms: int | None, lineage: Lineage) -> Any:
+            at = self._primitives.clock.now_ms() if time_ms is None else time_ms
+            done = await self.running[name].scheduled(cron, int(at), lineage, entrypoint)
+            return {"outcome": done.outcome, "noRetry": done.result is True}
+
+        flags = self._project.workers[caller].settings.compatibility_flags
+        extra = EXTRA_HANDLERS in flags
+        return ServiceBinding(fetch, rpc, scheduled if extra else None)
 
     async def _fetch(self, name: str, request: HttpRequest, lineage: Lineage) -> HttpResponse:
         # Looked up at every call: a reload replaces the Worker.
@@ -208,3 +224,16 @@ def _check_handlers(project: Project, config: WorkerConfig, worker: Worker) -> N
         if not worker.has(handler):
             problem = f"{config.main.name} has no `{handler}` handler in its class Default"
             raise ConfigError(config.file, key, problem)
+
+
+def _check_entrypoints(config: WorkerConfig, running: Mapping[str, Worker]) -> None:
+    """ConfigError where a service binding names a class that its Worker, once it runs, has not."""
+    for index, service in enumerate(config.settings.services):
+        target = running.get(service.service)
+        if target is not None and service.target_class not in target.entrypoints:
+            there = ", ".join(sorted(target.entrypoints))
+            problem = (
+                f"the main module of Worker {target.name} has no class "
+                f"{service.target_class}(WorkerEntrypoint); it has: {there}"
+            )
+            raise ConfigError(config.file, f"services[{index}].entrypoint", problem)

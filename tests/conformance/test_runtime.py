@@ -13,6 +13,7 @@ import pytest
 import structlog
 
 from edgesim.clock import Clock
+from edgesim.config.wrangler import load_worker
 from edgesim.errors import ConfigError
 from edgesim.model import HttpRequest, HttpResponse, read_all
 from edgesim.r2.bucket import R2ObjectBody
@@ -131,12 +132,179 @@ async def test_rpc_that_calls_itself_ends(tmp_path):
     assert "1019" in await call(tmp_path, "again(0)")
 
 
-async def test_named_entrypoints_are_refused(tmp_path):
-    """Section 7: services[].entrypoint is not supported; the error names file and key."""
-    binding = {"binding": "B", "service": "main", "entrypoint": "Admin"}
-    write_worker(tmp_path, "main", NAMED, services=[binding])
-    with pytest.raises(ConfigError, match=r"services\[0\]\.entrypoint"):
-        async with simulated(tmp_path, "main"):
+LEVELS = ["process", "warm", "inline"]
+ADMIN = """
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        return Response("default")
+    async def who(self):
+        return "default"
+
+class Named(WorkerEntrypoint):
+    async def who(self):
+        return f"{{type(self).__name__}} of {{self.env.ME}}"
+
+class {name}(Named):
+    async def fetch(self, request):
+        return Response(f"{name} {{request.method}}")
+"""
+ASKING = """
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        said = []
+        for call in (lambda: self.env.B.fetch("http://b/", method="PUT"), lambda: self.env.B.who()):
+            try:
+                answer = await call()
+                said.append(answer if isinstance(answer, str) else await answer.text())
+            except Exception as error:
+                said.append(f"{type(error).__name__}: {error}")
+        return Response(" | ".join(said))
+"""
+
+
+def bound_to(service, entrypoint):
+    return {"services": [{"binding": "B", "service": service, "entrypoint": entrypoint}]}
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(
+    ("entrypoint", "said"),
+    [
+        ("Admin", b"Admin PUT | Admin of b"),
+        ("Default", b"default | default"),
+        ("default", b"default | default"),
+    ],
+)
+async def test_named_entrypoint(tmp_path, level, entrypoint, said):
+    """Section 7: fetch and RPC reach the class that the binding names, with the callee's env."""
+    write_worker(tmp_path, "a", ASKING, **bound_to("b", entrypoint))
+    write_worker(tmp_path, "b", ADMIN.format(name="Admin"), vars={"ME": "b"})
+    async with simulated(tmp_path, "a", "b", isolation=level) as simulator:
+        assert await ask(simulator) == (200, said)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+async def test_named_entrypoint_of_the_worker_itself(tmp_path, level):
+    """Section 7: a Worker may bind a class of its own."""
+    source = ASKING + ADMIN.format(name="Admin").partition("\n\n")[2]
+    write_worker(tmp_path, "a", source, vars={"ME": "a"}, **bound_to("a", "Admin"))
+    async with simulated(tmp_path, "a", isolation=level) as simulator:
+        assert await ask(simulator) == (200, b"Admin PUT | Admin of a")
+
+
+@pytest.mark.parametrize("level", LEVELS)
+async def test_entrypoint_that_is_not_there_is_refused_at_the_start(tmp_path, level):
+    """Section 7: said with file, key and the classes that the callee has."""
+    write_worker(tmp_path, "a", ASKING, **bound_to("b", "Admn"))
+    write_worker(tmp_path, "b", ADMIN.format(name="Admin"))
+    problem = r"a/wrangler.json: services\[0\]\.entrypoint: .* no class Admn.*Admin, Default, Named"
+    with pytest.raises(ConfigError, match=problem):
+        async with simulated(tmp_path, "a", "b", isolation=level):
+            pass
+
+
+async def test_entrypoint_that_a_reload_takes_away(tmp_path):
+    """Calls raise where the callee runs in a version without the class; a new caller is refused."""
+    write_worker(tmp_path, "a", ASKING, **bound_to("b", "Admin"))
+    write_worker(tmp_path, "b", ADMIN.format(name="Admin"), vars={"ME": "b"})
+    async with simulated(tmp_path, "a", "b") as simulator:
+        write_worker(tmp_path, "b", ADMIN.format(name="Root"), vars={"ME": "b"})
+        await simulator.start_worker(load_worker(tmp_path / "b"))
+        missing = 'The Worker "b" has no entrypoint "Admin".'
+        status, said = await ask(simulator)
+        assert (status, said.decode().count(missing)) == (200, 2)
+        with pytest.raises(ConfigError, match="it has: Default, Named, Root"):
+            await simulator.start_worker(load_worker(tmp_path / "a"))
+
+
+async def test_trace_names_the_entrypoint(tmp_path):
+    """Section 6: a trace has the class that was called; the default one has no name."""
+    write_worker(tmp_path, "a", ASKING, **bound_to("b", "Admin"), tail_consumers=[{"service": "t"}])
+    write_worker(
+        tmp_path,
+        "b",
+        ADMIN.format(name="Admin"),
+        vars={"ME": "b"},
+        tail_consumers=[{"service": "t"}],
+    )
+    write_worker(
+        tmp_path,
+        "t",
+        """
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                return Response("")
+            async def tail(self, events, env=None, ctx=None):
+                for each in events:
+                    method = getattr(each.event, "rpcMethod", None)
+                    key = f"{each.scriptName} {each.entrypoint} {method}"
+                    await self.env.BUCKET.put(key, "")
+        """,
+        r2_buckets=[{"binding": "BUCKET", "bucket_name": "seen"}],
+    )
+    async with simulated(tmp_path, "a", "b", "t") as simulator:
+        await ask(simulator)
+        await settle(simulator)
+        keys = [each.key async for each in simulator.objects("seen", "")]
+        assert keys == ["a None None", "b Admin None", "b Admin who"]
+
+
+CRON = """
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        try:
+            result = await self.env.B.scheduled({options})
+            return Response(f"{{result.outcome}} {{result.noRetry}}")
+        except Exception as error:
+            return Response(str(error))
+"""
+TIMED = """
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        return Response("")
+    async def scheduled(self, controller, env=None, ctx=None):
+        assert (controller.cron, int(controller.scheduledTime)) == ("0 5 * * *", 7000)
+        controller.noRetry()
+"""
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("scheduledTime=7000, cron='0 5 * * *'", b"ok True"),
+        ("{'scheduledTime': 7000, 'cron': '0 5 * * *'}", b"ok True"),
+        ("cron='other'", b"exception False"),
+        ("scheduledTime='soon'", b"scheduledTime is not a Date"),
+    ],
+)
+async def test_scheduled_by_service_binding(tmp_path, level, options, said):
+    """With the flag a caller runs the callee's scheduled handler, and is told of its outcome."""
+    settings = {"compatibility_flags": ["service_binding_extra_handlers"]}
+    bound = bound_to("b", "Default")["services"]
+    write_worker(tmp_path, "a", CRON.format(options=options), services=bound, **settings)
+    write_worker(tmp_path, "b", TIMED)
+    async with simulated(tmp_path, "a", "b", isolation=level) as simulator:
+        status, answer = await ask(simulator)
+        assert status == 200
+        assert said in answer
+
+
+async def test_scheduled_without_the_flag_is_a_method(tmp_path):
+    """Without it the name means an RPC method, and handlers are none."""
+    write_worker(tmp_path, "a", CRON.format(options="cron='x'"), **bound_to("b", "Default"))
+    write_worker(tmp_path, "b", TIMED)
+    async with simulated(tmp_path, "a", "b") as simulator:
+        assert b'does not implement the method "scheduled"' in (await ask(simulator))[1]
+
+
+async def test_gateway_has_no_entrypoints(tmp_path):
+    """A class cannot be named in a binding to the ClickHouse gateway."""
+    write_worker(tmp_path, "a", NAMED, **bound_to("clickhouse", "Admin"))
+    with pytest.raises(
+        ConfigError, match=r"services\[0\]\.entrypoint: is not for the ClickHouse gateway"
+    ):
+        async with simulated(tmp_path, "a"):
             pass
 
 
@@ -408,3 +576,26 @@ async def test_bodies_are_gone_with_their_request(tmp_path, level):
             assert [body for body in bodies if isinstance(body, bytes) and len(body) == size] == []
         finally:
             gc.enable()
+
+
+# --- imports ---
+
+
+async def test_an_import_that_fails_in_a_handler(tmp_path):
+    """The log line of the exception names the package and the commands that vendor it."""
+    write_worker(
+        tmp_path,
+        "main",
+        """
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                import yaml.loader
+        """,
+    )
+    with structlog.testing.capture_logs() as logs:
+        async with simulated(tmp_path, "main", isolation="process") as simulator:
+            assert (await ask(simulator))[0] == 500
+    (cure,) = [each["cure"] for each in logs if each["event"] == "uncaught exception"]
+    assert "'PyYAML'" in cure
+    assert "`uv run pywrangler sync`" in cure
+    assert str(tmp_path / "main") in cure

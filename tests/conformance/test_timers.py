@@ -125,8 +125,14 @@ class Answers(Host):
         if self._on_call is None:
             raise PlatformError("nothing to call")
         self._on_call()
-        response: dict[str, Any] = {"status": 200, "statusText": None, "headers": [], "body": b""}
-        return response | {"url": "http://h/", "redirected": False}
+        return {
+            "status": 200,
+            "headers": [],
+            "body": b"",
+            "statusText": "",
+            "url": "",
+            "redirected": False,
+        }
 
     def log(self, log: Log) -> None:
         pass

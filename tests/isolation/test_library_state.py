@@ -69,3 +69,44 @@ def test_dicts_are_compared_with_and_without_versions(versioned):
     finally:
         del vars(textwrap)["mine"]
     assert state.changed() is None
+
+
+PACKAGE = """
+import logging, warnings
+logging.getLogger("pack").addHandler(logging.NullHandler())
+warnings.filterwarnings("ignore", message="of pack")
+class Registry:
+    seen = 0
+def count():
+    Registry.seen += 1
+"""
+IMPORTING = """
+import os
+from workers import Response, WorkerEntrypoint
+
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        if request.url.endswith("changes"):
+            os.environ["CHANGED"] = "1"
+        import pack
+        pack.count()
+        return Response(f"{os.getpid()} {os.environ.get('CHANGED')}")
+"""
+
+
+async def test_what_an_import_sets_is_not_the_workers_doing(tmp_path):
+    """A package may configure the library as it is imported, and keep state: nothing is retired.
+
+    What the Worker itself has changed before the import retires the process all the same.
+    """
+    main = tmp_path / "main.py"
+    main.write_text(IMPORTING)
+    (tmp_path / "python_modules").mkdir()
+    (tmp_path / "python_modules" / "pack.py").write_text(PACKAGE)
+    async with open_world("warm", main) as opened:
+        said = [(await opened.fetch(path)).body for path in ("x", "x", "x")]
+        assert len(set(said)) == 1
+    async with open_world("warm", main) as opened:
+        first, then = [(await opened.fetch(path)).body.split() for path in ("changes", "x")]
+        assert (first[1], then[1]) == (b"1", b"None")
+        assert first[0] != then[0]

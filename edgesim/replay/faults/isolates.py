@@ -37,6 +37,7 @@ class FaultyIsolates(Isolates):
         clock: Clock,
     ) -> None:
         self.handlers = inner.handlers
+        self.entrypoints = inner.entrypoints
         self.guards = inner.guards
         self.zygote = inner.zygote
         self.lost = inner.lost

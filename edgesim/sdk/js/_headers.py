@@ -42,6 +42,21 @@ class Headers(JsProxy):
         """Return True if there is a header of that name."""
         return bool(self._all(name))
 
+    # Pyodide gives item access to what has such methods.  To it null is a value, and a ``delete``
+    # that returns nothing has found nothing.
+    def __getitem__(self, name: str) -> Any:
+        return self.get(name)
+
+    def __setitem__(self, name: str, value: str) -> None:
+        self.set(name, value)
+
+    def __delitem__(self, name: str) -> None:
+        self.delete(name)
+        raise KeyError(name)
+
+    def __contains__(self, name: object) -> bool:
+        return self.has(str(name))
+
     def append(self, name: str, value: str) -> None:
         """Add a value; JsException (a TypeError) if the name or value is invalid."""
         self._value.append(_checked(name, value))

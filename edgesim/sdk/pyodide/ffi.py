@@ -151,6 +151,11 @@ class JsBuffer(JsProxy):
         """Number of bytes."""
         return len(self._value)
 
+    @property
+    def buffer(self) -> JsBuffer:
+        """The ArrayBuffer that it is a view of."""
+        return JsBuffer(self._value)
+
     def to_bytes(self) -> bytes:
         """Return the bytes."""
         return self._value

@@ -58,8 +58,7 @@ __all__ = [
 _ELSEWHERE = {
     "DurableObject": "edgesim runs pipelines of stateless Workers",
     "WorkflowEntrypoint": "edgesim runs pipelines of stateless Workers",
-    "asgi": "put no web framework in a Worker of a pipeline; use fetch(self, request)",
-    "wsgi": "put no web framework in a Worker of a pipeline; use fetch(self, request)",
+    "wsgi": "use workers.asgi, or fetch(self, request)",
     "workflows": "edgesim runs pipelines of stateless Workers",
 }
 
@@ -71,6 +70,10 @@ def not_here(name: str) -> ImportError:
 
 
 def __getattr__(name: str) -> Any:
+    if name == "asgi":
+        from importlib import import_module  # not a name of the SDK's
+
+        return import_module("workers.asgi")
     if name in _ELSEWHERE:
         raise not_here(name)
     raise AttributeError(f"module 'workers' has no attribute {name!r}")

@@ -77,6 +77,13 @@ class Fetcher(Binding):
         """Send a request to that service; the host part of the URL is arbitrary."""
         return await fetch_through(self._name, resource, options)
 
+    async def scheduled(self, *options: Any, **keywords: Any) -> Any:
+        """Run its scheduled handler; the result has ``outcome`` and ``noRetry``.
+
+        Only with the compatibility flag ``service_binding_extra_handlers``: else it is a method.
+        """
+        return to_proxy(await self._ask("scheduled", **merged_options(options, keywords)))
+
     def __getattr__(self, method: str) -> Any:
         if method.startswith("_"):
             raise AttributeError(method)

@@ -210,6 +210,9 @@ class R2MultipartUpload:
         self.key = key
         self.uploadId = uploadId
 
+    def __getitem__(self, name: str) -> Any:
+        return getattr(self, name)
+
     async def uploadPart(self, partNumber: int, value: Any, *options: Any, **keywords: Any) -> Any:
         """Store a part (1 to 10,000) and return {"partNumber", "etag"} for ``complete``."""
         part = await self._ask("uploadPart", partNumber, value, **merged_options(options, keywords))

@@ -214,6 +214,37 @@ def test_another_env_is_not_the_workers(tmp_path, unloaded):
     assert found(project(tmp_path, source)) == []
 
 
+NAMED = """
+from workers import Response, WorkerEntrypoint
+from elsewhere import Imported
+
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        return Response("ok")
+
+class Admin(Default):
+    pass
+
+class Plain:
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [("Admin", True), ("Imported", True), ("default", True), ("Plain", False), ("Adm", False)],
+)
+def test_entrypoint_of_a_service_binding(name, known, tmp_path, unloaded):
+    """The class that a binding names is looked for in the main module of the Worker it binds."""
+    service = {"binding": "SELF", "service": "w", "entrypoint": name}
+    folder = project(tmp_path, NAMED, services=[service])
+    (folder / "w" / "elsewhere.py").write_text("class Imported: pass\n")
+    wrong = [each for each in found(folder) if "no class" in each.problem]
+    assert [(each.file, each.rule, each.level) for each in wrong] == (
+        [] if known else [("w/wrangler.jsonc", "role", "error")]
+    )
+
+
 def test_packages_that_are_declared_and_not_vendored_yet(tmp_path):
     """A declared package is a warning without python_modules, an error if missing from it."""
     folder = project(tmp_path, "import pack\n" + CLEAN)

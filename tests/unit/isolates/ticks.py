@@ -122,7 +122,7 @@ def main() -> None:
     guest.own_the_tasks()
     names = shared_state.PlatformNames([])
     scheduler = shared.Scheduler(
-        wire, lambda: Worker, lambda: None, lambda: None, names, 1000, page
+        wire, lambda: {"Default": Worker}, lambda: None, lambda: None, names, 1000, page
     )
     platform.scheduler = scheduler
     platform.handler = scheduler.timer_handler(lambda _: False)

@@ -35,6 +35,7 @@ class DeadIsolates(Isolates):
 
     def __init__(self, *, lost: bool) -> None:
         self.handlers, self.guards, self.zygote = frozenset({"tail"}), [], None
+        self.entrypoints = frozenset({"Default"})
         self.lost = anyio.Event()
         if lost:
             self.lost.set()

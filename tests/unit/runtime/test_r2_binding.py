@@ -392,7 +392,7 @@ async def test_an_upload_in_parts(probe):
     await probe.run(
         f"""
         upload = await bucket.createMultipartUpload("a", customMetadata={{"k": "v"}})
-        assert upload.key == "a" and type(upload.uploadId) is str
+        assert upload.key == upload["key"] == "a" and type(upload["uploadId"]) is str
         first = await upload.uploadPart(1, b"x" * {PART_BYTES_MIN})
         assert first.partNumber == first["partNumber"] == 1 and len(first.etag) == 32
         again = bucket.resumeMultipartUpload("a", upload.uploadId)

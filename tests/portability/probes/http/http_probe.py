@@ -55,6 +55,20 @@ async def request_headers(request):
     ]
 
 
+async def raw_headers_by_item(request):
+    headers = Headers.new({"x-a": "1"}.items())
+    headers["X-B"] = "2"
+    return [
+        headers["x-b"],
+        await failing(lambda: headers.__delitem__("x-a")),
+        "X-B" in headers,
+        "x-a" in headers,
+        await failing(lambda: headers["x-a"]),
+        await failing(lambda: headers.__delitem__("x-a")),
+        await failing(lambda: len(headers)),
+    ]
+
+
 async def headers_are_a_copy(request):
     request.headers["x-new"] = "1"
     response = Response("x", headers={"x-a": "1"})

@@ -55,6 +55,7 @@ async def raw_objects(worker):
     raw = to_js({"a": 1, "b": {"c": [1, "x"]}, "n": None}, dict_converter=Object.fromEntries)
     return [
         raw.a,
+        bytes(to_js(b"ab").buffer.to_py()).hex(),
         raw.b.c[1],
         len(raw.b.c),
         list(raw.b.c),
