@@ -263,7 +263,7 @@ class Server:
                     ]
                     if not configuration:
                         await reload_workers(simulator, files)
-                    elif (project := self._reloaded(configuration)) is not None:
+                    elif (project := await self._reloaded(configuration)) is not None:
                         result.append(project)
                         tasks.cancel_scope.cancel()
 
@@ -274,10 +274,11 @@ class Server:
                 tasks.start_soon(watch)
         return result[0]
 
-    def _reloaded(self, files: list[Path]) -> Project | None:
+    async def _reloaded(self, files: list[Path]) -> Project | None:
         names = ", ".join(file.name for file in files)
         try:
-            project = self._load()
+            # In a thread: reading many files takes longer than one turn of the event loop may.
+            project = await anyio.to_thread.run_sync(self._load)
         except EdgesimError as error:
             log.error("not reloaded, the old configuration goes on", error=str(error))
             return None
