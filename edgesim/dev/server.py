@@ -19,7 +19,7 @@ import secrets
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 
 import anyio
@@ -59,6 +59,7 @@ from edgesim.isolates.limits import KERNEL_GUARDS
 from edgesim.runtime.reach import Reach
 from edgesim.simulator import Simulator, open_simulator
 from edgesim.urls import same_place
+from edgesim.writer_thread import WriterThread
 
 GRACE_SECONDS = 10
 LAST_WORDS_SECONDS = 0.5
@@ -278,7 +279,8 @@ class Server:
         names = ", ".join(file.name for file in files)
         try:
             # In a thread: reading many files takes longer than one turn of the event loop may.
-            project = await anyio.to_thread.run_sync(self._load)
+            with closing(WriterThread("configuration")) as thread:
+                project = await thread.run(self._load)
         except EdgesimError as error:
             log.error("not reloaded, the old configuration goes on", error=str(error))
             return None
