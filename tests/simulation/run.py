@@ -70,11 +70,11 @@ async def uploads_are_whole(world: World) -> list[str]:
             continue
         async for lines in read_lines(world.simulator, "stored", found.key):
             for said in map(msgspec.json.decode, lines):
-                there = await archive.get(said["key"])
-                if not isinstance(there, R2ObjectBody) or there.object.size != said["size"]:
-                    problems.append(f"{said} was stored, and {there} is there")
-                    continue
                 try:
+                    there = await archive.get(said["key"])
+                    if not isinstance(there, R2ObjectBody) or there.object.size != said["size"]:
+                        problems.append(f"{said} was stored, and {there} is there")
+                        continue
                     whole = set(await read_all(there.body)) == {ord("x")}
                 except RunError as error:
                     unreadable += 1

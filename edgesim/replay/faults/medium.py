@@ -178,7 +178,7 @@ class Medium:
                 if promised[start:end] != found[start:end]
                 and (is_lie or promised[start:end] != content.data[start:end])
             ]
-            if spans:
+            if spans or (is_lie and path not in kept):
                 self.cuts["promise broken"] += 1
                 self._charge(path, promised, spans)
 
