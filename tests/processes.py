@@ -154,6 +154,26 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def freeze(pid: int) -> None:
+    """Stop a process (SIGSTOP); returns when all of its threads have stopped.
+
+    Until then a thread may still reply to a request that is sent after the signal.
+    """
+    os.kill(pid, signal.SIGSTOP)
+    deadline = time.monotonic() + 10
+    while any(_state(task) not in "TtZX" for task in Path(f"/proc/{pid}/task").iterdir()):
+        assert time.monotonic() < deadline, f"process {pid} does not stop"
+        time.sleep(0.001)
+
+
+def _state(task: Path) -> str:
+    """The state letter of a thread; X if it has exited meanwhile."""
+    try:
+        return (task / "stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "X"
+
+
 def alive(pid: int) -> bool:
     """Return True if the process has not exited (a zombie has)."""
     try:

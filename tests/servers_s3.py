@@ -19,6 +19,8 @@ import msgspec
 import pytest
 from miniopy_async.api import Minio
 
+from tests.processes import freeze
+
 START_SECONDS = 60.0
 # The server derives the gRPC port of each service from its HTTP port.
 _GRPC_OFFSET = 10_000
@@ -92,7 +94,7 @@ class Seaweed:
     def freeze(self) -> None:
         """Stop the process: it keeps its connections and sends no reply."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        freeze(self._process.pid)
 
     def thaw(self) -> None:
         """Continue the frozen process."""

@@ -14,7 +14,7 @@ import pytest
 from edgesim.clickhouse.driver import DRIVERS
 from edgesim.clickhouse.gateway import Gateway
 from edgesim.model import HttpRequest, read_all
-from tests.processes import dev, edgesim
+from tests.processes import dev, edgesim, freeze
 from tests.servers_clickhouse import Server, running_server
 
 SCHEMES = ["clickhouse", "clickhouse+http"]
@@ -111,7 +111,7 @@ async def test_a_frozen_server_is_given_up(server, scheme, warm):
     async with gateway(scheme, place) as asked:
         if warm:
             assert (await ask(asked, "SELECT 1"))[0] == 200
-        server.process.send_signal(signal.SIGSTOP)
+        freeze(server.process.pid)
         try:
             with anyio.fail_after(20):
                 status, text = await ask(asked, "SELECT 1")

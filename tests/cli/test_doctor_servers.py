@@ -19,7 +19,7 @@ from edgesim.config.project import Overrides
 from edgesim.model import Finding
 from edgesim.queues import probe as queues_probe
 from edgesim.queues.memory import open_queues
-from tests.processes import edgesim
+from tests.processes import edgesim, freeze
 from tests.servers_clickhouse import Server, prepared_server
 from tests.servers_nats import NatsServer
 from tests.servers_s3 import S3Server, Seaweed, seaweedfs_process
@@ -340,7 +340,7 @@ def test_a_clock_that_s3_refuses(shared, monkeypatch):
 def test_a_frozen_server_is_one_problem(shared, monkeypatch):
     """A frozen server does not delay the other checks beyond the doctor's timeout."""
     monkeypatch.setattr(doctor, "ANSWER_SECONDS", 1.0)
-    shared.clickhouse.process.send_signal(signal.SIGSTOP)
+    freeze(shared.clickhouse.process.pid)
     try:
         found = shared.problem()
     finally:

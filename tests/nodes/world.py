@@ -23,7 +23,7 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
-from tests.processes import Dev, dev
+from tests.processes import Dev, dev, freeze
 from tests.servers_clickhouse import CONFIG
 from tests.servers_nats import NatsServer, nats_server
 from tests.servers_s3 import Seaweed, seaweedfs_process
@@ -178,7 +178,10 @@ def end(server: NatsServer | Seaweed | ClickHouse) -> None:
 def send(server: NatsServer | Seaweed | ClickHouse, number: int) -> None:
     """Send a signal to its process."""
     assert server._process is not None
-    server._process.send_signal(number)
+    if number == signal.SIGSTOP:
+        freeze(server._process.pid)
+    else:
+        server._process.send_signal(number)
 
 
 class Servers:
@@ -362,8 +365,7 @@ def kill_with_records(running: Dev, state: Path) -> set[str]:
     found: set[str] = set()
 
     def holds_records() -> bool:
-        running.process.send_signal(signal.SIGSTOP)
-        os.waitid(os.P_PID, running.process.pid, os.WSTOPPED | os.WNOWAIT)
+        freeze(running.process.pid)
         logs = (state / "pipelines" / "events").glob("*.wal")
         found.update(*(re.findall(r'"id":"(\w+)"', each.read_text("latin-1")) for each in logs))
         if not found:
