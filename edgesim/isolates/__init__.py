@@ -1,6 +1,6 @@
 """Isolates: they run worker code, and their only connection to the outside is one channel.
 
-``driver`` is the interface, ``wire`` the protocol of every level, ``limits`` per invocation.
+``driver`` is the interface, ``wire`` the protocol of all levels, ``limits`` an invocation's limits.
 
 Platform side: ``forks`` starts a Worker's zygote and requests processes from it, ``link`` is the
 socket to one process, ``conversation`` one invocation over it.  Two levels use them: ``process`` (a
