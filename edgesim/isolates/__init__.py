@@ -1,19 +1,20 @@
-"""Where worker code runs: isolates that have one channel to the platform and no other way out.
+"""Isolates: they run worker code, and their only connection to the outside is one channel.
 
-``driver`` is the seam, ``wire`` the protocol of every level, ``limits`` what an invocation may use.
+``driver`` is the interface, ``wire`` the protocol of all levels, ``limits`` an invocation's limits.
 
-Platform side: ``forks`` starts a Worker's zygote and asks it for processes, ``link`` is the socket
-to one, ``conversation`` one invocation over it.  On that stand ``process`` (a fresh fork for each
-invocation) and ``warm`` (a few long-lived forks with many invocations in each); ``inline`` is the
-platform's own process, for breakpoints.  ``restarting`` is any of them across deaths of the zygote.
+Platform side: ``forks`` starts a Worker's zygote and requests processes from it, ``link`` is the
+socket to one process, ``conversation`` one invocation over it.  Two levels use them: ``process`` (a
+fresh fork for each invocation) and ``warm`` (a few long-lived forks with many invocations in each).
+``inline`` runs in the platform's own process, for breakpoints.  ``restarting`` wraps any level and
+restarts a zygote that exited.
 
-Isolate side: ``zygote`` puts on the guards (``guard``), imports the Worker (``forked``) and forks;
+Isolate side: ``zygote`` installs the guards (``guard``), imports the Worker (``forked``) and forks;
 ``turns`` is a fork's event loop, ``shared`` the one for many invocations; ``inside`` serves one
-invocation.  ``senses`` are its time and chance, ``namespace`` its modules where the process is not
-fresh, ``shared_state`` what is watched there; ``rehearsal`` makes forks cheap.
+invocation.  ``senses`` is its clock and randomness, ``namespace`` its modules where the process is
+not fresh, ``shared_state`` compares shared state there; ``rehearsal`` reduces the cost of a fork.
 
-Roads tried and dropped: forking isolates from the platform itself (a fork of a process that has
-threads or the database engine loaded hangs, and drags the platform's memory along); CPython on
-WebAssembly (3.6 ms an invocation against 1 ms for a fork); sub-interpreters (no memory or CPU
-limit of their own, a segfault takes all).
+Tried and dropped: forking isolates from the platform itself (a fork of a process that has threads
+or the database engine loaded hangs, and keeps the platform's memory); CPython on WebAssembly (3.6
+ms an invocation against 1 ms for a fork); sub-interpreters (no memory or CPU limit of their own, a
+segfault ends all of them).
 """

@@ -1,7 +1,7 @@
-"""One invocation as the platform sees it: frames in, answers out, until it is done.
+"""Platform side of one invocation: receives its frames and replies to its calls until it is done.
 
-As long as nothing of an invocation has left its isolate, no one can tell that it ran: then it can
-be run again elsewhere.  So its log lines are held back until the first thing that counts.
+An invocation can be run again in another isolate as long as nothing of it has left the first one.
+So its log lines are held back until its first call, response or Done.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from edgesim.isolates.wire import (
 )
 
 TRIES_MAX = 8
-"""Each time it was another's fault; who never shows its own would go on for ever."""
+"""Maximum runs of one invocation whose isolate ended through no fault of its own."""
 CLOCK_SECONDS = 1e-6
-"""Times this close are the same: it is what event loops run together, and a float of Unix time
-holds little less."""
+"""Times this close (seconds) count as equal: event loops run timers this close together, and a
+float of Unix time has hardly more precision."""
 UNANSWERED_MAX = 16_384
-"""Calls of one invocation under way at a time; more than it may make subrequests."""
+"""Maximum unanswered calls of one invocation; above the limit of its subrequests."""
 UNANSWERED_BYTES_MAX = 128 << 20
-"""Of the messages that those calls came in: an isolate would have to keep them, if not we."""
+"""Maximum size of the messages that hold unanswered calls: the platform keeps them in memory."""
 
 
 class Conversation:
-    """Answers an isolate's calls.
+    """One invocation: replies to its calls and keeps its outcome.
 
-    When ``over`` is done it is either ``ended``, with ``done``, or its isolate is gone and whoever
-    waits for it begins it again or ends it with a ``verdict``.  A ``suspect`` may be what ended it.
+    When ``over`` is done, it has ``ended`` with ``done``, or its isolate has exited; then the
+    caller begins it again or ends it with a ``verdict``.  A ``suspect`` may have caused the exit.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Conversation:
         self.ended = False
         self.verdict: Done | None = None
         self.otherwise: Done | None = None
-        """The Done where its isolate is gone and it cannot be begun again."""
+        """Done if the isolate has exited and the invocation cannot be run again."""
         self.suspect = False
         self._host = host
         self._tasks = tasks
@@ -66,11 +66,11 @@ class Conversation:
         self._log_bytes = 0
         self._answering: dict[asyncio.Task[None], Arrival] = {}
         self._kept: dict[Arrival, int] = {}
-        """Messages of which calls are unanswered: how many."""
+        """Number of unanswered calls by message."""
         self._kept_bytes = 0
 
     def begin(self, link: Link) -> None:
-        """Run it in the isolate behind ``link``, from the start."""
+        """Start the invocation in the isolate behind ``link``, from the beginning."""
         self._link = link
         self._logs.clear()
         self._log_bytes = 0
@@ -80,7 +80,7 @@ class Conversation:
         link.send(self.number, self.invoke)
 
     def take(self, frame: Frame) -> None:
-        """Something that the isolate says; ValueError if an isolate cannot say it."""
+        """Receive a frame of the isolate; ValueError if an isolate may not send it."""
         if self.ended:
             return
         match frame:
@@ -102,18 +102,18 @@ class Conversation:
                 raise ValueError(f"unexpected {type(frame).__name__} from an isolate")
 
     def not_run(self, message: str) -> Done:
-        """The Done where the platform has no isolate for it."""
+        """Return the Done for a lack of isolates."""
         fault = LOST if self._has_left else NOT_RUN
         return Done("internalError", [Failure("Error", message)], fault=fault)
 
     def end(self, done: Done) -> None:
-        """It is over; calls that are still being answered are given up."""
+        """End the invocation with ``done`` and cancel its unanswered calls."""
         if self.ended:
             return
         self.ended = True
         if done.blameless and not self._has_left:
             done.fault = NOT_RUN
-            self._logs.clear()  # whoever runs it again hears them then
+            self._logs.clear()  # the next run sends them again
         self._leave()
         self.done = done
         self.interrupt()
@@ -122,17 +122,17 @@ class Conversation:
             task.cancel()
 
     def interrupt(self) -> None:
-        """Its isolate is gone, or no place for it any more."""
+        """Complete ``over``: the isolate has exited or is retired."""
         if not self.over.done():
             self.over.set_result(None)
 
     @property
     def movable(self) -> bool:
-        """Whether it can be run again as if it never had been."""
+        """True if it can be run again without a trace of this run."""
         return not self._has_left and self._tries < TRIES_MAX
 
     def begin_again(self) -> bool:
-        """Make ready to be begun elsewhere; False if it cannot be."""
+        """Prepare another run in another isolate; return False if it is not possible."""
         if self.verdict is not None or not self.movable:
             return False
         self.over = _new_future()
@@ -141,7 +141,7 @@ class Conversation:
     def _hold(self, log: Log) -> None:
         if (
             self._log_bytes <= LOG_BYTES_MAX
-        ):  # with one line beyond it, which says that there is more
+        ):  # one line beyond the limit is kept, so that the trace shows the truncation
             self._log_bytes += log_bytes(log.message)
             self._logs.append(log)
             if self._has_left:
@@ -154,7 +154,7 @@ class Conversation:
         self._logs.clear()
 
     def _admit(self, arrival: Arrival) -> None:
-        """One more call; TooMuchError where too much of them is kept here unanswered."""
+        """Count one more call; TooMuchError if too many calls or bytes are unanswered."""
         calls = self._kept.get(arrival, 0)
         self._kept[arrival] = calls + 1
         if not calls:
@@ -175,15 +175,15 @@ class Conversation:
 
 
 def _new_future() -> asyncio.Future[None]:
-    """One is made for every invocation: anyio's Event costs ten times as much."""
+    """Return a future, one for every invocation: anyio's Event costs ten times as much."""
     return asyncio.get_running_loop().create_future()
 
 
 class Alarm:
-    """An isolate's one timer, which it sets under no invocation's number.
+    """Timer of an isolate, which has one for all its invocations.
 
-    It goes by the steady clock, and never rings before its time: an event loop's timer may (uvloop
-    counts whole milliseconds), and is then set again for the rest.
+    It uses the steady clock and never fires early: an event loop's timer may (uvloop counts whole
+    milliseconds), and is then set again for the rest.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -191,7 +191,7 @@ class Alarm:
         self._set: asyncio.TimerHandle | None = None
 
     def take(self, frame: Frame, link: Link) -> None:
-        """Set it anew; what it was set to before is forgotten.  ValueError for other frames."""
+        """Set the timer, replacing its previous time.  ValueError for other frames."""
         match frame:
             case Call(method="sleepUntil", args=[int() | float() as when]) if isfinite(when):
                 self.cancel()
@@ -200,7 +200,7 @@ class Alarm:
                 raise ValueError(f"unexpected {type(frame).__name__} from an isolate")
 
     def cancel(self) -> None:
-        """Nobody is there to be woken."""
+        """Stop the timer, if it is set."""
         if self._set is not None:
             self._set.cancel()
 

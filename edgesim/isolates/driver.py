@@ -1,4 +1,4 @@
-"""What the runtime needs of a place to run worker code, and the places there are."""
+"""Interface between the runtime and the isolation levels, and the list of levels."""
 
 from __future__ import annotations
 
@@ -18,54 +18,54 @@ DRIVERS = {
 
 
 class Host(Protocol):
-    """The platform's side of one invocation: what an isolate may say and ask."""
+    """The platform's side of one invocation: receives the frames of its isolate."""
 
     depth: int
-    """How many Workers it has come through."""
+    """Number of Workers that the request passed through before this one."""
 
     async def call(self, call: Call) -> Any:
-        """Answer a Call; PlatformError for what the Worker is to see."""
+        """Run a Call and return its result; PlatformError is raised in the Worker."""
 
     def log(self, log: Log) -> None:
-        """Take a console call."""
+        """Receive a console call."""
 
     def respond(self, response: Respond) -> None:
-        """Take the fetch handler's response."""
+        """Receive the fetch handler's response."""
 
 
 class Isolates(Protocol):
-    """The isolates of one Worker in one version.
+    """The isolates of one version of one Worker.
 
-    A module exports ``open_isolates(spec, clock)``, an async context manager that yields this and
-    raises WorkerLoadError, one line, where the worker module does not load.  When it is left,
-    invocations in flight are finished first.
+    A driver module exports ``open_isolates(spec, clock)``, an async context manager that yields
+    this.  It raises WorkerLoadError (one line) if the worker module does not load; on exit it
+    finishes the invocations in flight first.
     """
 
     handlers: frozenset[str]
-    """Which of fetch, queue, tail and scheduled the Worker has."""
+    """The Worker's handlers, of fetch, queue, tail and scheduled."""
 
     entrypoints: frozenset[str]
     """Names of the classes that service bindings may name."""
 
     guards: list[str]
-    """The parts of the jail that are in force, none at the inline level."""
+    """Active parts of the jail; empty at the inline level."""
 
     zygote: int | None
-    """The process that isolates are forked from, None where there is none."""
+    """Process id of the zygote, from which isolates are forked; None at the inline level."""
 
     lost: anyio.Event
-    """Set when no further invocation can run here, and others must be opened in their place."""
+    """Set when no further invocation can run here and the isolates must be replaced."""
 
     async def invoke(self, invoke: Invoke, host: Host) -> Done:
         """Run one invocation to its end, waitUntil work included.
 
-        Never raises for what worker code does: an isolate that dies is a Done with an outcome.
-        Cancelling it ends the isolate.
+        Never raises because of worker code: if the isolate crashes, the Done has its outcome.
+        Cancelling this call ends the invocation.
         """
 
 
 async def answer(call: Call, host: Host, clock: Clock) -> Reply:
-    """The Reply to a Call: the host's value, or what it refused with."""
+    """Return the Reply to a Call: the host's value, or its PlatformError as a Failure."""
     try:
         value = await host.call(call)
         return Reply(call.id, clock.now(), value, steady=clock.steady())

@@ -1,4 +1,4 @@
-"""The event loop of one invocation: asyncio's, by the platform's clock, without threads."""
+"""The event loop of one invocation: asyncio's, with the platform's clock and without threads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edgesim.isolates.inside import CpuLimitExceeded
 
 
 class IsolateLoop(asyncio.BaseEventLoop):
-    """What the levels ``process`` and ``warm`` have in common."""
+    """Base of the event loops of the levels ``process`` and ``warm``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class IsolateLoop(asyncio.BaseEventLoop):
         self._exception_handler = unheard
 
     def time(self) -> float:
-        """The platform's steady clock (Unix seconds) as of its last word."""
+        """Return the platform's steady clock (Unix seconds) as of its last message."""
         return self.steady
 
     def tell_time(self, now: float, steady: float) -> None:
@@ -29,10 +29,10 @@ class IsolateLoop(asyncio.BaseEventLoop):
         self.now = max(self.now, now)
         self.steady = max(self.steady, steady)
 
-    def call_at(  # type: ignore[override]  # the types of the arguments are not looked at here
+    def call_at(  # type: ignore[override]  # the types of the arguments are not checked here
         self, when: float, callback: Any, *args: Any, context: Any = None
     ) -> asyncio.TimerHandle:
-        """As asyncio's; NaN would never come, and spoil the order of the others."""
+        """As asyncio's; ValueError for NaN, which would break the order of the other timers."""
         if math.isnan(when):
             raise ValueError("Invalid delay: NaN (not a number)")
         return super().call_at(when, callback, *args, context=context)
@@ -44,8 +44,8 @@ class IsolateLoop(asyncio.BaseEventLoop):
 def unheard(loop: Any, context: dict[str, Any]) -> None:
     """Drop the exception of a task that is never awaited, as workerd does.
 
-    But the end of CPU time or of memory may find the loop between two steps of a task: asyncio
-    drops it then, and the task with it.
+    Exception: CPU time or memory may be exhausted while the loop is between two steps of a task.
+    asyncio would drop that error together with the task, so it is kept in ``loop.unheard``.
     """
     error = context.get("exception")
     if "handle" in context and isinstance(error, CpuLimitExceeded | MemoryError):
@@ -53,7 +53,7 @@ def unheard(loop: Any, context: dict[str, Any]) -> None:
 
 
 def sleep_seconds(seconds: float) -> float:
-    """The argument of ``time.sleep``; ValueError or OverflowError as there."""
+    """Validate the argument of ``time.sleep``; ValueError or OverflowError as there."""
     if not seconds >= 0:
         raise ValueError("sleep length must be non-negative")
     if math.isinf(seconds):

@@ -1,4 +1,4 @@
-"""The Worker as its zygote has it in memory: what every fork begins with, and what it then does."""
+"""The Worker in its zygote's memory: the starting point of every fork, and the main loop of one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from edgesim.isolates.zygote import load
 
 
 class Snapshot:
-    """A loaded Worker.  Whatever its import raises is raised here."""
+    """A loaded Worker.  Exceptions of its import are raised here."""
 
     def __init__(self, boot: Boot, loop: turns.TurnLoop) -> None:
         self._loop = loop
@@ -44,14 +44,14 @@ class Snapshot:
         signal.signal(signal.SIGPROF, turns.raise_out_of_time)
 
     def serve_one(self, sock: socket.socket) -> None:
-        """The life of a fork that is used once."""
+        """Serve one invocation, in a fork that is used once."""
         rehearse_while_idle(self._loop, sock)
         guard.seal(self._cpu_ms)
         turns.run_once(self._loop, sock, self._entries, self._env)
         turns.wait_for_hang_up(sock)
 
     def many(self, sock: socket.socket, page: int) -> Callable[[], Any]:
-        """The life of a fork that serves one invocation after and beside another."""
+        """Return the main function of a fork that serves many invocations, also concurrently."""
         gc.unfreeze()
         freeze_types(self._vendored)
         gc.freeze()

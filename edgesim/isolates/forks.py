@@ -1,4 +1,4 @@
-"""A Worker's zygote and its forks, as the platform sees them: started, asked, heard of, ended."""
+"""Platform side of a Worker's zygote and its forks: starts, requests, exit status, termination."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ GOODBYE_SECONDS = 5.0
 _CPU_SIGNALS = {signal.SIGXCPU, signal.SIGPROF, signal.SIGVTALRM}
 _ENDED = {b"Z", b"X"}
 _EXITING = 0x4
-"""PF_EXITING in the flags of /proc/PID/stat: the process is on its way out, whatever is sent."""
+"""PF_EXITING in the flags of /proc/PID/stat: the process is exiting, with or without a signal."""
 _NEARLY = 0.75
-"""An isolate that a signal ended with so much of its memory in use had most likely run out."""
+"""If a signal ended an isolate that used this share of its memory, it most likely ran out."""
 STDERR_LINES_MAX = 200
-"""What a Worker's processes write past its console is shown up to here."""
+"""Maximum lines that are logged of what a Worker's processes write to file descriptor 2."""
 
 log = structlog.get_logger()
 
-# The hash seed is production's, the zone is UTC as there; the rest of the platform's environment is
-# no business of worker code.
+# The hash seed and the time zone (UTC) are production's; worker code does not get the rest of the
+# platform's environment.
 _ENVIRONMENT = {
     "PYTHONHASHSEED": "111",
     "PYTHONUTF8": "1",
     "LANG": "C.UTF-8",
     "TZ": "UTC",
     "PYTHONTZPATH": "",  # no zones on disk there: they come from tzdata
-    "OPENBLAS_NUM_THREADS": "1",  # numpy would start more at its import, and end the process
+    "OPENBLAS_NUM_THREADS": "1",  # else importing numpy starts threads, which ends the process
     "PYTHONUNBUFFERED": "1",
 }
 
 
 class Fork:
-    """A process that the zygote was asked for; it can be written to before it is born."""
+    """A process requested from the zygote; its channel can be written to before it is forked."""
 
     def __init__(self, number: int, zygote: int) -> None:
         self.number = number
@@ -63,26 +63,26 @@ class Fork:
         self._killed = False
 
     def born(self, pid: int) -> None:
-        """The zygote has forked it."""
+        """Record the process id, once the zygote has forked it."""
         self.pid = pid
         if self._doomed:
             self.kill()
 
     def kill(self) -> None:
-        """End it at once, or as soon as it is born."""
+        """Kill the process now, or as soon as it is forked."""
         self._doomed = True
         if self.pid is not None and self.exit is None and _is_alive(self.pid, self._zygote):
-            with suppress(ProcessLookupError):  # it ended by itself, and the news is on its way
+            with suppress(ProcessLookupError):  # it has exited and its Exited frame is on its way
                 os.kill(self.pid, signal.SIGKILL)
                 self._killed = True
 
     def verdict(
         self, limits: Limits, error: Exception | None = None, *, out_of_time: bool | None = None
     ) -> Done:
-        """The Done of the invocation that ended it, or that was lost with it.
+        """Return the Done of the invocation that ended the process, or was lost with it.
 
-        ``error`` is what was wrong with its bytes; ``out_of_time`` None means that the CPU time of
-        the process is the invocation's.
+        ``error`` is a protocol error in its messages; ``out_of_time`` None means that the CPU time
+        of the process is the invocation's.
         """
         done = self._verdict(limits, error, out_of_time)
         if out_of_time is None and self.exit is not None:
@@ -114,10 +114,10 @@ class Fork:
 
 
 def _is_alive(pid: int, zygote: int) -> bool:
-    """Whether the process is one of its zygote's, as far as can be known here, and not ending yet.
+    """Return True if the process is a child of the zygote, as far as known here, and not exiting.
 
-    A Worker's module, when it is imported, could speak in the zygote's place and name a process
-    that the platform may end and it may not.
+    A Worker's module could, during its import, send frames in the zygote's name with the id of a
+    process that the platform may kill and it may not.
     """
     if sys.platform != "linux":
         return True
@@ -126,7 +126,7 @@ def _is_alive(pid: int, zygote: int) -> bool:
             fields = stat.read().rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return False
-    except OSError:  # no descriptor left: then by the session, which no fork can leave
+    except OSError:  # no file descriptor left: check the session, which no fork can leave
         with suppress(ProcessLookupError):
             return os.getsid(pid) == zygote and _has_memory(pid)
         return False
@@ -135,15 +135,15 @@ def _is_alive(pid: int, zygote: int) -> bool:
 
 
 def _has_memory(pid: int) -> bool:
-    """False for a process that is ending or a zombie; needs no descriptor.
+    """Return False for an exiting process or a zombie; needs no file descriptor.
 
-    It lets its memory go before its sockets, so this is known when its end of a channel is closed.
+    A process frees its memory before its sockets, so this is false once its channel is closed.
     """
     try:
         Path(f"/proc/{pid}/exe").readlink()
     except (FileNotFoundError, ProcessLookupError):
         return False
-    except PermissionError:  # it cannot be known
+    except PermissionError:  # unknown
         return True
     return True
 
@@ -175,15 +175,15 @@ class Forks:
         self._dismissed = False
 
     def one(self, channel: socket.socket) -> Fork:
-        """A fork for one invocation, with the far end of its channel; OSError if it cannot be."""
+        """Request a fork for one invocation; ``channel`` is its end.  OSError if not possible."""
         return self._ask(ONE, channel.fileno())
 
     def many(self, channel: socket.socket, page: int) -> Fork:
-        """A fork for many invocations, with a shared page that names the one that runs."""
+        """Request a fork for many invocations; shared memory ``page`` holds the running one."""
         return self._ask(MANY, channel.fileno(), page)
 
     def kill_all(self) -> None:
-        """End what still runs."""
+        """Kill all running forks."""
         for fork in self._alive.values():
             fork.kill()
 
@@ -196,7 +196,7 @@ class Forks:
         try:
             socket.send_fds(self._control, [fork.number.to_bytes(4, "big") + kind], fds)
         except (BrokenPipeError, ConnectionResetError):
-            self._end(None)  # the event loop has not said so yet
+            self._end(None)  # the event loop has not reported it yet
             raise
         self._count += 1
         self._alive[fork.number] = fork
@@ -204,11 +204,11 @@ class Forks:
 
     @property
     def is_importing(self) -> bool:
-        """Whether the zygote has not answered yet."""
+        """True until the zygote has sent Booted."""
         return not self._heard.is_set()
 
     async def boot(self, boot: Boot) -> str | None:
-        """Have the Worker imported; why it cannot be, in one line."""
+        """Let the zygote import the Worker; return the error in one line, or None."""
         control = self._control.dup()
         self._link = await open_link(control, self._take, self._end, takes_turns=False)
         self._link.send(0, boot)
@@ -247,14 +247,14 @@ class Forks:
             fork.ended.set()
 
     async def news_of(self, fork: Fork) -> None:
-        """Wait until it is known how the fork ended."""
+        """Wait until the fork's exit status is known."""
         if self._link is not None:
             await self._link.until(fork.ended)
 
     async def dismiss(self) -> None:
-        """Ask the zygote to go."""
+        """Shut down the zygote."""
         self._dismissed = True
-        with suppress(OSError):  # it may be gone already
+        with suppress(OSError):  # it may have exited
             self._control.shutdown(socket.SHUT_WR)
         if self._link is not None:
             with anyio.move_on_after(GOODBYE_SECONDS):
@@ -301,7 +301,7 @@ async def open_forks(spec: WorkerSpec) -> AsyncIterator[Forks]:
                     end_strays(process.pid)
                     if forks.is_importing:
                         with suppress(ProcessLookupError):
-                            process.kill()  # it would not notice that it is dismissed
+                            process.kill()  # during the import it does not read the control socket
                     await forks.dismiss()
                     await _end(process)
                 tasks.cancel_scope.cancel()
@@ -319,7 +319,7 @@ async def _end(process: foreign.Process) -> None:
 
 
 async def _show_stderr(worker: str, stream: ByteReceiveStream) -> None:
-    """Log what a Worker's processes write to descriptor 2: not its console, but not lost either."""
+    """Log what a Worker's processes write to file descriptor 2, which is not its console."""
     rest, shown = b"", 0
     with suppress(anyio.EndOfStream, anyio.ClosedResourceError):
         while True:

@@ -1,8 +1,8 @@
-"""The guards around worker code, put on by its zygote before it imports anything of the Worker's.
+"""Guards around worker code, installed by its zygote before it imports any of the Worker's modules.
 
-The kernel's jail (``edgesim.jail``) where there is one: Landlock for files, seccomp for the rest.
-Python's audit hook stands behind it: in global scope it says what the platform says, and where a
-part of the kernel's jail is missing it refuses in its place, as far as Python code is concerned.
+The kernel's jail (``edgesim.jail``), if available: Landlock for files, seccomp for the rest.
+Python's audit hook is the second layer: in global scope it raises the platform's errors, and if a
+part of the kernel's jail is missing, it refuses the same operations of Python code.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ LANDLOCK, SECCOMP = KERNEL_GUARDS
 HOOK = "audit hook"
 
 FILES_MAX = 64
-"""Descriptors of an isolate: its channel, and modules that are being read."""
+"""Maximum file descriptors of an isolate: its channel, and modules that are being read."""
 CORE_BYTES_MAX = 0
 CPU_SLACK_SECONDS = 2
-"""RLIMIT_CPU counts whole seconds; it stands behind the timer, which worker code can stop where
-there is no seccomp."""
+"""RLIMIT_CPU counts whole seconds; it backs up the timer, which worker code can stop without
+seccomp."""
 
 CPU_GRACE_SECONDS = 0.1
-"""From the exception, which worker code can catch, to the end, which it cannot."""
+"""CPU time from the exception, which worker code can catch, to the signal that ends the process."""
 
 _OF_OTHERS = (
     "_thread.start", "ctypes.", "fcntl.", "ftplib.", "os.exec", "os.fork", "os.kill",
     "os.posix_spawn", "os.spawn", "os.startfile", "os.system", "pty.spawn", "resource.", "shutil.",
     "signal.", "smtplib.", "socket.", "sqlite3.", "subprocess.", "syslog.", "webbrowser.",
 )  # fmt: skip
-"""Audit events (or how they begin) of what an isolate has no business with."""
+"""Prefixes of audit events of operations that an isolate may not use."""
 _OF_FILES = (
     "os.chdir", "os.chflags", "os.chmod", "os.chown", "os.link", "os.mkdir", "os.remove",
     "os.rename", "os.rmdir", "os.symlink", "os.truncate", "os.utime", "tempfile.",
 )  # fmt: skip
 _OF_OBJECTS = {"gc.get_objects", "gc.get_referrers", "gc.get_referents"}
-"""What finds any object of the process, also those of other invocations."""
+"""Audit events of functions that find any object, also those of other invocations."""
 _FRAMES = {"sys._getframe", "sys._current_frames", "sys._current_exceptions"}
 _FRAME_ATTRIBUTES = {"tb_frame", "gi_frame", "cr_frame", "ag_frame"}
 _FUNCTION_PARTS = {"__code__", "__defaults__", "__kwdefaults__"}
@@ -64,13 +64,13 @@ _hook: _Hook | None = None
 
 
 def put_on(wanted: str, folders: Iterable[str], memory_bytes: int) -> list[str]:
-    """Guard this process and its forks, for ever; which guards are in force.
+    """Guard this process and its forks irrevocably; return the active guards.
 
-    ``folders`` may be read, with Python's own library.
+    Only ``folders`` and Python's own library are readable from now on.
     """
-    global _sealing, _hook  # noqa: PLW0603 (made here, where there is time; a fork only puts it on)
+    global _sealing, _hook  # noqa: PLW0603 (compiled here, once; a fork only installs it)
     readable = [*folders, *_library()]
-    sys.dont_write_bytecode = True  # it would be refused, here or by the kernel
+    sys.dont_write_bytecode = True  # writing is refused, by the hook or by the kernel
     resource.setrlimit(resource.RLIMIT_CORE, (CORE_BYTES_MAX, CORE_BYTES_MAX))
     resource.setrlimit(resource.RLIMIT_NOFILE, (FILES_MAX, FILES_MAX))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
@@ -90,17 +90,17 @@ def put_on(wanted: str, folders: Iterable[str], memory_bytes: int) -> list[str]:
 
 
 def holds_processes() -> bool:
-    """Whether the kernel refuses threads, signal handlers and timers; the hook is not asked."""
+    """Return True if the kernel (not only the hook) refuses threads, signal handlers and timers."""
     return _sealing is not None
 
 
 def fork() -> int:
-    """``os.fork``, which is for the zygote itself, not for what an import has left behind in it.
+    """Call ``os.fork`` for the zygote itself; code left behind by an import may not use it.
 
-    What the fork does until it is sealed is ours.  OSError where the system has no process to give.
+    Until it is sealed, the fork runs edgesim's code only.  OSError if the system has no process.
     """
     assert _hook is not None
-    # No handler that an import has left behind runs while the hook lets everything pass.
+    # A signal handler left behind by an import must not run while the hook allows everything.
     masked = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     pid = -1
     try:
@@ -114,24 +114,24 @@ def fork() -> int:
 
 
 class Gates(NamedTuple):
-    """What a fork for many invocations may do with its hook, and nobody else."""
+    """Control over the hook, which only the scheduler of a fork for many invocations has."""
 
     suspended: Callable[[], AbstractContextManager[None]]
-    """Run code of the platform's own without the hook, whatever worker code surrounds it."""
+    """Suspend the hook for edgesim's own code, even if worker code is on the stack."""
     shut_frames: Callable[[bool], bool]
-    """Refuse all ways to a frame from now on, or no longer; returns if they were refused."""
+    """Refuse (True) or allow (False) access to frames; returns the previous setting."""
     seal: Callable[[int], int | None]
-    """No process or thread from now on, no timer or signal handler, no way between invocations.
+    """Refuse processes, threads, timers, signal handlers and access to other invocations.
 
-    Given the descriptor of the channel, returns the key without which nobody uses it from now on;
-    None where the kernel does not demand one.
+    Takes the file descriptor of the channel; returns the key that the kernel requires to use it
+    from now on, None without seccomp.
     """
 
 
 def take_gates() -> Gates:
-    """Of a fork that is to serve many invocations: its hook is left to the one who calls this.
+    """Return the control over the hook of a fork for many invocations, and remove it here.
 
-    Worker code can reach the names of a module.
+    It must not stay in this module: worker code can reach the names of a module.
     """
     global _hook
     hook, _hook = _hook, None
@@ -141,7 +141,7 @@ def take_gates() -> Gates:
 
 def _seal_shared(hook: _Hook, channel: int) -> int | None:
     key = None
-    hook.busy = True  # what follows is ours
+    hook.busy = True  # edgesim's own code follows
     if _sealing is not None:
         key = int.from_bytes(os.urandom(8))
         seccomp.channel_program(channel, key).put_on()
@@ -152,12 +152,12 @@ def _seal_shared(hook: _Hook, channel: int) -> int | None:
 
 
 def seal(cpu_ms: int) -> None:
-    """In a fork for one invocation: no process or thread, and no CPU time beyond ``cpu_ms``.
+    """Limit a fork for one invocation: no process or thread, CPU time up to ``cpu_ms``.
 
-    After this nobody sets a timer or masks a signal.
+    Timers and signal masks cannot be changed afterwards.
     """
     if _hook is not None:
-        _hook.busy = True  # what follows is ours
+        _hook.busy = True  # edgesim's own code follows
     seconds = -(-cpu_ms // 1000) + CPU_SLACK_SECONDS
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     _start_timers(cpu_ms)
@@ -168,16 +168,16 @@ def seal(cpu_ms: int) -> None:
 
 
 def _start_timers(cpu_ms: float) -> None:
-    """SIGPROF after that much CPU time, for Python code; a little later the end, for C code."""
+    """Send SIGPROF after ``cpu_ms``, for Python code; then SIGVTALRM, which also ends C code."""
     signal.setitimer(signal.ITIMER_PROF, cpu_ms / 1000, CPU_GRACE_SECONDS)
     signal.setitimer(signal.ITIMER_VIRTUAL, cpu_ms / 1000 + CPU_GRACE_SECONDS)
 
 
 def _limit_memory(memory_bytes: int) -> None:
-    """128 MB as on the platform, where the runtime counts too: heap, and all that is mapped.
+    """Limit heap and mappings, the runtime's included as on the platform (128 MB there).
 
-    RLIMIT_DATA leaves out shared mappings, so the address space is limited as well, from where the
-    process is now.
+    RLIMIT_DATA does not count shared mappings, so the address space is limited too, relative to
+    its present size.
     """
     data, size = _memory()
     resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
@@ -186,7 +186,7 @@ def _limit_memory(memory_bytes: int) -> None:
 
 
 def _memory() -> tuple[int, int]:
-    """Bytes of data and of address space that this process has; 0 where the kernel does not say."""
+    """Return this process's sizes of data and address space in bytes; 0 if not on Linux."""
     found = {"VmData": 0, "VmSize": 0}
     if sys.platform == "linux":
         with open("/proc/self/status") as status:  # noqa: PTH123 (no pathlib in isolates)
@@ -198,7 +198,7 @@ def _memory() -> tuple[int, int]:
 
 
 def _library() -> list[str]:
-    """Where Python's own modules and the libraries they load are."""
+    """Return the paths of Python's own modules and of the libraries they load."""
     paths = sysconfig.get_paths()
     return [
         paths["stdlib"],
@@ -213,7 +213,7 @@ def _is_platform(code: Any) -> bool:
 
 
 class _Hook:
-    """Refuses by audit event."""
+    """Audit hook that refuses operations."""
 
     def __init__(self, guards: list[str], readable: list[str]) -> None:
         self._files = LANDLOCK not in guards
@@ -258,7 +258,7 @@ class _Hook:
         return before
 
     def _keep_apart(self, event: str, args: tuple[Any, ...]) -> None:
-        """Refuse what leads from one invocation to another, or to what serves both."""
+        """Refuse access to other invocations and to the code that serves all of them."""
         refused = event in _OF_OBJECTS
         if event == "object.__getattr__" and args[1] in _FRAME_ATTRIBUTES:
             code = getattr(args[0], args[1].replace("frame", "code"), None)
@@ -271,7 +271,7 @@ class _Hook:
             raise PermissionError(1, f"Operation not permitted in an isolate ({event})")
 
     def _opens(self, event: str, args: tuple[Any, ...]) -> bool:
-        """Whether it opens a file that is not for this process, or to write."""
+        """Return True if it opens a file to write, or one that this process may not read."""
         if event in {"os.listdir", "os.scandir"}:
             return not self._is_readable(args[0] if args else ".")
         if event != "open" or isinstance(args[0], int):
