@@ -19,7 +19,7 @@ from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from edgesim.cli import main
-from tests.processes import WORKERS, Dev, alive, descendants, dev, edgesim
+from tests.processes import WORKERS, Dev, alive, descendants, dev, edgesim, freeze
 from tests.servers_clickhouse import Server, prepared_server
 
 EVENT = {"event": "kill", "player_id": "p1", "ts": 1_767_225_600_000}
@@ -130,12 +130,15 @@ def test_a_second_signal_ends_it_at_once(tmp_path):
     project, server = _on_a_server(tmp_path)
     away = ("--clickhouse", f"clickhouse+http://127.0.0.1:{server.http}")
     arguments = (*away, "--drain-seconds", "100")
-    with dev(project, tmp_path / "state", *arguments, command="serve") as running:
+    try:
+        with dev(project, tmp_path / "state", *arguments, command="serve") as running:
+            freeze(server.process.pid)  # an insert gets no reply, and the drain waits for it
+            assert running.post(EVENT) == 200
+            running.process.send_signal(signal.SIGTERM)
+            running.wait_log("pipeline wrote object")  # the drain has begun
+            assert running.stop() == 130
+    finally:
         server.kill()
-        assert running.post(EVENT) == 200
-        running.process.send_signal(signal.SIGTERM)
-        running.wait_log("pipeline wrote object")  # the drain has begun
-        assert running.stop() == 130
 
 
 def test_requests_under_way_are_finished(slow, tmp_path):
