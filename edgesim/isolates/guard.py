@@ -7,13 +7,14 @@ part of the kernel's jail is missing, it refuses the same operations of Python c
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import signal
 import sys
 import sysconfig
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from types import FunctionType
@@ -22,6 +23,7 @@ from typing import Any, NamedTuple
 from workers._runtime import GLOBAL_SCOPE
 
 from edgesim.isolates.limits import KERNEL_GUARDS
+from edgesim.isolates.sealed import sealed
 from edgesim.isolates.senses import in_global_scope
 from edgesim.jail import landlock, seccomp
 
@@ -49,7 +51,10 @@ _OF_FILES = (
     "os.chdir", "os.chflags", "os.chmod", "os.chown", "os.link", "os.mkdir", "os.remove",
     "os.rename", "os.rmdir", "os.symlink", "os.truncate", "os.utime", "tempfile.",
 )  # fmt: skip
-_OF_OBJECTS = {"gc.get_objects", "gc.get_referrers", "gc.get_referents"}
+_OF_OBJECTS = {
+    "cpython.PyInterpreterState_New",  # an interpreter of its own would have no hook
+    *("gc.get_objects", "gc.get_referrers", "gc.get_referents"),
+}
 """Audit events of functions that find any object, also those of other invocations."""
 _FRAMES = {"sys._getframe", "sys._current_frames", "sys._current_exceptions"}
 _FRAME_ATTRIBUTES = {"tb_frame", "gi_frame", "cr_frame", "ag_frame"}
@@ -117,7 +122,9 @@ class Gates(NamedTuple):
     """Control over the hook, which only the scheduler of a fork for many invocations has."""
 
     suspended: Callable[[], AbstractContextManager[None]]
-    """Suspend the hook for edgesim's own code, even if worker code is on the stack."""
+    """Let edgesim's own code use ``ctypes``; worker code that runs meanwhile gains no more."""
+    objects: Callable[[], list[Any]]
+    """``gc.get_objects``, only for who shows worker code nothing of the result."""
     shut_frames: Callable[[bool], bool]
     """Refuse (True) or allow (False) access to frames; returns the previous setting."""
     seal: Callable[[int], int | None]
@@ -128,6 +135,20 @@ class Gates(NamedTuple):
     """
 
 
+class _Suspension:
+    """A context in which the hook is suspended; it shows nothing of the hook."""
+
+    def __init__(self, suspend: Callable[[bool], bool]) -> None:
+        self._suspend = suspend
+        self._before = False
+
+    def __enter__(self) -> None:
+        self._before = self._suspend(True)
+
+    def __exit__(self, *_: object) -> None:
+        self._suspend(self._before)
+
+
 def take_gates() -> Gates:
     """Return the control over the hook of a fork for many invocations, and remove it here.
 
@@ -136,7 +157,8 @@ def take_gates() -> Gates:
     global _hook
     hook, _hook = _hook, None
     assert hook is not None
-    return Gates(hook.suspended, hook.shut_frames, partial(_seal_shared, hook))
+    suspended = partial(_Suspension, sealed(hook.suspend))
+    return Gates(suspended, hook.objects, hook.shut_frames, partial(_seal_shared, hook))
 
 
 def _seal_shared(hook: _Hook, channel: int) -> int | None:
@@ -224,8 +246,12 @@ class _Hook:
         self.shared = False
         """True in a fork for many invocations."""
         self._frames_shut = False
+        self._suspended = False
+        self._listing = False
 
     def __call__(self, event: str, args: tuple[Any, ...]) -> None:
+        if self._suspended and event.startswith("ctypes."):
+            return
         if event == "sys.addaudithook" and not self.busy:
             raise PermissionError(1, f"Operation not permitted in an isolate ({event})")
         if self.shared and not self.busy:
@@ -243,14 +269,18 @@ class _Hook:
         finally:
             self.busy = False
 
-    @contextmanager
-    def suspended(self) -> Iterator[None]:
+    def suspend(self, suspended: bool) -> bool:
+        """Set whether ``ctypes`` may be used in any case; returns the previous setting."""
+        before, self._suspended = self._suspended, suspended
+        return before
+
+    def objects(self) -> list[Any]:
         """See ``Gates``."""
-        before, self.busy = self.busy, True
+        self._listing = True
         try:
-            yield
+            return gc.get_objects()
         finally:
-            self.busy = before
+            self._listing = False
 
     def shut_frames(self, shut: bool) -> bool:
         """See ``Gates``."""
@@ -259,7 +289,7 @@ class _Hook:
 
     def _keep_apart(self, event: str, args: tuple[Any, ...]) -> None:
         """Refuse access to other invocations and to the code that serves all of them."""
-        refused = event in _OF_OBJECTS
+        refused = event in _OF_OBJECTS and not self._listing
         if event == "object.__getattr__" and args[1] in _FRAME_ATTRIBUTES:
             code = getattr(args[0], args[1].replace("frame", "code"), None)
             refused = self._frames_shut or _is_platform(code)
@@ -291,3 +321,7 @@ class _Hook:
         if in_import:
             raise RuntimeError(GLOBAL_SCOPE)
         raise PermissionError(1, f"Operation not permitted in an isolate ({event})")
+
+
+UNINTERRUPTED = {_Hook.objects.__code__}
+"""Code in which no signal may run that of others: what is refused elsewhere is allowed there."""

@@ -18,7 +18,6 @@ import importlib.util
 import pdb  # noqa: T100 (breakpoint() is what the inline level is for)
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -50,15 +49,21 @@ class CodeCache:
         self._folder = folder
         self._codes: dict[str, Code | None] = {}
 
-    def import_library(self, watch: Watch, name: str, fromlist: tuple[str, ...]) -> ModuleType:
-        """What an import statement of a library module gives."""
-        found = self.library.get((name, fromlist))
-        if found is None:
-            with watch.importing(name):
-                make_way_for(name)
-                found = builtins.__import__(name, None, None, fromlist, 0)
-            self.library[name, fromlist] = found
-        return found
+    def imported(self, name: str, fromlist: tuple[str, ...]) -> ModuleType | None:
+        """What an import statement of a library module gives, if there was one before."""
+        return self.library.get((name, fromlist))
+
+    def begin_import(self, watch: Watch, name: str) -> None:
+        """To be called before a library module is imported."""
+        make_way_for(name)
+        watch.begin_import()
+
+    def end_import(self, watch: Watch, name: str, fromlist: tuple[str, ...]) -> ModuleType:
+        """To be called when it has been: what the import statement gives."""
+        # Not what the caller says that it is: others are given it too.
+        found = sys.modules[name if fromlist else name.partition(".")[0]]
+        watch.end_import(name)
+        return self.library.setdefault((name, fromlist), found)
 
     def find(self, name: str) -> Code | None:
         """The module ``name``, or None if it is not the Worker's own."""
@@ -79,8 +84,11 @@ class CodeCache:
 class Watch(Protocol):
     """Follows the use that worker code makes of library modules, where invocations share them."""
 
-    def importing(self, name: str) -> AbstractContextManager[None]:
-        """Around the import of the library module ``name``."""
+    def begin_import(self) -> None:
+        """Called before an import of a library module."""
+
+    def end_import(self, name: str) -> None:
+        """Called when the library module ``name`` has been imported."""
 
     def looked_up(self, function: FunctionType) -> None:
         """Worker code has got hold of this function of a library."""
@@ -89,8 +97,11 @@ class Watch(Protocol):
 class _NoWatch:
     """For a process whose library is not compared between invocations."""
 
-    def importing(self, name: str) -> AbstractContextManager[None]:
-        return nullcontext()
+    def begin_import(self) -> None:
+        pass
+
+    def end_import(self, name: str) -> None:
+        pass
 
     def looked_up(self, function: FunctionType) -> None:
         pass
@@ -107,21 +118,31 @@ class Sources(NamedTuple):
     """
 
     find: Callable[[str], Code | None]
-    import_library: Callable[[str, tuple[str, ...]], ModuleType]
+    imported: Callable[[str, tuple[str, ...]], ModuleType | None]
+    begin_import: Callable[[str], None]
+    end_import: Callable[[str, tuple[str, ...]], ModuleType]
     looked_up: Callable[[FunctionType], None]
     build_class: Callable[..., Any] = builtins.__build_class__
 
 
 def open_sources(cache: CodeCache) -> Sources:
     """Sources of a process where the library is not watched."""
-    return Sources(cache.find, partial(cache.import_library, _NO_WATCH), _NO_WATCH.looked_up)
+    return Sources(
+        cache.find,
+        cache.imported,
+        partial(cache.begin_import, _NO_WATCH),
+        partial(cache.end_import, _NO_WATCH),
+        _NO_WATCH.looked_up,
+    )
 
 
 def sealed_sources(cache: CodeCache, watch: Watch, build_class: Callable[..., Any]) -> Sources:
     """Sources that show nothing of the cache and the watch."""
     return Sources(
         sealed(cache.find),
-        sealed(partial(cache.import_library, watch)),
+        sealed(cache.imported),
+        sealed(partial(cache.begin_import, watch)),
+        sealed(partial(cache.end_import, watch)),
         sealed(watch.looked_up),
         build_class,
     )
@@ -206,7 +227,12 @@ class Namespace:
     def _import_library(self, name: str, fromlist: tuple[str, ...]) -> ModuleType:
         if name.partition(".")[0] == HIDDEN:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-        found = self._sources.import_library(name, fromlist)
+        found = self._sources.imported(name, fromlist)
+        if found is None:
+            self._sources.begin_import(name)
+            # Here: what is imported may be a package of the Worker's, which can see this frame.
+            builtins.__import__(name, None, None, fromlist, 0)
+            found = self._sources.end_import(name, fromlist)
         view = self.view(found)
         if fromlist and fromlist[0] == "*" and not hasattr(found, "__all__"):
             for public in vars(found):

@@ -285,6 +285,7 @@ class Scheduler:
     def timer_handler(self, shut_frames: Callable[[bool], bool]) -> Any:
         """The handler of SIGPROF."""
         whole = {each.__code__ for each in (Scheduler.check, Scheduler.sleep)}
+        whole |= guard.UNINTERRUPTED
         return guest.timer_handler(sealed(self.check), shut_frames, whole)
 
     def check(self, frames: list[bytes]) -> bool:
@@ -355,7 +356,7 @@ def life(sock: socket.socket, page: int, worker: Worker) -> Callable[[], Any]:
     asyncio.set_event_loop(None)
     gates = guard.take_gates()
     with gates.suspended():
-        state = SharedState(gates.suspended, worker.vendored)
+        state = SharedState(gates.suspended, gates.objects, worker.vendored)
     load = partial(
         _load_afresh, sealed_sources(worker.codes, state, guest.build_class), worker.name
     )

@@ -25,15 +25,17 @@ import signal
 import sys
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Container, Iterable
+from contextlib import AbstractContextManager
 from contextvars import copy_context
+from functools import partial
 from math import inf
 from types import FunctionType, ModuleType
 from typing import Any
 
 from edgesim.isolates import guard
 from edgesim.isolates.library_state import LibraryState, VersionMarks
+from edgesim.isolates.sealed import sealed
 from edgesim.isolates.stand_ins import StandIn
 
 _IMMUTABLE = 1 << 8
@@ -122,10 +124,15 @@ class SharedState:
     """What is watched, as it was when the isolate began; to be made before anything runs."""
 
     def __init__(
-        self, suspended: Callable[[], AbstractContextManager[None]], vendored: frozenset[str]
+        self,
+        suspended: Callable[[], AbstractContextManager[None]],
+        objects: Callable[[], list[Any]],
+        vendored: frozenset[str],
     ) -> None:
         """``vendored``: packages whose state is the Worker's own affair, as on the platform."""
         self.suspended = suspended
+        # Sealed: worker code that the library calls can look into this object.
+        self._freeze_modules = sealed(partial(_freeze_modules, objects))
         self._vendored = vendored
         self._modules: dict[str, ModuleType] = {}
         probes = _PROBES | {
@@ -159,7 +166,7 @@ class SharedState:
                 module.__class__ = _Watched
             if isinstance(module, _Watched):
                 _complete.add(module)
-        _freeze(kind for kind in _types() if kind.__module__ in found)
+        self._freeze_modules(found.keys())
         self._modules |= new
         for module, name in list(_written):  # the import system ties a module to its package
             if vars(module).get(name) is sys.modules.get(f"{module.__name__}.{name}", _MISSING):
@@ -169,15 +176,15 @@ class SharedState:
         """Worker code has got hold of this function of a library."""
         self.library.watch_function(function)
 
-    @contextmanager
-    def importing(self, name: str) -> Iterator[None]:
-        """Around the import of a library module: what it changes is not the Worker's doing."""
+    def begin_import(self) -> None:
+        """A library module is imported: what that changes is not the Worker's doing."""
         if self._early is None:
             self._early = self.library.changed() or self._setting_changed()
-        modules = len(sys.modules)
-        yield
+
+    def end_import(self, name: str) -> None:
+        """The library module has been imported."""
         with self.suspended():
-            if len(sys.modules) != modules:
+            if sys.modules.keys() != self._modules.keys():
                 self.keep_modules()
                 self.library.accept()
                 self._accept_settings()
@@ -313,13 +320,22 @@ _UNCONFIGURED: Any = (logging.NOTSET, True, False, [], [])
 
 def is_frozen(kind: type) -> bool:
     """True for a class of the interpreter's or a library's."""
-    return bool(kind.__flags__ & _IMMUTABLE) or kind is _SETS_ITSELF
+    return bool(_FLAGS_OF(kind) & _IMMUTABLE) or kind is _SETS_ITSELF
 
 
 def is_from(packages: frozenset[str], kind: type) -> bool:
     """True for a class of one of these packages."""
-    module = getattr(kind, "__module__", None)
-    return type(module) is str and module.partition(".")[0] in packages
+    return _module_of(kind).partition(".")[0] in packages
+
+
+# By the slots: a metaclass of worker code's would run in the name of who asks.
+_FLAGS_OF: Any = vars(type)["__flags__"].__get__
+_NAMES_OF: Any = vars(type)["__dict__"].__get__
+
+
+def _module_of(kind: type) -> str:
+    module = _NAMES_OF(kind).get("__module__")
+    return module if type(module) is str else ""
 
 
 _SETS_ITSELF = weakref.finalize
@@ -336,20 +352,26 @@ def freeze_types(vendored: frozenset[str]) -> None:
 
     Those that are made later are not.
     """
-    _freeze(kind for kind in _types() if not is_from(vendored, kind))
+    _freeze(kind for kind in _types(gc.get_objects) if not is_from(vendored, kind))
 
 
-def _types() -> list[Any]:
+def _freeze_modules(objects: Callable[[], list[Any]], modules: Container[str]) -> None:
+    """Make the classes of these modules immutable."""
+    _freeze(kind for kind in _types(objects) if _module_of(kind) in modules)
+
+
+def _types(objects: Callable[[], list[Any]]) -> list[Any]:
     # Not isinstance: a weak proxy says that it is whatever it stands for.
-    return [kind for kind in gc.get_objects() if issubclass(type(kind), type)]
+    return [kind for kind in objects() if issubclass(type(kind), type)]
 
 
 def _freeze(kinds: Iterable[Any]) -> None:
     for kind in kinds:
-        if kind.__flags__ & _HEAP and kind is not _SETS_ITSELF:
+        flags_before = _FLAGS_OF(kind)
+        if flags_before & _HEAP and kind is not _SETS_ITSELF:
             flags = ctypes.c_ulong.from_address(id(kind) + _FLAGS_OFFSET)
-            if (flags.value ^ kind.__flags__) & _STABLE:
-                raise RuntimeError(f"this interpreter keeps the flags of {kind!r} elsewhere")
+            if (flags.value ^ flags_before) & _STABLE:
+                raise RuntimeError("this interpreter keeps the flags of classes elsewhere")
             flags.value |= _IMMUTABLE
 
 

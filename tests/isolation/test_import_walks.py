@@ -1,0 +1,108 @@
+"""Code that runs while the platform imports or compares something gains nothing by it (`warm`)."""
+
+import json
+
+import pytest
+
+from tests.isolation.world import open_world
+
+pytestmark = pytest.mark.anyio
+
+LOOK = """
+import gc
+import sys
+
+SERVES_ALL = {
+    *("Scheduler", "Resident", "KeyedSocket", "SharedState", "LibraryState"),
+    *("CodeCache", "_Hook"),
+}
+
+
+def look():
+    found = []
+    frame = sys._getframe()
+    while frame is not None:
+        for name, value in list(frame.f_locals.items()):
+            if type(value).__name__ in SERVES_ALL:
+                found.append(f"{frame.f_code.co_name}: {name}")
+        frame = frame.f_back
+    try:
+        gc.get_objects()
+        found.append("gc.get_objects")
+    except PermissionError:
+        pass
+    return found
+"""
+MAIN = """
+import json
+
+from look import look
+from workers import Response, WorkerEntrypoint
+
+
+class Meta(type):
+    asked = []
+
+    def __getattribute__(cls, name):
+        if name in {"__module__", "__flags__"}:
+            Meta.asked += look()
+            type.__setattr__(cls, "seen", True)
+        return type.__getattribute__(cls, name)
+
+
+class Odd(WorkerEntrypoint, metaclass=Meta):
+    pass
+
+
+def vendored():
+    import hostile_package
+
+    return hostile_package.FOUND
+
+
+def metaclass():
+    import mailbox  # the platform looks at all classes then
+
+    return Meta.asked
+
+
+def subclasses():
+    WorkerEntrypoint.__subclasses__()
+    return Meta.asked
+
+
+def interpreter():
+    try:
+        import _interpreters as interpreters
+    except ImportError:
+        import _xxsubinterpreters as interpreters
+    try:
+        interpreters.create()
+    except PermissionError:
+        return []
+    except Exception as error:
+        cause = error.__cause__ or error.__context__ or error
+        return [] if "creation failed" in str(error) else [repr(cause)]
+    return ["an interpreter without a hook"]
+
+
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        name = request.url.rpartition("/")[2]
+        return Response(json.dumps(globals()[name]()))
+"""
+
+
+@pytest.mark.parametrize("name", ["vendored", "metaclass", "subclasses", "interpreter"])
+async def test_nothing_that_serves_all_is_found(name, tmp_path, anyio_backend):
+    """No import, class or interpreter of worker code's leads to the scheduler or past the hook."""
+    main = tmp_path / "main.py"
+    main.write_text(MAIN)
+    (tmp_path / "look.py").write_text(LOOK)
+    packages = tmp_path / "python_modules"
+    packages.mkdir()
+    (packages / "hostile_package.py").write_text(LOOK + "\nFOUND = look()\n")
+    async with open_world("warm", main) as world:
+        answer = await world.fetch(name)
+    assert answer.outcome == "ok", answer.done
+    assert json.loads(answer.body) == []
