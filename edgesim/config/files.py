@@ -48,6 +48,8 @@ def read_table(file: Path) -> dict[str, Any]:
         table = tomli.loads(text) if file.suffix == ".toml" else parse_jsonc(text)
     except (json.JSONDecodeError, tomli.TOMLDecodeError) as error:
         raise ConfigError(file, None, f"not valid {file.suffix[1:].upper()}: {error}") from error
+    except RecursionError as error:
+        raise ConfigError(file, None, "is nested too deeply; write it with fewer levels") from error
     if not isinstance(table, dict):
         raise ConfigError(file, None, "must be a table of keys at the top")
     return table
