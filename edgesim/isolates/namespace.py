@@ -18,7 +18,6 @@ import importlib.util
 import pdb  # noqa: T100 (breakpoint() is what the inline level is for)
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -53,16 +52,10 @@ class CodeCache:
         """What an import statement of a library module gives, if there was one before."""
         return self.library.get((name, fromlist))
 
-    def begin_import(self, watch: Watch, name: str) -> None:
-        """To be called before a library module is imported."""
-        make_way_for(name)
-        watch.begin_import()
-
-    def end_import(self, watch: Watch, name: str, fromlist: tuple[str, ...]) -> ModuleType:
-        """To be called when it has been: what the import statement gives."""
+    def keep(self, name: str, fromlist: tuple[str, ...]) -> ModuleType:
+        """What an import statement gives of a library module that has been imported."""
         # Not what the caller says that it is: others are given it too.
         found = sys.modules[name if fromlist else name.partition(".")[0]]
-        watch.end_import(name)
         return self.library.setdefault((name, fromlist), found)
 
     def find(self, name: str) -> Code | None:
@@ -119,8 +112,9 @@ class Sources(NamedTuple):
 
     find: Callable[[str], Code | None]
     imported: Callable[[str, tuple[str, ...]], ModuleType | None]
-    begin_import: Callable[[str], None]
-    end_import: Callable[[str, tuple[str, ...]], ModuleType]
+    begin_import: Callable[[], None]
+    end_import: Callable[[str], None]
+    keep: Callable[[str, tuple[str, ...]], ModuleType]
     looked_up: Callable[[FunctionType], None]
     build_class: Callable[..., Any] = builtins.__build_class__
 
@@ -130,8 +124,9 @@ def open_sources(cache: CodeCache) -> Sources:
     return Sources(
         cache.find,
         cache.imported,
-        partial(cache.begin_import, _NO_WATCH),
-        partial(cache.end_import, _NO_WATCH),
+        _NO_WATCH.begin_import,
+        _NO_WATCH.end_import,
+        cache.keep,
         _NO_WATCH.looked_up,
     )
 
@@ -141,8 +136,9 @@ def sealed_sources(cache: CodeCache, watch: Watch, build_class: Callable[..., An
     return Sources(
         sealed(cache.find),
         sealed(cache.imported),
-        sealed(partial(cache.begin_import, watch)),
-        sealed(partial(cache.end_import, watch)),
+        sealed(watch.begin_import),
+        sealed(watch.end_import),
+        sealed(cache.keep),
         sealed(watch.looked_up),
         build_class,
     )
@@ -229,10 +225,12 @@ class Namespace:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         found = self._sources.imported(name, fromlist)
         if found is None:
-            self._sources.begin_import(name)
+            make_way_for(name)
+            self._sources.begin_import()
             # Here: what is imported may be a package of the Worker's, which can see this frame.
             builtins.__import__(name, None, None, fromlist, 0)
-            found = self._sources.end_import(name, fromlist)
+            self._sources.end_import(name)
+            found = self._sources.keep(name, fromlist)
         view = self.view(found)
         if fromlist and fromlist[0] == "*" and not hasattr(found, "__all__"):
             for public in vars(found):
