@@ -3,7 +3,6 @@
 import os
 import shlex
 import shutil
-import socket
 import subprocess
 import time
 import urllib.request
@@ -12,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from tests.ports import reserved_port
 
 CONFIG = """<yandex><logger><level>error</level><console>1</console></logger>
 <http_port>{http}</http_port><tcp_port>{tcp}</tcp_port>{tls}<listen_host>127.0.0.1</listen_host>
@@ -34,9 +35,10 @@ class Server:
     """A server that can be killed and restarted on the same ports with the same data."""
 
     def __init__(self, folder: Path, password: str = "", *, tls: bool = False) -> None:
-        self.http, self.tcp = free_port(), free_port()
-        self.https, self.tcps = free_port(), free_port()
+        self.http, self.tcp = reserved_port(), reserved_port()
+        self.https, self.tcps = reserved_port(), reserved_port()
         self.config = folder / "config.xml"
+        self._log = folder / "log"
         secure = TLS.format(https=self.https, tcps=self.tcps, folder=folder) if tls else ""
         if tls:
             self._certify(folder)
@@ -49,15 +51,28 @@ class Server:
 
     def start(self) -> None:
         """Start the server and wait until it replies."""
-        self.process = subprocess.Popen(
-            shlex.split(self.command), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        _wait_ready(self.process, self.http)
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(shlex.split(self.command), stdout=log, stderr=log)
+        self._wait_ready()
 
     def kill(self) -> None:
         """Send SIGKILL and wait for the process to exit."""
         self.process.kill()
         self.process.wait()
+
+    def _wait_ready(self) -> None:
+        deadline = time.monotonic() + READY_SECONDS
+        while True:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{self.http}/ping", timeout=1):
+                    return
+            except OSError as error:
+                if self.process.poll() is not None or time.monotonic() > deadline:
+                    log = self._log.read_text(errors="replace")[-3000:]
+                    raise AssertionError(
+                        f"no clickhouse-server, exit status {self.process.poll()}:\n{log}"
+                    ) from error
+                time.sleep(0.05)
 
     def _certify(self, folder: Path) -> None:
         subprocess.run(
@@ -98,22 +113,3 @@ def clickhouse_server(folder: Path) -> Iterator[tuple[int, int]]:
     """Run a server and yield (HTTP port, native port); without the program skip, or fail in CI."""
     with running_server(folder) as server:
         yield server.http, server.tcp
-
-
-def _wait_ready(process: subprocess.Popen[bytes], port: int) -> None:
-    deadline = time.monotonic() + READY_SECONDS
-    while True:
-        assert process.poll() is None, f"clickhouse-server ended with {process.returncode}"
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=1):
-                return
-        except OSError:
-            assert time.monotonic() < deadline, "clickhouse-server does not answer"
-            time.sleep(0.05)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

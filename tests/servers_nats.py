@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from tests.ports import reserved_port
 
 START_SECONDS = 20.0
 
@@ -26,7 +27,7 @@ class NatsServer:
         self, folder: Path, name: str = "n1", extra: str = "", *, jetstream: bool = True
     ) -> None:
         self.name = name
-        self.port, self._http = _free_port(), _free_port()
+        self.port, self._http = reserved_port(), reserved_port()
         self._folder = folder / name
         self._folder.mkdir(parents=True)
         self._config = self._folder / "nats.conf"
@@ -91,7 +92,7 @@ def nats_server(folder: Path, extra: str = "") -> Iterator[NatsServer]:
 @contextmanager
 def nats_cluster(folder: Path) -> Iterator[list[NatsServer]]:
     """Run three servers that replicate."""
-    routes = [_free_port() for _ in range(3)]
+    routes = [reserved_port() for _ in range(3)]
     listed = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)
     servers = [
         NatsServer(
@@ -123,10 +124,3 @@ def _program() -> str:
             pytest.fail(missing)
         pytest.skip(missing)
     return program
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -6,7 +6,6 @@ import io
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ import msgspec
 import pytest
 from miniopy_async.api import Minio
 
+from tests.ports import reserved_port
 from tests.processes import freeze
 
 START_SECONDS = 60.0
@@ -44,7 +44,7 @@ class Seaweed:
     """The server process: it can be started, killed, frozen and restarted on the same data."""
 
     def __init__(self, directory: Path, program: str, *options: str) -> None:
-        self._ports = _free_ports(5)
+        self._ports = [reserved_port() for _ in range(5)]
         master, volume, filer, s3, admin = self._ports
         self._directory = directory
         self._log = directory / "weed.log"
@@ -148,19 +148,3 @@ async def _ready(server: S3Server, process: subprocess.Popen[bytes], log: Path) 
             await anyio.sleep(0.1)
         else:
             return
-
-
-def _free_ports(count: int) -> list[int]:
-    ports: list[int] = []
-    while len(ports) < count:
-        with socket.socket() as one, socket.socket() as other:
-            one.bind(("127.0.0.1", 0))
-            port = one.getsockname()[1]
-            if port + _GRPC_OFFSET > 65_535 or port in ports:
-                continue
-            try:
-                other.bind(("127.0.0.1", port + _GRPC_OFFSET))
-            except OSError:
-                continue
-            ports.append(port)
-    return ports

@@ -28,6 +28,7 @@ from edgesim.isolates import inline, process, warm
 from edgesim.isolates.wire import Invoke
 from edgesim.model import WorkerSpec
 from tests.bench.load import BODY
+from tests.ports import reserved_port
 from tests.processes import WORKERS, dev
 
 IDLE_SECONDS = 0.02
@@ -111,11 +112,7 @@ def load(url, connections, requests, pause=0.0):
 
 def bare(connections, requests, pause=0.0):
     """The reference: load on the same server with a bare ASGI application."""
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = reserved_port()
     server = subprocess.Popen([sys.executable, "-c", BARE, str(port)])
     try:
         url = f"http://127.0.0.1:{port}/"

@@ -19,6 +19,7 @@ from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from edgesim.cli import main
+from tests.ports import reserved_port
 from tests.processes import WORKERS, Dev, alive, descendants, dev, edgesim, freeze
 from tests.servers_clickhouse import Server, prepared_server
 
@@ -246,7 +247,7 @@ def test_it_is_not_ready_while_it_starts(slow, tmp_path):
     """`health` is 200 from its first response; `ready` is 503 until the Workers are loaded."""
     worker = slow / "main" / "main.py"
     worker.write_text("sum(range(20_000_000))  # what takes its time to import\n" + SLOW)
-    port = _closed_port()
+    port = reserved_port()
     seen: list[tuple[int, int]] = []
     ready = threading.Event()
 
@@ -387,10 +388,3 @@ def _status(port: int, path: str) -> int:
         return error.code
     except (OSError, http.client.HTTPException):
         return 0
-
-
-def _closed_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -23,6 +22,7 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
+from tests.ports import reserved_port
 from tests.processes import Dev, dev, freeze
 from tests.servers_clickhouse import CONFIG
 from tests.servers_nats import NatsServer, nats_server
@@ -113,8 +113,9 @@ class ClickHouse:
     """A server that can be killed, frozen and restarted on the same data."""
 
     def __init__(self, folder: Path) -> None:
-        self.http, tcp = _free_port(), _free_port()
+        self.http, tcp = reserved_port(), reserved_port()
         self._config = folder / "config.xml"
+        self._log = folder / "log"
         self._config.write_text(
             CONFIG.format(http=self.http, tcp=tcp, folder=folder, password=PASSWORD, tls="")
         )
@@ -127,14 +128,16 @@ class ClickHouse:
             if os.environ.get("CI") == "true":
                 pytest.fail(reason)
             pytest.skip(reason)
-        self._process = subprocess.Popen(
-            ["clickhouse-server", f"--config-file={self._config}"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                ["clickhouse-server", f"--config-file={self._config}"], stdout=log, stderr=log
+            )
 
     def wait(self) -> None:
-        until(self._answers)
+        process = self._process
+        assert process is not None
+        until(lambda: self._answers() or process.poll() is not None)
+        assert process.poll() is None, f"clickhouse-server exited: {self._log.read_text()}"
 
     def kill(self) -> None:
         """Send SIGKILL and wait for the process to exit."""
@@ -384,10 +387,3 @@ def until(holds: Callable[[], bool], seconds: float = 30, pause: float = 0.02) -
     while not holds():
         assert time.monotonic() < deadline, f"not within {seconds} s"
         time.sleep(pause)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.portability.node import MODULES
+from tests.ports import reserved_port
 from tests.processes import dev
 
 HERE = Path(__file__).parent
@@ -127,9 +128,7 @@ def workerd(folder: Path, origin_url: str) -> Iterator[int]:
     binary = next(iter(sorted(MODULES.glob("@cloudflare/workerd-*/bin/workerd"))))
     folder.mkdir()
     shutil.copy(HERE / "worker.mjs", folder)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = reserved_port()
     values = {"port": port, "origin": origin_url, "date": COMPATIBILITY_DATE}
     (folder / "config.capnp").write_text(CAPNP % values)
     with (folder / "log").open("wb") as log:

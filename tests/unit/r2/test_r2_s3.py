@@ -32,6 +32,7 @@ from edgesim.r2.s3.spool import Spool
 from edgesim.r2.s3.store import S3Store
 from edgesim.r2.s3.url import read_url
 from edgesim.urls import redact
+from tests.ports import reserved_port
 from tests.r2_world import Store, World, eventually, text
 from tests.servers_s3 import S3Server, seaweedfs, seaweedfs_process
 
@@ -444,12 +445,10 @@ async def test_keys_are_needed(tmp_path):
 
 async def test_a_server_that_is_away_is_a_run_error_at_the_start(tmp_path):
     """An unreachable server is an error at the start, not at the first object."""
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        url = f"s3://127.0.0.1:{closed.getsockname()[1]}?secure=false&region=us-east-1"
-        with pytest.raises(RunError, match="Cannot connect") as failed:
-            async with open_r2(url, Clock(), tmp_path, "a", "b"):
-                pass
+    url = f"s3://127.0.0.1:{reserved_port()}?secure=false&region=us-east-1"
+    with pytest.raises(RunError, match="Cannot connect") as failed:
+        async with open_r2(url, Clock(), tmp_path, "a", "b"):
+            pass
     assert failed.value.__cause__ is not None
 
 
