@@ -29,7 +29,7 @@ from edgesim.config.pipelines import PipelineConfig
 from edgesim.errors import EdgesimError, PlatformError, RunError
 from edgesim.model import HttpMetadata, Stream
 from edgesim.pipelines.log import Log, Segment
-from edgesim.pipelines.schema import fault
+from edgesim.pipelines.schema import fault, stripped
 from edgesim.writer_thread import WriterThread
 
 SEND_BYTES_MAX = 5_000_000
@@ -177,13 +177,18 @@ class Pipeline:
             return False
 
     def _kept(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The records that fit the schema; the others are counted."""
-        reasons = [fault(record, self._config.schema) for record in records]
+        """The records that fit the schema, without other fields; refused records are counted."""
+        schema = self._config.schema
+        reasons = [fault(record, schema) for record in records]
         dropped = Counter(reason for reason in reasons if reason is not None)
         if dropped:
             self.dropped += dropped
             log.warning("pipeline dropped records", pipeline=self.name, **dropped)
-        return [record for record, reason in zip(records, reasons, strict=True) if reason is None]
+        return [
+            stripped(record, schema)
+            for record, reason in zip(records, reasons, strict=True)
+            if reason is None
+        ]
 
     @asynccontextmanager
     async def _sole_writer(self) -> AsyncIterator[None]:

@@ -535,7 +535,7 @@ async def test_records_that_keep_the_schema(house):
     records = [
         {"user": "a"},
         {"user": "b", "count": None, "tags": []},
-        {"user": "c", "count": 3, "at": "2026-01-01T00:00:00Z", "tags": ["x"], "more": [1]},
+        {"user": "c", "count": 3, "at": "2026-01-01T00:00:00Z", "tags": ["x"]},
         {"user": "d", "place": {"lat": 1}, "at": 1_767_225_600_000},
     ]
     async with house.running(STRUCTURED) as pipeline:
@@ -572,6 +572,34 @@ async def test_a_record_that_breaks_the_schema(house, record, reason):
     assert list((await house.objects()).values()) == [[{"user": "good"}]]
     assert pipeline.dropped == {reason: 1}
     assert pipeline.records == 1
+
+
+async def test_fields_outside_the_schema_are_removed(house):
+    """A structured stream stores the schema's fields only, at every depth, in its order."""
+    point = [Field("int32", "x"), Field("json", "note")]
+    schema = [
+        Field("string", "user", required=True),
+        Field("struct", "at", fields=point),
+        Field("list", "path", items=Field("struct", fields=point)),
+        Field("list", "grid", items=Field("list", items=Field("struct", fields=point))),
+    ]
+    config = PipelineConfig("structured", compression="none", schema=schema)
+    extra = {"x": 1, "y": 2, "note": {"kept": [1]}}
+    inner = {"x": 1, "note": {"kept": [1]}}
+    async with house.running(config) as pipeline:
+        await pipeline.send(
+            [
+                {"path": [extra, None], "odd": 1, "at": extra, "user": "a", "grid": [[extra], []]},
+                {"User": "b", "user": "b", "at": None},
+                {"odd": 1},
+            ]
+        )
+        await pipeline.roll()
+    [rows] = (await house.objects()).values()
+    first = {"user": "a", "at": inner, "path": [inner, None], "grid": [[inner], []]}
+    assert rows == [first, {"user": "b", "at": None}]
+    assert [list(row) for row in rows] == [["user", "at", "path", "grid"], ["user", "at"]]
+    assert pipeline.dropped == {"missing_field": 1}
 
 
 async def test_nothing_kept_is_no_object(house):
