@@ -53,10 +53,17 @@ def on_terminal(*arguments: object) -> str:
 class Dev:
     """A running ``edgesim dev`` or ``edgesim serve``."""
 
-    def __init__(self, process: subprocess.Popen[str], url: str, log: list[str]) -> None:
+    def __init__(
+        self,
+        process: subprocess.Popen[str],
+        url: str,
+        log: list[str],
+        reader: threading.Thread | None = None,
+    ) -> None:
         self.process = process
         self.url = url
         self.log = log
+        self._reader = reader
 
     def request(
         self,
@@ -90,18 +97,21 @@ class Dev:
         assert status == 200, body
         return json.loads(body)["data"]
 
-    def wait_log(self, text: str) -> None:
-        """Wait until a log line contains ``text``."""
+    def wait_log(self, *texts: str) -> None:
+        """Wait until one log line contains all of ``texts``."""
         deadline = time.monotonic() + 30
-        while not any(text in line for line in self.log):
-            assert time.monotonic() < deadline, f"no {text!r} in:\n" + "".join(self.log)
+        while not any(all(text in line for text in texts) for line in list(self.log)):
+            assert time.monotonic() < deadline, f"no {texts} in:\n" + "".join(self.log)
             assert self.process.poll() is None, "".join(self.log)
             time.sleep(0.01)
 
     def stop(self) -> int:
-        """Send SIGTERM and return the exit code."""
+        """Send SIGTERM and return the exit code; ``log`` is complete then."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
+        status = self.process.wait(60)
+        if self._reader is not None:
+            self._reader.join(10)
+        return status
 
 
 @contextmanager
@@ -135,7 +145,7 @@ def dev(
             process.kill()
             reader.join(5)
             raise AssertionError(f"not ready: {line!r}\n" + "".join(log))
-        yield Dev(process, line.removeprefix("Ready on ").strip(), log)
+        yield Dev(process, line.removeprefix("Ready on ").strip(), log, reader)
     finally:
         if process.poll() is None:
             process.kill()

@@ -23,7 +23,10 @@ from anyio.to_thread import run_sync  # noqa: TID251 (a blocking client, not det
 from clickhouse_driver import Client
 from clickhouse_driver.block import ColumnOrientedBlock
 from clickhouse_driver.errors import Error, ServerException, TypeMismatchError
+from clickhouse_driver.protocol import ClientPacketTypes
 from clickhouse_driver.settings.available import settings as known_settings
+from clickhouse_driver.varint import write_varint
+from clickhouse_driver.writer import write_binary_str
 
 from edgesim.clickhouse import address, formats, statements
 from edgesim.clickhouse.compression import Gunzip
@@ -324,8 +327,7 @@ class _Upload:
             self._send_block(bytes(self._line))
         if self._types is None:
             return 0
-        self._client.connection.send_data(ColumnOrientedBlock())
-        self._client.receive_profile_events()
+        self._send(ColumnOrientedBlock())
         self._client.receive_end_of_insert_query()
         return self._written
 
@@ -344,15 +346,33 @@ class _Upload:
             return
         if self._types is None:
             self._types = self._begin()
-        self._client.connection.send_data(ColumnOrientedBlock(self._types, columns))
-        self._client.receive_profile_events()
+        self._send(ColumnOrientedBlock(self._types, columns))
+        self._begin_packet()
         self._written += len(columns[0])
+
+    def _begin_packet(self) -> None:
+        """Send the first byte of the next data packet.
+
+        Old servers (18.16) take a connection that ends between two packets for the end of the
+        insert and store the rows so far.  Within a packet it is an error on every server, so an
+        insert that is given up, or a process that is killed, leaves no rows.
+        """
+        write_varint(ClientPacketTypes.DATA, self._client.connection.fout)
+        self._client.connection.fout.flush()
+
+    def _send(self, block: ColumnOrientedBlock) -> None:
+        """Send the rest of the data packet that ``_begin_packet`` began."""
+        connection = self._client.connection
+        write_binary_str("", connection.fout)  # data of the statement, not of an external table
+        connection.block_out.write(block)
+        self._client.receive_profile_events()
 
     def _begin(self) -> list[tuple[str, str]]:
         named = ", ".join(statements.named(column.name) for column in self._rows.columns())
         sql = f"INSERT INTO {self._table} ({named}) VALUES"
         self._driver.begin(self._client, sql, self._settings, self._query_id)
         types: list[tuple[str, str]] = self._client.receive_sample_block().columns_with_types
+        self._begin_packet()
         return types
 
 

@@ -45,7 +45,7 @@ def test_dev_runs_a_folder_with_a_wrangler_file(tmp_path):
     worker(folder, "alone")
     with dev(folder, tmp_path / "state", "--isolation", "inline") as running:
         assert running.request("/", method="GET") == (200, b"alone")
-        assert any("no edgesim.toml: wrangler.jsonc of Worker 'alone'" in x for x in running.log)
+        running.wait_log("no edgesim.toml: wrangler.jsonc of Worker 'alone'")
         worker(folder, "alone", vars={"NAME": "edited"})
         running.wait_log("reopening the project")
         deadline = time.monotonic() + 30

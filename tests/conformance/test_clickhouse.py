@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 import anyio
 import pytest
 
-from edgesim.clickhouse.driver import DRIVERS
+from edgesim.clickhouse.driver import DRIVERS, Statement
 from edgesim.clickhouse.gateway import Gateway
 from edgesim.errors import ClickHouseError, ConfigError, RunError
 from edgesim.model import HttpRequest, Stream, read_all
@@ -407,6 +407,30 @@ async def test_a_bad_row_far_behind_leaves_nothing(server_client):
     status, _ = await server_client.ask(sql, gzip.compress(rows, 1), gz=True)
     assert status >= 400
     assert await server_client.count() == 0
+
+
+async def test_an_insert_given_up_between_two_blocks_leaves_nothing(native):
+    """The server stores no row of an insert whose data breaks off after a whole block."""
+    await native.table()
+    running = "SELECT count() FROM system.processes WHERE query LIKE 'INSERT INTO t %'"
+
+    async def rows(received: int) -> AsyncIterator[bytes]:
+        for _ in range(received):
+            yield b'{"n": 1, "name": "x"}\n' * 250_000
+        progress = running.replace("count()", "read_rows")
+        with anyio.move_on_after(1):  # until the server has read all that was sent
+            while int((await native.ask(progress))[1] or 0) < received * 200_000:  # noqa: ASYNC110 (of another process)
+                await anyio.sleep(0.01)
+        raise OSError("the client is gone")
+
+    for received in (1, 2):
+        statement = Statement("INSERT INTO t FORMAT JSONEachRow", Stream(rows(received)))
+        with pytest.raises(OSError, match="the client is gone"):
+            await native.database.execute(statement)
+        with anyio.fail_after(30):
+            while (await native.ask(running))[1] != "0\n":  # noqa: ASYNC110 (of another process)
+                await anyio.sleep(0.01)
+        assert await native.count() == 0
 
 
 @pytest.mark.parametrize("scheme", SERVER)

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -67,12 +68,13 @@ def worker(folder: Path, code: str) -> Path:
 def holders(main: Path) -> list[int]:
     """Return the PIDs of the processes that have the Worker's file open."""
     found = []
-    for each in Path("/proc").glob("[0-9]*/fd/*"):
-        try:
-            if each.readlink() == main:
-                found.append(int(each.parts[2]))
-        except OSError:  # the process has exited
-            continue
+    for process in Path("/proc").glob("[0-9]*"):
+        # The process or its descriptor may be gone at any step.
+        with suppress(OSError):
+            for each in (process / "fd").iterdir():
+                with suppress(OSError):
+                    if each.readlink() == main:
+                        found.append(int(process.name))
     return found
 
 

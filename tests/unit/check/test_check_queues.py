@@ -95,7 +95,7 @@ def test_the_start_warns_too(project, tmp_path, command):
     assert len(found(folder)) == 1
     arguments = ("--isolation", "inline", "--no-reload") if command == "dev" else ()
     with dev(folder, tmp_path / "state", *arguments, command=command) as running:
-        running.wait_log("sent")
+        running.wait_log("queue has no consumer", "queues.producers")
         lines = [line for line in running.log if "queue has no consumer" in line]
         assert len(lines) == 2
         assert "heard" in lines[0]
