@@ -90,7 +90,7 @@ async def answer(scope, receive, send):
     ],
 )
 async def test_an_application_that_fails(level, body, said):
-    """What it raises is the invocation's exception, and its lifespan is ended."""
+    """The application's exception fails the invocation, and its lifespan is ended."""
     done, host = await run(level, f"async def answer(scope, receive, send):\n    {body}\n")
     assert done.outcome == "exception"
     assert said in done.exceptions[0].message

@@ -147,7 +147,7 @@ async def test_a_future_import_of_the_platform_is_not_the_workers(level):
 
 
 async def test_modules_of_one_invocation_are_not_seen_by_another(level):
-    """What libraries find in sys.modules is the running invocation's, also while two take turns."""
+    """Libraries find the running invocation's sys.modules, also while two take turns."""
     source = """
         import importlib.resources, sys
         import md_shapes
@@ -193,7 +193,7 @@ async def test_modules_of_one_invocation_are_not_seen_by_another(level):
 
 
 async def test_module_that_replaces_itself(level):
-    """What a module puts in its place in sys.modules is what imports give."""
+    """Imports return the object with which a module replaced itself in sys.modules."""
     replacing = """
 import sys, types
 class Lazy(types.ModuleType):
@@ -262,7 +262,7 @@ async def test_another_workers_module_is_not_imported(tmp_path):
 
 @pytest.mark.parametrize("name", ["process", "warm"])
 async def test_a_stand_in_that_is_replaced(name, tmp_path):
-    """What worker code puts into the real sys.modules by a detour, no other invocation gets."""
+    """No other invocation gets a module put into the real sys.modules by a detour."""
     level = Level(name, tmp_path)
     source = """
         import dataclasses, inspect

@@ -30,7 +30,7 @@ logger = logging.getLogger("asgi")
 async def fetch(
     app: App, req: Any, env: Any, ctx: Any = None, *, options: Any = None
 ) -> js.Response:
-    """What the application answers; what it raises is raised."""
+    """Return the application's response; its exceptions propagate."""
     if options is not None:
         raise NotImplementedError("options of asgi.fetch are not in edgesim; leave them out")
     request = req if isinstance(req, Request) else Request(req)

@@ -1,4 +1,4 @@
-"""What is said of an import that fails."""
+"""Error messages of failed imports."""
 
 import pytest
 
@@ -30,7 +30,7 @@ def test_a_project_may_have_another_name_than_its_module(tmp_path):
 
 
 def test_a_library_for_webassembly(tmp_path):
-    """What pywrangler vendors for the platform does not load here, and is named."""
+    """Packages vendored by pywrangler for the platform do not load here; the error names them."""
     package = tmp_path / "python_modules" / "fast"
     package.mkdir(parents=True)
     (package / "_speed.cpython-313-wasm32-emscripten.so").write_bytes(b"\0asm\1\0\0\0")
