@@ -17,6 +17,7 @@ TRACKED = subprocess.run(
 ).stdout.split()
 PYTHON = [ROOT / name for name in TRACKED if name.endswith(".py") and (ROOT / name).is_file()]
 PRODUCT = [file for file in PYTHON if file.is_relative_to(ROOT / "edgesim")]
+UNPLAIN = re.compile(r"\s*(What|Whether|Who|Whoever|How)\b")
 UNFINISHED = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X|HA" + r"CK)\b")
 VAGUE = {"utils.py", "util.py", "common.py", "manager.py", "helpers.py", "misc.py", "base.py"}
 
@@ -29,6 +30,35 @@ def test_every_module_says_what_it_is_for():
 
 def _docstring(file: Path) -> str | None:
     return ast.get_docstring(ast.parse(file.read_text()))
+
+
+def unplain_docstrings(source: str) -> list[int]:
+    """Lines of docstrings, also of fields, that begin with a question word, not their subject."""
+    return [
+        node.lineno
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+        and UNPLAIN.match(node.value.value)
+    ]
+
+
+def test_docstrings_begin_with_their_subject():
+    """No docstring begins with What, Whether, Who or How."""
+    found = [
+        f"{file.relative_to(ROOT)}:{line}"
+        for file in PYTHON
+        for line in unplain_docstrings(file.read_text())
+    ]
+    assert found == []
+
+
+def test_the_rule_for_docstrings_notices():
+    """A docstring of a module, a function or a field is found; other text is not."""
+    source = '"""Who."""\nx = 1\n"""What it is."""\ndef f():\n    """How."""\ny = "What"\n'
+    assert unplain_docstrings(source) == [1, 3, 5]
+    assert unplain_docstrings('"""Whatever, Howard."""\n') == []
 
 
 def test_nothing_is_left_for_later():

@@ -124,7 +124,7 @@ class Gates(NamedTuple):
     suspended: Callable[[], AbstractContextManager[None]]
     """Let edgesim's own code use ``ctypes``; worker code that runs meanwhile gains no more."""
     objects: Callable[[], list[Any]]
-    """``gc.get_objects``, only for who shows worker code nothing of the result."""
+    """``gc.get_objects``; the caller must not pass the result to worker code."""
     shut_frames: Callable[[bool], bool]
     """Refuse (True) or allow (False) access to frames; returns the previous setting."""
     seal: Callable[[int], int | None]
@@ -270,7 +270,7 @@ class _Hook:
             self.busy = False
 
     def suspend(self, suspended: bool) -> bool:
-        """Set whether ``ctypes`` may be used in any case; returns the previous setting."""
+        """Allow (True) or check (False) uses of ``ctypes``; returns the previous setting."""
         before, self._suspended = self._suspended, suspended
         return before
 
@@ -324,4 +324,4 @@ class _Hook:
 
 
 UNINTERRUPTED = {_Hook.objects.__code__}
-"""Code in which no signal may run that of others: what is refused elsewhere is allowed there."""
+"""Code during which the SIGPROF handler runs nothing else, since the hook allows more there."""

@@ -171,7 +171,7 @@ class Mailbox(Channel):
             return [encoded(each) for _, each in said]
 
     def report(self) -> Report:
-        """What the scheduler may know."""
+        """Return the state of this invocation that the scheduler may see."""
         frames = self.take_frames()
         done = None
         if self.done is not None:

@@ -10,18 +10,17 @@ from typing import Any
 import msgspec
 
 KERNEL_GUARDS = ("Landlock", "seccomp")
-"""What guards an isolate where the kernel has all of it; an audit hook stands in for what it lacks.
-"""
+"""Kernel features that guard an isolate; an audit hook replaces those that the kernel lacks."""
 DEPTH_MARGIN = 64
 LOG_BYTES_MAX = 256 * 1024
 """The budget of a trace; what is beyond it need not leave the isolate."""
 _LOG_ENTRY_BYTES = 80
-"""What an entry counts beside its text, as in a trace, so that empty ones do not come free."""
+"""Bytes that each log entry counts in addition to its text, as in a trace."""
 WAIT_UNTIL_SECONDS = 30.0
 EVENT_SECONDS = 15 * 60.0
 """Wall time of a queue, tail, scheduled or RPC invocation."""
 CANCEL_SECONDS = 1.0
-"""How long work that was cancelled may take to notice."""
+"""Seconds that cancelled work may take to end."""
 
 CPU_EXCEEDED = "Python Worker exceeded CPU time limit"
 MEMORY_EXCEEDED = "Worker exceeded memory limit."
@@ -37,7 +36,7 @@ HUNG = (
 
 
 def log_bytes(message: list[Any]) -> int:
-    """What a console call takes of a trace's budget, at least; ValueError for what none says."""
+    """Least bytes that a console call uses of a trace's budget; ValueError if not JSON."""
     size = _LOG_ENTRY_BYTES
     for part in message:
         size += len(part) if isinstance(part, str) else json_bytes(part)

@@ -175,7 +175,7 @@ class SteppedLink(Link):
             self.take_turn()
 
     def _hear(self) -> bool:
-        """What the peer says next; whether it waits then."""
+        """Receive the peer's next frames; returns True if the peer then waits for a reply."""
         waiting = False
         try:
             waiting = self._take(self._stream.receive_now())

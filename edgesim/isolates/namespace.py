@@ -44,17 +44,17 @@ class CodeCache:
     def __init__(self, folder: Path) -> None:
         """``folder`` has the Worker's own modules."""
         self.library: dict[tuple[str, tuple[str, ...]], ModuleType] = {}
-        """What import statements of library modules gave."""
+        """Results of import statements of library modules, by name and fromlist."""
         self._folder = folder
         self._codes: dict[str, Code | None] = {}
 
     def imported(self, name: str, fromlist: tuple[str, ...]) -> ModuleType | None:
-        """What an import statement of a library module gives, if there was one before."""
+        """Return the result of an earlier import statement of a library module, or None."""
         return self.library.get((name, fromlist))
 
     def keep(self, name: str, fromlist: tuple[str, ...]) -> ModuleType:
-        """What an import statement gives of a library module that has been imported."""
-        # Not what the caller says that it is: others are given it too.
+        """Store and return the result of an import statement of an imported library module."""
+        # Read here, not passed by the caller: other invocations get the same object.
         found = sys.modules[name if fromlist else name.partition(".")[0]]
         return self.library.setdefault((name, fromlist), found)
 
@@ -191,7 +191,7 @@ class Namespace:
         return None if self._sources.find(name) is None else self._load_chain(name)
 
     def spec_of(self, name: str) -> ModuleSpec | None:
-        """How the module of that name would be loaded."""
+        """Return the spec of the Worker's module of that name, or None."""
         found = self._sources.find(name)
         return None if found is None else _spec(name, found)
 
@@ -227,7 +227,7 @@ class Namespace:
         if found is None:
             make_way_for(name)
             self._sources.begin_import()
-            # Here: what is imported may be a package of the Worker's, which can see this frame.
+            # Called in this frame: a vendored package can inspect the frames below its import.
             builtins.__import__(name, None, None, fromlist, 0)
             self._sources.end_import(name)
             found = self._sources.keep(name, fromlist)
@@ -252,7 +252,7 @@ class Namespace:
         return view
 
     def seen(self, module: ModuleType, name: str) -> Any:
-        """What a view shows for a name that nobody has set on it."""
+        """Return the value that a view shows for a name that was not set on it."""
         if module is sys and name == "modules":
             return _SeenModules(self)
         if module is importlib and name == "import_module":
@@ -265,7 +265,7 @@ class Namespace:
         return value
 
     def seen_modules(self) -> dict[str, ModuleType]:
-        """What the Namespace has and may see."""
+        """Return the modules that worker code may see, its own included."""
         library = {
             key: self.view(each)
             for key, each in list(sys.modules.items())

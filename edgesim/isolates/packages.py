@@ -33,7 +33,7 @@ def vendored(main: Path) -> frozenset[str]:
 
 
 def cure_of(error: BaseException | None, main: Path) -> str | None:
-    """What is to be done about an import that failed; None where it is no matter of packages."""
+    """Return the cure of a failed import, or None if no package is missing."""
     if not isinstance(error, ImportError) or not error.name:
         return None
     top = error.name.partition(".")[0]

@@ -30,16 +30,16 @@ STANDBY_MAX = 16
 IDLE_SECONDS = 10.0
 """After this long without demand half of the standbys are let go."""
 LATER_SECONDS = 0.004
-"""How long a pool that still has one waits before it is refilled."""
+"""Seconds before a pool that still has a standby is refilled."""
 ISOLATES_MAX = 64
 """Isolates of one Worker at a time; further invocations wait their turn.
 
 For each depth of calls, since a Worker that calls itself would otherwise wait for itself.
 """
 DRAIN_SECONDS = 30.0
-"""How long invocations in flight go on when their Worker is closed (the platform: about 30 s)."""
+"""Seconds that invocations in flight may run after their Worker closes (platform: about 30 s)."""
 NEWS_SECONDS = 5.0
-"""How long the news of a dead isolate may take."""
+"""Seconds that the report of an isolate's exit may take."""
 
 log = structlog.get_logger()
 

@@ -24,7 +24,7 @@ RESTART_SECONDS = (0.2, 10.0)
 LASTING_SECONDS = 10.0
 """A zygote that lived for so long is replaced without a pause."""
 WAIT_SECONDS = 10.0
-"""How long an invocation waits for a restart."""
+"""Seconds that an invocation waits for a restart."""
 
 OpenIsolates = Callable[[WorkerSpec, Clock], AbstractAsyncContextManager[Isolates]]
 

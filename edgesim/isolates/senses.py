@@ -1,4 +1,4 @@
-"""What worker code perceives of time and chance: the platform's clock, and randomness by seed.
+"""Time and randomness in worker code: the platform's clock, and random numbers by seed.
 
 Inside an invocation ``time`` and ``datetime`` say what the platform last said, so time stands still
 between two I/O operations, as in production, and follows a virtual clock.  ``monotonic`` and

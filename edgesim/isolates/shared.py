@@ -65,7 +65,7 @@ Step = tuple[Any, ...]
 
 
 class Resident:
-    """What the scheduler knows of one invocation."""
+    """State of one invocation in the scheduler."""
 
     def __init__(self, number: int, mailbox: Mailbox) -> None:
         self.number = number
@@ -100,7 +100,7 @@ class Scheduler:
     ) -> None:
         self.wire = wire
         self.results: deque[Any] = deque(maxlen=1)
-        """What the last step has returned."""
+        """Result of the last step."""
         self._load = load
         self._new_env = new_env
         self._changed = changed
@@ -331,7 +331,7 @@ def _done(data: bytes) -> Done:
 
 
 class Worker(NamedTuple):
-    """What the zygote has loaded."""
+    """The Worker as its zygote has loaded it."""
 
     codes: CodeCache
     name: str

@@ -1,4 +1,4 @@
-"""What the invocations of one process share, kept from being written to, or watched.
+"""State that the invocations of one process share: made read-only, or watched for changes.
 
 Worker code sees library modules through views of its own (namespace.py), so a patched function is
 patched for itself alone.  Library classes are made immutable, as the interpreter's own are: to set
@@ -91,11 +91,11 @@ _MISSING = object()
 _complete: set[ModuleType] = set()
 """Library modules whose import has ended."""
 _written: dict[tuple[ModuleType, str], Any] = {}
-"""What was set on a library module, and what was there before."""
+"""(library module, name) -> value before the name was set, for each name set on a module."""
 
 
 class _Watched(ModuleType):
-    """What every library module becomes: the library may set its names, worker code may not."""
+    """Class of every library module: the library may set its names, worker code may not."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         _refuse_worker_code(self)
@@ -121,7 +121,7 @@ def _refuse_worker_code(module: ModuleType) -> None:
 
 
 class SharedState:
-    """What is watched, as it was when the isolate began; to be made before anything runs."""
+    """Snapshot of the watched state; to be made before any worker code runs."""
 
     def __init__(
         self,
@@ -191,7 +191,7 @@ class SharedState:
             self.library.watch(name)
 
     def changed(self) -> str | None:
-        """What an invocation has changed for all that come after it; once, then None."""
+        """Name of shared state that an invocation has changed; reported once, then None."""
         if self._told:
             return None
         found = self._early or next(iter(self._declared), None) or self.library.changed()
@@ -210,7 +210,7 @@ class SharedState:
         self._before = [(name, probe, _as_it_is(probe())) for name, probe, _ in self._before]
 
     def _has_its_modules(self) -> bool:
-        """Whether each is where it was; the library may import more of its own at any time."""
+        """True if each module is still in ``sys.modules``; the library may import more modules."""
         return self._modules == sys.modules or self._modules.items() <= sys.modules.items()
 
     @staticmethod
@@ -236,7 +236,7 @@ def _as_it_is(value: Any) -> Any:
 
 
 def _logging() -> Any:
-    """How loggers are configured; a new one that nobody has configured makes no difference."""
+    """Configuration of all loggers; a new logger without configuration makes no difference."""
     _remove_default_handler()
     loggers = logging.root.manager.loggerDict.items()
     named = ((name, each) for name, each in loggers if isinstance(each, logging.Logger))

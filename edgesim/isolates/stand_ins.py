@@ -27,7 +27,7 @@ class OwnModules(Protocol):
         """The module of that name, loaded if need be; None if the Worker has none such."""
 
     def spec_of(self, name: str) -> ModuleSpec | None:
-        """How the module of that name would be loaded."""
+        """Return the spec of the Worker's module of that name, or None."""
 
 
 running: ContextVar[OwnModules | None] = ContextVar("running", default=None)
@@ -64,7 +64,7 @@ class OwnLoader(SourceFileLoader):
     """Loads a module of the running invocation's, and answers for its source and its data."""
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """What is to stand in ``sys.modules``."""
+        """Create the stand-in for ``sys.modules``."""
         return StandIn(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:

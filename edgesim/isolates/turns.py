@@ -50,7 +50,7 @@ class Socket(Protocol):
     """As much of a socket as is needed here."""
 
     def recv(self, size: int, flags: int = 0, /) -> bytes:
-        """What has arrived; ``b""`` once the platform has hung up."""
+        """Receive bytes; ``b""`` once the platform has closed the connection."""
 
     def sendall(self, data: bytes | bytearray, /) -> None:
         """All of it."""
@@ -117,7 +117,7 @@ class Wire:
 
 
 class Speaker(Protocol):
-    """Who takes turns on a wire."""
+    """An event loop that takes turns on a wire."""
 
     wire: Wire
 
@@ -125,7 +125,7 @@ class Speaker(Protocol):
         """The platform's steady clock as of its last word."""
 
     def listens(self) -> bool:
-        """Whether something that the platform may say is awaited."""
+        """True if a message of the platform is awaited."""
 
 
 class Turn:
@@ -303,7 +303,7 @@ WHOLE = {
 
 
 def raise_out_of_time(number: int, frame: FrameType | None) -> None:
-    """What SIGPROF does where a process serves one invocation; it comes again, and again."""
+    """Handle SIGPROF in a process that serves one invocation; the signal repeats."""
     inner = frame
     while inner is not None:
         if inner.f_code in WHOLE:

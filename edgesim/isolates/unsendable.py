@@ -14,7 +14,7 @@ from edgesim.isolates.limits import json_bytes
 from edgesim.isolates.wire import Call, Done, Failure, Frame, Invoke, Log, Reply, one
 
 UNSENDABLE = (TypeError, ValueError, OverflowError, RecursionError)
-"""What the encoder raises; MemoryError is another matter: the frame itself is right."""
+"""Errors that the encoder raises for an invalid frame; after a MemoryError the frame is valid."""
 
 Frames = list[tuple[int, Frame]]
 

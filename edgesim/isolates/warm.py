@@ -73,7 +73,7 @@ class _Isolate:
         self.link: Link
         self.conversations: dict[int, Conversation] = {}
         self.retired = False
-        """Whether it gets nothing more."""
+        """True if the isolate gets no further invocation."""
         self.out_of_time = False
         self.error: Exception | None = None
         self.ended = anyio.Event()

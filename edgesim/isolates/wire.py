@@ -140,7 +140,7 @@ class Done(msgspec.Struct, tag="done", array_like=True):
 
     @property
     def blameless(self) -> bool:
-        """Whether the outcome is the platform's doing and not the Worker's."""
+        """True if the platform and not the Worker caused the outcome."""
         return self.fault != "worker"
 
 

@@ -122,7 +122,7 @@ def level(request, tmp_path):
 
 
 async def said(level, *expressions):
-    """What each comes to, one after another in one Worker."""
+    """The result of each, one after another in one Worker."""
     found = []
     source = SOURCE.replace("{expression}", "eval(await request.text())")
     async with level.load(source, md_shapes=SHAPES, md_quoted=QUOTED) as isolates:

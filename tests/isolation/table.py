@@ -22,7 +22,7 @@ class Attack(NamedTuple):
     process: str = CONTAINED
     warm: str = CONTAINED
     at_warm: str = ""
-    """How it may end there, where that is another way."""
+    """Permitted outcomes at ``warm``, if they differ."""
 
     def ends(self, level: str) -> list[str]:
         return ((level == "warm" and self.at_warm) or self.outcomes).split()

@@ -98,7 +98,7 @@ async def _respond(
 
 
 async def _rest(running: "asyncio.Future[Any]", lifespan: "_Lifespan") -> None:
-    """What the application does after its response, which stands whatever comes of it."""
+    """Run the application to its end after its response; an exception is logged."""
     try:
         await running
     except Exception:
