@@ -383,7 +383,7 @@ async def test_native_inserts_say_what_is_wrong(native, row, told):
     await native.table()
     status, text = await native.ask("INSERT INTO t FORMAT JSONEachRow", ROWS + row)
     assert status == 400
-    assert told in text
+    assert told in text.lower()  # msgspec's own words, which differ between its versions
     assert await native.count() == 0
     skipping = {"input_format_skip_unknown_fields": "1"}
     assert (await native.ask("INSERT INTO t FORMAT JSONEachRow", b'{"x": 1}', **skipping))[0] == 200
