@@ -118,7 +118,6 @@ class Answer(msgspec.Struct):
     config: msgspec.Raw = msgspec.Raw(b"null")
     state: StreamState = msgspec.field(default_factory=StreamState)
     delivered: Delivered = msgspec.field(default_factory=Delivered)
-    num_pending: int = 0
     num_ack_pending: int = 0
     cluster: Cluster = msgspec.field(default_factory=Cluster)
     message: Read | None = None

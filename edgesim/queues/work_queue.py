@@ -268,7 +268,7 @@ class WorkQueue:
         times = await self._delayed.first()
         times += [visible_at for _, visible_at in self.returned.values()]
         times += [self.doubt] if self.doubt is not None else []
-        times += await self._next_new_at(consumer)
+        times += await self._next_new_at(state.last_seq, consumer.delivered.stream_seq)
         return Depth(
             state.messages,
             max(0, state.bytes - OVERHEAD_BYTES * state.messages),
@@ -306,10 +306,14 @@ class WorkQueue:
     async def _consumer(self) -> Answer:
         return await self._server.api(f"CONSUMER.INFO.{self.stream}.{CONSUMER}")
 
-    async def _next_new_at(self, consumer: Answer) -> list[float]:
-        """The time since which the first never leased message is visible; empty if none."""
-        after = consumer.delivered.stream_seq
-        if consumer.num_pending == 0:
+    async def _next_new_at(self, last: int, after: int) -> list[float]:
+        """The time since which the first never leased message is visible; empty if none.
+
+        ``last`` is the stream's last sequence, ``after`` the last that the consumer delivered.  The
+        consumer's own number of pending messages is not used: a loaded server updates it only some
+        time after it has acknowledged a message.
+        """
+        if last <= after:
             return []
         if self._next_new is None or self._next_new[0] != after:
             ready = self._layout.subject("ready", ">")
