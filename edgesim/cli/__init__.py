@@ -1,7 +1,6 @@
 """The ``edgesim`` command. Each module of this package implements one subcommand.
 
-Exit codes: 0 success, 1 a failed expectation, 2 a usage or configuration error, 3 the run itself
-failed.
+``EXIT_CODES`` has the exit codes of all commands.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 
+from edgesim.cli.arguments import sentence
 from edgesim.cli.output import complain, end_if_nobody_reads, finish, open_descriptors
 from edgesim.errors import EdgesimError, RunError, first_error
 
@@ -28,6 +28,10 @@ COMMANDS = {
     "doctor": "edgesim.cli.doctor",
 }
 """Subcommand -> module, which defines ``add_arguments`` and ``run``."""
+EXIT_CODES = (
+    "Exit codes: 0 success, 1 a failed expectation or check, 2 a usage or configuration error, "
+    "3 the run itself failed."
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,21 +47,38 @@ def main(argv: Sequence[str] | None = None) -> int:
         finish()
 
 
-def _run(argv: Sequence[str] | None) -> int:
+def build_parser(names: Iterable[str] = COMMANDS) -> argparse.ArgumentParser:
+    """Parser of ``edgesim`` with the named subcommands.
+
+    The first line of a command's module docstring is its summary in ``edgesim --help``; the whole
+    docstring is its description.
+    """
     parser = argparse.ArgumentParser(
-        prog="edgesim", description="Run Cloudflare-style event pipelines for real on one machine."
+        prog="edgesim",
+        description="Run a Cloudflare-style event pipeline on this machine.",
+        epilog=EXIT_CODES,
     )
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    parser.add_argument("--debug", action="store_true", help="print the traceback of an error")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name in _needed(sys.argv[1:] if argv is None else argv):
+    for name in names:
         module = import_module(COMMANDS[name])
-        summary = (module.__doc__ or "").splitlines()[0].partition(": ")[2]
-        command = commands.add_parser(name, help=summary, description=summary)
+        text = (module.__doc__ or "").partition(": ")[2].strip()
+        command = commands.add_parser(
+            name, help=text.partition("\n")[0].rstrip("."), description=sentence(text)
+        )
         command.add_argument(
-            "--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks"
+            "--debug",
+            action="store_true",
+            default=argparse.SUPPRESS,
+            help="print the traceback of an error",
         )
         module.add_arguments(command)
         command.set_defaults(run=module.run)
+    return parser
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    parser = build_parser(_needed(sys.argv[1:] if argv is None else argv))
     arguments = parser.parse_args(argv)
     try:
         code: int = arguments.run(arguments)

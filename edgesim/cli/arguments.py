@@ -10,19 +10,34 @@ from edgesim.config.project import DEFAULT, Overrides, find_root
 from edgesim.errors import UsageError
 
 LEVELS = ("process", "warm", "inline")
+PROJECT_HELP = "folder with edgesim.toml or a wrangler file (default: . or ./workers)"
+
+
+_BACKENDS = {
+    "r2": "memory:, file:PATH or s3://HOST:PORT",
+    "queues": "memory:, sqlite:PATH or nats://HOST:PORT/NAME",
+    "clickhouse": "chdb:PATH, clickhouse+http://HOST:PORT/DB or clickhouse://HOST:PORT/DB",
+}
 
 
 def add_project(parser: argparse.ArgumentParser, *, positional: bool = False) -> None:
     """Add the project folder, the state folder and the backend URLs."""
-    where = "folder of edgesim.toml (default: . or ./workers)"
+    where = PROJECT_HELP
     if positional:
         parser.add_argument("project", nargs="?", help=where)
     else:
         parser.add_argument("--project", metavar="FOLDER", help=where)
     add_files(parser)
-    parser.add_argument("--state", type=Path, metavar="DIR", help="state (default: .edgesim in it)")
-    for name in ("r2", "queues", "clickhouse"):
-        parser.add_argument(f"--{name}", metavar="URL", help=f"the {name} backend")
+    parser.add_argument(
+        "--state",
+        type=Path,
+        metavar="DIR",
+        help="state directory: logs and embedded stores (default: .edgesim in the project folder)",
+    )
+    for name, schemes in _BACKENDS.items():
+        parser.add_argument(
+            f"--{name}", metavar="URL", help=f"{name} backend, {schemes} (default: [backends])"
+        )
 
 
 def add_files(parser: argparse.ArgumentParser) -> None:
@@ -34,9 +49,13 @@ def add_files(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=Path,
         metavar="FILE",
-        help="a wrangler file to use in place of edgesim.toml; repeatable, the first is the entry",
+        help="wrangler file, instead of edgesim.toml; repeatable, the first is the entry Worker",
     )
-    parser.add_argument("--env", metavar="NAME", help="environment: env.NAME of wrangler files")
+    parser.add_argument(
+        "--env",
+        metavar="NAME",
+        help="environment: use env.NAME of the wrangler files (default: top level)",
+    )
 
 
 def add_isolation(parser: argparse.ArgumentParser) -> None:
@@ -47,15 +66,24 @@ def add_isolation(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=_level,
         metavar="[WORKER=]LEVEL",
-        help=f"where handlers run: {', '.join(LEVELS)}; for one Worker: NAME=LEVEL, repeatable",
+        help=f"isolation level of all Workers or of one: {', '.join(LEVELS)}; repeatable",
     )
 
 
 def add_address(parser: argparse.ArgumentParser) -> None:
     """Add the listening address and the log verbosity."""
-    parser.add_argument("--port", type=int, default=8787, help="0 picks a free one (default: 8787)")
-    parser.add_argument("--host", default="127.0.0.1", help="address to bind (default: loopback)")
-    parser.add_argument("--quiet", action="store_true", help="log only warnings and errors")
+    parser.add_argument(
+        "--port", type=int, default=8787, help="TCP port, 0 for a free one (default: 8787)"
+    )
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)"
+    )
+    parser.add_argument("--quiet", action="store_true", help="log warnings and errors only")
+
+
+def sentence(text: str) -> str:
+    """``text`` with its first letter in upper case, and all others as they are."""
+    return text[:1].upper() + text[1:]
 
 
 def _level(text: str) -> tuple[str, str]:

@@ -1,4 +1,7 @@
-"""edgesim cost: what the pipeline costs a month, or what a run has used."""
+"""edgesim cost: estimate the monthly bill of the pipeline on Cloudflare.
+
+Without options: for a billion events per day. The prices come from a dated table in edgesim.
+"""
 
 from __future__ import annotations
 
@@ -20,16 +23,16 @@ from edgesim.cost.usage import Load, Roles, measured, planned, used
 from edgesim.errors import RunError, UsageError
 
 _LOAD = {
-    "events_per_day": "events a day",
-    "event_bytes": "bytes of an event's JSON",
-    "events_per_request": "events in one request",
-    "window_seconds": "the pipeline's window",
-    "object_bytes_max": "the pipeline's largest object, before compression",
-    "compression": "of the objects in R2",
-    "retention_days": "how long R2 keeps an object",
-    "receiver_cpu_ms": "CPU of one request",
-    "tail_cpu_ms": "CPU of one event in the tail",
-    "insert_cpu_ms": "CPU of one object's insert",
+    "events_per_day": "events per day",
+    "event_bytes": "size of one event as JSON, in bytes",
+    "events_per_request": "events per request",
+    "window_seconds": "length of a pipeline window, in seconds",
+    "object_bytes_max": "largest object of a pipeline before compression, in bytes",
+    "compression": "compression ratio of the objects in R2",
+    "retention_days": "days for which R2 keeps an object",
+    "receiver_cpu_ms": "CPU time of one request, in milliseconds",
+    "tail_cpu_ms": "CPU time of one event in the Tail Worker, in milliseconds",
+    "insert_cpu_ms": "CPU time of the insert of one object, in milliseconds",
 }
 
 
@@ -41,19 +44,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         shown = f"{getattr(defaults, name):g}"
         flag = f"--{name.replace('_', '-')}"
         parser.add_argument(flag, type=_positive, metavar="N", help=f"{what} (default: {shown})")
-    parser.add_argument("--rate", type=_positive, metavar="N", help="events a second, for a day's")
+    parser.add_argument(
+        "--rate",
+        type=_positive,
+        metavar="N",
+        help="events per second, instead of --events-per-day",
+    )
     parser.add_argument(
         "--used",
         action="store_true",
-        help="what the running project has used since its start, and a month at its figures",
+        help="bill the running project for its usage since its start, and a month at that usage",
     )
     parser.add_argument(
         "--report",
         type=Path,
         metavar="FILE",
-        help="the same of a `replay --speed realtime --report json`",
+        help="the same for a report of `replay --speed realtime --report json`",
     )
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:

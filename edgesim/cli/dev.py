@@ -1,4 +1,7 @@
-"""edgesim dev: run the project, reload it on save."""
+"""edgesim dev: run the project and reload it when a file is saved.
+
+Prints "Ready on http://..." when it serves requests. Stop it with Ctrl-C.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_project(parser, positional=True)
     add_isolation(parser)
     add_address(parser)
-    parser.add_argument("--no-reload", action="store_true", help="do not watch files")
     parser.add_argument(
-        "--record", type=Path, metavar="FILE", help="write the requests as a fixture (.gz too)"
+        "--no-reload", action="store_true", help="do not reload when a file is saved"
+    )
+    parser.add_argument(
+        "--record",
+        type=Path,
+        metavar="FILE",
+        help="record the requests as a fixture for replay (NDJSON; FILE.gz is compressed)",
     )
 
 

@@ -1,4 +1,8 @@
-"""edgesim doctor: check this machine, the Workers and every backend; name each cure."""
+"""edgesim doctor: check this machine, the Workers and every backend.
+
+Prints one line per check: ok, warning or problem, and how to fix it. Exits with 1 if there is a
+problem.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``edgesim doctor``."""
     add_project(parser, positional=True)
     add_isolation(parser)
-    parser.add_argument("--json", action="store_true", help="one JSON document")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,7 @@
-"""edgesim init: write a new project, a pipeline from an HTTP request to a table."""
+"""edgesim init: write a new project with Workers, tests and a CI workflow.
+
+The project is a pipeline from an HTTP request to a ClickHouse table.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,9 @@ _HIDDEN = {"github", "gitignore"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``edgesim init``."""
-    parser.add_argument("folder", nargs="?", type=Path, default=Path(), help="(default: .)")
+    parser.add_argument(
+        "folder", nargs="?", type=Path, default=Path(), help="folder to write (default: .)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

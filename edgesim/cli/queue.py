@@ -1,4 +1,7 @@
-"""edgesim queue: look into queues, send, purge, put dead letters back."""
+"""edgesim queue: list, read, send, purge and redrive messages.
+
+Uses the running project if there is one, or else the state directory.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import argparse
 import json
 
 from edgesim.cli import logs
-from edgesim.cli.arguments import add_project, project_of
+from edgesim.cli.arguments import add_project, project_of, sentence
 from edgesim.cli.operate import given, perform, show
 from edgesim.errors import UsageError
 
@@ -23,22 +26,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``edgesim queue``."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     helps = {
-        "ls": "every queue: name, backlog, operations billed, delivered, retried, dead",
-        "peek": "the oldest messages, untouched",
+        "ls": "list the queues: name, backlog, billed operations, delivered, retried, dead",
+        "peek": "print the oldest messages without changing them",
         "send": "send one JSON message",
-        "purge": "remove every message",
-        "redrive": "move every message to another queue, where it starts anew",
+        "purge": "delete all messages",
+        "redrive": "move all messages to another queue, for example from a dead-letter queue",
     }
     for name, summary in helps.items():
-        action = actions.add_parser(name, help=summary, description=summary)
+        action = actions.add_parser(name, help=summary, description=sentence(summary))
         if name != "ls":
-            action.add_argument("queue")
+            action.add_argument("queue", help="name of the queue")
         if name == "peek":
-            action.add_argument("--limit", type=int, default=10)
+            action.add_argument(
+                "--limit", type=int, default=10, metavar="N", help="messages (default: 10)"
+            )
         if name == "send":
-            action.add_argument("body", help="JSON")
+            action.add_argument("body", help="message body, JSON")
         if name == "redrive":
-            action.add_argument("--to", required=True, metavar="QUEUE")
+            action.add_argument("--to", required=True, metavar="QUEUE", help="target queue")
         add_project(action)
 
 

@@ -1,4 +1,7 @@
-"""edgesim r2: list, get, put, copy and remove objects, notify of them again."""
+"""edgesim r2: list, read, write, copy and delete objects, and repeat notifications.
+
+Uses the running project if there is one, or else the state directory.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from urllib.parse import urlencode
 import anyio
 
 from edgesim.cli import logs
-from edgesim.cli.arguments import add_project, project_of
+from edgesim.cli.arguments import add_project, project_of, sentence
 from edgesim.cli.operate import given, perform, show
 from edgesim.cli.requeue import requeue
 from edgesim.cli.running import ask, opened, pieces, serving
@@ -34,30 +37,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``edgesim r2``."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     helps = {
-        "ls": "one object a line, key first",
-        "get": "an object's bytes",
-        "put": "store a file as an object, with its notifications",
-        "cp": "copy an object, with its notifications",
-        "rm": "remove an object",
-        "requeue": "send the notifications of objects again",
+        "ls": "list objects, one per line, key first",
+        "get": "write the content of an object to a file or standard output",
+        "put": "store a file as an object and send its notifications",
+        "cp": "copy an object and send its notifications",
+        "rm": "delete an object",
+        "requeue": "send the notifications of existing objects again",
     }
     for name, summary in helps.items():
-        action = actions.add_parser(name, help=summary, description=summary)
-        action.add_argument("bucket")
+        action = actions.add_parser(name, help=summary, description=sentence(summary))
+        action.add_argument("bucket", help="name of the bucket")
         if name in {"get", "put", "cp", "rm"}:
-            action.add_argument("key")
+            action.add_argument("key", help="key of the object")
         if name in {"ls", "requeue"}:
-            action.add_argument("--prefix")
+            action.add_argument("--prefix", help="only keys that begin with PREFIX")
         if name == "get":
-            action.add_argument("--out", type=Path, metavar="FILE", help="default: standard output")
+            action.add_argument(
+                "--out", type=Path, metavar="FILE", help="file (default: standard output)"
+            )
         if name == "cp":
-            action.add_argument("to_bucket")
-            action.add_argument("to_key")
+            action.add_argument("to_bucket", help="target bucket")
+            action.add_argument("to_key", help="target key")
         if name == "put":
-            action.add_argument("file", type=Path)
+            action.add_argument("file", type=Path, help="file to store")
         if name == "requeue":
-            action.add_argument("--since", metavar="TIME", help="uploaded at or after, ISO, UTC")
-            action.add_argument("--until", metavar="TIME", help="uploaded before, ISO, UTC")
+            action.add_argument(
+                "--since", metavar="TIME", help="uploaded at or after TIME (ISO 8601, UTC)"
+            )
+            action.add_argument(
+                "--until", metavar="TIME", help="uploaded before TIME (ISO 8601, UTC)"
+            )
         add_project(action)
 
 

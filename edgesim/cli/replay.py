@@ -1,4 +1,8 @@
-"""edgesim replay: run fixtures through the project in virtual time, compare what came of them."""
+"""edgesim replay: run fixtures through the project in virtual time.
+
+The same fixture, project, seed and faults give the same report on any machine. Exits with 1 if an
+expectation or a checker fails.
+"""
 
 from __future__ import annotations
 
@@ -22,36 +26,60 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``edgesim replay``."""
-    parser.add_argument("fixtures", nargs="+", type=Path, metavar="FIXTURE", help="NDJSON, .gz too")
+    parser.add_argument(
+        "fixtures",
+        nargs="+",
+        type=Path,
+        metavar="FIXTURE",
+        help="recorded requests, NDJSON (.gz is decompressed)",
+    )
     add_project(parser)
     add_isolation(parser)
     parser.add_argument(
-        "--seed", type=int, default=0, help="of order, ids, jitter and faults (default: 0)"
+        "--seed",
+        type=int,
+        default=0,
+        help="seed of task order, ids, jitter and faults (default: 0)",
     )
-    parser.add_argument("--expect", type=Path, metavar="FILE", help="what it must come to (TOML)")
-    parser.add_argument("--report", choices=("text", "json", "junit"), default="text")
+    parser.add_argument("--expect", type=Path, metavar="FILE", help="expected results (TOML)")
     parser.add_argument(
-        "--junit", type=Path, metavar="FILE", help="write a JUnit report to FILE as well"
+        "--report",
+        choices=("text", "json", "junit"),
+        default="text",
+        help="format of the report on standard output (default: text)",
     )
     parser.add_argument(
-        "--faults", metavar="SPEC", help="what goes wrong: rules, or a file of them"
+        "--junit", type=Path, metavar="FILE", help="also write a JUnit report to FILE"
     )
-    parser.add_argument("--check", action="store_true", help="run the checkers without faults too")
+    parser.add_argument(
+        "--faults",
+        metavar="SPEC",
+        help="faults to inject: rules separated by semicolons, or a file of rules",
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="run the checkers, which otherwise run only with --faults",
+    )
     parser.add_argument(
         "--speed",
         choices=("virtual", "realtime"),
         default="virtual",
-        help="realtime waits for the fixture's times, and takes any backend",
+        help="realtime waits for the times of the fixture and takes any backend (default: virtual)",
     )
-    parser.add_argument("--start", metavar="TIME", help="when the clock begins (ISO, UTC)")
     parser.add_argument(
-        "--journal", type=Path, metavar="FILE", help="write every turn of the event loop down"
+        "--start",
+        metavar="TIME",
+        help="start of the virtual clock (ISO 8601, UTC; default: 2030-01-01)",
+    )
+    parser.add_argument(
+        "--journal", type=Path, metavar="FILE", help="write every step of the event loop to FILE"
     )
     parser.add_argument(
         "--shrink",
         type=Path,
         metavar="FOLDER",
-        help="reduce a failing fixture and its faults to a small case in FOLDER",
+        help="reduce a failing fixture and its faults to a minimal case in FOLDER",
     )
     parser.add_argument("--verbose", action="store_true", help="log every invocation")
 

@@ -1,4 +1,7 @@
-"""edgesim serve: run the project for its users: warm isolates, JSON logs, a drain at the end."""
+"""edgesim serve: run the project in production.
+
+Differs from dev: isolation level warm, JSON logs, no reload, and a drain at SIGTERM.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_seconds,
         default=DRAIN_SECONDS,
         metavar="S",
-        help="at SIGTERM: write and deliver what is on its way, for so long (default: 30)",
+        help="at SIGTERM: seconds to write and deliver pending work (default: 30)",
     )
     parser.add_argument(
         "--notice-seconds",
         type=_seconds,
         default=0.0,
         metavar="S",
-        help="at SIGTERM: say 'not ready', and serve on for so long before that (default: 0)",
+        help="at SIGTERM: seconds to serve on while `ready` replies 503 (default: 0)",
     )
 
 

@@ -1,4 +1,7 @@
-"""edgesim sql: ask ClickHouse, through the running project if there is one."""
+"""edgesim sql: run a ClickHouse statement.
+
+Uses the running project if there is one, or else the state directory.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,12 @@ from edgesim.model import HttpRequest, read_all
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``edgesim sql``."""
-    parser.add_argument("query", help="the statement; - reads it from standard input")
+    parser.add_argument("query", help="SQL statement; - reads it from standard input")
     add_project(parser)
     parser.add_argument(
         "--format",
         help="ClickHouse output format (default: PrettyCompact on a terminal, else TabSeparated)",
+        metavar="NAME",
     )
 
 
