@@ -12,7 +12,7 @@ JOBS ?= 4
 KILLS ?= 50
 OUTAGE ?= 2000
 
-.PHONY: setup dev test check crash drills bench endure sim mutants pythons clean servers
+.PHONY: setup dev test check docs crash drills bench endure sim mutants pythons clean servers
 
 setup: $(RUNTIME) $(TOOLS)
 
@@ -28,6 +28,11 @@ check: $(RUNTIME) $(TOOLS)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -q tests/test_tidy.py
+
+# The documentation site, in docs/_build/html.  Warnings are errors.
+docs: $(TOOLS)
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
 
 # kill -9 at random moments; SEED=n selects other moments.
 crash: $(RUNTIME) $(TOOLS)

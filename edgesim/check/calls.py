@@ -44,7 +44,10 @@ def _call(
             f"`{binding}.{method}(...)` is a TypeError on the platform, where Pyodide takes the "
             "binding for an iterator"
         )
-        cure = f'Write `await call(self.env.{binding}, "{method}", rows)` (docs/portability.md)'
+        cure = (
+            f'Write `await call(self.env.{binding}, "{method}", rows)` '
+            "(docs/explanation/differences-from-cloudflare.md)"
+        )
         yield Finding(file, node.lineno, "warning", "pipeline-send", problem, cure)
     if method == "fetch" or node_name(node) == "fetch":
         for name in sorted(keywords & _IGNORED_BY_FETCH):

@@ -2,7 +2,7 @@
 
 A call that is not in ``CALLS``, or whose arguments match none of its alternatives, fails with
 EPERM.  ``REFUSED`` and ``NARROWED`` withdraw calls and arguments once an isolate is set up, before
-worker code runs.  docs/isolation.md lists the same reasons; a test compares them.
+worker code runs.  docs/explanation/isolation.md lists the same reasons; a test compares them.
 
 Arguments are checked where a value has effects outside the process: signals by file descriptor
 (``fcntl``, ``ioctl``), other processes by id (``clock_gettime``, ``prlimit64``, ``futex``), memory

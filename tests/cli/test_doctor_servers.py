@@ -268,7 +268,7 @@ def test_what_a_nats_server_refuses(shared, tmp_path, rights, given, said, cure)
 
 
 def test_rights_that_are_enough(shared, tmp_path):
-    """The rights that docs/queues.md names are enough."""
+    """The rights that docs/reference/queues.md names are enough."""
     rights = """authorization { users: [ { user: u, password: p, permissions: {
     publish: ["$JS.API.>", "$JS.ACK.>", "doctor.>", "doctor-changed.*", "doctor-claims"],
     subscribe: ["_INBOX.>", "doctor-changed.*"] } } ] }

@@ -1,4 +1,4 @@
-"""Attack by level: what is promised.  docs/isolation.md carries the same table; a test compares."""
+"""Attack by level: what is promised.  isolation.md in docs/ has the same table."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""The tables of docs/isolation.md are those that the tests check, no more and no less."""
+"""The tables of isolation.md in docs/ are those that the tests check, no more and no less."""
 
 from itertools import takewhile
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from edgesim.jail.calls import CALLS
 from tests.isolation.table import ATTACKS, WALKS
 
-DOCS = Path(__file__).parents[2] / "docs" / "isolation.md"
+DOCS = Path(__file__).parents[2] / "docs" / "explanation" / "isolation.md"
 MARK = "| An invocation that "
 
 
@@ -18,13 +18,13 @@ def _rows(heading: str) -> list[str]:
 
 
 def test_docs_carry_the_table():
-    """docs/isolation.md has each row of the table, word for word, and no other."""
+    """isolation.md has each row of the table, word for word, and no other."""
     rows = [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in _rows(MARK)]
     assert rows == [(each.what, each.process, each.warm, each.inline) for each in ATTACKS]
 
 
 def test_docs_carry_the_walks():
-    """docs/isolation.md has each walk, word for word, and no other."""
+    """isolation.md has each walk, word for word, and no other."""
     rows = [line.strip("| ") for line in _rows("| A search that begins with ")]
     assert rows == list(WALKS.values())
 
@@ -35,7 +35,7 @@ def test_no_attack_stands_twice():
 
 
 def test_docs_carry_the_reason_of_each_system_call():
-    """docs/isolation.md has the reason for each allowed call, word for word, and no other."""
+    """isolation.md has the reason for each allowed call, word for word, and no other."""
     found: dict[str, str] = {}
     for line in _rows("| System calls "):
         calls, reason = (cell.strip() for cell in line.strip("|").split("|"))
