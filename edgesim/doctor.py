@@ -28,8 +28,8 @@ from edgesim.errors import (
     WorkerLoadError,
     first_error,
 )
-from edgesim.isolates import driver as isolates_driver
-from edgesim.isolates.limits import KERNEL_GUARDS
+from edgesim.isolates.host import driver as isolates_driver
+from edgesim.isolates.protocol.limits import KERNEL_GUARDS
 from edgesim.jail import landlock, seccomp
 from edgesim.model import Finding, Limits, Stream, WorkerSpec, read_all
 from edgesim.queues import probe as queues_probe

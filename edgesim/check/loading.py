@@ -18,7 +18,7 @@ from typing import Any
 
 from edgesim.check.findings import Finding, Level, relative
 from edgesim.config import WorkerConfig
-from edgesim.isolates.zygote import add_own_modules, leave_the_library, load
+from edgesim.isolates.guest.worker_import import add_own_modules, leave_the_library, load
 
 STARTUP_SECONDS = 1.0
 LOADING_SECONDS_MAX = 30.0
@@ -128,16 +128,16 @@ def _main() -> None:
     from workers._bindings import Env
     from workers._runtime import current_env
 
-    from edgesim.isolates import senses
+    from edgesim.isolates.guest import clock_and_random
 
     current_env.set(Env([tuple(each) for each in env]))
     watch = _Watch(main)
-    senses.install()
+    clock_and_random.install()
     add_own_modules(main)
     sys.addaudithook(watch.audit)
     started = time.process_time()
     try:
-        with senses.global_scope():
+        with clock_and_random.global_scope():
             load(main)
     except BaseException as error:  # noqa: BLE001 (any exception of an import is a finding)
         watch.failed(error)

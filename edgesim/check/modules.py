@@ -12,7 +12,7 @@ from edgesim.check.findings import Finding, relative
 from edgesim.check.sources import Source, aliases, dotted, imports, own_module
 from edgesim.config import WorkerConfig
 from edgesim.config.files import read_table
-from edgesim.isolates.packages import module_folders
+from edgesim.isolates.guest.packages import module_folders
 
 SDK = frozenset({"workers", "js", "pyodide", "asgi"})
 # Observed in Pyodide 0.28.2 and 314, and tested there: ABSENT raises ModuleNotFoundError in both,

@@ -10,9 +10,9 @@ import msgspec
 from edgesim.model import Body
 
 DRIVERS = {
-    "chdb": "edgesim.clickhouse.chdb:open_clickhouse",
-    "clickhouse": "edgesim.clickhouse.native:open_clickhouse",
-    "clickhouses": "edgesim.clickhouse.native:open_clickhouse",
+    "chdb": "edgesim.clickhouse.chdb.driver:open_clickhouse",
+    "clickhouse": "edgesim.clickhouse.native.driver:open_clickhouse",
+    "clickhouses": "edgesim.clickhouse.native.driver:open_clickhouse",
     "clickhouse+http": "edgesim.clickhouse.http:open_clickhouse",
     "clickhouse+https": "edgesim.clickhouse.http:open_clickhouse",
 }

@@ -55,7 +55,7 @@ from edgesim.errors import (
     UsageError,
     WorkerLoadError,
 )
-from edgesim.isolates.limits import KERNEL_GUARDS
+from edgesim.isolates.protocol.limits import KERNEL_GUARDS
 from edgesim.runtime.reach import Reach
 from edgesim.simulator import Simulator, open_simulator
 from edgesim.urls import same_place

@@ -11,8 +11,8 @@ from edgesim.model import ContentType, Message
 
 DRIVERS = {
     "memory": "edgesim.queues.memory:open_queues",
-    "nats": "edgesim.queues.nats:open_queues",
-    "sqlite": "edgesim.queues.sqlite:open_queues",
+    "nats": "edgesim.queues.nats.driver:open_queues",
+    "sqlite": "edgesim.queues.sqlite.driver:open_queues",
 }
 
 

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from edgesim.clock import Clock
 from edgesim.errors import ConfigError
 from edgesim.queues.driver import QueueDriver
-from edgesim.queues.sqlite import open_store, removing_purged
+from edgesim.queues.sqlite.driver import open_store, removing_purged
 from edgesim.urls import path_of
 
 DETERMINISTIC = True

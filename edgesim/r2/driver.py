@@ -11,8 +11,8 @@ import msgspec
 from edgesim.model import R2Object
 
 DRIVERS = {
-    "memory": "edgesim.r2.memory:open_r2",
-    "file": "edgesim.r2.file:open_r2",
+    "memory": "edgesim.r2.local.memory:open_r2",
+    "file": "edgesim.r2.local.file:open_r2",
     "s3": "edgesim.r2.s3.driver:open_r2",
 }
 

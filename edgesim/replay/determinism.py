@@ -9,7 +9,7 @@ from edgesim import urls
 from edgesim.clickhouse import driver as clickhouse_driver
 from edgesim.config import Project
 from edgesim.errors import UsageError
-from edgesim.isolates import driver as isolates_driver
+from edgesim.isolates.host import driver as isolates_driver
 from edgesim.queues import driver as queues_driver
 from edgesim.r2 import driver as r2_driver
 

@@ -16,8 +16,8 @@ from edgesim.clickhouse import statements
 from edgesim.clickhouse.compression import Gunzip
 from edgesim.clickhouse.driver import Answer, Statement
 from edgesim.clock import Clock
-from edgesim.isolates.driver import Host, Isolates
-from edgesim.isolates.wire import NOT_RUN, Call, Done, Invoke, Log, Respond
+from edgesim.isolates.host.driver import Host, Isolates
+from edgesim.isolates.protocol.wire import NOT_RUN, Call, Done, Invoke, Log, Respond
 from edgesim.model import Body, Message, R2Object, Stream, iterate
 from edgesim.queues.driver import NewMessage, QueueDriver
 from edgesim.r2.driver import ANYTHING, Expected, Finished, R2Driver

@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import msgspec
 
-from edgesim.clickhouse.chdb import ChdbClickHouse
+from edgesim.clickhouse.chdb.driver import ChdbClickHouse
 from edgesim.config import load_project
 from edgesim.config.project import DEFAULT, Overrides
 from edgesim.errors import RunError, first_error

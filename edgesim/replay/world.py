@@ -26,7 +26,7 @@ from edgesim.clickhouse.gateway import Gateway
 from edgesim.clock import Clock
 from edgesim.config import Environment, Project
 from edgesim.errors import RunError, UsageError
-from edgesim.isolates.driver import Isolates
+from edgesim.isolates.host.driver import Isolates
 from edgesim.model import HttpRequest, HttpResponse, WorkerSpec, read_all
 from edgesim.queues.driver import QueueDriver
 from edgesim.r2.driver import R2Driver

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from edgesim.errors import PlatformError
-from edgesim.isolates.wire import Call
+from edgesim.isolates.protocol.wire import Call
 from edgesim.model import Headers
 
 _HEADER = re.compile(r"[!-9;-~]+: [^\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]*")

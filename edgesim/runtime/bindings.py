@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from edgesim.errors import PlatformError
-from edgesim.isolates.limits import DEPTH_MARGIN, buried
+from edgesim.isolates.protocol.limits import DEPTH_MARGIN, buried
 from edgesim.model import HttpRequest, HttpResponse
 from edgesim.pipelines.pipeline import Pipeline
 from edgesim.queues.encoding import content_type_of, encode

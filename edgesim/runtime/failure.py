@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgesim.errors import PlatformError
-from edgesim.isolates.wire import Failure
+from edgesim.isolates.protocol.wire import Failure
 from edgesim.model import HttpResponse
 
 _PAGES = {"exceededCpu": (503, 1102), "exceededMemory": (503, 1102)}

@@ -15,8 +15,8 @@ import structlog
 
 from edgesim.clock import Clock
 from edgesim.errors import EdgesimError, PlatformError
-from edgesim.isolates.driver import Host
-from edgesim.isolates.wire import Call, Failure, Log, Respond, StreamRef
+from edgesim.isolates.host.driver import Host
+from edgesim.isolates.protocol.wire import Call, Failure, Log, Respond, StreamRef
 from edgesim.model import Body, HttpRequest, HttpResponse, Stream, read_all
 from edgesim.runtime.arguments import invalid_header, number_of, request_of
 from edgesim.runtime.lineage import Lineage

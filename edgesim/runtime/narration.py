@@ -10,8 +10,8 @@ from typing import Any
 
 import structlog
 
-from edgesim.isolates.packages import cure_of
-from edgesim.isolates.wire import Done
+from edgesim.isolates.guest.packages import cure_of
+from edgesim.isolates.protocol.wire import Done
 from edgesim.model import TraceItem, TraceLog
 from edgesim.runtime.decisions import settle
 from edgesim.runtime.failure import status_of

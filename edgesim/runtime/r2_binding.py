@@ -8,11 +8,14 @@ import msgspec
 import structlog
 
 from edgesim.errors import RunError
-from edgesim.isolates.wire import StreamRef
+from edgesim.isolates.protocol.wire import StreamRef
 from edgesim.model import R2Object
 from edgesim.r2.bucket import Bucket, R2ObjectBody
 from edgesim.r2.limits import INTERNAL_ERROR, refusal
-from edgesim.r2.worker_options import (
+from edgesim.runtime.arguments import argument
+from edgesim.runtime.bindings import no_method
+from edgesim.runtime.invocation import Invocation
+from edgesim.runtime.r2_options import (
     body_of,
     get_arguments,
     keys_of,
@@ -23,10 +26,7 @@ from edgesim.r2.worker_options import (
     parts_of,
     put_arguments,
 )
-from edgesim.r2.worker_values import text
-from edgesim.runtime.arguments import argument
-from edgesim.runtime.bindings import no_method
-from edgesim.runtime.invocation import Invocation
+from edgesim.runtime.r2_values import text
 
 log = structlog.get_logger()
 

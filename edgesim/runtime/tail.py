@@ -19,7 +19,7 @@ import anyio
 import structlog
 
 from edgesim.config.project import TailConfig
-from edgesim.isolates.wire import NOT_RUN, Done
+from edgesim.isolates.protocol.wire import NOT_RUN, Done
 from edgesim.model import TraceItem
 
 PENDING_BYTES = 32 << 20

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from edgesim.isolates.wire import Done, Failure
+from edgesim.isolates.protocol.wire import Done, Failure
 from edgesim.model import HttpRequest, TraceException, TraceItem, TraceLog
 from edgesim.runtime.redaction import redact_headers, redact_url
 

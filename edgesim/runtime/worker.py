@@ -17,9 +17,9 @@ import structlog
 from edgesim.clock import Clock
 from edgesim.config import WorkerConfig
 from edgesim.errors import PlatformError
-from edgesim.isolates.driver import Isolates
-from edgesim.isolates.limits import EVENT_SECONDS, WALL_EXCEEDED
-from edgesim.isolates.wire import DEFAULT, LOST, Done, Failure, Invoke
+from edgesim.isolates.host.driver import Isolates
+from edgesim.isolates.protocol.limits import EVENT_SECONDS, WALL_EXCEEDED
+from edgesim.isolates.protocol.wire import DEFAULT, LOST, Done, Failure, Invoke
 from edgesim.model import HttpRequest, HttpResponse, TraceItem
 from edgesim.runtime.decisions import checked
 from edgesim.runtime.failure import NoResponseError, no_response

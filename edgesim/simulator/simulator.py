@@ -21,8 +21,8 @@ from edgesim.backends import Backends
 from edgesim.clock import Clock
 from edgesim.config import Project, WorkerConfig
 from edgesim.errors import RunError, first_error
-from edgesim.isolates.restarting import OpenIsolates
-from edgesim.isolates.wire import NOT_RUN, Done
+from edgesim.isolates.host.restarting import OpenIsolates
+from edgesim.isolates.protocol.wire import NOT_RUN, Done
 from edgesim.model import (
     BatchResult,
     HttpRequest,

@@ -18,9 +18,9 @@ from edgesim.clock import Clock
 from edgesim.config import Project, WorkerConfig
 from edgesim.config.wrangler import ServiceBinding as ServiceConfig
 from edgesim.errors import ConfigError, WorkerLoadError, first_error
-from edgesim.isolates import driver as isolates_driver
-from edgesim.isolates.driver import Isolates
-from edgesim.isolates.restarting import OpenIsolates, open_restarting
+from edgesim.isolates.host import driver as isolates_driver
+from edgesim.isolates.host.driver import Isolates
+from edgesim.isolates.host.restarting import OpenIsolates, open_restarting
 from edgesim.model import HttpRequest, HttpResponse, Limits, WorkerSpec
 from edgesim.runtime.bindings import PipelineBinding, QueueBinding, ServiceBinding
 from edgesim.runtime.invocation import Binding, Fetch

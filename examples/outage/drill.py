@@ -74,7 +74,7 @@ class Embedded:
                 words = (folder / "cmdline").read_bytes().decode().split("\0")
             except OSError:  # the process has exited
                 continue
-            if "edgesim.clickhouse.chdb_process" in words and str(self._folder) in words:
+            if "edgesim.clickhouse.chdb.process" in words and str(self._folder) in words:
                 return int(folder.name)
         raise DrillError("there is no process of the embedded ClickHouse")
 

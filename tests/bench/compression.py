@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 import anyio
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from edgesim.clickhouse.chdb import open_clickhouse
+from edgesim.clickhouse.chdb.driver import open_clickhouse
 from edgesim.clickhouse.gateway import Gateway
 from edgesim.model import HttpRequest, Stream, read_all
 from tests.processes import ROOT, WORKERS

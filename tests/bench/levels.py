@@ -24,8 +24,8 @@ import anyio
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parents[1]))
 from edgesim.clock import Clock
-from edgesim.isolates import inline, process, warm
-from edgesim.isolates.wire import Invoke
+from edgesim.isolates.host import inline, process, warm
+from edgesim.isolates.protocol.wire import Invoke
 from edgesim.model import WorkerSpec
 from tests.bench.load import BODY
 from tests.ports import reserved_port

@@ -10,7 +10,7 @@ import pytest
 
 from edgesim.clock import Clock
 from edgesim.r2.bucket import Bucket
-from edgesim.r2.file import open_r2
+from edgesim.r2.local.file import open_r2
 from edgesim.r2.notifications import Notifications
 from edgesim.replay.virtual_loop import VirtualLoop
 from tests.processes import WORKERS, dev, edgesim, on_terminal

@@ -602,7 +602,7 @@ async def test_the_database_of_a_request(client):
 
 async def test_a_folder_of_any_name(tmp_path):
     """Glob characters in the path of the database are taken literally."""
-    chdb = importlib.import_module("edgesim.clickhouse.chdb")
+    chdb = importlib.import_module("edgesim.clickhouse.chdb.driver")
     async with chdb.open_clickhouse(f"chdb:{tmp_path}/a{{b}}*[c]'/db", None, None) as database:
         embedded = Client("chdb", database)
         await embedded.table()
@@ -613,7 +613,7 @@ async def test_a_folder_of_any_name(tmp_path):
 async def test_a_database_that_is_open_elsewhere(embedded, monkeypatch):
     """The error names the folder and the cure."""
     assert await embedded.ask("SELECT 1") == (200, "1\n")
-    chdb = importlib.import_module("edgesim.clickhouse.chdb")
+    chdb = importlib.import_module("edgesim.clickhouse.chdb.driver")
     path = embedded.database._path
     async with chdb.open_clickhouse(f"chdb:{path}", None, None) as database:
         status, text = await Client("chdb", database).ask("SELECT 1")
@@ -624,7 +624,7 @@ async def test_a_database_that_is_open_elsewhere(embedded, monkeypatch):
 async def test_without_the_engine(tmp_path, monkeypatch):
     """A missing package is an error that names the cure."""
     monkeypatch.setitem(sys.modules, "chdb", None)
-    chdb = importlib.import_module("edgesim.clickhouse.chdb")
+    chdb = importlib.import_module("edgesim.clickhouse.chdb.driver")
     async with chdb.open_clickhouse(f"chdb:{tmp_path}/db", None, None) as database:
         status, text = await Client("chdb", database).ask("SELECT 1")
     assert status == 503
@@ -659,7 +659,7 @@ async def test_values_are_written_by_their_type(client):
 
 PLATFORM = """
 import sys, anyio
-from edgesim.clickhouse.chdb import open_clickhouse
+from edgesim.clickhouse.chdb.driver import open_clickhouse
 from edgesim.clickhouse.driver import Statement
 from edgesim.model import Stream
 

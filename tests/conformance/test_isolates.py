@@ -13,8 +13,8 @@ import pytest
 
 from edgesim.clock import Clock
 from edgesim.errors import PlatformError, WorkerLoadError
-from edgesim.isolates.driver import DRIVERS, Isolates
-from edgesim.isolates.wire import Call, Done, Invoke, Log, Respond, StreamRef
+from edgesim.isolates.host.driver import DRIVERS, Isolates
+from edgesim.isolates.protocol.wire import Call, Done, Invoke, Log, Respond, StreamRef
 from edgesim.model import BindingSpec, WorkerSpec
 from tests.loops import on_both_loops  # noqa: F401 (every test here runs on both loops)
 

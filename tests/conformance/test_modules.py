@@ -10,7 +10,7 @@ import sys
 import anyio
 import pytest
 
-from edgesim.isolates.stand_ins import StandIn
+from edgesim.isolates.guest.stand_ins import StandIn
 from edgesim.model import BindingSpec
 from tests.conformance.test_isolates import Level, Recorder
 

@@ -27,7 +27,7 @@ from edgesim.dev.front import Front
 from edgesim.model import R2Object
 from edgesim.queues.driver import NewMessage, QueueDriver
 from edgesim.r2.driver import R2Driver
-from edgesim.r2.indexed import IndexedR2
+from edgesim.r2.local.indexed import IndexedR2
 from edgesim.simulator import Simulator, open_simulator
 from tests.simulated import write_worker
 

@@ -17,7 +17,7 @@ import pytest
 
 from edgesim.config.project import TailConfig
 from edgesim.errors import ConfigError
-from edgesim.isolates.wire import Done
+from edgesim.isolates.protocol.wire import Done
 from edgesim.model import TraceItem, read_all
 from edgesim.r2.bucket import R2ObjectBody
 from edgesim.runtime.tail import TailConsumer

@@ -19,9 +19,19 @@ import pytest
 from edgesim import urls
 from edgesim.clock import Clock
 from edgesim.errors import PlatformError
-from edgesim.isolates.driver import DRIVERS, Host, Isolates
-from edgesim.isolates.forks import open_forks
-from edgesim.isolates.wire import Call, Done, Frame, Invoke, Log, MessageReader, Reply, Respond, one
+from edgesim.isolates.host.driver import DRIVERS, Host, Isolates
+from edgesim.isolates.host.zygotes import open_forks
+from edgesim.isolates.protocol.wire import (
+    Call,
+    Done,
+    Frame,
+    Invoke,
+    Log,
+    MessageReader,
+    Reply,
+    Respond,
+    one,
+)
 from edgesim.model import BindingSpec, WorkerSpec
 from tests.loops import on_both_loops  # noqa: F401 (every test here runs on both loops)
 

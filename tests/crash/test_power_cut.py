@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 import anyio
 import pytest
 
-from edgesim.clickhouse.chdb import ChdbClickHouse, open_clickhouse
+from edgesim.clickhouse.chdb.driver import ChdbClickHouse, open_clickhouse
 from edgesim.clickhouse.gateway import Gateway
 from edgesim.model import HttpRequest, read_all
 from tests.crash.crash_world import Load, copy_of_workers

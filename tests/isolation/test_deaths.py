@@ -16,7 +16,7 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
-from edgesim.isolates.forks import _is_alive
+from edgesim.isolates.host.zygotes import _is_alive
 from edgesim.simulator import Simulator
 from tests.loops import on_both_loops  # noqa: F401 (every test here runs on both loops)
 from tests.simulated import ask, simulated, write_worker
@@ -91,7 +91,7 @@ def zygotes() -> list[int]:
             command = Path(f"/proc/{pid}/cmdline").read_bytes()
         except (FileNotFoundError, ProcessLookupError):
             return False
-        return parent(pid) == os.getpid() and b"edgesim.isolates.zygote" in command
+        return parent(pid) == os.getpid() and b"edgesim.isolates.guest.zygote" in command
 
     return processes(is_zygote)
 

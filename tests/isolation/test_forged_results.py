@@ -13,7 +13,7 @@ from edgesim.clock import Clock
 from edgesim.config import Environment, load_project
 from edgesim.config.project import DEFAULT, Overrides
 from edgesim.errors import PlatformError
-from edgesim.isolates.process import ProcessIsolates
+from edgesim.isolates.host.process import ProcessIsolates
 from edgesim.model import Message, Retry
 from edgesim.queues.producer import Metrics
 from edgesim.runtime.delivery import deliver
@@ -32,7 +32,7 @@ from workers._runtime import invocation
 
 def wire():
     real = invocation().log.__func__.__globals__["asyncio"].events.sys.modules
-    return vars(real["edgesim.isolates.wire"])
+    return vars(real["edgesim.isolates.protocol.wire"])
 
 def say(frame):
     for fd in range(3, 64):

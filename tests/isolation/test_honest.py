@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from edgesim.clock import Clock
-from edgesim.isolates import conversation
+from edgesim.isolates.host import conversation
 from edgesim.model import Limits, Stream
 from tests.isolation.world import World, open_world
 

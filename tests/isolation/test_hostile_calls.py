@@ -22,8 +22,8 @@ from edgesim.clock import Clock
 from edgesim.config import Environment, load_project
 from edgesim.config.project import Overrides
 from edgesim.errors import PlatformError
-from edgesim.isolates.driver import answer
-from edgesim.isolates.wire import Call, StreamRef, copied
+from edgesim.isolates.host.driver import answer
+from edgesim.isolates.protocol.wire import Call, StreamRef, copied
 from edgesim.model import HttpRequest, HttpResponse
 from edgesim.runtime.lineage import Lineage
 from edgesim.simulator import Simulator, open_simulator

@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from edgesim.errors import WorkerLoadError
-from edgesim.isolates import forks
+from edgesim.isolates.host import zygotes
 from tests.isolation.world import open_world
 
 pytestmark = pytest.mark.anyio
@@ -20,7 +20,7 @@ class Default(WorkerEntrypoint):
 CONTROL = "int(__import__('sys').argv[1])"
 FORGED = f"""
 import os
-from edgesim.isolates.wire import Forked, one
+from edgesim.isolates.protocol.wire import Forked, one
 os.write({CONTROL}, one(Forked(1, os.getppid())))
 """
 REFUSED = {
@@ -46,7 +46,7 @@ REFUSED = {
     "frame of 2 GB": (f"import os; os.write({CONTROL}, b'\\x7f\\xff\\xff\\xff')", "wrote"),
     "closed": ("import os; os.closerange(0, 64)", "ended its process"),
     "wrong frames": (
-        f"import os; from edgesim.isolates.wire import one, Done; os.write({CONTROL}, one(Done()))",
+        f"import os; from edgesim.isolates.protocol import wire\nos.write({CONTROL}, wire.one(wire.Done()))",
         "wrote",
     ),
     "another's death": (FORGED, "wrote"),
@@ -58,7 +58,7 @@ async def test_import_is_refused(name, tmp_path, monkeypatch):
     """The Worker does not load, with the reason in one line; its next version loads."""
     source, why = REFUSED[name]
     if name == "loop":
-        monkeypatch.setattr(forks, "BOOT_SECONDS", 1.0)
+        monkeypatch.setattr(zygotes, "BOOT_SECONDS", 1.0)
     main = tmp_path / "entry.py"
     main.write_text(f"{HONEST}\n{source}\n")
     with pytest.raises(WorkerLoadError) as caught:

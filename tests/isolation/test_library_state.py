@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgesim.isolates.library_state import LibraryState
+from edgesim.isolates.guest.library_state import LibraryState
 from tests.isolation.world import open_world
 
 pytestmark = pytest.mark.anyio

@@ -66,7 +66,7 @@ async def test_neighbours_that_have_called_are_right_or_told(warm, name):
 
 async def test_who_blocks_and_does_nothing_is_ended(warm, monkeypatch):
     """An invocation that blocks without CPU use is ended; neighbours that made a call may fail."""
-    monkeypatch.setattr("edgesim.isolates.warm.BLOCKED_SECONDS", 1.0)
+    monkeypatch.setattr("edgesim.isolates.host.warm.BLOCKED_SECONDS", 1.0)
     blocked: list[Answer] = []
 
     async def block() -> None:

@@ -7,8 +7,9 @@ from typing import Any
 import anyio
 import pytest
 
-from edgesim.isolates import conversation, link, wire
-from edgesim.isolates.wire import Call, Message, MessageReader, StreamRef, encode
+from edgesim.isolates.host import conversation, link
+from edgesim.isolates.protocol import wire
+from edgesim.isolates.protocol.wire import Call, Message, MessageReader, StreamRef, encode
 from edgesim.runtime.invocation import Binding, Invocation
 from tests.isolation.world import open_world
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edgesim.errors import WorkerLoadError
-from edgesim.isolates.strays import end_strays, strays
+from edgesim.isolates.host.strays import end_strays, strays
 from tests.isolation.world import open_world
 from tests.processes import dev
 
@@ -25,7 +25,7 @@ class Default(WorkerEntrypoint):
 """
 START = """
 import os, select, signal
-guard = os.walk.__globals__["sys"].modules["edgesim.isolates.guard"]  # it cannot be imported
+guard = os.walk.__globals__["sys"].modules["edgesim.isolates.guest.guard"]  # it cannot be imported
 mark = os.open(__file__, os.O_RDONLY)  # by which the test finds them
 number, flags = (57, 0) if os.uname().machine == "x86_64" else (220, 17)
 def fork():
@@ -98,7 +98,7 @@ async def test_a_module_that_leaves_processes_is_refused(name, tmp_path):
 @pytest.mark.parametrize("ending", ["os._exit(0)", "raise ValueError('no')", "while True: pass"])
 async def test_a_failed_import_leaves_none(ending, tmp_path, monkeypatch):
     """Processes that an import forked end with it, however it fails."""
-    monkeypatch.setattr("edgesim.isolates.forks.BOOT_SECONDS", 4.0)
+    monkeypatch.setattr("edgesim.isolates.host.zygotes.BOOT_SECONDS", 4.0)
     main = worker(tmp_path, f"orphan()\n{ending}")
     with pytest.raises(WorkerLoadError):
         async with open_world("process", main):

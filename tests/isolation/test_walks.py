@@ -38,7 +38,7 @@ class Gate:
 @pytest.fixture
 async def walker(anyio_backend, monkeypatch):
     """World with a single process, which runs all invocations."""
-    monkeypatch.setattr("edgesim.isolates.warm.PROCESSES_MIN", 1)
+    monkeypatch.setattr("edgesim.isolates.host.warm.PROCESSES_MIN", 1)
     monkeypatch.setattr("os.cpu_count", lambda: 1)
     async with open_world("warm", WALKER, limits=Limits(cpu_ms=CPU_MS)) as world:
         yield world

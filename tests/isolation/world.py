@@ -11,8 +11,8 @@ import anyio
 
 from edgesim.clock import Clock
 from edgesim.errors import PlatformError
-from edgesim.isolates.driver import DRIVERS, Isolates
-from edgesim.isolates.wire import Done, Invoke
+from edgesim.isolates.host.driver import DRIVERS, Isolates
+from edgesim.isolates.protocol.wire import Done, Invoke
 from edgesim.model import BindingSpec, HttpRequest, HttpResponse, Limits, Stream, WorkerSpec
 from edgesim.runtime.bindings import ServiceBinding
 from edgesim.runtime.invocation import Binding, Invocation

@@ -12,12 +12,12 @@ from unittest.mock import patch
 
 from edgesim.clock import Clock
 from edgesim.errors import PlatformError
-from edgesim.isolates.driver import DRIVERS
-from edgesim.isolates.wire import Done, Invoke, StreamRef
+from edgesim.isolates.host.driver import DRIVERS
+from edgesim.isolates.protocol.wire import Done, Invoke, StreamRef
 from edgesim.model import BindingSpec, HttpRequest, HttpResponse, WorkerSpec, read_all
 from edgesim.queues.encoding import content_type_of, decode, encode
 from edgesim.r2.bucket import Bucket
-from edgesim.r2.memory import open_r2
+from edgesim.r2.local.memory import open_r2
 from edgesim.r2.notifications import Notifications
 from edgesim.runtime.invocation import Invocation
 from edgesim.runtime.lineage import Lineage

@@ -21,7 +21,7 @@ import msgspec
 import structlog
 
 from edgesim.cli import logs
-from edgesim.clickhouse.chdb import ChdbClickHouse
+from edgesim.clickhouse.chdb.driver import ChdbClickHouse
 from edgesim.config import load_project
 from edgesim.config.project import DEFAULT, Overrides
 from edgesim.errors import RunError

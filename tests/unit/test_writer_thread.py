@@ -13,8 +13,8 @@ from edgesim.config.pipelines import PipelineConfig
 from edgesim.errors import RunError
 from edgesim.pipelines.pipeline import Pipeline
 from edgesim.queues.driver import NewMessage
-from edgesim.queues.sqlite import SqliteQueue, open_queues
-from edgesim.r2.indexed import IndexedR2
+from edgesim.queues.sqlite.driver import SqliteQueue, open_queues
+from edgesim.r2.local.indexed import IndexedR2
 from edgesim.replay.virtual_loop import VirtualLoop
 from edgesim.writer_thread import WriterThread
 from tests.loops import on_both_loops  # noqa: F401 (every test here runs on both)

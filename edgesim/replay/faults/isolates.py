@@ -15,8 +15,8 @@ import anyio
 
 from edgesim.clock import Clock
 from edgesim.errors import PlatformError
-from edgesim.isolates.driver import Host, Isolates
-from edgesim.isolates.wire import Call, Done, Failure, Invoke, Log, Respond
+from edgesim.isolates.host.driver import Host, Isolates
+from edgesim.isolates.protocol.wire import Call, Done, Failure, Invoke, Log, Respond
 from edgesim.replay.faults.injector import Injector, Life
 from edgesim.replay.virtual_clock import VirtualClock
 

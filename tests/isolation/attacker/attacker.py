@@ -1137,7 +1137,7 @@ def of_the_wire(*names):
     from workers._runtime import invocation
 
     real = invocation().log.__func__.__globals__["asyncio"].events.sys.modules
-    return [getattr(real["edgesim.isolates.wire"], name) for name in names]
+    return [getattr(real["edgesim.isolates.protocol.wire"], name) for name in names]
 
 
 def number():

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from edgesim.clickhouse.chdb import open_clickhouse
+from edgesim.clickhouse.chdb.driver import open_clickhouse
 from edgesim.clickhouse.gateway import Gateway
 from edgesim.jail import landlock
 from edgesim.model import HttpRequest, read_all

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 import anyio
 import pytest
 
-from edgesim.clickhouse.chdb import open_clickhouse
+from edgesim.clickhouse.chdb.driver import open_clickhouse
 from edgesim.clickhouse.driver import Statement
 from edgesim.clickhouse.gateway import Gateway
 from edgesim.model import HttpRequest, Stream, read_all

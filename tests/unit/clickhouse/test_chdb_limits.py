@@ -6,9 +6,9 @@ import random
 import anyio
 import pytest
 
-from edgesim.clickhouse.chdb import ChdbClickHouse
-from edgesim.clickhouse.chdb_checks import check
-from edgesim.clickhouse.chdb_limits import Limits
+from edgesim.clickhouse.chdb.checks import check
+from edgesim.clickhouse.chdb.driver import ChdbClickHouse
+from edgesim.clickhouse.chdb.limits import Limits
 from edgesim.clickhouse.driver import Statement
 from edgesim.clickhouse.gateway import CALLER_MAX, Gateway
 from edgesim.clickhouse.statements import quoted

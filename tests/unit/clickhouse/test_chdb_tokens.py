@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from edgesim.clickhouse.chdb import ChdbClickHouse, open_clickhouse
+from edgesim.clickhouse.chdb.driver import ChdbClickHouse, open_clickhouse
 from edgesim.clickhouse.driver import Statement
 from edgesim.errors import ClickHouseError
 

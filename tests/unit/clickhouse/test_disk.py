@@ -8,10 +8,10 @@ from threading import Event
 
 import pytest
 
-from edgesim.clickhouse.chdb_limits import Limits, Watchdog
-from edgesim.clickhouse.chdb_process import Store
-from edgesim.clickhouse.chdb_writes import Writes
-from edgesim.clickhouse.disk import CANNOT_FSYNC, Disk
+from edgesim.clickhouse.chdb.disk import CANNOT_FSYNC, Disk
+from edgesim.clickhouse.chdb.limits import Limits, Watchdog
+from edgesim.clickhouse.chdb.process import Store
+from edgesim.clickhouse.chdb.writes import Writes
 from edgesim.errors import ClickHouseError
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgesim.isolates.packages import cure_of
+from edgesim.isolates.guest.packages import cure_of
 
 
 def raised(statement):

@@ -21,11 +21,19 @@ import edgesim
 
 sys.path.insert(0, str(Path(edgesim.__file__).parent / "sdk"))
 
-from edgesim.isolates import event_loop, guest, inside, senses, shared, shared_state, turns
-from edgesim.isolates.wire import Call, Done, Invoke, MessageReader, Reply, one
+from edgesim.isolates.guest import (
+    clock_and_random,
+    event_loop,
+    jailed_loop,
+    serve,
+    shared_loop,
+    shared_state,
+    warm_invocation,
+)
+from edgesim.isolates.protocol.wire import Call, Done, Invoke, MessageReader, Reply, one
 from workers import Response, WorkerEntrypoint
 
-FILES = {each.__file__ for each in (shared, turns, guest, event_loop)}
+FILES = {each.__file__ for each in (shared_loop, jailed_loop, warm_invocation, event_loop)}
 CALLBACK = asyncio.Handle._run.__code__
 SPENT_SECONDS = 1000.0
 
@@ -115,13 +123,13 @@ class Platform:
 def main() -> None:
     gc.disable()  # as in an isolate
     platform = Platform()
-    sys.stdout = inside.ConsoleStream("log", sys.stdout)
-    senses.install()
-    wire = turns.Wire(platform)  # type: ignore[arg-type]
+    sys.stdout = serve.ConsoleStream("log", sys.stdout)
+    clock_and_random.install()
+    wire = jailed_loop.Wire(platform)  # type: ignore[arg-type]
     page = bytearray(8)
-    guest.own_the_tasks()
+    warm_invocation.own_the_tasks()
     names = shared_state.PlatformNames([])
-    scheduler = shared.Scheduler(
+    scheduler = shared_loop.Scheduler(
         wire, lambda: {"Default": Worker}, lambda: None, lambda: None, names, 1000, page
     )
     platform.scheduler = scheduler

@@ -8,7 +8,7 @@ import pytest
 from edgesim import clock as clock_module
 from edgesim.clock import Clock
 from edgesim.queues.producer import Queue
-from edgesim.queues.sqlite import open_queues
+from edgesim.queues.sqlite.driver import open_queues
 
 pytestmark = pytest.mark.anyio
 

@@ -10,12 +10,12 @@ import pytest
 from edgesim.clock import Clock
 from edgesim.config.consumers import PullSettings
 from edgesim.model import Retry
-from edgesim.queues import sqlite_statements
 from edgesim.queues.driver import DRIVERS, NewMessage
 from edgesim.queues.producer import Queue
 from edgesim.queues.pull import PullConsumer
-from edgesim.queues.sqlite_file import LOG_BYTES_MAX
-from edgesim.queues.sqlite_steps import STEP_ROWS
+from edgesim.queues.sqlite import statements as sqlite_statements
+from edgesim.queues.sqlite.file import LOG_BYTES_MAX
+from edgesim.queues.sqlite.steps import STEP_ROWS
 from edgesim.urls import opener
 
 pytestmark = pytest.mark.anyio

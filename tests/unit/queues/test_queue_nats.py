@@ -15,11 +15,11 @@ from edgesim.clock import Clock
 from edgesim.config.consumers import ConsumerSettings, PullSettings
 from edgesim.errors import ConfigError, RunError, UsageError
 from edgesim.model import BatchResult, Retry
-from edgesim.queues import nats_connection
 from edgesim.queues.consumer import Consumer
 from edgesim.queues.driver import DRIVERS, NewMessage
-from edgesim.queues.nats import open_queues
-from edgesim.queues.nats_place import place_of
+from edgesim.queues.nats import connection as nats_connection
+from edgesim.queues.nats.driver import open_queues
+from edgesim.queues.nats.url import place_of
 from edgesim.queues.producer import MessageSendRequest, Queue
 from edgesim.queues.pull import PullConsumer
 from edgesim.urls import opener
@@ -34,7 +34,7 @@ import anyio
 from edgesim.clock import Clock
 from edgesim.config.consumers import ConsumerSettings
 from edgesim.queues.consumer import Consumer
-from edgesim.queues.nats import open_queues
+from edgesim.queues.nats.driver import open_queues
 from edgesim.queues.producer import Queue
 
 async def deliver(batch, metrics):

@@ -12,9 +12,9 @@ import pytest
 from edgesim.clock import Clock
 from edgesim.model import Message
 from edgesim.queues.driver import Depth, NewMessage
-from edgesim.queues.sqlite import open_queues, open_store
-from edgesim.queues.sqlite_file import FREE_PAGES_KEPT
-from edgesim.queues.sqlite_steps import STEP_ROWS
+from edgesim.queues.sqlite.driver import open_queues, open_store
+from edgesim.queues.sqlite.file import FREE_PAGES_KEPT
+from edgesim.queues.sqlite.steps import STEP_ROWS
 from tests.loops import on_both_loops  # noqa: F401 (every test here runs on both)
 
 pytestmark = pytest.mark.anyio
@@ -27,7 +27,7 @@ import os, signal, sys
 import anyio
 from edgesim.clock import Clock
 from edgesim.queues.driver import NewMessage
-from edgesim.queues.sqlite import SqliteQueue, open_queues
+from edgesim.queues.sqlite.driver import SqliteQueue, open_queues
 
 async def main():
     async with open_queues(f"sqlite:{sys.argv[1]}", Clock()) as driver:

@@ -13,7 +13,7 @@ import pytest
 from edgesim.clock import Clock
 from edgesim.errors import RunError
 from edgesim.queues.driver import Depth, NewMessage
-from edgesim.queues.sqlite import open_queues, open_store
+from edgesim.queues.sqlite.driver import open_queues, open_store
 
 pytestmark = pytest.mark.anyio
 
@@ -22,7 +22,7 @@ import os, signal, sys
 import anyio
 from edgesim.clock import Clock
 from edgesim.queues.producer import MessageSendRequest, Queue
-from edgesim.queues.sqlite import open_queues
+from edgesim.queues.sqlite.driver import open_queues
 
 async def main():
     clock = Clock()
@@ -45,7 +45,7 @@ HOLDER = """
 import sys
 import anyio
 from edgesim.clock import Clock
-from edgesim.queues.sqlite import open_queues
+from edgesim.queues.sqlite.driver import open_queues
 
 async def main():
     async with open_queues(sys.argv[1], Clock()):

@@ -7,7 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from edgesim.model import Message
 from edgesim.queues.driver import Depth, NewMessage
-from edgesim.queues.sqlite import open_store
+from edgesim.queues.sqlite.driver import open_store
 
 queues = st.sampled_from(["q", "dlq"])
 picks = st.lists(st.integers(0, 30), max_size=5)

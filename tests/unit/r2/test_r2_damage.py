@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from edgesim.errors import RunError
-from edgesim.r2.block_sums import BLOCK_BYTES
 from edgesim.r2.bucket import Bucket, R2ObjectBody
-from edgesim.r2.indexed import IndexedR2
 from edgesim.r2.limits import PART_BYTES_MIN
+from edgesim.r2.local.block_sums import BLOCK_BYTES
+from edgesim.r2.local.indexed import IndexedR2
 from edgesim.r2.options import Range
 from tests.r2_world import Store, World, stream, text
 

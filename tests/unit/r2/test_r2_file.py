@@ -13,8 +13,8 @@ from edgesim.clock import Clock
 from edgesim.errors import ConfigError, RunError, UsageError
 from edgesim.model import Stream
 from edgesim.r2.bucket import R2ObjectBody
-from edgesim.r2.file import open_r2
 from edgesim.r2.limits import PART_BYTES_MIN
+from edgesim.r2.local.file import open_r2
 from edgesim.r2.multipart import LIFETIME_MS
 from tests.r2_world import Store, World, text
 

@@ -11,7 +11,7 @@ import pytest
 
 from edgesim.r2.bucket import Bucket
 from edgesim.r2.driver import Outgoing
-from edgesim.r2.indexed import IndexedR2
+from edgesim.r2.local.indexed import IndexedR2
 from tests.r2_world import Store, World
 
 pytestmark = pytest.mark.anyio

@@ -7,7 +7,7 @@ import pytest
 from edgesim.errors import PlatformError
 from edgesim.model import HttpMetadata, Stream
 from edgesim.r2.options import Conditional, Range, read_checksum
-from edgesim.r2.worker_options import body_of, get_arguments, list_arguments, put_arguments
+from edgesim.runtime.r2_options import body_of, get_arguments, list_arguments, put_arguments
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 NOON_MS = 1_795_435_200_000.0

@@ -6,8 +6,8 @@ import anyio
 import pytest
 
 from edgesim.clock import Clock
-from edgesim.isolates.driver import Host, Isolates
-from edgesim.isolates.wire import NOT_RUN, Call, Done, Invoke, Log, Respond
+from edgesim.isolates.host.driver import Host, Isolates
+from edgesim.isolates.protocol.wire import NOT_RUN, Call, Done, Invoke, Log, Respond
 from edgesim.replay.faults.injector import Life
 from edgesim.replay.history import History
 from edgesim.replay.observers import ObservedIsolates

@@ -1,6 +1,6 @@
 """Conversion of a queue handler's outcome to acks and retries."""
 
-from edgesim.isolates.wire import Done
+from edgesim.isolates.protocol.wire import Done
 from edgesim.model import Retry
 from edgesim.runtime.decisions import settle
 

@@ -12,8 +12,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from edgesim.errors import RunError
-from edgesim.isolates.inline import open_isolates
-from edgesim.isolates.wire import Done, Invoke
+from edgesim.isolates.host.inline import open_isolates
+from edgesim.isolates.protocol.wire import Done, Invoke
 from edgesim.model import BindingSpec, Stream, WorkerSpec
 from edgesim.r2.limits import PART_BYTES_MIN
 from edgesim.runtime.invocation import Invocation

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgesim.isolates.wire import Done, Failure
+from edgesim.isolates.protocol.wire import Done, Failure
 from edgesim.model import HttpRequest
 from edgesim.runtime.trace import BUDGET_BYTES, Trace, delivered, fetch_event
 

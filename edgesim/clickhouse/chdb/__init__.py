@@ -1,0 +1,1 @@
+"""``chdb:``: the embedded ClickHouse engine, in a process of its own."""

@@ -1,0 +1,1 @@
+"""``clickhouse://``: a ClickHouse server by its native protocol."""

@@ -1,0 +1,359 @@
+"""Fresh copies of a Worker's own modules, for levels where the process itself is not fresh.
+
+Each module of a Namespace gets its own ``__builtins__`` whose ``__import__`` finds the Worker's
+modules in the Namespace first, and gives views of library modules: what worker code sets on a view
+(``json.dumps = mine``) it alone sees.  In ``sys.modules`` are stand-ins (stand_ins.py), so two
+Workers that both have an ``event.py`` do not meet.  Vendored packages are library modules: many
+have parts in C, of which a process can have one.  Tried and dropped: swapping ``sys.modules``
+around an import (imports inside functions run later, when other Workers run); shallow copies of
+library modules (they miss what the library itself sets later, and copying ``os`` for one name is
+dear).
+"""
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import importlib.util
+import pdb  # noqa: T100 (breakpoint() is what the inline level is for)
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+from typing import Any, NamedTuple, Protocol
+
+from edgesim.isolates.guest.sealed import sealed
+from edgesim.isolates.guest.stand_ins import OwnLoader, StandIn, make_way_for, stand_in_for
+
+HIDDEN = "edgesim"
+"""The package that worker code cannot import: the platform's own."""
+
+
+class Code(NamedTuple):
+    """A module of the Worker's own, compiled; ``folder`` None where it is not a package."""
+
+    file: str
+    code: CodeType
+    folder: str | None
+
+
+class CodeCache:
+    """Compiled sources of one Worker version, shared by its Namespaces."""
+
+    def __init__(self, folder: Path) -> None:
+        """``folder`` has the Worker's own modules."""
+        self.library: dict[tuple[str, tuple[str, ...]], ModuleType] = {}
+        """Results of import statements of library modules, by name and fromlist."""
+        self._folder = folder
+        self._codes: dict[str, Code | None] = {}
+
+    def imported(self, name: str, fromlist: tuple[str, ...]) -> ModuleType | None:
+        """Return the result of an earlier import statement of a library module, or None."""
+        return self.library.get((name, fromlist))
+
+    def keep(self, name: str, fromlist: tuple[str, ...]) -> ModuleType:
+        """Store and return the result of an import statement of an imported library module."""
+        # Read here, not passed by the caller: other invocations get the same object.
+        found = sys.modules[name if fromlist else name.partition(".")[0]]
+        return self.library.setdefault((name, fromlist), found)
+
+    def find(self, name: str) -> Code | None:
+        """The module ``name``, or None if it is not the Worker's own."""
+        try:
+            return self._codes[name]
+        except KeyError:
+            return self._codes.setdefault(name, self._compile(name))
+
+    def _compile(self, name: str) -> Code | None:
+        package = self._folder.joinpath(*name.split("."))
+        for file in (package / "__init__.py", package.parent / f"{package.name}.py"):
+            if file.is_file():
+                code = compile(file.read_bytes(), str(file), "exec", dont_inherit=True)
+                return Code(str(file), code, str(package) if file.parent == package else None)
+        return None
+
+
+class Watch(Protocol):
+    """Follows the use that worker code makes of library modules, where invocations share them."""
+
+    def begin_import(self) -> None:
+        """Called before an import of a library module."""
+
+    def end_import(self, name: str) -> None:
+        """Called when the library module ``name`` has been imported."""
+
+    def looked_up(self, function: FunctionType) -> None:
+        """Worker code has got hold of this function of a library."""
+
+
+class _NoWatch:
+    """For a process whose library is not compared between invocations."""
+
+    def begin_import(self) -> None:
+        pass
+
+    def end_import(self, name: str) -> None:
+        pass
+
+    def looked_up(self, function: FunctionType) -> None:
+        pass
+
+
+_NO_WATCH = _NoWatch()
+
+
+class Sources(NamedTuple):
+    """Where the Namespaces of a Worker get their modules from.
+
+    Functions, so that they can be sealed: worker code reaches its Namespace, which must not lead to
+    what others are given too.
+    """
+
+    find: Callable[[str], Code | None]
+    imported: Callable[[str, tuple[str, ...]], ModuleType | None]
+    begin_import: Callable[[], None]
+    end_import: Callable[[str], None]
+    keep: Callable[[str, tuple[str, ...]], ModuleType]
+    looked_up: Callable[[FunctionType], None]
+    build_class: Callable[..., Any] = builtins.__build_class__
+
+
+def open_sources(cache: CodeCache) -> Sources:
+    """Sources of a process where the library is not watched."""
+    return Sources(
+        cache.find,
+        cache.imported,
+        _NO_WATCH.begin_import,
+        _NO_WATCH.end_import,
+        cache.keep,
+        _NO_WATCH.looked_up,
+    )
+
+
+def sealed_sources(cache: CodeCache, watch: Watch, build_class: Callable[..., Any]) -> Sources:
+    """Sources that show nothing of the cache and the watch."""
+    return Sources(
+        sealed(cache.find),
+        sealed(cache.imported),
+        sealed(watch.begin_import),
+        sealed(watch.end_import),
+        sealed(cache.keep),
+        sealed(watch.looked_up),
+        build_class,
+    )
+
+
+class Namespace:
+    """One invocation's modules."""
+
+    def __init__(self, sources: Sources) -> None:
+        self._sources = sources
+        self.modules: dict[str, ModuleType] = {}
+        self._views: dict[int, ModuleType] = {}
+        self._builtins = vars(builtins) | {
+            "__import__": self._import,
+            "__build_class__": sources.build_class,
+            "breakpoint": _breakpoint,
+        }
+
+    def load(self, name: str) -> ModuleType:
+        """The module, executed at its first use; ImportError if the Worker has none such."""
+        if name in self.modules:
+            return self.modules[name]
+        found = self._sources.find(name)
+        if found is None:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        module = ModuleType(name)
+        names = module.__dict__
+        spec = names["__spec__"] = _spec(name, found)
+        names["__loader__"] = spec.loader
+        names["__file__"] = found.file
+        names["__builtins__"] = self._builtins
+        if found.folder is None:
+            names["__package__"] = name.rpartition(".")[0]
+        else:
+            names["__path__"] = [found.folder]
+            names["__package__"] = name
+        self.modules[name] = module
+        stand_in_for(name, found.file)
+        try:
+            exec(found.code, names)  # noqa: S102 (running worker code is what this is for)
+        except BaseException:
+            self.modules.pop(name, None)
+            raise
+        return self.modules.get(name, module)  # it may have put another in its place
+
+    def own(self, name: str) -> ModuleType | None:
+        """The module of that name, loaded if need be; None if the Worker has none such."""
+        if name in self.modules:
+            return self.modules[name]
+        return None if self._sources.find(name) is None else self._load_chain(name)
+
+    def spec_of(self, name: str) -> ModuleSpec | None:
+        """Return the spec of the Worker's module of that name, or None."""
+        found = self._sources.find(name)
+        return None if found is None else _spec(name, found)
+
+    # Runs for every import statement of every invocation, so what is common is looked up first.
+    def _import(
+        self,
+        name: str,
+        globals: Mapping[str, Any] | None = None,  # noqa: A002 (the names of __import__)
+        locals: Mapping[str, Any] | None = None,  # noqa: A002
+        fromlist: Sequence[str] | None = (),
+        level: int = 0,
+    ) -> ModuleType:
+        if level:
+            package = str((globals or {}).get("__package__") or "")
+            name = importlib.util.resolve_name("." * level + name, package)
+        top = name.partition(".")[0]
+        if self._sources.find(top) is None:
+            return self._import_library(name, tuple(fromlist or ()))
+        module = self.modules.get(name) or self._load_chain(name)
+        if not fromlist:
+            return self.modules[top] if not level else module
+        if "__path__" in module.__dict__:
+            for wanted in fromlist:
+                submodule = f"{name}.{wanted}"
+                if not hasattr(module, wanted) and self._sources.find(submodule) is not None:
+                    self._load_chain(submodule)
+        return module
+
+    def _import_library(self, name: str, fromlist: tuple[str, ...]) -> ModuleType:
+        if name.partition(".")[0] == HIDDEN:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        found = self._sources.imported(name, fromlist)
+        if found is None:
+            make_way_for(name)
+            self._sources.begin_import()
+            # Called in this frame: a vendored package can inspect the frames below its import.
+            builtins.__import__(name, None, None, fromlist, 0)
+            self._sources.end_import(name)
+            found = self._sources.keep(name, fromlist)
+        view = self.view(found)
+        if fromlist and fromlist[0] == "*" and not hasattr(found, "__all__"):
+            for public in vars(found):
+                if not public.startswith("_"):
+                    setattr(view, public, getattr(view, public))
+        return view
+
+    def view(self, module: ModuleType) -> ModuleType:
+        """The library module as this Namespace sees it."""
+        view = self._views.get(id(module))
+        if view is None:
+            if module is builtins:
+                view = _BuiltinsView(self._builtins)
+            else:
+                view = _View.__new__(_View)  # its names are the module's, so it is not initialised
+                _MODULE.__set__(view, module)
+                _NAMESPACE.__set__(view, self)
+            self._views[id(module)] = view
+        return view
+
+    def seen(self, module: ModuleType, name: str) -> Any:
+        """Return the value that a view shows for a name that was not set on it."""
+        if module is sys and name == "modules":
+            return _SeenModules(self)
+        if module is importlib and name == "import_module":
+            return self._import_module
+        value = getattr(module, name)
+        if isinstance(value, ModuleType):
+            return self.view(value)
+        if type(value) is FunctionType:
+            self._sources.looked_up(value)
+        return value
+
+    def seen_modules(self) -> dict[str, ModuleType]:
+        """Return the modules that worker code may see, its own included."""
+        library = {
+            key: self.view(each)
+            for key, each in list(sys.modules.items())
+            if type(each) is not StandIn and key.partition(".")[0] not in {HIDDEN, "__main__"}
+        }
+        return library | self.modules
+
+    def _import_module(self, name: str, package: str | None = None) -> ModuleType:
+        absolute = importlib.util.resolve_name(name, package)
+        return self._import(absolute, None, None, ("__name__",))
+
+    def _load_chain(self, name: str) -> ModuleType:
+        if "." not in name:
+            return self.load(name)
+        parent: ModuleType | None = None
+        module: ModuleType | None = None
+        for end, part in enumerate(name.split("."), 1):
+            module = self.load(".".join(name.split(".")[:end]))
+            if parent is not None:
+                setattr(parent, part, module)
+            parent = module
+        assert module is not None
+        return module
+
+
+def _spec(name: str, found: Code) -> ModuleSpec:
+    loader = OwnLoader(name, found.file)
+    spec = ModuleSpec(name, loader, origin=found.file, is_package=found.folder is not None)
+    if found.folder is not None:
+        spec.submodule_search_locations = [found.folder]
+    spec.has_location = True
+    return spec
+
+
+class _SeenModules(dict[str, ModuleType]):
+    """``sys.modules`` as one Namespace sees it; a module that is put there is its own."""
+
+    def __init__(self, namespace: Namespace) -> None:
+        super().__init__(namespace.seen_modules())
+        self._modules = namespace.modules
+
+    def __setitem__(self, name: str, module: ModuleType) -> None:
+        super().__setitem__(name, module)
+        self._modules[name] = module
+
+    def __delitem__(self, name: str) -> None:
+        super().__delitem__(name)
+        self._modules.pop(name, None)
+
+
+class _View(ModuleType):
+    """A library module, and what one invocation has set on it."""
+
+    __slots__ = ("_module", "_namespace")
+
+    def __getattr__(self, name: str) -> Any:
+        return _NAMESPACE.__get__(self).seen(_MODULE.__get__(self), name)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*dir(_MODULE.__get__(self)), *self.__dict__})
+
+
+# The slots themselves: worker code cannot reach the module behind a view by an attribute's name.
+_MODULE, _NAMESPACE = vars(_View)["_module"], vars(_View)["_namespace"]
+delattr(_View, "_module")
+delattr(_View, "_namespace")
+
+
+class _BuiltinsView(ModuleType):
+    """``builtins`` as one Namespace has them."""
+
+    def __init__(self, names: dict[str, Any]) -> None:
+        super().__init__("builtins")
+        object.__setattr__(self, "_names", names)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.__dict__["_names"][name]
+        except KeyError:
+            raise AttributeError(f"module 'builtins' has no attribute {name!r}") from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self.__dict__["_names"][name] = value
+
+    def __delattr__(self, name: str) -> None:
+        del self.__dict__["_names"][name]
+
+
+def _breakpoint(*args: Any, **kwargs: Any) -> None:
+    """The debugger on the real terminal, since ``print`` is the Worker's log."""
+    pdb.Pdb(stdout=sys.__stdout__, nosigint=True).set_trace(sys._getframe(1))  # noqa: SLF001

@@ -1,0 +1,400 @@
+"""The inside of a ``warm`` isolate: many invocations in one process, each as if it were alone.
+
+Each invocation gets fresh modules (module_namespace.py), an event loop and a mailbox of its own
+(warm_invocation.py), its own time, randomness and log lines, and its CPU time is counted turn by
+turn.  What an invocation leaves running when it is done never runs again.  What it has changed for
+others makes the isolate say Tainted, after which the platform sends nothing more here.
+
+The scheduler knows the invocations' numbers and has the channel.  It is a generator, and between
+two steps of it C code calls what it has yielded: while worker code runs, nothing of the scheduler
+is on the stack, in a module's names or in a closure that worker code can get hold of.  It touches
+no object that worker code can have changed: it would run worker code on top of its own frame.
+
+What an invocation has left behind in memory may have destructors, and the interpreter's collector
+would run them in the midst of another's callback, in its name.  So the collector is off, and its
+work is done between callbacks, and in long ones, in nobody's name.
+
+A callback that does not come back cannot be ended from here.  So the number of the invocation that
+has the process is written into a page that the platform shares, and the platform, seeing that
+nothing is heard, knows whom to hold responsible.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import heapq
+import itertools
+import mmap
+import os
+import signal
+import socket
+import struct
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from contextvars import copy_context
+from functools import partial
+from math import inf, isnan
+from operator import call
+from typing import Any, NamedTuple
+
+from edgesim.isolates.guest import clock_and_random, guard, stand_ins, warm_invocation
+from edgesim.isolates.guest.jailed_loop import PLATFORM, Turn, Wire
+from edgesim.isolates.guest.keyed_socket import KeyedSocket
+from edgesim.isolates.guest.module_namespace import CodeCache, Namespace, Sources, sealed_sources
+from edgesim.isolates.guest.sealed import sealed
+from edgesim.isolates.guest.serve import CpuLimitExceeded, Entrypoints, entrypoints, failed
+from edgesim.isolates.guest.shared_state import PlatformNames, SharedState, is_from, is_frozen
+from edgesim.isolates.guest.warm_invocation import Mailbox, Report, Sleep
+from edgesim.isolates.protocol.limits import CPU_EXCEEDED, HUNG
+from edgesim.isolates.protocol.wire import (
+    Cancel,
+    Done,
+    Failure,
+    Frame,
+    Invoke,
+    Reply,
+    Tainted,
+    decoded,
+)
+
+TICK_SECONDS = 0.02
+"""After this much CPU time in one callback the others' answers are sent, and again and again."""
+PAGE = struct.Struct("<Q")
+MEDDLED_STATUS = 13
+"""Exit status of a process in which an invocation has changed the platform's own names."""
+
+NEAR = {
+    "edgesim.isolates.guest.event_loop",
+    "edgesim.isolates.guest.serve",
+    "edgesim.isolates.guest.warm_invocation",
+    "edgesim.isolates.protocol.unsendable",
+    "edgesim.isolates.protocol.wire",
+}
+"""Modules by which an invocation's report comes about."""
+
+Step = tuple[Any, ...]
+"""A function and its arguments, for C code to call."""
+
+
+class Resident:
+    """State of one invocation in the scheduler."""
+
+    def __init__(self, number: int, mailbox: Mailbox) -> None:
+        self.number = number
+        self.cpu_seconds = 0.0
+        self.done: Done | None = None
+        self.replies: list[Reply] = []
+        self.wake_at = inf
+        self._mailbox: Mailbox | None = mailbox
+
+    def step(self, function: Callable[..., Any], *args: Any) -> Step:
+        """A step of this invocation."""
+        return function, self._mailbox, *args
+
+    def last_step(self, function: Callable[..., Any], *args: Any) -> Step:
+        """The same; after it nothing here refers to the mailbox."""
+        mailbox, self._mailbox = self._mailbox, None
+        return function, mailbox, *args
+
+
+class Scheduler:
+    """Gives each invocation its turns.  No worker code may ever get hold of it."""
+
+    def __init__(
+        self,
+        wire: Wire,
+        load: Callable[[], Entrypoints],
+        new_env: Callable[[], Any],
+        changed: Callable[[], str | None],
+        names: PlatformNames,
+        cpu_ms: int,
+        page: Any,
+    ) -> None:
+        self.wire = wire
+        self.results: deque[Any] = deque(maxlen=1)
+        """Result of the last step."""
+        self._load = load
+        self._new_env = new_env
+        self._changed = changed
+        self._names = names
+        self._near = names.of(NEAR)
+        self._cpu_seconds = cpu_ms / 1000
+        self._page = page
+        self._turn = Turn(self)
+        self._now = 0.0
+        self._steady = 0.0
+        self._live: dict[int, Resident] = {}
+        self._ready: dict[int, Resident] = {}
+        self._timers: list[tuple[float, int, Resident]] = []
+        self._order = itertools.count()
+        self._begun: list[tuple[Resident, Invoke]] = []
+        self._running: Resident | None = None
+        self._last: Resident | None = None
+        self._began = 0.0
+        self._sleep: Sleep = sealed(self.sleep)
+
+    def time(self) -> float:
+        """The platform's steady clock as of its last word."""
+        return self._steady
+
+    def listens(self) -> bool:
+        """True: there may always be another invocation."""
+        return True
+
+    # --- one turn of all ---
+
+    def steps(self) -> Iterator[Step]:
+        """The life of the isolate, step by step."""
+        while True:
+            for number, frame in self._turn.select(self._timeout()):
+                self._take(number, frame)
+            self._ring()
+            ready, self._ready = self._ready, {}
+            yield from self._begin_all()
+            for resident in ready.values():
+                if resident.done is None:
+                    replies, resident.replies = tuple(resident.replies), []
+                    self._start(resident)
+                    yield resident.step(warm_invocation.turn, self._now, self._steady, replies)
+                    self._settle(resident)
+                if resident.done is not None:
+                    self._ready.pop(resident.number, None)
+                    self._enter(resident)
+                    yield resident.last_step(warm_invocation.leave, self._changed)
+                    self._say_goodbye(resident)
+            if warm_invocation.garbage_is_due():
+                yield (warm_invocation.collect,)
+
+    def _timeout(self) -> float | None:
+        if self._ready:
+            return 0.0
+        timers = self._timers
+        while timers and timers[0][2].wake_at != timers[0][0]:
+            heapq.heappop(timers)
+        return max(0.0, timers[0][0] - self._steady) if timers else None
+
+    def _ring(self) -> None:
+        """Make ready whose timers are due."""
+        due = self._steady + 1e-6
+        timers = self._timers
+        while timers and timers[0][0] < due:
+            when, _, resident = heapq.heappop(timers)
+            if resident.wake_at == when:
+                resident.wake_at = inf
+                self._ready[resident.number] = resident
+
+    # --- what the platform says ---
+
+    def _take(self, number: int, frame: Frame) -> None:
+        match frame:
+            case Invoke():
+                self._tell_time(frame.now, frame.steady)
+                mailbox = Mailbox(self._now, self._steady, self._sleep)
+                self._begun.append((Resident(number, mailbox), frame))
+            case Cancel():
+                if (resident := self._live.get(number)) is not None:
+                    self._end(resident, Done("exception"))
+            case Reply():
+                self._tell_time(frame.now, frame.steady)
+                if number == PLATFORM:
+                    self._steady = max(self._steady, self._turn.rung(frame))
+                elif (resident := self._live.get(number)) is not None:
+                    resident.replies.append(frame)
+                    self._ready[number] = resident
+            case _:
+                raise TypeError(f"unexpected {type(frame).__name__} from the platform")
+
+    def _tell_time(self, now: float, steady: float) -> None:
+        self._now, self._steady = max(self._now, now), max(self._steady, steady)
+
+    def _begin_all(self) -> Iterator[Step]:
+        begun, self._begun = self._begun, []
+        for resident, invoke in begun:
+            self._live[resident.number] = resident
+            self._start(resident)
+            yield resident.step(warm_invocation.begin, invoke, self._load, self._new_env)
+            self._settle(resident)
+
+    # --- one turn of one invocation ---
+
+    def _start(self, resident: Resident) -> None:
+        self._enter(resident)
+        self._began = time.thread_time()
+        self._running = resident
+
+    def _enter(self, resident: Resident) -> None:
+        if resident is not self._last:
+            self._end_if_meddled(self._names)
+        self._last = resident
+        PAGE.pack_into(self._page, 0, resident.number)
+
+    def _end_if_meddled(self, names: PlatformNames) -> None:
+        """Before anything of it has an effect; the page says by whom."""
+        if names.have_changed():
+            number = 0 if self._last is None else self._last.number
+            PAGE.pack_into(self._page, 0, number)
+            os._exit(MEDDLED_STATUS)
+
+    def _stop(self, resident: Resident) -> None:
+        resident.cpu_seconds += time.thread_time() - self._began
+        self._running = None
+        PAGE.pack_into(self._page, 0, PLATFORM)
+
+    def _settle(self, resident: Resident) -> None:
+        """Take in what a turn has come to."""
+        self._end_if_meddled(self._near)
+        report: Report = self.results.pop()
+        self._stop(resident)
+        self._put(resident, report.frames)
+        if report.done is not None:
+            self._end(resident, _done(report.done))
+        elif resident.cpu_seconds > self._cpu_seconds:
+            self._end(resident, failed(CpuLimitExceeded(CPU_EXCEEDED)))
+        elif report.ready:
+            self._ready[resident.number] = resident
+        elif report.wake_at is None and not report.listens and not resident.replies:
+            self._end(resident, Done("exception", [Failure("Error", HUNG)]))
+        if resident.done is None:
+            self._set_timer(resident, report.wake_at)
+
+    def _set_timer(self, resident: Resident, wake_at: float | None) -> None:
+        when = inf if wake_at is None or isnan(wake_at) else wake_at
+        if resident.wake_at != when:
+            resident.wake_at = when
+            if when != inf:
+                heapq.heappush(self._timers, (when, next(self._order), resident))
+
+    def _put(self, resident: Resident, frames: Iterable[bytes]) -> None:
+        try:
+            for frame in frames:
+                self.wire.put_encoded(resident.number, frame)
+        except ValueError as error:
+            self._end(resident, Done("exception", [Failure("TypeError", str(error))]))
+
+    def _end(self, resident: Resident, done: Done) -> None:
+        """It has no further turn, and leaves at its next."""
+        if resident.done is None:
+            resident.done = done
+            self._set_timer(resident, None)
+            self._ready[resident.number] = resident
+
+    def _say_goodbye(self, resident: Resident) -> None:
+        assert resident.done is not None
+        PAGE.pack_into(self._page, 0, PLATFORM)
+        del self._live[resident.number]
+        resident.done.cpu_ms = resident.cpu_seconds * 1000
+        self.wire.put(resident.number, resident.done)
+        change = self.results.pop()
+        if change is not None:
+            self.wire.put(PLATFORM, Tainted(change))
+
+    def life(self) -> Callable[[], Any]:
+        """A function of C's that takes all steps, to be called where nothing else is held."""
+        return partial(self.results.extend, itertools.starmap(call, self.steps()))
+
+    # --- what is called in the midst of worker code, sealed ---
+
+    def timer_handler(self, shut_frames: Callable[[bool], bool]) -> Any:
+        """The handler of SIGPROF."""
+        whole = {each.__code__ for each in (Scheduler.check, Scheduler.sleep)}
+        whole |= guard.UNINTERRUPTED
+        return warm_invocation.timer_handler(sealed(self.check), shut_frames, whole)
+
+    def check(self, frames: list[bytes]) -> bool:
+        """Send what there is to send; True if the running invocation has used up its CPU time."""
+        resident = self._running
+        if resident is None:
+            return False
+        with suppress(Exception):
+            self._put_checked(resident, frames)
+            self.wire.hurry()
+        used = resident.cpu_seconds + time.thread_time() - self._began
+        return resident.done is None and used > self._cpu_seconds
+
+    def sleep(self, until: float, frames: list[bytes]) -> tuple[float, float] | BaseException:
+        """Hold everything up until that time; the clocks then, or what is to be raised."""
+        resident = self._running
+        if resident is None or type(until) is not float or not until < inf:
+            return ValueError("no time to sleep until")
+        try:
+            self._put_checked(resident, frames)
+            arrived = self._turn.sleep(until)
+        except BaseException as error:  # noqa: BLE001 (its traceback would show this frame)
+            return error.with_traceback(None)
+        clocks = self._now, self._steady
+        for _, frame in arrived:
+            if isinstance(frame, Invoke | Reply):
+                clocks = max(clocks[0], frame.now), max(clocks[1], frame.steady)
+        self.wire.keep(arrived)
+        return clocks
+
+    def _put_checked(self, resident: Resident, frames: list[bytes]) -> None:
+        if type(frames) is list and all(type(each) is bytes for each in frames):
+            self._put(resident, frames)
+
+
+def _done(data: bytes) -> Done:
+    """The invocation's own last word; an exception where it is none."""
+    try:
+        done = decoded(data)
+    except ValueError as error:
+        return Done("exception", [Failure("TypeError", str(error))])
+    return done if isinstance(done, Done) else Done("exception")
+
+
+class Worker(NamedTuple):
+    """The Worker as its zygote has loaded it."""
+
+    codes: CodeCache
+    name: str
+    new_env: Callable[[], Any]
+    cpu_ms: int
+    vendored: frozenset[str]
+    """Names of packages that all invocations share, as on the platform."""
+    loaded: list[str]
+    """Names of the Worker's own modules that its zygote has in ``sys.modules``."""
+
+
+def life(sock: socket.socket, page: int, worker: Worker) -> Callable[[], Any]:
+    """The life of a fork for many invocations, to be called by who holds nothing of it.
+
+    It ends when the platform hangs up.
+    """
+    gc.disable()
+    registry = warm_invocation.own_the_tasks()
+    warm_invocation.own_the_classes(partial(_is_a_librarys, worker.vendored))
+    stand_ins.install()
+    stand_ins.put_in_place(worker.loaded)
+    asyncio.set_event_loop(None)
+    gates = guard.take_gates()
+    with gates.suspended():
+        state = SharedState(gates.suspended, gates.objects, worker.vendored)
+    load = partial(
+        _load_afresh, sealed_sources(worker.codes, state, warm_invocation.build_class), worker.name
+    )
+    scheduler = Scheduler(
+        *(Wire(sock), load, sealed(worker.new_env), sealed(state.changed)),
+        *(PlatformNames([registry]), worker.cpu_ms, mmap.mmap(page, PAGE.size)),
+    )
+    signal.signal(signal.SIGPROF, scheduler.timer_handler(gates.shut_frames))
+    signal.setitimer(signal.ITIMER_PROF, TICK_SECONDS, TICK_SECONDS)
+    if (key := gates.seal(sock.fileno())) is not None:
+        scheduler.wire = Wire(KeyedSocket(sock, key, gates.suspended))
+    del key
+    with suppress(Exception):  # an invocation that loads them will say what is wrong
+        copy_context().run(load)
+    return scheduler.life()
+
+
+def _load_afresh(sources: Sources, name: str) -> Entrypoints:
+    with clock_and_random.global_scope():
+        namespace = Namespace(sources)
+        stand_ins.running.set(namespace)
+        return entrypoints(namespace.load(name))
+
+
+def _is_a_librarys(vendored: frozenset[str], kind: type) -> bool:
+    return is_frozen(kind) or is_from(vendored, kind)

@@ -1,0 +1,89 @@
+"""Import of a Worker's modules: the import path of worker code, and errors in one line."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable
+from importlib.machinery import SOURCE_SUFFIXES, FileFinder, SourceFileLoader
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import edgesim
+from edgesim.isolates.guest.packages import FOLDER, cure_of, module_folders
+
+if TYPE_CHECKING:
+    from importlib.abc import PathEntryFinder
+
+SDK = str(Path(edgesim.__file__).parent / "sdk")
+
+
+def leave_the_library() -> None:
+    """An import path of the SDK and Python's own library.
+
+    Packages of the platform's own environment are left out: the real platform has none of them.
+    """
+    library = [
+        each
+        for each in sys.path
+        if each and "site-packages" not in each and "dist-packages" not in each
+    ]
+    # The platform itself must stay importable where it is not installed but run from a checkout.
+    home = str(Path(edgesim.__file__).parents[1])
+    sys.path[:] = [SDK, *(each for each in library if each != home)]
+
+
+def add_own_modules(main: Path) -> None:
+    """The import path of worker code: SDK, the module's folder, vendored packages, the library."""
+    sys.path[1:1] = module_folders(main)
+    sys.path_hooks.insert(0, _own_finder(main.parent))
+
+
+class _OwnSource(SourceFileLoader):
+    """A module that is always compiled from its source.
+
+    Whoever else runs it leaves bytecode, which knows its source by length and second only: that
+    could be of the version before an edit.
+    """
+
+    def path_stats(self, path: Any) -> Any:
+        raise OSError(f"{path}: no bytecode is used")
+
+
+def _own_finder(folder: Path) -> Callable[[str], PathEntryFinder]:
+    """A path hook for the Worker's own modules; vendored packages may keep their bytecode."""
+    finder = FileFinder.path_hook((_OwnSource, SOURCE_SUFFIXES))
+
+    def find(path: str) -> PathEntryFinder:
+        where = Path(path)
+        if not where.is_relative_to(folder) or where.is_relative_to(folder / FOLDER):
+            raise ImportError(f"{path} holds no module of the Worker's own", path=path)
+        return finder(path)
+
+    return find
+
+
+def load(main: Path) -> ModuleType:
+    """Import the worker module under its own name."""
+    loader = _OwnSource(main.stem, str(main))
+    spec = importlib.util.spec_from_file_location(main.stem, main, loader=loader)
+    if spec is None:
+        raise ImportError(f"{main} is not a Python module")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[main.stem] = module
+    loader.exec_module(module)
+    return module
+
+
+def explain(error: BaseException, main: Path) -> str:
+    """One line: what was raised, at which line of the Worker's own files, and a known cure."""
+    text = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}: {text}"
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename.startswith(str(main.parent))]
+    if (cure := cure_of(error, main)) is not None:
+        text = f"{text}; {cure}"
+    return f"{own[-1].filename}:{own[-1].lineno}: {text}" if own else f"{main}: {text}"

@@ -1,0 +1,1 @@
+"""Platform side of the isolates: drivers of the isolation levels, and their processes."""

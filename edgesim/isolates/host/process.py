@@ -1,0 +1,217 @@
+"""The ``process`` level: every invocation in a fresh process, forked from its Worker's zygote.
+
+The platform makes the channel and sends its far end to the zygote, so an isolate can be written to
+before it is born.  A few forks stand by, so that a fork's price is paid off the path of a request;
+each is used once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+import structlog
+
+from edgesim.clock import Clock
+from edgesim.isolates.host.conversation import Alarm, Conversation
+from edgesim.isolates.host.driver import Host, Isolates
+from edgesim.isolates.host.link import Link, open_link
+from edgesim.isolates.host.zygotes import Fork, Forks, open_forks
+from edgesim.isolates.protocol.wire import Done, Invoke, Message
+from edgesim.model import WorkerSpec
+
+DETERMINISTIC = True  # a link takes turns where time is virtual
+STANDBY_MIN = 2
+STANDBY_MAX = 16
+IDLE_SECONDS = 10.0
+"""After this long without demand half of the standbys are let go."""
+LATER_SECONDS = 0.004
+"""Seconds before a pool that still has a standby is refilled."""
+ISOLATES_MAX = 64
+"""Isolates of one Worker at a time; further invocations wait their turn.
+
+For each depth of calls, since a Worker that calls itself would otherwise wait for itself.
+"""
+DRAIN_SECONDS = 30.0
+"""Seconds that invocations in flight may run after their Worker closes (platform: about 30 s)."""
+NEWS_SECONDS = 5.0
+"""Seconds that the report of an isolate's exit may take."""
+
+log = structlog.get_logger()
+
+
+class _Isolate:
+    """One fork, and the one conversation with it."""
+
+    def __init__(self, fork: Fork, clock: Clock) -> None:
+        self.fork = fork
+        self.link: Link
+        self.gone = False
+        self.error: Exception | None = None
+        self._alarm = Alarm(clock)
+        self._conversation: Conversation | None = None
+
+    def begin(self, conversation: Conversation) -> None:
+        self._conversation = conversation
+        conversation.begin(self.link)
+        if self.gone:  # since it was forked: it has said so already, and will not again
+            conversation.interrupt()
+
+    def take(self, message: Message) -> None:
+        """ValueError for what no isolate says."""
+        for number, frame in message.frames:
+            if number == 0:
+                self._alarm.take(frame, self.link)
+            elif self._conversation is None or number != self._conversation.number:
+                raise ValueError(f"a frame for invocation {number}")
+            else:
+                self._conversation.take(frame)
+
+    def end(self, error: Exception | None) -> None:
+        self.gone = True
+        self.error = error
+        self._alarm.cancel()
+        self.fork.kill()
+        if self._conversation is not None:
+            self._conversation.interrupt()
+
+    def dismiss(self) -> None:
+        # The link refers to this object: bodies would stay until the collector runs.
+        self._conversation = None
+        self._alarm.cancel()
+        self.link.close()
+        self.fork.kill()
+
+
+class ProcessIsolates(Isolates):
+    """The forks of one zygote, each used once."""
+
+    def __init__(self, forks: Forks, answers: asyncio.TaskGroup, clock: Clock) -> None:
+        self.handlers = frozenset(forks.booted.handlers)
+        self.entrypoints = frozenset(forks.booted.entrypoints)
+        self.guards = forks.booted.guards
+        self.lost = forks.lost
+        self.zygote = forks.zygote
+        self._forks = forks
+        self._answers = answers
+        self._clock = clock
+        self._count = 0
+        self._standby: deque[_Isolate] = deque()
+        self._standby_target = STANDBY_MIN
+        self._wanted = anyio.Event()
+        self._slots: dict[int, anyio.CapacityLimiter] = defaultdict(
+            lambda: anyio.CapacityLimiter(ISOLATES_MAX)
+        )
+        self._settled = anyio.Event()
+
+    async def invoke(self, invoke: Invoke, host: Host) -> Done:
+        """Run it in the next isolate that stands by."""
+        async with self._slots[host.depth]:
+            try:
+                return await self._invoke(invoke, host)
+            finally:
+                self._settled.set()
+
+    async def _invoke(self, invoke: Invoke, host: Host) -> Done:
+        self._count += 1
+        conversation = Conversation(self._count, invoke, host, self._answers, self._clock)
+        try:
+            while not conversation.ended:
+                await self._run(conversation, await self._take())
+        except OSError as error:
+            message = f"No isolate for Worker {self._forks.spec.name}: {error}"
+            conversation.end(conversation.not_run(message))
+        finally:
+            conversation.end(Done("canceled"))
+        return conversation.done
+
+    async def _run(self, conversation: Conversation, isolate: _Isolate) -> None:
+        """Run it there, to its end or until it can begin again in another isolate."""
+        try:
+            isolate.begin(conversation)
+            await conversation.over
+            if not conversation.ended:
+                done = conversation.verdict or await self._died(isolate)
+                if not (done.blameless and conversation.begin_again()):
+                    conversation.end(done)
+        finally:
+            isolate.dismiss()
+
+    async def _take(self) -> _Isolate:
+        if len(self._standby) <= 1:
+            self._standby_target = min(self._standby_target * 2, STANDBY_MAX)
+        self._wanted.set()
+        while self._standby:
+            isolate = self._standby.popleft()
+            if not isolate.gone:
+                return isolate
+        return await self._fork()
+
+    async def _fork(self) -> _Isolate:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                isolate = _Isolate(self._forks.one(theirs), self._clock)
+            except OSError:
+                ours.close()
+                raise
+        isolate.link = await open_link(ours, isolate.take, isolate.end)
+        return isolate
+
+    async def _died(self, isolate: _Isolate) -> Done:
+        with anyio.move_on_after(NEWS_SECONDS):
+            await self._forks.news_of(isolate.fork)
+        return isolate.fork.verdict(self._forks.spec.limits, isolate.error)
+
+    async def keep_standby(self) -> None:
+        """Refill the pool whenever it was drawn from, and let it shrink when it was not."""
+        while not self.lost.is_set():
+            self._wanted = anyio.Event()
+            try:
+                while len(self._standby) < self._standby_target:
+                    self._standby.append(await self._fork())
+            except OSError as error:  # out of descriptors, most likely: it may pass
+                log.error("cannot fork", worker=self._forks.spec.name, error=str(error))
+                await anyio.sleep(1)
+            with anyio.move_on_after(IDLE_SECONDS) as idle:
+                await self._wanted.wait()
+            if self._standby:  # a fork beside the invocation would slow that down
+                await anyio.sleep(LATER_SECONDS)
+            if idle.cancelled_caught:
+                self._standby_target = max(STANDBY_MIN, self._standby_target // 2)
+                while len(self._standby) > self._standby_target:
+                    self._standby.pop().link.close()
+
+    async def drain(self) -> None:
+        """Wait until no invocation is in flight."""
+        while any(slots.borrowed_tokens for slots in self._slots.values()):
+            self._settled = anyio.Event()
+            await self._settled.wait()
+
+    def let_go(self) -> None:
+        """Hang up on the forks that nobody used."""
+        while self._standby:
+            self._standby.popleft().link.close()
+
+
+@asynccontextmanager
+async def open_isolates(spec: WorkerSpec, clock: Clock) -> AsyncIterator[ProcessIsolates]:
+    """Start the Worker's zygote, load the module, fork the first standbys."""
+    async with (
+        open_forks(spec) as forks,
+        anyio.create_task_group() as tasks,
+        asyncio.TaskGroup() as answers,
+    ):
+        isolates = ProcessIsolates(forks, answers, clock)
+        tasks.start_soon(isolates.keep_standby)
+        try:
+            yield isolates
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(DRAIN_SECONDS):
+                await isolates.drain()
+            isolates.let_go()
+            tasks.cancel_scope.cancel()

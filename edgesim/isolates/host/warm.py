@@ -1,0 +1,439 @@
+"""The ``warm`` level: a few long-lived processes per Worker, many invocations in each.
+
+A process serves until it is tainted, an invocation breaks a limit in it, it dies, or one callback
+keeps it from answering.  Then it gets nothing more, another is forked in its place, and the
+invocations that it had are run again elsewhere if nothing of theirs has left it; they cannot be
+told from ones that never began.  The guilty one gets its own outcome.  Where it cannot be known who
+that is (who finds the memory full need not be who filled it), each begins again in a process of its
+own, and shows itself there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import mmap
+import os
+import socket
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import BinaryIO
+
+import anyio
+import structlog
+from anyio.abc import TaskGroup
+
+from edgesim.clock import Clock
+from edgesim.foreign import stops_the_world
+from edgesim.isolates.host.conversation import TRIES_MAX, Alarm, Conversation
+from edgesim.isolates.host.driver import Host, Isolates
+from edgesim.isolates.host.link import Link, open_link
+from edgesim.isolates.host.zygotes import Fork, Forks, open_forks
+from edgesim.isolates.protocol.limits import WALL_EXCEEDED
+from edgesim.isolates.protocol.wire import (
+    LOST,
+    Cancel,
+    Done,
+    Failure,
+    Frame,
+    Invoke,
+    Message,
+    Tainted,
+)
+from edgesim.model import WorkerSpec
+
+DETERMINISTIC = True  # a link takes turns where time is virtual
+PROCESSES_MIN = 2
+"""So many of one Worker may be given invocations, and one for each core of the machine.
+
+In virtual time no more: a replay is to be the same on every machine.
+"""
+BUSY = 4
+"""Invocations that a process has before it is worth having another."""
+IN_FLIGHT_MAX = 256
+"""Invocations of one process; where all have so many, further ones wait."""
+ALIVE_MAX = 64
+"""Processes of one Worker in all; where there are so many, who needs another waits."""
+STALL_SECONDS = 0.1
+"""An isolate that was silent for so long has one callback that does not come back."""
+STARVED_SECONDS = 0.03
+"""CPU time in ``STALL_SECONDS`` below which a process that could run waits for a core."""
+STARVED_MAX = 20
+"""Looks in a row after which a process that waits for a core is replaced all the same."""
+BLOCKED_SECONDS = 30.0
+"""One callback may keep the process and use no CPU: a lock that is taken twice never comes back."""
+DRAIN_SECONDS = 30.0
+NEWS_SECONDS = 5.0
+CPU_GRACE_SECONDS = 0.2
+PAGE_BYTES = 8
+_TICKS = os.sysconf("SC_CLK_TCK")
+_EVICTED = "The isolate was evicted because of what another invocation in it did."
+_NONE_LIVES = f"{TRIES_MAX} isolates ended before they could run the invocation."
+
+log = structlog.get_logger()
+
+
+class _Isolate:
+    """One process and what runs in it."""
+
+    def __init__(self, fork: Fork, page: mmap.mmap, clock: Clock) -> None:
+        self.fork = fork
+        self.link: Link
+        self.conversations: dict[int, Conversation] = {}
+        self.retired = False
+        """True if the isolate gets no further invocation."""
+        self.out_of_time = False
+        self.error: Exception | None = None
+        self.ended = anyio.Event()
+        self.occupied = anyio.Event()
+        self._page = page
+        self._state = ""
+        self._cpu_before: float | None = None
+        self._alarm = Alarm(clock)
+
+    @property
+    def running(self) -> int:
+        """The number of the invocation whose callback has the process; 0 for none."""
+        return int.from_bytes(self._page[:PAGE_BYTES], "little")
+
+    def forget_page(self) -> None:
+        """It has a descriptor of its own, which the collector would leave open for a while."""
+        self._page.close()
+
+    def begin(self, conversation: Conversation) -> None:
+        conversation.begin(self.link)
+        if self.ended.is_set():  # since it was chosen: what it had has been settled already
+            conversation.interrupt()
+            return
+        self.conversations[conversation.number] = conversation
+        self.occupied.set()
+
+    def give_up(self, conversation: Conversation) -> None:
+        """Nobody waits for it any more."""
+        if self.conversations.pop(conversation.number, None) is not None:
+            self.link.send(conversation.number, Cancel())
+        self.close_if_done()
+
+    def take(self, message: Message) -> None:
+        """ValueError for what no isolate says."""
+        for number, frame in message.frames:
+            conversation = self.conversations.get(number)
+            if conversation is not None:
+                self._take(conversation, frame)
+            elif number == 0 and isinstance(frame, Tainted):
+                log.info("isolate retired", pid=self.fork.pid, changed=frame.what[:100])
+                self.retire()
+            elif number == 0:
+                self._alarm.take(frame, self.link)
+            # The rest is of invocations that were given up here, or have been moved elsewhere.
+        self.close_if_done()
+
+    def _take(self, conversation: Conversation, frame: Frame) -> None:
+        if not isinstance(frame, Done):
+            conversation.take(frame)
+            return
+        del self.conversations[conversation.number]
+        breach = frame.outcome in {"exceededCpu", "exceededMemory"}
+        if breach:
+            self.retired = True
+        # Memory is shared: who finds it full need not be who filled it.
+        if frame.outcome == "exceededMemory" and conversation.movable and self.conversations:
+            conversation.suspect = True
+            conversation.interrupt()
+        else:
+            conversation.end(frame)
+
+    def retire(self, *, but: int = 0) -> None:
+        """Take no more; what has not shown itself yet is to begin again elsewhere."""
+        self.retired = True
+        for number, conversation in list(self.conversations.items()):
+            if number != but and conversation.movable:
+                del self.conversations[number]
+                conversation.interrupt()
+        self.close_if_done()
+
+    def blame_for_blocking(self, number: int) -> None:
+        """That invocation has kept the process from all others, and did nothing."""
+        conversation = self.conversations.get(number)
+        if conversation is not None:
+            conversation.verdict = Done("exceededWallTime", [Failure("Error", WALL_EXCEEDED)])
+
+    def close_if_done(self) -> None:
+        """A retired process ends with its last invocation."""
+        if self.retired and not self.conversations and not self.ended.is_set():
+            self.link.close()
+            self._alarm.cancel()
+            self.ended.set()
+
+    def end(self, error: Exception | None) -> None:
+        self.retired = True
+        self.error = error
+        self.fork.kill()
+        self._alarm.cancel()
+        self.ended.set()
+
+    def waits_for_a_core(self) -> bool:
+        """True if the process could run and had next to no CPU time since the last call.
+
+        On a busy machine it is then the machine that keeps the callback from coming back.
+        """
+        before, self._cpu_before = self._cpu_before, self.cpu_seconds()
+        if before is None or self._cpu_before is None:
+            return False
+        return self._state == "R" and self._cpu_before - before < STARVED_SECONDS
+
+    def cpu_seconds(self) -> float | None:
+        """CPU time that the process has had; None where that cannot be known."""
+        try:
+            with open(f"/proc/{self.fork.pid}/stat", "rb") as stat:  # noqa: PTH123 (a /proc file)
+                fields = stat.read().rpartition(b")")[2].split()
+        except OSError:
+            return None
+        self._state = fields[0].decode()
+        return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+class WarmIsolates(Isolates):
+    """The long-lived forks of one zygote."""
+
+    def __init__(
+        self, forks: Forks, tasks: TaskGroup, answers: asyncio.TaskGroup, clock: Clock
+    ) -> None:
+        self.handlers = frozenset(forks.booted.handlers)
+        self.entrypoints = frozenset(forks.booted.entrypoints)
+        self.guards = forks.booted.guards
+        self.lost = forks.lost
+        self.zygote = forks.zygote
+        self._forks = forks
+        self._tasks = tasks
+        self._answers = answers
+        self._clock = clock
+        cores = 1 if stops_the_world() else os.cpu_count() or 1
+        self._processes_max = max(PROCESSES_MIN, cores)
+        self._alive: list[_Isolate] = []
+        self._forking = anyio.Lock()
+        self._in_flight = 0
+        self._settled = anyio.Event()
+
+    async def invoke(self, invoke: Invoke, host: Host) -> Done:
+        """Run it in the process that has the least to do."""
+        number = self._clock.random.getrandbits(62) + 1  # not to be guessed by a neighbour
+        conversation = Conversation(number, invoke, host, self._answers, self._clock)
+        self._in_flight += 1
+        isolate: _Isolate | None = None
+        try:
+            while not conversation.ended:
+                isolate = await self._place_for(conversation, host.depth)
+                isolate.begin(conversation)
+                await conversation.over
+                if not conversation.ended and not conversation.begin_again():
+                    done = conversation.verdict or conversation.otherwise
+                    conversation.end(done or conversation.not_run(_NONE_LIVES))
+        except OSError as error:
+            message = f"No isolate for Worker {self._forks.spec.name}: {error}"
+            conversation.end(conversation.not_run(message))
+        finally:
+            conversation.end(Done("canceled"))
+            if isolate is not None:
+                isolate.give_up(conversation)
+            self._in_flight -= 1
+            self._settled.set()
+        return conversation.done
+
+    # --- which process ---
+
+    async def _place_for(self, conversation: Conversation, depth: int) -> _Isolate:
+        """OSError where no process can be had."""
+        if not conversation.suspect:
+            return self._least_busy(depth) or await self._wait_for_one(depth)
+        while self._is_full(depth):
+            await self._something_ends()
+        isolate = await self._fork()
+        isolate.retired = True  # it is for this one alone
+        return isolate
+
+    def _serving(self) -> list[_Isolate]:
+        return [isolate for isolate in self._alive if not isolate.retired]
+
+    def _least_busy(self, depth: int) -> _Isolate | None:
+        serving = self._serving()
+        if not serving:
+            return None
+        best = min(serving, key=lambda isolate: len(isolate.conversations))
+        load = len(best.conversations)
+        # A Worker that calls itself would wait for itself, so only calls from outside wait.
+        if load >= IN_FLIGHT_MAX and depth == 0:
+            return None
+        if load >= BUSY and len(serving) < self._processes_max and not self._forking.locked():
+            self._tasks.start_soon(self._add)
+        return best
+
+    async def _wait_for_one(self, depth: int) -> _Isolate:
+        """OSError where no process can be had."""
+        while True:
+            async with self._forking:
+                isolate = self._least_busy(depth)
+                if isolate is not None:
+                    return isolate
+                if len(self._serving()) < self._processes_max and not self._is_full(depth):
+                    return await self._fork()
+            await self._something_ends()
+
+    def _is_full(self, depth: int) -> bool:
+        return len(self._alive) >= ALIVE_MAX and depth == 0
+
+    async def _something_ends(self) -> None:
+        if self._settled.is_set():
+            self._settled = anyio.Event()
+        await self._settled.wait()
+
+    async def _add(self) -> None:
+        async with self._forking:
+            if len(self._serving()) < self._processes_max and not self._is_full(depth=0):
+                try:
+                    await self._fork()
+                except OSError as error:
+                    log.error("cannot fork", worker=self._forks.spec.name, error=str(error))
+
+    async def _fork(self) -> _Isolate:
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs, _shared_page() as file:
+                page = mmap.mmap(file.fileno(), PAGE_BYTES)
+                isolate = _Isolate(self._forks.many(theirs, file.fileno()), page, self._clock)
+        except OSError:
+            ours.close()
+            raise
+        isolate.link = await open_link(ours, isolate.take, isolate.end, speaks_first=True)
+        self._alive.append(isolate)
+        self._tasks.start_soon(self._follow, isolate)
+        return isolate
+
+    # --- how it ends ---
+
+    async def _follow(self, isolate: _Isolate) -> None:
+        """Watch over a process until it ends, then settle what it had."""
+        try:
+            async with anyio.create_task_group() as watching:
+                watching.start_soon(self._watch, isolate)
+                await isolate.ended.wait()
+                watching.cancel_scope.cancel()
+            self._alive.remove(isolate)
+            self._settled.set()
+            if isolate.conversations:
+                await self._settle(isolate)
+        finally:
+            isolate.forget_page()
+
+    async def _settle(self, isolate: _Isolate) -> None:
+        """The process died: who had it is guilty, the others begin again or are told."""
+        guilty = 0 if isolate.error else isolate.running  # bytes may come from any of them
+        with anyio.move_on_after(NEWS_SECONDS):
+            await self._forks.news_of(isolate.fork)
+        conversations = list(isolate.conversations.values())
+        isolate.conversations.clear()
+        done = isolate.fork.verdict(
+            self._forks.spec.limits, isolate.error, out_of_time=isolate.out_of_time
+        )
+        known = any(conversation.number == guilty for conversation in conversations)
+        for conversation in conversations:
+            if done.blameless:
+                conversation.otherwise = done
+            elif conversation.number == guilty or len(conversations) == 1:
+                conversation.verdict = conversation.verdict or done
+            else:
+                conversation.otherwise = _evicted(known)
+                conversation.suspect |= not known
+            conversation.interrupt()
+
+    async def _watch(self, isolate: _Isolate) -> None:
+        """See to it that no callback keeps the process for itself."""
+        before = starved = 0
+        while True:
+            if not isolate.conversations:
+                isolate.occupied = anyio.Event()
+                await isolate.occupied.wait()
+            await anyio.sleep(STALL_SECONDS)
+            running = isolate.running
+            starved = starved + 1 if isolate.waits_for_a_core() else 0
+            if running and running == before and not 0 < starved < STARVED_MAX:
+                isolate.retire(but=running)
+                self._settled.set()
+                await self._limit_cpu(isolate, running)
+            before = running
+
+    async def _limit_cpu(self, isolate: _Isolate, running: int) -> None:
+        """Give the one callback its CPU time and not more, then end the process."""
+        limit = self._forks.spec.limits.cpu_ms / 1000 + CPU_GRACE_SECONDS
+        began, clock = isolate.cpu_seconds(), self._clock.elapsed()
+        while True:
+            await anyio.sleep(STALL_SECONDS)
+            if isolate.running != running:
+                return  # it came back; what it still has may end in peace
+            now = isolate.cpu_seconds()
+            used = passed = self._clock.elapsed() - clock
+            if began is not None and now is not None:
+                used = now - began
+            if used > limit:
+                isolate.out_of_time = True
+            elif passed - used > BLOCKED_SECONDS:
+                isolate.blame_for_blocking(running)
+            else:
+                continue
+            isolate.fork.kill()
+            return
+
+    # --- life ---
+
+    async def drain(self) -> None:
+        """Wait until no invocation is in flight."""
+        while self._in_flight:
+            await self._something_ends()
+
+    def let_go(self) -> None:
+        """Hang up on every process."""
+        for isolate in self._alive:
+            isolate.link.close()
+
+    async def begin(self) -> None:
+        """Have one process before the first request comes."""
+        await self._add()
+
+
+def _shared_page() -> BinaryIO:
+    """A file of one page in memory, whose size the isolate cannot change."""
+    if not hasattr(os, "memfd_create"):
+        file: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 (the caller closes it)
+        file.truncate(PAGE_BYTES)
+        return file
+    fd = os.memfd_create("edgesim-isolate", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(fd, PAGE_BYTES)
+    seals = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+    return os.fdopen(fd, "r+b")
+
+
+def _evicted(known: bool) -> Done:
+    """The Done of a neighbour; where the guilty one is not ``known`` it may be this one itself."""
+    fault = LOST if known else "worker"
+    return Done("internalError", [Failure("Error", _EVICTED)], fault=fault)
+
+
+@asynccontextmanager
+async def open_isolates(spec: WorkerSpec, clock: Clock) -> AsyncIterator[WarmIsolates]:
+    """Start the Worker's zygote, load the module, fork the first process."""
+    async with (
+        open_forks(spec) as forks,
+        anyio.create_task_group() as tasks,
+        asyncio.TaskGroup() as answers,
+    ):
+        isolates = WarmIsolates(forks, tasks, answers, clock)
+        await isolates.begin()
+        try:
+            yield isolates
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(DRAIN_SECONDS):
+                await isolates.drain()
+            isolates.let_go()
+            tasks.cancel_scope.cancel()

@@ -1,0 +1,374 @@
+"""The protocol between platform and isolate: small, turn-based, the same at every level.
+
+The platform sends Invoke, Reply and Cancel; the isolate sends Call, Log, Respond and Done.  Frames
+travel in batches: a Message is a 4-byte big-endian length and that many bytes of msgpack, and holds
+frames each with the number of the invocation it belongs to.  Bodies too large to copy cross as
+StreamRef, a handle that the invocation's platform side can open.
+
+This module is loaded into isolates, so it imports nothing of the platform but msgspec.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Annotated, Any
+
+import msgspec
+
+MESSAGE_BYTES_MAX = 144 << 20
+"""A longer message is a broken or hostile peer: no isolate has more memory than this."""
+VALUES_MAX = 2 << 20
+"""Of what a message of an isolate may hold.
+
+A byte can be a whole list or object, which takes eighty or ninety once it is decoded.  Bytes and
+text, which may fill a message, count as one; so many other values would not fit into an isolate.
+"""
+
+_LENGTH = struct.Struct(">I")
+_STREAM_EXT = 1
+
+# What a frame may say is checked where it is decoded: its sender may be hostile.
+Time = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
+Milliseconds = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
+Status = Annotated[int, msgspec.Meta(ge=200, le=599)]
+Level = Annotated[str, msgspec.Meta(pattern=r"^(debug|info|log|warn|error)\Z")]
+Outcome = Annotated[str, msgspec.Meta(pattern=r"^(ok|exception|exceededCpu|exceededMemory)\Z")]
+"""Of an isolate's own telling; the platform has more."""
+Fault = Annotated[str, msgspec.Meta(pattern=r"^worker\Z")]
+"""An isolate can only report its own; LOST and NOT_RUN are the platform's."""
+LOST, NOT_RUN = "lost", "not run"
+DEFAULT = "Default"
+"""The entrypoint that events go to, and requests that name no other."""
+
+
+class StreamRef:
+    """A body that stays with the platform; ``length`` in bytes where it is known.
+
+    Not a Struct: msgspec packs those by itself and would never ask for the extension type.
+    """
+
+    __slots__ = ("id", "length")
+
+    def __init__(self, id: int, length: int | None = None) -> None:  # noqa: A002 (the wire's word)
+        self.id = id
+        self.length = length
+
+
+class Failure(msgspec.Struct, frozen=True, array_like=True):
+    """An exception as it crosses: JavaScript class name, text, Python traceback if there is one."""
+
+    name: str
+    message: str
+    stack: str | None = None
+
+
+class Invoke(msgspec.Struct, tag="invoke", array_like=True):
+    """Run a handler once; ``event`` has the shape that the handler kind wants (see guest/serve.py).
+
+    ``now`` and ``steady`` (Unix seconds) are the platform's time, here and in every Reply: the
+    isolate has no other.  ``now`` follows the machine's clock when that is set; ``steady`` does
+    not, and timers go by it.  ``seed`` makes its randomness repeatable.  ``entrypoint`` is the
+    class of the main module whose handler it is.
+    """
+
+    handler: str
+    event: Any
+    now: float
+    seed: int | None = None
+    steady: float = 0.0
+    entrypoint: str = DEFAULT
+
+
+class Cancel(msgspec.Struct, tag="cancel", array_like=True):
+    """Nobody waits for that invocation any more."""
+
+
+class Reply(msgspec.Struct, tag="reply", array_like=True):
+    """The outcome of the Call with that id.
+
+    The Reply to ``sleepUntil`` means that the time has come, whatever its ``steady`` says: the
+    platform's timers and its clock count differently, and may be a millisecond apart.
+    """
+
+    id: int
+    now: float
+    value: Any = None
+    error: Failure | None = None
+    steady: float = 0.0
+
+
+class Call(msgspec.Struct, tag="call", array_like=True):
+    """The isolate asks a binding; ``binding`` "" is the platform itself (PLATFORM_METHODS)."""
+
+    id: int
+    binding: str
+    method: str
+    args: list[Any]
+    options: dict[str, Any] = {}
+
+
+class Log(msgspec.Struct, tag="log", array_like=True):
+    """One console call, at the isolate's time (Unix seconds)."""
+
+    level: Level
+    message: list[Any]
+    now: Time = 0.0
+
+
+class Respond(msgspec.Struct, tag="respond", array_like=True):
+    """The fetch handler's response; waitUntil work may go on after it."""
+
+    status: Status
+    headers: list[tuple[str, str]]
+    body: Any
+    status_text: str = ""
+
+
+class Done(msgspec.Struct, tag="done", array_like=True):
+    """The invocation is over.  ``result`` is the handler's own (acks of a batch, an RPC value).
+
+    ``fault`` says whose doing the outcome is: ``worker``, its own (a crash of its process too);
+    LOST, the platform's, which ended it on the way; NOT_RUN, the platform's, which could not run
+    it: nothing of it has left an isolate, and it may be run again.
+    """
+
+    outcome: Outcome = "ok"
+    exceptions: list[Failure] = []
+    result: Any = None
+    cpu_ms: Milliseconds = 0.0
+    fault: Fault = "worker"
+
+    @property
+    def blameless(self) -> bool:
+        """True if the platform and not the Worker caused the outcome."""
+        return self.fault != "worker"
+
+
+class Boot(msgspec.Struct, tag="boot", array_like=True):
+    """The platform's first frame to a zygote: import this Worker.
+
+    ``guard`` "kernel" means the best jail there is here, "audit" Python's audit hooks only.
+    """
+
+    name: str
+    main: str
+    bindings: list[Any]
+    cpu_ms: int
+    memory_bytes: int
+    guard: str
+
+
+class Booted(msgspec.Struct, tag="booted", array_like=True):
+    """The zygote's answer: the handlers that the Worker has, or why it failed to load.
+
+    ``guards`` are the parts of the jail that are in force, ``entrypoints`` the names of its classes
+    that service bindings may name.
+    """
+
+    handlers: list[str] = []
+    error: str | None = None
+    guards: list[str] = []
+    entrypoints: list[str] = []
+
+
+FORK_REQUEST_BYTES = 5
+"""A number (4 bytes, big-endian), then ONE or MANY: the invocations that the fork serves."""
+ONE, MANY = b"1", b"m"
+OUT_OF_MEMORY_STATUS = 12
+"""Exit status of a zygote or an isolate that ran out of memory outside worker code."""
+
+
+class Forked(msgspec.Struct, tag="forked", array_like=True):
+    """Fork number ``number`` lives as process ``pid``."""
+
+    number: int
+    pid: int
+
+
+class Exited(msgspec.Struct, tag="exited", array_like=True):
+    """A fork has ended; ``status`` as waitpid gives it, and what it used in all."""
+
+    number: int
+    status: int
+    cpu_ms: float
+    memory_bytes: int
+
+
+class Tainted(msgspec.Struct, tag="tainted", array_like=True):
+    """A long-lived isolate can no longer be shared: ``what`` an invocation has changed for all."""
+
+    what: str
+
+
+PLATFORM_METHODS = ("fetch", "read", "sleepUntil")
+"""fetch(request): outbound; read(stream id): the next chunk; sleepUntil(steady Unix seconds)."""
+
+Frame = (
+    Invoke
+    | Cancel
+    | Reply
+    | Call
+    | Log
+    | Respond
+    | Done
+    | Boot
+    | Booted
+    | Exited
+    | Forked
+    | Tainted
+)
+
+
+class Message(msgspec.Struct, array_like=True):
+    """Frames that go together.
+
+    ``waiting`` ends an isolate's turn: it has nothing left to do until it hears from the platform.
+    """
+
+    frames: list[tuple[int, Frame]]
+    waiting: bool = False
+
+
+def _enc_hook(value: Any) -> Any:
+    if isinstance(value, StreamRef):
+        return msgspec.msgpack.Ext(_STREAM_EXT, msgspec.msgpack.encode((value.id, value.length)))
+    for kind in (str, int, float):  # a subclass of it, which crosses as what it is to JSON
+        if issubclass(type(value), kind):  # not isinstance: it would ask the value
+            return getattr(kind, f"__{kind.__name__}__")(value)
+    raise TypeError(f"{type(value).__name__} cannot be sent over RPC.")
+
+
+def _ext_hook(code: int, data: memoryview) -> Any:
+    if code == _STREAM_EXT:
+        return StreamRef(*msgspec.msgpack.decode(data, type=tuple[int, int | None]))
+    raise ValueError(f"unknown extension {code} on the wire")
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=_enc_hook)
+_decoder = msgspec.msgpack.Decoder(Message, ext_hook=_ext_hook)
+_skipper = msgspec.msgpack.Decoder(msgspec.Raw)
+_frame_decoder = msgspec.msgpack.Decoder(Frame, ext_hook=_ext_hook)
+
+
+def encode(message: Message) -> bytearray:
+    """The message with its length in front.
+
+    TypeError, ValueError, OverflowError or RecursionError for a value that cannot cross.
+    """
+    buffer = bytearray(_LENGTH.size)
+    try:
+        _encoder.encode_into(message, buffer, _LENGTH.size)
+    except UnicodeEncodeError:
+        _encoder.encode_into(_well_formed(message), buffer, _LENGTH.size)
+    _LENGTH.pack_into(buffer, 0, len(buffer) - _LENGTH.size)
+    return buffer
+
+
+def one(frame: Frame, invocation: int = 0) -> bytearray:
+    """A message of a single frame."""
+    return encode(Message([(invocation, frame)]))
+
+
+def encoded(frame: Frame) -> bytes:
+    """One frame as it stands in a message; raises as ``encode``."""
+    try:
+        return _encoder.encode(frame)
+    except UnicodeEncodeError:
+        return _encoder.encode(_well_formed(frame))
+
+
+def ready_made(data: bytes) -> msgspec.Raw:
+    """An encoded frame to be put in a message.  ValueError if it is not exactly one value."""
+    return _skipper.decode(data)
+
+
+def _well_formed(value: Any) -> Any:
+    """A copy in which half a surrogate pair is U+FFFD, as wherever JavaScript writes UTF-8."""
+    if isinstance(value, str):
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if isinstance(value, dict):
+        return {_well_formed(key): _well_formed(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_well_formed(each) for each in value]
+    if isinstance(value, msgspec.Struct):
+        fields = {name: _well_formed(getattr(value, name)) for name in value.__struct_fields__}
+        return msgspec.structs.replace(value, **fields)
+    return value
+
+
+class MessageReader:
+    """Messages out of a byte stream: feed what arrived, take those that are whole.
+
+    ``sizes`` are the bytes of those that were taken last.  Raises ValueError for bytes that are no
+    message, and for more than ``values_max`` values in one (a broken or hostile peer).
+    """
+
+    def __init__(self, values_max: int | None = None) -> None:
+        self.sizes: list[int] = []
+        self._values_max = values_max
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[Message]:
+        """The messages that ``data`` completes."""
+        self._buffer += data
+        messages: list[Message] = []
+        self.sizes = []
+        start = 0
+        while len(self._buffer) - start >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._buffer, start)
+            if length > MESSAGE_BYTES_MAX:
+                raise ValueError(f"a message of {length} bytes")
+            end = start + _LENGTH.size + length
+            if len(self._buffer) < end:
+                break
+            with memoryview(self._buffer)[start + _LENGTH.size : end] as payload:
+                if self._values_max is not None and length > self._values_max:
+                    _count_values(payload, self._values_max)
+                messages.append(_decode(_decoder, payload))
+            self.sizes.append(length)
+            start = end
+        del self._buffer[:start]
+        return messages
+
+
+def copied(frame: Frame) -> Frame:
+    """The frame as the other side would get it: what a channel within one process does."""
+    return decoded(encoded(frame))
+
+
+def decoded(data: bytes) -> Frame:
+    """One frame; ValueError for what is none."""
+    found: Frame = _decode(_frame_decoder, data)
+    return found
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[Any], payload: bytes | memoryview) -> Any:
+    try:
+        return decoder.decode(payload)
+    except (msgspec.MsgspecError, TypeError, RecursionError) as error:
+        raise ValueError(f"not a message: {error}") from error
+
+
+# By a value's first byte: how long it is, or how long the number is that says how much follows.
+_LENGTHS = [1] * 256
+_LENGTHS[0xA0:0xC0] = range(1, 33)
+_LENGTHS[0xCA:0xD9] = [5, 9, 2, 3, 5, 9, 2, 3, 5, 9, 3, 4, 6, 10, 18]
+_LENGTHS[0xDC:0xE0] = [3, 5, 3, 5]
+_PREFIXES = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
+_EXTENSIONS = range(0xC7, 0xCA)
+
+
+def _count_values(payload: memoryview, most: int) -> None:
+    """ValueError where msgpack holds more values; whether it is right is for the decoder to say."""
+    at, end = 0, len(payload)
+    for _ in range(most):
+        if at >= end:
+            return
+        first = payload[at]
+        if first in _PREFIXES:
+            after = at + 1 + _PREFIXES[first]
+            at = after + int.from_bytes(payload[at + 1 : after], "big") + (first in _EXTENSIONS)
+        else:
+            at += _LENGTHS[first]
+    if at < end:
+        raise ValueError(f"a message of more than {most} values")

@@ -1,0 +1,1 @@
+"""``nats://``: queues on NATS JetStream."""

@@ -1,0 +1,1 @@
+"""``sqlite:`` and ``memory:``: queues in a SQLite database."""
