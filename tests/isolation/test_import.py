@@ -23,6 +23,11 @@ import os
 from edgesim.isolates.protocol.wire import Forked, one
 os.write({CONTROL}, one(Forked(1, os.getppid())))
 """
+WRONG_FRAMES = f"""
+import os
+from edgesim.isolates.protocol.wire import Done, one
+os.write({CONTROL}, one(Done()))
+"""
 REFUSED = {
     "fork": ("import os; os.fork()", "global scope"),
     "thread": ("import threading; threading.Thread(target=print).start()", "thread"),
@@ -45,10 +50,7 @@ REFUSED = {
     "garbage": (f"import os; os.write({CONTROL}, b'garbage, and more')", "wrote"),
     "frame of 2 GB": (f"import os; os.write({CONTROL}, b'\\x7f\\xff\\xff\\xff')", "wrote"),
     "closed": ("import os; os.closerange(0, 64)", "ended its process"),
-    "wrong frames": (
-        f"import os; from edgesim.isolates.protocol import wire\nos.write({CONTROL}, wire.one(wire.Done()))",
-        "wrote",
-    ),
+    "wrong frames": (WRONG_FRAMES, "wrote"),
     "another's death": (FORGED, "wrote"),
 }
 
