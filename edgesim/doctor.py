@@ -31,7 +31,7 @@ from edgesim.errors import (
 from edgesim.isolates.host import driver as isolates_driver
 from edgesim.isolates.protocol.limits import KERNEL_GUARDS
 from edgesim.jail import landlock, seccomp
-from edgesim.model import Finding, Limits, Stream, WorkerSpec, read_all
+from edgesim.model import Diagnosis, Limits, Stream, WorkerSpec, read_all
 from edgesim.queues import probe as queues_probe
 from edgesim.r2 import probe as r2_probe
 
@@ -41,12 +41,12 @@ EARLY_SECONDS = 5.0
 NAME = "edgesim-doctor"
 EMBEDDED = {"memory", "file", "sqlite", "chdb"}
 """Stores for one process at a time: they are not opened while a project runs on them."""
-Check = Callable[[Project, Environment, Clock], AsyncIterator[Finding]]
+Check = Callable[[Project, Environment, Clock], AsyncIterator[Diagnosis]]
 
 
 async def examine(
     project: Project, environment: Environment, clock: Clock, *, running: bool
-) -> AsyncIterator[Finding]:
+) -> AsyncIterator[Diagnosis]:
     """Yield every finding, in order; ``running``: a process serves this state now."""
     for finding in (_python(), *_kernel()):
         yield finding
@@ -54,7 +54,7 @@ async def examine(
         yield await _worker(project, config, clock)
     for name, check in _CHECKS.items():
         if running and urls.scheme_of(getattr(project.backends, name)) in EMBEDDED:
-            yield Finding(name, "ok", "open in the project that runs on this state")
+            yield Diagnosis(name, "ok", "open in the project that runs on this state")
             continue
         async for finding in _in_time(name, check, project, environment, clock):
             yield finding
@@ -85,25 +85,25 @@ async def refuse_early(project: Project, environment: Environment, clock: Clock)
             raise ConfigError(project.file, f"backends.{name}", line)
 
 
-def _python() -> Finding:
+def _python() -> Diagnosis:
     said = f"{platform.python_version()}, {platform.platform(terse=True)}"
-    return Finding("python", "ok", said)
+    return Diagnosis("python", "ok", said)
 
 
-def _kernel() -> list[Finding]:
+def _kernel() -> list[Diagnosis]:
     cure = "a Linux of 5.13 or newer; until then Python's audit hook refuses in its place"
     version = landlock.version()
     return [
-        Finding("landlock", "ok", f"version {version} (files, TCP from 4 on)")
+        Diagnosis("landlock", "ok", f"version {version} (files, TCP from 4 on)")
         if version
-        else Finding("landlock", "warning", "this kernel has none", cure),
-        Finding("seccomp", "ok", "available")
+        else Diagnosis("landlock", "warning", "this kernel has none", cure),
+        Diagnosis("seccomp", "ok", "available")
         if seccomp.available()
-        else Finding("seccomp", "warning", "not available here", cure),
+        else Diagnosis("seccomp", "warning", "not available here", cure),
     ]
 
 
-async def _worker(project: Project, config: WorkerConfig, clock: Clock) -> Finding:
+async def _worker(project: Project, config: WorkerConfig, clock: Clock) -> Diagnosis:
     level = project.isolation_of(config.name)
     open_isolates: Any = urls.opener("isolation", level, isolates_driver.DRIVERS)
     cpu_ms = config.settings.limits.cpu_ms
@@ -114,18 +114,18 @@ async def _worker(project: Project, config: WorkerConfig, clock: Clock) -> Findi
         async with open_isolates(spec, clock) as isolates:
             guards = list(isolates.guards)
     except WorkerLoadError as error:
-        return Finding(name, "problem", str(error), f"correct {config.main}")
+        return Diagnosis(name, "problem", str(error), f"correct {config.main}")
     said = f"loads at level {level}, guards: {', '.join(guards) or 'none'}"
     if set(KERNEL_GUARDS) <= set(guards) or level == "inline":
-        return Finding(name, "ok", said)
-    return Finding(name, "warning", said, "see landlock and seccomp above")
+        return Diagnosis(name, "ok", said)
+    return Diagnosis(name, "warning", said, "see landlock and seccomp above")
 
 
 async def _in_time(
     name: str, check: Check, project: Project, environment: Environment, clock: Clock
-) -> AsyncIterator[Finding]:
+) -> AsyncIterator[Diagnosis]:
     """The findings of a backend's check; errors and timeouts become findings too."""
-    found: list[Finding] = []
+    found: list[Diagnosis] = []
     where = urls.redact(getattr(project.backends, name))
     try:
         with anyio.fail_after(ANSWER_SECONDS):
@@ -133,7 +133,7 @@ async def _in_time(
     except TimeoutError:
         said = f"{where} did not answer within {ANSWER_SECONDS:.0f} s"
         cure = "see the port in the URL; restart it, and see its log"
-        found.append(Finding(name, "problem", said, cure))
+        found.append(Diagnosis(name, "problem", said, cure))
     except (RunError, PlatformError, UsageError) as error:
         found.append(_problem(name, where, error))
     except BaseExceptionGroup as group:
@@ -145,14 +145,14 @@ async def _in_time(
         yield finding
 
 
-def _problem(name: str, where: str, error: EdgesimError) -> Finding:
+def _problem(name: str, where: str, error: EdgesimError) -> Diagnosis:
     said = " ".join(error.problem.split())
     cure = error.cure or f"start it, or name another with --{name} URL"
     placed = said.startswith(f"{urls.scheme_of(where)}:")
-    return Finding(name, "problem", said if placed else f"{where}: {said}", cure)
+    return Diagnosis(name, "problem", said if placed else f"{where}: {said}", cure)
 
 
-async def _r2(project: Project, environment: Environment, clock: Clock) -> AsyncIterator[Finding]:
+async def _r2(project: Project, environment: Environment, clock: Clock) -> AsyncIterator[Diagnosis]:
     """Write and read objects in all of the project's buckets, without notifications."""
     async with backends.open_r2(project, environment, clock) as store:
         where = urls.redact(project.backends.r2)
@@ -162,7 +162,7 @@ async def _r2(project: Project, environment: Environment, clock: Clock) -> Async
 
 async def _queues(
     project: Project, environment: Environment, clock: Clock
-) -> AsyncIterator[Finding]:
+) -> AsyncIterator[Diagnosis]:
     async with backends.open_queues(project, environment, clock) as store:
         where = urls.redact(project.backends.queues)
         async for finding in queues_probe.probe(store, clock, where):
@@ -171,7 +171,7 @@ async def _queues(
 
 async def _clickhouse(
     project: Project, environment: Environment, clock: Clock
-) -> AsyncIterator[Finding]:
+) -> AsyncIterator[Diagnosis]:
     native = urls.scheme_of(project.backends.clickhouse) in {"clickhouse", "clickhouses"}
     async with backends.open_clickhouse(project, environment) as database:
         async for finding in clickhouse_probe.probe(database, clock, native):

@@ -254,7 +254,7 @@ class WorkerSpec(msgspec.Struct, frozen=True):
 # --- Doctor -------------------------------------------------------------------------------------
 
 
-class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
+class Diagnosis(msgspec.Struct, frozen=True, omit_defaults=True):
     """Result of one doctor check: subject, status, and the suggested fix."""
 
     check: str

@@ -28,7 +28,7 @@ LIST_PAGE = 500
 """Objects of one page of a listing: a few milliseconds of work."""
 
 
-class Rows:
+class PagedRows:
     """The result of a potentially long operation: rows, in pages, read once."""
 
     def __init__(self, pages: AsyncIterator[list[dict[str, Any]]]) -> None:
@@ -72,9 +72,9 @@ async def _queue_ls(simulator: Simulator) -> list[dict[str, Any]]:
     return [{"queue": name, **counts} for name, counts in queues.items()]
 
 
-async def _queue_peek(simulator: Simulator, queue: str, limit: int = 10) -> Rows:
+async def _queue_peek(simulator: Simulator, queue: str, limit: int = 10) -> PagedRows:
     known_queue(simulator, queue)
-    return Rows(_shown_pages(await simulator.queue(queue).peek(limit)))
+    return PagedRows(_shown_pages(await simulator.queue(queue).peek(limit)))
 
 
 async def _shown_pages(messages: Sequence[Message]) -> AsyncIterator[list[dict[str, Any]]]:
@@ -108,10 +108,10 @@ async def _queue_redrive(simulator: Simulator, queue: str, to: str) -> dict[str,
     return {"moved": await simulator.queue(queue).redrive(simulator.queue(to))}
 
 
-async def _r2_ls(simulator: Simulator, bucket: str, prefix: str = "") -> Rows:
+async def _r2_ls(simulator: Simulator, bucket: str, prefix: str = "") -> PagedRows:
     known_bucket(simulator, bucket)
     pages = _pages(simulator.bucket(bucket), prefix)
-    return Rows([_described(found) for found in page] async for page in pages)
+    return PagedRows([_described(found) for found in page] async for page in pages)
 
 
 async def _r2_count(simulator: Simulator, bucket: str, prefix: str = "") -> dict[str, int]:

@@ -24,7 +24,7 @@ DOWNTIME_SECONDS_MAX = 86_400.0
 log = structlog.get_logger()
 
 
-class Mark(msgspec.Struct, frozen=True):
+class ClockMark(msgspec.Struct, frozen=True):
     """Both clocks at one moment, in seconds, with the shift; ``boot`` is "" if unknown."""
 
     unix: float
@@ -36,13 +36,13 @@ class Mark(msgspec.Struct, frozen=True):
 class Timeline:
     """The time scale of one store; ``where`` names it in the log, ``last`` is its stored mark."""
 
-    def __init__(self, clock: Clock, where: str, last: Mark | None) -> None:
+    def __init__(self, clock: Clock, where: str, last: ClockMark | None) -> None:
         self._clock = clock
         self._where = where
         self._mark = last or self._read(0.0)
         self.look()
 
-    def look(self) -> Mark:
+    def look(self) -> ClockMark:
         """Compare the clocks; returns the current mark, with the shift in force."""
         now = self._read(self._mark.shift)
         step = _step(self._mark, now)
@@ -57,10 +57,10 @@ class Timeline:
         self._mark = msgspec.structs.replace(now, shift=round(now.shift + step, 3))
         return self._mark
 
-    def _read(self, shift: float) -> Mark:
+    def _read(self, shift: float) -> ClockMark:
         boot = self._clock.boot()
         unix = self._clock.now()
-        return Mark(unix, shift=shift) if boot is None else Mark(unix, *boot, shift)
+        return ClockMark(unix, shift=shift) if boot is None else ClockMark(unix, *boot, shift)
 
 
 class Ages:
@@ -94,7 +94,7 @@ class Ages:
         return latest
 
 
-def _step(last: Mark, now: Mark) -> float:
+def _step(last: ClockMark, now: ClockMark) -> float:
     """The seconds by which the clock was set between two marks."""
     passed = now.unix - last.unix
     if now.boot and now.boot == last.boot and now.since_boot >= last.since_boot:

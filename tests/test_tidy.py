@@ -97,6 +97,18 @@ def test_every_module_is_used():
     assert unused == []
 
 
+def test_class_names_are_unique():
+    """No two modules define a class of one name; the SDK's names are the platform's."""
+    places: dict[str, list[str]] = {}
+    for file in PRODUCT:
+        if "sdk" in file.relative_to(ROOT).parts:
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(str(file.relative_to(ROOT)))
+    assert {name: files for name, files in places.items() if len(files) > 1} == {}
+
+
 def test_wire_names_are_spelled_in_one_place():
     """No field outside the SDK is written in camelCase: wire names come from `rename`."""
     camel = re.compile(r"^    [a-z]+[A-Z]\w*: ", re.MULTILINE)

@@ -34,10 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serve until stopped by a signal."""
     from edgesim.config import Environment
-    from edgesim.dev.server import Options, Server
+    from edgesim.dev.server import Server, ServerOptions
 
     logs.configure(verbose=not arguments.quiet, service=True)
-    options = Options(arguments.host, arguments.port, not arguments.no_reload, arguments.record)
+    options = ServerOptions(
+        arguments.host, arguments.port, not arguments.no_reload, arguments.record
+    )
     if not arguments.quiet:
         for line in project_of(arguments).defaults:
             print(line, file=sys.stderr)

@@ -20,7 +20,7 @@ from edgesim.cli.running import serving
 from edgesim.clock import Clock
 from edgesim.config import Environment, Project
 from edgesim.dev.presence import own
-from edgesim.model import Finding
+from edgesim.model import Diagnosis
 
 _COLOURS = {"ok": 32, "warning": 33, "problem": 31}
 
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if healthy else 1
 
 
-async def _examine(project: Project, shown: bool) -> list[Finding]:
+async def _examine(project: Project, shown: bool) -> list[Diagnosis]:
     running = serving(project) is not None
     found = []
     with nullcontext() if running else own(project.state, project.state_name):
@@ -53,7 +53,7 @@ async def _examine(project: Project, shown: bool) -> list[Finding]:
     return found
 
 
-def _line(finding: Finding) -> str:
+def _line(finding: Diagnosis) -> str:
     status = f"{finding.status:8}"
     if sys.stdout.isatty():
         status = f"\x1b[{_COLOURS[finding.status]}m{status}\x1b[0m"

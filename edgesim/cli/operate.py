@@ -37,7 +37,7 @@ async def _on_state(project: Project, name: str, arguments: dict[str, Any]) -> A
 
     async with opened(project) as simulator:
         result = await operations.perform(simulator, name, arguments)
-        return await result.all() if isinstance(result, operations.Rows) else result
+        return await result.all() if isinstance(result, operations.PagedRows) else result
 
 
 def show(result: Any) -> None:

@@ -125,7 +125,7 @@ def _shrink(plan: Plan, arguments: argparse.Namespace) -> int:
     import msgspec
 
     from edgesim.replay import report, runner, shrink
-    from edgesim.replay.faults import Rule
+    from edgesim.replay.faults import FaultRule
     from edgesim.replay.fixture import Fixture
 
     if arguments.state:
@@ -134,7 +134,7 @@ def _shrink(plan: Plan, arguments: argparse.Namespace) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     lines = [line for path in plan.fixtures for line in Fixture(path).lines()]
 
-    def run(fixture: Path, rules: Sequence[Rule]) -> runner.Report:
+    def run(fixture: Path, rules: Sequence[FaultRule]) -> runner.ReplayReport:
         with tempfile.TemporaryDirectory(prefix="edgesim-shrink-") as state:
             again = msgspec.structs.replace(plan, fixtures=[fixture], faults=rules)
             again.project = project_of(arguments, state=Path(state))

@@ -41,10 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serve until stopped by a signal."""
     from edgesim.config import Environment
-    from edgesim.dev.server import Options, Server
+    from edgesim.dev.server import Server, ServerOptions
 
     logs.configure(verbose=not arguments.quiet, json=True, service=True)
-    options = Options(
+    options = ServerOptions(
         arguments.host,
         arguments.port,
         reload=False,

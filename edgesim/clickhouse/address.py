@@ -25,7 +25,7 @@ _PORTS = {
 }
 
 
-class Options(msgspec.Struct, forbid_unknown_fields=True):
+class AddressOptions(msgspec.Struct, forbid_unknown_fields=True):
     """Query parameters of the URL."""
 
     secure: _Answer = "false"
@@ -67,10 +67,10 @@ def read(url: str) -> Address:
             "EDGESIM_CLICKHOUSE_PASSWORD"
         )
     try:
-        options = msgspec.convert(dict(parse_qsl(parts.query)), Options, strict=False)
+        options = msgspec.convert(dict(parse_qsl(parts.query)), AddressOptions, strict=False)
         port = parts.port
     except (msgspec.ValidationError, ValueError) as error:
-        known = ", ".join(Options.__struct_fields__)
+        known = ", ".join(AddressOptions.__struct_fields__)
         _refuse(f"{shown}: {error}; a query may hold {known}")
     if not parts.hostname:
         _refuse(f"{url!r} names no host: {parts.scheme}://host:{_PORTS[parts.scheme]}/database")

@@ -35,7 +35,7 @@ class Statement(msgspec.Struct):
     query_id: str | None = None
 
 
-class Answer(msgspec.Struct):
+class QueryResult(msgspec.Struct):
     """A statement's result: streamed rows in ``format``; ``written_rows`` is None if unknown."""
 
     body: AsyncIterator[bytes]
@@ -50,7 +50,7 @@ class ClickHouseDriver(Protocol):
     a driver.  Nothing is connected or started before the first statement.
     """
 
-    async def execute(self, statement: Statement) -> Answer:
+    async def execute(self, statement: Statement) -> QueryResult:
         """Run a statement.
 
         Raises ClickHouseError with the database's code and text; RunError if the database cannot be

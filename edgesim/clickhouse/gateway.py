@@ -14,7 +14,7 @@ import msgspec
 
 from edgesim.clickhouse import statements
 from edgesim.clickhouse.compression import gunzip, gzip
-from edgesim.clickhouse.driver import Answer, ClickHouseDriver, Statement
+from edgesim.clickhouse.driver import ClickHouseDriver, QueryResult, Statement
 from edgesim.clickhouse.exceptions import NOT_IMPLEMENTED, http_status
 from edgesim.errors import ClickHouseError, RunError
 from edgesim.model import Headers, HttpRequest, HttpResponse, Stream, iterate, read_all
@@ -136,7 +136,7 @@ class Gateway:
         content = await read_all(body) if whole else body
         return HttpResponse(200, headers, content, encoded=encoded)
 
-    async def _execute(self, statement: Statement, caller: str) -> Answer:
+    async def _execute(self, statement: Statement, caller: str) -> QueryResult:
         # Released before the rows are read: a Worker may hold many answers without reading them.
         async with self._shares.setdefault(caller, anyio.Semaphore(CALLER_MAX)):
             return await self._driver.execute(statement)

@@ -16,7 +16,7 @@ import aiohttp
 
 from edgesim.clickhouse import address, statements
 from edgesim.clickhouse.compression import gzip
-from edgesim.clickhouse.driver import Answer, ClickHouseDriver, Statement
+from edgesim.clickhouse.driver import ClickHouseDriver, QueryResult, Statement
 from edgesim.clickhouse.exceptions import from_text
 from edgesim.errors import EdgesimError, RunError
 from edgesim.model import iterate
@@ -48,7 +48,7 @@ class HttpClickHouse:
             }
         self._session: aiohttp.ClientSession | None = None
 
-    async def execute(self, statement: Statement) -> Answer:
+    async def execute(self, statement: Statement) -> QueryResult:
         """Send a statement to the server; settings become parameters."""
         # The server buffers its answer until the end: an error after the first rows would otherwise
         # be their last row, under status 200.
@@ -69,7 +69,7 @@ class HttpClickHouse:
         # Old servers do not report the format: it is the requested one.
         asked = statements.trailing_format(statement.sql) or statement.default_format
         wanted = response.headers.get("X-ClickHouse-Format", asked)
-        return Answer(_Rows(response, self._shown), wanted, _written_rows(response))
+        return QueryResult(_HttpRows(response, self._shown), wanted, _written_rows(response))
 
     async def _insert(
         self, parameters: dict[str, str], statement: Statement
@@ -135,7 +135,7 @@ class _Source:
             raise
 
 
-class _Rows:
+class _HttpRows:
     """Streamed answer; a class, because ``aclose`` on an unstarted generator runs no code."""
 
     def __init__(self, response: aiohttp.ClientResponse, shown: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from edgesim.clickhouse.driver import ClickHouseDriver, Statement
 from edgesim.clock import Clock
 from edgesim.errors import ClickHouseError, RunError
-from edgesim.model import Finding
+from edgesim.model import Diagnosis
 
 CLOCK_SECONDS_MAX = 5.0
 _ABOUT = "SELECT version(), toUnixTimestamp(now()) FORMAT TabSeparated"
@@ -36,25 +36,25 @@ _FEATURES = [
 ]
 
 
-async def probe(driver: ClickHouseDriver, clock: Clock, native: bool) -> AsyncIterator[Finding]:
+async def probe(driver: ClickHouseDriver, clock: Clock, native: bool) -> AsyncIterator[Diagnosis]:
     """Yield one finding per check; stops if a statement fails."""
     try:
         before = clock.now()
         version, theirs = (await _ask(driver, _ABOUT)).split("\t")
         ahead = float(theirs) - (before + clock.now()) / 2
-        yield Finding("clickhouse", "ok", f"version {version}")
+        yield Diagnosis("clickhouse", "ok", f"version {version}")
         yield _clock(ahead)
         if await _ask(driver, _READ_ONLY) not in {"0", ""}:
             said = "this user may only read (its profile says readonly)"
-            yield Finding("clickhouse", "problem", said, "let it insert, or use another user")
+            yield Diagnosis("clickhouse", "problem", said, "let it insert, or use another user")
         for table, name, problem, cure in _FEATURES:
             if await _ask(driver, _HAS.format(table=table, name=name)) == "0":
-                yield Finding("clickhouse", "warning", f"no {name}: {problem}", cure)
+                yield Diagnosis("clickhouse", "warning", f"no {name}: {problem}", cure)
     except (ClickHouseError, RunError) as error:
-        yield Finding("clickhouse", "problem", *described(error))
+        yield Diagnosis("clickhouse", "problem", *described(error))
         return
     if native:
-        yield Finding(
+        yield Diagnosis(
             *("clickhouse", "warning", "the native protocol inserts JSONEachRow only, no input()"),
             "clickhouse+http://host:8123 inserts whatever the server reads, and faster",
         )
@@ -71,12 +71,12 @@ def described(error: ClickHouseError | RunError) -> tuple[str, str]:
     return f"Code {error.code}: {said}", cure
 
 
-def _clock(ahead: float) -> Finding:
+def _clock(ahead: float) -> Diagnosis:
     if abs(ahead) <= CLOCK_SECONDS_MAX:
-        return Finding("clickhouse", "ok", "its clock is this machine's, to a few seconds")
+        return Diagnosis("clickhouse", "ok", "its clock is this machine's, to a few seconds")
     way = "ahead of" if ahead > 0 else "behind"
     said = f"its clock is {abs(ahead):.0f} s {way} this machine's"
-    return Finding("clickhouse", "warning", said, "let both keep time by NTP")
+    return Diagnosis("clickhouse", "warning", said, "let both keep time by NTP")
 
 
 async def _ask(driver: ClickHouseDriver, sql: str) -> str:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from edgesim.config.pipelines import PipelineConfig, is_stream_id
-from edgesim.config.wrangler import PipelineBinding, WorkerConfig
+from edgesim.config.wrangler import PipelineBindingConfig, WorkerConfig
 
 CURE = "add its wrangler file with -c"
 _NO_NAME = re.compile(r"[^A-Za-z0-9_]")
@@ -48,7 +48,7 @@ def assumed(
 
 
 def _named(
-    binding: PipelineBinding, pipelines: dict[str, PipelineConfig]
+    binding: PipelineBindingConfig, pipelines: dict[str, PipelineConfig]
 ) -> tuple[str, str | None]:
     """The pipeline's name, and the stream's id if the binding has one.
 

@@ -91,7 +91,7 @@ class ServerConfig(msgspec.Struct, forbid_unknown_fields=True):
     trusted_proxies: list[str] = []
 
 
-class Backends(msgspec.Struct, forbid_unknown_fields=True):
+class BackendUrls(msgspec.Struct, forbid_unknown_fields=True):
     """URLs of the backends; a path that begins with ``.edgesim/`` is in the state directory."""
 
     r2: str = "file:.edgesim/r2"
@@ -115,7 +115,7 @@ class AccountFile(msgspec.Struct, forbid_unknown_fields=True):
     server: ServerConfig = msgspec.field(default_factory=ServerConfig)
     cf: dict[str, Any] = {}
     """Fields of ``request.cf``; they override edgesim's defaults."""
-    backends: Backends = msgspec.field(default_factory=Backends)
+    backends: BackendUrls = msgspec.field(default_factory=BackendUrls)
 
 
 class Overrides(msgspec.Struct, frozen=True):
@@ -147,7 +147,7 @@ class Project(msgspec.Struct):
     entry: str
     isolation: dict[str, str]
     account: AccountFile
-    backends: Backends
+    backends: BackendUrls
     workers: dict[str, WorkerConfig]
     schema: str = ""
     overridden: dict[str, str] = {}
@@ -231,10 +231,10 @@ def load_project(
     if alone:
         account.pipelines, defaults = assumed(file, workers, state)
     resolve_streams(account.pipelines, workers)
-    backends = Backends(
+    backends = BackendUrls(
         **{
             name: _place(overrides, environment, account, name, root, state)
-            for name in Backends.__struct_fields__
+            for name in BackendUrls.__struct_fields__
         }
     )
     project = Project(
@@ -317,7 +317,7 @@ def _levels(isolation: str | dict[str, Any]) -> dict[str, str]:
 
 def _overridden(overrides: Overrides, environment: Environment) -> dict[str, str]:
     found = {}
-    for name in Backends.__struct_fields__:
+    for name in BackendUrls.__struct_fields__:
         if getattr(overrides, name):
             found[name] = f"--{name}"
         elif getattr(environment, name):

@@ -58,7 +58,7 @@ class Queues(msgspec.Struct):
     consumers: list[ConsumerConfig] = []
 
 
-class PipelineBinding(msgspec.Struct):
+class PipelineBindingConfig(msgspec.Struct):
     """A stream on ``env``; ``pipeline`` is the old name of ``stream``, which Cloudflare accepts."""
 
     binding: str
@@ -75,7 +75,7 @@ class PipelineBinding(msgspec.Struct):
         return bool(self.pipeline)
 
 
-class ServiceBinding(msgspec.Struct):
+class ServiceBindingConfig(msgspec.Struct):
     """Another Worker, or the ClickHouse gateway, on ``env``."""
 
     binding: str
@@ -88,7 +88,7 @@ class ServiceBinding(msgspec.Struct):
         return "Default" if self.entrypoint in {None, "default"} else str(self.entrypoint)
 
 
-class TailConsumer(msgspec.Struct):
+class TailConsumerConfig(msgspec.Struct):
     """A Tail Worker that receives the traces of this Worker's invocations."""
 
     service: str
@@ -106,7 +106,7 @@ class Triggers(msgspec.Struct):
     crons: list[str] = []
 
 
-class Limits(msgspec.Struct):
+class LimitsConfig(msgspec.Struct):
     """Limits of one invocation; None means the platform's default."""
 
     cpu_ms: Annotated[int, msgspec.Meta(ge=1, le=300_000)] | None = None
@@ -150,14 +150,14 @@ class WranglerFile(msgspec.Struct):
     vars: dict[str, Any] = {}
     r2_buckets: list[R2Binding] = []
     queues: Queues = msgspec.field(default_factory=Queues)
-    pipelines: list[PipelineBinding] = []
-    services: list[ServiceBinding] = []
-    tail_consumers: list[TailConsumer] = []
+    pipelines: list[PipelineBindingConfig] = []
+    services: list[ServiceBindingConfig] = []
+    tail_consumers: list[TailConsumerConfig] = []
     triggers: Triggers = msgspec.field(default_factory=Triggers)
     route: str | RouteConfig | None = None
     routes: list[str | RouteConfig] = []
     workers_dev: bool | None = None
-    limits: Limits = msgspec.field(default_factory=Limits)
+    limits: LimitsConfig = msgspec.field(default_factory=LimitsConfig)
     secrets: Secrets | None = None
     observability: Observability | None = None
 

@@ -14,7 +14,7 @@ from edgesim.cost.prices import Price, Prices
 from edgesim.cost.usage import Usage
 
 
-class Line(msgspec.Struct):
+class BillLine(msgspec.Struct):
     """Cost of one item in one stage; ``article_usd`` is None if the article has no price for it."""
 
     stage: str
@@ -33,7 +33,7 @@ class Bill(msgspec.Struct):
     plan_usd: float
     usd: float
     article_usd: float
-    lines: list[Line]
+    lines: list[BillLine]
 
     def stages(self) -> dict[str, float]:
         """US dollars by stage, in the order of the pipeline."""
@@ -58,7 +58,7 @@ def bill(usage: Usage, prices: Prices, *, included: bool = True) -> Bill:
             whole = _cost(totals[item], price, included=included)
             share = whole * quantity / totals[item]
             article = _article(prices, stage, item, quantity)
-            lines.append(Line(stage, item, price.title, quantity, share, article))
+            lines.append(BillLine(stage, item, price.title, quantity, share, article))
     plan = prices.plan_usd if included else 0.0
     return Bill(
         prices_as_of=prices.as_of,

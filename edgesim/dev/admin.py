@@ -127,7 +127,7 @@ def _server_stats(request: Request) -> dict[str, Any]:
 
 async def _metrics(simulator: Simulator, request: Request) -> Response:
     async with anyio.create_task_group() as tasks:
-        depths, usage = _Asked(simulator.depths), _Asked(simulator.usage)
+        depths, usage = _StoreQuery(simulator.depths), _StoreQuery(simulator.usage)
         tasks.start_soon(depths.ask)
         tasks.start_soon(usage.ask)
     samples = [
@@ -142,7 +142,7 @@ async def _metrics(simulator: Simulator, request: Request) -> Response:
     return Response(metrics.render(samples), media_type=metrics.CONTENT_TYPE)
 
 
-class _Asked(Generic[_Answer]):
+class _StoreQuery(Generic[_Answer]):
     """A query to a store; ``answer`` stays None if the store fails or times out."""
 
     def __init__(self, question: Callable[[], Awaitable[_Answer]]) -> None:
@@ -198,7 +198,7 @@ async def _operate(simulator: Simulator, request: Request) -> Response:
     try:
         wanted = msgspec.json.decode(await request.body(), type=_Wanted)
         result = await operations.perform(simulator, wanted.operation, wanted.arguments)
-        if isinstance(result, operations.Rows):
+        if isinstance(result, operations.PagedRows):
             return await _streamed(result.as_json(), "application/json")
         return JSONResponse(result)
     except (UsageError, PlatformError, msgspec.MsgspecError) as error:

@@ -37,7 +37,7 @@ Phase = Literal["", "busy", "head", "idle", "body", "write", "linger"]
 log = structlog.get_logger()
 
 
-class Connection(asyncio.Protocol):
+class HttpConnection(asyncio.Protocol):
     """One client connection; its requests are answered one at a time."""
 
     def __init__(
@@ -418,10 +418,10 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
 
-def connections(room: Room) -> Callable[..., Connection]:
+def connections(room: Room) -> Callable[..., HttpConnection]:
     """Create the protocol factory for uvicorn."""
 
-    def connect(**arguments: Any) -> Connection:
-        return Connection(room, **arguments)
+    def connect(**arguments: Any) -> HttpConnection:
+        return HttpConnection(room, **arguments)
 
     return connect

@@ -17,7 +17,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Scope
 
 if TYPE_CHECKING:
-    from edgesim.dev.connection import Connection
+    from edgesim.dev.connection import HttpConnection
 
 BODY_HIGH_WATER = 65_536
 WRITE_BYTES_MAX = 262_144
@@ -36,7 +36,7 @@ class Exchange:
     """A request and its response. ``keep_alive`` False: the connection closes afterwards."""
 
     def __init__(
-        self, connection: Connection, scope: Scope, *, keep_alive: bool, expects_continue: bool
+        self, connection: HttpConnection, scope: Scope, *, keep_alive: bool, expects_continue: bool
     ) -> None:
         self.scope = scope
         self.keep_alive = keep_alive

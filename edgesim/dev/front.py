@@ -41,7 +41,7 @@ API_PREFIX = "/client/v4/accounts/"
 log = structlog.get_logger()
 
 
-class _Asked:
+class _RequestInProgress:
     """A request in progress."""
 
     def __init__(self, receive: Receive) -> None:
@@ -74,7 +74,7 @@ class Front:
         self.waiting = 0
         self.refused = 0
         self._turn = anyio.Lock()
-        self._asked: dict[_Asked, None] = {}
+        self._asked: dict[_RequestInProgress, None] = {}
         self._simulator: Simulator | None = None
         self._available = anyio.Event()
 
@@ -129,7 +129,7 @@ class Front:
             await send_response(response, scope, send)
 
     async def _serve_with(self, body: bytes, scope: Scope, receive: Receive, send: Send) -> None:
-        asked = _Asked(receive)
+        asked = _RequestInProgress(receive)
         self._asked[asked] = None
         try:
             await send_response(await self._answer(scope, body), scope, send)
@@ -166,7 +166,7 @@ class Front:
                         tasks.start_soon(self._give_up_when_gone, asked)
                     asked.looks += 1
 
-    async def _give_up_when_gone(self, asked: _Asked) -> None:
+    async def _give_up_when_gone(self, asked: _RequestInProgress) -> None:
         while (await asked.receive())["type"] != "http.disconnect":
             pass
         if asked in self._asked:  # otherwise it only means that the response is complete

@@ -16,7 +16,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 Kind = Literal["counter", "gauge", "histogram"]
 
 
-class Family(NamedTuple):
+class MetricFamily(NamedTuple):
     """All samples of one metric name. A counter only increases, and its name ends in ``_total``."""
 
     name: str
@@ -27,18 +27,18 @@ class Family(NamedTuple):
 class Sample(NamedTuple):
     """One line; ``suffix`` is appended to the family's name, as for histograms."""
 
-    family: Family
+    family: MetricFamily
     labels: Mapping[str, str]
     value: float
     suffix: str = ""
 
 
-def _counter(name: str, says: str) -> Family:
-    return Family(f"edgesim_{name}_total", "counter", says)
+def _counter(name: str, says: str) -> MetricFamily:
+    return MetricFamily(f"edgesim_{name}_total", "counter", says)
 
 
-def _gauge(name: str, says: str) -> Family:
-    return Family(f"edgesim_{name}", "gauge", says)
+def _gauge(name: str, says: str) -> MetricFamily:
+    return MetricFamily(f"edgesim_{name}", "gauge", says)
 
 
 # stats[stage][counter], or stats[stage][label value][counter] if the stage has a label
@@ -86,14 +86,14 @@ _INVOCATIONS = _counter("invocations", "Invocations that ended.")
 _CPU = _counter("cpu_seconds", "CPU time of the Worker's invocations.")
 _OLDEST = _gauge("queues_oldest_seconds", "How long the oldest message has waited.")
 _ANSWERED = _gauge("backend_answered", "1 where the store said in time what it holds, else 0.")
-_WALL = Family(
+_WALL = MetricFamily(
     "edgesim_invocation_seconds", "histogram", "Until the invocation and its waitUntil work ended."
 )
 
 
 def render(samples: Iterable[Sample]) -> str:
     """Render the samples as text, grouped by family."""
-    families: dict[Family, list[str]] = {}
+    families: dict[MetricFamily, list[str]] = {}
     for family, labels, value, suffix in samples:
         line = f"{family.name}{suffix}{_shown(labels)} {value}"
         families.setdefault(family, []).append(line)

@@ -141,7 +141,7 @@ def _lock_names(names: Iterable[Path]) -> Iterator[None]:
         yield
 
 
-class Watch:
+class StateWatch:
     """Detects that opened files under the state directory have been deleted or replaced."""
 
     def __init__(self, paths: Iterable[Path]) -> None:

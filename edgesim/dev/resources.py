@@ -10,13 +10,15 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from edgesim.dev.metrics import Family, Sample
+from edgesim.dev.metrics import MetricFamily, Sample
 
-_MEMORY = Family("process_resident_memory_bytes", "gauge", "Memory of the platform's process.")
-_CPU = Family("process_cpu_seconds_total", "counter", "CPU time of the platform's process.")
-_FILES = Family("process_open_fds", "gauge", "Open files of the platform's process.")
-_CHILDREN = Family("edgesim_child_processes", "gauge", "Isolates, and the embedded engine.")
-_CHILDREN_MEMORY = Family(
+_MEMORY = MetricFamily(
+    "process_resident_memory_bytes", "gauge", "Memory of the platform's process."
+)
+_CPU = MetricFamily("process_cpu_seconds_total", "counter", "CPU time of the platform's process.")
+_FILES = MetricFamily("process_open_fds", "gauge", "Open files of the platform's process.")
+_CHILDREN = MetricFamily("edgesim_child_processes", "gauge", "Isolates, and the embedded engine.")
+_CHILDREN_MEMORY = MetricFamily(
     "edgesim_child_resident_memory_bytes",
     "gauge",
     "Their memory; what forks share counts for each.",

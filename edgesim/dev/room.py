@@ -24,7 +24,7 @@ Place = Literal["any", "operator", "refused"]
 """Requests allowed on a new connection: any, only the operator's endpoints, or none."""
 
 
-class Limits(msgspec.Struct, frozen=True):
+class ListenerLimits(msgspec.Struct, frozen=True):
     """Limits of one listener: bytes, and seconds of waiting for a client."""
 
     connections: int = 1024
@@ -60,7 +60,7 @@ class Holder(Protocol):
 class Room:
     """The connections of one listener."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ListenerLimits) -> None:
         self.limits = limits
         self._holders: set[Holder] = set()
         self._waiting: dict[Holder, None] = {}
@@ -110,10 +110,10 @@ class Room:
         self._waiting.pop(holder, None)
 
 
-def limits_here(most: int = Limits().connections) -> Limits:
+def limits_here(most: int = ListenerLimits().connections) -> ListenerLimits:
     """Limits that fit the process's file descriptors; raises the soft limit to the hard limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     files = 4 * (most + FILES_RESERVED) if hard == resource.RLIM_INFINITY else hard
-    return Limits(connections=max(16, min(most, (files - FILES_RESERVED) // 2)))
+    return ListenerLimits(connections=max(16, min(most, (files - FILES_RESERVED) // 2)))

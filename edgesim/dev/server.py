@@ -41,7 +41,7 @@ from edgesim.dev.admin import admin_app
 from edgesim.dev.connection import connections
 from edgesim.dev.edge import LOOPBACK_HOSTS
 from edgesim.dev.front import Front
-from edgesim.dev.presence import FILE, Owner, Watch, own
+from edgesim.dev.presence import FILE, Owner, StateWatch, own
 from edgesim.dev.queues_api import queues_api
 from edgesim.dev.record import Recorder, recording
 from edgesim.dev.reload import changes, is_configuration, reload_workers
@@ -74,7 +74,7 @@ CLICKHOUSE_CONNECTIONS_MAX = 64
 log = structlog.get_logger()
 
 
-class Options(msgspec.Struct, frozen=True):
+class ServerOptions(msgspec.Struct, frozen=True):
     """Serving options of the command line; port 0 picks a free one."""
 
     host: str = "127.0.0.1"
@@ -109,7 +109,7 @@ class Server:
     """One run of the command."""
 
     def __init__(
-        self, load: Callable[[], Project], options: Options, environment: Environment
+        self, load: Callable[[], Project], options: ServerOptions, environment: Environment
     ) -> None:
         self._load = load
         self._options = options
@@ -118,7 +118,7 @@ class Server:
         self._front = Front(loopback=options.host in LOOPBACK_HOSTS, explained=not options.strict)
         self._reach = Reach(strict=options.strict)
         self._leaving = False
-        self._state: Watch | None = None
+        self._state: StateWatch | None = None
         self._stop = anyio.Event()
         self._http_ended = anyio.Event()
 
@@ -182,7 +182,7 @@ class Server:
         if port is None:
             return None
         try:
-            listener = _listen(Options(clickhouse_port.HOST, port))
+            listener = _listen(ServerOptions(clickhouse_port.HOST, port))
         except UsageError as error:
             problem = f"cannot listen on port {port}: {error.__cause__}; 0 picks a free one"
             raise ConfigError(project.file, "clickhouse.port", problem) from error
@@ -209,7 +209,7 @@ class Server:
                     _say_how_isolated(simulator)
                     _warn_of_queues(project)
                     if good is None:
-                        self._state = Watch(_state_paths(project))
+                        self._state = StateWatch(_state_paths(project))
                         up()
                     saved = good is not None and good.schema != project.schema
                     good = project
@@ -388,7 +388,7 @@ def _stopping_signals() -> list[signal.Signals]:
     return wanted
 
 
-def _listen(options: Options) -> socket.socket:
+def _listen(options: ServerOptions) -> socket.socket:
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

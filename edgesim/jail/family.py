@@ -22,7 +22,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 _FILES_MAX = 1024
 
 
-class Family:
+class ProcessFamily:
     """Handle on the mechanism that ends this process's descendants; ``helper`` is a pid."""
 
     def __init__(self, helper: int | None) -> None:
@@ -37,7 +37,7 @@ class Family:
         return self._helper is not None and os.waitpid(self._helper, os.WNOHANG)[0] != 0
 
 
-def found_family() -> Family | None:
+def found_family() -> ProcessFamily | None:
     """Add every later child to a new family; return None on systems other than Linux.
 
     Call it before the process starts threads, and before the first child to be included.
@@ -46,9 +46,9 @@ def found_family() -> Family | None:
         return None
     libc = ctypes.CDLL(None, use_errno=True)
     if _has_pidfd() and _enter_namespace(libc):
-        return Family(_start_helper())
+        return ProcessFamily(_start_helper())
     libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    return Family(None)
+    return ProcessFamily(None)
 
 
 def _has_pidfd() -> bool:

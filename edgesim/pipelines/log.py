@@ -19,7 +19,7 @@ from edgesim.errors import RunError
 from edgesim.pipelines.recovery import Seal
 from edgesim.pipelines.segment import Segment
 
-__all__ = ["Log", "Seal", "Segment"]
+__all__ = ["Seal", "Segment", "WriteAheadLog"]
 
 SUFFIX = ".wal"
 OPEN_FILES_MAX = 32
@@ -28,7 +28,7 @@ OPEN_FILES_MAX = 32
 log = structlog.get_logger()
 
 
-class Log:
+class WriteAheadLog:
     """The segments of one Pipeline, oldest first; ``open`` accepts records.
 
     ``sealed`` segments are complete and have a key.  ``unsealed`` ones are complete and need a key:

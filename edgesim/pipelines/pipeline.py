@@ -28,7 +28,7 @@ from edgesim.clock import Clock
 from edgesim.config.pipelines import PipelineConfig
 from edgesim.errors import EdgesimError, PlatformError, RunError
 from edgesim.model import HttpMetadata, Stream
-from edgesim.pipelines.log import Log, Segment
+from edgesim.pipelines.log import Segment, WriteAheadLog
 from edgesim.pipelines.schema import fault, stripped
 from edgesim.writer_thread import WriterThread
 
@@ -75,7 +75,7 @@ class Pipeline:
         self._config = config
         self._bucket = bucket
         self._clock = clock
-        self._log = Log(folder, RECOVER_BYTES_MAX)
+        self._log = WriteAheadLog(folder, RECOVER_BYTES_MAX)
         self._recovering = anyio.Lock()
         self._is_settled = not self._log.waiting and self._log.open is None
         self._refusal = ""

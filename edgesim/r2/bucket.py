@@ -14,7 +14,7 @@ import msgspec
 from edgesim.clock import Clock
 from edgesim.model import Body, HttpMetadata, R2Object, Stream
 from edgesim.r2 import limits
-from edgesim.r2.driver import Finished, Outgoing, R2Driver
+from edgesim.r2.driver import Finished, OutboxEntry, R2Driver
 from edgesim.r2.listing import Listing, Page, position, read_page
 from edgesim.r2.locks import KeyLocks
 from edgesim.r2.multipart import LIFETIME_MS, MultipartUpload, upload_id
@@ -212,7 +212,7 @@ class Bucket:
         keys = [keys] if isinstance(keys, str) else list(dict.fromkeys(keys))
         limits.check_keys("delete", keys)
 
-        def outbox(gone: R2Object) -> Sequence[Outgoing]:
+        def outbox(gone: R2Object) -> Sequence[OutboxEntry]:
             return self._notifications.messages_for(self.name, "DeleteObject", gone)
 
         async with self._locks.of(keys):

@@ -17,7 +17,7 @@ DRIVERS = {
 }
 
 
-class Outgoing(msgspec.Struct, frozen=True):
+class OutboxEntry(msgspec.Struct, frozen=True):
     """A notification in the outbox: the message for one queue."""
 
     id: str
@@ -29,7 +29,7 @@ class Finished(msgspec.Struct, frozen=True):
     """An object's complete metadata and its notifications, known after its last byte was read."""
 
     object: R2Object
-    outbox: Sequence[Outgoing] = ()
+    outbox: Sequence[OutboxEntry] = ()
 
 
 class Anything(enum.Enum):
@@ -92,7 +92,7 @@ class Uploads(Protocol):
         upload: str,
         parts: Sequence[Part],
         assembled: Assembled,
-        outbox: Callable[[R2Object], Sequence[Outgoing]],
+        outbox: Callable[[R2Object], Sequence[OutboxEntry]],
     ) -> R2Object | None:
         """Join the parts into the object, atomically with the notifications from ``outbox``.
 
@@ -146,7 +146,7 @@ class R2Driver(Protocol):
         """
 
     async def delete(
-        self, bucket: str, keys: Sequence[str], outbox: Callable[[R2Object], Sequence[Outgoing]]
+        self, bucket: str, keys: Sequence[str], outbox: Callable[[R2Object], Sequence[OutboxEntry]]
     ) -> None:
         """Remove the objects, each atomically with its notifications from ``outbox``.
 
@@ -175,7 +175,7 @@ class R2Driver(Protocol):
         Its notifications may then join the outbox without another local change.
         """
 
-    async def outbox(self, limit: int) -> Sequence[Outgoing]:
+    async def outbox(self, limit: int) -> Sequence[OutboxEntry]:
         """The oldest unsettled notifications; RunError if the store cannot know them yet."""
 
     async def settle(self, ids: Sequence[str]) -> None:

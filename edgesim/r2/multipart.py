@@ -17,7 +17,7 @@ from edgesim.clock import Clock
 from edgesim.errors import PlatformError
 from edgesim.model import Body, R2Object
 from edgesim.r2 import limits
-from edgesim.r2.driver import Assembled, Outgoing, Part, Uploads
+from edgesim.r2.driver import Assembled, OutboxEntry, Part, Uploads
 from edgesim.r2.limits import refusal
 from edgesim.r2.locks import KeyLocks
 from edgesim.r2.notifications import Notifications
@@ -115,7 +115,7 @@ class MultipartUpload:
         size = sum(part.size for part in parts)
         return Assembled(size, _joined_etag(parts), self._clock.now_ms())
 
-    def _tell(self, stored: R2Object) -> Sequence[Outgoing]:
+    def _tell(self, stored: R2Object) -> Sequence[OutboxEntry]:
         return self._notifications.messages_for(self._bucket, "CompleteMultipartUpload", stored)
 
     def _store_id(self) -> str | None:

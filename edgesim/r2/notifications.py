@@ -21,7 +21,7 @@ import structlog
 from edgesim.clock import Clock
 from edgesim.errors import ConfigError, EdgesimError, RunError
 from edgesim.model import R2Object
-from edgesim.r2.driver import Outgoing, R2Driver
+from edgesim.r2.driver import OutboxEntry, R2Driver
 
 Event = Literal["object-create", "object-delete"]
 Action = Literal[
@@ -44,7 +44,7 @@ _DOUBT_SECONDS = 1.0
 _log = structlog.get_logger("edgesim.r2")
 
 
-class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class EventRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Notifies a queue of objects whose key has both the prefix and the suffix, literally.
 
     ``actions`` names single actions in place of all those of the events.
@@ -68,7 +68,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """True if the rule fires for this action on this key."""
         return action in self.fires_at and key.startswith(self.prefix) and key.endswith(self.suffix)
 
-    def overlaps(self, other: Rule) -> bool:
+    def overlaps(self, other: EventRule) -> bool:
         """True if both rules can fire for one action on one object.
 
         Two prefixes occur in one key only if one begins with the other, and suffixes likewise; the
@@ -110,7 +110,9 @@ class _Event(msgspec.Struct, omit_defaults=True, rename="camel"):
 class Notifications:
     """The notification rules of all buckets, and the task that delivers their messages."""
 
-    def __init__(self, rules: Mapping[str, Sequence[Rule]], clock: Clock, account: str) -> None:
+    def __init__(
+        self, rules: Mapping[str, Sequence[EventRule]], clock: Clock, account: str
+    ) -> None:
         """``rules`` by bucket; ConfigError for rules that would fire twice for one action."""
         for bucket, bucket_rules in rules.items():
             _check(bucket, bucket_rules)
@@ -125,7 +127,7 @@ class Notifications:
         action: Action,
         object: R2Object,  # noqa: A002 - R2's word
         copy_source: CopySource | None = None,
-    ) -> list[Outgoing]:
+    ) -> list[OutboxEntry]:
         """The messages of this action, ready for the outbox."""
         rules = [rule for rule in self._rules.get(bucket, ()) if rule.fires(action, object.key)]
         if not rules:
@@ -136,9 +138,9 @@ class Notifications:
         time = _iso(self._clock.datetime())
         event = _Event(self._account, action, bucket, told, time, copy_source)
         body = msgspec.json.encode(event)
-        return [Outgoing(self._clock.hex_id(), rule.queue, body) for rule in rules]
+        return [OutboxEntry(self._clock.hex_id(), rule.queue, body) for rule in rules]
 
-    def messages_again(self, bucket: str, object: R2Object) -> list[Outgoing]:  # noqa: A002
+    def messages_again(self, bucket: str, object: R2Object) -> list[OutboxEntry]:  # noqa: A002
         """The messages of an existing object's creation, to be sent again."""
         in_parts = "-" in object.etag
         action: Action = "CompleteMultipartUpload" if in_parts else "PutObject"
@@ -203,7 +205,7 @@ async def _move(driver: R2Driver, send: Send) -> bool:
     return bool(entries)
 
 
-def _check(bucket: str, rules: Sequence[Rule]) -> None:
+def _check(bucket: str, rules: Sequence[EventRule]) -> None:
     place = f"r2.{bucket}.notifications"
     if len(rules) > RULES_MAX:
         raise ConfigError(

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from edgesim.r2.database import Database
-from edgesim.r2.driver import Outgoing
+from edgesim.r2.driver import OutboxEntry
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS outbox (
@@ -48,17 +48,17 @@ class Outbox:
         self._database = database
         self._under_way: set[Intent] = set()
 
-    def add(self, entries: Sequence[Outgoing]) -> None:
+    def add(self, entries: Sequence[OutboxEntry]) -> None:
         """Append ready entries in the caller's open transaction."""
         self._insert(entries, None)
 
-    def oldest(self, limit: int) -> list[Outgoing]:
+    def oldest(self, limit: int) -> list[OutboxEntry]:
         """The oldest entries that are ready."""
         rows = self._database.run(
             "SELECT id, queue, body FROM outbox WHERE intent IS NULL ORDER BY position LIMIT ?",
             (limit,),
         )
-        return [Outgoing(*row) for row in rows]
+        return [OutboxEntry(*row) for row in rows]
 
     async def settle(self, ids: Sequence[str]) -> None:
         """Delete delivered entries."""
@@ -69,7 +69,7 @@ class Outbox:
 
     @asynccontextmanager
     async def announced(
-        self, changes: Sequence[tuple[Intent, Sequence[Outgoing]]]
+        self, changes: Sequence[tuple[Intent, Sequence[OutboxEntry]]]
     ) -> AsyncIterator[Decision]:
         """Record the notifications of the changes; they are ready once the block succeeds.
 
@@ -93,7 +93,7 @@ class Outbox:
         finally:
             self._under_way.difference_update(intents)
 
-    async def replace(self, intent: Intent, entries: Sequence[Outgoing]) -> None:
+    async def replace(self, intent: Intent, entries: Sequence[OutboxEntry]) -> None:
         """Replace the notifications of a recorded intent."""
 
         def replace() -> None:
@@ -120,7 +120,7 @@ class Outbox:
         rows = [(msgspec.json.encode(intent),) for intent in intents]
         await self._database.write(lambda: self._database.run_many(sql, rows))
 
-    def _insert(self, entries: Sequence[Outgoing], intent: Intent | None) -> None:
+    def _insert(self, entries: Sequence[OutboxEntry], intent: Intent | None) -> None:
         hangs_on = None if intent is None else msgspec.json.encode(intent)
         self._database.run_many(
             "INSERT INTO outbox (id, queue, body, intent) VALUES (?, ?, ?, ?)",

@@ -14,7 +14,7 @@ import msgspec
 
 from edgesim.clock import Clock
 from edgesim.errors import PlatformError, RunError
-from edgesim.model import Finding, iterate, read_all
+from edgesim.model import Diagnosis, iterate, read_all
 from edgesim.r2.bucket import Bucket, R2ObjectBody
 from edgesim.r2.driver import Finished, R2Driver
 from edgesim.r2.notifications import Notifications
@@ -31,25 +31,25 @@ _LOG = "see the log and the disk of the server"
 
 async def probe(
     driver: R2Driver, buckets: Sequence[str], clock: Clock, where: str
-) -> AsyncIterator[Finding]:
+) -> AsyncIterator[Diagnosis]:
     """Yield a problem for each failing bucket, one ok for the others, and distinct warnings."""
     well: list[str] = []
-    peculiar: dict[str, Finding] = {}
+    peculiar: dict[str, Diagnosis] = {}
     for name in buckets:
         try:
             for finding in await _look(driver, name, clock):
                 peculiar.setdefault(finding.cure, finding)
             well.append(name)
         except (RunError, PlatformError) as error:
-            yield Finding("r2", "problem", error.problem, error.cure or _LOG)
+            yield Diagnosis("r2", "problem", error.problem, error.cure or _LOG)
     if well:
         said = f"{where}: objects went there and came back (buckets: {', '.join(well)})"
-        yield Finding("r2", "ok", said)
+        yield Diagnosis("r2", "ok", said)
     for finding in peculiar.values():
         yield finding
 
 
-async def _look(driver: R2Driver, name: str, clock: Clock) -> list[Finding]:
+async def _look(driver: R2Driver, name: str, clock: Clock) -> list[Diagnosis]:
     there = await driver.has(name)
     bucket = Bucket(
         name if there else f"{_NAME}-{clock.hex_id()[:12]}",
@@ -75,7 +75,7 @@ async def _round_trip(bucket: Bucket, key: str, sent: bytes) -> None:
         raise RunError(f"an object of bucket {bucket.name} came back as another", _CACHES)
 
 
-async def _conditions(driver: R2Driver, bucket: Bucket, key: str, clock: Clock) -> list[Finding]:
+async def _conditions(driver: R2Driver, bucket: Bucket, key: str, clock: Clock) -> list[Diagnosis]:
     """Warn if a put with the precondition "no object" replaces an existing object."""
     there = await bucket.head(key)
     if there is None:
@@ -87,10 +87,10 @@ async def _conditions(driver: R2Driver, bucket: Bucket, key: str, clock: Clock) 
         return []
     said = "the server has no conditional writes: of two nodes that create one key, both win"
     cure = "use a server that has them, or let one node alone write with onlyIf"
-    return [Finding("r2", "warning", said, cure)]
+    return [Diagnosis("r2", "warning", said, cure)]
 
 
-async def _clock(bucket: Bucket, key: str, clock: Clock) -> list[Finding]:
+async def _clock(bucket: Bucket, key: str, clock: Clock) -> list[Diagnosis]:
     """Compare clocks: the time of an object uploaded in parts is set by the store."""
     upload = await bucket.create_multipart_upload(key)
     part = await upload.upload_part(1, b"part")
@@ -99,10 +99,10 @@ async def _clock(bucket: Bucket, key: str, clock: Clock) -> list[Finding]:
     if abs(ahead) <= CLOCK_SECONDS_MAX:
         return []
     said = f"its clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} this machine's"
-    return [Finding("r2", "warning", said, "let both machines keep time by NTP")]
+    return [Diagnosis("r2", "warning", said, "let both machines keep time by NTP")]
 
 
-async def _tidy(driver: R2Driver, bucket: Bucket, key: str, *, made: bool) -> list[Finding]:
+async def _tidy(driver: R2Driver, bucket: Bucket, key: str, *, made: bool) -> list[Diagnosis]:
     said = "it did not answer"
     with anyio.move_on_after(TIDY_SECONDS, shield=True):
         try:
@@ -114,4 +114,4 @@ async def _tidy(driver: R2Driver, bucket: Bucket, key: str, *, made: bool) -> li
         else:
             return []
     said = f"{bucket.name}/{key} may be left behind: {said}"
-    return [Finding("r2", "warning", said, "remove it there")]
+    return [Diagnosis("r2", "warning", said, "remove it there")]

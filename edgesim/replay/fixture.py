@@ -74,7 +74,7 @@ class _Probe(msgspec.Struct):
     response: msgspec.Raw = msgspec.Raw()
 
 
-class Arrival(msgspec.Struct):
+class RecordedRequest(msgspec.Struct):
     """A request and its target; ``worker`` None is the entry Worker."""
 
     request: HttpRequest
@@ -88,7 +88,7 @@ class Arrival(msgspec.Struct):
         return len(self.request.body)
 
 
-class Outbound(msgspec.Struct):
+class RecordedFetch(msgspec.Struct):
     """A response of the internet to a Worker's request."""
 
     method: str
@@ -111,7 +111,7 @@ class Fixture:
             return 0.0
         return min(1.0, self._file.tell() / self._size)
 
-    def __iter__(self) -> Iterator[Arrival | Outbound]:
+    def __iter__(self) -> Iterator[RecordedRequest | RecordedFetch]:
         """Yield the lines in order; ConfigError names file and line."""
         for number, line in self._lines():
             yield _read(self.path, number, line)
@@ -119,7 +119,7 @@ class Fixture:
     def start(self) -> float | None:
         """Start time in the first request line, in Unix seconds; None if it has none."""
         for number, line in self._lines():
-            if not isinstance(_read(self.path, number, line), Arrival):
+            if not isinstance(_read(self.path, number, line), RecordedRequest):
                 continue
             try:
                 begins = msgspec.json.decode(line, type=Envelope).start
@@ -156,18 +156,18 @@ def unix_time(text: str, where: object) -> float:
     return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
 
 
-def _read(path: Path, number: int, line: bytes) -> Arrival | Outbound:
+def _read(path: Path, number: int, line: bytes) -> RecordedRequest | RecordedFetch:
     if b"\\ud" in line.lower() and _is_event(line):
-        return Arrival(HttpRequest("POST", f"{ORIGIN}/", [_JSON], line))
+        return RecordedRequest(HttpRequest("POST", f"{ORIGIN}/", [_JSON], line))
     try:
         if not line.startswith(b"{"):
             msgspec.json.decode(line, type=msgspec.Raw)
-            return Arrival(HttpRequest("POST", f"{ORIGIN}/", [_JSON], line))
+            return RecordedRequest(HttpRequest("POST", f"{ORIGIN}/", [_JSON], line))
         probe = msgspec.json.decode(line, type=_Probe)
         if bytes(probe.outbound) and bytes(probe.response):
             return _outbound(msgspec.json.decode(line, type=_Answer))
         if not bytes(probe.request):
-            return Arrival(HttpRequest("POST", f"{ORIGIN}/", [_JSON], line))
+            return RecordedRequest(HttpRequest("POST", f"{ORIGIN}/", [_JSON], line))
         envelope = msgspec.json.decode(line, type=Envelope)
     except (ValueError, msgspec.MsgspecError) as error:
         problem = f"{error}; a line is a JSON event or an envelope with `request`"
@@ -175,7 +175,9 @@ def _read(path: Path, number: int, line: bytes) -> Arrival | Outbound:
     wanted = envelope.request
     headers, body = _content(wanted)
     url = wanted.path if wanted.path.startswith(("http://", "https://")) else ORIGIN + wanted.path
-    return Arrival(HttpRequest(wanted.method, url, headers, body), envelope.at, envelope.worker)
+    return RecordedRequest(
+        HttpRequest(wanted.method, url, headers, body), envelope.at, envelope.worker
+    )
 
 
 def _is_event(line: bytes) -> bool:
@@ -187,10 +189,10 @@ def _is_event(line: bytes) -> bool:
     return isinstance(event, dict) and not {"request", "outbound"} & event.keys()
 
 
-def _outbound(answer: _Answer) -> Outbound:
+def _outbound(answer: _Answer) -> RecordedFetch:
     headers, body = _content(answer.response)
     response = HttpResponse(answer.response.status, headers, body)
-    return Outbound(answer.outbound.method.upper(), answer.outbound.url, response)
+    return RecordedFetch(answer.outbound.method.upper(), answer.outbound.url, response)
 
 
 def _content(message: _Message) -> tuple[Headers, bytes]:

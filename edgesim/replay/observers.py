@@ -14,7 +14,7 @@ from typing import Any
 
 from edgesim.clickhouse import statements
 from edgesim.clickhouse.compression import Gunzip
-from edgesim.clickhouse.driver import Answer, Statement
+from edgesim.clickhouse.driver import QueryResult, Statement
 from edgesim.clock import Clock
 from edgesim.isolates.host.driver import Host, Isolates
 from edgesim.isolates.protocol.wire import NOT_RUN, Call, Done, Invoke, Log, Respond
@@ -228,15 +228,15 @@ class ObservedQueues(_Observer):
 class ObservedClickHouse(_Observer):
     """Records inserts, with row counts if the history keeps details."""
 
-    async def execute(self, statement: Statement) -> Answer:
+    async def execute(self, statement: Statement) -> QueryResult:
         insert = statements.as_insert(statement.sql)
         found = _INTO.match(statement.sql)
         if insert is None or found is None:
-            answer: Answer = await self._inner.execute(statement)
+            answer: QueryResult = await self._inner.execute(statement)
             return answer
         flow = self._history.clickhouse
         flow.entered += 1
-        rows = _Rows()
+        rows = _InsertedRows()
         if self._history.detail:
             statement.data = rows.counted(statement)
         try:
@@ -249,7 +249,7 @@ class ObservedClickHouse(_Observer):
         return answer
 
 
-class _Rows:
+class _InsertedRows:
     """Counts the lines of an insert's data while it is sent to the database."""
 
     def __init__(self) -> None:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from edgesim.replay.testing import Engine, Project
+    from edgesim.replay.testing import Engine, VirtualProject
 
 _numbers = itertools.count(1)
 
@@ -54,16 +54,18 @@ def edgesim_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]
 
 
 @pytest.fixture
-def edgesim(request: pytest.FixtureRequest, tmp_path: Path, edgesim_engine: Engine) -> Project:
+def edgesim(
+    request: pytest.FixtureRequest, tmp_path: Path, edgesim_engine: Engine
+) -> VirtualProject:
     """The project under test."""
-    from edgesim.replay.testing import Project
+    from edgesim.replay.testing import VirtualProject
 
     if not inspect.iscoroutinefunction(inspect.unwrap(request.function)):
         pytest.fail("a test with the `edgesim` fixture must be `async def`", pytrace=False)
     marker = request.node.get_closest_marker("edgesim")
     options = dict(marker.kwargs) if marker else {}
     folder = options.pop("project", None) or request.config.getini("edgesim_project")
-    return Project(
+    return VirtualProject(
         _folder(request.config.rootpath, folder),
         tmp_path / ".edgesim",
         edgesim_engine,

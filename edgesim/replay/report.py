@@ -14,14 +14,14 @@ from xml.etree import ElementTree as ET
 import msgspec
 
 from edgesim.replay.expectations import Mismatch
-from edgesim.replay.runner import Report
+from edgesim.replay.runner import ReplayReport
 from edgesim.replay.stages import Stage
 
 _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _HEAD = ("stage", "in", "out", "lost", "retried", "dead", "p50", "p99", "max")
 
 
-def text(report: Report) -> str:
+def text(report: ReplayReport) -> str:
     """Summary for people."""
     answers = ", ".join(f"{count} x {status}" for status, count in report.responses.items())
     head = f"{report.requests} requests in {duration(report.seconds * 1000)} of virtual time"
@@ -81,7 +81,7 @@ def duration(ms: float) -> str:
     return f"{hours} h {minutes} min"
 
 
-def json(report: Report) -> str:
+def json(report: ReplayReport) -> str:
     """The whole report as JSON."""
     return msgspec.json.format(msgspec.json.encode(report), indent=2).decode()
 
@@ -94,7 +94,7 @@ def difference(mismatch: Mismatch) -> list[str]:
     return [f"- expected {mismatch.expected!r}", f"+ got      {mismatch.got!r}"]
 
 
-def junit(report: Report, name: str = "replay") -> str:
+def junit(report: ReplayReport, name: str = "replay") -> str:
     """JUnit XML with a test case for the drain, for each expectation and for each check.
 
     ``name`` is the name of the suite and part of each case's class, by which CI distinguishes
@@ -128,4 +128,4 @@ def _for_xml(text: str) -> str:
     return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
-FORMATS: dict[str, Callable[[Report], str]] = {"text": text, "json": json}
+FORMATS: dict[str, Callable[[ReplayReport], str]] = {"text": text, "json": json}

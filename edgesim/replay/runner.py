@@ -27,8 +27,8 @@ from edgesim.replay import checkers, expectations
 from edgesim.replay.determinism import check_deterministic
 from edgesim.replay.expectations import Answered, Expectations, Mismatch, Outcome
 from edgesim.replay.faults.injector import Fired, Injector
-from edgesim.replay.faults.language import Rule
-from edgesim.replay.fixture import Arrival, Fixture, Outbound
+from edgesim.replay.faults.language import FaultRule
+from edgesim.replay.fixture import Fixture, RecordedFetch, RecordedRequest
 from edgesim.replay.history import History
 from edgesim.replay.latencies import Latencies
 from edgesim.replay.network import Network
@@ -66,7 +66,7 @@ class Plan(msgspec.Struct):
     fixtures: Sequence[Path]
     seed: int = 0
     start: float | None = None
-    faults: Sequence[Rule] = ()
+    faults: Sequence[FaultRule] = ()
     expected: Expectations | None = None
     check: bool = False
     realtime: bool = False
@@ -78,7 +78,7 @@ class Plan(msgspec.Struct):
     )
 
 
-class Report(msgspec.Struct):
+class ReplayReport(msgspec.Struct):
     """Result of a replay; ``seconds`` are virtual seconds."""
 
     seed: int
@@ -106,7 +106,7 @@ class Report(msgspec.Struct):
         return self.drained and not self.mismatches and not self.violations
 
 
-def replay(plan: Plan, progress: Progress | None = None) -> Report:
+def replay(plan: Plan, progress: Progress | None = None) -> ReplayReport:
     """Run the fixtures in order; UsageError or ConfigError if they cannot be replayed."""
     with _rare_collections():
         return _run(plan, progress)
@@ -125,7 +125,7 @@ def _rare_collections() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _run(plan: Plan, progress: Progress | None) -> Report:
+def _run(plan: Plan, progress: Progress | None) -> ReplayReport:
     if plan.realtime:
         return anyio.run(
             _replay, plan, Clock(plan.seed), progress, backend_options={"use_uvloop": True}
@@ -140,13 +140,13 @@ def _run(plan: Plan, progress: Progress | None) -> Report:
         loops.append(VirtualLoop(plan.seed, start, plan.journal))
         return loops[0]
 
-    async def run() -> Report:
+    async def run() -> ReplayReport:
         return await _replay(plan, VirtualClock(loops[0], plan.seed), progress)
 
     return anyio.run(run, backend_options={"loop_factory": make_loop})
 
 
-async def _replay(plan: Plan, clock: Clock, progress: Progress | None) -> Report:
+async def _replay(plan: Plan, clock: Clock, progress: Progress | None) -> ReplayReport:
     opened = (
         open_clickhouse(plan.project, Environment.read())
         if plan.open_database is None
@@ -158,7 +158,7 @@ async def _replay(plan: Plan, clock: Clock, progress: Progress | None) -> Report
 
 async def _replay_into(
     plan: Plan, clock: Clock, database: ClickHouseDriver, progress: Progress | None
-) -> Report:
+) -> ReplayReport:
     detail = plan.check or bool(plan.faults)
     network = Network()
     world = World(
@@ -179,11 +179,11 @@ async def _replay_into(
         return await _report(plan, world, feed, drained=drained)
 
 
-async def _report(plan: Plan, world: World, feed: _Feed, *, drained: bool) -> Report:
+async def _report(plan: Plan, world: World, feed: _Feed, *, drained: bool) -> ReplayReport:
     seconds = round(world.clock.now() - world.started, 6)
     stats = await world.stats()
     with world.injector.calm():
-        report = Report(
+        report = ReplayReport(
             seed=plan.seed,
             requests=feed.count,
             responses=dict(sorted(feed.responses.items())),
@@ -236,7 +236,7 @@ class _Feed:
         begun = clock.now()
         async with anyio.create_task_group() as tasks:
             for line in fixture:
-                if isinstance(line, Outbound):
+                if isinstance(line, RecordedFetch):
                     self._network.learn(line.method, line.url, line.response)
                     continue
                 self._check_worker(line)
@@ -249,7 +249,7 @@ class _Feed:
                     elapsed = clock.now() - self._world.started
                     self._progress(self.responses.total(), elapsed, fixture.share)
 
-    def _check_worker(self, arrival: Arrival) -> None:
+    def _check_worker(self, arrival: RecordedRequest) -> None:
         workers = self._world.project.workers
         if arrival.worker is not None and arrival.worker not in workers:
             known = ", ".join(workers)
@@ -271,7 +271,7 @@ class _Feed:
             return True
         return bool(self._bytes) and self._bytes + size > IN_FLIGHT_BYTES_MAX
 
-    async def _send(self, number: int, arrival: Arrival) -> None:
+    async def _send(self, number: int, arrival: RecordedRequest) -> None:
         begun = self._world.clock.now()
         try:
             response = None

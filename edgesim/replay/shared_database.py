@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from edgesim.clickhouse import statements
-from edgesim.clickhouse.driver import Answer, ClickHouseDriver, Statement
+from edgesim.clickhouse.driver import ClickHouseDriver, QueryResult, Statement
 
 
 class InDatabase:
@@ -22,7 +22,7 @@ class InDatabase:
         self._database = database
         self._created = False
 
-    async def execute(self, statement: Statement) -> Answer:
+    async def execute(self, statement: Statement) -> QueryResult:
         """See ClickHouseDriver."""
         if not self._created:
             self._created = True

@@ -13,13 +13,13 @@ from typing import TypeVar
 import msgspec
 
 from edgesim.errors import UsageError
-from edgesim.replay.faults.language import Rule
-from edgesim.replay.runner import Report
+from edgesim.replay.faults.language import FaultRule
+from edgesim.replay.runner import ReplayReport
 
 TRIES_MAX = 300
 
 Item = TypeVar("Item")
-Run = Callable[[Path, Sequence[Rule]], Report]
+Run = Callable[[Path, Sequence[FaultRule]], ReplayReport]
 """Replays a fixture with these rules, from empty state."""
 
 
@@ -27,14 +27,14 @@ class Shrunk(msgspec.Struct):
     """The reduced case, and the number of replays it took."""
 
     lines: list[bytes]
-    rules: list[Rule]
-    report: Report
+    rules: list[FaultRule]
+    report: ReplayReport
     tries: int
 
 
 def shrink(
     lines: Sequence[bytes],
-    rules: Sequence[Rule],
+    rules: Sequence[FaultRule],
     folder: Path,
     run: Run,
     progress: Callable[[int, int, int], None],
@@ -46,9 +46,9 @@ def shrink(
     """
     fixture = folder / "tried.ndjson"
     tries = 0
-    smallest: Report | None = None
+    smallest: ReplayReport | None = None
 
-    def report_of(some_lines: Sequence[bytes], some_rules: Sequence[Rule]) -> Report:
+    def report_of(some_lines: Sequence[bytes], some_rules: Sequence[FaultRule]) -> ReplayReport:
         nonlocal tries
         tries += 1
         fixture.write_bytes(b"".join(line + b"\n" for line in some_lines))
@@ -58,7 +58,7 @@ def shrink(
     if not wanted:
         raise UsageError("--shrink: the replay does not fail, so there is nothing to shrink")
 
-    def fails(some_lines: Sequence[bytes], some_rules: Sequence[Rule]) -> bool:
+    def fails(some_lines: Sequence[bytes], some_rules: Sequence[FaultRule]) -> bool:
         nonlocal smallest
         if not some_lines or tries >= TRIES_MAX:
             return False
@@ -76,7 +76,7 @@ def shrink(
     return Shrunk(kept_lines, kept_rules, report, tries)
 
 
-def _signature(report: Report) -> set[str]:
+def _signature(report: ReplayReport) -> set[str]:
     """Names of the failed checks and expectations."""
     failures = {violation.checker for violation in report.violations}
     failures |= {mismatch.what for mismatch in report.mismatches}

@@ -49,7 +49,7 @@ class Engine:
         anyio.run(self.driver.close, backend_options={"loop_factory": make_loop})
 
 
-class Answer(msgspec.Struct, frozen=True):
+class WorkerResponse(msgspec.Struct, frozen=True):
     """Response of a Worker."""
 
     status: int
@@ -74,7 +74,7 @@ class _Traces:
         self.items.append(item)
 
 
-class Project:
+class VirtualProject:
     """A project in virtual time."""
 
     def __init__(
@@ -147,7 +147,7 @@ class Project:
         body: str | bytes = b"",
         headers: Mapping[str, str] | None = None,
         worker: str | None = None,
-    ) -> Answer:
+    ) -> WorkerResponse:
         """Send a request from outside, by default to the entry Worker.
 
         The method is GET, or POST if there is a body. RunError if the platform was killed before it
@@ -163,7 +163,7 @@ class Project:
         response = await self.world.fetch(HttpRequest(wanted, url, sent, content), worker)
         if response is None:
             raise RunError("the platform was killed before it answered")
-        return Answer(response.status, response.headers, await read_all(response.body))
+        return WorkerResponse(response.status, response.headers, await read_all(response.body))
 
     async def scheduled(self, worker: str, cron: str = "* * * * *") -> str:
         """Run a scheduled handler now; return its outcome."""

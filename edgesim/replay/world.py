@@ -34,7 +34,7 @@ from edgesim.replay import totals
 from edgesim.replay.faults.disk import SimulatedDisk
 from edgesim.replay.faults.injector import Injector, Life
 from edgesim.replay.faults.isolates import FaultyIsolates
-from edgesim.replay.faults.language import MOMENTS, STOPS, Rule
+from edgesim.replay.faults.language import MOMENTS, STOPS, FaultRule
 from edgesim.replay.faults.stores import FaultyClickHouse, FaultyQueues, FaultyR2
 from edgesim.replay.history import History
 from edgesim.replay.observers import (
@@ -100,7 +100,7 @@ class World:
         history.ahead = lambda: self.wall.ahead
         self.require(injector.rules)
 
-    def require(self, rules: Sequence[Rule]) -> None:
+    def require(self, rules: Sequence[FaultRule]) -> None:
         """Prepare the simulated disk that rules need; UsageError if it is too late."""
         needing = [rule for rule in rules if rule.steps or rule.kind in _ON_DISK]
         if not needing or self.disk is not None:
@@ -185,7 +185,7 @@ class World:
         await self.until_up()
         self._stop()
 
-    def _stop(self, rule: Rule | None = None) -> None:
+    def _stop(self, rule: FaultRule | None = None) -> None:
         """Stop the platform now; by a power cut if the rule is one."""
         if self._life.killed:
             return
@@ -202,19 +202,19 @@ class World:
             simulator.abandon()
         self._scope.cancel()
 
-    def add_faults(self, rules: Sequence[Rule]) -> None:
+    def add_faults(self, rules: Sequence[FaultRule]) -> None:
         """Add rules whose times count from now. UsageError if it is too late for one."""
         self.require(rules)
         self.await_moments(self.injector.add(rules))
 
-    def await_moments(self, rules: Sequence[Rule]) -> None:
+    def await_moments(self, rules: Sequence[FaultRule]) -> None:
         """Schedule the rules that strike at a moment."""
         assert self.moments is not None
         for rule in rules:
             if rule.kind in MOMENTS and not rule.steps:
                 self.moments.start_soon(self.strike_at, rule)
 
-    async def strike_at(self, rule: Rule) -> None:
+    async def strike_at(self, rule: FaultRule) -> None:
         """Wait for the moment of a rule, then apply it."""
         await anyio.sleep(self.started + rule.since - self.clock.now())
         if rule.kind in STOPS:

@@ -19,7 +19,7 @@ from edgesim.queues.consumer import Consumer
 from edgesim.queues.producer import Metrics, Queue
 from edgesim.queues.pull import PullConsumer
 from edgesim.r2.bucket import Bucket
-from edgesim.r2.notifications import Notifications, Rule
+from edgesim.r2.notifications import EventRule, Notifications
 from edgesim.runtime.lineage import Lineage
 from edgesim.runtime.schedule import Schedule
 from edgesim.runtime.tail import TailConsumer
@@ -174,10 +174,10 @@ class Primitives:
         )
 
 
-def _rules(project: Project) -> dict[str, list[Rule]]:
+def _rules(project: Project) -> dict[str, list[EventRule]]:
     return {
         bucket: [
-            Rule(rule.queue, rule.event, rule.prefix, rule.suffix, tuple(rule.actions))
+            EventRule(rule.queue, rule.event, rule.prefix, rule.suffix, tuple(rule.actions))
             for rule in config.notifications
         ]
         for bucket, config in project.account.r2.items()

@@ -16,7 +16,7 @@ from anyio.abc import TaskGroup, TaskStatus
 from edgesim import urls
 from edgesim.clock import Clock
 from edgesim.config import Project, WorkerConfig
-from edgesim.config.wrangler import ServiceBinding as ServiceConfig
+from edgesim.config.wrangler import ServiceBindingConfig as ServiceConfig
 from edgesim.errors import ConfigError, WorkerLoadError, first_error
 from edgesim.isolates.host import driver as isolates_driver
 from edgesim.isolates.host.driver import Isolates

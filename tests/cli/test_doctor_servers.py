@@ -16,7 +16,7 @@ from edgesim import doctor
 from edgesim.clock import Clock
 from edgesim.config import Environment, load_project
 from edgesim.config.project import Overrides
-from edgesim.model import Finding
+from edgesim.model import Diagnosis
 from edgesim.queues import probe as queues_probe
 from edgesim.queues.memory import open_queues
 from tests.processes import edgesim, freeze
@@ -78,7 +78,7 @@ class Shared:
             "clickhouse_password": "secret",
         }
 
-    def examine(self, *clock: Clock, **given: str | None) -> list[Finding]:
+    def examine(self, *clock: Clock, **given: str | None) -> list[Diagnosis]:
         """Run the doctor with some URLs or variables replaced and return its findings."""
         urls = {name: given.pop(name, None) or url for name, url in self.urls.items()}
         environment = Environment(**{**self.environment, **given})  # type: ignore[arg-type]
@@ -90,13 +90,13 @@ class Shared:
         )
         project = load_project(self.project, overrides, environment)
 
-        async def run() -> list[Finding]:
+        async def run() -> list[Diagnosis]:
             found = doctor.examine(project, environment, *clock or [Clock()], running=False)
             return [finding async for finding in found]
 
         return anyio.run(run)
 
-    def problem(self, **given: str | None) -> Finding:
+    def problem(self, **given: str | None) -> Diagnosis:
         """Return the only problem found; assert that there is just one."""
         found = self.examine(**given)
         problems = [finding for finding in found if finding.status == "problem"]

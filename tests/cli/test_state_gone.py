@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from edgesim.operations import Rows
+from edgesim.operations import PagedRows
 from tests.cli.test_operations import fill
 from tests.crash.crash_world import EVENT, records_by_object
 from tests.processes import WORKERS, Dev, dev, edgesim
@@ -152,7 +152,7 @@ def test_rows_are_one_json_array(sizes):
             for size in sizes:
                 yield [{"n": next(rows)} for _ in range(size)]
 
-        return b"".join([piece async for piece in Rows(pages()).as_json()])
+        return b"".join([piece async for piece in PagedRows(pages()).as_json()])
 
     assert json.loads(anyio.run(collect)) == [{"n": n} for n in range(sum(sizes))]
 

@@ -9,7 +9,7 @@ import pytest
 
 from edgesim.isolates.host import conversation, link
 from edgesim.isolates.protocol import wire
-from edgesim.isolates.protocol.wire import Call, Message, MessageReader, StreamRef, encode
+from edgesim.isolates.protocol.wire import Call, FrameBatch, MessageReader, StreamRef, encode
 from edgesim.runtime.invocation import Binding, Invocation
 from tests.isolation.world import open_world
 
@@ -154,7 +154,7 @@ VALUES = [
 @pytest.mark.parametrize("args", VALUES, ids=range(len(VALUES)))
 def test_values_are_counted(args):
     """Values of every type are counted exactly; one more than the limit is refused."""
-    data = bytes(encode(Message([(1, Call(1, "b", "m", args))])))
+    data = bytes(encode(FrameBatch([(1, Call(1, "b", "m", args))])))
     payload = memoryview(data)[4:]
     count = 9 + 3 + sum(map(_values, args))
     wire._count_values(payload, count)
@@ -164,7 +164,7 @@ def test_values_are_counted(args):
 
 def test_few_values_are_not_counted():
     """A message too short to exceed the limit is decoded without counting."""
-    data = bytes(encode(Message([(1, Call(1, "b", "m", [[None] * 1000]))])))
+    data = bytes(encode(FrameBatch([(1, Call(1, "b", "m", [[None] * 1000]))])))
     assert MessageReader(2000).feed(data)
     with pytest.raises(ValueError, match="values"):
         MessageReader(500).feed(data)

@@ -29,7 +29,7 @@ from edgesim.model import read_all
 from edgesim.r2.bucket import R2ObjectBody
 from edgesim.replay import checkers, faults, runner
 from edgesim.replay.expectations import read_lines
-from edgesim.replay.runner import Plan, Report
+from edgesim.replay.runner import Plan, ReplayReport
 from edgesim.replay.shared_database import database
 from edgesim.replay.targets import targets_of
 from edgesim.replay.virtual_loop import VirtualLoop
@@ -149,7 +149,7 @@ class Simulation:
         self._isolation = isolation
         self.heard = Heard()
 
-    def run(self, seed: int) -> Report:
+    def run(self, seed: int) -> ReplayReport:
         """Run one seed and return its report; its traffic and faults stay in its folder."""
         folder = self.folder(seed)
         shutil.rmtree(folder, ignore_errors=True)
@@ -159,14 +159,14 @@ class Simulation:
         (folder / "faults.txt").write_text("\n".join(rules) + "\n")
         return self._replay(PROJECT, folder / "traffic.ndjson", folder / "faults.txt", seed)
 
-    def again(self, kept: Path, seed: int) -> Report:
+    def again(self, kept: Path, seed: int) -> ReplayReport:
         """Run a kept case (traffic over this repository's Workers, faults) and return its report.
 
         Such a case is kept because the traffic of a seed changes with the generator.
         """
         return self._replay(WORKERS, kept / "traffic.ndjson.gz", kept / "faults.txt", seed)
 
-    def _replay(self, root: Path, fixture: Path, spec: Path, seed: int) -> Report:
+    def _replay(self, root: Path, fixture: Path, spec: Path, seed: int) -> ReplayReport:
         state = self.folder(seed) / "state"
         shutil.rmtree(state, ignore_errors=True)
         state.mkdir(parents=True)  # as in a replay: creating it is a durable step

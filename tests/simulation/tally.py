@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from edgesim.replay.runner import Report
+from edgesim.replay.runner import ReplayReport
 
 SEEDS_TO_JUDGE = 300
 RULES = {
@@ -27,7 +27,7 @@ class Tally:
         self._times: Counter[str] = Counter()
         self._seeds: Counter[str] = Counter()
 
-    def add(self, report: Report, damage: Counter[str]) -> None:
+    def add(self, report: ReplayReport, damage: Counter[str]) -> None:
         """Add one seed's report; ``damage`` counts its permanent losses."""
         times: Counter[str] = Counter()
         for rule, count in report.fault_counts.items():

@@ -4,7 +4,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from edgesim.clock import Clock
-from edgesim.timeline import Mark, Timeline
+from edgesim.timeline import ClockMark, Timeline
 
 DAY = 86_400.0
 NOW = 1_800_000_000.0
@@ -28,7 +28,7 @@ class Machine(Clock):
 @pytest.mark.parametrize("step", [-10 * 365 * DAY, -3600, -90, 90, 3600, 10 * 365 * DAY])
 def test_a_step_between_two_runs_is_measured(step):
     """On the same boot the shift is exactly the clock's step, however long the store was closed."""
-    last = Mark(NOW, "b", 1_000.0, shift=7.0)
+    last = ClockMark(NOW, "b", 1_000.0, shift=7.0)
     with capture_logs() as logs:
         timeline = Timeline(Machine(NOW + 500 + step, "b", 1_500.0), "queues.db", last)
     assert timeline.look().shift == 7.0 + step
@@ -41,7 +41,7 @@ def test_a_step_between_two_runs_is_measured(step):
 @pytest.mark.parametrize("down", [0.0, 59.0, 0.9 * DAY])
 def test_time_that_passed_shifts_nothing(boot, down):
     """Time that passed while a store was closed causes no shift."""
-    last = Mark(NOW, "b", 1_000.0, shift=-5.0)
+    last = ClockMark(NOW, "b", 1_000.0, shift=-5.0)
     with capture_logs() as logs:
         machine = Machine(NOW + down, boot, 1_000.0 + down)
         assert Timeline(machine, "queues.db", last).look().shift == -5.0
@@ -50,7 +50,7 @@ def test_time_that_passed_shifts_nothing(boot, down):
 
 def test_days_of_sleep_on_one_boot_are_no_step():
     """Ten days by the time since boot are no step of the clock."""
-    last = Mark(NOW, "b", 1_000.0)
+    last = ClockMark(NOW, "b", 1_000.0)
     machine = Machine(NOW + 10 * DAY, "b", 1_000.0 + 10 * DAY)
     assert Timeline(machine, "queues.db", last).look().shift == 0
 
@@ -58,13 +58,13 @@ def test_days_of_sleep_on_one_boot_are_no_step():
 @pytest.mark.parametrize("boot", ["other", ""])
 def test_a_clock_that_went_back_over_a_reboot(boot):
     """After a reboot, or without a boot id, a clock that is behind its mark was set back."""
-    timeline = Timeline(Machine(NOW - 3600, boot, 5.0), "queues.db", Mark(NOW, "b", 1_000.0))
+    timeline = Timeline(Machine(NOW - 3600, boot, 5.0), "queues.db", ClockMark(NOW, "b", 1_000.0))
     assert timeline.look().shift == -3600
 
 
 def test_years_over_a_reboot_count_as_a_day():
     """Time over a reboot counts as one day at most, so a wrong year before it expires nothing."""
-    last = Mark(0.0, "b", 1_000.0)
+    last = ClockMark(0.0, "b", 1_000.0)
     assert Timeline(Machine(NOW, "other", 5.0), "queues.db", last).look().shift == NOW - DAY
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import msgspec
 
 from edgesim.clickhouse import statements
-from edgesim.clickhouse.chdb.limits import Limits, lower
+from edgesim.clickhouse.chdb.limits import StatementLimits, lower
 from edgesim.errors import ClickHouseError
 
 ACCESS_DENIED = 497
@@ -32,7 +32,9 @@ _ENGINE_DATABASES = {"SYSTEM", "INFORMATION_SCHEMA"}
 _ENDS_TARGET = {"AS", "SELECT", "ENGINE", "("}
 
 
-def check(sql: str, limits: Limits, settings: dict[str, str], database: str | None) -> None:
+def check(
+    sql: str, limits: StatementLimits, settings: dict[str, str], database: str | None
+) -> None:
     """Raise ClickHouseError for a statement that would harm the engine or lift its limits.
 
     ``sql`` is without the data of an INSERT; ``settings`` and ``database`` are the request's.
@@ -132,7 +134,7 @@ def _check_databases(words: list[str], current: str | None) -> None:
         raise ClickHouseError(ACCESS_DENIED, _OF_THE_ENGINE.format(words[0], named[0].lower()))
 
 
-def _check_settings(words: list[str], limits: Limits) -> None:
+def _check_settings(words: list[str], limits: StatementLimits) -> None:
     """Refuse a SETTINGS clause that raises a limit or sets ``log_comment`` (the watchdog's tag)."""
     bounds: dict[str, float] = msgspec.structs.asdict(limits)
     inside = False

@@ -25,7 +25,7 @@ _SYNC = 0x8  # FS_SYNC_FL
 _HAS_NO_FLAGS = {errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM}
 
 
-class Disk:
+class SyncedFolder:
     """The file system of a folder, with group commit: concurrent callers share one syncfs.
 
     Create it before Landlock restricts the process.  Its descriptor stays open: Linux reports a
@@ -112,7 +112,7 @@ class Disk:
         )
 
 
-class NoDisk(Disk):
+class NoDisk(SyncedFolder):
     """Disk without syncs, for virtual time, which has no power cuts."""
 
     def __init__(self) -> None:

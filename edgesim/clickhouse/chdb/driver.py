@@ -17,20 +17,20 @@ import structlog
 
 from edgesim import foreign
 from edgesim.clickhouse import statements
-from edgesim.clickhouse.chdb.limits import Limits
+from edgesim.clickhouse.chdb.limits import StatementLimits
 from edgesim.clickhouse.chdb.wire import (
     CHUNK_BYTES,
     GONE,
     SCRATCH,
-    Channel,
     Chunk,
     End,
-    Failed,
+    EngineChannel,
     Frame,
     Run,
     Started,
+    StatementFailed,
 )
-from edgesim.clickhouse.driver import Answer, ClickHouseDriver, Statement
+from edgesim.clickhouse.driver import ClickHouseDriver, QueryResult, Statement
 from edgesim.errors import ClickHouseError, ConfigError, RunError
 from edgesim.model import iterate
 from edgesim.urls import path_of
@@ -55,14 +55,14 @@ class _EndedError(RunError):
 class ChdbClickHouse:
     """Driver with one chdb process, which is restarted if it has exited."""
 
-    def __init__(self, path: Path, limits: Limits | None = None) -> None:
+    def __init__(self, path: Path, limits: StatementLimits | None = None) -> None:
         self._path = path
-        self._limits = limits or Limits()
+        self._limits = limits or StatementLimits()
         self._process: foreign.Process | None = None
         self._control: foreign.Stream | None = None
         self._starting = anyio.Lock()
 
-    async def execute(self, statement: Statement) -> Answer:
+    async def execute(self, statement: Statement) -> QueryResult:
         """Run a statement; if the engine exits during a read-only one, retry it on a new engine."""
         process = self._process
         try:
@@ -77,22 +77,22 @@ class ChdbClickHouse:
                     await process.wait()
             return await self._ask(statement)
 
-    async def _ask(self, statement: Statement) -> Answer:
+    async def _ask(self, statement: Statement) -> QueryResult:
         """Run a statement over its own socket, which gives backpressure in both directions."""
         channel = await self._open_channel()
         try:
             await _send(channel, statement)
             started = await _receive(channel)
-            rows = _Rows(channel, await _receive(channel))
+            rows = _ChdbRows(channel, await _receive(channel))
         except BaseException:
             await channel.aclose()
             raise
         assert isinstance(started, Started)
         if rows.empty:
             await rows.aclose()
-        return Answer(rows, started.format, started.written_rows)
+        return QueryResult(rows, started.format, started.written_rows)
 
-    async def _open_channel(self) -> Channel:
+    async def _open_channel(self) -> EngineChannel:
         async with self._starting:
             if self._control is None:
                 await self._start()
@@ -111,7 +111,7 @@ class ChdbClickHouse:
                     "the embedded ClickHouse engine ended as soon as it started"
                 ) from error
 
-    async def _connect(self) -> Channel:
+    async def _connect(self) -> EngineChannel:
         assert self._control is not None
         ours, theirs = socket.socketpair()
         with theirs:
@@ -121,7 +121,7 @@ class ChdbClickHouse:
             except BaseException:
                 await stream.aclose()
                 raise
-        return Channel(stream)
+        return EngineChannel(stream)
 
     async def _start(self) -> None:
         if importlib.util.find_spec("chdb") is None:
@@ -145,7 +145,7 @@ class ChdbClickHouse:
                     stderr=stderr,
                     pass_fds=[theirs.fileno()],
                 )
-            ready = await Channel(self._control).receive()
+            ready = await EngineChannel(self._control).receive()
         except GONE as error:
             await self.close()
             raise RunError("the embedded ClickHouse engine did not start") from error
@@ -153,7 +153,7 @@ class ChdbClickHouse:
             with anyio.CancelScope(shield=True):
                 await self.close()
             raise
-        if isinstance(ready, Failed):
+        if isinstance(ready, StatementFailed):
             await self.close()
             raise RunError(f"the embedded ClickHouse engine did not start: {ready.message}")
 
@@ -171,13 +171,13 @@ class ChdbClickHouse:
             await process.aclose()
 
 
-class _Rows:
+class _ChdbRows:
     """Streamed rows of an answer; ``first`` is already read, so that an early error was raised.
 
     Not a generator: ``aclose`` on a generator that has not started runs none of its code.
     """
 
-    def __init__(self, channel: Channel, first: Frame) -> None:
+    def __init__(self, channel: EngineChannel, first: Frame) -> None:
         self._channel = channel
         self._next: Frame | None = first
         self._ended = False
@@ -205,7 +205,7 @@ class _Rows:
         await self._channel.aclose()
 
 
-async def _send(channel: Channel, statement: Statement) -> None:
+async def _send(channel: EngineChannel, statement: Statement) -> None:
     run = Run(
         statement.sql,
         statement.default_format,
@@ -220,19 +220,19 @@ async def _send(channel: Channel, statement: Statement) -> None:
     await _to(channel, End())
 
 
-async def _to(channel: Channel, frame: Frame) -> None:
+async def _to(channel: EngineChannel, frame: Frame) -> None:
     try:
         await channel.send(frame)
     except GONE as error:
         raise _EndedError from error
 
 
-async def _receive(channel: Channel) -> Frame:
+async def _receive(channel: EngineChannel) -> Frame:
     try:
         frame = await channel.receive()
     except GONE as error:
         raise _EndedError from error
-    if isinstance(frame, Failed):
+    if isinstance(frame, StatementFailed):
         raise ClickHouseError(frame.code, frame.message)
     return frame
 
@@ -248,7 +248,7 @@ async def open_clickhouse(
     path, _, options = path_of(url).partition("?")
     try:
         limits = msgspec.convert(
-            dict(parse_qsl(options, keep_blank_values=True)), Limits, strict=False
+            dict(parse_qsl(options, keep_blank_values=True)), StatementLimits, strict=False
         )
     except msgspec.ValidationError as error:
         raise ConfigError("backends", "clickhouse", f"{url}: {error}") from None

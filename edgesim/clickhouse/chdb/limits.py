@@ -34,7 +34,7 @@ THREADS = 64
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 
 
-class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class StatementLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Upper bounds of one statement: seconds, bytes of memory, bytes of its result.
 
     A request may set lower ones.  They are options of the URL:
@@ -82,7 +82,7 @@ class _Running:
 class Watchdog:
     """Kills statements whose client has disconnected or whose time limit has passed."""
 
-    def __init__(self, session: Any, limits: Limits) -> None:
+    def __init__(self, session: Any, limits: StatementLimits) -> None:
         self.limits = limits
         self._session = session
         self._running: dict[int, _Running] = {}

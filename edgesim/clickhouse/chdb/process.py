@@ -37,17 +37,17 @@ import msgspec
 from edgesim.clickhouse import statements
 from edgesim.clickhouse.chdb import tokens as chdb_tokens
 from edgesim.clickhouse.chdb.checks import check
-from edgesim.clickhouse.chdb.disk import Disk, NoDisk
-from edgesim.clickhouse.chdb.limits import THREADS, Limits, Watchdog
+from edgesim.clickhouse.chdb.disk import NoDisk, SyncedFolder
+from edgesim.clickhouse.chdb.limits import THREADS, StatementLimits, Watchdog
 from edgesim.clickhouse.chdb.wire import (
     CHUNK_BYTES,
     SCRATCH,
     Chunk,
     End,
-    Failed,
     Frame,
     Run,
     Started,
+    StatementFailed,
     encode,
     read,
 )
@@ -89,7 +89,7 @@ class Store(NamedTuple):
     """The database's folder, and the checks that a change is on its disk."""
 
     path: Path
-    disk: Disk
+    disk: SyncedFolder
     writes: Writes
     watchdog: Watchdog
 
@@ -110,12 +110,12 @@ def main() -> None:
     path = Path(sys.argv[2])
     try:
         path.mkdir(parents=True, exist_ok=True)
-        disk = Disk(path) if sys.argv[3] == "synced" else NoDisk()
+        disk = SyncedFolder(path) if sys.argv[3] == "synced" else NoDisk()
         _shut_the_rest_out(path)
         keeper = _open(path)
         chdb_tokens.repair(keeper, path)
         chdb_tokens.write_through(path, disk)
-        limits = msgspec.json.decode(sys.argv[4], type=Limits)
+        limits = msgspec.json.decode(sys.argv[4], type=StatementLimits)
         store = Store(path, disk, Writes(keeper), Watchdog(_session(path), limits))
     except Exception as error:  # noqa: BLE001 (the platform must report any failure to start)
         control.sendall(encode(_failed(error)))
@@ -205,7 +205,7 @@ def _serve(store: Store, channel: socket.socket) -> None:
             traceback.print_exc()  # the platform sees only a closed socket; log the cause
 
 
-def _limited(run: Run, limits: Limits, tag: str) -> Run:
+def _limited(run: Run, limits: StatementLimits, tag: str) -> Run:
     settings = limits.settings(run.settings)
     comment = f"{settings.get('log_comment', '')} {tag}".lstrip()
     return msgspec.structs.replace(run, settings=settings | {"log_comment": comment})
@@ -317,9 +317,9 @@ def _slices(content: bytes) -> Iterator[bytes]:
     return (content[at : at + CHUNK_BYTES] for at in range(0, len(content), CHUNK_BYTES))
 
 
-def _failed(error: Exception) -> Failed:
+def _failed(error: Exception) -> StatementFailed:
     found = from_exception(error)
-    return Failed(found.code, _SPOOL.sub("", found.message))
+    return StatementFailed(found.code, _SPOOL.sub("", found.message))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from edgesim import durable
-from edgesim.clickhouse.chdb.disk import Disk
+from edgesim.clickhouse.chdb.disk import SyncedFolder
 from edgesim.clickhouse.chdb.wire import SCRATCH
 from edgesim.clickhouse.statements import named
 
@@ -43,7 +43,7 @@ Blocks = dict[str, tuple[list[int], list[int]]]
 """First and last block numbers of a table's parts, in order, by partition."""
 
 
-def write_through(path: Path, disk: Disk) -> None:
+def write_through(path: Path, disk: SyncedFolder) -> None:
     """Set write-through on the logs of all tables; call it again after tables may be created."""
     for folder in path.glob("store/*/*/deduplication_logs"):
         with suppress(FileNotFoundError):  # the table is being dropped

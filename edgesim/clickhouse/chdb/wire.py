@@ -48,14 +48,14 @@ class Started(msgspec.Struct, tag=True, array_like=True):
     written_rows: int | None
 
 
-class Failed(msgspec.Struct, tag=True, array_like=True):
+class StatementFailed(msgspec.Struct, tag=True, array_like=True):
     """Frame from the process, at any time: ClickHouse's exception."""
 
     code: int
     message: str
 
 
-Frame = Run | Chunk | End | Started | Failed
+Frame = Run | Chunk | End | Started | StatementFailed
 _DECODER: msgspec.msgpack.Decoder[Frame] = msgspec.msgpack.Decoder(Frame)
 
 
@@ -74,7 +74,7 @@ def read(pipe: BinaryIO) -> Frame:
     return _DECODER.decode(body)
 
 
-class Channel:
+class EngineChannel:
     """The platform's end of a statement's socket; raises one of GONE if the peer has closed it."""
 
     def __init__(self, stream: Stream) -> None:

@@ -28,7 +28,7 @@ _NEW_PARTS = """
     WHERE active AND modification_time >= toDateTime({})"""
 
 
-class Mark(NamedTuple):
+class WriteMark(NamedTuple):
     """Failed writes since the engine was started, and the time in Unix seconds."""
 
     failed: int
@@ -42,11 +42,11 @@ class Writes:
         self._session = session
         self._repair = Lock()
 
-    def mark(self) -> Mark:
+    def mark(self) -> WriteMark:
         """Return the current counter and time."""
-        return Mark(*map(int, self._session.query(_MARK, "TSV").bytes().split()))
+        return WriteMark(*map(int, self._session.query(_MARK, "TSV").bytes().split()))
 
-    def check(self, before: Mark) -> None:
+    def check(self, before: WriteMark) -> None:
         """Raise ClickHouseError if a write has failed since the mark.
 
         Drops the damaged parts inserted since then, with their deduplication tokens, so that the

@@ -30,10 +30,10 @@ from clickhouse_driver.writer import write_binary_str
 
 from edgesim.clickhouse import address, statements
 from edgesim.clickhouse.compression import Gunzip
-from edgesim.clickhouse.driver import Answer, ClickHouseDriver, Statement
+from edgesim.clickhouse.driver import ClickHouseDriver, QueryResult, Statement
 from edgesim.clickhouse.exceptions import NOT_IMPLEMENTED, from_text
 from edgesim.clickhouse.native import formats
-from edgesim.clickhouse.native.rows import HTTP_CURE, INCORRECT_DATA, Column, Rows
+from edgesim.clickhouse.native.rows import HTTP_CURE, INCORRECT_DATA, Column, LineDecoder
 from edgesim.errors import ClickHouseError, RunError
 from edgesim.model import iterate
 
@@ -87,7 +87,7 @@ class NativeClickHouse:
         if where.secure:
             self._options |= {"secure": True, "verify": where.verify, "ca_certs": where.ca}
 
-    async def execute(self, statement: Statement) -> Answer:
+    async def execute(self, statement: Statement) -> QueryResult:
         """Run a statement in a thread and write its rows in the requested format."""
         insert = statements.as_insert(statement.sql)
         if insert is not None:
@@ -95,11 +95,11 @@ class NativeClickHouse:
         wanted = statements.trailing_format(statement.sql) or statement.default_format
         write = formats.writer(wanted, statement.settings)
         client = self._take(statement)
-        rows = _Rows(self, client, statement, write)
+        rows = _NativeRows(self, client, statement, write)
         await rows.begin()
-        return Answer(rows, wanted)
+        return QueryResult(rows, wanted)
 
-    async def _insert(self, statement: Statement, insert: statements.Insert) -> Answer:
+    async def _insert(self, statement: Statement, insert: statements.Insert) -> QueryResult:
         if insert.input or insert.format.upper() not in LINES:
             what = "input()" if insert.input else f"rows as {insert.format}"
             raise ClickHouseError(
@@ -116,7 +116,7 @@ class NativeClickHouse:
             self.let_go(client)  # the server discards an insert without its end
             raise
         self._give_back(client)
-        return Answer(iterate(b""), statement.default_format, written)
+        return QueryResult(iterate(b""), statement.default_format, written)
 
     async def in_thread(self, client: Client, function: Callable[..., _T], *args: Any) -> _T:
         """Run a blocking function in a thread; cancelling it closes the connection.
@@ -214,7 +214,7 @@ class NativeClickHouse:
             )
 
 
-class _Rows:
+class _NativeRows:
     """Streamed answer, a block at a time; a class, so that it can be closed before it is read."""
 
     def __init__(
@@ -310,7 +310,7 @@ class _Upload:
         self._written = 0
         described = driver.ask(client, f"DESCRIBE TABLE {table}")
         own = driver.server_settings(client)
-        self._rows = Rows(_columns(described, names), own | self._settings)
+        self._rows = LineDecoder(_columns(described, names), own | self._settings)
 
     def feed(self, chunk: bytes) -> None:
         """Add a chunk of data; complete rows are sent in blocks of about BLOCK_BYTES."""

@@ -36,7 +36,7 @@ _ESCAPES = {
 }
 
 
-class Layout(msgspec.Struct, frozen=True):
+class FormatLayout(msgspec.Struct, frozen=True):
     """A format: text before, in, between and after the rows."""
 
     row: Callable[[Columns, bool], Callable[[Row], str]]
@@ -48,7 +48,7 @@ class Layout(msgspec.Struct, frozen=True):
 class Writer:
     """Writes one answer, block by block."""
 
-    def __init__(self, layout: Layout, columns: Columns, large_quoted: bool) -> None:
+    def __init__(self, layout: FormatLayout, columns: Columns, large_quoted: bool) -> None:
         self._layout = layout
         self._row = layout.row(columns, large_quoted)
         self._rows = 0
@@ -233,13 +233,13 @@ def _written(fields: Sequence[_Field], row: Sequence[Any]) -> list[str]:
 
 
 _FORMATS = {
-    "json": Layout(_json_object, _json_head, ",", _json_foot),
-    "jsoncompact": Layout(_json_array, _json_head, ",", _json_foot),
-    "jsoneachrow": Layout(_json_line),
-    "tabseparated": Layout(_tab_row),
-    "tsv": Layout(_tab_row),
-    "tabseparatedwithnames": Layout(_tab_row, _tab_names),
-    "tsvwithnames": Layout(_tab_row, _tab_names),
-    "csv": Layout(_csv_row),
-    "csvwithnames": Layout(_csv_row, _csv_names),
+    "json": FormatLayout(_json_object, _json_head, ",", _json_foot),
+    "jsoncompact": FormatLayout(_json_array, _json_head, ",", _json_foot),
+    "jsoneachrow": FormatLayout(_json_line),
+    "tabseparated": FormatLayout(_tab_row),
+    "tsv": FormatLayout(_tab_row),
+    "tabseparatedwithnames": FormatLayout(_tab_row, _tab_names),
+    "tsvwithnames": FormatLayout(_tab_row, _tab_names),
+    "csv": FormatLayout(_csv_row),
+    "csvwithnames": FormatLayout(_csv_row, _csv_names),
 }

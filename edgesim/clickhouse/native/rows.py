@@ -54,7 +54,7 @@ class Column(msgspec.Struct, frozen=True):
     filled: bool = False
 
 
-class Rows:
+class LineDecoder:
     """Decodes blocks of lines; ``settings`` are the statement's, merged over the server's."""
 
     def __init__(self, columns: Sequence[Column], settings: Mapping[str, str]) -> None:

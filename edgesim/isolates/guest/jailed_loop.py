@@ -35,8 +35,8 @@ from edgesim.isolates.protocol.wire import (
     Done,
     Failure,
     Frame,
+    FrameBatch,
     Invoke,
-    Message,
     MessageReader,
     Reply,
     encode,
@@ -88,11 +88,13 @@ class Wire:
         waiting = waiting and not self._in
         if self._out or waiting:
             try:
-                data = encode(Message(self._out, waiting))  # nothing is lost where memory is full
+                data = encode(
+                    FrameBatch(self._out, waiting)
+                )  # nothing is lost where memory is full
             except UNSENDABLE:
                 self._out, answers = sendable(self._out)
                 self._in += answers
-                data = encode(Message(self._out, waiting and not answers))
+                data = encode(FrameBatch(self._out, waiting and not answers))
             self._out = []
             self._sock.sendall(data)
 
@@ -100,7 +102,7 @@ class Wire:
         """Say it now, if it can be encoded so deep inside of worker code."""
         if self._out:
             with suppress(*UNSENDABLE):
-                data = encode(Message(self._out))
+                data = encode(FrameBatch(self._out))
                 self._out = []
                 self._sock.sendall(data)
 
@@ -195,7 +197,7 @@ class TurnLoop(IsolateLoop):
 
     def __init__(self) -> None:
         super().__init__()
-        self.lines: dict[int, Line] = {}
+        self.lines: dict[int, SocketChannel] = {}
         self._selector = Turn(self)
 
     def begin(self, invoke: Invoke) -> None:
@@ -229,7 +231,7 @@ class TurnLoop(IsolateLoop):
                 line.take(frame)
 
 
-class Line(Channel):
+class SocketChannel(Channel):
     """One invocation's share of the wire."""
 
     def __init__(self, loop: TurnLoop, invocation: int, *, eager: bool) -> None:
@@ -275,7 +277,7 @@ def run_once(loop: TurnLoop, sock: Socket, entries: Entrypoints, env: Any) -> No
         raise TypeError(f"the platform began with {type(invoke).__name__}")
     before = time.process_time()
     loop.begin(invoke)
-    serving = Serving(Line(loop, number, eager=True), invoke.seed)
+    serving = Serving(SocketChannel(loop, number, eager=True), invoke.seed)
     try:
         task = loop.create_task(
             serve(invoke, lambda: entries, lambda: env, serving), name=invoke.handler
@@ -304,7 +306,10 @@ def wait_for_hang_up(sock: socket.socket) -> None:
 WHOLE = {
     unheard.__code__,  # which destructors call too
     *(each.__code__ for each in (Wire.put, Wire.flush, Wire.hurry, Wire.keep, Wire.receive)),
-    *(each.__code__ for each in (TurnLoop.sleep, IsolateLoop.call_at, Line.ask, Line.send)),
+    *(
+        each.__code__
+        for each in (TurnLoop.sleep, IsolateLoop.call_at, SocketChannel.ask, SocketChannel.send)
+    ),
 }
 """Code that no signal may leave half done: half a message sent, a timer half in its place."""
 

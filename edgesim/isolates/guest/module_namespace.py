@@ -74,7 +74,7 @@ class CodeCache:
         return None
 
 
-class Watch(Protocol):
+class LibraryWatch(Protocol):
     """Follows the use that worker code makes of library modules, where invocations share them."""
 
     def begin_import(self) -> None:
@@ -131,7 +131,9 @@ def open_sources(cache: CodeCache) -> Sources:
     )
 
 
-def sealed_sources(cache: CodeCache, watch: Watch, build_class: Callable[..., Any]) -> Sources:
+def sealed_sources(
+    cache: CodeCache, watch: LibraryWatch, build_class: Callable[..., Any]
+) -> Sources:
     """Sources that show nothing of the cache and the watch."""
     return Sources(
         sealed(cache.find),

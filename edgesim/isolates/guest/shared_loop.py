@@ -47,7 +47,7 @@ from edgesim.isolates.guest.module_namespace import CodeCache, Namespace, Source
 from edgesim.isolates.guest.sealed import sealed
 from edgesim.isolates.guest.serve import CpuLimitExceeded, Entrypoints, entrypoints, failed
 from edgesim.isolates.guest.shared_state import PlatformNames, SharedState, is_from, is_frozen
-from edgesim.isolates.guest.warm_invocation import Mailbox, Report, Sleep
+from edgesim.isolates.guest.warm_invocation import Mailbox, Sleep, TurnReport
 from edgesim.isolates.protocol.limits import CPU_EXCEEDED, HUNG
 from edgesim.isolates.protocol.wire import (
     Cancel,
@@ -246,7 +246,7 @@ class Scheduler:
     def _settle(self, resident: Resident) -> None:
         """Take in what a turn has come to."""
         self._end_if_meddled(self._near)
-        report: Report = self.results.pop()
+        report: TurnReport = self.results.pop()
         self._stop(resident)
         self._put(resident, report.frames)
         if report.done is not None:
@@ -345,7 +345,7 @@ def _done(data: bytes) -> Done:
     return done if isinstance(done, Done) else Done("exception")
 
 
-class Worker(NamedTuple):
+class LoadedWorker(NamedTuple):
     """The Worker as its zygote has loaded it."""
 
     codes: CodeCache
@@ -358,7 +358,7 @@ class Worker(NamedTuple):
     """Names of the Worker's own modules that its zygote has in ``sys.modules``."""
 
 
-def life(sock: socket.socket, page: int, worker: Worker) -> Callable[[], Any]:
+def life(sock: socket.socket, page: int, worker: LoadedWorker) -> Callable[[], Any]:
     """The life of a fork for many invocations, to be called by who holds nothing of it.
 
     It ends when the platform hangs up.

@@ -55,7 +55,7 @@ class Snapshot:
         gc.unfreeze()
         freeze_types(self._vendored)
         gc.freeze()
-        worker = shared_loop.Worker(
+        worker = shared_loop.LoadedWorker(
             self._codes, self._name, self._new_env, self._cpu_ms, self._vendored, self._loaded
         )
         return shared_loop.life(sock, page, worker)

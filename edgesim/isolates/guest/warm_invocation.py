@@ -46,7 +46,7 @@ Sleep = Callable[[float, list[bytes]], tuple[float, float] | BaseException]
 """Send the frames, wait until the steady time, return both clocks."""
 
 
-class Report(NamedTuple):
+class TurnReport(NamedTuple):
     """The state of an invocation after its turn."""
 
     frames: list[bytes]
@@ -177,14 +177,14 @@ class Mailbox(Channel):
                 self.take(reply)
             return [encoded(each) for _, each in said]
 
-    def report(self) -> Report:
+    def report(self) -> TurnReport:
         """Return the state of this invocation that the scheduler may see."""
         frames = self.take_frames()
         done = None
         if self.done is not None:
             (done,) = self._encoded(self.done)
         loop = self.loop
-        return Report(frames, done, len(loop._ready) > 0, loop.next_timer(), bool(self.replies))
+        return TurnReport(frames, done, len(loop._ready) > 0, loop.next_timer(), bool(self.replies))
 
 
 def begin(
@@ -192,7 +192,7 @@ def begin(
     invoke: Invoke,
     load: Callable[[], Entrypoints],
     new_env: Callable[[], Any],
-) -> Report:
+) -> TurnReport:
     """Make the invocation's task and run it until it waits."""
     asyncio._set_running_loop(mailbox.loop)
     mailbox.loop.create_task(_serve(mailbox, invoke, load, new_env), name=invoke.handler)
@@ -214,7 +214,7 @@ async def _serve(
     mailbox.finish(done)
 
 
-def turn(mailbox: Mailbox, now: float, steady: float, replies: tuple[Reply, ...]) -> Report:
+def turn(mailbox: Mailbox, now: float, steady: float, replies: tuple[Reply, ...]) -> TurnReport:
     """Hand over replies and run what is ready."""
     try:
         loop = mailbox.loop
@@ -236,16 +236,16 @@ def turn(mailbox: Mailbox, now: float, steady: float, replies: tuple[Reply, ...]
         return _ended(mailbox, failed(error))
 
 
-def _ended(mailbox: Mailbox, done: Done) -> Report:
+def _ended(mailbox: Mailbox, done: Done) -> TurnReport:
     mailbox.finish(done)
     return _plain(
-        Report(mailbox.take_frames(), encoded(done), ready=False, wake_at=None, listens=False)
+        TurnReport(mailbox.take_frames(), encoded(done), ready=False, wake_at=None, listens=False)
     )
 
 
-def _plain(report: Report) -> Report:
+def _plain(report: TurnReport) -> TurnReport:
     """The report, of which every part is exactly what it should be: TypeError if it is not."""
-    right = type(report) is Report and type(report.frames) is list
+    right = type(report) is TurnReport and type(report.frames) is list
     if right:
         for each in report.frames:
             right = right and type(each) is bytes

@@ -44,7 +44,7 @@ from edgesim.isolates.protocol.wire import (
     MessageReader,
     one,
 )
-from edgesim.jail.family import Family, found_family
+from edgesim.jail.family import ProcessFamily, found_family
 
 if TYPE_CHECKING:
     from edgesim.isolates.guest.snapshot import Snapshot
@@ -94,7 +94,7 @@ def _nothing() -> None:
     """The zygote itself has no more to do."""
 
 
-def _serve(control: socket.socket, boot: Boot, family: Family | None) -> Callable[[], Any]:
+def _serve(control: socket.socket, boot: Boot, family: ProcessFamily | None) -> Callable[[], Any]:
     main_file = Path(boot.main)
     leave_the_library()
     from edgesim.isolates.guest import guard
@@ -156,7 +156,7 @@ class _Forks:
         control: socket.socket,
         snapshot: Snapshot,
         fork: Callable[[], int],
-        family: Family | None,
+        family: ProcessFamily | None,
     ) -> None:
         self._family = family
         self._control = control

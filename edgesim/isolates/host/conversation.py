@@ -11,7 +11,7 @@ from math import isfinite
 
 from edgesim.clock import Clock
 from edgesim.isolates.host.driver import Host, answer
-from edgesim.isolates.host.link import Arrival, Link, TooMuchError
+from edgesim.isolates.host.link import Link, ReceivedBatch, TooMuchError
 from edgesim.isolates.protocol.limits import LOG_BYTES_MAX, MEMORY_EXCEEDED, log_bytes
 from edgesim.isolates.protocol.wire import (
     LOST,
@@ -64,8 +64,8 @@ class Conversation:
         self._link: Link | None = None
         self._logs: list[Log] = []
         self._log_bytes = 0
-        self._answering: dict[asyncio.Task[None], Arrival] = {}
-        self._kept: dict[Arrival, int] = {}
+        self._answering: dict[asyncio.Task[None], ReceivedBatch] = {}
+        self._kept: dict[ReceivedBatch, int] = {}
         """Number of unanswered calls by message."""
         self._kept_bytes = 0
 
@@ -153,7 +153,7 @@ class Conversation:
             self._host.log(log)
         self._logs.clear()
 
-    def _admit(self, arrival: Arrival) -> None:
+    def _admit(self, arrival: ReceivedBatch) -> None:
         """Count one more call; TooMuchError if too many calls or bytes are unanswered."""
         calls = self._kept.get(arrival, 0)
         self._kept[arrival] = calls + 1

@@ -16,9 +16,9 @@ import anyio
 
 from edgesim.foreign import StoppingStream, stops_the_world
 from edgesim.isolates.protocol.unsendable import UNSENDABLE, Frames, sendable
-from edgesim.isolates.protocol.wire import VALUES_MAX, Frame, Message, MessageReader, encode
+from edgesim.isolates.protocol.wire import VALUES_MAX, Frame, FrameBatch, MessageReader, encode
 
-OnMessage = Callable[[Message], None]
+OnMessage = Callable[[FrameBatch], None]
 OnEnd = Callable[[Exception | None], None]
 TURN_SECONDS = 60.0
 """Real time that a peer's turn may take where time is virtual."""
@@ -30,7 +30,7 @@ class TooMuchError(ValueError):
     """A peer has the platform keep more for it than it may use itself."""
 
 
-class Arrival:
+class ReceivedBatch:
     """One message that has arrived, for whom what came in it is counted by: its bytes."""
 
     __slots__ = ("bytes",)
@@ -49,7 +49,7 @@ class Link(asyncio.Protocol):
     def __init__(self, on_message: OnMessage, on_end: OnEnd) -> None:
         self._on_message = on_message
         self._on_end = on_end
-        self.arrival = Arrival(0)
+        self.arrival = ReceivedBatch(0)
         self._reader = MessageReader(VALUES_MAX)
         self._out: list[tuple[int, Frame]] = []
         self._loop = asyncio.get_running_loop()
@@ -82,18 +82,18 @@ class Link(asyncio.Protocol):
 
     def _encoded(self, out: Frames) -> bytearray:
         try:
-            return encode(Message(out))
+            return encode(FrameBatch(out))
         except UNSENDABLE:
             said, answers = sendable(out)
             if answers:
-                self._loop.call_soon(self._on_message, Message(answers))
-            return encode(Message(said))
+                self._loop.call_soon(self._on_message, FrameBatch(answers))
+            return encode(FrameBatch(said))
 
     def _take(self, data: bytes) -> bool:
         """Hand on what has arrived; whether the peer waits then.  ValueError as a reader's."""
         waiting = False
         for message, size in zip(self._reader.feed(data), self._reader.sizes, strict=True):
-            self.arrival = Arrival(size)
+            self.arrival = ReceivedBatch(size)
             if not self._ended:
                 self._on_message(message)
             waiting = message.waiting

@@ -21,7 +21,7 @@ from edgesim.isolates.host.conversation import Alarm, Conversation
 from edgesim.isolates.host.driver import Host, Isolates
 from edgesim.isolates.host.link import Link, open_link
 from edgesim.isolates.host.zygotes import Fork, Forks, open_forks
-from edgesim.isolates.protocol.wire import Done, Invoke, Message
+from edgesim.isolates.protocol.wire import Done, FrameBatch, Invoke
 from edgesim.model import WorkerSpec
 
 DETERMINISTIC = True  # a link takes turns where time is virtual
@@ -44,7 +44,7 @@ NEWS_SECONDS = 5.0
 log = structlog.get_logger()
 
 
-class _Isolate:
+class _ProcessIsolate:
     """One fork, and the one conversation with it."""
 
     def __init__(self, fork: Fork, clock: Clock) -> None:
@@ -61,7 +61,7 @@ class _Isolate:
         if self.gone:  # since it was forked: it has said so already, and will not again
             conversation.interrupt()
 
-    def take(self, message: Message) -> None:
+    def take(self, message: FrameBatch) -> None:
         """ValueError for what no isolate says."""
         for number, frame in message.frames:
             if number == 0:
@@ -100,7 +100,7 @@ class ProcessIsolates(Isolates):
         self._answers = answers
         self._clock = clock
         self._count = 0
-        self._standby: deque[_Isolate] = deque()
+        self._standby: deque[_ProcessIsolate] = deque()
         self._standby_target = STANDBY_MIN
         self._wanted = anyio.Event()
         self._slots: dict[int, anyio.CapacityLimiter] = defaultdict(
@@ -129,7 +129,7 @@ class ProcessIsolates(Isolates):
             conversation.end(Done("canceled"))
         return conversation.done
 
-    async def _run(self, conversation: Conversation, isolate: _Isolate) -> None:
+    async def _run(self, conversation: Conversation, isolate: _ProcessIsolate) -> None:
         """Run it there, to its end or until it can begin again in another isolate."""
         try:
             isolate.begin(conversation)
@@ -141,7 +141,7 @@ class ProcessIsolates(Isolates):
         finally:
             isolate.dismiss()
 
-    async def _take(self) -> _Isolate:
+    async def _take(self) -> _ProcessIsolate:
         if len(self._standby) <= 1:
             self._standby_target = min(self._standby_target * 2, STANDBY_MAX)
         self._wanted.set()
@@ -151,18 +151,18 @@ class ProcessIsolates(Isolates):
                 return isolate
         return await self._fork()
 
-    async def _fork(self) -> _Isolate:
+    async def _fork(self) -> _ProcessIsolate:
         ours, theirs = socket.socketpair()
         with theirs:
             try:
-                isolate = _Isolate(self._forks.one(theirs), self._clock)
+                isolate = _ProcessIsolate(self._forks.one(theirs), self._clock)
             except OSError:
                 ours.close()
                 raise
         isolate.link = await open_link(ours, isolate.take, isolate.end)
         return isolate
 
-    async def _died(self, isolate: _Isolate) -> Done:
+    async def _died(self, isolate: _ProcessIsolate) -> Done:
         with anyio.move_on_after(NEWS_SECONDS):
             await self._forks.news_of(isolate.fork)
         return isolate.fork.verdict(self._forks.spec.limits, isolate.error)

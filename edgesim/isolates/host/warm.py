@@ -37,8 +37,8 @@ from edgesim.isolates.protocol.wire import (
     Done,
     Failure,
     Frame,
+    FrameBatch,
     Invoke,
-    Message,
     Tainted,
 )
 from edgesim.model import WorkerSpec
@@ -74,7 +74,7 @@ _NONE_LIVES = f"{TRIES_MAX} isolates ended before they could run the invocation.
 log = structlog.get_logger()
 
 
-class _Isolate:
+class _WarmIsolate:
     """One process and what runs in it."""
 
     def __init__(self, fork: Fork, page: mmap.mmap, clock: Clock) -> None:
@@ -115,7 +115,7 @@ class _Isolate:
             self.link.send(conversation.number, Cancel())
         self.close_if_done()
 
-    def take(self, message: Message) -> None:
+    def take(self, message: FrameBatch) -> None:
         """ValueError for what no isolate says."""
         for number, frame in message.frames:
             conversation = self.conversations.get(number)
@@ -211,7 +211,7 @@ class WarmIsolates(Isolates):
         self._clock = clock
         cores = 1 if stops_the_world() else os.cpu_count() or 1
         self._processes_max = max(PROCESSES_MIN, cores)
-        self._alive: list[_Isolate] = []
+        self._alive: list[_WarmIsolate] = []
         self._forking = anyio.Lock()
         self._in_flight = 0
         self._settled = anyio.Event()
@@ -221,7 +221,7 @@ class WarmIsolates(Isolates):
         number = self._clock.random.getrandbits(62) + 1  # not to be guessed by a neighbour
         conversation = Conversation(number, invoke, host, self._answers, self._clock)
         self._in_flight += 1
-        isolate: _Isolate | None = None
+        isolate: _WarmIsolate | None = None
         try:
             while not conversation.ended:
                 isolate = await self._place_for(conversation, host.depth)
@@ -243,7 +243,7 @@ class WarmIsolates(Isolates):
 
     # --- which process ---
 
-    async def _place_for(self, conversation: Conversation, depth: int) -> _Isolate:
+    async def _place_for(self, conversation: Conversation, depth: int) -> _WarmIsolate:
         """OSError where no process can be had."""
         if not conversation.suspect:
             return self._least_busy(depth) or await self._wait_for_one(depth)
@@ -253,10 +253,10 @@ class WarmIsolates(Isolates):
         isolate.retired = True  # it is for this one alone
         return isolate
 
-    def _serving(self) -> list[_Isolate]:
+    def _serving(self) -> list[_WarmIsolate]:
         return [isolate for isolate in self._alive if not isolate.retired]
 
-    def _least_busy(self, depth: int) -> _Isolate | None:
+    def _least_busy(self, depth: int) -> _WarmIsolate | None:
         serving = self._serving()
         if not serving:
             return None
@@ -269,7 +269,7 @@ class WarmIsolates(Isolates):
             self._tasks.start_soon(self._add)
         return best
 
-    async def _wait_for_one(self, depth: int) -> _Isolate:
+    async def _wait_for_one(self, depth: int) -> _WarmIsolate:
         """OSError where no process can be had."""
         while True:
             async with self._forking:
@@ -296,12 +296,12 @@ class WarmIsolates(Isolates):
                 except OSError as error:
                     log.error("cannot fork", worker=self._forks.spec.name, error=str(error))
 
-    async def _fork(self) -> _Isolate:
+    async def _fork(self) -> _WarmIsolate:
         ours, theirs = socket.socketpair()
         try:
             with theirs, _shared_page() as file:
                 page = mmap.mmap(file.fileno(), PAGE_BYTES)
-                isolate = _Isolate(self._forks.many(theirs, file.fileno()), page, self._clock)
+                isolate = _WarmIsolate(self._forks.many(theirs, file.fileno()), page, self._clock)
         except OSError:
             ours.close()
             raise
@@ -312,7 +312,7 @@ class WarmIsolates(Isolates):
 
     # --- how it ends ---
 
-    async def _follow(self, isolate: _Isolate) -> None:
+    async def _follow(self, isolate: _WarmIsolate) -> None:
         """Watch over a process until it ends, then settle what it had."""
         try:
             async with anyio.create_task_group() as watching:
@@ -326,7 +326,7 @@ class WarmIsolates(Isolates):
         finally:
             isolate.forget_page()
 
-    async def _settle(self, isolate: _Isolate) -> None:
+    async def _settle(self, isolate: _WarmIsolate) -> None:
         """The process died: who had it is guilty, the others begin again or are told."""
         guilty = 0 if isolate.error else isolate.running  # bytes may come from any of them
         with anyio.move_on_after(NEWS_SECONDS):
@@ -347,7 +347,7 @@ class WarmIsolates(Isolates):
                 conversation.suspect |= not known
             conversation.interrupt()
 
-    async def _watch(self, isolate: _Isolate) -> None:
+    async def _watch(self, isolate: _WarmIsolate) -> None:
         """See to it that no callback keeps the process for itself."""
         before = starved = 0
         while True:
@@ -363,7 +363,7 @@ class WarmIsolates(Isolates):
                 await self._limit_cpu(isolate, running)
             before = running
 
-    async def _limit_cpu(self, isolate: _Isolate, running: int) -> None:
+    async def _limit_cpu(self, isolate: _WarmIsolate, running: int) -> None:
         """Give the one callback its CPU time and not more, then end the process."""
         limit = self._forks.spec.limits.cpu_ms / 1000 + CPU_GRACE_SECONDS
         began, clock = isolate.cpu_seconds(), self._clock.elapsed()

@@ -31,7 +31,7 @@ from edgesim.isolates.protocol.wire import (
     Exited,
     Failure,
     Forked,
-    Message,
+    FrameBatch,
 )
 from edgesim.model import Limits, WorkerSpec
 
@@ -231,7 +231,7 @@ class Forks:
             return f"{boot.main} started processes while it was imported"
         return self.booted.error
 
-    def _take(self, message: Message) -> None:
+    def _take(self, message: FrameBatch) -> None:
         for _, frame in message.frames:
             match frame:
                 case Booted() if not self._heard.is_set():

@@ -219,7 +219,7 @@ Frame = (
 )
 
 
-class Message(msgspec.Struct, array_like=True):
+class FrameBatch(msgspec.Struct, array_like=True):
     """Frames that go together.
 
     ``waiting`` ends an isolate's turn: it has nothing left to do until it hears from the platform.
@@ -245,12 +245,12 @@ def _ext_hook(code: int, data: memoryview) -> Any:
 
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=_enc_hook)
-_decoder = msgspec.msgpack.Decoder(Message, ext_hook=_ext_hook)
+_decoder = msgspec.msgpack.Decoder(FrameBatch, ext_hook=_ext_hook)
 _skipper = msgspec.msgpack.Decoder(msgspec.Raw)
 _frame_decoder = msgspec.msgpack.Decoder(Frame, ext_hook=_ext_hook)
 
 
-def encode(message: Message) -> bytearray:
+def encode(message: FrameBatch) -> bytearray:
     """The message with its length in front.
 
     TypeError, ValueError, OverflowError or RecursionError for a value that cannot cross.
@@ -266,7 +266,7 @@ def encode(message: Message) -> bytearray:
 
 def one(frame: Frame, invocation: int = 0) -> bytearray:
     """A message of a single frame."""
-    return encode(Message([(invocation, frame)]))
+    return encode(FrameBatch([(invocation, frame)]))
 
 
 def encoded(frame: Frame) -> bytes:
@@ -308,10 +308,10 @@ class MessageReader:
         self._values_max = values_max
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> list[Message]:
+    def feed(self, data: bytes) -> list[FrameBatch]:
         """The messages that ``data`` completes."""
         self._buffer += data
-        messages: list[Message] = []
+        messages: list[FrameBatch] = []
         self.sizes = []
         start = 0
         while len(self._buffer) - start >= _LENGTH.size:

@@ -52,7 +52,7 @@ class SilenceError(UnansweredError):
     """No reply within the timeout."""
 
 
-class Connection:
+class NatsConnection:
     """Requests, replies and hints over one connection.  Created by ``connect``."""
 
     def __init__(self, client: _Client, where: str, clock: Clock) -> None:
@@ -216,13 +216,13 @@ class _Client(Client):
 @asynccontextmanager
 async def connect(
     servers: Sequence[str], where: str, clock: Clock, **credentials: Any
-) -> AsyncIterator[Connection]:
+) -> AsyncIterator[NatsConnection]:
     """Connect to one of the servers, with reconnection; RunError if none replies now."""
     problem = "no server answers"
     opened = False
     told: set[str] = set()
     client = _Client(tls=any(server.startswith("tls:") for server in servers))
-    connection = Connection(client, where, clock)
+    connection = NatsConnection(client, where, clock)
 
     async def failed(error: Exception) -> None:
         nonlocal problem

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 from edgesim.clock import Clock
 from edgesim.config.consumers import DELAY_SECONDS_MAX
-from edgesim.queues.nats.jetstream import JetStream, Outgoing
-from edgesim.queues.nats.messages import Layout, visible_at
+from edgesim.queues.nats.jetstream import JetStream, Publication
+from edgesim.queues.nats.messages import QueueSubjects, visible_at
 
 FRESH_SECONDS = 1.0
 """Maximum age of the schedule; a hint from another node forces a read at once."""
@@ -24,7 +24,7 @@ WRONG_SECONDS = 3_600
 class Delayed:
     """The delayed messages of one stream, in the order in which they are due."""
 
-    def __init__(self, server: JetStream, stream: str, layout: Layout, clock: Clock) -> None:
+    def __init__(self, server: JetStream, stream: str, layout: QueueSubjects, clock: Clock) -> None:
         self._server = server
         self._stream = stream
         self._layout = layout
@@ -38,7 +38,7 @@ class Delayed:
         self._read_at = -math.inf
         self._changes += 1
 
-    def note(self, sent: Sequence[Outgoing]) -> None:
+    def note(self, sent: Sequence[Publication]) -> None:
         """Record the delayed ones among the messages that this node has sent."""
         delayed = self._layout.subject("delayed", "")
         for each in sent:

@@ -39,9 +39,9 @@ from edgesim.queues.driver import Depth, NewMessage, QueueDriver
 from edgesim.queues.nats.jetstream import (
     JetStream,
     KnownError,
-    Outgoing,
-    Stored,
+    Publication,
     StreamConfig,
+    StreamMessage,
     open_jetstream,
 )
 from edgesim.queues.nats.url import NAME, Place, place_of
@@ -224,7 +224,7 @@ class NatsQueue:
                 await self._server.api(f"STREAM.CREATE.{subject}", **msgspec.to_builtins(wanted))
             self._has_claims = True
         try:
-            await self._server.publish([Outgoing(subject, b"", {}, name)])
+            await self._server.publish([Publication(subject, b"", {}, name)])
         except KnownError:
             return False
         return True
@@ -288,7 +288,9 @@ class NatsQueue:
                     self._queues[name] = opened
         return self._queues[name]
 
-    async def _take(self, source: WorkQueue, found: Sequence[Stored], to: str, now: float) -> None:
+    async def _take(
+        self, source: WorkQueue, found: Sequence[StreamMessage], to: str, now: float
+    ) -> None:
         await (await self._queue(to)).take(source.name, found, now)
         await self._hint(to)
 

@@ -22,8 +22,8 @@ from edgesim.clock import Clock
 from edgesim.errors import RunError
 from edgesim.queues.nats.connection import (
     ANSWER_SECONDS,
-    Connection,
     Msg,
+    NatsConnection,
     SilenceError,
     UnansweredError,
     connect,
@@ -58,7 +58,7 @@ _CURES = {
 log = structlog.get_logger()
 
 
-class Failed(msgspec.Struct):
+class ApiError(msgspec.Struct):
     """The server's error; ``err_code`` is JetStream's own."""
 
     code: int
@@ -111,10 +111,10 @@ class Read(msgspec.Struct):
     data: bytes = b""
 
 
-class Answer(msgspec.Struct):
+class ApiReply(msgspec.Struct):
     """Any reply of the API; only the fields used here."""
 
-    error: Failed | None = None
+    error: ApiError | None = None
     config: msgspec.Raw = msgspec.Raw(b"null")
     state: StreamState = msgspec.field(default_factory=StreamState)
     delivered: Delivered = msgspec.field(default_factory=Delivered)
@@ -123,11 +123,11 @@ class Answer(msgspec.Struct):
     message: Read | None = None
     purged: int = 0
     duplicate: bool = False
-    streams: list[Answer] = []
+    streams: list[ApiReply] = []
     total: int = 0
 
 
-class Stored(msgspec.Struct):
+class StreamMessage(msgspec.Struct):
     """A message as a stream holds it; ``reply`` is set if it was delivered by a consumer."""
 
     subject: str
@@ -137,7 +137,7 @@ class Stored(msgspec.Struct):
     reply: str = ""
 
 
-class Outgoing(msgspec.Struct):
+class Publication(msgspec.Struct):
     """A message to publish; the server deduplicates by ``message_id``."""
 
     subject: str
@@ -153,7 +153,7 @@ class KnownError(RunError):
 class JetStream:
     """JetStream over one connection.  Created by ``open_jetstream``."""
 
-    def __init__(self, connection: Connection, clock: Clock) -> None:
+    def __init__(self, connection: NatsConnection, clock: Clock) -> None:
         self.where = connection.where
         self.hint = connection.hint
         self.listen = connection.listen
@@ -162,14 +162,14 @@ class JetStream:
 
     # --- API requests ---
 
-    async def api(self, path: str, /, **body: Any) -> Answer:
+    async def api(self, path: str, /, **body: Any) -> ApiReply:
         """Call the API; RunError if the server refuses the request."""
         answer = await self._api(path, body)
         if answer.error is not None:
             raise self._refused(answer.error, path)
         return answer
 
-    async def find(self, path: str, /, **body: Any) -> Answer | None:
+    async def find(self, path: str, /, **body: Any) -> ApiReply | None:
         """Like ``api``, but None for a stream or consumer that does not exist."""
         answer = await self._api(path, body)
         if answer.error is None:
@@ -184,7 +184,7 @@ class JetStream:
 
     # --- messages ---
 
-    async def publish(self, messages: Sequence[Outgoing]) -> None:
+    async def publish(self, messages: Sequence[Publication]) -> None:
         """Store all of the messages, or none: KnownError if one of their message ids is known."""
         patience, unsure = self._connection.patience(), False
         while True:
@@ -194,7 +194,7 @@ class JetStream:
                 unsure = True
                 await patience.wait(error)
                 continue
-            answer = msgspec.json.decode(reply, type=Answer)
+            answer = msgspec.json.decode(reply, type=ApiReply)
             failure = answer.error
             if answer.duplicate or (failure and failure.err_code == _DUPLICATE_IN_BATCH):
                 if unsure:
@@ -207,7 +207,7 @@ class JetStream:
                 raise refused
             await patience.wait(refused)
 
-    async def _publish_once(self, messages: Sequence[Outgoing]) -> bytes:
+    async def _publish_once(self, messages: Sequence[Publication]) -> bytes:
         batch, *_, last = self._clock.hex_id()[:16], *messages
         for number, message in enumerate(messages, 1):
             headers = {**message.headers, "Nats-Msg-Id": message.message_id}
@@ -221,10 +221,10 @@ class JetStream:
                 await self._connection.publish(message.subject, message.body, headers)
         return await self._connection.request(last.subject, last.body, headers)
 
-    async def fetch(self, stream: str, consumer: str, limit: int) -> list[Stored]:
+    async def fetch(self, stream: str, consumer: str, limit: int) -> list[StreamMessage]:
         """Fetch up to ``limit`` messages of the consumer; each has a reply subject as its lease."""
         body = msgspec.json.encode({"batch": limit, "no_wait": True})
-        found: list[Stored] = []
+        found: list[StreamMessage] = []
         try:
             subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
             await self._collect(subject, body, found, limit, FETCH_SECONDS)
@@ -236,12 +236,12 @@ class JetStream:
 
     async def read(
         self, stream: str, subject: str, after: int, limit: int
-    ) -> tuple[list[Stored], bool]:
+    ) -> tuple[list[StreamMessage], bool]:
         """One page of the messages with a sequence above ``after``; True if more follow."""
         body = msgspec.json.encode(
             {"batch": min(limit, _PAGE), "seq": after + 1, "next_by_subj": subject}
         )
-        page: list[Stored] = []
+        page: list[StreamMessage] = []
 
         async def once() -> Mapping[str, str]:
             page.clear()
@@ -250,7 +250,7 @@ class JetStream:
         end = await self._connection.until_answered(once)
         return page, bool(page) and end.get("Nats-Num-Pending", "0") != "0"
 
-    async def pages(self, stream: str, limit: int) -> AsyncIterator[list[Stored]]:
+    async def pages(self, stream: str, limit: int) -> AsyncIterator[list[StreamMessage]]:
         """The first ``limit`` messages of a stream, page by page."""
         after, more = 0, limit > 0
         while more:
@@ -260,19 +260,19 @@ class JetStream:
                 more = more and limit > 0
                 yield page
 
-    async def first(self, stream: str, subject: str, after: int) -> Stored | None:
+    async def first(self, stream: str, subject: str, after: int) -> StreamMessage | None:
         """The first message with a sequence above ``after``; None if there is none."""
         page, _ = await self.read(stream, subject, after, 1)
         return page[0] if page else None
 
-    async def at(self, stream: str, seq: int) -> Stored | None:
+    async def at(self, stream: str, seq: int) -> StreamMessage | None:
         """The message of that sequence, or None, from the leader: a replica may lag behind."""
-        found = (await self.find(f"STREAM.MSG.GET.{stream}", seq=seq) or Answer()).message
+        found = (await self.find(f"STREAM.MSG.GET.{stream}", seq=seq) or ApiReply()).message
         if found is None:
             return None
         lines = found.hdrs.decode().split("\r\n")[1:]
         headers = dict(line.split(": ", 1) for line in lines if line)
-        return Stored(found.subject, found.data, headers, seq)
+        return StreamMessage(found.subject, found.data, headers, seq)
 
     # --- implementation ---
 
@@ -280,7 +280,7 @@ class JetStream:
         self,
         subject: str,
         body: bytes,
-        found: list[Stored],
+        found: list[StreamMessage],
         enough: int | None = None,
         seconds: float = ANSWER_SECONDS,
     ) -> Mapping[str, str]:
@@ -298,16 +298,16 @@ class JetStream:
                     break
         return {}
 
-    async def _api(self, path: str, body: dict[str, Any]) -> Answer:
+    async def _api(self, path: str, body: dict[str, Any]) -> ApiReply:
         payload, patience = msgspec.json.encode(body), self._connection.patience()
         while True:
             reply = await self._connection.ask(f"$JS.API.{path}", payload)
-            answer = msgspec.json.decode(reply, type=Answer)
+            answer = msgspec.json.decode(reply, type=ApiReply)
             if answer.error is None or answer.error.err_code not in _TRANSIENT:
                 return answer
             await patience.wait(self._refused(answer.error, path))
 
-    def _refused(self, failure: Failed, subject: str) -> RunError:
+    def _refused(self, failure: ApiError, subject: str) -> RunError:
         return RunError(
             f"{self.where}: {failure.description} (JetStream {failure.err_code}, {subject})",
             _CURES.get(failure.err_code, ""),
@@ -320,11 +320,13 @@ def _overhead(subject: str, headers: Mapping[str, str]) -> int:
     return 22 + len(subject) + 4 + len("NATS/1.0\r\n") + lines + len("\r\n") + 8
 
 
-def _stored(message: Msg, headers: Mapping[str, str]) -> Stored:
+def _stored(message: Msg, headers: Mapping[str, str]) -> StreamMessage:
     """Convert a message: a direct get has its sequence in headers, a delivery in its reply."""
     if (delivery := delivery_of(message.reply)) is not None:
-        return Stored(message.subject, message.data, headers, delivery.seq, message.reply)
-    return Stored(headers["Nats-Subject"], message.data, headers, int(headers["Nats-Sequence"]))
+        return StreamMessage(message.subject, message.data, headers, delivery.seq, message.reply)
+    return StreamMessage(
+        headers["Nats-Subject"], message.data, headers, int(headers["Nats-Sequence"])
+    )
 
 
 class Delivery(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ import msgspec
 
 from edgesim.model import ContentType, Message
 from edgesim.queues.driver import NewMessage
-from edgesim.queues.nats.jetstream import Outgoing, Stored
+from edgesim.queues.nats.jetstream import Publication, StreamMessage
 
 _HEADER = "Edgesim-Message"
 
@@ -25,7 +25,7 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
     attempts: int = 0
 
 
-class Layout:
+class QueueSubjects:
     """Subjects and encoding of one queue's messages."""
 
     def __init__(self, place: str, queue: str) -> None:
@@ -36,14 +36,14 @@ class Layout:
         """A subject of this queue."""
         return ".".join((self._place, self._queue, *rest))
 
-    def new(self, message: NewMessage, delayed: int | None) -> Outgoing:
+    def new(self, message: NewMessage, delayed: int | None) -> Publication:
         """A new message; ``delayed`` is its number among those sent for the same time."""
         kept = Kept(message.id, message.content_type, message.timestamp_ms, message.visible_at)
         return self._outgoing(kept, message.body, message.id, delayed)
 
     def successor(
-        self, found: Stored, kept: Kept, *, delayed: int | None = None, source: str = ""
-    ) -> Outgoing:
+        self, found: StreamMessage, kept: Kept, *, delayed: int | None = None, source: str = ""
+    ) -> Publication:
         """The replacement of a message, of this queue or of ``source``.
 
         Each message has one successor: if another node publishes it too, the server keeps only one
@@ -52,14 +52,16 @@ class Layout:
         message_id = f"{source or self._queue}.{found.seq}"
         return self._outgoing(kept, found.body, message_id, delayed)
 
-    def _outgoing(self, kept: Kept, body: bytes, message_id: str, delayed: int | None) -> Outgoing:
+    def _outgoing(
+        self, kept: Kept, body: bytes, message_id: str, delayed: int | None
+    ) -> Publication:
         when = f"{kept.visible_at:017.6f}".replace(".", "_")
         kind = ("ready",) if delayed is None else ("delayed", when, f"{delayed:03d}")
         subject = self.subject(*kind, kept.id)
-        return Outgoing(subject, body, {_HEADER: msgspec.json.encode(kept).decode()}, message_id)
+        return Publication(subject, body, {_HEADER: msgspec.json.encode(kept).decode()}, message_id)
 
 
-def kept_of(found: Stored) -> Kept:
+def kept_of(found: StreamMessage) -> Kept:
     """Read the metadata stored with a message."""
     return msgspec.json.decode(found.headers[_HEADER], type=Kept)
 

@@ -19,16 +19,16 @@ from edgesim.queues.driver import Depth, NewMessage
 from edgesim.queues.nats.delayed import Delayed
 from edgesim.queues.nats.jetstream import (
     OVERHEAD_BYTES,
-    Answer,
+    ApiReply,
     Delivery,
     JetStream,
     KnownError,
-    Outgoing,
-    Stored,
+    Publication,
     StreamConfig,
+    StreamMessage,
     delivery_of,
 )
-from edgesim.queues.nats.messages import Layout, kept_of, message_of
+from edgesim.queues.nats.messages import QueueSubjects, kept_of, message_of
 from edgesim.queues.nats.url import Place
 
 CONSUMER = "edgesim"
@@ -42,7 +42,7 @@ _Item = TypeVar("_Item")
 class Lease(msgspec.Struct, frozen=True):
     """A message that this node has leased."""
 
-    message: Stored
+    message: StreamMessage
     attempts: int
     until: float
 
@@ -68,7 +68,7 @@ class WorkQueue:
         self.leased_max = 0
         self._server = server
         self._place = place
-        self._layout = Layout(place.name, name)
+        self._layout = QueueSubjects(place.name, name)
         self._delayed = Delayed(server, self.stream, self._layout, clock)
         self._next_new: tuple[int, float] | None = None  # last delivered sequence, visible since
         self._oldest: tuple[int, int] | None = None  # first sequence, its timestamp
@@ -104,7 +104,7 @@ class WorkQueue:
             self.doubt = None
         return [self._leased(each, until) for each in stored], promoted
 
-    def _leased(self, stored: Stored, until: float) -> Message:
+    def _leased(self, stored: StreamMessage, until: float) -> Message:
         kept = kept_of(stored)
         attempts = kept.attempts + _delivery(stored.reply).count
         self.returned.pop(stored.seq, None)
@@ -174,10 +174,10 @@ class WorkQueue:
         over = [lease.reply for lease in self.leases.values() if lease.until <= now]
         await _each(self._return, [(reply, now) for reply in over])
 
-    async def read_leased(self, replies: Sequence[str]) -> list[Stored]:
+    async def read_leased(self, replies: Sequence[str]) -> list[StreamMessage]:
         """The messages of the leases that still exist."""
 
-        async def read(seq: int) -> Stored | None:
+        async def read(seq: int) -> StreamMessage | None:
             lease = self.leases.get(seq)
             return lease.message if lease else await self._server.at(self.stream, seq)
 
@@ -205,7 +205,7 @@ class WorkQueue:
 
     # --- moving messages ---
 
-    async def take(self, source: str, found: Sequence[Stored], now: float) -> None:
+    async def take(self, source: str, found: Sequence[StreamMessage], now: float) -> None:
         """Store messages from another queue, with attempts from 0."""
         anew = [msgspec.structs.replace(kept_of(m), visible_at=now, attempts=0) for m in found]
         await self._publish(
@@ -216,7 +216,7 @@ class WorkQueue:
         )
         self._next_new = None
 
-    async def remove(self, found: Sequence[Stored]) -> None:
+    async def remove(self, found: Sequence[StreamMessage]) -> None:
         path = f"STREAM.MSG.DELETE.{self.stream}"
         await _each(
             lambda seq: self._server.find(path, seq=seq, no_erase=True), [(m.seq,) for m in found]
@@ -236,7 +236,7 @@ class WorkQueue:
             await self.remove(found)
         return bool(due)
 
-    async def _publish(self, successors: Sequence[Outgoing]) -> None:
+    async def _publish(self, successors: Sequence[Publication]) -> None:
         """Publish all successors, except those that another node has already published."""
         for page in _pages(successors):
             try:
@@ -284,9 +284,9 @@ class WorkQueue:
         self.forget()
         return purged
 
-    async def older(self, before_ms: int) -> list[Stored]:
+    async def older(self, before_ms: int) -> list[StreamMessage]:
         """Messages with an earlier timestamp that are certainly not leased."""
-        old: list[Stored] = []
+        old: list[StreamMessage] = []
         after, more = 0, True
         while more:
             page, more = await self._server.read(self.stream, ">", after, LEASED_MAX)
@@ -303,7 +303,7 @@ class WorkQueue:
             and (each.seq > delivered or each.seq in self.returned or ready not in each.subject)
         ]
 
-    async def _consumer(self) -> Answer:
+    async def _consumer(self) -> ApiReply:
         return await self._server.api(f"CONSUMER.INFO.{self.stream}.{CONSUMER}")
 
     async def _next_new_at(self, last: int, after: int) -> list[float]:
@@ -342,7 +342,7 @@ async def open_work_queue(name: str, server: JetStream, place: Place, clock: Clo
     queue = WorkQueue(name, server, place, clock)
     wanted = StreamConfig(
         name=queue.stream,
-        subjects=[Layout(place.name, name).subject(">")],
+        subjects=[QueueSubjects(place.name, name).subject(">")],
         retention="workqueue",
         storage="file",
         num_replicas=place.replicas,

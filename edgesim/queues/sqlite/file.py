@@ -28,7 +28,7 @@ from edgesim import durable
 from edgesim.clock import Clock
 from edgesim.errors import RunError
 from edgesim.queues.sqlite import statements as sql
-from edgesim.timeline import Mark, Timeline
+from edgesim.timeline import ClockMark, Timeline
 from edgesim.writer_thread import Job, WriterThread
 
 STEP_PAGES = 250
@@ -70,7 +70,7 @@ class StoreFile:
         except BaseException:
             self.connection.close()
             raise
-        self._mark = None if row is None else Mark(*row)
+        self._mark = None if row is None else ClockMark(*row)
         self._timeline = Timeline(clock, path, self._mark)
         self._thread = None if path == ":memory:" else WriterThread("queue store", self._run_batch)
 
@@ -210,12 +210,12 @@ class StoreFile:
         written by an earlier edgesim.
         """
         if self._mark is None:
-            self._timeline = Timeline(self._clock, self.path, Mark(newest))
+            self._timeline = Timeline(self._clock, self.path, ClockMark(newest))
         self._mark = None
         with self.transaction() as db:
             db.execute("BEGIN IMMEDIATE")
 
-    def _write_mark(self) -> Mark | None:
+    def _write_mark(self) -> ClockMark | None:
         """Record both clocks unless they were recorded recently; returns the current record."""
         now, last = self._timeline.look(), self._mark
         if last and last.shift == now.shift and 0 <= now.unix - last.unix < MARK_SECONDS:

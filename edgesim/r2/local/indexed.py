@@ -19,7 +19,7 @@ import structlog
 from edgesim.clock import Clock
 from edgesim.model import R2Object
 from edgesim.r2.database import Database
-from edgesim.r2.driver import ANYTHING, Anything, Expected, Finished, Outgoing, R2Driver
+from edgesim.r2.driver import ANYTHING, Anything, Expected, Finished, OutboxEntry, R2Driver
 from edgesim.r2.local import labels
 from edgesim.r2.local.blobs import Blobs, all_names, drop_all
 from edgesim.r2.local.block_sums import BlockSums, read_blob
@@ -121,7 +121,7 @@ class IndexedR2:
         return found.object, read_blob(self._blobs, found.blob, found.sums, size, offset, length)
 
     async def delete(
-        self, bucket: str, keys: Sequence[str], outbox: Callable[[R2Object], Sequence[Outgoing]]
+        self, bucket: str, keys: Sequence[str], outbox: Callable[[R2Object], Sequence[OutboxEntry]]
     ) -> None:
         for start in range(0, len(keys), _DELETES):
             if start:
@@ -131,7 +131,7 @@ class IndexedR2:
             await drop_all(self._blobs, dropped)
 
     def _remove(
-        self, bucket: str, keys: Sequence[str], outbox: Callable[[R2Object], Sequence[Outgoing]]
+        self, bucket: str, keys: Sequence[str], outbox: Callable[[R2Object], Sequence[OutboxEntry]]
     ) -> Sequence[str]:
         """Remove objects in the caller's transaction; returns their blobs."""
         dropped: Sequence[str] = []
@@ -170,7 +170,7 @@ class IndexedR2:
         """Always False: a change and its notifications are one transaction."""
         return False
 
-    async def outbox(self, limit: int) -> Sequence[Outgoing]:
+    async def outbox(self, limit: int) -> Sequence[OutboxEntry]:
         return self._objects.outbox.oldest(limit)
 
     async def settle(self, ids: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ from edgesim.clock import Clock
 from edgesim.errors import RunError
 from edgesim.model import R2Object, Stream
 from edgesim.r2.database import Database
-from edgesim.r2.driver import Assembled, Outgoing, Part, Uploads
+from edgesim.r2.driver import Assembled, OutboxEntry, Part, Uploads
 from edgesim.r2.local import labels
 from edgesim.r2.local.blobs import Blobs, drop_all
 from edgesim.r2.local.block_sums import BlockSums, read_blob
@@ -150,7 +150,7 @@ class IndexedUploads:
         upload: str,
         parts: Sequence[Part],
         assembled: Assembled,
-        outbox: Callable[[R2Object], Sequence[Outgoing]],
+        outbox: Callable[[R2Object], Sequence[OutboxEntry]],
     ) -> R2Object | None:
         planned = self._planned(bucket, key, upload)
         if planned is None:
@@ -184,7 +184,7 @@ class IndexedUploads:
         upload: str,
         blob: str,
         sums: bytes,
-        outbox: Sequence[Outgoing],
+        outbox: Sequence[OutboxEntry],
     ) -> list[str]:
         """Make the joined blob the object's blob; returns the blobs no longer referenced."""
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from edgesim.model import R2Object
-from edgesim.r2.driver import Outgoing, Part
+from edgesim.r2.driver import OutboxEntry, Part
 
 
 class PartOf(msgspec.Struct, frozen=True):
@@ -25,7 +25,7 @@ class Label(msgspec.Struct, frozen=True, omit_defaults=True):
     bucket: str
     object: R2Object
     sums: bytes
-    outbox: Sequence[Outgoing] = ()
+    outbox: Sequence[OutboxEntry] = ()
     part_of: PartOf | None = None
 
 

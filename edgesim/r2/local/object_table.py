@@ -9,7 +9,7 @@ import msgspec
 from edgesim.errors import RunError
 from edgesim.model import R2Object
 from edgesim.r2.database import Database
-from edgesim.r2.driver import Outgoing
+from edgesim.r2.driver import OutboxEntry
 from edgesim.r2.outbox import SCHEMA as OUTBOX_SCHEMA
 from edgesim.r2.outbox import Outbox
 
@@ -37,7 +37,7 @@ CREATE TABLE IF NOT EXISTS usage (
 _BLOBS = 500  # rows of one read
 
 
-class Stored(msgspec.Struct, frozen=True):
+class StoredObject(msgspec.Struct, frozen=True):
     """An object, its blob, and the blob's block checksums (None if it has none)."""
 
     object: R2Object
@@ -55,16 +55,16 @@ class ObjectTable:
         self.outbox = Outbox(database)
         self._database = database
 
-    def find(self, bucket: str, key: str) -> Stored | None:
+    def find(self, bucket: str, key: str) -> StoredObject | None:
         """The object and its blob; None if there is no such object."""
         rows = self._database.run(
             "SELECT object, blob, sums FROM objects WHERE bucket = ? AND key = ?",
             (bucket, key.encode()),
         )
-        return Stored(self._decode(rows[0][0]), rows[0][1], rows[0][2]) if rows else None
+        return StoredObject(self._decode(rows[0][0]), rows[0][1], rows[0][2]) if rows else None
 
     def store(
-        self, bucket: str, stored: R2Object, blob: str, sums: bytes, outbox: Sequence[Outgoing]
+        self, bucket: str, stored: R2Object, blob: str, sums: bytes, outbox: Sequence[OutboxEntry]
     ) -> list[str]:
         """Insert the object with its notifications; returns the blob that it replaces, if any."""
         replaced = self.find(bucket, stored.key)
@@ -80,7 +80,7 @@ class ObjectTable:
         self._count(bucket, 0, stored.size - replaced.object.size)
         return [replaced.blob]
 
-    def remove(self, bucket: str, gone: R2Object, outbox: Sequence[Outgoing]) -> None:
+    def remove(self, bucket: str, gone: R2Object, outbox: Sequence[OutboxEntry]) -> None:
         """Delete an object and add the notifications of the deletion."""
         self._database.run(
             "DELETE FROM objects WHERE bucket = ? AND key = ?", (bucket, gone.key.encode())

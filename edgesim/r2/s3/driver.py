@@ -23,7 +23,7 @@ from edgesim.clock import Clock
 from edgesim.errors import RunError, UsageError
 from edgesim.model import R2Object, iterate
 from edgesim.r2.database import Database
-from edgesim.r2.driver import ANYTHING, Anything, Expected, Finished, Outgoing, R2Driver
+from edgesim.r2.driver import ANYTHING, Anything, Expected, Finished, OutboxEntry, R2Driver
 from edgesim.r2.outbox import SCHEMA, Intent, Outbox
 from edgesim.r2.s3.answers import Reader
 from edgesim.r2.s3.doubts import Doubts
@@ -114,7 +114,7 @@ class S3R2:
         return found, reader
 
     async def delete(
-        self, bucket: str, keys: Sequence[str], outbox: Callable[[R2Object], Sequence[Outgoing]]
+        self, bucket: str, keys: Sequence[str], outbox: Callable[[R2Object], Sequence[OutboxEntry]]
     ) -> None:
         gone = await self._stat_all(bucket, [self._naming.name(key) for key in keys])
         if not gone:
@@ -165,7 +165,7 @@ class S3R2:
     async def drop(self, bucket: str) -> None:
         await self._store.drop(bucket)
 
-    async def outbox(self, limit: int) -> Sequence[Outgoing]:
+    async def outbox(self, limit: int) -> Sequence[OutboxEntry]:
         await self._doubts.look()
         ready = self._outbox.oldest(limit)
         if not ready and (fresh := self._doubts.fresh()):

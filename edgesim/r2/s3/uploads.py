@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from edgesim.model import R2Object
-from edgesim.r2.driver import Assembled, Outgoing, Part, Uploads
+from edgesim.r2.driver import Assembled, OutboxEntry, Part, Uploads
 from edgesim.r2.outbox import Intent, Outbox
 from edgesim.r2.s3.known import KnownObjects
 from edgesim.r2.s3.metadata import Naming
@@ -71,7 +71,7 @@ class S3Uploads:
         upload: str,
         parts: Sequence[Part],
         assembled: Assembled,
-        outbox: Callable[[R2Object], Sequence[Outgoing]],
+        outbox: Callable[[R2Object], Sequence[OutboxEntry]],
     ) -> R2Object | None:
         name, version = self._naming.name(key), upload[:_VERSION_CHARACTERS]
         expected = R2Object(key=key, version=version, **msgspec.structs.asdict(assembled))

@@ -4,6 +4,6 @@
 report), ``stores`` and ``isolates`` are the wrappers that apply faults.
 """
 
-from edgesim.replay.faults.language import Rule, read
+from edgesim.replay.faults.language import FaultRule, read
 
-__all__ = ["Rule", "read"]
+__all__ = ["FaultRule", "read"]

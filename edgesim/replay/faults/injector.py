@@ -13,7 +13,7 @@ import msgspec
 
 from edgesim.clock import Clock
 from edgesim.errors import EdgesimError, RunError
-from edgesim.replay.faults.language import STOPS, Rule
+from edgesim.replay.faults.language import STOPS, FaultRule
 
 FIRED_MAX = 10_000
 """Maximum individual faults kept for the report; the rest are only counted."""
@@ -36,7 +36,7 @@ class Fired(msgspec.Struct, frozen=True):
 class _Countdown(msgspec.Struct):
     """A rule that stops the platform after ``left`` more durable steps."""
 
-    rule: Rule
+    rule: FaultRule
     left: int
     begun: bool
 
@@ -59,7 +59,7 @@ class Injector:
     ``fired`` has the first faults that struck, ``counts`` the number of times by rule.
     """
 
-    def __init__(self, rules: Sequence[Rule], seed: int, clock: Clock) -> None:
+    def __init__(self, rules: Sequence[FaultRule], seed: int, clock: Clock) -> None:
         self.rules = list(rules)
         self.fired: list[Fired] = []
         self.counts: Counter[str] = Counter()
@@ -71,10 +71,10 @@ class Injector:
         self._calm = False
         self._countdowns: list[_Countdown] = []
         self._count_down(rules)
-        self.stop: Callable[[Rule], None] = _cannot_stop
+        self.stop: Callable[[FaultRule], None] = _cannot_stop
         """Stops the platform immediately, in the way of the rule (kill or power cut)."""
 
-    def add(self, rules: Sequence[Rule]) -> list[Rule]:
+    def add(self, rules: Sequence[FaultRule]) -> list[FaultRule]:
         """Add rules whose times count from now; return them with times from the start."""
         elapsed = self._clock.now() - self._start
         added = []
@@ -88,7 +88,7 @@ class Injector:
         self._count_down(added)
         return added
 
-    def _count_down(self, rules: Sequence[Rule]) -> None:
+    def _count_down(self, rules: Sequence[FaultRule]) -> None:
         self._countdowns += [
             _Countdown(rule, rule.steps, begun=not rule.recovery)
             for rule in rules
@@ -125,7 +125,7 @@ class Injector:
 
     def strikes(
         self, kind: str, targets: Collection[str], where: str
-    ) -> tuple[Rule, random.Random] | None:
+    ) -> tuple[FaultRule, random.Random] | None:
         """The first rule of a kind that strikes one of the targets now, and its generator."""
         if self._calm or not self.rules:
             return None
@@ -141,11 +141,11 @@ class Injector:
                 return rule, chance
         return None
 
-    def chance_of(self, rule: Rule) -> random.Random:
+    def chance_of(self, rule: FaultRule) -> random.Random:
         """Random generator of a rule."""
         return self._chances[self.rules.index(rule)]
 
-    def note(self, rule: Rule, where: str) -> None:
+    def note(self, rule: FaultRule, where: str) -> None:
         """Record a fault that struck."""
         self.counts[rule.text] += 1
         if len(self.fired) == FIRED_MAX:
@@ -191,5 +191,5 @@ class Injector:
         return result
 
 
-def _cannot_stop(rule: Rule) -> None:
+def _cannot_stop(rule: FaultRule) -> None:
     raise RunError(f"nothing here can be stopped: {rule.text}")

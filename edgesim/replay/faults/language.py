@@ -66,7 +66,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)%")
 
 
-class Rule(msgspec.Struct, frozen=True):
+class FaultRule(msgspec.Struct, frozen=True):
     """One rule: ``kind`` strikes ``target`` with ``chance`` from ``since`` to ``until``.
 
     ``latency`` is the minimum and maximum delay; all times are seconds, from the start. ``steps``:
@@ -86,7 +86,7 @@ class Rule(msgspec.Struct, frozen=True):
     jump: float = 0.0
 
 
-def read(spec: str, targets: Mapping[str, Collection[str]]) -> list[Rule]:
+def read(spec: str, targets: Mapping[str, Collection[str]]) -> list[FaultRule]:
     """Parse the rules of a file, or of the text itself if there is no such file.
 
     ``targets`` maps target groups to the names that rules may use. UsageError names the line.
@@ -111,7 +111,7 @@ def read(spec: str, targets: Mapping[str, Collection[str]]) -> list[Rule]:
     return rules
 
 
-def _rule(words: list[str], targets: Mapping[str, Collection[str]]) -> Rule:
+def _rule(words: list[str], targets: Mapping[str, Collection[str]]) -> FaultRule:
     if len(words) < 2:
         raise ValueError("a rule is TARGET KIND [AMOUNT] [from T] [to T], as in `r2 error 5%`")
     target, kind, rest = words[0], words[1], words[2:]
@@ -149,7 +149,9 @@ def _rule(words: list[str], targets: Mapping[str, Collection[str]]) -> Rule:
     until = times.get("to", math.inf)
     if until <= since:
         raise ValueError("it ends before it begins")
-    return Rule(" ".join(words), target, kind, chance, latency, since, until, steps, recovery, jump)
+    return FaultRule(
+        " ".join(words), target, kind, chance, latency, since, until, steps, recovery, jump
+    )
 
 
 def _steps(rest: list[str]) -> tuple[int, bool]:

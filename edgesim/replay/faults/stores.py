@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TypeVar, cast
 
 from edgesim.clickhouse import statements
-from edgesim.clickhouse.driver import Answer, ClickHouseDriver, Statement
+from edgesim.clickhouse.driver import ClickHouseDriver, QueryResult, Statement
 from edgesim.clock import Clock
 from edgesim.model import Message, R2Object
 from edgesim.queues.driver import Depth, NewMessage, QueueDriver
-from edgesim.r2.driver import ANYTHING, Expected, Finished, Outgoing, R2Driver, Uploads
+from edgesim.r2.driver import ANYTHING, Expected, Finished, OutboxEntry, R2Driver, Uploads
 from edgesim.replay.faults.injector import Injector, Life
 from edgesim.replay.faults.uploads import UPLOAD_METHODS, FaultyUploads
 
@@ -66,7 +66,7 @@ class FaultyR2:
         )
 
     async def delete(
-        self, bucket: str, keys: Sequence[str], outbox: Callable[[R2Object], Sequence[Outgoing]]
+        self, bucket: str, keys: Sequence[str], outbox: Callable[[R2Object], Sequence[OutboxEntry]]
     ) -> None:
         await self._call(
             "delete", bucket, f"{len(keys)} keys", lambda: self._inner.delete(bucket, keys, outbox)
@@ -96,7 +96,7 @@ class FaultyR2:
     def in_doubt(self) -> bool:
         return self._inner.in_doubt
 
-    async def outbox(self, limit: int) -> Sequence[Outgoing]:
+    async def outbox(self, limit: int) -> Sequence[OutboxEntry]:
         return await self._call("outbox", "", "", lambda: self._inner.outbox(limit))
 
     async def settle(self, ids: Sequence[str]) -> None:
@@ -224,7 +224,7 @@ class FaultyClickHouse:
         self._injector = injector
         self._life = life
 
-    async def execute(self, statement: Statement) -> Answer:
+    async def execute(self, statement: Statement) -> QueryResult:
         kind = "insert" if statements.as_insert(statement.sql) is not None else "query"
         targets = ("clickhouse", f"clickhouse.{kind}")
         where = f"clickhouse.{kind} {' '.join(statement.sql.split())[:60]}"

@@ -19,7 +19,7 @@ import pytest
 from edgesim.errors import PlatformError, RunError
 from edgesim.model import HttpMetadata, Stream
 from edgesim.r2.bucket import Bucket, R2ObjectBody
-from edgesim.r2.driver import DRIVERS, Finished, Outgoing
+from edgesim.r2.driver import DRIVERS, Finished, OutboxEntry
 from edgesim.r2.options import Conditional, Range
 from tests.r2_world import NOW_MS, SCHEMES, chunks, stream, text
 
@@ -863,7 +863,7 @@ async def test_an_object_and_its_notifications_are_one(world):
     """If a notification cannot be stored, the object is not stored either [EDGESIM]."""
     old = await world.bucket.put("a", b"old")
     new = msgspec.structs.replace(old, version="new", size=3)
-    twice = [Outgoing("same id", "ingest", b"{}")] * 2
+    twice = [OutboxEntry("same id", "ingest", b"{}")] * 2
     with pytest.raises(RunError):
         await world.driver.put("events", "a", chunks(b"new"), lambda: Finished(new, twice))
     assert await world.bucket.head("a") == old

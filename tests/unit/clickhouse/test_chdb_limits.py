@@ -8,7 +8,7 @@ import pytest
 
 from edgesim.clickhouse.chdb.checks import check
 from edgesim.clickhouse.chdb.driver import ChdbClickHouse
-from edgesim.clickhouse.chdb.limits import Limits
+from edgesim.clickhouse.chdb.limits import StatementLimits
 from edgesim.clickhouse.driver import Statement
 from edgesim.clickhouse.gateway import CALLER_MAX, Gateway
 from edgesim.clickhouse.statements import quoted
@@ -33,7 +33,9 @@ def anyio_backend():
 @pytest.fixture(scope="module")
 async def engine(anyio_backend, tmp_path_factory):
     path = tmp_path_factory.mktemp("engine") / "db"
-    database = ChdbClickHouse(path, Limits(max_execution_time=3, max_memory_usage=50_000_000))
+    database = ChdbClickHouse(
+        path, StatementLimits(max_execution_time=3, max_memory_usage=50_000_000)
+    )
     yield database
     await database.close()
 
@@ -60,7 +62,7 @@ async def until_running(engine, count):
 @pytest.fixture
 async def patient(tmp_path):
     """An engine whose statements may run for 10 minutes."""
-    database = ChdbClickHouse(tmp_path / "db", Limits(max_execution_time=600))
+    database = ChdbClickHouse(tmp_path / "db", StatementLimits(max_execution_time=600))
     yield database
     await database.close()
 
@@ -241,7 +243,7 @@ def _pieces(draw, most):
 
 def _lifts_a_limit(sql):
     try:
-        check(sql, Limits(), {}, None)
+        check(sql, StatementLimits(), {}, None)
     except ClickHouseError:
         return True
     return False

@@ -8,14 +8,14 @@ from threading import Event
 
 import pytest
 
-from edgesim.clickhouse.chdb.disk import CANNOT_FSYNC, Disk
-from edgesim.clickhouse.chdb.limits import Limits, Watchdog
+from edgesim.clickhouse.chdb.disk import CANNOT_FSYNC, SyncedFolder
+from edgesim.clickhouse.chdb.limits import StatementLimits, Watchdog
 from edgesim.clickhouse.chdb.process import Store
 from edgesim.clickhouse.chdb.writes import Writes
 from edgesim.errors import ClickHouseError
 
 
-class SlowDisk(Disk):
+class SlowDisk(SyncedFolder):
     """A disk whose syncs last until the test releases them."""
 
     def __init__(self, folder, failing=()):
@@ -88,7 +88,7 @@ def test_a_change_is_on_disk_before_its_answer(tmp_path):
     """The folder is synced after a successful statement, and not after a failed one."""
     disk = SlowDisk(tmp_path, failing={2})
     disk.go_on.set()
-    store = Store(tmp_path, disk, Writes(Quiet()), Watchdog(Quiet(), Limits()))
+    store = Store(tmp_path, disk, Writes(Quiet()), Watchdog(Quiet(), StatementLimits()))
     with store.change():
         assert disk.syncs == 0
     assert disk.syncs == 1
@@ -112,7 +112,7 @@ class Failing(Quiet):
 def test_a_write_that_failed_is_no_success(tmp_path):
     """A write error that only the engine's counters report fails the statement."""
     disk = SlowDisk(tmp_path)
-    store = Store(tmp_path, disk, Writes(Failing()), Watchdog(Quiet(), Limits()))
+    store = Store(tmp_path, disk, Writes(Failing()), Watchdog(Quiet(), StatementLimits()))
     with pytest.raises(ClickHouseError, match="Cannot write"), store.change():
         pass
     assert disk.syncs == 0
@@ -121,7 +121,7 @@ def test_a_write_that_failed_is_no_success(tmp_path):
 def test_a_real_folder_is_flushed(tmp_path):
     """Flushing a real folder succeeds."""
     (tmp_path / "file").write_text("x")
-    disk = Disk(tmp_path)
+    disk = SyncedFolder(tmp_path)
     disk.flush()
     disk.check()
 
@@ -129,4 +129,4 @@ def test_a_real_folder_is_flushed(tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS has no such attribute")
 def test_a_file_system_without_attributes_is_taken_as_it_is():
     """A file system without file attributes, such as /proc, is accepted."""
-    Disk(Path("/proc")).write_through(Path("/proc/self/"))
+    SyncedFolder(Path("/proc")).write_through(Path("/proc/self/"))

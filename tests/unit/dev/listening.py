@@ -10,8 +10,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from edgesim.dev.connection import Connection
-from edgesim.dev.room import Limits, Room
+from edgesim.dev.connection import HttpConnection
+from edgesim.dev.room import ListenerLimits, Room
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,13 +75,15 @@ class Listener:
 
 
 @asynccontextmanager
-async def listening(app: ASGIApp = echo, limits: Limits | None = None) -> AsyncIterator[Listener]:
+async def listening(
+    app: ASGIApp = echo, limits: ListenerLimits | None = None
+) -> AsyncIterator[Listener]:
     """Serve the application until the block ends."""
-    room, state = Room(limits or Limits()), ServerState()
+    room, state = Room(limits or ListenerLimits()), ServerState()
     config = Config(app, log_config=None, access_log=False, ws="none", proxy_headers=False)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
-        lambda: Connection(room, config, state, {}), "127.0.0.1", 0, backlog=1024
+        lambda: HttpConnection(room, config, state, {}), "127.0.0.1", 0, backlog=1024
     )
     try:
         yield Listener(room, server.sockets[0].getsockname()[1])

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from edgesim.dev.room import Limits, Room
+from edgesim.dev.room import ListenerLimits, Room
 from tests.unit.dev.listening import echo, listening
 
 pytestmark = pytest.mark.anyio
@@ -330,7 +330,7 @@ async def test_the_largest_head_is_served():
 )
 async def test_a_silent_client_is_let_go(sent, expected):
     """An incomplete head or body is 408 after its timeout; an idle connection is closed."""
-    limits = Limits(head_seconds=0.2, body_seconds=0.2, idle_seconds=0.2)
+    limits = ListenerLimits(head_seconds=0.2, body_seconds=0.2, idle_seconds=0.2)
     async with listening(limits=limits) as listener, listener.client() as client:
         await client.send(sent)
         assert statuses(await client.rest()) == expected
@@ -348,7 +348,7 @@ async def test_a_client_that_does_not_read_is_let_go():
             written += 65_536
         ended.set()
 
-    limits = Limits(write_seconds=0.2)
+    limits = ListenerLimits(write_seconds=0.2)
     async with listening(app, limits) as listener, listener.client() as client:
         transport: Any = client.writer.transport
         transport.pause_reading()
@@ -362,7 +362,7 @@ async def test_answers_that_nobody_takes_are_bounded_together():
     """Over the limit of unread bytes the client that waited longest is cut; others get all."""
     size = 24 << 20  # more than the kernel buffers for a client that does not read
     app = responding(200, [], bytes(size))
-    limits = Limits(unread_bytes=2 * size)
+    limits = ListenerLimits(unread_bytes=2 * size)
     loop = asyncio.get_running_loop()
     async with listening(app, limits) as listener:
         slow = [socket.socket() for _ in range(2)]
@@ -402,7 +402,7 @@ async def _next(receive):
 
 async def test_connections_that_hold_nothing_but_a_place_make_room():
     """At the limit, a new client is served and the oldest silent connection is closed."""
-    async with listening(limits=Limits(connections=5)) as listener:
+    async with listening(limits=ListenerLimits(connections=5)) as listener:
         silent = [await asyncio.open_connection("127.0.0.1", listener.port) for _ in range(20)]
         for index, (_, writer) in enumerate(silent):
             writer.write((b"", b"GET / HT", POST + b"Content-Length: 5\r\n\r\na")[index % 3])
@@ -429,7 +429,7 @@ async def test_a_full_house_says_so_and_serves_the_operator():
 
     slow = GET.replace(b"/ ", b"/slow ", 1)
     async with (
-        listening(app, Limits(connections=3)) as listener,
+        listening(app, ListenerLimits(connections=3)) as listener,
         anyio.create_task_group() as group,
     ):
         answers: list[bytes] = []
@@ -453,7 +453,7 @@ async def _collect(listener, request, answers):
 
 async def test_places_come_back():
     """Every connection frees its place, however it ends."""
-    async with listening(limits=Limits(connections=2)) as listener:
+    async with listening(limits=ListenerLimits(connections=2)) as listener:
         for sent in (GET, b"", b"GET", b"bad\r\n\r\n", POST + b"Content-Length: 5\r\n\r\na") * 20:
             async with listener.client() as client:
                 await client.send(sent)

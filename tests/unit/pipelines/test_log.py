@@ -10,18 +10,18 @@ from hypothesis import strategies as st
 
 from edgesim import durable
 from edgesim.errors import RunError
-from edgesim.pipelines.log import Log, Segment
+from edgesim.pipelines.log import Segment, WriteAheadLog
 
 KEY = "event_date=2026-01-31/hr=12/01.json.gz"
 LINES = st.lists(st.integers(0, 99).map(lambda n: b'{"n":%d}\n' % n), min_size=1, max_size=8)
 
 
-def segments(log: Log) -> list[Segment]:
+def segments(log: WriteAheadLog) -> list[Segment]:
     """All windows of a log, the open one last."""
     return [*log.sealed, *log.unsealed, *([log.open] if log.open else [])]
 
 
-def kept(log: Log) -> list[bytes]:
+def kept(log: WriteAheadLog) -> list[bytes]:
     return [line for segment in segments(log) for line in segment.lines()]
 
 
@@ -31,7 +31,7 @@ def test_any_torn_tail_costs_only_what_was_never_acknowledged(batches, data):
     """A file that is cut anywhere keeps its whole frames and accepts new ones."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        log = Log(folder)
+        log = WriteAheadLog(folder)
         ends = []
         for batch in batches:
             log.current(0.0, KEY).append(batch, 1)
@@ -41,22 +41,22 @@ def test_any_torn_tail_costs_only_what_was_never_acknowledged(batches, data):
         cut = data.draw(st.integers(0, ends[-1]))
         path.write_bytes(path.read_bytes()[:cut])
 
-        recovered = Log(folder)
+        recovered = WriteAheadLog(folder)
         whole = sum(end <= cut for end in ends)
         assert kept(recovered) == batches[:whole]
         recovered.current(0.0, KEY).append(b'{"new":1}\n', 1)
         recovered.close()
-        assert kept(Log(folder)) == [*batches[:whole], b'{"new":1}\n']
+        assert kept(WriteAheadLog(folder)) == [*batches[:whole], b'{"new":1}\n']
 
 
 def test_a_sealed_segment_keeps_its_key_and_takes_no_more(tmp_path):
     """A sealed segment keeps its key after a restart; a new window uses another segment."""
-    log = Log(tmp_path)
+    log = WriteAheadLog(tmp_path)
     log.current(1.0).append(b"{}\n", 1)
     log.seal("k")
     log.current(2.0, KEY).append(b"{}\n{}\n", 2)
     log.close()
-    recovered = Log(tmp_path)
+    recovered = WriteAheadLog(tmp_path)
     assert [segment.seal and segment.seal.key for segment in recovered.sealed] == ["k"]
     assert recovered.open is not None
     assert recovered.open.rows == 2
@@ -65,7 +65,7 @@ def test_a_sealed_segment_keeps_its_key_and_takes_no_more(tmp_path):
 
 def test_forgotten_segments_are_gone(tmp_path):
     """A forgotten segment leaves no file."""
-    log = Log(tmp_path)
+    log = WriteAheadLog(tmp_path)
     log.current(1.0).append(b"{}\n", 1)
     log.forget(log.seal("k"))
     assert list(tmp_path.iterdir()) == []
@@ -75,7 +75,7 @@ def test_forgotten_segments_are_gone(tmp_path):
 def test_a_file_without_a_whole_header_is_set_aside(tmp_path, content):
     """A file without a complete header is no window; it is renamed to .broken and kept."""
     (tmp_path / "000000000001.wal").write_bytes(content)
-    log = Log(tmp_path)
+    log = WriteAheadLog(tmp_path)
     assert log.open is None
     assert [file.name for file in tmp_path.iterdir()] == ["000000000001.broken"]
 
@@ -85,7 +85,7 @@ class Life:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.log = Log(folder)
+        self.log = WriteAheadLog(folder)
         self.open: list[bytes] = []
         self.sealed: dict[str, list[bytes]] = {}
         self.written: dict[str, list[bytes]] = {}
@@ -147,7 +147,7 @@ def test_a_crash_at_any_byte_keeps_what_was_acknowledged_and_doubles_nothing(ste
             whole = False
         path.write_bytes(torn)
 
-        log = Log(Path(name))
+        log = WriteAheadLog(Path(name))
         [newest] = [each for each in segments(log) if each.path == path]
         if last == "seal" and whole:
             assert list(newest.lines()) == acknowledged
@@ -167,7 +167,7 @@ def test_a_crash_at_any_byte_keeps_what_was_acknowledged_and_doubles_nothing(ste
 def test_numbers_are_not_used_again(tmp_path):
     """A segment that was set aside keeps its number; the next segment has a higher one."""
     (tmp_path / "000000000007.wal").write_bytes(b"garbage")
-    log = Log(tmp_path)
+    log = WriteAheadLog(tmp_path)
     log.current(0.0).append(b"{}\n", 1)
     log.current(0.0).release()
     assert sorted(file.name for file in tmp_path.iterdir()) == [
@@ -178,7 +178,7 @@ def test_numbers_are_not_used_again(tmp_path):
 
 def test_a_file_whose_sync_failed_is_replaced(tmp_path, monkeypatch):
     """After a failed sync the acknowledged records move to a new file; the failed ones do not."""
-    log = Log(tmp_path)
+    log = WriteAheadLog(tmp_path)
     log.current(0.0, KEY).append(b'{"n":1}\n', 1)
     suspect = log.current(0.0).path.stat().st_ino
 
@@ -194,12 +194,12 @@ def test_a_file_whose_sync_failed_is_replaced(tmp_path, monkeypatch):
     log.current(0.0).append(b'{"n":4}\n', 1)
     assert log.current(0.0).path.stat().st_ino != suspect
     log.close()
-    assert kept(Log(tmp_path)) == [b'{"n":1}\n', b'{"n":4}\n']
+    assert kept(WriteAheadLog(tmp_path)) == [b'{"n":1}\n', b'{"n":4}\n']
 
 
 def test_half_a_frame_that_could_not_be_cut_off_hides_nothing(tmp_path, monkeypatch):
     """A torn frame that could not be truncated on a full disk costs no other record."""
-    log = Log(tmp_path)
+    log = WriteAheadLog(tmp_path)
     log.current(0.0, KEY).append(b'{"n":1}\n', 1)
     write_at = durable.write_at
 
@@ -216,18 +216,18 @@ def test_half_a_frame_that_could_not_be_cut_off_hides_nothing(tmp_path, monkeypa
         with pytest.raises(RunError, match="No space left"):
             log.current(0.0).append(b'{"n":"%s"}\n' % (b"x" * 500), 1)
     log.close()
-    recovered = Log(tmp_path)
+    recovered = WriteAheadLog(tmp_path)
     assert kept(recovered) == [b'{"n":1}\n']
     recovered.current(0.0).append(b'{"n":3}\n', 1)
     recovered.close()
-    assert kept(Log(tmp_path)) == [b'{"n":1}\n', b'{"n":3}\n']
+    assert kept(WriteAheadLog(tmp_path)) == [b'{"n":1}\n', b'{"n":3}\n']
 
 
 @pytest.mark.parametrize("way", ["file", "folder", "parent", "file replaced", "folder replaced"])
 def test_a_log_that_is_deleted_or_replaced_takes_no_more(tmp_path, way):
     """An append fails once the log's path is gone or replaced; earlier records stay readable."""
     folder = tmp_path / "state" / "events"
-    log = Log(folder)
+    log = WriteAheadLog(folder)
     log.current(0.0, KEY).append(b'{"n":1}\n', 1)
     path = log.current(0.0).path
     match way:
@@ -257,12 +257,12 @@ def test_a_log_that_is_deleted_or_replaced_takes_no_more(tmp_path, way):
 
 def test_a_large_log_is_recovered_in_pieces(tmp_path):
     """A recovery reads at most two megabytes of frames between two yields."""
-    log = Log(tmp_path)
+    log = WriteAheadLog(tmp_path)
     line = b'{"n":"%s"}\n' % (b"x" * 100_000)
     for _ in range(100):
         log.current(0.0, KEY).append(line, 1)
     log.close()
-    recovered = Log(tmp_path, 0)
+    recovered = WriteAheadLog(tmp_path, 0)
     assert recovered.waiting
     pieces = sum(1 for _ in recovered.recover())
     assert pieces >= 100 * len(line) // 2_000_000

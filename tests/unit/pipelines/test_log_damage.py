@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgesim.pipelines import frames
-from edgesim.pipelines.log import Log, Segment
+from edgesim.pipelines.log import Segment, WriteAheadLog
 
 KEY = "raw/event_date=2026-01-31/hr=12/01JQZXW3E8.json.gz"
 SECTOR = 128
@@ -31,7 +31,7 @@ def line(number: int) -> bytes:
 
 def written(folder: Path, sends: int, *, is_sealed: bool, key: str = KEY) -> tuple[Path, list[int]]:
     """Write a log; return its file and the end offset of its header and of each records frame."""
-    log = Log(folder)
+    log = WriteAheadLog(folder)
     segment = log.current(5.0, key)
     ends = [segment.path.stat().st_size]
     for number in range(sends):
@@ -43,21 +43,21 @@ def written(folder: Path, sends: int, *, is_sealed: bool, key: str = KEY) -> tup
     return segment.path, ends
 
 
-def recovered(path: Path, content: bytes) -> tuple[list[bytes], list[Segment], Log]:
+def recovered(path: Path, content: bytes) -> tuple[list[bytes], list[Segment], WriteAheadLog]:
     """Recover a log whose only file has that content; return its records, windows and the log."""
     for file in path.parent.iterdir():
         file.unlink()
     path.write_bytes(content)
-    log = Log(path.parent)
+    log = WriteAheadLog(path.parent)
     segments = [*log.sealed, *log.unsealed, *([log.open] if log.open else [])]
     return [each for segment in segments for each in segment.lines()], segments, log
 
 
-def takes_more(path: Path, log: Log, lines: list[bytes]) -> bool:
+def takes_more(path: Path, log: WriteAheadLog, lines: list[bytes]) -> bool:
     """True if a record appended after the recovery is read by the next one, exactly once."""
     log.current(9.0, "another").append(b'{"new":1}\n', 1)
     log.close()
-    again = Log(path.parent)
+    again = WriteAheadLog(path.parent)
     segments = [*again.sealed, *again.unsealed, *([again.open] if again.open else [])]
     found = [each for segment in segments for each in segment.lines()]
     again.close()
@@ -112,7 +112,7 @@ def test_damaged_bytes_are_set_aside(tmp_path, capsys):
 
 def test_bytes_damaged_while_the_window_is_open_are_set_aside(tmp_path, capsys):
     """Damage of an open window is reported as at a start; the other records are read."""
-    log = Log(tmp_path)
+    log = WriteAheadLog(tmp_path)
     segment = log.current(5.0, KEY)
     ends = [segment.path.stat().st_size]
     for number in range(3):
@@ -207,7 +207,7 @@ def test_frames_of_an_earlier_life_of_the_file_are_not_taken(tmp_path):
     """Frames left in the file by an earlier window are not read as this window's."""
     first, ends = written(tmp_path, 6, is_sealed=True, key="earlier")
     content = first.read_bytes()
-    log = Log(tmp_path)
+    log = WriteAheadLog(tmp_path)
     log.forget(log.sealed[0])
     path, later_ends = written(tmp_path, 3, is_sealed=False, key="laterer")
     assert path == first
@@ -245,7 +245,7 @@ def test_a_log_of_the_first_version_is_read(tmp_path):
     log.current(9.0, "next").append(b'{"new":1}\n', 1)
     log.seal("chosen")
     log.close()
-    again = Log(tmp_path)
+    again = WriteAheadLog(tmp_path)
     assert [each.key for each in again.sealed] == ["chosen"]
     assert list(again.sealed[0].lines()) == every
     assert again.open

@@ -10,13 +10,13 @@ from structlog.testing import capture_logs
 
 from edgesim.errors import ConfigError, RunError
 from edgesim.model import R2Object
-from edgesim.r2.notifications import ACTIONS, Notifications, Rule
+from edgesim.r2.notifications import ACTIONS, EventRule, Notifications
 from tests.r2_world import StillClock, Store
 
 pytestmark = pytest.mark.anyio
 
 
-def notifications(*rules: Rule) -> Notifications:
+def notifications(*rules: EventRule) -> Notifications:
     """The rules, all for one bucket."""
     return Notifications({"events": rules}, StillClock(), "account-1")
 
@@ -32,7 +32,7 @@ def fired(rules: Notifications, action, key: str) -> list[str]:
 
 def test_prefix_and_suffix_are_literal_and_both_must_match():
     """Prefix and suffix are literal, not patterns, and both must match."""
-    rules = notifications(Rule("q", prefix="a.*", suffix="*b"))
+    rules = notifications(EventRule("q", prefix="a.*", suffix="*b"))
     assert fired(rules, "PutObject", "a.*b") == ["q"]
     assert fired(rules, "PutObject", "a.x*b") == []
     assert fired(rules, "PutObject", "a.*x") == []
@@ -41,9 +41,9 @@ def test_prefix_and_suffix_are_literal_and_both_must_match():
 def test_a_rule_fires_for_its_events_only():
     """A rule is for object-create by default, or for the events that it names."""
     rules = notifications(
-        Rule("puts", prefix="1"),
-        Rule("deletes", "object-delete", "1"),
-        Rule("both", ("object-create", "object-delete"), "2"),
+        EventRule("puts", prefix="1"),
+        EventRule("deletes", "object-delete", "1"),
+        EventRule("both", ("object-create", "object-delete"), "2"),
     )
     assert fired(rules, "PutObject", "1") == ["puts"]
     assert fired(rules, "DeleteObject", "1") == ["deletes"]
@@ -53,8 +53,8 @@ def test_a_rule_fires_for_its_events_only():
 def test_a_rule_may_pick_single_actions():
     """Actions of a rule replace all those of its event and may belong to several events."""
     rules = notifications(
-        Rule("parts", actions=("CompleteMultipartUpload", "LifecycleDeletion")),
-        Rule("puts", actions=("PutObject",)),
+        EventRule("parts", actions=("CompleteMultipartUpload", "LifecycleDeletion")),
+        EventRule("puts", actions=("PutObject",)),
     )
     assert fired(rules, "CompleteMultipartUpload", "1") == ["parts"]
     assert fired(rules, "LifecycleDeletion", "1") == ["parts"]
@@ -71,7 +71,7 @@ def test_a_rule_may_pick_single_actions():
 )
 def test_an_event_is_a_set_of_actions(event, actions):
     """An event covers exactly the actions that the platform lists."""
-    rules = notifications(Rule("q", event))
+    rules = notifications(EventRule("q", event))
     every = [action for of_event in ACTIONS.values() for action in of_event]
     assert {action for action in every if fired(rules, action, "1")} == set(actions)
 
@@ -81,7 +81,7 @@ def test_an_event_is_a_set_of_actions(event, actions):
 )
 def test_an_object_is_told_of_again_as_it_was_written(etag, action):
     """A repeated notification has the action by which the object was written."""
-    rules = notifications(Rule("q", actions=(action,)))
+    rules = notifications(EventRule("q", actions=(action,)))
     thing = R2Object(key="a", version="v", size=1, etag=etag, uploaded=0)
     (entry,) = rules.messages_again("events", thing)
     assert json.loads(entry.body)["action"] == action
@@ -90,15 +90,18 @@ def test_an_object_is_told_of_again_as_it_was_written(etag, action):
 @pytest.mark.parametrize(
     ("one", "other"),
     [
-        (Rule("a"), Rule("a")),
-        (Rule("a"), Rule("b")),
-        (Rule("a", prefix="logs/"), Rule("b", prefix="logs/2026/")),
-        (Rule("a", suffix=".gz"), Rule("b", suffix=".json.gz")),
-        (Rule("a", prefix="logs/"), Rule("b", suffix=".gz")),
-        (Rule("a", prefix="x", suffix=".gz"), Rule("b", prefix="x/y", suffix="z")),
-        (Rule("a"), Rule("b", ("object-delete", "object-create"))),
-        (Rule("a"), Rule("b", actions=("CopyObject",))),
-        (Rule("a", actions=("PutObject", "CopyObject")), Rule("b", actions=("CopyObject",))),
+        (EventRule("a"), EventRule("a")),
+        (EventRule("a"), EventRule("b")),
+        (EventRule("a", prefix="logs/"), EventRule("b", prefix="logs/2026/")),
+        (EventRule("a", suffix=".gz"), EventRule("b", suffix=".json.gz")),
+        (EventRule("a", prefix="logs/"), EventRule("b", suffix=".gz")),
+        (EventRule("a", prefix="x", suffix=".gz"), EventRule("b", prefix="x/y", suffix="z")),
+        (EventRule("a"), EventRule("b", ("object-delete", "object-create"))),
+        (EventRule("a"), EventRule("b", actions=("CopyObject",))),
+        (
+            EventRule("a", actions=("PutObject", "CopyObject")),
+            EventRule("b", actions=("CopyObject",)),
+        ),
     ],
 )
 def test_rules_that_would_fire_twice_are_refused(one, other):
@@ -113,11 +116,14 @@ def test_rules_that_would_fire_twice_are_refused(one, other):
 @pytest.mark.parametrize(
     ("one", "other"),
     [
-        (Rule("a", prefix="a/"), Rule("b", prefix="b/")),
-        (Rule("a", suffix=".gz"), Rule("b", suffix=".json")),
-        (Rule("a", prefix="logs/", suffix=".gz"), Rule("b", prefix="logs/", suffix=".json")),
-        (Rule("a", "object-create"), Rule("b", "object-delete")),
-        (Rule("a", actions=("PutObject",)), Rule("b", actions=("CopyObject",))),
+        (EventRule("a", prefix="a/"), EventRule("b", prefix="b/")),
+        (EventRule("a", suffix=".gz"), EventRule("b", suffix=".json")),
+        (
+            EventRule("a", prefix="logs/", suffix=".gz"),
+            EventRule("b", prefix="logs/", suffix=".json"),
+        ),
+        (EventRule("a", "object-create"), EventRule("b", "object-delete")),
+        (EventRule("a", actions=("PutObject",)), EventRule("b", actions=("CopyObject",))),
     ],
 )
 def test_rules_that_exclude_each_other_are_fine(one, other):
@@ -127,12 +133,12 @@ def test_rules_that_exclude_each_other_are_fine(one, other):
 
 def test_rules_of_different_buckets_never_overlap():
     """Rules of different buckets never overlap."""
-    Notifications({"a": [Rule("q")], "b": [Rule("q")]}, StillClock(), "account-1")
+    Notifications({"a": [EventRule("q")], "b": [EventRule("q")]}, StillClock(), "account-1")
 
 
 def test_a_bucket_has_at_most_100_rules():
     """A bucket has at most 100 rules, as on the platform."""
-    rules = [Rule("q", prefix=f"{number:03}/") for number in range(101)]
+    rules = [EventRule("q", prefix=f"{number:03}/") for number in range(101)]
     notifications(*rules[:100])
     with pytest.raises(ConfigError, match="101 rules; a bucket has at most 100"):
         notifications(*rules)

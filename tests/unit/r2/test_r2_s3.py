@@ -23,7 +23,7 @@ from edgesim.clock import Clock
 from edgesim.errors import ConfigError, RunError, UsageError
 from edgesim.model import HttpMetadata, R2Object
 from edgesim.r2.database import Database
-from edgesim.r2.driver import Outgoing
+from edgesim.r2.driver import OutboxEntry
 from edgesim.r2.options import Conditional, Range
 from edgesim.r2.outbox import SCHEMA, Intent, Outbox
 from edgesim.r2.s3 import driver as s3_driver
@@ -322,20 +322,20 @@ async def test_counting_asks_for_no_object(server, tmp_path, monkeypatch):
 # --- interrupted writes ---------------------------------------------------------------------------
 
 
-async def known(world: World) -> Sequence[Outgoing]:
+async def known(world: World) -> Sequence[OutboxEntry]:
     """Return the outbox's entries, once no write is in doubt."""
 
-    async def look() -> list[Sequence[Outgoing]]:
+    async def look() -> list[Sequence[OutboxEntry]]:
         return [await world.driver.outbox(10)]
 
-    looks: list[Sequence[Outgoing]] = await eventually(look)
+    looks: list[Sequence[OutboxEntry]] = await eventually(look)
     return looks[0]
 
 
 async def leave_intent(state: Path, intent: Intent) -> None:
     """Leave an in-doubt write in the outbox, as a crash before its decision would."""
     with closing(Database(state / "outbox.db", SCHEMA)) as database:
-        interrupted = Outbox(database).announced([(intent, [Outgoing("id", "ingest", b"{}")])])
+        interrupted = Outbox(database).announced([(intent, [OutboxEntry("id", "ingest", b"{}")])])
         with pytest.raises(KeyboardInterrupt):
             async with interrupted:
                 raise KeyboardInterrupt

@@ -14,7 +14,7 @@ from edgesim.config.pipelines import PipelineConfig
 from edgesim.errors import RunError
 from edgesim.pipelines.pipeline import Pipeline
 from edgesim.r2.database import Database
-from edgesim.r2.driver import Outgoing
+from edgesim.r2.driver import OutboxEntry
 from edgesim.r2.outbox import SCHEMA, Intent, Outbox
 from edgesim.r2.s3 import doubts as doubts_module
 from edgesim.r2.s3.doubts import Doubts
@@ -163,7 +163,7 @@ def outbox(tmp_path: Path):
 
 async def interrupted(outbox: Outbox, intent: Intent) -> None:
     with pytest.raises(RunError):
-        async with outbox.announced([(intent, [Outgoing("id", "q", b"{}")])]):
+        async with outbox.announced([(intent, [OutboxEntry("id", "q", b"{}")])]):
             raise RunError("no reply")
 
 

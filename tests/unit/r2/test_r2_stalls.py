@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from edgesim.r2.bucket import Bucket
-from edgesim.r2.driver import Outgoing
+from edgesim.r2.driver import OutboxEntry
 from edgesim.r2.local.indexed import IndexedR2
 from tests.r2_world import Store, World
 
@@ -152,7 +152,7 @@ async def test_a_full_outbox_is_relayed_in_short_turns(world):
 async def test_undecided_changes_are_found_without_reading_the_outbox(world):
     """Finding in-doubt writes takes few steps with a long outbox."""
     outbox = world.driver._objects.outbox
-    outbox.add([Outgoing(str(number), "ingest", b"{}") for number in range(3000)])
+    outbox.add([OutboxEntry(str(number), "ingest", b"{}") for number in range(3000)])
     async with probed(world) as probe:
         assert outbox.undecided() == []
         assert probe.steps < 500

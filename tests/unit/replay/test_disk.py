@@ -13,7 +13,7 @@ import pytest
 from edgesim import durable
 from edgesim.clock import Clock
 from edgesim.foreign import StoppingLoop
-from edgesim.pipelines.log import Log
+from edgesim.pipelines.log import WriteAheadLog
 from edgesim.replay import faults
 from edgesim.replay.faults.disk import SimulatedDisk
 from edgesim.replay.faults.injector import Injector, KilledError
@@ -190,7 +190,7 @@ def test_a_log_that_was_left_without_its_name_flushed_is_durable_once_it_is_used
         top = tmp_path / str(seed)
         top.mkdir()
         with running(top, seed=seed) as disk:
-            log = Log(top)
+            log = WriteAheadLog(top)
             segment = log.current(5.0, "key")
             data = segment.path.read_bytes()
             log.close()
@@ -199,7 +199,7 @@ def test_a_log_that_was_left_without_its_name_flushed_is_durable_once_it_is_used
             descriptor = durable.create(segment.path)  # the killed process got this far
             durable.write_at(descriptor, data, 0)
             durable.flush(descriptor)
-            again = Log(top)
+            again = WriteAheadLog(top)
             assert again.open is not None
             again.open.append(b"{}\n", 1)
             disk.stop(power=True)
