@@ -36,7 +36,7 @@ _DATE = re.compile(r"([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})")
 _NAME = re.compile(r"[a-z0-9_][a-z0-9_-]*")
 
 
-class R2Binding(msgspec.Struct):
+class R2BindingConfig(msgspec.Struct):
     """A bucket on ``env``; a missing name is derived from the Worker's and the binding's."""
 
     binding: str
@@ -148,7 +148,7 @@ class WranglerFile(msgspec.Struct):
     compatibility_date: str = ""
     compatibility_flags: list[str] = []
     vars: dict[str, Any] = {}
-    r2_buckets: list[R2Binding] = []
+    r2_buckets: list[R2BindingConfig] = []
     queues: Queues = msgspec.field(default_factory=Queues)
     pipelines: list[PipelineBindingConfig] = []
     services: list[ServiceBindingConfig] = []
