@@ -23,8 +23,10 @@ UNKNOWN_SETTING = 115
 KNOWN_CHARS_MAX = 4096
 """Statements above this size are not cached."""
 
+_SPACES = r"\t-\r \x85\xa0\u180e\u2000-\u200d\u2028\u2029\u202f\u205f\u2060\u3000\ufeff"
+"""The engine's white space, which differs from Python's."""
 _TOKEN = re.compile(
-    r"""(?P<gap>\s++|(?:--|//)[^\n]*+|\#[ !][^\n]*+|/\*.*?(?:\*/|\Z))
+    rf"""(?P<gap>[{_SPACES}]++|(?:--|//)[^\n]*+|\#[ !][^\n]*+|/\*.*?(?:\*/|\Z))
     |(?P<quoted>'(?:[^'\\]++|\\.|'')*+'|"(?:[^"\\]++|\\.|"")*+"|`(?:[^`\\]++|\\.|``)*+`
         |\u2018[^\u2019]*+\u2019|\u201c[^\u201d]*+\u201d|\$(?P<tag>\w*+)\$.*?\$(?P=tag)\$)
     |(?P<word>[^\W\d][\w$]*+)

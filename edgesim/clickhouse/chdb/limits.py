@@ -1,4 +1,4 @@
-"""Limits of statements in the embedded engine, which all Workers share.
+"""StatementLimits of statements in the embedded engine, which all Workers share.
 
 Facts (chdb 26): a statement cannot have a query id, and settings cannot be constrained.  So each
 statement carries a tag in ``log_comment``, by which KILL QUERY finds it, and a statement whose own
@@ -35,8 +35,9 @@ _NUMBER = re.compile(r"\d+(\.\d+)?")
 
 
 class StatementLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Upper bounds of one statement: seconds, bytes of memory, bytes of its result.
+    """Upper bounds of one statement: seconds, bytes of memory, bytes of its result, its size.
 
+    Nothing can end the parsing of a statement, so the bounds of the parser are the engine's own.
     A request may set lower ones.  They are options of the URL:
     ``chdb:PATH?max_execution_time=600``.
     """
@@ -44,6 +45,11 @@ class StatementLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_execution_time: Annotated[float, msgspec.Meta(gt=0)] = 60.0
     max_memory_usage: Annotated[int, msgspec.Meta(gt=0)] = 4 << 30
     max_result_bytes: Annotated[int, msgspec.Meta(gt=0)] = 1 << 30
+    max_parser_depth: Annotated[int, msgspec.Meta(gt=0)] = 1000
+    max_parser_backtracks: Annotated[int, msgspec.Meta(gt=0)] = 1_000_000
+    max_ast_depth: Annotated[int, msgspec.Meta(gt=0)] = 1000
+    max_ast_elements: Annotated[int, msgspec.Meta(gt=0)] = 50_000
+    max_expanded_ast_elements: Annotated[int, msgspec.Meta(gt=0)] = 500_000
 
     def settings(self, wanted: dict[str, str]) -> dict[str, str]:
         """Return the settings of a request with each limit applied."""

@@ -23,6 +23,11 @@ pytestmark = [
 ]
 ENDLESS = "SELECT count() FROM numbers(100000000000000) WHERE NOT ignore(sipHash64(number))"
 DENIED = 497
+SYNTAX_ERROR = 62
+SPACES = (
+    "\t\n\v\f\r \x85\xa0\u180e\u2003\u200b\u200c\u200d\u2028\u2029\u202f\u205f\u2060\u3000\ufeff"
+)
+"""White space to the engine; Python's own differs by five of these."""
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +102,9 @@ async def patient(tmp_path):
         "CREATE DATABASE a ENGINE = Memory PARALLEL WITH DROP TABLE system.one",
         "CREATE MATERIALIZED VIEW v REFRESH EVERY 1 SECOND ENGINE = Memory AS SELECT 1",
         "ALTER TABLE v MODIFY REFRESH AFTER 1 SECOND",
+        "DROP TABLE `as`.x, system.one",
+        "DROP TABLE `(`, system.one",
+        *(f"{space}SYSTEM{space}STOP MERGES" for space in SPACES),
     ],
 )
 async def test_statements_that_would_harm_the_engine_are_refused(engine, sql):
@@ -121,6 +129,29 @@ async def test_harmless_statements_run(engine):
         "DROP TABLE logs",
     ):
         assert await run(engine, sql) == ""
+
+
+@pytest.mark.parametrize(
+    "first", ["!", "&", "\\", "\x00", "\x01", "\x1c", "\x7f", "é", "\ufe0f", "'x'"]
+)
+async def test_what_begins_with_no_word_is_no_statement(engine, first):
+    """A statement that the engine would skip without an error fails with SYNTAX_ERROR."""
+    await run(engine, "CREATE TABLE IF NOT EXISTS begun (a Int8) ENGINE = Memory")
+    for sql in (f"{first} INSERT INTO begun SELECT 1", f"{first}SYSTEM STOP MERGES"):
+        with pytest.raises(ClickHouseError) as failure:
+            await run(engine, sql)
+        assert failure.value.code == SYNTAX_ERROR
+    assert await run(engine, "SELECT count() FROM begun") == "0"
+
+
+async def test_the_parser_has_bounds(engine):
+    """A statement cannot raise the limits of the parser, which nothing could end."""
+    raised = {"max_parser_depth": "1000000000", "max_ast_depth": "0", "max_ast_elements": "0"}
+    for sql in ("SELECT " + "[" * 60_000 + "]" * 60_000, "SELECT 1" + "+1" * 60_000):
+        with anyio.fail_after(30), pytest.raises(ClickHouseError) as failure:
+            await run(engine, sql, **raised)
+        assert failure.value.code in {167, 168, 306}
+    assert await run(engine, "SELECT 1") == "1"
 
 
 @pytest.mark.parametrize("value", ["system", "System", "sys\\x74em"])
