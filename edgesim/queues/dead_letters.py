@@ -44,4 +44,8 @@ class DeadLetters:
             log.error("queue messages lost: no retries left, no dead-letter queue", **details)
         else:
             self.dead += await self._queue.move(leases, self._dead_letter)
-            log.warning("queue messages dead", dead_letter_queue=self._dead_letter.name, **details)
+            log.warning(
+                "queue messages moved to the dead-letter queue",
+                dead_letter_queue=self._dead_letter.name,
+                **details,
+            )

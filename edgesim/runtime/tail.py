@@ -158,7 +158,7 @@ class TailConsumer:
             if failures == 1:
                 reason = done.exceptions[0].message if done.exceptions else done.outcome
                 log.error(
-                    "traces cannot be delivered, will try again",
+                    "tail delivery failed, will retry",
                     tail_worker=self.worker,
                     traces=len(batch),
                     error=reason,
@@ -166,7 +166,7 @@ class TailConsumer:
             await anyio.sleep(pause)
             pause = min(2 * pause, longest)
         if failures:
-            log.info("traces are delivered again", tail_worker=self.worker, failures=failures)
+            log.info("tail delivery recovered", tail_worker=self.worker, failures=failures)
         return done
 
 

@@ -92,7 +92,7 @@ class Drain:
                 await anyio.sleep(POLL_SECONDS)
         if scope.cancelled_caught:
             lost = sum(tail.pending for tail in self._primitives.tails.values())
-            log.error("closed with work unfinished", traces_lost=lost)
+            log.error("project closed before its tails were drained", traces_lost=lost)
 
     async def _until(self, quiet: Callable[[], Awaitable[bool]], timeout: float) -> bool:
         with anyio.move_on_after(timeout):
@@ -105,7 +105,7 @@ class Drain:
                         if await quiet():
                             return True
                     except RunError as error:  # an unreachable store may recover in time
-                        log.warning("not drained yet", error=str(error))
+                        log.warning("drain waits for a store", error=str(error))
                 await anyio.sleep(POLL_SECONDS)
         return False
 

@@ -101,7 +101,7 @@ class ChdbClickHouse:
             except GONE:
                 # It exited after the last statement and has not received this one.
                 status = self._process.returncode if self._process else None
-                log.error("the embedded ClickHouse engine has ended", exit_status=status)
+                log.error("embedded ClickHouse engine exited, restarting it", exit_status=status)
                 await self.close()
                 await self._start()
             try:

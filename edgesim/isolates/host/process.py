@@ -175,7 +175,7 @@ class ProcessIsolates(Isolates):
                 while len(self._standby) < self._standby_target:
                     self._standby.append(await self._fork())
             except OSError as error:  # out of descriptors, most likely: it may pass
-                log.error("cannot fork", worker=self._forks.spec.name, error=str(error))
+                log.error("isolate not forked", worker=self._forks.spec.name, error=str(error))
                 await anyio.sleep(1)
             with anyio.move_on_after(IDLE_SECONDS) as idle:
                 await self._wanted.wait()

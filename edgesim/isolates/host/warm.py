@@ -294,7 +294,7 @@ class WarmIsolates(Isolates):
                 try:
                     await self._fork()
                 except OSError as error:
-                    log.error("cannot fork", worker=self._forks.spec.name, error=str(error))
+                    log.error("isolate not forked", worker=self._forks.spec.name, error=str(error))
 
     async def _fork(self) -> _WarmIsolate:
         ours, theirs = socket.socketpair()

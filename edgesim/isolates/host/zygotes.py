@@ -183,7 +183,6 @@ class Forks:
         self._heard = anyio.Event()
         self._alive: dict[int, Fork] = {}
         self._count = 0
-        self._dismissed = False
 
     def one(self, channel: socket.socket) -> Fork:
         """Request a fork for one invocation; ``channel`` is its end.  OSError if not possible."""
@@ -251,8 +250,6 @@ class Forks:
             why = f"wrote {error}" if error else "ended its process while it was imported"
             self.booted = Booted(error=f"{self.spec.main} {why}")
             self._heard.set()
-        elif not self._dismissed and not self.lost.is_set():
-            log.error("zygote ended", worker=self.spec.name, pid=self._zygote)
         self.lost.set()
         for fork in self._alive.values():
             fork.ended.set()
@@ -264,7 +261,6 @@ class Forks:
 
     async def dismiss(self) -> None:
         """Shut down the zygote."""
-        self._dismissed = True
         with suppress(OSError):  # it may have exited
             self._control.shutdown(socket.SHUT_WR)
         if self._link is not None:
@@ -307,6 +303,7 @@ async def open_forks(spec: WorkerSpec) -> AsyncIterator[Forks]:
                 if problem is None:
                     yield forks
             finally:
+                unexpected = forks.booted.error is None and forks.lost.is_set()
                 with anyio.CancelScope(shield=True):
                     forks.kill_all()
                     end_strays(process.pid)
@@ -315,6 +312,13 @@ async def open_forks(spec: WorkerSpec) -> AsyncIterator[Forks]:
                             process.kill()  # during the import it does not read the control socket
                     await forks.dismiss()
                     await _end(process)
+                if unexpected:
+                    log.error(
+                        "zygote exited unexpectedly",
+                        worker=spec.name,
+                        pid=process.pid,
+                        status=process.returncode,
+                    )
                 tasks.cancel_scope.cancel()
         if problem is not None:  # outside the task group, which would wrap it
             raise WorkerLoadError(f"worker {spec.name}: {problem}")

@@ -103,7 +103,7 @@ class NatsConnection:
         try:
             await self._client.publish(subject, body)
         except nats.errors.Error as error:
-            log.debug("hint not sent", subject=subject, error=str(error))
+            log.debug("wake-up message not published", subject=subject, error=str(error))
 
     async def listen(self, subject: str, heard: Callable[[str, bytes], None]) -> None:
         """Call ``heard`` with subject and body of every hint from other nodes."""
@@ -228,7 +228,7 @@ async def connect(
         nonlocal problem
         said = str(error) or type(error).__name__
         if connection.deny(said):
-            log.debug("nats", server=where, error=said)
+            log.debug("nats permission denied", server=where, error=said)
             return
         if opened:
             connection.trouble = said

@@ -264,7 +264,7 @@ class NatsQueue:
         try:
             pending = await known.pending()
         except RunError as error:
-            log.warning("queue not looked after", queue=known.name, error=str(error))
+            log.warning("queue depth not checked", queue=known.name, error=str(error))
             return
         if pending > len(known.leases) + len(known.returned) and known.doubt is None:
             known.doubt = self._clock.now()

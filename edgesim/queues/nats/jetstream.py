@@ -231,7 +231,7 @@ class JetStream:
         except SilenceError:
             # A consumer that reaches its limit meanwhile sends no status.  Messages in transit at
             # the timeout are delivered again later.
-            log.debug("fetch not ended", stream=stream, found=len(found), limit=limit)
+            log.debug("pull request without a status", stream=stream, found=len(found), limit=limit)
         return found
 
     async def read(

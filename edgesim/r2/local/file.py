@@ -89,7 +89,7 @@ class FileBlobs:
             durable.remove(path)
         except OSError:
             # The index does not reference the blob any more, and the next start removes it.
-            _log.exception("a blob could not be removed", path=str(path))
+            _log.exception("r2 blob not removed", path=str(path))
 
     def names(self) -> Iterator[str]:
         with _explained(self._directory), os.scandir(self._directory) as found:
