@@ -36,8 +36,13 @@ class WriteAheadLog:
     yet.
     """
 
-    def __init__(self, folder: Path, recover_bytes_max: float = float("inf")) -> None:
-        """Recovers the files of ``folder`` at once, unless larger than ``recover_bytes_max``."""
+    def __init__(
+        self, folder: Path, recover_bytes_max: float = float("inf"), first_number: int = 1
+    ) -> None:
+        """Recovers the files of ``folder`` at once, unless larger than ``recover_bytes_max``.
+
+        ``first_number``: the lowest number of a new segment.
+        """
         self._folder = folder
         durable.make_folder(folder)
         # edgesim may have been killed between creating a file and flushing its directory entry.
@@ -46,7 +51,8 @@ class WriteAheadLog:
         self.waiting = sorted(folder.glob(f"*{SUFFIX}"))
         # A file that was set aside keeps its number.
         names = [file.name.partition(".")[0] for file in folder.iterdir()]
-        self._next = max((int(name) for name in names if name.isdigit()), default=0) + 1
+        used = [int(name) for name in names if name.isdigit()]
+        self._next = max([*used, first_number - 1]) + 1
         self.sealed: list[Segment] = []
         self.unsealed: list[Segment] = []
         self.open: Segment | None = None

@@ -14,8 +14,6 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,19 +24,15 @@ import structlog
 
 from edgesim.clock import Clock
 from edgesim.config.pipelines import PipelineConfig
-from edgesim.errors import EdgesimError, PlatformError, RunError
+from edgesim.errors import EdgesimError, PlatformError
 from edgesim.model import HttpMetadata, Stream
-from edgesim.pipelines.log import Segment, WriteAheadLog
+from edgesim.pipelines.buffer import Buffer
+from edgesim.pipelines.log import Segment
 from edgesim.pipelines.schema import fault, stripped
-from edgesim.writer_thread import WriterThread
 
 SEND_BYTES_MAX = 5_000_000
 """Maximum size of one send, as JSON (platform: 5 MB a request)."""
 CHUNK_BYTES = 1 << 18
-COMMIT_BYTES_MAX = 1 << 22
-"""Maximum bytes of one write and sync; further sends wait for the next, so other tasks run."""
-RECOVER_BYTES_MAX = 1 << 20
-"""Maximum size of a log that is recovered at once; a larger one is recovered in pieces."""
 GZIP_LEVEL = 4
 RETRY_SECONDS_MAX = 30.0
 
@@ -55,16 +49,6 @@ class ObjectStore(Protocol):
         """Store an object."""
 
 
-class _Entry:
-    """One send that waits for its commit to the log."""
-
-    def __init__(self, lines: bytes, rows: int) -> None:
-        self.lines = lines
-        self.rows = rows
-        self.committed = False
-        self.error: Exception | None = None
-
-
 class Pipeline:
     """One Pipeline.  ``send`` needs no task; ``run`` ends windows and writes objects."""
 
@@ -75,32 +59,26 @@ class Pipeline:
         self._config = config
         self._bucket = bucket
         self._clock = clock
-        self._log = WriteAheadLog(folder, RECOVER_BYTES_MAX)
-        self._recovering = anyio.Lock()
-        self._is_settled = not self._log.waiting and self._log.open is None
-        self._refusal = ""
-        self._entries: list[_Entry] = []
-        self._thread = WriterThread(f"pipeline {name}")
-        self._writing = anyio.Lock(fast_acquire=True)
-        self._written = anyio.Event()
-        self._opened = anyio.Event()
-        self._sealed = anyio.Event()
+        self._buffer = Buffer("pipeline", name, folder, clock, self)
         self._flushed = anyio.Event()
-        self.records = 0
-        self.bytes = 0
         self.objects = 0
         self.dropped: Counter[str] = Counter()
         """Number of records refused by the schema, by reason."""
 
     @property
-    def pending(self) -> int:
-        """Number of durable records that are not yet in an object.
+    def records(self) -> int:
+        """Number of durable records since the start."""
+        return self._buffer.records
 
-        A file that is not recovered yet counts as one record.
-        """
-        window = self._log.open.rows if self._log.open else 0
-        rows = sum(segment.rows for segment in self._log.sealed + self._log.unsealed)
-        return window + rows + len(self._log.waiting)
+    @property
+    def bytes(self) -> int:
+        """Bytes of the durable records since the start, as NDJSON."""
+        return self._buffer.bytes
+
+    @property
+    def pending(self) -> int:
+        """Number of durable records that are not yet in an object."""
+        return self._buffer.pending
 
     async def send(self, records: Any) -> None:
         """Accept a list of JSON objects; returns once they are durable.
@@ -112,60 +90,34 @@ class Pipeline:
         if self._config.schema:
             records = self._kept(records)
             lines = encode_records(records)
-        if not lines:
-            return
-        if not self._is_settled:
-            await self._recover()
-        entry = _Entry(lines, len(records))
-        self._entries.append(entry)
-        # Group commit: senders in the same turn of the event loop share one write and one sync.
-        await anyio.lowlevel.checkpoint()
-        while not entry.committed:
-            if self._writing.locked():
-                await self._written.wait()
-                continue
-            await self._commit()
-            if not entry.committed:
-                await anyio.lowlevel.checkpoint()
-        if entry.error is not None:
-            raise PlatformError(f"Pipeline {self.name}: {entry.error}") from entry.error
+        if lines:
+            await self._buffer.append(lines, len(records))
 
     async def roll(self) -> None:
         """End the window now; returns once all records are in objects, or the window cannot end."""
-        await self._recover()
-        await self._seal()
-        while self._log.sealed:
+        await self._buffer.recover()
+        await self._buffer.seal()
+        while self._buffer.sealed:
             await self._flushed.wait()
 
     async def run(self) -> None:
         """End windows by age and write objects, until cancelled."""
-        await self._recover()
-        if self._log.unsealed:
-            await self._seal()
+        await self._buffer.recover()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._age)
             tasks.start_soon(self._flush)
 
     def close(self) -> None:
         """Close the log's files; their contents are recovered at the next start."""
-        self._thread.close()
-        self._log.close()
+        self._buffer.close()
 
-    async def _recover(self) -> None:
-        """Read an earlier run's files, in pieces, and decide which window to resume."""
-        async with self._recovering:
-            if self._is_settled:
-                return
-            for _ in self._log.recover():
-                await anyio.lowlevel.checkpoint()
-            if self._log.open is not None:
-                if await self._goes_on(self._log.open):
-                    self._opened.set()
-                else:
-                    self._log.retire()
-            self._is_settled = True
+    # --- the rules of its windows ---
 
-    async def _goes_on(self, window: Segment) -> bool:
+    def is_full(self, window: Segment) -> bool:
+        """True once the window has reached a limit of rows or bytes."""
+        return window.rows >= self._config.max_rows or window.bytes >= self._config.max_bytes
+
+    async def may_resume(self, window: Segment) -> bool:
         """True if a recovered window may take more records: not if its object may exist.
 
         A window whose seal was lost to damage appears open after its object was written.
@@ -175,6 +127,17 @@ class Pipeline:
         except (EdgesimError, OSError) as error:
             log.warning("pipeline begins a new window", pipeline=self.name, error=str(error))
             return False
+
+    def new_key(self) -> str:
+        """The key of the object of a window that opens now."""
+        now = self._clock.datetime()
+        if self._config.layout == "legacy":
+            name = now.strftime("event_date=%Y-%m-%d/hr=%H/") + self._clock.ulid()
+        else:
+            name = now.strftime("year=%Y/month=%m/day=%d/") + self._clock.uuid()
+        suffix = ".json.gz" if self._config.compression == "gzip" else ".json"
+        prefix = self._config.prefix.strip("/")
+        return f"{prefix}/{name}{suffix}" if prefix else f"{name}{suffix}"
 
     def _kept(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The records that fit the schema, without other fields; refused records are counted."""
@@ -190,88 +153,23 @@ class Pipeline:
             if reason is None
         ]
 
-    @asynccontextmanager
-    async def _sole_writer(self) -> AsyncIterator[None]:
-        async with self._writing:
-            try:
-                yield
-            finally:
-                self._written.set()
-                self._written = anyio.Event()
-
-    async def _commit(self) -> None:
-        async with self._sole_writer():
-            entries = self._next_entries()
-            rows = sum(entry.rows for entry in entries)
-            lines = b"".join(entry.lines for entry in entries)
-            now, key = self._clock.now(), "" if self._log.open else self._object_key()
-            error: Exception | None = None
-            try:
-                window = await self._thread.run(partial(self._log.append, now, key, lines, rows))
-            except (EdgesimError, OSError) as failure:
-                error = failure
-                self._report_refusal(rows, str(failure))
-            else:
-                self._refusal = ""
-                self.records += rows
-                self.bytes += len(lines)
-                self._opened.set()
-            for entry in entries:
-                entry.committed = True
-                entry.error = error
-            if error is None and (
-                window.rows >= self._config.max_rows or window.bytes >= self._config.max_bytes
-            ):
-                await self._seal_all()
-
-    def _report_refusal(self, rows: int, reason: str) -> None:
-        if reason != self._refusal:  # log each cause once
-            log.error("pipeline refuses records", pipeline=self.name, rows=rows, error=reason)
-        self._refusal = reason
-
-    def _next_entries(self) -> list[_Entry]:
-        """The entries of the next commit, oldest first; at least one."""
-        size = 0
-        for count, entry in enumerate(self._entries):
-            size += len(entry.lines)
-            if count and size > COMMIT_BYTES_MAX:
-                taken, self._entries = self._entries[:count], self._entries[count:]
-                return taken
-        taken, self._entries = self._entries, []
-        return taken
-
-    async def _seal(self) -> None:
-        async with self._sole_writer():
-            await self._seal_all()
-
-    async def _seal_all(self) -> None:
-        while self._log.unsealed or self._log.open is not None:
-            key = self._object_key() if self._log.unsealed else ""
-            try:
-                await self._thread.run(partial(self._log.seal, key))
-            except RunError as error:  # the window stays open, with all its records
-                log.error("pipeline cannot end its window", pipeline=self.name, error=str(error))
-                return
-            self._sealed.set()
-
     async def _age(self) -> None:
         while True:
-            await self._opened.wait()
-            self._opened = anyio.Event()
-            while (window := self._log.open) is not None:
+            await self._buffer.until_opened()
+            while (window := self._buffer.open) is not None:
                 left = window.opened_at + self._config.max_seconds - self._clock.now()
                 # Limit the wait to one window, in case the clock was set back.
                 await anyio.sleep(min(max(left, 0), self._config.max_seconds))
-                if self._log.open is window:
-                    await self._seal()
-                if self._log.open is window:
+                if self._buffer.open is window:
+                    await self._buffer.seal()
+                if self._buffer.open is window:
                     await anyio.sleep(RETRY_SECONDS_MAX)
 
     async def _flush(self) -> None:
         failures = 0
         while True:
-            while self._log.sealed:
-                segment = self._log.sealed[0]
+            while self._buffer.sealed:
+                segment = self._buffer.sealed[0]
                 try:
                     await self._write_object(segment)
                 except (EdgesimError, OSError) as error:
@@ -286,11 +184,10 @@ class Pipeline:
                     await anyio.sleep(delay)
                     continue
                 failures = 0
-                await self._thread.run(partial(self._log.forget, segment))
+                await self._buffer.forget(segment)
                 self._flushed.set()
                 self._flushed = anyio.Event()
-            await self._sealed.wait()
-            self._sealed = anyio.Event()
+            await self._buffer.until_sealed()
 
     async def _write_object(self, segment: Segment) -> None:
         # After a crash the object may exist already, with its notification.
@@ -305,16 +202,6 @@ class Pipeline:
             await self._bucket.put(segment.key, body, http_metadata=metadata)
             self.objects += 1
         log.info("pipeline wrote object", pipeline=self.name, key=segment.key, rows=segment.rows)
-
-    def _object_key(self) -> str:
-        now = self._clock.datetime()
-        if self._config.layout == "legacy":
-            name = now.strftime("event_date=%Y-%m-%d/hr=%H/") + self._clock.ulid()
-        else:
-            name = now.strftime("year=%Y/month=%m/day=%d/") + self._clock.uuid()
-        suffix = ".json.gz" if self._config.compression == "gzip" else ".json"
-        prefix = self._config.prefix.strip("/")
-        return f"{prefix}/{name}{suffix}" if prefix else f"{name}{suffix}"
 
 
 def encode_records(records: Any) -> bytes:

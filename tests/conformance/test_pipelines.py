@@ -18,7 +18,8 @@ from edgesim.config import load_project
 from edgesim.config.pipelines import Field, PipelineConfig
 from edgesim.errors import ConfigError, PlatformError, RunError
 from edgesim.model import read_all
-from edgesim.pipelines.pipeline import COMMIT_BYTES_MAX, SEND_BYTES_MAX, Pipeline
+from edgesim.pipelines.buffer import COMMIT_BYTES_MAX
+from edgesim.pipelines.pipeline import SEND_BYTES_MAX, Pipeline
 from edgesim.pipelines.schema import fault
 from edgesim.r2.bucket import Bucket, R2ObjectBody
 from edgesim.r2.driver import DRIVERS

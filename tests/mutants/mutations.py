@@ -25,6 +25,7 @@ class Mutation(NamedTuple):
 
 SEGMENT = "edgesim/pipelines/segment.py"
 PIPELINE = "edgesim/pipelines/pipeline.py"
+BUFFER = "edgesim/pipelines/buffer.py"
 DURABLE = "edgesim/durable.py"
 FILE = "edgesim/r2/local/file.py"
 INDEXED = "edgesim/r2/local/indexed.py"
@@ -71,12 +72,12 @@ MUTATIONS = [
     Mutation(
         "records acknowledged although the log refused them",
         4,
-        [Edit(PIPELINE, "        if entry.error is not None:\n", "        if False:\n")],
+        [Edit(BUFFER, "        if entry.error is not None:\n", "        if False:\n")],
     ),
     Mutation(
         "only the first of several sends at once goes into the log",
         "tests/conformance/test_pipelines.py::test_sends_at_the_same_time",
-        [Edit(PIPELINE, 'b"".join(entry.lines for entry in entries)', "entries[0].lines")],
+        [Edit(BUFFER, 'b"".join(entry.lines for entry in entries)', "entries[0].lines")],
     ),
     Mutation(
         "pipeline object written again after a crash without looking",
@@ -130,7 +131,7 @@ MUTATIONS = [
     Mutation(
         "window goes on although its object may be there",
         "tests/conformance/test_pipelines.py::test_a_window_whose_seal_is_lost_is_not_written_twice",
-        [Edit(PIPELINE, "if await self._goes_on(self._log.open):", "if True:")],
+        [Edit(BUFFER, "if await self._rules.may_resume(self._log.open):", "if True:")],
     ),
     Mutation(
         "names of an earlier run's logs not flushed",
