@@ -203,6 +203,7 @@ def _buckets(project: Project) -> list[str]:
     named = {
         *project.account.r2,
         *(pipeline.bucket for pipeline in project.account.pipelines.values()),
+        *(sink.bucket for sink in project.dataflow.sinks.values()),
         *(binding.bucket_name for bindings in bound for binding in bindings),
     }
     return sorted(named) or [NAME]

@@ -140,7 +140,7 @@ def _roles(project: Project) -> Roles:
     consumers = [
         name for name, worker in project.workers.items() if worker.settings.queues.consumers
     ]
-    return Roles(project.entry, consumers)
+    return Roles(project.entry, consumers, list(project.dataflow.pipelines))
 
 
 def _headline(load: Load, month: Bill) -> str:

@@ -33,14 +33,21 @@ FieldType = Literal[
 ]
 
 
+TimeUnit = Literal["second", "millisecond", "microsecond", "nanosecond"]
+
+
 class Field(msgspec.Struct, forbid_unknown_fields=True):
-    """One field of a structured stream; ``items`` is for lists, ``fields`` for structs."""
+    """One field of a structured stream; ``items`` is for lists, ``fields`` for structs.
+
+    ``unit`` is for timestamps that are sent as numbers.
+    """
 
     type: FieldType
     name: str = ""
     required: bool = False
     items: Field | None = None
     fields: list[Field] = []
+    unit: TimeUnit | None = None
 
 
 class PipelineConfig(msgspec.Struct, forbid_unknown_fields=True):
@@ -80,10 +87,11 @@ def check_pipelines(file: Path, pipelines: dict[str, PipelineConfig]) -> None:
             problem = "is another pipeline's too; each stream has an id of its own"
             raise ConfigError(file, f"pipelines.{name}.id", problem)
         check_bucket(file, f"pipelines.{name}.bucket", pipeline.bucket)
-        _check_fields(file, f"pipelines.{name}.schema", pipeline.schema)
+        check_fields(file, f"pipelines.{name}.schema", pipeline.schema)
 
 
-def _check_fields(file: Path, key: str, fields: list[Field]) -> None:
+def check_fields(file: Path, key: str, fields: list[Field]) -> None:
+    """Check names and nesting; ConfigError names the key."""
     names = [field.name for field in fields]
     for index, field in enumerate(fields):
         if not field.name:
@@ -100,4 +108,6 @@ def _check_inside(file: Path, key: str, field: Field) -> None:
         raise ConfigError(file, f"{key}.fields", "is for a field of type struct, and needed there")
     if field.items is not None:
         _check_inside(file, f"{key}.items", field.items)
-    _check_fields(file, f"{key}.fields", field.fields)
+    if field.unit is not None and field.type != "timestamp":
+        raise ConfigError(file, f"{key}.unit", "is for a field of type timestamp only")
+    check_fields(file, f"{key}.fields", field.fields)

@@ -16,10 +16,18 @@ import msgspec
 from edgesim.config.alone import assumed, not_given
 from edgesim.config.buckets import check_bucket
 from edgesim.config.consumers import DELAY_SECONDS_MAX, PullConfig
+from edgesim.config.dataflow import (
+    Dataflow,
+    SqlPipelineConfig,
+    StreamConfig,
+    read_dataflow,
+    take_sql_pipelines,
+)
 from edgesim.config.environment import Environment
 from edgesim.config.files import convert, read_table, read_text
 from edgesim.config.outbound import OutboundConfig, allowed
 from edgesim.config.pipelines import PipelineConfig, check_pipelines, is_stream_id
+from edgesim.config.sinks import SinkConfig
 from edgesim.config.streams import no_such_stream, resolve_streams
 from edgesim.config.wrangler import FILES, WorkerConfig, load_worker, wrangler_file
 from edgesim.errors import ConfigError, UsageError
@@ -107,6 +115,9 @@ class AccountFile(msgspec.Struct, forbid_unknown_fields=True):
     environment: str | None = None
     isolation: Isolation | dict[str, Isolation] = {}
     pipelines: dict[str, PipelineConfig] = {}
+    """Pipelines of the legacy form; see ``Project.dataflow`` for the others."""
+    streams: dict[str, StreamConfig] = {}
+    sinks: dict[str, SinkConfig] = {}
     r2: dict[str, BucketConfig] = {}
     queues: dict[str, QueueConfig] = {}
     clickhouse: ClickHouseConfig = msgspec.field(default_factory=ClickHouseConfig)
@@ -149,6 +160,7 @@ class Project(msgspec.Struct):
     account: AccountFile
     backends: BackendUrls
     workers: dict[str, WorkerConfig]
+    dataflow: Dataflow = msgspec.field(default_factory=Dataflow)
     schema: str = ""
     overridden: dict[str, str] = {}
     """Backends set by a flag or an environment variable: backend name to that flag or variable."""
@@ -220,17 +232,17 @@ def load_project(
     alone = bool(overrides.configs) or not file.is_file()
     if alone:
         places = overrides.configs or [root]
-        account = AccountFile(workers=[str(place.resolve()) for place in places])
+        account, dataflow = AccountFile([str(place.resolve()) for place in places]), Dataflow()
         file = wrangler_file(places[0])
     else:
-        account = _read_account(file)
+        account, dataflow = _read_account(file)
     state = (overrides.state or root / STATE).resolve()
     environment_name = overrides.environment or account.environment
     workers = _load_workers(file, root, account, environment_name, environment)
     defaults: list[str] = []
     if alone:
         account.pipelines, defaults = assumed(file, workers, state)
-    resolve_streams(account.pipelines, workers)
+    resolve_streams(account.pipelines, dataflow, workers)
     backends = BackendUrls(
         **{
             name: _place(overrides, environment, account, name, root, state)
@@ -247,6 +259,7 @@ def load_project(
         account=account,
         backends=backends,
         workers=workers,
+        dataflow=dataflow,
         schema=_read_schema(file, root, account),
         overridden=_overridden(overrides, environment),
         state_name=(overrides.state or root / STATE).absolute(),
@@ -258,11 +271,15 @@ def load_project(
     return project
 
 
-def _read_account(file: Path) -> AccountFile:
+def _read_account(file: Path) -> tuple[AccountFile, Dataflow]:
     raw = read_table(file)
+    with_sql = {"pipelines": take_sql_pipelines(raw)}
+    _refuse_unknown_keys(file, with_sql["pipelines"], dict[str, SqlPipelineConfig], "pipelines.")
     _refuse_unknown_keys(file, raw, AccountFile, "")
     account: AccountFile = convert(file, raw, AccountFile)
     check_pipelines(file, account.pipelines)
+    pipelines = convert(file, with_sql, dict[str, dict[str, SqlPipelineConfig]])["pipelines"]
+    dataflow = read_dataflow(file, account.streams, account.sinks, pipelines, account.pipelines)
     for name in account.r2:
         check_bucket(file, f"r2.{name}", name)
     for name, queue in account.queues.items():
@@ -271,7 +288,7 @@ def _read_account(file: Path) -> AccountFile:
             raise ConfigError(file, key, "is the queue itself; name another queue")
     allowed(file, account.outbound.allow)
     _check_proxies(file, account.server.trusted_proxies)
-    return account
+    return account, dataflow
 
 
 def _check_proxies(file: Path, proxies: list[str]) -> None:
@@ -364,6 +381,7 @@ def _check_references(project: Project) -> None:
     for name in project.isolation:
         if name != DEFAULT and name not in project.workers:
             _unknown(project.file, "isolation", "Worker", name, [DEFAULT, *project.workers])
+    sendable = [*project.dataflow.streams, *account.pipelines]
     services = [*project.workers, account.clickhouse.service]
     # A queue has one consumer, push or pull, in whichever file it is configured.
     consumers = {
@@ -373,11 +391,11 @@ def _check_references(project: Project) -> None:
     }
     for worker in project.workers.values():
         for index, pipeline in enumerate(worker.settings.pipelines):
-            if pipeline.target not in account.pipelines:
+            if pipeline.target not in sendable:
                 key = f"pipelines[{index}].stream"
                 if is_stream_id(pipeline.target):
                     raise ConfigError(worker.file, key, no_such_stream(pipeline.target))
-                _unknown(worker.file, key, "pipeline", pipeline.target, list(account.pipelines))
+                _unknown(worker.file, key, "stream or pipeline", pipeline.target, sendable)
         for index, service in enumerate(worker.settings.services):
             if service.service not in services:
                 key = f"services[{index}].service"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from edgesim.config.dataflow import Dataflow
 from edgesim.config.pipelines import PipelineConfig
 from edgesim.config.wrangler import WorkerConfig
 
 
-def resolve_streams(pipelines: dict[str, PipelineConfig], workers: dict[str, WorkerConfig]) -> None:
-    """Replace the ids in the Workers' bindings by the names of the pipelines with those ids."""
-    names = {config.id: name for name, config in pipelines.items() if config.id}
+def resolve_streams(
+    pipelines: dict[str, PipelineConfig], dataflow: Dataflow, workers: dict[str, WorkerConfig]
+) -> None:
+    """Replace the ids in the Workers' bindings by the names of their streams or pipelines."""
+    names = {config.id: name for name, config in pipelines.items() if config.id} | dataflow.ids()
     for worker in workers.values():
         for binding in worker.settings.pipelines:
             if binding.target in names:
@@ -18,6 +21,6 @@ def resolve_streams(pipelines: dict[str, PipelineConfig], workers: dict[str, Wor
 def no_such_stream(identifier: str) -> str:
     """Error text for a binding whose id belongs to no pipeline, with the fix."""
     return (
-        f"no pipeline has the id {identifier}; "
-        f'write `id = "{identifier}"` into its [pipelines.NAME] of edgesim.toml'
+        f"no stream has the id {identifier}; "
+        f'write `id = "{identifier}"` into its [streams.NAME] or [pipelines.NAME] of edgesim.toml'
     )

@@ -7,7 +7,7 @@ derives a load's parameters (CPU ms, bytes) from a run, to replace the defaults.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -48,11 +48,13 @@ class Roles(msgspec.Struct, frozen=True):
     """Roles of a project's Workers, which decide how they are billed.
 
     ``entry`` and ``consumers`` are billed by requests and CPU; every other Worker (tail Workers,
-    Workers behind service bindings) by CPU only.
+    Workers behind service bindings) by CPU only.  ``sql_pipelines`` are billed apart from their
+    sinks; a pipeline of the legacy form is both.
     """
 
     entry: str
     consumers: Sequence[str]
+    sql_pipelines: Collection[str] = ()
 
 
 def planned(load: Load) -> Usage:
@@ -94,9 +96,11 @@ def used(stats: Mapping[str, Any], roles: Roles) -> Usage:
         usage[worker] = billed
     for name, pipeline in stats["pipelines"].items():
         gigabytes = pipeline["bytes"] / 1e9
-        usage[f"pipeline {name}"] = dict.fromkeys(
-            ("pipeline_sql_gb", "pipeline_sink_gb"), gigabytes
-        )
+        usage[f"pipeline {name}"] = {"pipeline_sql_gb": gigabytes}
+        if name not in roles.sql_pipelines:
+            usage[f"pipeline {name}"]["pipeline_sink_gb"] = gigabytes
+    for name, sink in stats.get("sinks", {}).items():
+        usage[f"sink {name}"] = {"pipeline_sink_gb": sink["bytes"] / 1e9}
     for name, bucket in stats["r2"].items():
         usage[f"r2 {name}"] = {
             "r2_class_a": bucket["class_a"],

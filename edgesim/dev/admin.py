@@ -97,6 +97,7 @@ def admin_app(
             Route(f"{PREFIX}/ready", ready, methods=["GET"]),
             Route(f"{PREFIX}/stats", guarded(_stats), methods=["GET"]),
             Route(f"{PREFIX}/metrics", guarded(_metrics), methods=["GET"]),
+            Route(f"{PREFIX}/streams/{{name}}/dropped", guarded(_dropped), methods=["GET"]),
             Route(f"{PREFIX}/drain", guarded(_drain), methods=["POST"]),
             Route(f"{PREFIX}/sql", guarded(_sql), methods=["POST"]),
             Route(f"{PREFIX}/operations", guarded(_operate), methods=["POST"]),
@@ -110,6 +111,14 @@ def admin_app(
     )
     app.state.front = front
     return app
+
+
+async def _dropped(simulator: Simulator, request: Request) -> Response:
+    name = request.path_params["name"]
+    if name not in simulator.streams:
+        known = ", ".join(simulator.streams) or "none"
+        return PlainTextResponse(f"there is no stream named {name!r}; known: {known}\n", 404)
+    return JSONResponse(msgspec.to_builtins(list(simulator.streams[name].samples)))
 
 
 async def _stats(simulator: Simulator, request: Request) -> Response:

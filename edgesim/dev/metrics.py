@@ -60,6 +60,17 @@ _FAMILIES = {
         "objects": _counter("pipelines_objects", "Objects written by this node."),
         "dropped": _counter("pipelines_dropped", "Records that break the Pipeline's schema."),
     },
+    "streams": {
+        "records": _counter("streams_records", "Records accepted."),
+        "bytes": _counter("streams_bytes", "Bytes of the rows that fit the schema, as JSON."),
+        "pending": _gauge("streams_pending", "Rows in this node's log that a sink still lacks."),
+        "dropped": _counter("streams_dropped", "Records that do not fit the stream's schema."),
+    },
+    "sinks": {
+        "records": _counter("sinks_records", "Rows written."),
+        "bytes": _counter("sinks_bytes", "Their bytes, as JSON without compression."),
+        "files": _counter("sinks_files", "Files written by this node."),
+    },
     "r2": {
         "objects": _gauge("r2_objects", "Objects in the bucket."),
         "bytes": _gauge("r2_bytes", "Their bytes."),
@@ -81,7 +92,13 @@ _FAMILIES = {
         "dropped": _counter("log_dropped", "Lines that could not be written to the log."),
     },
 }
-_LABELS = {"pipelines": "pipeline", "r2": "bucket", "queues": "queue"}
+_LABELS = {
+    "pipelines": "pipeline",
+    "streams": "stream",
+    "sinks": "sink",
+    "r2": "bucket",
+    "queues": "queue",
+}
 _INVOCATIONS = _counter("invocations", "Invocations that ended.")
 _CPU = _counter("cpu_seconds", "CPU time of the Worker's invocations.")
 _OLDEST = _gauge("queues_oldest_seconds", "How long the oldest message has waited.")

@@ -54,6 +54,9 @@ def is_configuration(file: Path, project: Project) -> bool:
     """True if a change of this file affects more than one Worker's module."""
     if _SECRET_FILES.fullmatch(file.name):
         return True
+    streams = project.dataflow.streams.values()
+    if file in {project.root / name for each in streams if (name := each.config.schema)}:
+        return True
     return file.name in {ACCOUNT_FILE, *WRANGLER_FILES} or file.suffix == ".sql"
 
 

@@ -341,7 +341,8 @@ def _state_paths(project: Project) -> list[Path]:
     """Files and folders that must not be deleted or replaced while they are open."""
     state = project.state
     paths = [state, state / FILE, state / "r2-local" / "outbox.db"]
-    paths += [state / "pipelines" / name for name in project.account.pipelines]
+    logs = [*project.account.pipelines, *project.dataflow.streams]
+    paths += [state / "pipelines" / name for name in logs]
     backends = project.backends
     for url, files in (
         (backends.r2, {"file": ["", "blobs", "index.db", "index.db-wal"]}),

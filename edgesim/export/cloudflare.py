@@ -15,7 +15,7 @@ from typing import Any
 
 from edgesim.config import Project, WorkerConfig
 from edgesim.config.files import read_text
-from edgesim.config.pipelines import Field, PipelineConfig
+from edgesim.config.pipelines import Field
 from edgesim.errors import UsageError
 from edgesim.export.notes import notes
 from edgesim.export.script import script, uses_clickhouse
@@ -47,9 +47,13 @@ def export_cloudflare(project: Project, out: Path) -> list[Path]:
         _name_streams(project, worker, out / worker.name / worker.file.name)
     if uses_clickhouse(project):
         written += _proxy(project, out / project.account.clickhouse.service)
-    for name, pipeline in project.account.pipelines.items():
-        if pipeline.schema:
-            written.append(_schema(pipeline, out / "streams" / f"{name}.json"))
+    structured = {name: each.schema for name, each in project.account.pipelines.items()}
+    structured |= {name: each.fields for name, each in project.dataflow.streams.items()}
+    for name, fields in structured.items():
+        if fields:
+            written.append(_schema(fields, out / "streams" / f"{name}.json"))
+    for name, spec in project.dataflow.pipelines.items():
+        written.append(_write(out / "pipelines" / f"{name}.sql", spec.sql.strip() + "\n"))
     written.append(_write(out / SCRIPT, script(project), executable=True))
     written.append(_write(out / "NOTES.md", notes(project)))
     return written
@@ -69,10 +73,10 @@ def _name_streams(project: Project, worker: WorkerConfig, file: Path) -> None:
     account becomes the name, and the older key ``pipeline`` becomes ``stream``.
     """
     text = read_text(file)
+    ids = {name: each.id for name, each in project.account.pipelines.items()}
+    ids |= {name: each.config.id for name, each in project.dataflow.streams.items()}
     for name in {each.target for each in worker.settings.pipelines}:
-        values = "|".join(
-            re.escape(each) for each in (name, project.account.pipelines[name].id) if each
-        )
+        values = "|".join(re.escape(each) for each in (name, ids[name]) if each)
         key = r"""(?<![\w-])(["']?)(?:stream|pipeline)\1(\s*[:=]\s*)"""
         text = re.sub(rf"""{key}(["'])(?:{values})\3""", rf'\1stream\1\2"{name}"', text)
     _write(file, text)
@@ -113,10 +117,10 @@ def _proxy(project: Project, folder: Path) -> list[Path]:
     return written
 
 
-def _schema(pipeline: PipelineConfig, file: Path) -> Path:
-    """Write the stream's columns in the format of the official command line."""
-    fields = [_column(field) for field in pipeline.schema]
-    return _write(file, json.dumps({"fields": fields}, indent=2) + "\n")
+def _schema(fields: list[Field], file: Path) -> Path:
+    """Write a stream's columns in the format of the official command line."""
+    columns = [_column(field) for field in fields]
+    return _write(file, json.dumps({"fields": columns}, indent=2) + "\n")
 
 
 def _column(field: Field) -> dict[str, Any]:
@@ -125,6 +129,8 @@ def _column(field: Field) -> dict[str, Any]:
         column = {"name": field.name} | column
     if field.items is not None:
         column["items"] = _column(field.items)
+    if field.unit is not None:
+        column["unit"] = field.unit
     if field.fields:
         column["fields"] = [_column(each) for each in field.fields]
     return column

@@ -43,6 +43,12 @@ def _points(project: Project) -> Iterator[str]:
             )
     if account.pipelines:
         yield from _pipeline_points(project)
+    if project.dataflow.streams:
+        yield (
+            "Streams, sinks and SQL cannot be changed after their creation: the script leaves what "
+            "exists as it is. Delete and create again what you change; a deleted stream loses the "
+            "records that are not in a sink yet."
+        )
     if any(worker.secrets for worker in project.workers.values()):
         yield "Secrets stay at home: `setup.sh` takes them from the environment or asks."
     if any(bucket.notifications for bucket in account.r2.values()):

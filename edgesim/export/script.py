@@ -10,8 +10,10 @@ import shlex
 from collections.abc import Iterator
 
 from edgesim.config import Project, WorkerConfig
+from edgesim.config.dataflow import HttpIngestConfig
 from edgesim.config.pipelines import PipelineConfig
 from edgesim.config.project import NotificationRule
+from edgesim.config.sinks import SinkConfig
 
 PROXY_SECRETS = ("CLICKHOUSE_URL", "CLICKHOUSE_USER", "CLICKHOUSE_PASSWORD")
 RETENTION_SECONDS = 345_600
@@ -55,10 +57,11 @@ id_of() {
 }
 
 stream() {
-  if test -n "$(id_of streams "$1")"; then say "stream $1: there already"
-  elif test -f "streams/$1.json"; then
-    wrangler pipelines streams create "$1" --schema-file "streams/$1.json" --http-enabled false
-  else wrangler pipelines streams create "$1" --http-enabled false; fi
+  name=$1; shift
+  if test -n "$(id_of streams "$name")"; then say "stream $name: there already"
+  elif test -f "streams/$name.json"; then
+    wrangler pipelines streams create "$name" --schema-file "streams/$name.json" "$@"
+  else wrangler pipelines streams create "$name" "$@"; fi
 }
 
 sink() {
@@ -69,6 +72,8 @@ sink() {
 
 pipeline() {
   if test -n "$(id_of pipelines "$1")"; then say "pipeline $1: there already"
+  elif test -f "pipelines/$1.sql"; then
+    wrangler pipelines create "$1" --sql-file "pipelines/$1.sql"
   else wrangler pipelines create "$1" --sql "$2"; fi
 }
 
@@ -124,7 +129,8 @@ def script(project: Project) -> str:
         _HEAD,
         _section("Buckets", (f"bucket {_q(name)}" for name in buckets(project))),
         _section("Queues", _queues(project)),
-        _section("Streams, sinks and pipelines", _pipelines(project)),
+        _section("Streams, sinks and pipelines of the legacy form", _pipelines(project)),
+        _section("Streams, then sinks, then the pipelines between them", _dataflow(project)),
         _section("The ids of the streams, into the wrangler files", _stream_ids(project)),
         _section("Workers, each after those it names", _deployments(project)),
         _section("Secrets", _secrets(project)),
@@ -136,6 +142,7 @@ def script(project: Project) -> str:
 def buckets(project: Project) -> list[str]:
     """Every bucket that the project names, sorted."""
     names = {each.bucket for each in project.account.pipelines.values()} | set(project.account.r2)
+    names |= {each.bucket for each in project.dataflow.sinks.values()}
     for worker in project.workers.values():
         names |= {each.bucket_name for each in worker.settings.r2_buckets}
     return sorted(names)
@@ -213,13 +220,44 @@ def _queues(project: Project) -> Iterator[str]:
 
 def _pipelines(project: Project) -> Iterator[str]:
     for name, pipeline in project.account.pipelines.items():
-        yield f"stream {name}"
-        yield f"sink {name}_sink {_sink_options(pipeline)}"
+        yield f"stream {name} --http-enabled false"
+        yield f"sink {name}_sink {_legacy_sink_options(pipeline)}"
         sql = f"INSERT INTO {name}_sink SELECT * FROM {name}"  # noqa: S608 (a script's text)
         yield f"pipeline {name} '{sql}'"
 
 
-def _sink_options(pipeline: PipelineConfig) -> str:
+def _dataflow(project: Project) -> Iterator[str]:
+    """Streams and sinks before the pipelines that connect them."""
+    flow = project.dataflow
+    for name, stream in flow.streams.items():
+        yield f"stream {_q(name)} {_http_options(stream.config.http)}"
+    for name, sink in flow.sinks.items():
+        yield f"sink {_q(name)} {_sink_options(sink)}"
+    for name in flow.pipelines:
+        yield f"pipeline {_q(name)}"
+
+
+def _http_options(http: HttpIngestConfig) -> str:
+    if not http.enabled:
+        return "--http-enabled false"
+    options = ["--http-enabled true", f"--http-auth {str(http.auth).lower()}"]
+    return " ".join([*options, *(f"--cors-origin {_q(origin)}" for origin in http.cors)])
+
+
+def _sink_options(sink: SinkConfig) -> str:
+    options = [
+        f"--type {sink.type} --bucket {_q(sink.bucket)} --format {sink.format}",
+        f"--compression {sink.compression} --roll-interval {sink.roll_interval:.0f}",
+        f"--partitioning {_q(sink.partitioning)}",
+    ]
+    if sink.roll_size is not None:
+        options.append(f"--roll-size {max(round(sink.roll_size), 1)}")
+    if sink.path:
+        options.append(f"--path {_q(sink.path)}")
+    return " \\\n  ".join(options)
+
+
+def _legacy_sink_options(pipeline: PipelineConfig) -> str:
     options = [
         f"--type r2 --bucket {_q(pipeline.bucket)} --format json",
         f"--compression {'gzip' if pipeline.compression == 'gzip' else 'uncompressed'}",

@@ -6,11 +6,11 @@ appended to the open window; ``seal`` ends it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -25,6 +25,8 @@ COMMIT_BYTES_MAX = 1 << 22
 """Maximum bytes of one write and sync; further callers wait for the next, so other tasks run."""
 RECOVER_BYTES_MAX = 1 << 20
 """Maximum size of a log that is recovered at once; a larger one is recovered in pieces."""
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -151,6 +153,10 @@ class Buffer:
     async def forget(self, segment: Segment) -> None:
         """Remove a window whose records are stored elsewhere."""
         await self._thread.run(partial(self._log.forget, segment))
+
+    async def do(self, step: Callable[[], T]) -> T:
+        """Run a blocking step on the log's thread, after the writes that were asked for before."""
+        return await self._thread.run(step)
 
     def close(self) -> None:
         """Close the log's files; their contents are recovered at the next start."""

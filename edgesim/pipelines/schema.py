@@ -29,7 +29,7 @@ def fault(record: dict[str, Any], fields: Sequence[Field]) -> str | None:
         elif record[field.name] is None:
             reason = "null_value" if field.required else None
         else:
-            reason = _value_fault(record[field.name], field)
+            reason = value_fault(record[field.name], field)
         if reason is not None:
             return reason
     return None
@@ -52,7 +52,8 @@ def _stripped_value(value: Any, field: Field) -> Any:
     return value
 
 
-def _value_fault(value: Any, field: Field) -> str | None:
+def value_fault(value: Any, field: Field) -> str | None:
+    """The reason why a value is not of the field's type, one of REASONS; None if it is."""
     match field.type:
         case "json":
             return None

@@ -47,6 +47,6 @@ def _countable(place: list[str], simulator: Simulator) -> Collection[str]:
             return _OF_A_BUCKET
         case ["invocations", _]:
             return OUTCOMES
-        case ["pipelines", _, "dropped"]:
+        case ["pipelines" | "streams", _, "dropped"]:
             return REASONS
     return ()

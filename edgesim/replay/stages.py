@@ -41,7 +41,7 @@ def stages(world: World, requests: int, answered: int, latencies: Latencies) -> 
     rows += [
         _stage(f"tail {name}", flow, lost=flow.lost) for name, flow in sorted(history.tails.items())
     ]
-    rows += [_stage(f"pipeline {name}", flow) for name, flow in sorted(history.pipelines.items())]
+    rows += [_sent_to(world, name, flow) for name, flow in sorted(history.pipelines.items())]
     rows += [_stage(f"bucket {name}", flow) for name, flow in sorted(history.buckets.items())]
     rows += [
         _stage(f"queue {name}", flow, lost=flow.lost, retried=flow.retried, dead=flow.dead)
@@ -55,6 +55,14 @@ def stages(world: World, requests: int, answered: int, latencies: Latencies) -> 
             Stage(f"end to end {name}", flow.entered, flow.left, latency=chain.percentiles())
         )
     return rows
+
+
+def _sent_to(world: World, name: str, flow: Flow) -> Stage:
+    """The row of a Pipeline, or of a stream: a stream's records have left it once in every sink."""
+    stream = world.simulator.streams.get(name)
+    if stream is None:
+        return _stage(f"pipeline {name}", flow)
+    return Stage(f"stream {name}", flow.entered, flow.entered - stream.pending)
 
 
 def _stage(

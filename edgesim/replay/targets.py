@@ -17,15 +17,17 @@ def targets_of(project: Project) -> Mapping[str, Sequence[str]]:
         *(each.queue for w in project.workers.values() for each in w.settings.queues.producers),
         *(rule.queue for bucket in project.account.r2.values() for rule in bucket.notifications),
     }
+    sendable = [*project.account.pipelines, *project.dataflow.streams]
     bucket_names = {
         *project.account.r2,
         *(pipeline.bucket for pipeline in project.account.pipelines.values()),
+        *(sink.bucket for sink in project.dataflow.sinks.values()),
     }
     return {
         "r2": ["r2", *(f"r2.{name}" for name in (*R2_METHODS, *sorted(bucket_names)))],
         "queues": ["queues", *(f"queues.{name}" for name in (*QUEUE_METHODS, *sorted(queues)))],
         "clickhouse": ["clickhouse", "clickhouse.insert", "clickhouse.query"],
-        "pipelines": ["pipelines", *(f"pipelines.{name}" for name in project.account.pipelines)],
+        "pipelines": ["pipelines", *(f"pipelines.{name}" for name in sendable)],
         "workers": ["workers", *project.workers],
         "platform": ["platform"],
         "disk": ["disk", "disk.pipelines", "disk.r2", "disk.blobs", "disk.queues"],
@@ -45,7 +47,7 @@ def areas_of(project: Project) -> dict[Path, str]:
 
 
 def logs_of(project: Project) -> Path:
-    """Folder of the Pipelines' logs, with a subfolder for each."""
+    """Folder of the logs of Pipelines and streams, with a subfolder for each."""
     return project.state / "pipelines"
 
 

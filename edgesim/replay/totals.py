@@ -10,12 +10,14 @@ def counters(stats: dict[str, Any]) -> dict[str, Any]:
     gauges = {
         "tail": {"pending", "pending_bytes"},
         "pipelines": {"pending", "bytes"},
+        "streams": {"pending", "bytes"},
+        "sinks": {"bytes"},
         "r2": {"objects", "bytes"},
         "queues": {"backlog"},
     }
     kept: dict[str, Any] = {"receiver": stats["receiver"], "invocations": stats["invocations"]}
     kept["tail"] = _without(stats["tail"], gauges["tail"])
-    for stage in ("pipelines", "r2", "queues"):
+    for stage in ("pipelines", "streams", "sinks", "r2", "queues"):
         kept[stage] = {
             name: _without(counts, gauges[stage]) for name, counts in stats[stage].items()
         }

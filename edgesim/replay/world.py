@@ -175,8 +175,9 @@ class World:
             stats = await self.simulator.stats()
         if isinstance(self.clock, VirtualClock):
             del stats["cpu_ms"]
-            for counts in (*stats["r2"].values(), *stats["pipelines"].values()):
-                del counts["bytes"]
+            for stage in ("r2", "pipelines", "streams", "sinks"):
+                for counts in stats[stage].values():
+                    del counts["bytes"]
         total: dict[str, Any] = totals.add(self._totals, stats)
         return total
 

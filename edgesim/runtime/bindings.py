@@ -11,6 +11,7 @@ from edgesim.errors import PlatformError
 from edgesim.isolates.protocol.limits import DEPTH_MARGIN, buried
 from edgesim.model import HttpRequest, HttpResponse
 from edgesim.pipelines.pipeline import Pipeline
+from edgesim.pipelines.streams.stream import RecordStream
 from edgesim.queues.encoding import content_type_of, encode
 from edgesim.queues.producer import MessageSendRequest, Metrics, Queue
 from edgesim.runtime.arguments import argument
@@ -104,11 +105,11 @@ def shown_metrics(metrics: Metrics) -> dict[str, Any]:
 
 
 class PipelineBinding:
-    """Binding to one Pipeline, with the method ``send``."""
+    """Binding to one stream, or one Pipeline of the legacy form, with the method ``send``."""
 
     counts_as_connection = False
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline | RecordStream) -> None:
         self._pipeline = pipeline
 
     async def call(

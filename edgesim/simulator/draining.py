@@ -35,7 +35,7 @@ class Drain:
         self._workers = workers
 
     async def drain(self, timeout: float) -> Leftover:
-        """Roll the pipelines and deliver until nothing is left, for at most ``timeout`` seconds.
+        """Roll pipelines and streams, and deliver until nothing is left, until the timeout.
 
         Returns the work left.  Returns early if none of it can finish in time: messages without a
         consumer, or that wait for a later retry.
@@ -60,7 +60,7 @@ class Drain:
         """Counters that grow with any progress, so that none is missed between two polls."""
         return (
             sum(worker.outcomes.total() for worker in self._workers.values()),
-            sum(pipeline.objects for pipeline in self._primitives.pipelines.values()),
+            sum(buffer.objects for buffer in self._primitives.buffers),
             sum(queue.operations for queue in self._primitives.queues.values()),
         )
 
@@ -99,8 +99,8 @@ class Drain:
             while True:
                 self._hurry_tails()
                 if not self._is_busy():
-                    for pipeline in self._primitives.pipelines.values():
-                        await pipeline.roll()
+                    for buffer in self._primitives.buffers:
+                        await buffer.roll()
                     try:
                         if await quiet():
                             return True
@@ -118,8 +118,7 @@ class Drain:
         return not in_flight and self._is_idle()
 
     def _is_idle(self) -> bool:
-        pipelines = self._primitives.pipelines.values()
-        return not self._is_busy() and not any(each.pending for each in pipelines)
+        return not self._is_busy() and not any(each.pending for each in self._primitives.buffers)
 
     def _is_busy(self) -> bool:
         return any(worker.in_flight for worker in self._workers.values()) or any(

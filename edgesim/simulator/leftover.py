@@ -20,7 +20,8 @@ NOTIFICATIONS_MAX = 1_000
 class Leftover(msgspec.Struct):
     """Unfinished work.
 
-    ``left`` has only non-empty stages: invocations, tail, pipelines, notifications, queues.
+    ``left`` has only non-empty stages: invocations, tail, pipelines, streams,
+    notifications, queues.
     ``dead_letters`` counts messages in dead-letter queues that have no consumer, or whose consumer
     has delayed them beyond the deadline: they are in their final place.  ``is_stuck``: nothing in
     ``left`` can progress before the deadline.
@@ -39,6 +40,7 @@ async def leftover(
         "invocations": {name: worker.in_flight for name, worker in workers.items()},
         "tail": {name: tail.pending for name, tail in primitives.tails.items()},
         "pipelines": {name: pipeline.pending for name, pipeline in primitives.pipelines.items()},
+        "streams": {name: stream.pending for name, stream in primitives.streams.items()},
     }
     found: dict[str, Any] = {
         stage: there

@@ -12,9 +12,13 @@ from edgesim.backends import Backends
 from edgesim.clock import Clock
 from edgesim.config import Project, WorkerConfig
 from edgesim.config.consumers import ConsumerConfig, PullSettings
+from edgesim.config.dataflow import SqlPipelineSpec
 from edgesim.config.project import QueueConfig
 from edgesim.model import BatchResult, HttpRequest, HttpResponse, Message, R2Object
 from edgesim.pipelines.pipeline import Pipeline
+from edgesim.pipelines.sinks.json_files import JsonFiles
+from edgesim.pipelines.streams.pipeline import SqlPipeline
+from edgesim.pipelines.streams.stream import RecordStream
 from edgesim.queues.consumer import Consumer
 from edgesim.queues.producer import Metrics, Queue
 from edgesim.queues.pull import PullConsumer
@@ -56,6 +60,17 @@ class Primitives:
             )
             for name, config in project.account.pipelines.items()
         }
+        self.streams = {
+            name: RecordStream(spec, project.state / "pipelines" / name, clock)
+            for name, spec in project.dataflow.streams.items()
+        }
+        self.sinks = {
+            name: JsonFiles(name, config, self.bucket(config.bucket))
+            for name, config in project.dataflow.sinks.items()
+        }
+        self.sql_pipelines = {
+            name: self._sql_pipeline(spec) for name, spec in project.dataflow.pipelines.items()
+        }
         self.tails = {
             tail.target: TailConsumer(tail.target, project.account.tail)
             for worker in project.workers.values()
@@ -75,6 +90,11 @@ class Primitives:
             for worker in project.workers.values()
             for cron in worker.settings.triggers.crons
         ]
+
+    @property
+    def buffers(self) -> list[Pipeline | RecordStream]:
+        """Everything that keeps records in a log until they are stored."""
+        return [*self.pipelines.values(), *self.streams.values()]
 
     def queue(self, name: str) -> Queue:
         """The queue of that name; it is created on first use."""
@@ -154,6 +174,15 @@ class Primitives:
     async def notify(self, queue: str, body: bytes) -> None:
         """Send an event notification."""
         await self.queue(queue).send(body)
+
+    def _sql_pipeline(self, spec: SqlPipelineSpec) -> SqlPipeline:
+        readers = []
+        for number, statement in enumerate(spec.statements, 1):
+            stream = self.streams[statement.stream]
+            sink = self.sinks[statement.sink]
+            reader = stream.add_reader(f"{spec.name}/{number} {statement.sink}", sink)
+            readers.append((stream, reader))
+        return SqlPipeline(spec.name, readers)
 
     def _consumer(self, worker: WorkerConfig, config: ConsumerConfig) -> Consumer:
         dead_letter = config.dead_letter_queue

@@ -208,8 +208,8 @@ class Simulator(Primitives):
     async def run(self) -> None:
         """Run pipelines, notifications, tails, consumers and schedules until cancelled."""
         async with anyio.create_task_group() as tasks:
-            for pipeline in self.pipelines.values():
-                tasks.start_soon(pipeline.run)
+            for buffer in self.buffers:
+                tasks.start_soon(buffer.run)
             for name, tail in self.tails.items():
                 tasks.start_soon(tail.run, partial(self._deliver_traces, name))
             for consumer in self.consumers:
@@ -267,10 +267,10 @@ class Simulator(Primitives):
         self._abandoned = True
 
     def close(self) -> None:
-        """Close every Worker's isolates and the files of the pipelines."""
+        """Close every Worker's isolates and the logs of pipelines and streams."""
         self._workers.retire()
-        for pipeline in self.pipelines.values():
-            pipeline.close()
+        for buffer in self.buffers:
+            buffer.close()
 
 
 @asynccontextmanager

@@ -6,6 +6,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from edgesim.pipelines.pipeline import Pipeline
+from edgesim.pipelines.streams.pipeline import SqlPipeline
+from edgesim.pipelines.streams.stream import RecordStream
 from edgesim.queues.consumer import Consumer
 from edgesim.queues.driver import Depth
 from edgesim.queues.pull import PullConsumer
@@ -35,15 +38,11 @@ def counters(
             "pending_bytes": sum(tail.pending_bytes for tail in tails),
         },
         "pipelines": {
-            name: {
-                "records": pipeline.records,
-                "bytes": pipeline.bytes,
-                "pending": pipeline.pending,
-                "objects": pipeline.objects,
-                "dropped": dict(pipeline.dropped),
-            }
-            for name, pipeline in primitives.pipelines.items()
+            name: _of_pipeline(pipeline)
+            for name, pipeline in (primitives.pipelines | primitives.sql_pipelines).items()
         },
+        "streams": {name: _of_stream(stream) for name, stream in primitives.streams.items()},
+        "sinks": {name: _of_sink(primitives, name) for name in primitives.sinks},
         "r2": {
             name: _of_bucket(primitives, name, usage.get(name))
             for name in sorted(primitives.buckets.keys() | usage.keys())
@@ -78,6 +77,39 @@ def ages(found: Mapping[str, Depth], now_ms: float) -> dict[str, float]:
     }
 
 
+def _of_pipeline(pipeline: Pipeline | SqlPipeline) -> dict[str, Any]:
+    counts: dict[str, Any] = {
+        "records": pipeline.records,
+        "bytes": pipeline.bytes,
+        "pending": pipeline.pending,
+        "objects": pipeline.objects,
+    }
+    return counts | ({"dropped": dict(pipeline.dropped)} if isinstance(pipeline, Pipeline) else {})
+
+
+def _of_stream(stream: RecordStream) -> dict[str, Any]:
+    return {
+        "records": stream.records,
+        "bytes": stream.bytes,
+        "pending": stream.pending,
+        "dropped": dict(stream.dropped),
+    }
+
+
+def _of_sink(primitives: Primitives, name: str) -> dict[str, int]:
+    written = [
+        reader.written
+        for stream in primitives.streams.values()
+        for reader in stream.readers
+        if reader.sink.name == name
+    ]
+    return {
+        "records": sum(each.rows for each in written),
+        "bytes": sum(each.bytes for each in written),
+        "files": sum(each.files for each in written),
+    }
+
+
 def _of_queue(primitives: Primitives, name: str, depth: Depth | None) -> dict[str, int]:
     consumers: dict[str, Consumer | PullConsumer] = {**primitives.pull_consumers}
     consumers |= {consumer.queue.name: consumer for consumer in primitives.consumers}
@@ -98,6 +130,12 @@ def _of_bucket(primitives: Primitives, name: str, usage: Usage | None) -> dict[s
         pipeline.objects
         for each, pipeline in primitives.pipelines.items()
         if configs[each].bucket == name
+    )
+    written += sum(
+        reader.written.files
+        for stream in primitives.streams.values()
+        for reader in stream.readers
+        if reader.sink.config.bucket == name
     )
     stored = {} if usage is None else {"objects": usage[0], "bytes": usage[1]}
     return stored | {

@@ -150,8 +150,9 @@ class Workers:
                 self._primitives.queue(producer.queue), producer.delivery_delay
             )
         for pipeline in settings.pipelines:
+            target = pipeline.target
             bindings[pipeline.binding] = PipelineBinding(
-                self._primitives.pipelines[pipeline.target]
+                self._primitives.streams.get(target) or self._primitives.pipelines[target]
             )
         for service in settings.services:
             bindings[service.binding] = self._service(service, config.name)

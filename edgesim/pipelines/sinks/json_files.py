@@ -1,0 +1,62 @@
+"""The R2 sink for JSON: each window becomes one file of newline-delimited rows.
+
+Files are named as on the platform: ``<path>/year=2026/month=11/day=29/<UUID>.json``.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import AsyncIterator
+
+import anyio.lowlevel
+import structlog
+
+from edgesim.config.sinks import SinkConfig
+from edgesim.model import HttpMetadata, Stream
+from edgesim.pipelines.pipeline import CHUNK_BYTES, GZIP_LEVEL, ObjectStore
+from edgesim.pipelines.streams.window import StreamWindow, Written
+
+log = structlog.get_logger()
+
+
+class JsonFiles:
+    """Writes windows into a bucket; a window that is written again is the same file."""
+
+    def __init__(self, name: str, config: SinkConfig, bucket: ObjectStore) -> None:
+        self.name = name
+        self.config = config
+        self._bucket = bucket
+
+    async def write(self, window: StreamWindow) -> Written:
+        """Store the window's file, unless an earlier run has."""
+        packs = self.config.compression == "gzip"
+        key = file_key(self.config, window) + (".json.gz" if packs else ".json")
+        if window.rows == 0 or await self._bucket.head(key) is not None:
+            return Written()
+        kind = "application/gzip" if packs else "application/x-ndjson"
+        body = Stream(_gzip(window) if packs else _plain(window))
+        await self._bucket.put(key, body, http_metadata=HttpMetadata(content_type=kind))
+        log.info("sink wrote file", sink=self.name, key=key, rows=window.rows)
+        return Written(window.rows, window.bytes, 1)
+
+
+def file_key(config: SinkConfig, window: StreamWindow) -> str:
+    """The key of a window's file, without the ending of its format."""
+    parts = (config.path, window.opened_at.strftime(config.partitioning), window.id)
+    return "/".join(part for each in parts if (part := each.strip("/")))
+
+
+async def _plain(window: StreamWindow) -> AsyncIterator[bytes]:
+    for lines in window.lines():
+        for start in range(0, len(lines), CHUNK_BYTES):
+            await anyio.lowlevel.checkpoint()  # a large window must not block other tasks
+            yield lines[start : start + CHUNK_BYTES]
+
+
+async def _gzip(window: StreamWindow) -> AsyncIterator[bytes]:
+    """Compress without a time stamp, so a file that is written again has the same bytes."""
+    compressor = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, 31)
+    async for chunk in _plain(window):
+        if data := compressor.compress(chunk):
+            yield data
+    yield compressor.flush()

@@ -1,0 +1,279 @@
+"""A stream: ``send`` makes records durable, and each reader stores them window by window.
+
+All readers share one log.  A segment of the log ends whenever a window of some reader ends, so each
+window consists of whole segments; a segment is removed once every reader is past it.
+
+Records that do not fit the schema are accepted and dropped before the log: a later drop would look
+the same to a sender, and need a second parse of every record.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from pathlib import Path
+from typing import Any
+
+import anyio
+import msgspec
+import structlog
+
+from edgesim.clock import Clock
+from edgesim.config.dataflow import StreamSpec
+from edgesim.errors import EdgesimError, PlatformError, RunError
+from edgesim.pipelines.buffer import Buffer
+from edgesim.pipelines.pipeline import RETRY_SECONDS_MAX, encode_records
+from edgesim.pipelines.segment import Segment
+from edgesim.pipelines.streams.positions import Position, Positions
+from edgesim.pipelines.streams.reader import Sink, WindowReader
+from edgesim.pipelines.streams.rows import MisfitError, row_of
+
+SEGMENT_BYTES_MAX = 64_000_000
+SAMPLES_MAX = 20
+"""Dropped records that are kept to be looked at; older ones are forgotten."""
+SAMPLE_CHARS_MAX = 2_000
+
+log = structlog.get_logger()
+
+
+class BufferFullError(PlatformError):
+    """The records that wait for their sinks have reached the stream's limit."""
+
+
+class DroppedSample(msgspec.Struct, frozen=True):
+    """A record that did not fit the schema: the reason, the column, and its text, maybe cut."""
+
+    at: float
+    reason: str
+    column: str
+    record: str
+
+
+class RecordStream:
+    """One stream.  ``send`` needs no task; ``run`` ends windows and writes them into the sinks."""
+
+    def __init__(self, spec: StreamSpec, folder: Path, clock: Clock) -> None:
+        self.name = spec.name
+        self._spec = spec
+        self._clock = clock
+        self._positions = Positions(folder)
+        self._first = self._positions.first_free
+        self._buffer = Buffer("stream", spec.name, folder, clock, self, self._first)
+        self._encoder = msgspec.json.Encoder()
+        self._closing = anyio.Lock()
+        self._forgetting = anyio.Lock()
+        self._changed = anyio.Event()
+        self._delivered = anyio.Event()
+        self._aging: Segment | None = None
+        self.readers: list[WindowReader] = []
+        self.records = 0
+        """Number of accepted records since the start, dropped ones included."""
+        self.dropped: Counter[str] = Counter()
+        """Number of records that did not fit the schema, by reason."""
+        self.samples: deque[DroppedSample] = deque(maxlen=SAMPLES_MAX)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the buffered rows since the start, as NDJSON."""
+        return self._buffer.bytes
+
+    @property
+    def pending(self) -> int:
+        """Number of rows that are not yet in every sink."""
+        return self._buffer.pending
+
+    @property
+    def objects(self) -> int:
+        """Number of files that the sinks have written from this stream."""
+        return sum(reader.written.files for reader in self.readers)
+
+    def add_reader(self, name: str, sink: Sink) -> WindowReader:
+        """Add a reader, before ``run``; a new one begins with the records sent from now on."""
+        reader = WindowReader(name, sink, self._positions.of(name, self._first))
+        self.readers.append(reader)
+        return reader
+
+    def pending_of(self, reader: WindowReader) -> int:
+        """Number of rows that are not yet in the reader's sink."""
+        return sum(each.rows for each in self._segments() if not reader.is_past(each))
+
+    async def send(self, records: Any) -> int:
+        """Accept a list of JSON objects; returns their number once they are durable.
+
+        Raises PlatformError: TypeError for any other value, Error for too many bytes or a failed
+        write, BufferFullError if the sinks are too far behind.
+        """
+        encode_records(records)
+        if self.readers:
+            rows, drops = self._fitting(records)
+            if rows:
+                self._check_room()
+                await self._buffer.append(self._encoder.encode_lines(rows), len(rows))
+                self._watch()
+            self._note(drops)
+        self.records += len(records)
+        return len(records)
+
+    async def roll(self) -> None:
+        """End all windows now; returns once they are stored, or if a window cannot end."""
+        await self._buffer.recover()
+        while any(self.pending_of(reader) for reader in self.readers):
+            delivered = self._delivered
+            if not await self._end_windows(all_of_them=True):
+                return
+            await delivered.wait()
+
+    async def run(self) -> None:
+        """End windows by age and size, and write them, until cancelled."""
+        await self._buffer.recover()
+        self._positions.keep({reader.name for reader in self.readers})
+        await self._forget()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._age)
+            for reader in self.readers:
+                tasks.start_soon(self._deliver, reader)
+
+    def close(self) -> None:
+        """Close the log's files; their contents are recovered at the next start."""
+        self._buffer.close()
+
+    # --- the rules of its segments ---
+
+    def new_key(self) -> str:
+        """The id of a segment that opens now."""
+        return self._clock.uuid()
+
+    def is_full(self, window: Segment) -> bool:
+        """True if a window of some reader ends with this segment, because of its size."""
+        return window.bytes >= SEGMENT_BYTES_MAX or any(
+            sum(each.bytes for each in reader.ahead(self._segments())) >= limit
+            for reader in self.readers
+            if (limit := reader.sink.config.roll_bytes) < float("inf")
+        )
+
+    async def may_resume(self, window: Segment) -> bool:
+        """True if a recovered segment may take more records: not if it is in a window that ended.
+
+        A segment whose seal was lost to damage appears open after its window was stored.
+        """
+        return all(window in reader.ahead([window]) for reader in self.readers)
+
+    def _segments(self) -> list[Segment]:
+        opened = self._buffer.open
+        return [*self._buffer.sealed, *([opened] if opened else [])]
+
+    # --- records ---
+
+    def _fitting(self, records: list[Any]) -> tuple[list[Any], list[DroppedSample]]:
+        """The rows of the records that fit the schema, and the others."""
+        rows, drops = [], []
+        for record in records:
+            try:
+                rows.append(row_of(record, self._spec.fields))
+            except MisfitError as fault:
+                text = self._encoder.encode(record)[:SAMPLE_CHARS_MAX].decode("utf-8", "replace")
+                now = self._clock.now()
+                drops.append(DroppedSample(now, fault.reason, fault.column, text))
+        return rows, drops
+
+    def _note(self, drops: list[DroppedSample]) -> None:
+        if drops:
+            counts = Counter(drop.reason for drop in drops)
+            self.dropped += counts
+            self.samples.extend(drops)
+            log.warning("stream dropped records", stream=self.name, **counts)
+
+    def _check_room(self) -> None:
+        size = sum(segment.bytes for segment in self._segments())
+        limit = self._spec.config.buffer_bytes_max
+        if size >= limit:
+            problem = f"Stream {self.name}: {size} bytes wait for the sinks; the limit is {limit}"
+            raise BufferFullError(problem)
+
+    def _watch(self) -> None:
+        """Wake the task that ends windows, if one has begun or ended."""
+        if self._buffer.open is not self._aging:
+            self._aging = self._buffer.open
+            self._changed.set()
+
+    # --- windows ---
+
+    async def _age(self) -> None:
+        while True:
+            now = self._clock.now()
+            times = [reader.seconds_left(self._segments(), now) for reader in self.readers]
+            left = [seconds for seconds in times if seconds is not None]
+            with anyio.move_on_after(min(left) if left else None):
+                await self._changed.wait()
+                self._changed = anyio.Event()
+            if not await self._end_windows():
+                await anyio.sleep(RETRY_SECONDS_MAX)
+
+    async def _end_windows(self, *, all_of_them: bool = False) -> bool:
+        """End the windows that are due; False if one cannot end now."""
+        async with self._closing:
+            now, segments = self._clock.now(), self._segments()
+            due = [
+                reader
+                for reader in self.readers
+                if (left := reader.seconds_left(segments, now)) is not None
+                and (left <= 0 or all_of_them)
+            ]
+            if not due:
+                return True
+            await self._buffer.seal()
+            ending = {
+                reader.name: Position(reader.position.first, ahead[-1].number)
+                for reader in due
+                if (ahead := reader.ahead(self._buffer.sealed))
+            }
+            if not await self._save(ending):
+                return False
+            for reader in due:
+                reader.due.set()
+            return len(ending) == len(due)
+
+    async def _save(self, changes: dict[str, Position]) -> bool:
+        """Make changed positions durable, then use them; False if that fails."""
+        try:
+            await self._buffer.do(lambda: self._positions.save(changes))
+        except RunError as error:
+            log.error("stream cannot save its positions", stream=self.name, error=str(error))
+            return False
+        for reader in self.readers:
+            reader.position = self._positions.of(reader.name, self._first)
+        return True
+
+    async def _deliver(self, reader: WindowReader) -> None:
+        failures = 0
+        while True:
+            while reader.is_writing:
+                if await self._moved(reader):
+                    failures = 0
+                    continue
+                failures += 1
+                await anyio.sleep(min(2.0 ** min(failures, 10) / 4, RETRY_SECONDS_MAX))
+            await reader.due.wait()
+            reader.due = anyio.Event()
+
+    async def _moved(self, reader: WindowReader) -> bool:
+        """Store the reader's window; False if that fails."""
+        try:
+            await reader.move(self._buffer.sealed)
+        except (EdgesimError, OSError) as error:
+            place = {"stream": self.name, "reader": reader.name, "sink": reader.sink.name}
+            log.error("sink cannot write, will try again", **place, error=str(error))
+            return False
+        if not await self._save({reader.name: Position(reader.position.last + 1)}):
+            return False
+        await self._forget()
+        self._delivered.set()
+        self._delivered = anyio.Event()
+        self._changed.set()
+        return True
+
+    async def _forget(self) -> None:
+        """Remove the segments that every reader is past."""
+        async with self._forgetting:
+            for segment in list(self._buffer.sealed):
+                if all(reader.is_past(segment) for reader in self.readers):
+                    await self._buffer.forget(segment)

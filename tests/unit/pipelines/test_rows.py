@@ -1,0 +1,97 @@
+"""Records of a stream as rows: what fits a schema, and the reason where a record does not."""
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from edgesim.config.pipelines import Field
+from edgesim.pipelines.streams.rows import MisfitError, row_of, timestamp_text
+
+FIELDS = [
+    Field("string", "id", required=True),
+    Field("int32", "level"),
+    Field("timestamp", "at", unit="second"),
+    Field("json", "extra"),
+    Field("list", "tags", items=Field("string", required=True)),
+    Field("struct", "from", fields=[Field("string", "ip", required=True), Field("bool", "bot")]),
+]
+
+
+def test_a_row_has_the_columns_of_the_schema():
+    """Every column is there, in order; other fields are not, at any depth."""
+    row = row_of({"x": 1, "from": {"ip": "::1", "y": 2}, "id": "a"}, FIELDS)
+    assert list(row.items()) == [
+        ("id", "a"),
+        ("level", None),
+        ("at", None),
+        ("extra", None),
+        ("tags", None),
+        ("from", {"ip": "::1", "bot": None}),
+    ]
+
+
+def test_values_have_the_types_of_the_schema():
+    """Whole numbers become integers, times UTC text; JSON stays as it is."""
+    extra = {"a": [1, None, {"b": "c"}]}
+    row = row_of({"id": "a", "level": 3.0, "at": 1_700_000_000, "extra": extra, "tags": []}, FIELDS)
+    assert row["level"] == 3
+    assert isinstance(row["level"], int)
+    assert row["at"] == "2023-11-14T22:13:20Z"
+    assert row["extra"] == extra
+    assert row["tags"] == []
+
+
+def test_an_unstructured_record_is_one_column():
+    """Without a schema the whole record is the column `value`."""
+    assert row_of({"a": {"b": 1}}, []) == {"value": {"a": {"b": 1}}}
+
+
+@pytest.mark.parametrize(
+    ("record", "reason", "column"),
+    [
+        ({}, "missing_field", "id"),
+        ({"id": None}, "null_value", "id"),
+        ({"id": 5}, "type_mismatch", "id"),
+        ({"id": "a", "level": "3"}, "type_mismatch", "level"),
+        ({"id": "a", "level": True}, "type_mismatch", "level"),
+        ({"id": "a", "level": 2**31}, "parse_failure", "level"),
+        ({"id": "a", "at": "yesterday"}, "parse_failure", "at"),
+        ({"id": "a", "at": "2023-02-30T00:00:00Z"}, "parse_failure", "at"),
+        ({"id": "a", "at": 10**15}, "parse_failure", "at"),
+        ({"id": "a", "tags": "x"}, "type_mismatch", "tags"),
+        ({"id": "a", "tags": ["x", 1]}, "type_mismatch", "tags[]"),
+        ({"id": "a", "tags": [None]}, "null_value", "tags[]"),
+        ({"id": "a", "from": []}, "type_mismatch", "from"),
+        ({"id": "a", "from": {}}, "missing_field", "from.ip"),
+        ({"id": "a", "from": {"ip": "x", "bot": 0}}, "type_mismatch", "from.bot"),
+    ],
+)
+def test_a_record_that_does_not_fit(record, reason, column):
+    """The reason and the column say why a record is dropped."""
+    with pytest.raises(MisfitError) as caught:
+        row_of(record, FIELDS)
+    assert (caught.value.reason, caught.value.column) == (reason, column)
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        ("2026-11-29T12:00:00+02:00", "second", "2026-11-29T10:00:00Z"),
+        ("2026-11-29t12:00:00.5z", "second", "2026-11-29T12:00:00.500Z"),
+        ("2026-11-29 12:00:00.123456789Z", "second", "2026-11-29T12:00:00.123456789Z"),
+        ("2026-11-29T12:00:00.1234567891Z", "second", "2026-11-29T12:00:00.123456789Z"),
+        ("0001-01-01T00:00:00Z", "second", "0001-01-01T00:00:00Z"),
+        ("0001-01-01T00:00:00+01:00", "second", None),
+        ("2026-11-29", "second", None),
+        (1_700_000_000_123, "millisecond", "2023-11-14T22:13:20.123Z"),
+        (1_700_000_000_123_456, "microsecond", "2023-11-14T22:13:20.123456Z"),
+        (1_700_000_000_000_000_007, "nanosecond", "2023-11-14T22:13:20.000000007Z"),
+        (-1, "millisecond", "1969-12-31T23:59:59.999Z"),
+        (0, "second", "1970-01-01T00:00:00Z"),
+        (datetime(2026, 1, 1, 1, tzinfo=timezone(timedelta(hours=1))), "", "2026-01-01T00:00:00Z"),
+        (datetime(2026, 1, 1, 0, 0, 0, 250_000, tzinfo=UTC), "", "2026-01-01T00:00:00.250Z"),
+    ],
+)
+def test_times_are_utc_text(value, unit, text):
+    """Text, Dates and numbers of each unit become the same form; no time is None."""
+    assert timestamp_text(value, unit) == text
