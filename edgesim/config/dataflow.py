@@ -35,7 +35,7 @@ class HttpIngestConfig(msgspec.Struct, forbid_unknown_fields=True):
     cors: list[str] = []
 
 
-class StreamConfig(msgspec.Struct, forbid_unknown_fields=True):
+class RecordStreamConfig(msgspec.Struct, forbid_unknown_fields=True):
     """``[streams.NAME]``: ``schema`` is a schema file; without one the stream is unstructured.
 
     ``id`` is the stream's id on Cloudflare; deployed wrangler files refer to a stream by it.
@@ -59,7 +59,7 @@ class StreamSpec(msgspec.Struct, frozen=True):
     """A stream with the fields of its schema; an unstructured stream has none."""
 
     name: str
-    config: StreamConfig
+    config: RecordStreamConfig
     fields: list[Field]
 
 
@@ -100,7 +100,7 @@ def take_sql_pipelines(raw: dict[str, Any]) -> dict[str, Any]:
 
 def read_dataflow(
     file: Path,
-    streams: Mapping[str, StreamConfig],
+    streams: Mapping[str, RecordStreamConfig],
     sinks: dict[str, SinkConfig],
     pipelines: Mapping[str, SqlPipelineConfig],
     legacy: Mapping[str, PipelineConfig],
@@ -128,7 +128,7 @@ def read_dataflow(
 
 
 def _check_ids(
-    file: Path, streams: Mapping[str, StreamConfig], legacy: Mapping[str, PipelineConfig]
+    file: Path, streams: Mapping[str, RecordStreamConfig], legacy: Mapping[str, PipelineConfig]
 ) -> None:
     taken = [*(each.id for each in streams.values()), *(each.id for each in legacy.values())]
     for name, config in streams.items():
@@ -142,7 +142,7 @@ def _check_ids(
             raise ConfigError(file, f"streams.{name}.id", problem)
 
 
-def _stream(file: Path, name: str, config: StreamConfig) -> StreamSpec:
+def _stream(file: Path, name: str, config: RecordStreamConfig) -> StreamSpec:
     fields = []
     if config.schema is not None:
         fields = read_schema(_beside(file, f"streams.{name}.schema", config.schema))

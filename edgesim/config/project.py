@@ -18,8 +18,8 @@ from edgesim.config.buckets import check_bucket
 from edgesim.config.consumers import DELAY_SECONDS_MAX, PullConfig
 from edgesim.config.dataflow import (
     Dataflow,
+    RecordStreamConfig,
     SqlPipelineConfig,
-    StreamConfig,
     read_dataflow,
     take_sql_pipelines,
 )
@@ -116,7 +116,7 @@ class AccountFile(msgspec.Struct, forbid_unknown_fields=True):
     isolation: Isolation | dict[str, Isolation] = {}
     pipelines: dict[str, PipelineConfig] = {}
     """Pipelines of the legacy form; see ``Project.dataflow`` for the others."""
-    streams: dict[str, StreamConfig] = {}
+    streams: dict[str, RecordStreamConfig] = {}
     sinks: dict[str, SinkConfig] = {}
     r2: dict[str, BucketConfig] = {}
     queues: dict[str, QueueConfig] = {}

@@ -14,7 +14,7 @@ import pytest
 
 from edgesim import urls
 from edgesim.clock import Clock
-from edgesim.config.dataflow import StreamConfig, StreamSpec
+from edgesim.config.dataflow import RecordStreamConfig, StreamSpec
 from edgesim.config.pipelines import Field
 from edgesim.config.sinks import SinkConfig
 from edgesim.errors import PlatformError, RunError
@@ -49,7 +49,7 @@ class StreamHouse:
         self.folder = folder
         self.clock = SetClock()
         self.fields: list[Field] = []
-        self.config = StreamConfig()
+        self.config = RecordStreamConfig()
 
     def stream(self, sinks: dict[str, SinkConfig], bucket: Any = None) -> RecordStream:
         spec = StreamSpec("clicks", self.config, self.fields)
@@ -207,7 +207,7 @@ async def test_five_megabytes_are_the_limit_of_a_send(house):
 
 async def test_a_full_buffer_refuses(house):
     """While the sinks lack too many bytes, a send fails; it works again once they are stored."""
-    house.config = StreamConfig(buffer_bytes_max=100)
+    house.config = RecordStreamConfig(buffer_bytes_max=100)
     async with house.running() as stream:
         await stream.send([{"a": "x" * 200}])
         with pytest.raises(BufferFullError, match="limit is 100"):
@@ -294,7 +294,7 @@ async def test_a_slow_sink_keeps_its_records_while_another_goes_on(house):
 
 
 async def test_records_survive_a_restart(house):
-    """What was sent and not stored is stored by the next run, in one file with new records."""
+    """Records that were not stored are stored by the next run, together with new ones."""
     stream = house.stream({"lake": NEVER})
     await stream.send([{"n": 1}])
     stream.close()
