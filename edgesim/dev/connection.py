@@ -70,6 +70,8 @@ class HttpConnection(asyncio.Protocol):
         """True if the next data starts or continues a request line."""
         self._line = b""
         self._head_size = 0
+        self._since_body = 0
+        """Bytes received since the last part of a body: chunk sizes, extensions and trailers."""
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._headers_size = 0
@@ -119,6 +121,7 @@ class HttpConnection(asyncio.Protocol):
         if self._stopped:
             return
         self._received += len(data)
+        self._since_body += len(data)
         try:
             self._parser.feed_data(self._escaped(data) if self._in_line else data)
         except httptools.HttpParserUpgrade:
@@ -130,7 +133,13 @@ class HttpConnection(asyncio.Protocol):
             self._head_size += len(data)
             if self._head_size > self._limits.url_bytes + self._limits.head_bytes:
                 self._refuse(Refusal(431, "the headers are over 128 KB"))
+        elif self._since_body > self._limits.head_bytes and self._is_in_body():
+            self._refuse(Refusal(431, "the trailers are over 128 KB"))
         self.adjust()
+
+    def _is_in_body(self) -> bool:
+        # The parser keeps an incomplete trailer, and copies all of it for each part that arrives.
+        return not self._stopped and self._newest is not None and self._newest.more_body
 
     def _escaped(self, data: bytes) -> bytes:
         """Percent-encode non-ASCII bytes of a request line, which httptools rejects."""
@@ -181,6 +190,7 @@ class HttpConnection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """Check the complete head; answer the request, or queue it."""
         self._in_head = False
+        self._since_body = 0
         if self._stopped:
             return
         if not self._line.isascii():
@@ -213,6 +223,7 @@ class HttpConnection(asyncio.Protocol):
 
     def on_body(self, data: bytes) -> None:
         """Add a part of the newest request's body."""
+        self._since_body = 0
         if not self._stopped and self._newest is not None:
             self._newest.feed(data)
 

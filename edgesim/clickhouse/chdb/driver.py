@@ -243,7 +243,7 @@ async def open_clickhouse(
 ) -> AsyncIterator[ChdbClickHouse]:
     """Open the engine at ``chdb:PATH?options``; it has no users, so credentials are ignored.
 
-    The options are fields of Limits; ConfigError for others.
+    The options are fields of StatementLimits; ConfigError for others.
     """
     path, _, options = path_of(url).partition("?")
     try:

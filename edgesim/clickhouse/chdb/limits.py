@@ -1,4 +1,4 @@
-"""StatementLimits of statements in the embedded engine, which all Workers share.
+"""Limits of statements in the embedded engine, which all Workers share.
 
 Facts (chdb 26): a statement cannot have a query id, and settings cannot be constrained.  So each
 statement carries a tag in ``log_comment``, by which KILL QUERY finds it, and a statement whose own

@@ -17,6 +17,8 @@ pytestmark = pytest.mark.anyio
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 LAST = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: x\r\n"
+LONG = b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 120_000 + b"\r\n\r\n"
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 @pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
@@ -285,18 +287,17 @@ async def test_an_early_answer_leaves_the_connection_in_step():
         (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 131_072 + b"\r\n\r\n", 431),
         (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 1_000_000, 431),
         (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: aaaaaaaaaa\r\n" * 100_000, 431),
-        (
-            POST
-            + b"Transfer-Encoding: chunked\r\n\r\n0\r\n"
-            + b"X: a\r\n" * 100_000
-            + b"\r\n"
-            + LAST,
-            200,
-        ),
+        (CHUNKED + b"0\r\n" + b"X: a\r\n" * 100_000 + b"\r\n" + LAST, 431),
+        (CHUNKED + b"0\r\nX: " + b"a" * 1_000_000, 431),
+        (CHUNKED + b"1\r\na\r\n0\r\n" + b"a" * 1_000_000, 431),
+        (CHUNKED + b"1;" + b"a" * 1_000_000, 431),
+        (CHUNKED + b"0\r\n" + b"X: a\r\n" * 10_000 + b"\r\n" + LAST, 200),
+        (CHUNKED + b"1;a=b\r\na\r\n" * 100_000 + b"0\r\nX: a\r\n\r\n" + LAST, 200),
+        (GET + LONG + CHUNKED + b"0\r\n" + b"X: a\r\n" * 10_000 + b"\r\n" + LAST, 200),
     ],
 )
-async def test_heads_are_bounded(head, status):
-    """A URL over 16 KB is 414, headers over 128 KB are 431, also before they end."""
+async def test_heads_and_trailers_are_bounded(head, status):
+    """A URL over 16 KB is 414, headers or trailers over 128 KB are 431, also before they end."""
     async with listening() as listener:
         assert set(statuses(await listener.ask(head))) == {status}
 
