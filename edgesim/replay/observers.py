@@ -345,3 +345,7 @@ class _ObservedHost(Host):
     def respond(self, response: Respond) -> None:
         """See Host."""
         self._inner.respond(response)
+
+    def spent(self, cpu_ms: float) -> None:
+        """See Host."""
+        self._inner.spent(cpu_ms)

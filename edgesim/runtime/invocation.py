@@ -75,6 +75,8 @@ class Invocation(Host):
         self.responded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.given_up = False
         self.task: asyncio.Task[None] | None = None
+        self.cpu_ms = 0.0
+        """CPU time, if it was cancelled; else the Done has it."""
         self.outcome = "unknown"
         self.failure: Failure | None = None
         self._worker = worker
@@ -111,6 +113,10 @@ class Invocation(Host):
         """Return the response and drop it: a slow client must not keep a large body in memory."""
         response, self.response = self.response, None
         return response
+
+    def spent(self, cpu_ms: float) -> None:
+        """Record the CPU time of a cancelled invocation."""
+        self.cpu_ms = cpu_ms
 
     def _let_go(self) -> None:
         if not self.responded.done():

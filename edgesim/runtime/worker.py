@@ -232,11 +232,12 @@ class Worker:
             with anyio.move_on_after(EVENT_SECONDS):
                 invoke = Invoke(handler, event, self._clock.now(), entrypoint=entrypoint)
                 return await self._isolates.invoke(invoke, invocation)
-            return Done("exceededWallTime", [Failure("Error", WALL_EXCEEDED)])
+            failure = Failure("Error", WALL_EXCEEDED)
+            return Done("exceededWallTime", [failure], cpu_ms=invocation.cpu_ms)
         except asyncio.CancelledError:
             if not invocation.given_up:
                 raise
-            return Done("canceled")
+            return Done("canceled", cpu_ms=invocation.cpu_ms)
         except Exception as error:
             # A bug in edgesim: log it; only this invocation fails.
             log.exception("internal error", worker=self.name, handler=handler)

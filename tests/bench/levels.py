@@ -71,6 +71,9 @@ class Nobody:
     def respond(self, response):
         pass
 
+    def spent(self, cpu_ms):
+        pass
+
 
 def forks(times):
     """Return microseconds of each bare fork, C and Python."""

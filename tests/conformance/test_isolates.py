@@ -3,6 +3,7 @@
 import importlib
 import json
 import textwrap
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -37,6 +38,7 @@ class Recorder:
         self.calls: list[Call] = []
         self.responded = anyio.Event()
         self.depth = 0
+        self.cpu_ms: float | None = None
         self._clock = clock
         self._bindings = bindings
 
@@ -52,6 +54,9 @@ class Recorder:
     def respond(self, response: Respond) -> None:
         self.responses.append(response)
         self.responded.set()
+
+    def spent(self, cpu_ms: float) -> None:
+        self.cpu_ms = cpu_ms
 
 
 class Level:
@@ -92,6 +97,14 @@ class Level:
         return Invoke("fetch", event, self.clock.now())
 
 
+EMPTY_RESPONSE = {
+    "status": 200,
+    "statusText": "",
+    "headers": [],
+    "body": b"",
+    "url": "http://x/",
+    "redirected": False,
+}
 IMPORTS = """
 import asyncio, json
 from workers import WorkerEntrypoint, Response, Request, fetch, env
@@ -758,3 +771,83 @@ async def test_decisions_that_cannot_cross(level):
     )
     assert done.outcome == "exception", done
     assert done.result is None
+
+
+async def test_every_invocation_has_its_cpu_time(level):
+    """CPU time of the shortest handler is more than 0, and never more than the time that passed."""
+    source = """
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                return Response("ok")
+        """
+    used = []
+    async with level.load(source) as isolates:
+        for _ in range(30):
+            began = time.perf_counter()
+            done = await isolates.invoke(level.request(), Recorder(level.clock))
+            used.append(done.cpu_ms)
+            assert done.cpu_ms <= (time.perf_counter() - began) * 1000
+    assert min(used) > 0.01
+
+
+async def test_a_cancelled_invocation_has_its_cpu_time(level):
+    """The host receives the CPU time up to the cancellation, without that of other invocations."""
+    source = """
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                for _ in range(int(await request.text())):
+                    pass
+                await env.GATE.fetch("http://x/")
+        """
+    reached = anyio.Event()
+
+    async def answer_first(call: Call) -> Any:
+        if host is not first:
+            reached.set()
+            await anyio.sleep_forever()
+        return EMPTY_RESPONSE
+
+    host = first = Recorder(level.clock, GATE=answer_first)
+    async with level.load(source, BindingSpec("GATE", "service")) as isolates:
+        before = await isolates.invoke(level.request(body=b"3000000"), host)
+        host = Recorder(level.clock, GATE=answer_first)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(isolates.invoke, level.request(body=b"300000"), host)
+            await reached.wait()
+            tasks.cancel_scope.cancel()
+    assert host.cpu_ms is not None
+    assert before.cpu_ms / 100 < host.cpu_ms < before.cpu_ms
+
+
+@pytest.mark.parametrize("name", ["process", "warm"])
+async def test_a_computing_invocation_that_is_cancelled_has_its_cpu_time(name, tmp_path):
+    """The CPU time of a process that cannot reply to a cancellation is measured from outside."""
+    source = """
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                await env.GATE.fetch("http://x/")
+                console.log("computes")
+                while True:
+                    pass
+        """
+    logged = anyio.Event()
+
+    class Listener(Recorder):
+        def log(self, log: Log) -> None:
+            logged.set()
+
+    async def answer(call: Call) -> Any:
+        return EMPTY_RESPONSE
+
+    level = Level(name, tmp_path)
+    host = Listener(level.clock, GATE=answer)
+    began = time.perf_counter()
+    async with (
+        level.load(source, BindingSpec("GATE", "service")) as isolates,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(isolates.invoke, level.request(), host)
+        await logged.wait()
+        tasks.cancel_scope.cancel()
+    assert host.cpu_ms is not None
+    assert 0 < host.cpu_ms < (time.perf_counter() - began) * 1000

@@ -150,6 +150,9 @@ class Answers(Host):
     def respond(self, response: Respond) -> None:
         self.bodies.append(json.loads(response.body))
 
+    def spent(self, cpu_ms: float) -> None:
+        pass
+
 
 @asynccontextmanager
 async def opened(

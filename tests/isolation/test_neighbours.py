@@ -6,7 +6,7 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.isolation.world import Answer, World
+from tests.isolation.world import CPU_MS, Answer, World
 
 pytestmark = pytest.mark.anyio
 
@@ -49,6 +49,15 @@ async def test_neighbours_of_an_attack_are_right(warm, name):
     await warm.honest()
 
 
+@pytest.mark.parametrize("name", ["busy-loop", "busy-in-c", "busy-and-deaf"])
+async def test_who_exceeds_its_cpu_time_has_used_it(process, warm, name):
+    """An invocation over its CPU limit has that CPU time, also if its process had to be killed."""
+    for world in (process, warm):
+        done = (await world.attack(name)).done
+        assert done.outcome == "exceededCpu"
+        assert CPU_MS / 2 < done.cpu_ms < 10 * CPU_MS  # the timer counts whole ticks
+
+
 @pytest.mark.parametrize("name", ["busy-loop", "os-exit", "garbage", "memory-in-many"])
 async def test_neighbours_that_have_called_are_right_or_told(warm, name):
     """No call is made twice: a neighbour that made one is answered correctly or fails."""
@@ -74,6 +83,7 @@ async def test_who_blocks_and_does_nothing_is_ended(warm, monkeypatch):
 
     answers = await beside(warm, "calling", block)
     assert [answer.outcome for answer in blocked] == ["exceededWallTime"]
+    assert 0 < blocked[0].done.cpu_ms < 1000
     assert {answer.outcome for answer in answers} <= {"ok", "internalError"}
     await warm.honest()
 

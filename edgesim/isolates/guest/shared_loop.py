@@ -62,7 +62,8 @@ from edgesim.isolates.protocol.wire import (
 
 TICK_SECONDS = 0.02
 """After this much CPU time in one callback the others' answers are sent, and again and again."""
-PAGE = struct.Struct("<Q")
+PAGE = struct.Struct("<Qd")
+"""The number of the running invocation, and its CPU time less that of the process (seconds)."""
 MEDDLED_STATUS = 13
 """Exit status of a process in which an invocation has changed the platform's own names."""
 
@@ -222,26 +223,37 @@ class Scheduler:
 
     def _start(self, resident: Resident) -> None:
         self._enter(resident)
-        self._began = time.thread_time()
         self._running = resident
 
     def _enter(self, resident: Resident) -> None:
         if resident is not self._last:
             self._end_if_meddled(self._names)
         self._last = resident
-        PAGE.pack_into(self._page, 0, resident.number)
+        self._began = time.thread_time()
+        self._show(resident)
+
+    def _show(self, resident: Resident) -> None:
+        """Write to the page that this invocation has the process."""
+        PAGE.pack_into(self._page, 0, resident.number, resident.cpu_seconds - self._began)
+
+    def _show_none(self) -> None:
+        PAGE.pack_into(self._page, 0, PLATFORM, 0.0)
 
     def _end_if_meddled(self, names: PlatformNames) -> None:
         """Before anything of it has an effect; the page says by whom."""
         if names.have_changed():
-            number = 0 if self._last is None else self._last.number
-            PAGE.pack_into(self._page, 0, number)
+            if self._last is None:
+                self._show_none()
+            else:
+                self._show(self._last)
             os._exit(MEDDLED_STATUS)
 
     def _stop(self, resident: Resident) -> None:
-        resident.cpu_seconds += time.thread_time() - self._began
+        now = time.thread_time()
+        resident.cpu_seconds += now - self._began
+        self._began = now
         self._running = None
-        PAGE.pack_into(self._page, 0, PLATFORM)
+        self._show_none()
 
     def _settle(self, resident: Resident) -> None:
         """Take in what a turn has come to."""
@@ -283,7 +295,7 @@ class Scheduler:
 
     def _say_goodbye(self, resident: Resident) -> None:
         assert resident.done is not None
-        PAGE.pack_into(self._page, 0, PLATFORM)
+        self._show_none()
         del self._live[resident.number]
         resident.done.cpu_ms = resident.cpu_seconds * 1000
         self.wire.put(resident.number, resident.done)

@@ -121,6 +121,10 @@ class Conversation:
         for task in list(self._answering):
             task.cancel()
 
+    def spent(self, cpu_ms: float) -> None:
+        """Report the CPU time of the invocation, which is being cancelled."""
+        self._host.spent(cpu_ms)
+
     def interrupt(self) -> None:
         """Complete ``over``: the isolate has exited or is retired."""
         if not self.over.done():

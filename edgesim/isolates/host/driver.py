@@ -32,6 +32,9 @@ class Host(Protocol):
     def respond(self, response: Respond) -> None:
         """Receive the fetch handler's response."""
 
+    def spent(self, cpu_ms: float) -> None:
+        """Receive the CPU time of an invocation that is cancelled, which has no Done to hold it."""
+
 
 class Isolates(Protocol):
     """The isolates of one version of one Worker.
@@ -60,7 +63,7 @@ class Isolates(Protocol):
         """Run one invocation to its end, waitUntil work included.
 
         Never raises because of worker code: if the isolate crashes, the Done has its outcome.
-        Cancelling this call ends the invocation.
+        Cancelling this call ends the invocation; the host then receives its CPU time.
         """
 
 

@@ -134,7 +134,11 @@ class InlineIsolates(Isolates):
         serving = self._serve.Serving(_LocalChannel(host, self._clock), request.seed)
         started = time.thread_time()
         work = self._serve.serve(request, self._load, self._new_env, serving)
-        done = await _in_a_task(work)
+        try:
+            done = await _in_a_task(work)
+        except asyncio.CancelledError:
+            host.spent((time.thread_time() - started) * 1000)
+            raise
         done.cpu_ms = (time.thread_time() - started) * 1000
         copy = _copied(done)
         assert isinstance(copy, Done)

@@ -18,11 +18,12 @@ import structlog
 
 from edgesim.clock import Clock
 from edgesim.isolates.host.conversation import Alarm, Conversation
+from edgesim.isolates.host.cpu_clock import cpu_seconds
 from edgesim.isolates.host.driver import Host, Isolates
 from edgesim.isolates.host.link import Link, open_link
 from edgesim.isolates.host.zygotes import Fork, Forks, open_forks
 from edgesim.isolates.protocol.wire import Done, FrameBatch, Invoke
-from edgesim.model import WorkerSpec
+from edgesim.model import Limits, WorkerSpec
 
 DETERMINISTIC = True  # a link takes turns where time is virtual
 STANDBY_MIN = 2
@@ -54,9 +55,12 @@ class _ProcessIsolate:
         self.error: Exception | None = None
         self._alarm = Alarm(clock)
         self._conversation: Conversation | None = None
+        self._cpu_before = 0.0
+        """CPU time of the fork before its invocation, in seconds."""
 
     def begin(self, conversation: Conversation) -> None:
         self._conversation = conversation
+        self._cpu_before = cpu_seconds(self.fork.pid) or 0.0
         conversation.begin(self.link)
         if self.gone:  # since it was forked: it has said so already, and will not again
             conversation.interrupt()
@@ -78,6 +82,17 @@ class _ProcessIsolate:
         self.fork.kill()
         if self._conversation is not None:
             self._conversation.interrupt()
+
+    def cpu_ms(self) -> float:
+        """CPU time of its invocation; 0 if the process has ended."""
+        total = cpu_seconds(self.fork.pid) or 0.0
+        return max(0.0, total - self._cpu_before) * 1000
+
+    def verdict(self, limits: Limits) -> Done:
+        """Return the Done of the invocation that ended with the process."""
+        done = self.fork.verdict(limits, self.error)
+        done.cpu_ms = max(0.0, done.cpu_ms - self._cpu_before * 1000)
+        return done
 
     def dismiss(self) -> None:
         # The link refers to this object: bodies would stay until the collector runs.
@@ -133,7 +148,11 @@ class ProcessIsolates(Isolates):
         """Run it there, to its end or until it can begin again in another isolate."""
         try:
             isolate.begin(conversation)
-            await conversation.over
+            try:
+                await conversation.over
+            except asyncio.CancelledError:
+                conversation.spent(isolate.cpu_ms())
+                raise
             if not conversation.ended:
                 done = conversation.verdict or await self._died(isolate)
                 if not (done.blameless and conversation.begin_again()):
@@ -165,7 +184,7 @@ class ProcessIsolates(Isolates):
     async def _died(self, isolate: _ProcessIsolate) -> Done:
         with anyio.move_on_after(NEWS_SECONDS):
             await self._forks.news_of(isolate.fork)
-        return isolate.fork.verdict(self._forks.spec.limits, isolate.error)
+        return isolate.verdict(self._forks.spec.limits)
 
     async def keep_standby(self) -> None:
         """Refill the pool whenever it was drawn from, and let it shrink when it was not."""

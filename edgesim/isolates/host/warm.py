@@ -15,6 +15,7 @@ import fcntl
 import mmap
 import os
 import socket
+import struct
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -27,6 +28,7 @@ from anyio.abc import TaskGroup
 from edgesim.clock import Clock
 from edgesim.foreign import stops_the_world
 from edgesim.isolates.host.conversation import TRIES_MAX, Alarm, Conversation
+from edgesim.isolates.host.cpu_clock import cpu_seconds
 from edgesim.isolates.host.driver import Host, Isolates
 from edgesim.isolates.host.link import Link, open_link
 from edgesim.isolates.host.zygotes import Fork, Forks, open_forks
@@ -66,7 +68,9 @@ BLOCKED_SECONDS = 30.0
 DRAIN_SECONDS = 30.0
 NEWS_SECONDS = 5.0
 CPU_GRACE_SECONDS = 0.2
-PAGE_BYTES = 8
+CANCEL_SECONDS = 0.1
+"""Seconds that an isolate may take to confirm a cancellation, with the CPU time."""
+PAGE = struct.Struct("<Qd")  # as in shared_loop.py
 _TICKS = os.sysconf("SC_CLK_TCK")
 _EVICTED = "The isolate was evicted because of what another invocation in it did."
 _NONE_LIVES = f"{TRIES_MAX} isolates ended before they could run the invocation."
@@ -88,6 +92,8 @@ class _WarmIsolate:
         self.ended = anyio.Event()
         self.occupied = anyio.Event()
         self._page = page
+        self._cancelled: dict[int, asyncio.Future[float]] = {}
+        """CPU time of the invocations that were cancelled, as their process confirms it."""
         self._state = ""
         self._cpu_before: float | None = None
         self._alarm = Alarm(clock)
@@ -95,7 +101,19 @@ class _WarmIsolate:
     @property
     def running(self) -> int:
         """The number of the invocation whose callback has the process; 0 for none."""
-        return int.from_bytes(self._page[:PAGE_BYTES], "little")
+        number: int = PAGE.unpack_from(self._page)[0]
+        return number
+
+    def running_cpu_ms(self) -> float:
+        """CPU time of the running invocation; 0 if it cannot be known."""
+        last = self.fork.exit
+        total = cpu_seconds(self.fork.pid) if last is None else last.cpu_ms / 1000
+        number: int
+        ahead: float
+        number, ahead = PAGE.unpack_from(self._page)
+        if number == 0 or total is None or not -total <= ahead <= 0:  # worker code can write there
+            return 0.0
+        return (total + ahead) * 1000
 
     def forget_page(self) -> None:
         """It has a descriptor of its own, which the collector would leave open for a while."""
@@ -109,11 +127,23 @@ class _WarmIsolate:
         self.conversations[conversation.number] = conversation
         self.occupied.set()
 
-    def give_up(self, conversation: Conversation) -> None:
-        """Nobody waits for it any more."""
+    async def release(self, conversation: Conversation) -> None:
+        """Forget an invocation that has ended, and cancel it if it still runs here."""
         if self.conversations.pop(conversation.number, None) is not None:
-            self.link.send(conversation.number, Cancel())
+            await self._cancel(conversation)
         self.close_if_done()
+
+    async def _cancel(self, conversation: Conversation) -> None:
+        """End the invocation in the process, and report its CPU time if that is known soon."""
+        number = conversation.number
+        self.link.send(number, Cancel())
+        if self.running == number:  # it confirms nothing before its callback comes back
+            conversation.spent(self.running_cpu_ms())
+        elif not stops_the_world():  # in virtual time no CPU time is reported
+            cpu_ms = self._cancelled[number] = asyncio.get_running_loop().create_future()
+            with anyio.CancelScope(shield=True), anyio.move_on_after(CANCEL_SECONDS):
+                conversation.spent(await cpu_ms)
+            del self._cancelled[number]
 
     def take(self, message: FrameBatch) -> None:
         """ValueError for what no isolate says."""
@@ -126,8 +156,15 @@ class _WarmIsolate:
                 self.retire()
             elif number == 0:
                 self._alarm.take(frame, self.link)
+            elif isinstance(frame, Done):
+                self._confirm(number, frame)
             # The rest is of invocations that were given up here, or have been moved elsewhere.
         self.close_if_done()
+
+    def _confirm(self, number: int, frame: Done) -> None:
+        cpu_ms = self._cancelled.get(number)
+        if cpu_ms is not None and not cpu_ms.done():
+            cpu_ms.set_result(frame.cpu_ms)
 
     def _take(self, conversation: Conversation, frame: Frame) -> None:
         if not isinstance(frame, Done):
@@ -161,7 +198,9 @@ class _WarmIsolate:
 
     def close_if_done(self) -> None:
         """A retired process ends with its last invocation."""
-        if self.retired and not self.conversations and not self.ended.is_set():
+        if self.conversations or self._cancelled:
+            return
+        if self.retired and not self.ended.is_set():
             self.link.close()
             self._alarm.cancel()
             self.ended.set()
@@ -236,7 +275,7 @@ class WarmIsolates(Isolates):
         finally:
             conversation.end(Done("canceled"))
             if isolate is not None:
-                isolate.give_up(conversation)
+                await isolate.release(conversation)
             self._in_flight -= 1
             self._settled.set()
         return conversation.done
@@ -300,7 +339,7 @@ class WarmIsolates(Isolates):
         ours, theirs = socket.socketpair()
         try:
             with theirs, _shared_page() as file:
-                page = mmap.mmap(file.fileno(), PAGE_BYTES)
+                page = mmap.mmap(file.fileno(), PAGE.size)
                 isolate = _WarmIsolate(self._forks.many(theirs, file.fileno()), page, self._clock)
         except OSError:
             ours.close()
@@ -336,12 +375,14 @@ class WarmIsolates(Isolates):
         done = isolate.fork.verdict(
             self._forks.spec.limits, isolate.error, out_of_time=isolate.out_of_time
         )
+        cpu_ms = isolate.running_cpu_ms()
         known = any(conversation.number == guilty for conversation in conversations)
         for conversation in conversations:
             if done.blameless:
                 conversation.otherwise = done
             elif conversation.number == guilty or len(conversations) == 1:
                 conversation.verdict = conversation.verdict or done
+                conversation.verdict.cpu_ms = cpu_ms
             else:
                 conversation.otherwise = _evicted(known)
                 conversation.suspect |= not known
@@ -405,10 +446,10 @@ def _shared_page() -> BinaryIO:
     """A file of one page in memory, whose size the isolate cannot change."""
     if not hasattr(os, "memfd_create"):
         file: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 (the caller closes it)
-        file.truncate(PAGE_BYTES)
+        file.truncate(PAGE.size)
         return file
     fd = os.memfd_create("edgesim-isolate", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.ftruncate(fd, PAGE_BYTES)
+    os.ftruncate(fd, PAGE.size)
     seals = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
     return os.fdopen(fd, "r+b")

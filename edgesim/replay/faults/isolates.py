@@ -51,7 +51,11 @@ class FaultyIsolates(Isolates):
     async def invoke(self, invoke: Invoke, host: Host) -> Done:
         """See Isolates."""
         invoke.seed = self._clock.random.getrandbits(64)
-        done = await self._invoke(invoke, host)
+        try:
+            done = await self._invoke(invoke, host)
+        finally:
+            if isinstance(self._clock, VirtualClock):
+                host.spent(0.0)
         if isinstance(self._clock, VirtualClock):
             done.cpu_ms = 0.0  # not reproducible
         return done
@@ -139,6 +143,10 @@ class _FaultyHost(Host):
         """See Host."""
         if not self._over:
             self._inner.respond(response)
+
+    def spent(self, cpu_ms: float) -> None:
+        """See Host."""
+        self._inner.spent(cpu_ms)
 
     async def _send(self, pipeline: str, call: Call) -> Any:
         targets, where = ("pipelines", f"pipelines.{pipeline}"), f"pipelines.send {pipeline}"

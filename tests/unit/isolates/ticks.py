@@ -126,7 +126,7 @@ def main() -> None:
     sys.stdout = serve.ConsoleStream("log", sys.stdout)
     clock_and_random.install()
     wire = jailed_loop.Wire(platform)  # type: ignore[arg-type]
-    page = bytearray(8)
+    page = bytearray(shared_loop.PAGE.size)
     warm_invocation.own_the_tasks()
     names = shared_state.PlatformNames([])
     scheduler = shared_loop.Scheduler(

@@ -29,6 +29,9 @@ class Deaf(Host):
     def respond(self, response: Respond) -> None:
         raise AssertionError(response)
 
+    def spent(self, cpu_ms: float) -> None:
+        raise AssertionError(cpu_ms)
+
 
 class DeadIsolates(Isolates):
     """Isolates that cannot be forked; with ``lost`` the platform retries on the next zygote's."""
