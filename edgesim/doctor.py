@@ -31,7 +31,7 @@ from edgesim.errors import (
 from edgesim.isolates.host import driver as isolates_driver
 from edgesim.isolates.protocol.limits import KERNEL_GUARDS
 from edgesim.jail import landlock, seccomp
-from edgesim.model import Diagnosis, Limits, Stream, WorkerSpec, read_all
+from edgesim.model import Diagnosis, Stream, read_all
 from edgesim.queues import probe as queues_probe
 from edgesim.r2 import probe as r2_probe
 
@@ -106,12 +106,9 @@ def _kernel() -> list[Diagnosis]:
 async def _worker(project: Project, config: WorkerConfig, clock: Clock) -> Diagnosis:
     level = project.isolation_of(config.name)
     open_isolates: Any = urls.opener("isolation", level, isolates_driver.DRIVERS)
-    cpu_ms = config.settings.limits.cpu_ms
-    limits = Limits() if cpu_ms is None else Limits(cpu_ms=cpu_ms)
-    spec = WorkerSpec(config.name, str(config.main), config.bindings(), limits)
     name = f"worker {config.name}"
     try:
-        async with open_isolates(spec, clock) as isolates:
+        async with open_isolates(config.spec(), clock) as isolates:
             guards = list(isolates.guards)
     except WorkerLoadError as error:
         return Diagnosis(name, "problem", str(error), f"correct {config.main}")
@@ -199,14 +196,7 @@ async def _look_at_clickhouse(project: Project, environment: Environment, clock:
 
 def _buckets(project: Project) -> list[str]:
     """All buckets that the project names; the doctor's own bucket if there are none."""
-    bound = [each.settings.r2_buckets for each in project.workers.values()]
-    named = {
-        *project.account.r2,
-        *(pipeline.bucket for pipeline in project.account.pipelines.values()),
-        *(sink.bucket for sink in project.dataflow.sinks.values()),
-        *(binding.bucket_name for bindings in bound for binding in bindings),
-    }
-    return sorted(named) or [NAME]
+    return sorted(project.bucket_names()) or [NAME]
 
 
 _CHECKS: dict[str, Check] = {"r2": _r2, "queues": _queues, "clickhouse": _clickhouse}

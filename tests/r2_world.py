@@ -12,11 +12,12 @@ import anyio
 import msgspec
 
 from edgesim.clock import Clock
+from edgesim.config.notifications import NotificationRule
 from edgesim.errors import RunError
 from edgesim.model import R2Object, Stream, read_all
 from edgesim.r2.bucket import Bucket, R2ObjectBody
 from edgesim.r2.driver import DRIVERS, R2Driver
-from edgesim.r2.notifications import EventRule, Notifications
+from edgesim.r2.notifications import Notifications
 from edgesim.urls import opener
 from tests.servers_s3 import S3Server
 
@@ -26,8 +27,8 @@ NOW_MS = 1_790_000_000_123
 _SEEDS = itertools.count(1)  # a reopened store makes new ids
 RULES = {
     "events": [
-        EventRule("ingest", "object-create", "in/", ".gz"),
-        EventRule("audit", "object-delete", "in/"),
+        NotificationRule("ingest", "object-create", "in/", ".gz"),
+        NotificationRule("audit", "object-delete", "in/"),
     ]
 }
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from edgesim.check.findings import Finding, relative
 from edgesim.check.lines import line_of
 from edgesim.config import Project
-from edgesim.config.queues import CURE, unheard_notifications
+from edgesim.config.unconsumed import CURE, unheard_notifications
 
 
 def check_queues(project: Project) -> Iterator[Finding]:

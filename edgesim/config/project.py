@@ -15,7 +15,6 @@ import msgspec
 
 from edgesim.config.alone import assumed, not_given
 from edgesim.config.buckets import check_bucket
-from edgesim.config.consumers import DELAY_SECONDS_MAX, PullConfig
 from edgesim.config.dataflow import (
     Dataflow,
     RecordStreamConfig,
@@ -25,8 +24,10 @@ from edgesim.config.dataflow import (
 )
 from edgesim.config.environment import Environment
 from edgesim.config.files import convert, read_table, read_text
+from edgesim.config.notifications import NotificationRule, check_notifications
 from edgesim.config.outbound import OutboundConfig, allowed
 from edgesim.config.pipelines import PipelineConfig, check_pipelines, is_stream_id
+from edgesim.config.queues import PullConfig, QueueConfig
 from edgesim.config.sinks import SinkConfig
 from edgesim.config.streams import no_such_stream, resolve_streams
 from edgesim.config.wrangler import FILES, WorkerConfig, load_worker, wrangler_file
@@ -39,35 +40,12 @@ DEFAULT = "default"
 """Key of ``isolation`` for the Workers without a level of their own."""
 PULL = "a pull consumer"
 """Entry of ``Project.consumers`` for a queue with a pull consumer."""
-Event = Literal["object-create", "object-delete"]
-Action = Literal[
-    "PutObject", "CopyObject", "CompleteMultipartUpload", "DeleteObject", "LifecycleDeletion"
-]
-
-
-class NotificationRule(msgspec.Struct, forbid_unknown_fields=True):
-    """An R2 event notification rule; ``actions`` limits it to some of the event's actions."""
-
-    queue: str
-    event: Event = "object-create"
-    actions: list[Action] = []
-    prefix: str = ""
-    suffix: str = ""
-    description: str = ""
 
 
 class BucketConfig(msgspec.Struct, forbid_unknown_fields=True):
     """``[r2.NAME]``: settings of one bucket."""
 
     notifications: list[NotificationRule] = []
-
-
-class QueueConfig(msgspec.Struct, forbid_unknown_fields=True):
-    """Queue settings that Cloudflare keeps with the queue itself; times in seconds."""
-
-    retention_seconds: float = 345_600
-    delivery_delay: Annotated[float, msgspec.Meta(ge=0, le=DELAY_SECONDS_MAX)] = 0
-    pull: PullConfig | None = None
 
 
 class ClickHouseConfig(msgspec.Struct, forbid_unknown_fields=True):
@@ -198,6 +176,25 @@ class Project(msgspec.Struct):
         }
         return dict.fromkeys(self.pull_consumers(), PULL) | pushed
 
+    def queue_names(self) -> set[str]:
+        """Every queue that edgesim.toml or a Worker names."""
+        names = self.account.queues.keys() | self.dead_letter_queues()
+        for bucket in self.account.r2.values():
+            names |= {rule.queue for rule in bucket.notifications}
+        for worker in self.workers.values():
+            names |= {each.queue for each in worker.settings.queues.producers}
+            names |= {each.queue for each in worker.settings.queues.consumers}
+        return names
+
+    def bucket_names(self) -> set[str]:
+        """Every bucket that edgesim.toml or a Worker names."""
+        names = set(self.account.r2)
+        names |= {pipeline.bucket for pipeline in self.account.pipelines.values()}
+        names |= {sink.bucket for sink in self.dataflow.sinks.values()}
+        for worker in self.workers.values():
+            names |= {each.bucket_name for each in worker.settings.r2_buckets}
+        return names
+
     def dead_letter_queues(self) -> set[str]:
         """Names of the dead-letter queues of all consumers."""
         names = [each.dead_letter_queue for each in self.pull_consumers().values()]
@@ -280,8 +277,9 @@ def _read_account(file: Path) -> tuple[AccountFile, Dataflow]:
     check_pipelines(file, account.pipelines)
     pipelines = convert(file, with_sql, dict[str, dict[str, SqlPipelineConfig]])["pipelines"]
     dataflow = read_dataflow(file, account.streams, account.sinks, pipelines, account.pipelines)
-    for name in account.r2:
+    for name, bucket in account.r2.items():
         check_bucket(file, f"r2.{name}", name)
+        check_notifications(file, name, bucket.notifications)
     for name, queue in account.queues.items():
         if queue.pull and queue.pull.dead_letter_queue == name:
             key = f"queues.{name}.pull.dead_letter_queue"

@@ -1,65 +1,94 @@
-"""Queues that fill up because they have no consumer."""
+"""Settings of queues and of their consumers; the classes that run them hold these structs.
+
+They are validated when they are created.  InvalidKeyError names the key; ``convert`` adds the file
+and the key's path.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import msgspec
 
-from edgesim.config.project import Project
+from edgesim.config.files import InvalidKeyError
+
+BATCH_SIZE_MAX = 100
+DELAY_SECONDS_MAX = 86_400
+VISIBILITY_MS_MAX = 12 * 3_600_000
+
+_RANGES: dict[str, tuple[int, int]] = {
+    "delivery_delay": (0, DELAY_SECONDS_MAX),
+    "retention_seconds": (60, 14 * 86_400),
+    "max_batch_size": (1, BATCH_SIZE_MAX),
+    "max_batch_timeout": (0, 60),
+    "max_concurrency": (1, 250),
+    "max_retries": (0, 100),
+    "retry_delay": (0, DELAY_SECONDS_MAX),
+    "visibility_timeout_ms": (0, VISIBILITY_MS_MAX),
+}
+"""The platform's limits by key, both inclusive."""
 
 
-class Unconsumed(msgspec.Struct, frozen=True):
-    """A notification rule or producer whose queue has no consumer: queue, file, key, problem."""
+class ConsumerConfig(msgspec.Struct, frozen=True):
+    """A push consumer: an entry of ``queues.consumers`` in a wrangler file; times in seconds.
+
+    ``max_concurrency`` None means auto.
+    """
 
     queue: str
-    file: Path
-    key: str
-    problem: str
+    max_batch_size: int = 10
+    max_batch_timeout: float = 5.0
+    max_retries: int = 3
+    retry_delay: float = 0.0
+    max_concurrency: int | None = None
+    dead_letter_queue: str | None = None
+    type: str = "worker"
+
+    def __post_init__(self) -> None:
+        """Validate type, dead-letter queue and limits."""
+        if self.type != "worker":
+            problem = f"{self.type!r} is not a type of consumer that a wrangler file can have"
+            if self.type == "http_pull":
+                problem += f"; write [queues.{self.queue}.pull] in edgesim.toml"
+            raise InvalidKeyError("type", problem)
+        if self.dead_letter_queue == self.queue:
+            raise InvalidKeyError("dead_letter_queue", "is the queue itself; name another queue")
+        _check_ranges(self)
 
 
-CURE = "Consume it in a Worker (queues.consumers) or give it [queues.NAME.pull] in edgesim.toml"
+class PullConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A pull consumer: ``[queues.NAME.pull]`` of edgesim.toml; ``retry_delay`` in seconds.
 
-
-def unheard_notifications(project: Project) -> list[Unconsumed]:
-    """Notification rules whose queue has neither a push nor a pull consumer.
-
-    A dead-letter queue needs no consumer: its messages wait to be redriven.
+    ``max_batch_size`` and ``visibility_timeout_ms`` are the defaults of a pull that omits them.
+    Cloudflare keeps these settings outside wrangler files.
     """
-    found = [
-        Unconsumed(
-            rule.queue,
-            project.file,
-            f"r2.{bucket}.notifications",
-            f"notifications of bucket {bucket!r} go to queue {rule.queue!r}, "
-            "which no Worker consumes and nobody pulls",
-        )
-        for bucket, config in project.account.r2.items()
-        for rule in config.notifications
-    ]
-    return _without_consumer(project, found)
+
+    max_batch_size: int = 5
+    max_retries: int = 3
+    retry_delay: float = 0.0
+    visibility_timeout_ms: int = 30_000
+    dead_letter_queue: str | None = None
+
+    def __post_init__(self) -> None:
+        """Validate the limits."""
+        _check_ranges(self)
 
 
-def unheard_producers(project: Project) -> list[Unconsumed]:
-    """Producers whose queue has neither a push nor a pull consumer.
+class QueueConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A queue: ``[queues.NAME]`` of edgesim.toml; times in seconds."""
 
-    This is valid if a Worker of another project consumes the queue; in edgesim the messages
-    accumulate until they expire.
-    """
-    found = [
-        Unconsumed(
-            producer.queue,
-            worker.file,
-            "queues.producers",
-            f"Worker {name!r} sends to queue {producer.queue!r}, "
-            "which no Worker consumes and nobody pulls",
-        )
-        for name, worker in project.workers.items()
-        for producer in worker.settings.queues.producers
-    ]
-    return _without_consumer(project, found)
+    retention_seconds: float = 345_600
+    delivery_delay: float = 0
+    pull: PullConfig | None = None
+
+    def __post_init__(self) -> None:
+        """Validate the limits."""
+        _check_ranges(self)
 
 
-def _without_consumer(project: Project, found: list[Unconsumed]) -> list[Unconsumed]:
-    fine = project.consumers().keys() | project.dead_letter_queues()
-    return [each for each in found if each.queue not in fine]
+def _check_ranges(settings: msgspec.Struct) -> None:
+    for key in settings.__struct_fields__:
+        value = getattr(settings, key)
+        if key in _RANGES and value is not None:
+            least, most = _RANGES[key]
+            if not least <= value <= most:
+                shown = str(value).removesuffix(".0")  # a whole number may be read as a float
+                raise InvalidKeyError(key, f"must be {least} to {most}, not {shown}")

@@ -17,16 +17,16 @@ from typing import Annotated, Any
 import msgspec
 
 from edgesim.config.buckets import check_bucket
-from edgesim.config.consumers import DELAY_SECONDS_MAX, ConsumerConfig
 from edgesim.config.cron import parse_cron
 from edgesim.config.dotenv import local_secrets
 from edgesim.config.files import InvalidKeyError, convert, read_table, whole_numbers
+from edgesim.config.queues import DELAY_SECONDS_MAX, ConsumerConfig
 from edgesim.config.routes import Route, RouteConfig, parse_route
 from edgesim.config.wrangler_env import in_environment
 from edgesim.config.wrangler_keys import KEYS, absent_bindings, unknown_keys
 from edgesim.config.wrangler_values import normalised
 from edgesim.errors import ConfigError
-from edgesim.model import BindingSpec
+from edgesim.model import BindingSpec, Limits, WorkerSpec
 
 WORKERS_DEV = "workers.dev"
 FILES = ("wrangler.json", "wrangler.jsonc", "wrangler.toml")
@@ -194,6 +194,12 @@ class WorkerConfig(msgspec.Struct):
         for module in sorted(self.main.parent.glob("*.py")):
             digest.update(module.name.encode() + b"\0" + module.read_bytes())
         return str(uuid.UUID(bytes=digest.digest()[:16], version=4))
+
+    def spec(self) -> WorkerSpec:
+        """The description from which isolates of the Worker are opened."""
+        cpu_ms = self.settings.limits.cpu_ms
+        limits = Limits() if cpu_ms is None else Limits(cpu_ms=cpu_ms)
+        return WorkerSpec(self.name, str(self.main), self.bindings(), limits)
 
     def bindings(self) -> list[BindingSpec]:
         """All bindings on ``env``; ConfigError if a name is bound twice."""

@@ -34,7 +34,7 @@ from edgesim.backends import Backends, open_backends
 from edgesim.clock import Clock
 from edgesim.config import Environment, Project
 from edgesim.config.outbound import allowed
-from edgesim.config.queues import unheard_notifications, unheard_producers
+from edgesim.config.unconsumed import unheard_notifications, unheard_producers
 from edgesim.dev import clickhouse_port
 from edgesim.dev.access import Access
 from edgesim.dev.admin import admin_app

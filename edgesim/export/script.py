@@ -11,13 +11,12 @@ from collections.abc import Iterator
 
 from edgesim.config import Project, WorkerConfig
 from edgesim.config.dataflow import HttpIngestConfig
+from edgesim.config.notifications import NotificationRule
 from edgesim.config.pipelines import PipelineConfig
-from edgesim.config.project import NotificationRule
+from edgesim.config.queues import QueueConfig
 from edgesim.config.sinks import SinkConfig
 
 PROXY_SECRETS = ("CLICKHOUSE_URL", "CLICKHOUSE_USER", "CLICKHOUSE_PASSWORD")
-RETENTION_SECONDS = 345_600
-"""Cloudflare's default, for which no option is needed."""
 ROLL_SECONDS_MIN = 10
 
 _HEAD = """\
@@ -127,7 +126,7 @@ def script(project: Project) -> str:
     """The text of the script."""
     parts = [
         _HEAD,
-        _section("Buckets", (f"bucket {_q(name)}" for name in buckets(project))),
+        _section("Buckets", (f"bucket {_q(name)}" for name in sorted(project.bucket_names()))),
         _section("Queues", _queues(project)),
         _section("Streams, sinks and pipelines of the legacy form", _pipelines(project)),
         _section("Streams, then sinks, then the pipelines between them", _dataflow(project)),
@@ -137,30 +136,6 @@ def script(project: Project) -> str:
         _section("Event notifications: from here on things happen", _notifications(project)),
     ]
     return "\n".join(filter(None, parts))
-
-
-def buckets(project: Project) -> list[str]:
-    """Every bucket that the project names, sorted."""
-    names = {each.bucket for each in project.account.pipelines.values()} | set(project.account.r2)
-    names |= {each.bucket for each in project.dataflow.sinks.values()}
-    for worker in project.workers.values():
-        names |= {each.bucket_name for each in worker.settings.r2_buckets}
-    return sorted(names)
-
-
-def queues(project: Project) -> list[str]:
-    """Every queue that the project names; dead-letter queues precede the queues that use them."""
-    dead: set[str] = set()
-    names = set(project.account.queues)
-    for bucket in project.account.r2.values():
-        names |= {rule.queue for rule in bucket.notifications}
-    for worker in project.workers.values():
-        names |= {each.queue for each in worker.settings.queues.producers}
-        for consumer in worker.settings.queues.consumers:
-            names.add(consumer.queue)
-            if consumer.dead_letter_queue:
-                dead.add(consumer.dead_letter_queue)
-    return [*sorted(dead), *sorted(names - dead)]
 
 
 def deployment_order(project: Project) -> list[str]:
@@ -208,12 +183,15 @@ def _q(text: str) -> str:
 
 
 def _queues(project: Project) -> Iterator[str]:
-    for name in queues(project):
-        settings = project.account.queues.get(name)
+    """Dead-letter queues precede the queues that use them."""
+    dead = project.dead_letter_queues()
+    for name in [*sorted(dead), *sorted(project.queue_names() - dead)]:
+        default = QueueConfig()
+        settings = project.account.queues.get(name, default)
         options = ""
-        if settings is not None and settings.retention_seconds != RETENTION_SECONDS:
+        if settings.retention_seconds != default.retention_seconds:
             options += f" --message-retention-period-secs {settings.retention_seconds:.0f}"
-        if settings is not None and settings.delivery_delay:
+        if settings.delivery_delay:
             options += f" --delivery-delay-secs {settings.delivery_delay:.0f}"
         yield f"queue {_q(name)}{options}"
 

@@ -20,7 +20,7 @@ import anyio
 import structlog
 
 from edgesim.clock import Clock
-from edgesim.config.consumers import DELAY_SECONDS_MAX, ConsumerSettings
+from edgesim.config.queues import DELAY_SECONDS_MAX, ConsumerConfig
 from edgesim.errors import RunError
 from edgesim.model import BatchResult, Message, Retry
 from edgesim.queues.dead_letters import DeadLetters
@@ -55,7 +55,7 @@ class Consumer:
     def __init__(
         self,
         queue: Queue,
-        settings: ConsumerSettings,
+        settings: ConsumerConfig,
         deliver: Deliver,
         clock: Clock,
         dead_letter: Queue | None = None,

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import structlog
 
-from edgesim.errors import ConfigError
 from edgesim.model import Message
 from edgesim.queues.producer import Queue
 
@@ -22,10 +21,6 @@ class DeadLetters:
     def __init__(self, queue: Queue, name: str | None, dead_letter: Queue | None) -> None:
         if name != (dead_letter and dead_letter.name):
             raise ValueError(f"dead_letter is not the queue {name!r}")
-        if name == queue.name:
-            raise ConfigError(
-                "queues.consumers", "dead_letter_queue", f"{queue.name} cannot be its own"
-            )
         self.dead = 0
         self.lost = 0
         self._queue = queue

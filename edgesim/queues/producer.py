@@ -19,8 +19,8 @@ import msgspec
 import structlog
 
 from edgesim.clock import Clock
-from edgesim.config.consumers import DELAY_SECONDS_MAX
-from edgesim.errors import ConfigError, PlatformError, UsageError
+from edgesim.config.queues import DELAY_SECONDS_MAX, QueueConfig
+from edgesim.errors import PlatformError, UsageError
 from edgesim.model import ContentType, Message
 from edgesim.queues.driver import Depth, NewMessage, QueueDriver
 from edgesim.queues.encoding import content_type_of, decode
@@ -34,9 +34,11 @@ BACKLOG_BYTES_MAX = 25_000_000_000
 OPERATION_BYTES = 64_000
 METADATA_BYTES = 100
 """Bytes that the platform adds to each message's size."""
-RETENTION_SECONDS = (60, 14 * 86_400)
 EXPIRY_INTERVAL_SECONDS = 60
 """Minimum interval between two removals of expired messages from a queue in use."""
+
+
+_DEFAULTS = QueueConfig()
 
 
 class Metrics(msgspec.Struct, frozen=True):
@@ -56,7 +58,7 @@ class MessageSendRequest(msgspec.Struct, frozen=True):
 
 
 class Queue:
-    """A named queue; ``expired`` counts messages that exceeded ``retention_seconds`` unconsumed.
+    """A named queue; ``expired`` counts messages that exceeded the retention unconsumed.
 
     ``operations`` are billed by the platform: each 64 KB written, read or deleted (a delete counts
     as one here, because the message's size is not known any more).
@@ -70,21 +72,10 @@ class Queue:
         name: str,
         driver: QueueDriver,
         clock: Clock,
-        delivery_delay: float = 0,
-        retention_seconds: float = 345_600,
+        config: QueueConfig = _DEFAULTS,
     ) -> None:
-        shortest, longest = RETENTION_SECONDS
-        if not is_delay(delivery_delay):
-            raise ConfigError(
-                f"queue {name}", "delivery_delay", f"must be 0 to {DELAY_SECONDS_MAX} seconds"
-            )
-        if not shortest <= retention_seconds <= longest:
-            raise ConfigError(
-                f"queue {name}", "retention_seconds", f"must be {shortest} to {longest} seconds"
-            )
         self.name = name
-        self.delivery_delay = delivery_delay
-        self.retention_seconds = retention_seconds
+        self.config = config
         self.expired = 0
         self.operations = 0
         self.changed = anyio.Event()
@@ -104,7 +95,7 @@ class Queue:
                 f"message length of {_size(request)} bytes exceeds limit of "
                 f"{MESSAGE_BYTES_MAX} bytes (10204)"
             )
-        return await self._accept([request], self.delivery_delay)
+        return await self._accept([request], self.config.delivery_delay)
 
     async def send_batch(
         self, messages: Sequence[MessageSendRequest], delay_seconds: float | None = None
@@ -112,7 +103,7 @@ class Queue:
         """Store all of up to 100 messages or none; ``delay_seconds`` is for those without one."""
         _check_batch(messages)
         if delay_seconds is None:
-            return await self._accept(messages, self.delivery_delay)
+            return await self._accept(messages, self.config.delivery_delay)
         if not is_delay(delay_seconds):
             raise PlatformError(
                 f"batch delay of {delay_seconds} seconds is not within 0 and "
@@ -245,7 +236,7 @@ class Queue:
         now = self._clock.now()
         if now < self._next_expiry:
             return
-        before_ms = int((now - self.retention_seconds) * 1000)
+        before_ms = int((now - self.config.retention_seconds) * 1000)
         self._next_expiry = now + EXPIRY_INTERVAL_SECONDS  # expiry may take long: one run at a time
         try:
             count = await self._driver.expire(self.name, before_ms)
@@ -258,7 +249,7 @@ class Queue:
                 "queue messages expired unconsumed",
                 queue=self.name,
                 messages=count,
-                retention_seconds=self.retention_seconds,
+                retention_seconds=self.config.retention_seconds,
             )
 
 

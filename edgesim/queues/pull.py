@@ -16,11 +16,11 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from edgesim.config.consumers import (
+from edgesim.config.queues import (
     BATCH_SIZE_MAX,
     DELAY_SECONDS_MAX,
     VISIBILITY_MS_MAX,
-    PullSettings,
+    PullConfig,
 )
 from edgesim.errors import PlatformError
 from edgesim.model import Message, Retry
@@ -40,7 +40,7 @@ class PullConsumer:
     """The pull consumer of a queue; counters like those of Consumer."""
 
     def __init__(
-        self, queue: Queue, settings: PullSettings, dead_letter: Queue | None = None
+        self, queue: Queue, settings: PullConfig, dead_letter: Queue | None = None
     ) -> None:
         self.queue = queue
         self.settings = settings

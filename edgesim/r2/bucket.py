@@ -12,13 +12,14 @@ from contextlib import aclosing
 import msgspec
 
 from edgesim.clock import Clock
+from edgesim.config.notifications import Action
 from edgesim.model import Body, HttpMetadata, R2Object, Stream
 from edgesim.r2 import limits
 from edgesim.r2.driver import Finished, OutboxEntry, R2Driver
 from edgesim.r2.listing import Listing, Page, position, read_page
 from edgesim.r2.locks import KeyLocks
 from edgesim.r2.multipart import LIFETIME_MS, MultipartUpload, upload_id
-from edgesim.r2.notifications import Action, CopySource, Notifications
+from edgesim.r2.notifications import CopySource, Notifications
 from edgesim.r2.options import Conditional, Range, read_checksum
 from edgesim.r2.upload import Upload
 from edgesim.r2.verified import verified

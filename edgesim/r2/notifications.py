@@ -1,4 +1,4 @@
-"""Event notifications: the rules, the messages, and their delivery to queues.
+"""Event notifications: the messages, and their delivery to queues.
 
 A message is made durable together with the object (the driver's outbox) and moved to its queue
 afterwards by ``relay``.  Sending straight from ``put`` was rejected: a crash between the two either
@@ -10,8 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
-from itertools import combinations
-from typing import Literal
 
 import anyio
 import anyio.lowlevel
@@ -19,21 +17,12 @@ import msgspec
 import structlog
 
 from edgesim.clock import Clock
-from edgesim.errors import ConfigError, EdgesimError, RunError
+from edgesim.config.notifications import ACTIONS, Action, NotificationRule
+from edgesim.errors import EdgesimError, RunError
 from edgesim.model import R2Object
 from edgesim.r2.driver import OutboxEntry, R2Driver
 
-Event = Literal["object-create", "object-delete"]
-Action = Literal[
-    "PutObject", "CopyObject", "CompleteMultipartUpload", "DeleteObject", "LifecycleDeletion"
-]
 Send = Callable[[str, bytes], Awaitable[None]]
-
-RULES_MAX = 100
-ACTIONS: Mapping[Event, frozenset[Action]] = {
-    "object-create": frozenset({"PutObject", "CopyObject", "CompleteMultipartUpload"}),
-    "object-delete": frozenset({"DeleteObject", "LifecycleDeletion"}),
-}
 
 _BATCH = 100
 _RETRY_SECONDS = 0.1
@@ -42,47 +31,6 @@ _DOUBT_SECONDS = 1.0
 """Interval between polls of a store that has in-doubt writes."""
 
 _log = structlog.get_logger("edgesim.r2")
-
-
-class EventRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Notifies a queue of objects whose key has both the prefix and the suffix, literally.
-
-    ``actions`` names single actions in place of all those of the events.
-    """
-
-    queue: str
-    event: Event | tuple[Event, ...] = "object-create"
-    prefix: str = ""
-    suffix: str = ""
-    actions: tuple[Action, ...] = ()
-
-    @property
-    def fires_at(self) -> frozenset[Action]:
-        """The actions that fire the rule."""
-        if self.actions:
-            return frozenset(self.actions)
-        events = (self.event,) if isinstance(self.event, str) else self.event
-        return frozenset().union(*(ACTIONS[event] for event in events))
-
-    def fires(self, action: Action, key: str) -> bool:
-        """True if the rule fires for this action on this key."""
-        return action in self.fires_at and key.startswith(self.prefix) and key.endswith(self.suffix)
-
-    def overlaps(self, other: EventRule) -> bool:
-        """True if both rules can fire for one action on one object.
-
-        Two prefixes occur in one key only if one begins with the other, and suffixes likewise; the
-        longer prefix followed by the longer suffix is then such a key.
-        """
-        return bool(
-            self.fires_at & other.fires_at
-            and _meet(self.prefix, other.prefix)
-            and _meet(self.suffix[::-1], other.suffix[::-1])
-        )
-
-
-def _meet(one: str, other: str) -> bool:
-    return one.startswith(other) or other.startswith(one)
 
 
 class _EventObject(msgspec.Struct, omit_defaults=True, rename="camel"):
@@ -111,11 +59,9 @@ class Notifications:
     """The notification rules of all buckets, and the task that delivers their messages."""
 
     def __init__(
-        self, rules: Mapping[str, Sequence[EventRule]], clock: Clock, account: str
+        self, rules: Mapping[str, Sequence[NotificationRule]], clock: Clock, account: str
     ) -> None:
-        """``rules`` by bucket; ConfigError for rules that would fire twice for one action."""
-        for bucket, bucket_rules in rules.items():
-            _check(bucket, bucket_rules)
+        """``rules`` by bucket."""
         self._rules = rules
         self._clock = clock
         self._account = account
@@ -203,24 +149,6 @@ async def _move(driver: R2Driver, send: Send) -> bool:
         if sent:
             await driver.settle(sent)
     return bool(entries)
-
-
-def _check(bucket: str, rules: Sequence[EventRule]) -> None:
-    place = f"r2.{bucket}.notifications"
-    if len(rules) > RULES_MAX:
-        raise ConfigError(
-            "edgesim.toml", place, f"{len(rules)} rules; a bucket has at most {RULES_MAX}"
-        )
-    for (first, one), (second, other) in combinations(enumerate(rules, 1), 2):
-        if one.overlaps(other):
-            key = max(one.prefix, other.prefix, key=len) + max(one.suffix, other.suffix, key=len)
-            action = min(one.fires_at & other.fires_at)
-            raise ConfigError(
-                "edgesim.toml",
-                place,
-                f"rules {first} and {second} overlap: both would fire at {action} of {key!r}; "
-                "give them prefixes or suffixes that exclude each other, or join them",
-            )
 
 
 def _iso(time: datetime) -> str:

@@ -12,20 +12,11 @@ from edgesim.replay.faults.stores import QUEUE_METHODS, R2_METHODS
 
 def targets_of(project: Project) -> Mapping[str, Sequence[str]]:
     """Target names that fault rules may use in this project, by group."""
-    queues = {
-        *(each.queue for w in project.workers.values() for each in w.settings.queues.consumers),
-        *(each.queue for w in project.workers.values() for each in w.settings.queues.producers),
-        *(rule.queue for bucket in project.account.r2.values() for rule in bucket.notifications),
-    }
+    buckets, queues = sorted(project.bucket_names()), sorted(project.queue_names())
     sendable = [*project.account.pipelines, *project.dataflow.streams]
-    bucket_names = {
-        *project.account.r2,
-        *(pipeline.bucket for pipeline in project.account.pipelines.values()),
-        *(sink.bucket for sink in project.dataflow.sinks.values()),
-    }
     return {
-        "r2": ["r2", *(f"r2.{name}" for name in (*R2_METHODS, *sorted(bucket_names)))],
-        "queues": ["queues", *(f"queues.{name}" for name in (*QUEUE_METHODS, *sorted(queues)))],
+        "r2": ["r2", *(f"r2.{name}" for name in (*R2_METHODS, *buckets))],
+        "queues": ["queues", *(f"queues.{name}" for name in (*QUEUE_METHODS, *queues))],
         "clickhouse": ["clickhouse", "clickhouse.insert", "clickhouse.query"],
         "pipelines": ["pipelines", *(f"pipelines.{name}" for name in sendable)],
         "workers": ["workers", *project.workers],

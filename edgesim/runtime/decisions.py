@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from edgesim.config.consumers import DELAY_SECONDS_MAX
+from edgesim.config.queues import DELAY_SECONDS_MAX
 from edgesim.isolates.protocol.wire import Done, Failure
 from edgesim.model import BatchResult, Retry
 

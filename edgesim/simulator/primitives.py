@@ -11,9 +11,8 @@ import msgspec
 from edgesim.backends import Backends
 from edgesim.clock import Clock
 from edgesim.config import Project, WorkerConfig
-from edgesim.config.consumers import ConsumerConfig, PullSettings
 from edgesim.config.dataflow import SqlPipelineSpec
-from edgesim.config.project import QueueConfig
+from edgesim.config.queues import ConsumerConfig, PullConfig, QueueConfig
 from edgesim.model import BatchResult, HttpRequest, HttpResponse, Message, R2Object
 from edgesim.pipelines.pipeline import Pipeline
 from edgesim.pipelines.sinks.json_files import JsonFiles
@@ -23,7 +22,7 @@ from edgesim.queues.consumer import Consumer
 from edgesim.queues.producer import Metrics, Queue
 from edgesim.queues.pull import PullConsumer
 from edgesim.r2.bucket import Bucket
-from edgesim.r2.notifications import EventRule, Notifications
+from edgesim.r2.notifications import Notifications
 from edgesim.runtime.lineage import Lineage
 from edgesim.runtime.schedule import Schedule
 from edgesim.runtime.tail import TailConsumer
@@ -44,7 +43,8 @@ class Primitives:
         self.backends = backends
         self.clock = clock
         self._deliver = deliver
-        self.notifications = Notifications(_rules(project), clock, ACCOUNT)
+        rules = {name: bucket.notifications for name, bucket in project.account.r2.items()}
+        self.notifications = Notifications(rules, clock, ACCOUNT)
         self.queues: dict[str, Queue] = {}
         """The queues used so far, by name."""
         self.buckets: dict[str, Bucket] = {}
@@ -100,13 +100,7 @@ class Primitives:
         """The queue of that name; it is created on first use."""
         if name not in self.queues:
             config = self.project.account.queues.get(name) or QueueConfig()
-            self.queues[name] = Queue(
-                name,
-                self.backends.queues,
-                self.clock,
-                delivery_delay=config.delivery_delay,
-                retention_seconds=config.retention_seconds,
-            )
+            self.queues[name] = Queue(name, self.backends.queues, self.clock, config)
         return self.queues[name]
 
     def bucket(self, name: str) -> Bucket:
@@ -117,29 +111,11 @@ class Primitives:
 
     def queue_names(self) -> set[str]:
         """Every queue that the project names or that is in use."""
-        rules = _rules(self.project).values()
-        return {
-            *self.queues,
-            *self.project.account.queues,
-            *(rule.queue for bucket in rules for rule in bucket),
-            *(
-                producer.queue
-                for worker in self.project.workers.values()
-                for producer in worker.settings.queues.producers
-            ),
-        }
+        return self.queues.keys() | self.project.queue_names()
 
     def bucket_names(self) -> set[str]:
         """Every bucket that the project names or that is in use."""
-        return {
-            *self.buckets,
-            *self.project.account.r2,
-            *(
-                bucket.bucket_name
-                for worker in self.project.workers.values()
-                for bucket in worker.settings.r2_buckets
-            ),
-        }
+        return self.buckets.keys() | self.project.bucket_names()
 
     async def objects(self, bucket: str, prefix: str) -> AsyncIterator[R2Object]:
         """All objects of a bucket with that prefix, in order of their keys."""
@@ -194,20 +170,10 @@ class Primitives:
             self.queue(dead_letter) if dead_letter else None,
         )
 
-    def _pull_consumer(self, name: str, config: PullSettings) -> PullConsumer:
+    def _pull_consumer(self, name: str, config: PullConfig) -> PullConsumer:
         dead_letter = config.dead_letter_queue
         return PullConsumer(
             self.queue(name),
             config,
             self.queue(dead_letter) if dead_letter else None,
         )
-
-
-def _rules(project: Project) -> dict[str, list[EventRule]]:
-    return {
-        bucket: [
-            EventRule(rule.queue, rule.event, rule.prefix, rule.suffix, tuple(rule.actions))
-            for rule in config.notifications
-        ]
-        for bucket, config in project.account.r2.items()
-    }

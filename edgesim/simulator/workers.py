@@ -21,7 +21,7 @@ from edgesim.errors import ConfigError, WorkerLoadError, first_error
 from edgesim.isolates.host import driver as isolates_driver
 from edgesim.isolates.host.driver import Isolates
 from edgesim.isolates.host.restarting import OpenIsolates, open_restarting
-from edgesim.model import HttpRequest, HttpResponse, Limits, WorkerSpec
+from edgesim.model import HttpRequest, HttpResponse, WorkerSpec
 from edgesim.runtime.bindings import PipelineBinding, QueueBinding, ServiceBinding
 from edgesim.runtime.invocation import Binding, Fetch
 from edgesim.runtime.lineage import Lineage
@@ -97,12 +97,9 @@ class Workers:
             previous.set()
 
     async def _serve(self, config: WorkerConfig, *, task_status: TaskStatus[None]) -> None:
-        cpu_ms = config.settings.limits.cpu_ms
-        limits = Limits() if cpu_ms is None else Limits(cpu_ms=cpu_ms)
-        spec = WorkerSpec(config.name, str(config.main), config.bindings(), limits)
         retire = anyio.Event()
         clock = self._primitives.clock
-        async with open_restarting(self._open_isolates, spec, clock) as isolates:
+        async with open_restarting(self._open_isolates, config.spec(), clock) as isolates:
             worker = self._worker(config, isolates)
             _check_handlers(self._project, config, worker)
             _check_entrypoints(config, self.running | {config.name: worker})

@@ -11,7 +11,7 @@ from bisect import insort
 from collections.abc import Sequence
 
 from edgesim.clock import Clock
-from edgesim.config.consumers import DELAY_SECONDS_MAX
+from edgesim.config.queues import DELAY_SECONDS_MAX
 from edgesim.queues.nats.jetstream import JetStream, Publication
 from edgesim.queues.nats.messages import QueueSubjects, visible_at
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 
-from edgesim.config.consumers import ConsumerSettings
 from edgesim.replay.world import World
 
 
@@ -35,15 +34,15 @@ def _without_handler(world: World) -> list[str]:
 
 def _early_deaths(world: World) -> list[str]:
     """Messages that a consumer gave up before ``max_retries`` + 1 deliveries."""
-    retries = {
+    project = world.project
+    retries = {name: pull.max_retries for name, pull in project.pull_consumers().items()} | {
         consumer.queue: consumer.max_retries
-        for worker in world.project.workers.values()
+        for worker in project.workers.values()
         for consumer in worker.settings.queues.consumers
     }
     problems = []
     for (queue, attempts), count in sorted(world.history.deaths.items()):
-        most = retries.get(queue)
-        wanted = 1 + (ConsumerSettings.max_retries if most is None else most)
+        wanted = 1 + retries[queue]
         if attempts < wanted:  # a kill may cost a delivery that was not observed
             problems.append(
                 f"queue {queue}: {count} messages were given up after {attempts} deliveries "

@@ -4,7 +4,7 @@ import anyio
 import pytest
 
 from edgesim.clock import Clock
-from edgesim.config.consumers import ConsumerSettings
+from edgesim.config.queues import ConsumerConfig
 from edgesim.model import BatchResult
 from edgesim.queues.consumer import Consumer
 from edgesim.queues.memory import open_queues
@@ -27,7 +27,7 @@ async def test_timeouts_and_delays_pass_in_real_time():
 
     async with open_queues("memory:", clock) as driver, anyio.create_task_group() as group:
         queue = Queue("q", driver, clock)
-        settings = ConsumerSettings(max_batch_timeout=0.02)
+        settings = ConsumerConfig("q", max_batch_timeout=0.02)
         group.start_soon(Consumer(queue, settings, deliver, clock).run)
         start = clock.now()
         await queue.send(b"delayed", "text", delay_seconds=0.05)

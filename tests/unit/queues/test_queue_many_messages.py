@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from edgesim.clock import Clock
-from edgesim.config.consumers import PullSettings
+from edgesim.config.queues import PullConfig
 from edgesim.model import Retry
 from edgesim.queues.driver import DRIVERS, NewMessage
 from edgesim.queues.producer import Queue
@@ -115,7 +115,7 @@ async def test_others_run_while_many_messages_are_pulled_back(url):
     """A pull client's request that retries a thousand messages runs in steps."""
     async with opened(url) as driver:
         queue = Queue("q", driver, Clock())
-        consumer = PullConsumer(queue, PullSettings(max_batch_size=100))
+        consumer = PullConsumer(queue, PullConfig(max_batch_size=100))
         await fill(driver, "q", 1_000)
         pulled = [message for _ in range(10) for message in await consumer.pull()]
         retries = [Retry(message.lease_id) for message in pulled]

@@ -12,7 +12,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from structlog.testing import capture_logs
 
 from edgesim.clock import Clock
-from edgesim.config.consumers import ConsumerSettings, PullSettings
+from edgesim.config.queues import ConsumerConfig, PullConfig
 from edgesim.errors import ConfigError, RunError, UsageError
 from edgesim.model import BatchResult, Retry
 from edgesim.queues.consumer import Consumer
@@ -32,7 +32,7 @@ HANGING_NODE = """
 import sys
 import anyio
 from edgesim.clock import Clock
-from edgesim.config.consumers import ConsumerSettings
+from edgesim.config.queues import ConsumerConfig
 from edgesim.queues.consumer import Consumer
 from edgesim.queues.nats.driver import open_queues
 from edgesim.queues.producer import Queue
@@ -44,7 +44,7 @@ async def deliver(batch, metrics):
 async def main():
     clock = Clock()
     async with open_queues(sys.argv[1], clock) as driver:
-        settings = ConsumerSettings(max_batch_size=5, max_batch_timeout=0)
+        settings = ConsumerConfig("q", max_batch_size=5, max_batch_timeout=0)
         await Consumer(Queue("q", driver, clock), settings, deliver, clock).run()
 
 anyio.run(main)
@@ -63,7 +63,7 @@ class Node:
         self._clock = clock
 
     def consumer(self, **settings):
-        return Consumer(self.queue, ConsumerSettings(**settings), self.deliver, self._clock)
+        return Consumer(self.queue, ConsumerConfig("q", **settings), self.deliver, self._clock)
 
     async def deliver(self, batch, metrics):
         self.batches.append([m.body.decode() for m in batch])
@@ -199,9 +199,7 @@ async def test_node_killed_in_mid_batch_has_its_messages_redelivered_elsewhere(u
 async def test_messages_are_settled_through_any_node(url):
     """A message pulled from one node can be acked or retried through another."""
     async with node(url) as one, node(url) as two:
-        first, second = (
-            PullConsumer(each.queue, PullSettings(max_retries=1)) for each in (one, two)
-        )
+        first, second = (PullConsumer(each.queue, PullConfig(max_retries=1)) for each in (one, two))
         await one.queue.send_batch([MessageSendRequest(b"1"), MessageSendRequest(b"2")])
         acked, retried = await first.pull()
         assert (await second.settle([acked.lease_id], [])).acks == 1
