@@ -21,6 +21,8 @@ COMMANDS = {
     "replay": "edgesim.cli.replay",
     "check": "edgesim.cli.check",
     "export": "edgesim.cli.export",
+    "tail": "edgesim.cli.tail",
+    "trace": "edgesim.cli.trace",
     "sql": "edgesim.cli.sql",
     "r2": "edgesim.cli.r2",
     "queue": "edgesim.cli.queue",

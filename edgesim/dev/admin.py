@@ -22,12 +22,13 @@ from starlette.types import ASGIApp
 
 from edgesim import line_writer, operations
 from edgesim.config.cron import parse_cron
-from edgesim.dev import metrics, resources
+from edgesim.dev import metrics, observe, resources
 from edgesim.dev.access import Access
 from edgesim.dev.edge import host_of
 from edgesim.dev.front import Front
 from edgesim.errors import PlatformError, RunError, UsageError
 from edgesim.model import HttpRequest, Stream, iterate
+from edgesim.observation.recent import RecentTraces
 from edgesim.r2.bucket import R2ObjectBody
 from edgesim.runtime.routing import named_by
 from edgesim.simulator import Simulator
@@ -55,7 +56,11 @@ Endpoint = Callable[[Simulator, Request], Awaitable[Response]]
 
 
 def admin_app(
-    front: Front, access: Access, is_ready: Callable[[], bool], problem: Callable[[], str]
+    front: Front,
+    access: Access,
+    recent: RecentTraces,
+    is_ready: Callable[[], bool],
+    problem: Callable[[], str],
 ) -> ASGIApp:
     """Build the application.
 
@@ -98,6 +103,8 @@ def admin_app(
             Route(f"{PREFIX}/stats", guarded(_stats), methods=["GET"]),
             Route(f"{PREFIX}/metrics", guarded(_metrics), methods=["GET"]),
             Route(f"{PREFIX}/streams/{{name}}/dropped", guarded(_dropped), methods=["GET"]),
+            Route(f"{PREFIX}/trace", guarded(observe.trace), methods=["GET"]),
+            Route(f"{PREFIX}/events", guarded(observe.events), methods=["GET"]),
             Route(f"{PREFIX}/drain", guarded(_drain), methods=["POST"]),
             Route(f"{PREFIX}/sql", guarded(_sql), methods=["POST"]),
             Route(f"{PREFIX}/operations", guarded(_operate), methods=["POST"]),
@@ -110,6 +117,7 @@ def admin_app(
         ]
     )
     app.state.front = front
+    app.state.recent = recent
     return app
 
 

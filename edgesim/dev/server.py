@@ -56,6 +56,7 @@ from edgesim.errors import (
     WorkerLoadError,
 )
 from edgesim.isolates.protocol.limits import KERNEL_GUARDS
+from edgesim.observation.recent import RecentTraces
 from edgesim.runtime.reach import Reach
 from edgesim.simulator import Simulator, open_simulator
 from edgesim.urls import same_place
@@ -117,6 +118,7 @@ class Server:
         self._clock = Clock()
         self._front = Front(loopback=options.host in LOOPBACK_HOSTS, explained=not options.strict)
         self._reach = Reach(strict=options.strict)
+        self._recent = RecentTraces()
         self._leaving = False
         self._state: StateWatch | None = None
         self._stop = anyio.Event()
@@ -139,7 +141,9 @@ class Server:
             self._reach.add_listener(listener)
             own_token = secrets.token_urlsafe(32)
             access = Access(self._environment.admin_token, own_token)
-            self._front.admin = admin_app(self._front, access, self._is_ready, self._problem)
+            self._front.admin = admin_app(
+                self._front, access, self._recent, self._is_ready, self._problem
+            )
             self._front.api = queues_api(self._front, access, self._environment.api_token)
             url = f"http://{_shown(self._options.host)}:{listener.getsockname()[1]}"
             places = {
@@ -204,7 +208,9 @@ class Server:
             try:
                 reach = self._reach
                 reach.allow = allowed(project.file, project.account.outbound.allow)
-                async with open_simulator(project, backends, self._clock, reach=reach) as simulator:
+                async with open_simulator(
+                    project, backends, self._clock, reach=reach, traces=self._recent
+                ) as simulator:
                     self._front.show(simulator)
                     _say_how_isolated(simulator)
                     _warn_of_queues(project)
@@ -328,6 +334,7 @@ class Server:
 
             async def end() -> None:
                 await self._stop.wait()
+                self._recent.end()  # or open streams would hold the server back
                 server.should_exit = True
 
             tasks.start_soon(end)

@@ -94,6 +94,12 @@ class Buffer:
         return self._log.sealed
 
     @property
+    def windows(self) -> list[Segment]:
+        """All windows that are in the log, oldest first."""
+        log = self._log
+        return [*log.unsealed, *log.sealed, *([] if log.open is None else [log.open])]
+
+    @property
     def pending(self) -> int:
         """Number of records in the log.  A file that is not recovered yet counts as one record."""
         window = self._log.open.rows if self._log.open else 0

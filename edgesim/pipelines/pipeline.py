@@ -80,6 +80,11 @@ class Pipeline:
         """Number of durable records that are not yet in an object."""
         return self._buffer.pending
 
+    @property
+    def windows(self) -> list[Segment]:
+        """The windows whose records are not yet in an object, oldest first."""
+        return self._buffer.windows
+
     async def send(self, records: Any) -> None:
         """Accept a list of JSON objects; returns once they are durable.
 

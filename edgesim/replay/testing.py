@@ -19,6 +19,8 @@ from edgesim.config import load_project
 from edgesim.config.project import DEFAULT, Overrides
 from edgesim.errors import RunError, first_error
 from edgesim.model import Headers, HttpRequest, HttpResponse, TraceItem, read_all
+from edgesim.observation.locate import locate
+from edgesim.observation.sighting import Sighting
 from edgesim.operations import known_bucket, known_queue
 from edgesim.queues.producer import Queue
 from edgesim.r2.bucket import Bucket
@@ -245,6 +247,10 @@ class VirtualProject:
         answer = await self.world.ask(statement + quoting)
         rows: list[list[Any]] = json_module.loads(answer)["data"]
         return rows
+
+    async def trace(self, text: str) -> list[Sighting]:
+        """Every place that holds the text, or held it, in the order of the stages."""
+        return [each async for each in locate(self.world.simulator, self.traces, text)]
 
     async def stats(self) -> dict[str, Any]:
         """Counters by stage."""

@@ -69,6 +69,10 @@ class TailConsumer:
         """Number of traces that no tail handler has processed yet."""
         return len(self._buffer) + self._in_hand
 
+    def waiting(self) -> list[TraceItem]:
+        """The traces that wait for their delivery, oldest first."""
+        return [item for _, _, item in self._buffer]
+
     @property
     def is_full(self) -> bool:
         """True while new work has to wait for the traces of earlier work."""
@@ -89,7 +93,7 @@ class TailConsumer:
         """
         if item.script_name == self.worker or item.event is None:
             return
-        size = _bytes_of(item)
+        size = bytes_of(item)
         if self.pending_bytes + size > PENDING_BYTES_MAX:
             self.lost += 1
             log.error("tail buffer is full, trace lost", tail_worker=self.worker)
@@ -170,7 +174,8 @@ class TailConsumer:
         return done
 
 
-def _bytes_of(item: TraceItem) -> int:
+def bytes_of(item: TraceItem) -> int:
+    """Approximate memory of a trace."""
     size = ITEM_BYTES + LOG_BYTES * len(item.logs)
     for entry in item.logs:
         for part in entry.message:

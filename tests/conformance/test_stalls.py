@@ -25,6 +25,7 @@ from edgesim.dev.access import Access
 from edgesim.dev.admin import admin_app
 from edgesim.dev.front import Front
 from edgesim.model import R2Object
+from edgesim.observation.recent import RecentTraces
 from edgesim.queues.driver import NewMessage, QueueDriver
 from edgesim.r2.driver import R2Driver
 from edgesim.r2.local.indexed import IndexedR2
@@ -90,7 +91,9 @@ async def running(folder: Path) -> AsyncIterator[tuple[Simulator, Front]]:
     ):
         front = Front()
         front.show(simulator)
-        front.admin = admin_app(front, Access(None, "own"), lambda: True, lambda: "")
+        front.admin = admin_app(
+            front, Access(None, "own"), RecentTraces(), lambda: True, lambda: ""
+        )
         yield simulator, front
 
 

@@ -82,6 +82,11 @@ class RecordStream:
         return self._buffer.pending
 
     @property
+    def windows(self) -> list[Segment]:
+        """The windows whose rows are not yet in every sink, oldest first."""
+        return self._buffer.windows
+
+    @property
     def objects(self) -> int:
         """Number of files that the sinks have written from this stream."""
         return sum(reader.written.files for reader in self.readers)

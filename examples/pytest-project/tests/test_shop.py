@@ -73,3 +73,12 @@ async def test_the_rate_is_asked_for(edgesim):
 async def test_rows_can_be_asked_for(edgesim):
     """Each test has its own database for SQL."""
     assert await edgesim.sql("SELECT 1 + 1, 'two'") == [[2, "two"]]
+
+
+async def test_an_order_can_be_traced(edgesim):
+    """An order is in its Pipeline's log first, then in an object; its message waits for a retry."""
+    edgesim.outbound(MAIL_SERVICE, method="POST", status=503)
+    await edgesim.fetch(json=ORDER)
+    assert {each.stage for each in await edgesim.trace("lamp")} == {"pipeline", "queue"}
+    await edgesim.advance(91)
+    assert "object" in {each.stage for each in await edgesim.trace("lamp")}

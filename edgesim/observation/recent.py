@@ -1,0 +1,93 @@
+"""The most recent traces of all Workers, bounded by number and bytes, and streams of new ones."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import anyio
+import msgspec
+
+from edgesim.model import TraceItem
+from edgesim.runtime.tail import bytes_of
+from edgesim.runtime.trace import delivered
+
+TRACES_MAX = 10_000
+BYTES_MAX = 32 << 20
+"""Approximate memory of the traces that are kept."""
+UNREAD_MAX = 1000
+"""New traces that one reader may leave unread; further ones are dropped for it, and counted."""
+
+
+class Subscription:
+    """New traces for one reader; ``dropped`` counts those that it was too slow for."""
+
+    def __init__(self) -> None:
+        self._send, self.traces = anyio.create_memory_object_stream[TraceItem](UNREAD_MAX)
+        self.dropped = 0
+
+    def offer(self, item: TraceItem) -> None:
+        """Pass on a trace, unless too many are unread."""
+        try:
+            self._send.send_nowait(item)
+        except anyio.WouldBlock:
+            self.dropped += 1
+
+    def end(self) -> None:
+        """End the stream after the traces that it holds."""
+        self._send.close()
+
+
+class RecentTraces:
+    """A TraceSink that keeps the latest traces; the oldest ones leave first."""
+
+    def __init__(self) -> None:
+        self._kept: deque[tuple[int, TraceItem]] = deque()
+        self._bytes = 0
+        self._subscriptions: set[Subscription] = set()
+        self._ended = False
+
+    def add(self, item: TraceItem) -> None:
+        """Keep a finished trace and pass it to the readers."""
+        size = bytes_of(item)
+        self._kept.append((size, item))
+        self._bytes += size
+        while self._bytes > BYTES_MAX or len(self._kept) > TRACES_MAX:
+            self._bytes -= self._kept.popleft()[0]
+        for subscription in self._subscriptions:
+            subscription.offer(item)
+
+    def oldest_first(self) -> list[TraceItem]:
+        """The traces that are kept."""
+        return [item for _, item in self._kept]
+
+    @contextmanager
+    def subscribe(self) -> Iterator[Subscription]:
+        """A stream of the traces that finish from now on."""
+        subscription = Subscription()
+        self._subscriptions.add(subscription)
+        if self._ended:
+            subscription.end()
+        try:
+            yield subscription
+        finally:
+            self._subscriptions.discard(subscription)
+            subscription.end()
+            subscription.traces.close()
+
+    def end(self) -> None:
+        """End all streams: the platform is shutting down."""
+        self._ended = True
+        for subscription in self._subscriptions:
+            subscription.end()
+
+
+def shown(item: TraceItem) -> TraceItem:
+    """The trace as ``wrangler tail`` shows it: secrets in headers and URLs are redacted."""
+    (safe,) = delivered([item])
+    request = (safe.event or {}).get("request")
+    if request is None:
+        return safe
+    request = {name: value for name, value in request.items() if name != "unredacted"}
+    return msgspec.structs.replace(safe, event={**(safe.event or {}), "request": request})

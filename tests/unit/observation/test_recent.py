@@ -1,0 +1,67 @@
+"""Recent traces: bounded by number and bytes, streamed to readers that cannot slow anything."""
+
+import anyio
+import pytest
+
+from edgesim.model import TraceItem, TraceLog
+from edgesim.observation import recent
+from edgesim.observation.recent import RecentTraces, shown
+
+
+def item(name: str = "w", text: str = "") -> TraceItem:
+    return TraceItem(name, {"cron": "* * * * *"}, 1000.0, "ok", logs=[TraceLog(1.0, "log", [text])])
+
+
+def test_the_oldest_traces_leave_first(monkeypatch):
+    """At most TRACES_MAX traces are kept."""
+    monkeypatch.setattr(recent, "TRACES_MAX", 3)
+    kept = RecentTraces()
+    for number in range(5):
+        kept.add(item(str(number)))
+    assert [each.script_name for each in kept.oldest_first()] == ["2", "3", "4"]
+
+
+def test_large_traces_push_out_more(monkeypatch):
+    """At most about BYTES_MAX bytes of traces are kept, whatever their number."""
+    monkeypatch.setattr(recent, "BYTES_MAX", 100_000)
+    kept = RecentTraces()
+    for number in range(50):
+        kept.add(item(str(number), "x" * 30_000))
+    assert [each.script_name for each in kept.oldest_first()] == ["47", "48", "49"]
+
+
+@pytest.mark.anyio
+async def test_a_slow_reader_misses_traces():
+    """A reader that does not read gets the first UNREAD_MAX traces; the others are counted."""
+    kept = RecentTraces()
+    with kept.subscribe() as slow, kept.subscribe() as quick:
+        for number in range(recent.UNREAD_MAX + 7):
+            kept.add(item(str(number)))
+            assert (await quick.traces.receive()).script_name == str(number)
+        assert (slow.dropped, quick.dropped) == (7, 0)
+        assert (await slow.traces.receive()).script_name == "0"
+
+
+@pytest.mark.anyio
+async def test_streams_end_with_the_platform():
+    """A reader gets what was added before the end, then the end; so does one that comes later."""
+    kept = RecentTraces()
+    with kept.subscribe() as reader:
+        kept.add(item("last"))
+        kept.end()
+        assert (await reader.traces.receive()).script_name == "last"
+        with pytest.raises(anyio.EndOfStream):
+            await reader.traces.receive()
+    with kept.subscribe() as late, pytest.raises(anyio.EndOfStream):
+        await late.traces.receive()
+
+
+def test_secrets_are_not_shown():
+    """Secret headers are redacted, and the unredacted request is left out."""
+    request = {"url": "http://x/", "method": "GET", "headers": {"authorization": "s3cret"}}
+    event = {"request": request | {"cf": None}, "response": {"status": 200}}
+    safe = shown(TraceItem("w", event, 1000.0, "ok")).event
+    assert safe is not None
+    assert safe["request"]["headers"] == {"authorization": "REDACTED"}
+    assert "s3cret" not in str(safe)
+    assert safe["response"] == {"status": 200}
