@@ -23,6 +23,7 @@ class Environment(msgspec.Struct, frozen=True):
     nats_token: str | None = None
     admin_token: str | None = None
     api_token: str | None = None
+    ingest_token: str | None = None
     variables: Mapping[str, str] = {}
     """The whole process environment, a source for ``secrets.required`` of a Worker."""
 

@@ -139,6 +139,8 @@ class Project(msgspec.Struct):
     backends: BackendUrls
     workers: dict[str, WorkerConfig]
     dataflow: Dataflow = msgspec.field(default_factory=Dataflow)
+    ingest_token: str | None = None
+    """Token of streams with ``http.auth``: EDGESIM_INGEST_TOKEN."""
     schema: str = ""
     overridden: dict[str, str] = {}
     """Backends set by a flag or an environment variable: backend name to that flag or variable."""
@@ -257,6 +259,7 @@ def load_project(
         backends=backends,
         workers=workers,
         dataflow=dataflow,
+        ingest_token=environment.ingest_token,
         schema=_read_schema(file, root, account),
         overridden=_overridden(overrides, environment),
         state_name=(overrides.state or root / STATE).absolute(),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 
 import anyio
+import msgspec
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -18,6 +19,7 @@ from edgesim.dev.packing import packed
 from edgesim.dev.record import Recorder
 from edgesim.errors import EdgesimError, PlatformError
 from edgesim.model import HttpResponse, iterate
+from edgesim.runtime.ingest import PATH as INGEST_PATH
 from edgesim.runtime.routing import named_by
 from edgesim.simulator import Simulator
 
@@ -103,7 +105,9 @@ class Front:
         """Serve one request."""
         if scope["type"] != "http":
             return
-        if scope["path"].startswith(ADMIN_PREFIX) and self.admin is not None:
+        if scope["path"].startswith(INGEST_PATH):
+            await self._serve(scope, receive, send)  # public, as the platform's endpoint
+        elif scope["path"].startswith(ADMIN_PREFIX) and self.admin is not None:
             await self.admin(scope, receive, send)
         elif self.api is not None and _is_for_api(scope):
             await self.api(scope, receive, send)
@@ -177,6 +181,11 @@ class Front:
             return _overloaded()
         simulator = await self.simulator()
         request = self.edge.request(scope, body, simulator.cf)
+        if (stream := simulator.ingest.target_of(request.url)) is not None:
+            if self.recorder is not None:
+                url = f"http://localhost{INGEST_PATH}{stream}"
+                self.recorder.add(msgspec.structs.replace(request, url=url), None)
+            return await simulator.ingest.respond(stream, request)
         direct = self.edge.is_direct(scope)
         name, _ = named_by(host_of(scope))
         if not direct or not name:

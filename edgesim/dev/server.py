@@ -214,6 +214,7 @@ class Server:
                     self._front.show(simulator)
                     _say_how_isolated(simulator)
                     _warn_of_queues(project)
+                    _warn_of_streams(project)
                     if good is None:
                         self._state = StateWatch(_state_paths(project))
                         up()
@@ -381,6 +382,15 @@ def _say_how_isolated(simulator: Simulator) -> None:
         level = simulator.project.isolation_of(worker)
         say = log.info if set(KERNEL_GUARDS) <= set(guards) or level == "inline" else log.warning
         say("isolation", worker=worker, runs=level, guards=", ".join(guards) or "none")
+
+
+def _warn_of_streams(project: Project) -> None:
+    read = {each.stream for spec in project.dataflow.pipelines.values() for each in spec.statements}
+    for name, stream in project.dataflow.streams.items():
+        if name not in read:
+            log.warning("stream feeds no pipeline: its records are not kept", stream=name)
+        if stream.config.http.auth and project.ingest_token is None:
+            log.warning("stream refuses HTTP ingest: EDGESIM_INGEST_TOKEN is not set", stream=name)
 
 
 def _warn_of_queues(project: Project) -> None:

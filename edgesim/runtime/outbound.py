@@ -19,6 +19,7 @@ import structlog
 from edgesim.config import WorkerConfig
 from edgesim.errors import PlatformError
 from edgesim.model import HttpRequest, HttpResponse
+from edgesim.runtime.ingest import HttpIngest
 from edgesim.runtime.invocation import Fetch
 from edgesim.runtime.lineage import Lineage, without_header
 from edgesim.runtime.reach import Reach
@@ -42,8 +43,10 @@ class Outbound:
         worker_fetch: Callable[[str], Fetch],
         network: Fetch | None = None,
         reach: Reach | None = None,
+        ingest: HttpIngest | None = None,
     ) -> None:
         self._router = router
+        self._ingest = ingest
         self._worker_fetch = worker_fetch
         self._network = network
         self._reach = reach or Reach()
@@ -64,6 +67,8 @@ class Outbound:
         async def send(request: HttpRequest) -> HttpResponse:
             if not _is_web(request.url):
                 raise PlatformError(f"Invalid URL: {request.url}", "TypeError")
+            if self._ingest is not None and (stream := self._ingest.named_by(request.url)):
+                return await self._ingest.respond(stream, request)
             target = self._router.find(request.url)
             if target is not None:
                 return await self._local(caller, target, request, lineage)
@@ -121,12 +126,13 @@ async def open_outbound(
     worker_fetch: Callable[[str], Fetch],
     network: Fetch | None = None,
     reach: Reach | None = None,
+    ingest: HttpIngest | None = None,
 ) -> AsyncIterator[Outbound]:
     """Open an Outbound and close it at the end; ``worker_fetch`` returns a local Worker's fetch.
 
     ``network``, if set, replaces the internet; ``reach`` decides which addresses are allowed.
     """
-    outbound = Outbound(router, worker_fetch, network, reach)
+    outbound = Outbound(router, worker_fetch, network, reach, ingest)
     try:
         yield outbound
     finally:

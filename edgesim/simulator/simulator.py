@@ -35,6 +35,7 @@ from edgesim.queues.driver import Depth
 from edgesim.queues.producer import Metrics
 from edgesim.runtime import delivery
 from edgesim.runtime.failure import NoResponseError
+from edgesim.runtime.ingest import HttpIngest
 from edgesim.runtime.invocation import Fetch
 from edgesim.runtime.outbound import Outbound, open_outbound
 from edgesim.runtime.reach import Reach
@@ -79,6 +80,7 @@ class Simulator(Primitives):
         self.requests = 0
         self.rejected = 0
         self.router = Router(project.workers.values())
+        self.ingest = HttpIngest(self.streams, project.dataflow.ids(), project.ingest_token)
         self.cf = request_cf(project.account.cf)
         self._workers = Workers(
             self, tasks, invocations, open_isolates or isolates_of(project), traces
@@ -116,8 +118,12 @@ class Simulator(Primitives):
     ) -> HttpResponse:
         """Send an external request to the entry Worker, or to the named one (KeyError).
 
-        ``explained``: the response to a handler's exception contains its traceback.
+        Without a name the URL may be that of a stream's endpoint.  ``explained``: the response to a
+        handler's exception contains its traceback.
         """
+        stream = None if worker else self.ingest.target_of(request.url)
+        if stream is not None:
+            return await self.ingest.respond(stream, request)
         if not request.cf:
             request = msgspec.structs.replace(request, cf=self.cf)
         try:
@@ -296,7 +302,9 @@ async def open_simulator(
                 project, backends, clock, tasks, invocations, open_isolates, traces
             )
             fetch_of = simulator.fetch_of
-            async with open_outbound(simulator.router, fetch_of, network, reach) as outbound:
+            async with open_outbound(
+                simulator.router, fetch_of, network, reach, simulator.ingest
+            ) as outbound:
                 try:
                     await simulator.start(outbound)
                     async with anyio.create_task_group() as background:

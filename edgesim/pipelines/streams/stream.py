@@ -18,7 +18,7 @@ import msgspec
 import structlog
 
 from edgesim.clock import Clock
-from edgesim.config.dataflow import StreamSpec
+from edgesim.config.dataflow import HttpIngestConfig, StreamSpec
 from edgesim.errors import EdgesimError, PlatformError, RunError
 from edgesim.pipelines.buffer import Buffer
 from edgesim.pipelines.pipeline import RETRY_SECONDS_MAX, encode_records
@@ -70,6 +70,11 @@ class RecordStream:
         self.dropped: Counter[str] = Counter()
         """Number of records that did not fit the schema, by reason."""
         self.samples: deque[DroppedSample] = deque(maxlen=SAMPLES_MAX)
+
+    @property
+    def http(self) -> HttpIngestConfig:
+        """The settings of its HTTP endpoint."""
+        return self._spec.config.http
 
     @property
     def bytes(self) -> int:
