@@ -12,6 +12,8 @@ import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 
+from edgesim.system import LINUX
+
 # Saved now: at the inline level worker code runs in this process, and these are replaced.
 _time, _perf_counter = time.time, time.perf_counter
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -82,6 +84,8 @@ def _boot_seconds() -> float:
 
 
 def _read_boot_id() -> str:
+    if not LINUX:
+        return ""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:

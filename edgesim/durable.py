@@ -13,6 +13,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any, Protocol
 
+from edgesim import system
 from edgesim.errors import RunError
 from edgesim.foreign import simulated_disk, stops_the_world
 
@@ -98,7 +99,7 @@ def flush(descriptor: int) -> None:
     if (disk := _simulated()) is not None:
         disk.flush(descriptor)
     elif not stops_the_world():
-        os.fdatasync(descriptor)
+        system.sync_file(descriptor)
 
 
 def flush_folder(folder: Path) -> None:
@@ -109,7 +110,7 @@ def flush_folder(folder: Path) -> None:
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        system.sync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -166,6 +167,7 @@ def connect(path: str | Path, **options: Any) -> sqlite3.Connection:
     if (disk := _simulated()) is not None and str(path) != ":memory:":
         return disk.connect(str(path), **options)
     connection: sqlite3.Connection = sqlite3.connect(path, **options)
+    connection.execute("PRAGMA fullfsync = ON")  # macOS: see system.sync
     return connection
 
 

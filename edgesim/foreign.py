@@ -25,6 +25,8 @@ import anyio
 import structlog
 from anyio.abc import ByteReceiveStream, ByteStream, UNIXSocketStream
 
+from edgesim.system import INHERITED, LINUX
+
 _WAIT_SECONDS = 60.0
 _READ_BYTES = 1 << 16
 STDERR_LINES_MAX = 200
@@ -169,6 +171,8 @@ class _StoppingProcess:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
 
 
 Stream = UNIXSocketStream | StoppingStream
@@ -197,16 +201,17 @@ async def start(
     command: Sequence[str],
     *,
     pass_fds: Sequence[int],
-    env: Mapping[str, str] | None = None,
-    stdin: int | None = None,
+    env: Mapping[str, str],
     stdout: int | None = None,
     stderr: int | None = None,
 ) -> Process:
     """Start a process that inherits ``pass_fds``; pipes to it work on a real loop only.
 
     It runs in its own session: signals to edgesim's process group do not reach it, and edgesim
-    ends its children itself.
+    ends its children itself.  Its standard input is empty, or what ``jail.lifeline`` waits for.
     """
+    env = {**env, **INHERITED}
+    stdin = subprocess.DEVNULL if LINUX else subprocess.PIPE
     if stops_the_world():
         return _StoppingProcess(
             subprocess.Popen(  # noqa: ASYNC220, S603 (must block the event loop; edgesim's own commands)

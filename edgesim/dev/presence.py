@@ -1,9 +1,9 @@
 """Ownership of a state directory: one process at a time, which other processes can find.
 
 The owner holds three kinds of lock: on ``<state>/owner.json``, which contains its URL; on the
-directory itself, which works for every path that leads to it; and on each of the directory's names,
-which works even if the directory is deleted or replaced while the owner runs. Unlike a pid file, a
-lock is released whenever its process exits, even after a crash.
+directory itself, which works for every path that leads to it; and, on Linux, on each of the
+directory's names, which works even if the directory is deleted or replaced while the owner runs.
+Unlike a pid file, a lock is released whenever its process exits, even after a crash.
 
 The state is private to the user: events contain personal data and owner.json a token. So while a
 state is owned, every file that this process and its children create is private, and permissions
@@ -17,7 +17,6 @@ import fcntl
 import os
 import socket
 import stat
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from hashlib import blake2b
@@ -29,6 +28,7 @@ import structlog
 
 from edgesim import durable
 from edgesim.errors import RunError, UsageError
+from edgesim.system import LINUX
 
 FILE = "owner.json"
 _OTHERS = 0o077
@@ -129,7 +129,7 @@ def _lock_names(names: Iterable[Path]) -> Iterator[None]:
     A name is an address in Linux's abstract socket namespace, which is independent of file systems.
     """
     with ExitStack() as stack:
-        for path in names if sys.platform == "linux" else ():
+        for path in names if LINUX else ():
             lock = stack.enter_context(socket.socket(socket.AF_UNIX))
             name = blake2b(os.fsencode(path), digest_size=16).hexdigest()
             try:

@@ -1,4 +1,6 @@
-"""Resource usage of the platform's process and its isolates, read from /proc on request.
+"""Resource usage of the platform's process and its isolates, read on request.
+
+Memory, files and child processes come from /proc, so they are left out where there is none.
 
 Names without the prefix ``edgesim_`` are those of Prometheus' own clients.
 """
@@ -11,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from edgesim.dev.metrics import MetricFamily, Sample
+from edgesim.system import LINUX
 
 _MEMORY = MetricFamily(
     "process_resident_memory_bytes", "gauge", "Memory of the platform's process."
@@ -29,9 +32,11 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 def samples() -> Iterator[Sample]:
     """Memory, CPU and open files of this process; number and memory of its descendants."""
     times = os.times()
+    yield Sample(_CPU, {}, times.user + times.system)
+    if not LINUX:
+        return
     own = Path("/proc/self")
     yield Sample(_MEMORY, {}, _resident(own))
-    yield Sample(_CPU, {}, times.user + times.system)
     yield Sample(_FILES, {}, len(list((own / "fd").iterdir())))
     below = [*_below(own)]
     yield Sample(_CHILDREN, {}, len(below))

@@ -111,9 +111,13 @@ class Room:
 
 
 def limits_here(most: int = ListenerLimits().connections) -> ListenerLimits:
-    """Limits that fit the process's file descriptors; raises the soft limit to the hard limit."""
+    """Limits that fit the process's file descriptors; raises the soft limit to the hard limit.
+
+    Where that is infinite, as on macOS, to as many as are needed: the kernel refuses infinity.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    files = 4 * (most + FILES_RESERVED) if hard == resource.RLIM_INFINITY else hard
+    enough = 4 * (most + FILES_RESERVED)
+    files = max(soft, enough) if hard == resource.RLIM_INFINITY else hard
+    if soft != files:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
     return ListenerLimits(connections=max(16, min(most, (files - FILES_RESERVED) // 2)))

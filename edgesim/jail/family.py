@@ -14,7 +14,8 @@ import ctypes
 import os
 import select
 import signal
-import sys
+
+from edgesim.system import LINUX
 
 NAMESPACE, SUBREAPER = "PID namespace", "subreaper"
 _CLONE_NEWPID, _CLONE_NEWUSER = 0x20000000, 0x10000000
@@ -38,11 +39,11 @@ class ProcessFamily:
 
 
 def found_family() -> ProcessFamily | None:
-    """Add every later child to a new family; return None on systems other than Linux.
+    """Add every later child to a new family; return None without Linux (see ``lifeline``).
 
     Call it before the process starts threads, and before the first child to be included.
     """
-    if sys.platform != "linux":
+    if not LINUX:
         return None
     libc = ctypes.CDLL(None, use_errno=True)
     if _has_pidfd() and _enter_namespace(libc):

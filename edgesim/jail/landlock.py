@@ -11,8 +11,9 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-import sys
 from collections.abc import Iterable
+
+from edgesim.system import LINUX
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _VERSION_FLAG = 1
@@ -33,7 +34,7 @@ _SCOPES = 0b11
 
 def version() -> int:
     """Return the kernel's version of the Landlock interface; 0 if it has none."""
-    if sys.platform != "linux":
+    if not LINUX:
         return 0
     return max(0, int(_libc().syscall(_CREATE_RULESET, None, 0, _VERSION_FLAG)))
 

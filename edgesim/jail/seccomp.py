@@ -12,7 +12,6 @@ import errno
 import os
 import platform
 import struct
-import sys
 
 from edgesim.jail.calls import (
     CALLS,
@@ -22,6 +21,7 @@ from edgesim.jail.calls import (
     REFUSED,
     Check,
 )
+from edgesim.system import LINUX
 
 _SECCOMP = {"x86_64": 317, "aarch64": 277}
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -61,9 +61,7 @@ class Program:
 def available() -> bool:
     """Return True if the table covers this machine's architecture and its kernel has seccomp."""
     return (
-        sys.platform == "linux"
-        and platform.machine() in _SECCOMP
-        and os.path.exists("/proc/sys/kernel/seccomp")  # noqa: PTH110 (no pathlib in isolates)
+        LINUX and platform.machine() in _SECCOMP and os.path.exists("/proc/sys/kernel/seccomp")  # noqa: PTH110 (no pathlib in isolates)
     )
 
 

@@ -140,7 +140,6 @@ class ChdbClickHouse:
                     ],
                     # A minimal environment, because SQL can read it.
                     env={"TMPDIR": str(self._path / SCRATCH), "LANG": "C.UTF-8"},
-                    stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=stderr,
                     pass_fds=[theirs.fileno()],

@@ -15,7 +15,6 @@ the write (a violated constraint, too many partitions, a full disk), so lost row
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import re
@@ -55,6 +54,7 @@ from edgesim.clickhouse.chdb.writes import Writes
 from edgesim.clickhouse.exceptions import from_exception
 from edgesim.errors import RunError
 from edgesim.jail import landlock, seccomp
+from edgesim.jail.lifeline import end_with_edgesim
 
 LOCK_SECONDS = 5.0
 LOCK_RETRY_SECONDS = 0.05
@@ -80,7 +80,6 @@ _SYSTEM = [
     *("/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/loadavg", "/proc/sys/kernel"),
 ]
 """System files that the engine reads; not all of /proc, which has other processes' environments."""
-_PR_SET_PDEATHSIG = 1
 _SPOOL = re.compile(r": (?:\(in file/uri /dev/fd/\d+\)|While reading from: /dev/fd/\d+)")
 """Mention of the spool file in the engine's errors, removed because the client has no such file."""
 
@@ -106,6 +105,7 @@ class Store(NamedTuple):
 def main() -> None:
     """Serve statements until the platform closes the control socket."""
     _leave_the_end_to_the_platform()
+    end_with_edgesim()
     control = socket.socket(fileno=int(sys.argv[1]))
     path = Path(sys.argv[2])
     try:
@@ -133,8 +133,6 @@ def _leave_the_end_to_the_platform() -> None:
     # A terminal or service manager signals the whole process group; the platform ends this process.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def _shut_the_rest_out(path: Path) -> None:
@@ -289,6 +287,7 @@ def _insert(
         spool.flush()
         if spool.tell() <= LITTLE_BYTES:
             _stay_on_one_thread(session, run)
+        spool.seek(0)  # on macOS opening /dev/fd/N shares the position
         sql = _reading_from(f"/dev/fd/{spool.fileno()}", insert, run.encoding or "none")
         return cast("int", session.query(sql).rows_written())
 

@@ -26,6 +26,7 @@ from edgesim.isolates.guest.clock_and_random import in_global_scope
 from edgesim.isolates.guest.sealed import sealed
 from edgesim.isolates.protocol.limits import KERNEL_GUARDS
 from edgesim.jail import landlock, seccomp
+from edgesim.system import LINUX
 
 KERNEL, AUDIT = "kernel", "audit"
 LANDLOCK, SECCOMP = KERNEL_GUARDS
@@ -198,24 +199,25 @@ def _start_timers(cpu_ms: float) -> None:
 def _limit_memory(memory_bytes: int) -> None:
     """Limit heap and mappings, the runtime's included as on the platform (128 MB there).
 
-    RLIMIT_DATA does not count shared mappings, so the address space is limited too, relative to
-    its present size.
+    RLIMIT_DATA does not count shared mappings, so on Linux the address space is limited too,
+    relative to its present size.  macOS accepts both limits but does not enforce them.
     """
-    data, size = _memory()
     resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+    if not LINUX:
+        return
+    data, size = _memory()
     mapped = size + max(0, memory_bytes - data)
     resource.setrlimit(resource.RLIMIT_AS, (mapped, mapped))
 
 
 def _memory() -> tuple[int, int]:
-    """Return this process's sizes of data and address space in bytes; 0 if not on Linux."""
+    """Return this process's sizes of data and address space in bytes."""
     found = {"VmData": 0, "VmSize": 0}
-    if sys.platform == "linux":
-        with open("/proc/self/status") as status:  # noqa: PTH123 (no pathlib in isolates)
-            for line in status:
-                name, _, value = line.partition(":")
-                if name in found:
-                    found[name] = int(value.split()[0]) * 1024
+    with open("/proc/self/status") as status:  # noqa: PTH123 (no pathlib in isolates)
+        for line in status:
+            name, _, value = line.partition(":")
+            if name in found:
+                found[name] = int(value.split()[0]) * 1024
     return found["VmData"], found["VmSize"]
 
 

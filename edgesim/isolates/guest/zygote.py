@@ -18,7 +18,6 @@ if __name__ == "__main__":
     # faults; they are for the locks of other threads, of which there are none here.
     os.register_at_fork = lambda **_: None
 
-import ctypes
 import gc
 import select
 import signal
@@ -45,13 +44,11 @@ from edgesim.isolates.protocol.wire import (
     one,
 )
 from edgesim.jail.family import ProcessFamily, found_family
+from edgesim.jail.lifeline import end_with_edgesim, end_with_parent
+from edgesim.system import peak_memory_bytes
 
 if TYPE_CHECKING:
     from edgesim.isolates.guest.snapshot import Snapshot
-
-_PR_SET_PDEATHSIG, _SIGKILL = 1, 9
-# Looked up here and not in each fork: it is 150 page faults.
-_PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
 def live() -> None:
@@ -77,8 +74,8 @@ def live() -> None:
 
 def main() -> Callable[[], Any]:
     """Fork isolates until the platform is gone; in a fork, return what it is to do."""
-    die_with_parent()
     leave_the_end_to_the_platform()
+    end_with_edgesim()
     family = found_family()  # before anything of the Worker's
     control = socket.socket(fileno=int(sys.argv[1]))
     boot = _receive_boot(control)
@@ -111,12 +108,6 @@ def _serve(control: socket.socket, boot: Boot, family: ProcessFamily | None) -> 
     gc.collect()
     gc.freeze()  # keeps the collector from touching, and so copying, the pages that forks share
     return _Forks(control, snapshot, guard.fork, family).run()
-
-
-def die_with_parent() -> None:
-    """Where Linux offers it, end when the process that started this one ends, however it ends."""
-    if _PRCTL is not None:
-        _PRCTL(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
 
 
 def leave_the_end_to_the_platform() -> None:
@@ -208,7 +199,7 @@ class _Forks:
 
     def _become_isolate(self, kind: bytes, fds: list[int]) -> Callable[[], Any]:
         try:
-            die_with_parent()
+            end_with_parent()
             # 0: the zygote is outside of the isolate's PID namespace.
             if os.getppid() not in {0, self._pid}:  # it ended before the signal was asked for
                 os._exit(0)
@@ -233,7 +224,8 @@ class _Forks:
             number = self._numbers.pop(pid, None)
             if number is not None:
                 cpu_ms = (used.ru_utime + used.ru_stime) * 1000
-                self._control.sendall(one(Exited(number, status, cpu_ms, used.ru_maxrss * 1024)))
+                peak = peak_memory_bytes(used)
+                self._control.sendall(one(Exited(number, status, cpu_ms, peak)))
 
 
 if __name__ == "__main__":

@@ -2,14 +2,17 @@
 
 A zygote may fork, so its module can, past Python, before there is an isolate.  Whatever it forks
 belongs to the zygote (``edgesim.jail.family``) and is found here by the kernel's own account.
+Without Linux it is not found here; it ends with the zygote's process group
+(``edgesim.jail.lifeline``).
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 from contextlib import suppress
+
+from edgesim.system import LINUX
 
 ROUNDS_MAX = 100
 
@@ -42,7 +45,7 @@ def _descendants(pid: int) -> list[int]:
 
 
 def _children(pid: int) -> list[int]:
-    if sys.platform != "linux":
+    if not LINUX:
         return []
     try:
         with open(f"/proc/{pid}/task/{pid}/children") as file:  # noqa: PTH123 (a /proc file)

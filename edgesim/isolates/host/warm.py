@@ -44,6 +44,7 @@ from edgesim.isolates.protocol.wire import (
     Tainted,
 )
 from edgesim.model import WorkerSpec
+from edgesim.system import LINUX
 
 DETERMINISTIC = True  # a link takes turns where time is virtual
 PROCESSES_MIN = 2
@@ -224,6 +225,8 @@ class _WarmIsolate:
 
     def cpu_seconds(self) -> float | None:
         """CPU time that the process has had; None where that cannot be known."""
+        if not LINUX:
+            return None
         try:
             with open(f"/proc/{self.fork.pid}/stat", "rb") as stat:  # noqa: PTH123 (a /proc file)
                 fields = stat.read().rpartition(b")")[2].split()
@@ -444,7 +447,7 @@ class WarmIsolates(Isolates):
 
 def _shared_page() -> BinaryIO:
     """A file of one page in memory, whose size the isolate cannot change."""
-    if not hasattr(os, "memfd_create"):
+    if not LINUX:
         file: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 (the caller closes it)
         file.truncate(PAGE.size)
         return file

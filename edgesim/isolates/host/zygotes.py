@@ -34,6 +34,7 @@ from edgesim.isolates.protocol.wire import (
     FrameBatch,
 )
 from edgesim.model import Limits, WorkerSpec
+from edgesim.system import LINUX
 
 BOOT_SECONDS = 30.0
 GOODBYE_SECONDS = 5.0
@@ -130,19 +131,24 @@ def _is_alive(pid: int, zygote: int) -> bool:
     A Worker's module could, during its import, send frames in the zygote's name with the id of a
     process that the platform may kill and it may not.
     """
-    if sys.platform != "linux":
-        return True
+    if not LINUX:
+        return _is_in_session(pid, zygote)
     try:
         with open(f"/proc/{pid}/stat", "rb") as stat:  # noqa: PTH123 (a /proc file)
             fields = stat.read().rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return False
     except OSError:  # no file descriptor left: check the session, which no fork can leave
-        with suppress(ProcessLookupError):
-            return os.getsid(pid) == zygote and _has_memory(pid)
-        return False
+        return _is_in_session(pid, zygote) and _has_memory(pid)
     ending = fields[0] in _ENDED or bool(int(fields[6]) & _EXITING)
     return int(fields[1]) == zygote and not ending
+
+
+def _is_in_session(pid: int, zygote: int) -> bool:
+    try:
+        return os.getsid(pid) == zygote
+    except ProcessLookupError:
+        return False
 
 
 def _has_memory(pid: int) -> bool:
@@ -280,7 +286,6 @@ async def open_forks(spec: WorkerSpec) -> AsyncIterator[Forks]:
                     *(sys.executable, "-P", "-s", "-m", "edgesim.isolates.guest.zygote"),
                     str(theirs.fileno()),
                 ],
-                stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 pass_fds=[theirs.fileno()],

@@ -148,7 +148,6 @@ def test_the_network_is_out_of_reach():
 def test_a_foreign_process_takes_no_virtual_time():
     """Waiting for a child process takes no virtual time; the end of its stream is seen."""
     import socket
-    import subprocess
     import sys
 
     code = "import os,time; time.sleep(0.05); os.write({fd}, b'done')"
@@ -157,14 +156,14 @@ def test_a_foreign_process_takes_no_virtual_time():
         ours, theirs = socket.socketpair()
         with theirs:
             command = [sys.executable, "-c", code.format(fd=theirs.fileno())]
-            process = await foreign.start(
-                command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
-            )
+            process = await foreign.start(command, pass_fds=[theirs.fileno()], env={})
         stream = await foreign.stream(ours)
         said = await stream.receive()
         with pytest.raises(anyio.EndOfStream):
             await stream.receive()
         await stream.aclose()
-        return said, await process.wait(), loop.time()
+        status = await process.wait()
+        await process.aclose()
+        return said, status, loop.time()
 
     assert run(body) == (b"done", 0, START)
