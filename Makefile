@@ -12,7 +12,7 @@ JOBS ?= 4
 KILLS ?= 50
 OUTAGE ?= 2000
 
-.PHONY: setup dev test check docs crash drills bench endure sim mutants pythons clean servers
+.PHONY: setup dev test check portable docs crash drills bench endure sim mutants pythons clean servers
 
 setup: $(RUNTIME) $(TOOLS)
 
@@ -37,6 +37,12 @@ docs: $(TOOLS)
 # kill -9 at random moments; SEED=n selects other moments.
 crash: $(RUNTIME) $(TOOLS)
 	KILLS=$(KILLS) $(BIN)/pytest tests/crash $(ARGS)
+
+# The tests of isolates, runtime and commands with everything left out that Linux alone has: the code
+# that runs on macOS (docs/explanation/systems.md).  Tests of the kernel's guards are skipped.
+PORTABLE_TESTS := tests/portable tests/conformance/test_isolates.py tests/isolation/test_audit_guard.py
+portable: $(RUNTIME) $(TOOLS)
+	EDGESIM_PORTABLE=1 $(BIN)/pytest -n $(JOBS) --dist loadfile $(PORTABLE_TESTS) $(ARGS)
 
 # Outages of each server under a running node that are too long for `make test`.
 drills: $(RUNTIME) $(TOOLS) servers

@@ -10,6 +10,7 @@ The layers, top to bottom; imports point down only:
     pipelines                             buffer, write-ahead log, roll
     r2, queues, clickhouse, isolates      the primitives, each a portable class over drivers
     config, urls, clock, errors, model    shared by all layers
+    system, jail                          what Linux alone offers, and the sandbox made of it
     sdk                                   imported by worker code only
 
 The data path: dev/server -> runtime/worker -> isolates -> runtime/tail -> pipelines/pipeline ->

@@ -34,6 +34,7 @@ from edgesim.jail import landlock, seccomp
 from edgesim.model import Diagnosis, Stream, read_all
 from edgesim.queues import probe as queues_probe
 from edgesim.r2 import probe as r2_probe
+from edgesim.system import IS_PORTABLE, LINUX, VARIABLE
 
 ANSWER_SECONDS = 25.0
 """Longer than the clients' own retries: their errors are more specific than a timeout here."""
@@ -91,6 +92,8 @@ def _python() -> Diagnosis:
 
 
 def _kernel() -> list[Diagnosis]:
+    if not LINUX:
+        return [_other_system()]
     cure = "a Linux of 5.13 or newer; until then Python's audit hook refuses in its place"
     version = landlock.version()
     return [
@@ -101,6 +104,12 @@ def _kernel() -> list[Diagnosis]:
         if seccomp.available()
         else Diagnosis("seccomp", "warning", "not available here", cure),
     ]
+
+
+def _other_system() -> Diagnosis:
+    name = f"{VARIABLE} is set" if IS_PORTABLE else f"{platform.system()}, which is not tested"
+    said = f"{name}: only Python's audit hook guards isolates, and their memory is not limited"
+    return Diagnosis("system", "warning", said, "run Workers that you do not trust on Linux")
 
 
 async def _worker(project: Project, config: WorkerConfig, clock: Clock) -> Diagnosis:
@@ -115,7 +124,7 @@ async def _worker(project: Project, config: WorkerConfig, clock: Clock) -> Diagn
     said = f"loads at level {level}, guards: {', '.join(guards) or 'none'}"
     if set(KERNEL_GUARDS) <= set(guards) or level == "inline":
         return Diagnosis(name, "ok", said)
-    return Diagnosis(name, "warning", said, "see landlock and seccomp above")
+    return Diagnosis(name, "warning", said, "see the kernel's guards above")
 
 
 async def _in_time(

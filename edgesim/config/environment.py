@@ -1,4 +1,7 @@
-"""The one place that reads the process environment: secrets and per-run overrides."""
+"""The one place that reads the process environment: secrets and per-run overrides.
+
+Only EDGESIM_PORTABLE is read elsewhere (``edgesim.system``), because isolates need it too.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+from edgesim.system import VARIABLE
 from tests.processes import WORKERS, dev, edgesim
 
 
@@ -72,3 +73,15 @@ def test_a_server_that_is_not_there(tmp_path):
     assert (refused.returncode, refused.stdout) == (2, "")
     (line,) = refused.stderr.splitlines()
     assert line.startswith(f"edgesim: {WORKERS}/edgesim.toml: backends.clickhouse: ClickHouse at ")
+
+
+def test_a_system_without_the_kernels_guards(tmp_path, monkeypatch):
+    """The doctor warns that an audit hook is the only guard, for the machine and each Worker."""
+    monkeypatch.setenv(VARIABLE, "1")
+    done = edgesim("doctor", WORKERS, "--state", tmp_path / "state", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    checks = {each["check"]: each for each in json.loads(done.stdout)["checks"]}
+    assert not {"landlock", "seccomp"} & checks.keys()
+    assert checks["system"]["status"] == checks["worker insert"]["status"] == "warning"
+    assert "audit hook" in checks["system"]["said"]
+    assert checks["worker insert"]["said"].endswith("guards: audit hook")

@@ -130,3 +130,55 @@ def test_a_real_folder_is_flushed(tmp_path):
 def test_a_file_system_without_attributes_is_taken_as_it_is():
     """A file system without file attributes, such as /proc, is accepted."""
     SyncedFolder(Path("/proc")).write_through(Path("/proc/self/"))
+
+
+@pytest.fixture
+def synced(monkeypatch):
+    """Paths that were synced one by one, as on systems without syncfs."""
+    paths = []
+    real = os.fsync
+
+    def fsync(descriptor):
+        paths.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        real(descriptor)
+
+    monkeypatch.setattr("edgesim.system.LINUX", False)
+    monkeypatch.setattr("os.fsync", fsync)
+    return paths
+
+
+def test_without_syncfs_what_has_changed_is_synced(tmp_path, synced):
+    """New, longer and replaced files are synced with the folders they are in, others are not."""
+    part = tmp_path / "store" / "part"
+    part.mkdir(parents=True)
+    for name in ("kept", "grown", "replaced", "removed"):
+        (part / name).write_bytes(b"x")
+    disk = SyncedFolder(tmp_path)
+    disk.flush()
+    folders = {tmp_path, part.parent, part}
+    assert set(synced) == folders | set(part.iterdir())
+    synced.clear()
+    with (part / "grown").open("ab") as file:
+        file.write(b"y")
+    (part / "new").write_bytes(b"x")
+    (part / "new").replace(part / "replaced")
+    (part / "removed").unlink()
+    disk.flush()
+    assert set(synced) == {part, part / "grown", part / "replaced"}
+    synced.clear()
+    disk.flush()
+    assert synced == []
+
+
+def test_without_syncfs_an_error_is_reported_too(tmp_path, monkeypatch):
+    """A file that cannot be synced fails the flush and all later ones."""
+
+    def fail(_):
+        raise OSError(5, os.strerror(5))
+
+    monkeypatch.setattr("edgesim.system.LINUX", False)
+    monkeypatch.setattr("os.fsync", fail)
+    disk = SyncedFolder(tmp_path)
+    for _ in range(2):
+        with pytest.raises(ClickHouseError, match="could not be written to disk"):
+            disk.flush()
