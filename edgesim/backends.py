@@ -8,15 +8,12 @@ from typing import Any
 
 import msgspec
 
-from edgesim import durable, urls
-from edgesim.clickhouse import driver as clickhouse_driver
+from edgesim import drivers, durable
 from edgesim.clickhouse.driver import ClickHouseDriver
 from edgesim.clickhouse.gateway import Gateway
 from edgesim.clock import Clock
 from edgesim.config import Environment, Project
-from edgesim.queues import driver as queues_driver
 from edgesim.queues.driver import QueueDriver
-from edgesim.r2 import driver as r2_driver
 from edgesim.r2.driver import R2Driver
 
 
@@ -44,14 +41,8 @@ def open_r2(
     project: Project, environment: Environment, clock: Clock
 ) -> AbstractAsyncContextManager[R2Driver]:
     """Open the object store."""
-    where = project.backends.r2
-    opener: Any = urls.opener("r2", where, r2_driver.DRIVERS)
-    durable.make_folder(project.state)
-    keys = {}
-    if urls.scheme_of(where) == "s3":
-        keys = {"access_key": environment.s3_access_key, "secret_key": environment.s3_secret_key}
-    store: AbstractAsyncContextManager[R2Driver] = opener(
-        where, clock, project.state / "r2-local", **keys
+    store: AbstractAsyncContextManager[R2Driver] = _open(
+        "r2", project, environment, clock, project.state / "r2-local"
     )
     return store
 
@@ -60,17 +51,7 @@ def open_queues(
     project: Project, environment: Environment, clock: Clock
 ) -> AbstractAsyncContextManager[QueueDriver]:
     """Open the message store."""
-    where = project.backends.queues
-    opener: Any = urls.opener("queues", where, queues_driver.DRIVERS)
-    durable.make_folder(project.state)
-    nats = {}
-    if urls.scheme_of(where) == "nats":
-        nats = {
-            "user": environment.nats_user,
-            "password": environment.nats_password,
-            "token": environment.nats_token,
-        }
-    store: AbstractAsyncContextManager[QueueDriver] = opener(where, clock, **nats)
+    store: AbstractAsyncContextManager[QueueDriver] = _open("queues", project, environment, clock)
     return store
 
 
@@ -78,10 +59,16 @@ def open_clickhouse(
     project: Project, environment: Environment
 ) -> AbstractAsyncContextManager[ClickHouseDriver]:
     """Open the database."""
-    where = project.backends.clickhouse
-    opener: Any = urls.opener("clickhouse", where, clickhouse_driver.DRIVERS)
-    durable.make_folder(project.state)
-    database: AbstractAsyncContextManager[ClickHouseDriver] = opener(
-        where, environment.clickhouse_user, environment.clickhouse_password
+    database: AbstractAsyncContextManager[ClickHouseDriver] = _open(
+        "clickhouse", project, environment
     )
     return database
+
+
+def _open(primitive: str, project: Project, environment: Environment, *arguments: Any) -> Any:
+    """Call the driver's opening function, with the credentials that the driver takes."""
+    url = getattr(project.backends, primitive)
+    open_store = drivers.opener(primitive, url)
+    variables = drivers.properties(primitive, url).credentials
+    durable.make_folder(project.state)
+    return open_store(url, *arguments, **environment.credentials(variables))

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import platform
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import anyio
 
-from edgesim import backends, urls
+from edgesim import backends, drivers, urls
 from edgesim.clickhouse import probe as clickhouse_probe
 from edgesim.clickhouse.driver import Statement
 from edgesim.clickhouse.probe import described
@@ -40,8 +41,6 @@ ANSWER_SECONDS = 25.0
 """Longer than the clients' own retries: their errors are more specific than a timeout here."""
 EARLY_SECONDS = 5.0
 NAME = "edgesim-doctor"
-EMBEDDED = {"memory", "file", "sqlite", "chdb"}
-"""Stores for one process at a time: they are not opened while a project runs on them."""
 Check = Callable[[Project, Environment, Clock], AsyncIterator[Diagnosis]]
 
 
@@ -54,20 +53,17 @@ async def examine(
     for config in project.workers.values():
         yield await _worker(project, config, clock)
     for name, check in _CHECKS.items():
-        if running and urls.scheme_of(getattr(project.backends, name)) in EMBEDDED:
-            yield Diagnosis(name, "ok", "open in the project that runs on this state")
-            continue
-        async for finding in _in_time(name, check, project, environment, clock):
+        own = partial(_unless_open, name, check) if running else check
+        async for finding in _in_time(name, own, project, environment, clock):
             yield finding
 
 
 async def refuse_early(project: Project, environment: Environment, clock: Clock) -> None:
     """Raise ConfigError, one line with file, key and cure, if a server is unreachable."""
     for name, look in _LOOKS.items():
-        where = getattr(project.backends, name)
-        if urls.scheme_of(where) in EMBEDDED:
+        where, said, cure = getattr(project.backends, name), "", ""
+        if drivers.properties(name, where).embedded:
             continue
-        said, cure = "", ""
         try:
             with anyio.fail_after(EARLY_SECONDS):
                 await look(project, environment, clock)
@@ -127,15 +123,29 @@ async def _worker(project: Project, config: WorkerConfig, clock: Clock) -> Diagn
     return Diagnosis(name, "warning", said, "see the kernel's guards above")
 
 
+async def _unless_open(
+    name: str, check: Check, project: Project, environment: Environment, clock: Clock
+) -> AsyncIterator[Diagnosis]:
+    """Check a server; an embedded store is open in the process that serves the state."""
+    if drivers.properties(name, getattr(project.backends, name)).embedded:
+        yield Diagnosis(name, "ok", "open in the project that runs on this state")
+        return
+    async for finding in check(project, environment, clock):
+        yield finding
+
+
 async def _in_time(
     name: str, check: Check, project: Project, environment: Environment, clock: Clock
 ) -> AsyncIterator[Diagnosis]:
     """The findings of a backend's check; errors and timeouts become findings too."""
     found: list[Diagnosis] = []
-    where = urls.redact(getattr(project.backends, name))
+    url = getattr(project.backends, name)
+    where = urls.redact(url)
     try:
         with anyio.fail_after(ANSWER_SECONDS):
             found.extend([finding async for finding in check(project, environment, clock)])
+        if (caution := drivers.properties(name, url).caution) is not None:
+            found.append(Diagnosis(name, "warning", *caution))
     except TimeoutError:
         said = f"{where} did not answer within {ANSWER_SECONDS:.0f} s"
         cure = "see the port in the URL; restart it, and see its log"
@@ -178,9 +188,8 @@ async def _queues(
 async def _clickhouse(
     project: Project, environment: Environment, clock: Clock
 ) -> AsyncIterator[Diagnosis]:
-    native = urls.scheme_of(project.backends.clickhouse) in {"clickhouse", "clickhouses"}
     async with backends.open_clickhouse(project, environment) as database:
-        async for finding in clickhouse_probe.probe(database, clock, native):
+        async for finding in clickhouse_probe.probe(database, clock):
             yield finding
 
 

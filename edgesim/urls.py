@@ -1,8 +1,4 @@
-"""Backend URLs: the scheme selects the driver, which parses the rest.
-
-Each primitive has a table ``DRIVERS = {"file": "module:function"}``, imported lazily so that a
-driver's library is loaded only when it is used.
-"""
+"""Backend URLs: the scheme selects the driver, which parses the rest."""
 
 from __future__ import annotations
 
@@ -12,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from edgesim.errors import ConfigError, UsageError
+from edgesim.errors import ConfigError
 
 
 def scheme_of(url: str) -> str:
@@ -26,10 +22,7 @@ def path_of(url: str) -> str:
 
 
 def opener(primitive: str, url: str, drivers: Mapping[str, str]) -> Any:
-    """Import the function that opens ``url``.
-
-    Raises ConfigError for an unknown scheme, UsageError if the driver's library is missing.
-    """
+    """Import the function that opens ``url`` from a table ``{"scheme": "module:function"}``."""
     target = drivers.get(scheme_of(url))
     if target is None:
         known = ", ".join(sorted(drivers))
@@ -37,15 +30,7 @@ def opener(primitive: str, url: str, drivers: Mapping[str, str]) -> Any:
             "backends", primitive, f"no driver for {redact(url)!r}; known schemes: {known}"
         )
     module, _, name = target.partition(":")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except ModuleNotFoundError as error:
-        if error.name and error.name.startswith("edgesim"):
-            raise
-        raise UsageError(
-            f"the {primitive} backend {redact(url)!r} needs the package {error.name!r}; "
-            f"install it with: pip install 'edgesim[{scheme_of(url)}]'"
-        ) from error
+    return getattr(importlib.import_module(module), name)
 
 
 def redact(url: str) -> str:

@@ -7,13 +7,13 @@ from contextlib import asynccontextmanager
 import anyio
 from anyio.from_thread import start_blocking_portal
 
+from edgesim import drivers
 from edgesim.clock import Clock
 from edgesim.errors import RunError
 from edgesim.foreign import StoppingLoop
 from edgesim.model import BatchResult, Retry
-from edgesim.queues.driver import DRIVERS
 from edgesim.queues.producer import MessageSendRequest
-from edgesim.urls import opener, scheme_of
+from tests.driver_urls import url_of_installed
 
 
 class Jump:
@@ -181,8 +181,8 @@ class Elsewhere:
 @asynccontextmanager
 async def open_in_virtual_time(url, clock):
     """Open the store at ``url`` for tests on a VirtualLoop."""
-    open_queues = opener("queues", url, DRIVERS)
-    if scheme_of(url) != "nats":
+    open_queues = drivers.opener("queues", url)
+    if drivers.properties("queues", url).deterministic:
         async with open_queues(url, clock) as driver:
             yield driver
         return
@@ -195,7 +195,9 @@ async def open_in_virtual_time(url, clock):
 
 
 def url_of(request, folder):
-    """Return the URL of a new store for the driver in ``request.param``; a KeyError if unknown."""
+    """Return the URL of a new store for the driver in ``request.param``."""
+    if request.param not in URLS:
+        return url_of_installed(request, request.param, folder)
     values = {"folder": folder, "name": uuid.uuid4().hex[:8], "server": ""}
     if request.param == "nats":
         values["server"] = request.getfixturevalue("nats").address

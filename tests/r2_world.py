@@ -11,18 +11,18 @@ from typing import Any
 import anyio
 import msgspec
 
+from edgesim import drivers
 from edgesim.clock import Clock
 from edgesim.config.notifications import NotificationRule
 from edgesim.errors import RunError
 from edgesim.model import R2Object, Stream, read_all
 from edgesim.r2.bucket import Bucket, R2ObjectBody
-from edgesim.r2.driver import DRIVERS, R2Driver
+from edgesim.r2.driver import R2Driver
 from edgesim.r2.notifications import Notifications
-from edgesim.urls import opener
 from tests.servers_s3 import S3Server
 
-SCHEMES = ("memory", "file", "s3")
-DURABLE = ("file", "s3")
+SCHEMES = drivers.known("r2")
+DURABLE = [each for each in SCHEMES if drivers.properties("r2", f"{each}:").durable]
 NOW_MS = 1_790_000_000_123
 _SEEDS = itertools.count(1)  # a reopened store makes new ids
 RULES = {
@@ -106,7 +106,7 @@ class Store(msgspec.Struct):
         """Open the store."""
         clock = StillClock()
         notifications = Notifications(RULES, clock, "account-1")
-        open_r2 = opener("r2", self.url, DRIVERS)
+        open_r2 = drivers.opener("r2", self.url)
         async with open_r2(self.url, clock, self.state, **self.keys) as driver:
             bucket = Bucket("events", driver, clock, notifications)
             yield World(bucket, driver, clock, notifications)

@@ -1,4 +1,4 @@
-"""Interface of ClickHouse drivers, and the drivers by URL scheme."""
+"""The interface of ClickHouse drivers."""
 
 from __future__ import annotations
 
@@ -8,14 +8,6 @@ from typing import Protocol
 import msgspec
 
 from edgesim.model import Body
-
-DRIVERS = {
-    "chdb": "edgesim.clickhouse.chdb.driver:open_clickhouse",
-    "clickhouse": "edgesim.clickhouse.native.driver:open_clickhouse",
-    "clickhouses": "edgesim.clickhouse.native.driver:open_clickhouse",
-    "clickhouse+http": "edgesim.clickhouse.http:open_clickhouse",
-    "clickhouse+https": "edgesim.clickhouse.http:open_clickhouse",
-}
 
 
 class Statement(msgspec.Struct):
@@ -46,8 +38,9 @@ class QueryResult(msgspec.Struct):
 class ClickHouseDriver(Protocol):
     """A database that runs statements.
 
-    A module exports ``open_clickhouse(url, user, password)``, an async context manager that yields
-    a driver.  Nothing is connected or started before the first statement.
+    A module exports ``open_clickhouse(url)``, an async context manager that yields a driver, and
+    declares the Properties of edgesim.drivers.  Nothing is connected or started before the first
+    statement.
     """
 
     async def execute(self, statement: Statement) -> QueryResult:

@@ -22,6 +22,10 @@ from edgesim.errors import EdgesimError, RunError
 from edgesim.model import iterate
 
 DETERMINISTIC = False
+EMBEDDED = False
+SHARED = True
+DURABLE = True
+CREDENTIALS = {"user": "EDGESIM_CLICKHOUSE_USER", "password": "EDGESIM_CLICKHOUSE_PASSWORD"}
 SILENCE_SECONDS = 300.0
 """Maximum silence, thus duration of a statement: the server answers only when it is complete."""
 ONE_BLOCK = {"min_insert_block_size_rows": "0", "min_insert_block_size_bytes": str(1 << 30)}
@@ -174,7 +178,7 @@ def _written_rows(response: aiohttp.ClientResponse) -> int | None:
 
 @asynccontextmanager
 async def open_clickhouse(
-    url: str, user: str | None, password: str | None
+    url: str, user: str | None = None, password: str | None = None
 ) -> AsyncIterator[HttpClickHouse]:
     """Open the driver for ``clickhouse+http://`` or ``clickhouse+https://``."""
     database = HttpClickHouse(url, user, password)

@@ -36,7 +36,7 @@ _FEATURES = [
 ]
 
 
-async def probe(driver: ClickHouseDriver, clock: Clock, native: bool) -> AsyncIterator[Diagnosis]:
+async def probe(driver: ClickHouseDriver, clock: Clock) -> AsyncIterator[Diagnosis]:
     """Yield one finding per check; stops if a statement fails."""
     try:
         before = clock.now()
@@ -52,12 +52,6 @@ async def probe(driver: ClickHouseDriver, clock: Clock, native: bool) -> AsyncIt
                 yield Diagnosis("clickhouse", "warning", f"no {name}: {problem}", cure)
     except (ClickHouseError, RunError) as error:
         yield Diagnosis("clickhouse", "problem", *described(error))
-        return
-    if native:
-        yield Diagnosis(
-            *("clickhouse", "warning", "the native protocol inserts JSONEachRow only, no input()"),
-            "clickhouse+http://host:8123 inserts whatever the server reads, and faster",
-        )
 
 
 def described(error: ClickHouseError | RunError) -> tuple[str, str]:

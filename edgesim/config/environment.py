@@ -17,22 +17,15 @@ class Environment(msgspec.Struct, frozen=True):
     r2: str | None = None
     queues: str | None = None
     clickhouse: str | None = None
-    s3_access_key: str | None = None
-    s3_secret_key: str | None = None
-    clickhouse_user: str | None = None
-    clickhouse_password: str | None = None
-    nats_user: str | None = None
-    nats_password: str | None = None
-    nats_token: str | None = None
     admin_token: str | None = None
     api_token: str | None = None
     ingest_token: str | None = None
     variables: Mapping[str, str] = {}
-    """The whole process environment, a source for ``secrets.required`` of a Worker."""
+    """The whole process environment: credentials of stores, secrets that Workers require."""
 
     @classmethod
     def read(cls, variables: Mapping[str, str] | None = None) -> Environment:
-        """Read EDGESIM_R2 into ``r2``, EDGESIM_S3_ACCESS_KEY into ``s3_access_key``, and so on."""
+        """Read EDGESIM_R2 into ``r2``, EDGESIM_ADMIN_TOKEN into ``admin_token``, and so on."""
         source = os.environ if variables is None else variables
         names = {
             field: f"EDGESIM_{field.upper()}"
@@ -41,3 +34,7 @@ class Environment(msgspec.Struct, frozen=True):
         }
         given = {field: source[name] for field, name in names.items() if source.get(name)}
         return cls(**given, variables=dict(source))
+
+    def credentials(self, variables: Mapping[str, str]) -> dict[str, str | None]:
+        """The value of each parameter's variable; None if it is unset or empty."""
+        return {name: self.variables.get(variable) or None for name, variable in variables.items()}

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 
+from edgesim import drivers
 from edgesim.config.alone import assumed, not_given
 from edgesim.config.buckets import check_bucket
 from edgesim.config.dataflow import (
@@ -266,9 +267,19 @@ def load_project(
         environment=environment_name,
         defaults=defaults,
     )
+    _check_drivers(project)
     _check_references(project)
     _check_tails(project)
     return project
+
+
+def _check_drivers(project: Project) -> None:
+    for name, url in msgspec.structs.asdict(project.backends).items():
+        if (problem := drivers.problem(name, url)) is None:
+            continue
+        if name in project.overridden:
+            raise UsageError(f"{project.overridden[name]}: {problem}")
+        raise ConfigError(project.file, f"backends.{name}", problem)
 
 
 def _read_account(file: Path) -> tuple[AccountFile, Dataflow]:

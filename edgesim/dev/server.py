@@ -29,7 +29,7 @@ import uvicorn
 from anyio.abc import TaskGroup, TaskStatus
 from starlette.types import ASGIApp
 
-from edgesim import line_writer, urls
+from edgesim import drivers, line_writer
 from edgesim.backends import Backends, open_backends
 from edgesim.clock import Clock
 from edgesim.config import Environment, Project
@@ -351,16 +351,8 @@ def _state_paths(project: Project) -> list[Path]:
     paths = [state, state / FILE, state / "r2-local" / "outbox.db"]
     logs = [*project.account.pipelines, *project.dataflow.streams]
     paths += [state / "pipelines" / name for name in logs]
-    backends = project.backends
-    for url, files in (
-        (backends.r2, {"file": ["", "blobs", "index.db", "index.db-wal"]}),
-        (backends.queues, {"sqlite": [""]}),
-        (backends.clickhouse, {"chdb": [""]}),
-    ):
-        paths += [
-            Path(urls.path_of(url).partition("?")[0]) / file
-            for file in files.get(urls.scheme_of(url), [])
-        ]
+    for name, url in msgspec.structs.asdict(project.backends).items():
+        paths += drivers.files_of(name, url)
     return paths
 
 

@@ -1,4 +1,4 @@
-"""The interface of a queue store, and the table of drivers."""
+"""The interface of a queue store."""
 
 from __future__ import annotations
 
@@ -8,12 +8,6 @@ from typing import Protocol
 import msgspec
 
 from edgesim.model import ContentType, Message
-
-DRIVERS = {
-    "memory": "edgesim.queues.memory:open_queues",
-    "nats": "edgesim.queues.nats.driver:open_queues",
-    "sqlite": "edgesim.queues.sqlite.driver:open_queues",
-}
 
 
 class NewMessage(msgspec.Struct, frozen=True):
@@ -39,8 +33,7 @@ class QueueDriver(Protocol):
     """A store of messages.
 
     A module exports ``open_queues(url, clock)``, an async context manager that yields a driver, and
-    ``DETERMINISTIC``: True if it uses neither sockets nor threads.  A queue exists as soon as its
-    name is used.
+    declares the Properties of edgesim.drivers.  A queue exists as soon as its name is used.
 
     A lease is named by the message's ``lease_id``, which any process that has the store open may
     settle.  An expired lease may still be settled until its message is leased again; after that, or

@@ -16,6 +16,9 @@ from edgesim.queues.sqlite.driver import open_store, removing_purged
 from edgesim.urls import path_of
 
 DETERMINISTIC = True
+EMBEDDED = True
+SHARED = False
+DURABLE = False
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""The interface of an R2 store, and the table of drivers."""
+"""The interface of an R2 store."""
 
 from __future__ import annotations
 
@@ -9,12 +9,6 @@ from typing import Protocol
 import msgspec
 
 from edgesim.model import R2Object
-
-DRIVERS = {
-    "memory": "edgesim.r2.local.memory:open_r2",
-    "file": "edgesim.r2.local.file:open_r2",
-    "s3": "edgesim.r2.s3.driver:open_r2",
-}
 
 
 class OutboxEntry(msgspec.Struct, frozen=True):
@@ -111,9 +105,9 @@ class R2Driver(Protocol):
     """A store of objects with an outbox.
 
     A module exports ``open_r2(url, clock, state)``, an async context manager that yields a driver
-    (``state``: the driver's own directory for local state), and ``DETERMINISTIC``: True if it uses
-    neither sockets nor threads.  Keys are any legal UTF-8; no key may reach anything outside the
-    store.  Failures of the store are raised as RunError with the cause kept.
+    (``state``: the driver's own directory for local state), and declares the Properties of
+    edgesim.drivers.  Keys are any legal UTF-8; no key may reach anything outside the store.
+    Failures of the store are raised as RunError with the cause kept.
     """
 
     @property

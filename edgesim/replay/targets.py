@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from edgesim import urls
+from edgesim import drivers, urls
 from edgesim.config import Project
 from edgesim.replay.faults.stores import QUEUE_METHODS, R2_METHODS
 
@@ -30,7 +30,7 @@ def areas_of(project: Project) -> dict[Path, str]:
     """Files and folders that persist between platform runs, with their fault targets."""
     areas = {logs_of(project): "disk.pipelines"}
     for name, url in (("r2", project.backends.r2), ("queues", project.backends.queues)):
-        if urls.scheme_of(url) != "memory":
+        if drivers.properties(name, url).files:
             areas[Path(urls.path_of(url)).absolute()] = f"disk.{name}"
     if (blobs := blobs_of(project)) is not None:
         areas[blobs] = "disk.blobs"
@@ -43,7 +43,7 @@ def logs_of(project: Project) -> Path:
 
 
 def blobs_of(project: Project) -> Path | None:
-    """Folder of the objects' bytes; None if the R2 backend is not a folder."""
-    if urls.scheme_of(project.backends.r2) != "file":
-        return None
-    return Path(urls.path_of(project.backends.r2)).absolute() / "blobs"
+    """Folder of the objects' bytes; None if the R2 driver has none."""
+    url = project.backends.r2
+    folder = drivers.properties("r2", url).blobs
+    return None if folder is None else Path(urls.path_of(url)).absolute() / folder

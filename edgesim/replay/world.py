@@ -2,7 +2,7 @@
 
 A kill stops the platform between two steps of its tasks or immediately after something became
 durable: later operations of that run have no effect, and its memory is lost. Stores that persist
-beyond a process (all but ``memory:``) are closed and reopened; if a rule needs it, they are on a
+beyond a process (DURABLE drivers) are closed and reopened; if a rule needs it, they are on a
 simulated disk. The database counts as a separate server, even if it is embedded: it keeps running,
 and loses nothing at a power cut.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 from urllib.parse import quote
@@ -19,7 +19,7 @@ from urllib.parse import quote
 import anyio
 from anyio.abc import TaskGroup
 
-from edgesim import backends, urls
+from edgesim import backends, drivers
 from edgesim.backends import Backends
 from edgesim.clickhouse.driver import ClickHouseDriver
 from edgesim.clickhouse.gateway import Gateway
@@ -28,8 +28,6 @@ from edgesim.config import Environment, Project
 from edgesim.errors import RunError, UsageError
 from edgesim.isolates.host.driver import Isolates
 from edgesim.model import HttpRequest, HttpResponse, WorkerSpec, read_all
-from edgesim.queues.driver import QueueDriver
-from edgesim.r2.driver import R2Driver
 from edgesim.replay import totals
 from edgesim.replay.faults.disk import SimulatedDisk
 from edgesim.replay.faults.injector import Injector, Life
@@ -86,7 +84,6 @@ class World:
             for worker in project.workers.values()
             for each in worker.settings.queues.consumers
         }
-        self._durable = urls.scheme_of(project.backends.r2) != "memory"
         self._simulator: Simulator | None = None
         self._up = anyio.Event()
         self._life = Life()
@@ -252,18 +249,16 @@ class World:
         if isinstance(loop, VirtualLoop):
             loop.disk = self.disk
         async with AsyncExitStack() as lasting:
-            kept = None
-            if not self._durable:
-                kept = await self._open_stores(lasting)
+            kept = await self._open_stores(lasting, durable=False)
             while not self._ended.is_set():
                 self._life, self._was_up = Life(), False
                 life = self._life
                 with anyio.CancelScope() as self._scope:
                     try:
                         async with AsyncExitStack() as stack:
-                            stores = kept or await self._open_stores(stack)
-                            await self.history.resolve(stores[1])
-                            await self._one_life(self._wrapped(*stores, life), life)
+                            stores = kept | await self._open_stores(stack, durable=True)
+                            await self.history.resolve(stores["queues"])
+                            await self._one_life(self._wrapped(stores, life), life)
                     except Exception:
                         if not life.killed and not self._failed_to_start():
                             raise
@@ -279,21 +274,23 @@ class World:
         """True if disk faults prevented this run from starting."""
         return self.disk is not None and self.disk.failures > 0 and not self._was_up
 
-    async def _open_stores(self, stack: AsyncExitStack) -> tuple[R2Driver, QueueDriver]:
-        environment = Environment.read()
-        r2 = await stack.enter_async_context(backends.open_r2(self.project, environment, self.wall))
-        queues = await stack.enter_async_context(
-            backends.open_queues(self.project, environment, self.wall)
-        )
-        return r2, queues
+    async def _open_stores(self, stack: AsyncExitStack, *, durable: bool) -> dict[str, Any]:
+        """Open the stores that do, or do not, keep their data when they are closed."""
+        environment, stores = Environment.read(), {}
+        for name, open_store in (("r2", backends.open_r2), ("queues", backends.open_queues)):
+            url = getattr(self.project.backends, name)
+            if drivers.properties(name, url).durable is durable:
+                opened: Any = open_store(self.project, environment, self.wall)
+                stores[name] = await stack.enter_async_context(opened)
+        return stores
 
-    def _wrapped(self, r2: R2Driver, queues: QueueDriver, life: Life) -> Backends:
+    def _wrapped(self, stores: Mapping[str, Any], life: Life) -> Backends:
         places = {
             name: (pipeline.bucket, f"{prefix}/" if (prefix := pipeline.prefix.strip("/")) else "")
             for name, pipeline in self.project.account.pipelines.items()
         }
-        watched_r2: Any = ObservedR2(r2, self.history, places)
-        watched_queues: Any = ObservedQueues(queues, self.history)
+        watched_r2: Any = ObservedR2(stores["r2"], self.history, places)
+        watched_queues: Any = ObservedQueues(stores["queues"], self.history)
         watched_database: Any = ObservedClickHouse(self._database, self.history)
         return Backends(
             FaultyR2(watched_r2, self.injector, life),

@@ -12,7 +12,7 @@ from functools import partial
 import anyio
 import structlog
 
-from edgesim import urls
+from edgesim import drivers
 from edgesim.errors import RunError
 from edgesim.runtime.worker import Worker
 from edgesim.simulator.leftover import Leftover, leftover
@@ -21,8 +21,6 @@ from edgesim.simulator.primitives import Primitives
 POLL_SECONDS = 0.02
 CLOSE_SECONDS = 10.0
 """Maximum time that a closing Simulator waits for invocations and traces in progress."""
-SHARED_QUEUES = {"nats"}
-"""Schemes of queue stores that other nodes consume from as well."""
 
 log = structlog.get_logger()
 
@@ -69,7 +67,7 @@ class Drain:
 
         Messages in stores shared with other nodes are left to those nodes.
         """
-        if urls.scheme_of(self._primitives.project.backends.queues) in SHARED_QUEUES:
+        if drivers.properties("queues", self._primitives.project.backends.queues).shared:
             return await self._until(self._has_left, timeout)
         deadline = self._primitives.clock.now() + timeout
         return await self._until(partial(self.is_quiet, deadline), timeout)

@@ -6,7 +6,6 @@ tests/bench/clickhouse.py, whose reference is the server's own HTTP interface.
 """
 
 import argparse
-import importlib
 import os
 import statistics
 import sys
@@ -19,11 +18,10 @@ from pathlib import Path
 import anyio
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
+from edgesim import drivers
 from edgesim.clock import Clock
 from edgesim.model import read_all
-from edgesim.queues import driver as queues_driver
 from edgesim.queues.producer import MessageSendRequest, Queue
-from edgesim.r2 import driver as r2_driver
 from edgesim.r2.bucket import Bucket, R2ObjectBody
 from edgesim.r2.notifications import Notifications
 from tests.bench import clickhouse
@@ -79,11 +77,9 @@ def queue_jobs(queue, driver, clock, rounds_of):
     return {"send x100": send, "lease + ack x100": pull, "send one": send_one}
 
 
-async def opened(stack, drivers, url, *arguments):
+async def opened(stack, primitive, url, *arguments):
     """Open the driver that the URL names."""
-    module = importlib.import_module(drivers[url.partition(":")[0]].partition(":")[0])
-    opener = getattr(module, drivers[url.partition(":")[0]].rpartition(":")[2])
-    return await stack.enter_async_context(opener(url, *arguments))
+    return await stack.enter_async_context(drivers.opener(primitive, url)(url, *arguments))
 
 
 async def measure(ways, rounds):
@@ -125,7 +121,7 @@ async def run_r2(arguments, s3, folder):
     async with AsyncExitStack() as stack:
         ways = {}
         for way, given in stores.items():
-            driver = await opened(stack, r2_driver.DRIVERS, *given)
+            driver = await opened(stack, "r2", *given)
             bucket = Bucket("bench", driver, clock, Notifications({}, clock, "bench"))
             ways[way] = r2_jobs(bucket, arguments.times)
         print("R2: reference file")
@@ -143,7 +139,7 @@ async def run_queues(arguments, nats, folder):
     async with AsyncExitStack() as stack:
         ways = {}
         for way, url in urls.items():
-            driver = await opened(stack, queues_driver.DRIVERS, url, clock)
+            driver = await opened(stack, "queues", url, clock)
             ways[way] = queue_jobs(Queue("bench", driver, clock), driver, clock, arguments.times)
         print("Queues: reference sqlite")
         show(await measure(ways, arguments.rounds), "sqlite")

@@ -7,7 +7,6 @@ edgesim in between (urllib, the same bytes).  Figures are medians, minima and ma
 
 import argparse
 import gzip
-import importlib
 import json
 import statistics
 import sys
@@ -21,7 +20,7 @@ from urllib.parse import quote
 import anyio
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from edgesim.clickhouse.driver import DRIVERS
+from edgesim import drivers
 from edgesim.clickhouse.gateway import Gateway
 from edgesim.model import HttpRequest, read_all
 from tests.servers_clickhouse import running_server
@@ -116,8 +115,8 @@ async def run(arguments):
         }
         ways: dict[str, Bare | Gateway] = {"the server bare": Bare(server.http)}
         for scheme, url in urls.items():
-            module = importlib.import_module(DRIVERS[scheme].partition(":")[0])
-            driver = await stack.enter_async_context(module.open_clickhouse(url, None, None))
+            open_clickhouse = drivers.opener("clickhouse", url)
+            driver = await stack.enter_async_context(open_clickhouse(url))
             ways[scheme] = Gateway(driver)
         show(await measure(ways, arguments))
 

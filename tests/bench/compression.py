@@ -61,7 +61,7 @@ async def measure(folder, ndjson):
     sys.path.insert(0, str(WORKERS / "insert"))
     tables = load("insert", "tables")
     schema = (WORKERS / "insert" / "schema.sql").read_text()
-    async with open_clickhouse(f"chdb:{folder}/clickhouse", None, None) as database:
+    async with open_clickhouse(f"chdb:{folder}/clickhouse") as database:
         gateway = Gateway(database, schema)
 
         async def ask(query, data=b"", **settings):

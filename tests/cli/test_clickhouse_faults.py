@@ -1,6 +1,5 @@
 """A real ClickHouse server that is killed, frozen, restarted, or requires a password or TLS."""
 
-import importlib
 import json
 import signal
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from urllib.parse import quote
 import anyio
 import pytest
 
-from edgesim.clickhouse.driver import DRIVERS
+from edgesim import drivers
 from edgesim.clickhouse.gateway import Gateway
 from edgesim.model import HttpRequest, read_all
 from tests.processes import dev, edgesim, freeze
@@ -71,8 +70,8 @@ def project(tmp_path: Path) -> Path:
 
 @asynccontextmanager
 async def gateway(scheme: str, place: str, password: str | None = None):
-    module = importlib.import_module(DRIVERS[scheme].partition(":")[0])
-    async with module.open_clickhouse(f"{scheme}://{place}", None, password) as driver:
+    url = f"{scheme}://{place}"
+    async with drivers.opener("clickhouse", url)(url, None, password) as driver:
         yield Gateway(driver)
 
 

@@ -72,16 +72,17 @@ class Shared:
             "clickhouse": f"clickhouse+http://127.0.0.1:{clickhouse.http}",
         }
         self.environment = {
-            "s3_access_key": "edgesim",
-            "s3_secret_key": "edgesim-secret",
-            "clickhouse_user": "default",
-            "clickhouse_password": "secret",
+            "EDGESIM_S3_ACCESS_KEY": "edgesim",
+            "EDGESIM_S3_SECRET_KEY": "edgesim-secret",
+            "EDGESIM_CLICKHOUSE_USER": "default",
+            "EDGESIM_CLICKHOUSE_PASSWORD": "secret",
         }
 
     def examine(self, *clock: Clock, **given: str | None) -> list[Diagnosis]:
         """Run the doctor with some URLs or variables replaced and return its findings."""
         urls = {name: given.pop(name, None) or url for name, url in self.urls.items()}
-        environment = Environment(**{**self.environment, **given})  # type: ignore[arg-type]
+        variables = {name: value or "" for name, value in {**self.environment, **given}.items()}
+        environment = Environment.read(variables)
         overrides = Overrides(
             state=self.folder / "state",
             r2=urls["r2"],
@@ -186,9 +187,9 @@ def test_servers_that_are_well(shared):
         ({"r2": "s3://NATS?secure=false&region=x"}, "not S3's", "the port"),
         ({"r2": "s3://CLICKHOUSE?secure=false&region=x"}, "not S3's", "the port"),
         ({"r2": "s3://S3?region=us-east-1"}, "SSL", "secure=false"),
-        ({"s3_secret_key": "wrong"}, "SignatureDoesNotMatch", "EDGESIM_S3_SECRET_KEY"),
-        ({"s3_access_key": "nobody"}, "InvalidAccessKeyId", "EDGESIM_S3_ACCESS_KEY"),
-        ({"s3_access_key": None}, "needs an access key", "EDGESIM_S3_ACCESS_KEY"),
+        ({"EDGESIM_S3_SECRET_KEY": "wrong"}, "SignatureDoesNotMatch", "EDGESIM_S3_SECRET_KEY"),
+        ({"EDGESIM_S3_ACCESS_KEY": "nobody"}, "InvalidAccessKeyId", "EDGESIM_S3_ACCESS_KEY"),
+        ({"EDGESIM_S3_ACCESS_KEY": None}, "needs an access key", "EDGESIM_S3_ACCESS_KEY"),
     ],
 )
 def test_what_is_wrong_with_s3(shared, given, said, cure):
@@ -209,7 +210,7 @@ def test_what_is_wrong_with_s3(shared, given, said, cure):
 
 def test_keys_that_may_only_read(shared):
     """Each bucket is a problem that names it, also one that does not exist and cannot be made."""
-    found = shared.examine(s3_access_key="reader", s3_secret_key="reader-secret")
+    found = shared.examine(EDGESIM_S3_ACCESS_KEY="reader", EDGESIM_S3_SECRET_KEY="reader-secret")
     problems = [finding for finding in found if finding.status == "problem"]
     assert [finding.check for finding in problems] == ["r2", "r2"]
     for problem in problems:
@@ -248,12 +249,12 @@ def test_nats_without_jetstream(shared, tmp_path):
         ("authorization { user: u, password: p }\n", {}, "Authorization", "EDGESIM_NATS_PASSWORD"),
         (
             "authorization { user: u, password: p }\n",
-            {"nats_user": "u", "nats_password": "wrong"},
+            {"EDGESIM_NATS_USER": "u", "EDGESIM_NATS_PASSWORD": "wrong"},
             *("Authorization", "EDGESIM_NATS_PASSWORD"),
         ),
         (
             NO_CREATE,
-            {"nats_user": "u", "nats_password": "p"},
+            {"EDGESIM_NATS_USER": "u", "EDGESIM_NATS_PASSWORD": "p"},
             *("may not publish to $JS.API.STREAM.CREATE.", "give the user that right"),
         ),
         ("max_payload: 64KB\n", {}, "a message is too large", "max_payload"),
@@ -274,7 +275,7 @@ def test_rights_that_are_enough(shared, tmp_path):
     subscribe: ["_INBOX.>", "doctor-changed.*"] } } ] }
     """
     with other_nats(tmp_path, rights) as url:
-        found = shared.examine(queues=url, nats_user="u", nats_password="p")
+        found = shared.examine(queues=url, EDGESIM_NATS_USER="u", EDGESIM_NATS_PASSWORD="p")
     assert [each.status for each in found if each.check == "queues"] == ["ok"], found
 
 
@@ -284,13 +285,13 @@ def test_rights_that_are_enough(shared, tmp_path):
         ({"clickhouse": "clickhouse+http://127.0.0.1:1"}, "out of reach", "start the server"),
         ({"clickhouse": "clickhouse+http://S3"}, "not ClickHouse", "8123"),
         ({"clickhouse": "clickhouse+http://HTTP/none"}, "Code 81", "create it there"),
-        ({"clickhouse_password": "wrong"}, "Code 193", "EDGESIM_CLICKHOUSE_PASSWORD"),
+        ({"EDGESIM_CLICKHOUSE_PASSWORD": "wrong"}, "Code 193", "EDGESIM_CLICKHOUSE_PASSWORD"),
         (
-            {"clickhouse": "clickhouse://NATIVE", "clickhouse_password": "wrong"},
+            {"clickhouse": "clickhouse://NATIVE", "EDGESIM_CLICKHOUSE_PASSWORD": "wrong"},
             *("Code 193", "EDGESIM_CLICKHOUSE_PASSWORD"),
         ),
         (
-            {"clickhouse_user": "reader", "clickhouse_password": "r"},
+            {"EDGESIM_CLICKHOUSE_USER": "reader", "EDGESIM_CLICKHOUSE_PASSWORD": "r"},
             *("may only read", "let it insert"),
         ),
     ],

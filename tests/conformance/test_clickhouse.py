@@ -16,21 +16,19 @@ from urllib.parse import urlencode
 import anyio
 import pytest
 
-from edgesim.clickhouse.driver import DRIVERS, Statement
+from edgesim import drivers
+from edgesim.clickhouse.driver import Statement
 from edgesim.clickhouse.gateway import Gateway
 from edgesim.errors import ClickHouseError, ConfigError, RunError
 from edgesim.model import HttpRequest, Stream, read_all
+from tests.driver_urls import url_of_installed
 from tests.servers_clickhouse import clickhouse_server
 
 pytestmark = pytest.mark.anyio
 
-SERVER = ["clickhouse", "clickhouse+http"]
+SERVER = ["clickhouse", "clickhouse+http"]  # two more schemes are these over TLS
+INSTALLED = drivers.known("clickhouse")[len(drivers.BUILT_IN["clickhouse"]) :]
 ROWS = "".join(json.dumps({"n": n, "name": f"row {n}"}) + "\n" for n in range(1_000)).encode()
-
-
-def test_every_driver_is_in_this_suite():
-    """A new driver must be added here (two of them are others over TLS)."""
-    assert set(DRIVERS) == {"chdb", *SERVER, "clickhouses", "clickhouse+https"}
 
 
 @pytest.fixture(scope="module")
@@ -80,19 +78,20 @@ class Client:
 def make(schemes: list[str]) -> Any:
     @pytest.fixture(params=schemes)
     async def client(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Client]:
-        module = importlib.import_module(DRIVERS[request.param].partition(":")[0])
         if request.param == "chdb":
             url = f"chdb:{tmp_path}/clickhouse"
+        elif request.param in INSTALLED:
+            url = url_of_installed(request, request.param, tmp_path)
         else:
             http, tcp = request.getfixturevalue("server")
             url = f"{request.param}://127.0.0.1:{tcp if request.param == 'clickhouse' else http}"
-        async with module.open_clickhouse(url, None, None) as database:
+        async with drivers.opener("clickhouse", url)(url) as database:
             yield Client(request.param, database)
 
     return client
 
 
-client = make(["chdb", *SERVER])
+client = make(["chdb", *SERVER, *INSTALLED])
 parsing = make(["chdb", "clickhouse+http"])
 embedded = make(["chdb"])
 server_client = make(SERVER)
@@ -436,8 +435,8 @@ async def test_an_insert_given_up_between_two_blocks_leaves_nothing(native):
 @pytest.mark.parametrize("scheme", SERVER)
 async def test_a_server_out_of_reach(scheme):
     """An unreachable server is one clear line and 503."""
-    module = importlib.import_module(DRIVERS[scheme].partition(":")[0])
-    async with module.open_clickhouse(f"{scheme}://127.0.0.1:1/db", "u", "secret") as driver:
+    url = f"{scheme}://127.0.0.1:1/db"
+    async with drivers.opener("clickhouse", url)(url, "u", "secret") as driver:
         status, text = await Client(scheme, driver).ask("SELECT 1")
     assert status == 503
     assert "out of reach" in text
@@ -455,9 +454,9 @@ async def test_a_server_out_of_reach(scheme):
 @pytest.mark.parametrize("scheme", SERVER)
 async def test_a_url_that_is_none(scheme, url, told):
     """Passwords in URLs and unknown options are refused; the error does not show the password."""
-    module = importlib.import_module(DRIVERS[scheme].partition(":")[0])
+    open_clickhouse = drivers.opener("clickhouse", f"{scheme}:{url}")
     with pytest.raises(ConfigError, match=told) as caught:
-        async with module.open_clickhouse(f"{scheme}:{url}", None, None):
+        async with open_clickhouse(f"{scheme}:{url}"):
             pass
     assert "secret" not in str(caught.value)
 
@@ -603,7 +602,7 @@ async def test_the_database_of_a_request(client):
 async def test_a_folder_of_any_name(tmp_path):
     """Glob characters in the path of the database are taken literally."""
     chdb = importlib.import_module("edgesim.clickhouse.chdb.driver")
-    async with chdb.open_clickhouse(f"chdb:{tmp_path}/a{{b}}*[c]'/db", None, None) as database:
+    async with chdb.open_clickhouse(f"chdb:{tmp_path}/a{{b}}*[c]'/db") as database:
         embedded = Client("chdb", database)
         await embedded.table()
         assert (await embedded.ask(INPUT, ROWS))[0] == 200
@@ -615,7 +614,7 @@ async def test_a_database_that_is_open_elsewhere(embedded, monkeypatch):
     assert await embedded.ask("SELECT 1") == (200, "1\n")
     chdb = importlib.import_module("edgesim.clickhouse.chdb.driver")
     path = embedded.database._path
-    async with chdb.open_clickhouse(f"chdb:{path}", None, None) as database:
+    async with chdb.open_clickhouse(f"chdb:{path}") as database:
         status, text = await Client("chdb", database).ask("SELECT 1")
     assert status == 503
     assert f"another process has the ClickHouse database {path} open" in text
@@ -625,7 +624,7 @@ async def test_without_the_engine(tmp_path, monkeypatch):
     """A missing package is an error that names the cure."""
     monkeypatch.setitem(sys.modules, "chdb", None)
     chdb = importlib.import_module("edgesim.clickhouse.chdb.driver")
-    async with chdb.open_clickhouse(f"chdb:{tmp_path}/db", None, None) as database:
+    async with chdb.open_clickhouse(f"chdb:{tmp_path}/db") as database:
         status, text = await Client("chdb", database).ask("SELECT 1")
     assert status == 503
     assert "pip install 'edgesim[chdb]'" in text
@@ -669,7 +668,7 @@ async def rows(database):
     await anyio.sleep_forever()
 
 async def main():
-    async with open_clickhouse(sys.argv[1], None, None) as database:
+    async with open_clickhouse(sys.argv[1]) as database:
         await (await database.execute(Statement("SELECT 1"))).body.aclose()
         await database.execute(
             Statement("INSERT INTO t FORMAT JSONEachRow", data=Stream(rows(database)))

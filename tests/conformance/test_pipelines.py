@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import pytest
 
-from edgesim import durable, urls
+from edgesim import drivers, durable
 from edgesim.clock import Clock
 from edgesim.config import load_project
 from edgesim.config.pipelines import Field, PipelineConfig
@@ -22,7 +22,6 @@ from edgesim.pipelines.buffer import COMMIT_BYTES_MAX
 from edgesim.pipelines.pipeline import SEND_BYTES_MAX, Pipeline
 from edgesim.pipelines.schema import fault
 from edgesim.r2.bucket import Bucket, R2ObjectBody
-from edgesim.r2.driver import DRIVERS
 from edgesim.r2.notifications import Notifications
 from tests.loops import on_both_loops  # noqa: F401 (every test here runs on both loops)
 
@@ -84,7 +83,7 @@ class House:
 async def house(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[House]:
     url = f"file:{tmp_path}/r2" if request.param == "file:" else request.param
     clock = Clock()
-    open_r2 = urls.opener("r2", url, DRIVERS)
+    open_r2 = drivers.opener("r2", url)
     async with open_r2(url, clock, tmp_path / "local") as driver:
         bucket = Bucket("events", driver, clock, Notifications({}, clock, "account"))
         yield House(bucket, tmp_path / "log")

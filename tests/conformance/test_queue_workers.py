@@ -14,8 +14,8 @@ from edgesim.backends import open_backends
 from edgesim.clock import Clock
 from edgesim.config import Environment, load_project
 from edgesim.config.project import Overrides
+from edgesim.drivers import known
 from edgesim.model import HttpRequest, read_all
-from edgesim.queues.driver import DRIVERS
 from edgesim.queues.encoding import decode
 from edgesim.simulator import open_simulator
 from tests.loops import on_both_loops  # noqa: F401 (every test here runs on both loops)
@@ -103,7 +103,7 @@ class World:
                 await changed.wait()
 
 
-@pytest.fixture(params=sorted(DRIVERS))
+@pytest.fixture(params=known("queues"))
 def running(request, tmp_path):
     """Open a World whose handlers run these statements."""
 

@@ -4,7 +4,6 @@ Each test names its source: a page of https://developers.cloudflare.com/queues/,
 the platform's, or "edgesim" for edgesim's own contract.
 """
 
-import importlib
 import math
 from functools import partial
 from itertools import cycle, pairwise
@@ -17,14 +16,15 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from edgesim.config.queues import ConsumerConfig, PullConfig, QueueConfig
+from edgesim.drivers import known, opener
 from edgesim.errors import ConfigError, PlatformError, RunError, UsageError
 from edgesim.model import BatchResult, Retry
 from edgesim.queues import producer
 from edgesim.queues.consumer import AUTO_CONCURRENCY_MAX, Consumer
-from edgesim.queues.driver import DRIVERS, NewMessage
+from edgesim.queues.driver import NewMessage
 from edgesim.queues.producer import MessageSendRequest, Queue
 from edgesim.queues.pull import PullConsumer
-from edgesim.urls import opener, scheme_of
+from edgesim.urls import scheme_of
 from tests.queues_world import (
     Unreliable,
     VirtualClock,
@@ -55,9 +55,9 @@ def clock():
     return VirtualClock()
 
 
-@pytest.fixture(params=sorted(DRIVERS))
+@pytest.fixture(params=known("queues"))
 def url(request, tmp_path):
-    """The URL of a new store of each driver; a driver without a row in URLS fails here."""
+    """The URL of a new store of each driver; see url_of."""
     return url_of(request, tmp_path)
 
 
@@ -95,16 +95,6 @@ def consumer_of(clock):
 # --- drivers ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scheme", sorted(DRIVERS))
-def test_driver_says_whether_it_is_deterministic(scheme):
-    """Drivers that need neither sockets nor threads declare DETERMINISTIC.
-
-    Source: edgesim, the contract of a store.
-    """
-    module = importlib.import_module(DRIVERS[scheme].partition(":")[0])
-    assert module.DETERMINISTIC is (scheme != "nats")
-
-
 @pytest.mark.parametrize("bad", ["memory:name", "sqlite:"])
 async def test_url_with_a_wrong_path_is_refused(bad, clock):
     """A URL with a path that the driver cannot use, or without a path it needs, is a ConfigError.
@@ -112,7 +102,7 @@ async def test_url_with_a_wrong_path_is_refused(bad, clock):
     Source: edgesim, the contract of a store.
     """
     with pytest.raises(ConfigError, match="path"):
-        async with opener("queues", bad, DRIVERS)(bad, clock):
+        async with opener("queues", bad)(bad, clock):
             pass
 
 

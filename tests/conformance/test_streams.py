@@ -12,7 +12,7 @@ import anyio
 import msgspec
 import pytest
 
-from edgesim import urls
+from edgesim import drivers
 from edgesim.clock import Clock
 from edgesim.config.dataflow import RecordStreamConfig, StreamSpec
 from edgesim.config.pipelines import Field
@@ -22,7 +22,6 @@ from edgesim.model import read_all
 from edgesim.pipelines.sinks.json_files import JsonFiles
 from edgesim.pipelines.streams.stream import SAMPLES_MAX, BufferFullError, RecordStream
 from edgesim.r2.bucket import Bucket, R2ObjectBody
-from edgesim.r2.driver import DRIVERS
 from edgesim.r2.notifications import Notifications
 from tests.loops import on_both_loops  # noqa: F401 (every test here runs on both loops)
 
@@ -96,7 +95,7 @@ class StreamHouse:
 async def house(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[StreamHouse]:
     url = f"file:{tmp_path}/r2" if request.param == "file:" else request.param
     clock = Clock()
-    open_r2 = urls.opener("r2", url, DRIVERS)
+    open_r2 = drivers.opener("r2", url)
     async with open_r2(url, clock, tmp_path / "local") as driver:
         bucket = Bucket("lake", driver, clock, Notifications({}, clock, "account"))
         yield StreamHouse(bucket, tmp_path / "log")

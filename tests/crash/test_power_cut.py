@@ -122,7 +122,7 @@ class Engine:
 async def test_embedded_clickhouse_keeps_what_it_acknowledged(disk):
     """Rows, tables and deduplication tokens survive the cut; no rejected insert is stored later."""
     stored: list[int] = []
-    async with open_clickhouse(f"chdb:{disk.path}/db", None, None) as database:
+    async with open_clickhouse(f"chdb:{disk.path}/db") as database:
         engine = Engine(database)
         for sql in DDL:
             assert (await engine.ask(sql))[0] == 200
@@ -139,7 +139,7 @@ async def test_embedded_clickhouse_keeps_what_it_acknowledged(disk):
         await engine.kill()
     disk.restore()
     assert sorted(stored) == list(range(20))
-    async with open_clickhouse(f"chdb:{disk.path}/db", None, None) as database:
+    async with open_clickhouse(f"chdb:{disk.path}/db") as database:
         engine = Engine(database)
         assert (await engine.ask("SELECT count(), sum(n) FROM t"))[1] == "20\t190\n"
         for number in range(20):

@@ -36,6 +36,10 @@ from edgesim.model import iterate
 from edgesim.urls import path_of
 
 DETERMINISTIC = True  # in virtual time its I/O is synchronous: the event loop waits for it
+EMBEDDED = True
+SHARED = False
+DURABLE = True
+FILES = ("",)
 CLOSE_SECONDS = 20.0
 log = structlog.get_logger()
 _ENDED = "the embedded ClickHouse engine ended during a statement; the next one starts it anew"
@@ -237,10 +241,8 @@ async def _receive(channel: EngineChannel) -> Frame:
 
 
 @asynccontextmanager
-async def open_clickhouse(
-    url: str, user: str | None, password: str | None
-) -> AsyncIterator[ChdbClickHouse]:
-    """Open the engine at ``chdb:PATH?options``; it has no users, so credentials are ignored.
+async def open_clickhouse(url: str) -> AsyncIterator[ChdbClickHouse]:
+    """Open the engine at ``chdb:PATH?options``.
 
     The options are fields of StatementLimits; ConfigError for others.
     """

@@ -38,6 +38,14 @@ from edgesim.errors import ClickHouseError, RunError
 from edgesim.model import iterate
 
 DETERMINISTIC = False
+EMBEDDED = False
+SHARED = True
+DURABLE = True
+CREDENTIALS = {"user": "EDGESIM_CLICKHOUSE_USER", "password": "EDGESIM_CLICKHOUSE_PASSWORD"}
+CAUTION = (
+    "the native protocol inserts JSONEachRow only, no input()",
+    "clickhouse+http://host:8123 inserts whatever the server reads, and faster",
+)
 SILENCE_SECONDS = 60.0
 """Maximum silence: a working server reports its progress, so a silent one hangs."""
 CLIENTS_MAX = 16
@@ -393,7 +401,7 @@ def _columns(described: list[Any], names: list[str] | None) -> list[Column]:
 
 @asynccontextmanager
 async def open_clickhouse(
-    url: str, user: str | None, password: str | None
+    url: str, user: str | None = None, password: str | None = None
 ) -> AsyncIterator[NativeClickHouse]:
     """Open the driver for ``clickhouse://`` or, with TLS, ``clickhouses://``."""
     database = NativeClickHouse(url, user, password)

@@ -54,6 +54,14 @@ from edgesim.queues.nats.work_queue import (
 )
 
 DETERMINISTIC = False
+EMBEDDED = False
+SHARED = True
+DURABLE = True
+CREDENTIALS = {
+    "user": "EDGESIM_NATS_USER",
+    "password": "EDGESIM_NATS_PASSWORD",
+    "token": "EDGESIM_NATS_TOKEN",
+}
 
 _DELAYED = b"delayed"
 

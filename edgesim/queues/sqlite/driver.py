@@ -41,6 +41,10 @@ from edgesim.queues.sqlite.steps import BEFORE_ALL, STEP_ROWS, Row, Sweep, step_
 from edgesim.urls import path_of
 
 DETERMINISTIC = True
+EMBEDDED = True
+SHARED = False
+DURABLE = True
+FILES = ("",)
 
 STEP_LEASES = 100
 _PAGE_BYTES = 4096

@@ -33,6 +33,11 @@ from edgesim.urls import path_of
 from edgesim.writer_thread import WriterThread
 
 DETERMINISTIC = True
+EMBEDDED = True
+SHARED = False
+DURABLE = True
+FILES = ("", "blobs", "index.db", "index.db-wal")
+BLOBS = "blobs"
 
 _MAGIC = b"EDGBLOB1"
 _FOOTER = struct.Struct(">II8s")  # length and CRC-32 of the label before it

@@ -15,6 +15,9 @@ from edgesim.r2.local.indexed import IndexedR2
 from edgesim.r2.local.schema import SCHEMA, prepare
 
 DETERMINISTIC = True
+EMBEDDED = True
+SHARED = False
+DURABLE = False
 
 _CHUNK_BYTES = 256 * 1024
 

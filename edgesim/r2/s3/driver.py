@@ -35,6 +35,10 @@ from edgesim.r2.s3.uploads import S3Uploads
 from edgesim.r2.s3.url import Settings, read_url
 
 DETERMINISTIC = False
+EMBEDDED = False
+SHARED = True
+DURABLE = True
+CREDENTIALS = {"access_key": "EDGESIM_S3_ACCESS_KEY", "secret_key": "EDGESIM_S3_SECRET_KEY"}
 
 _STATS_AT_ONCE = 16
 _COUNTED_AT_ONCE = 1000

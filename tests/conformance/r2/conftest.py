@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from edgesim.drivers import BUILT_IN
+from tests.driver_urls import url_of_installed
 from tests.r2_world import DURABLE, SCHEMES, Store
 from tests.servers_s3 import seaweedfs
 
@@ -19,7 +21,9 @@ def make_store(scheme: str, request: pytest.FixtureRequest, folder: Path) -> Sto
     """Return the store of a scheme; start the S3 server on first use only."""
     if scheme == "s3":
         return Store.s3(request.getfixturevalue("s3_server"), folder)
-    return Store.memory() if scheme == "memory" else Store.file(folder)
+    if scheme in BUILT_IN["r2"]:
+        return Store.memory() if scheme == "memory" else Store.file(folder)
+    return Store(url_of_installed(request, scheme, folder), folder, {})
 
 
 @pytest.fixture(params=SCHEMES)

@@ -7,7 +7,6 @@ Cloudflare's local R2, EDGESIM edgesim's own contract.
 """
 
 import hashlib
-import importlib
 import json
 from datetime import UTC, datetime
 
@@ -19,9 +18,9 @@ import pytest
 from edgesim.errors import PlatformError, RunError
 from edgesim.model import HttpMetadata, Stream
 from edgesim.r2.bucket import Bucket, R2ObjectBody
-from edgesim.r2.driver import DRIVERS, Finished, OutboxEntry
+from edgesim.r2.driver import Finished, OutboxEntry
 from edgesim.r2.options import Conditional, Range
-from tests.r2_world import NOW_MS, SCHEMES, chunks, stream, text
+from tests.r2_world import NOW_MS, chunks, stream, text
 
 pytestmark = pytest.mark.anyio
 
@@ -64,21 +63,6 @@ HOSTILE_KEYS = [
 async def keys(bucket: Bucket, **options) -> list[str]:
     """Return the keys of a page."""
     return [found.key for found in (await bucket.list(**options)).objects]
-
-
-# --- the drivers ----------------------------------------------------------------------------------
-
-
-def test_every_driver_is_in_this_suite():
-    """A new driver must be added here [EDGESIM]."""
-    assert set(SCHEMES) == set(DRIVERS)
-
-
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_each_driver_says_whether_it_is_deterministic(scheme):
-    """Replay refuses drivers that use sockets or threads, so each declares it [EDGESIM]."""
-    module = importlib.import_module(DRIVERS[scheme].partition(":")[0])
-    assert module.DETERMINISTIC is (scheme != "s3")
 
 
 # --- put, get, head -------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ pytestmark = [
 
 @pytest.fixture
 async def ask(tmp_path):
-    async with open_clickhouse(f"chdb:{tmp_path}/db", None, None) as database:
+    async with open_clickhouse(f"chdb:{tmp_path}/db") as database:
         gateway = Gateway(database)
 
         async def ask(sql: str) -> tuple[int, str]:
@@ -89,7 +89,7 @@ async def test_starting_removes_only_the_engines_own_leftovers(tmp_path):
     (scratch / "clickhouse-embedded-old").mkdir(parents=True)
     (scratch / "kept").write_text("x")
     (tmp_path / "kept").write_text("x")
-    async with open_clickhouse(f"chdb:{tmp_path}/db", None, None) as database:
+    async with open_clickhouse(f"chdb:{tmp_path}/db") as database:
         answer = await Gateway(database).fetch(HttpRequest("POST", "http://c/", [], b"SELECT 1"))
         assert await read_all(answer.body) == b"1\n"
     assert not (scratch / "clickhouse-embedded-old").exists()

@@ -41,7 +41,7 @@ class Engine:
 
 @pytest.fixture
 async def engine(tmp_path):
-    async with open_clickhouse(f"chdb:{tmp_path}/db", None, None) as database:
+    async with open_clickhouse(f"chdb:{tmp_path}/db") as database:
         yield Engine(database)
 
 

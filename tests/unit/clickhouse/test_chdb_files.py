@@ -27,7 +27,7 @@ def anyio_backend():
 @pytest.fixture(scope="module")
 async def database(anyio_backend, tmp_path_factory):
     path = tmp_path_factory.mktemp("files") / "db"
-    async with open_clickhouse(f"chdb:{path}", None, None) as driver:
+    async with open_clickhouse(f"chdb:{path}") as driver:
         gateway = Gateway(driver)
 
         async def ask(sql: str, method: str = "POST", query: str = "") -> tuple[int, str]:

@@ -38,7 +38,7 @@ class Database:
 
     @asynccontextmanager
     async def opened(self):
-        async with open_clickhouse(f"chdb:{self.path}", None, None) as self._engine:
+        async with open_clickhouse(f"chdb:{self.path}") as self._engine:
             yield
 
     async def run(self, sql, data=b"", **settings):

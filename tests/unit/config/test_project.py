@@ -100,7 +100,9 @@ def test_environment_variables():
     read = Environment.read(
         {"EDGESIM_R2": "memory:", "EDGESIM_S3_ACCESS_KEY": "k", "EDGESIM_QUEUES": ""}
     )
-    assert (read.r2, read.s3_access_key, read.queues) == ("memory:", "k", None)
+    assert (read.r2, read.queues) == ("memory:", None)
+    variables = {"key": "EDGESIM_S3_ACCESS_KEY", "queues": "EDGESIM_QUEUES", "other": "OTHER"}
+    assert read.credentials(variables) == {"key": "k", "queues": None, "other": None}
 
 
 def test_root_is_found(tmp_path, monkeypatch):

@@ -9,14 +9,14 @@ import pytest
 
 from edgesim.clock import Clock
 from edgesim.config.queues import PullConfig
+from edgesim.drivers import opener
 from edgesim.model import Retry
-from edgesim.queues.driver import DRIVERS, NewMessage
+from edgesim.queues.driver import NewMessage
 from edgesim.queues.producer import Queue
 from edgesim.queues.pull import PullConsumer
 from edgesim.queues.sqlite import statements as sqlite_statements
 from edgesim.queues.sqlite.file import LOG_BYTES_MAX
 from edgesim.queues.sqlite.steps import STEP_ROWS
-from edgesim.urls import opener
 
 pytestmark = pytest.mark.anyio
 
@@ -33,7 +33,7 @@ def url(request, tmp_path):
 
 def opened(url):
     """Open the store of that URL."""
-    return opener("queues", url, DRIVERS)(url, Clock())
+    return opener("queues", url)(url, Clock())
 
 
 async def fill(driver, queue, count=MANY, size=10, timestamp_ms=LATER_MS):

@@ -13,16 +13,16 @@ from structlog.testing import capture_logs
 
 from edgesim.clock import Clock
 from edgesim.config.queues import ConsumerConfig, PullConfig
+from edgesim.drivers import opener
 from edgesim.errors import ConfigError, RunError, UsageError
 from edgesim.model import BatchResult, Retry
 from edgesim.queues.consumer import Consumer
-from edgesim.queues.driver import DRIVERS, NewMessage
+from edgesim.queues.driver import NewMessage
 from edgesim.queues.nats import connection as nats_connection
 from edgesim.queues.nats.driver import open_queues
 from edgesim.queues.nats.url import place_of
 from edgesim.queues.producer import MessageSendRequest, Queue
 from edgesim.queues.pull import PullConsumer
-from edgesim.urls import opener
 from tests.processes import ROOT, WORKERS, edgesim
 from tests.servers_nats import NatsServer, nats_cluster, nats_server
 
@@ -503,4 +503,4 @@ def test_missing_client_library_names_the_extra(monkeypatch):
     for name in [each for each in sys.modules if each.startswith("edgesim.queues.nats.")]:
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(UsageError, match=r"pip install 'edgesim\[nats\]'$"):
-        opener("queues", "nats://h", DRIVERS)
+        opener("queues", "nats://h")
