@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from edgesim.errors import ConfigError, UsageError
-from edgesim.urls import path_of, redact, scheme_of
+from edgesim.urls import fault, path_of, redact, scheme_of
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -111,10 +111,10 @@ def known(primitive: str) -> list[str]:
 
 
 def problem(primitive: str, url: str) -> str | None:
-    """One line with the cure if there is no driver for ``url``; None otherwise."""
+    """One line with the cure if ``url`` is invalid or has no driver; None otherwise."""
     scheme = scheme_of(url)
     if scheme in BUILT_IN[primitive] or _entry_points(primitive, scheme):
-        return None
+        return fault(url)
     schemes = known(primitive)
     near = difflib.get_close_matches(scheme, schemes, 1)
     hint = f"did you mean {near[0]}:? " if near else ""

@@ -6,6 +6,9 @@ in a Worker when a binding refuses a call: its message is the platform's own.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class EdgesimError(Exception):
     """Base class; ``exit_code`` is the command's (1 expectation, 2 usage, 3 failure of the run).
@@ -68,6 +71,18 @@ class ClickHouseError(EdgesimError):
         super().__init__(message)
         self.code = code
         self.message = message
+
+
+def hint(name: str, known: Iterable[str]) -> str:
+    """The cure of an unknown name: the most similar known one, else all of them."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, 1)
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known) or 'none'}"
+
+
+def reason(error: Exception) -> str:
+    """The text of an exception; of one of the operating system without its number and file."""
+    return getattr(error, "strerror", None) or str(error)
 
 
 def first_error(group: BaseExceptionGroup) -> EdgesimError | None:

@@ -17,7 +17,7 @@ from typing import Any
 import anyio.lowlevel
 import msgspec
 
-from edgesim.errors import UsageError
+from edgesim.errors import UsageError, hint
 from edgesim.model import Message, R2Object
 from edgesim.queues.encoding import decode
 from edgesim.r2.bucket import Bucket
@@ -162,8 +162,8 @@ async def _r2_requeue(
     ``seen`` counts the objects read, ``objects`` those selected.
     """
     known_bucket(simulator, bucket)
-    first = _time_ms(since) if since else float("-inf")
-    last = _time_ms(until) if until else float("inf")
+    first = _time_ms("since", since) if since else float("-inf")
+    last = _time_ms("until", until) if until else float("inf")
     stored = simulator.bucket(bucket)
     page = await stored.list(prefix=prefix, start_after=after, limit=REQUEUE_PAGE)
     chosen = [found for found in page.objects if first <= found.uploaded < last]
@@ -196,22 +196,22 @@ OPERATIONS: dict[str, Operation] = {
 def known_queue(simulator: Simulator, name: str) -> None:
     """UsageError if the project does not have that queue."""
     if name not in simulator.queue_names():
-        known = ", ".join(sorted(simulator.queue_names()))
-        raise UsageError(f"the project has no queue {name!r}; known: {known}")
+        raise UsageError(f"the project has no queue {name!r}", hint(name, simulator.queue_names()))
 
 
 def known_bucket(simulator: Simulator, name: str) -> None:
     """UsageError if the project does not have that bucket."""
     if name not in simulator.bucket_names():
-        known = ", ".join(sorted(simulator.bucket_names()))
-        raise UsageError(f"the project has no bucket {name!r}; known: {known}")
+        known = simulator.bucket_names()
+        raise UsageError(f"the project has no bucket {name!r}", hint(name, known))
 
 
-def _time_ms(text: str) -> float:
+def _time_ms(name: str, text: str) -> float:
     try:
         time = datetime.fromisoformat(text)
     except ValueError as error:
-        raise UsageError(f"{text!r} is not an ISO date or time, like 2026-01-31T12:00") from error
+        problem = f"{name}: {text!r} is not an ISO date or time, like 2026-01-31T12:00"
+        raise UsageError(problem) from error
     return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000
 
 

@@ -33,14 +33,22 @@ def opener(primitive: str, url: str, drivers: Mapping[str, str]) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
+def fault(url: str) -> str | None:
+    """The problem of an invalid host or port in the URL; None if it is valid."""
+    try:
+        for host in urlsplit(url).netloc.split(","):
+            _ = urlsplit(f"//{host}").port
+    except ValueError as error:
+        return f"{url!r} is not a valid URL ({error}); write {scheme_of(url)}://HOST:PORT"
+    return None
+
+
 def redact(url: str) -> str:
     """The URL without its user and password, for logs and messages."""
     parts = urlsplit(url)
     if parts.username is None and parts.password is None:
         return url
-    host = parts.hostname or ""
-    if parts.port:
-        host = f"{host}:{parts.port}"
+    host = parts.netloc.rpartition("@")[2]
     return urlunsplit((parts.scheme, host, parts.path, parts.query, ""))
 
 

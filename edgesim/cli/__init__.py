@@ -6,13 +6,17 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from importlib import import_module
+from pathlib import Path
 
 from edgesim.cli.arguments import sentence
 from edgesim.cli.output import complain, end_if_nobody_reads, finish, open_descriptors
-from edgesim.errors import EdgesimError, RunError, first_error
+from edgesim.cli.parser import Parser
+from edgesim.errors import EdgesimError, RunError, UsageError, first_error
 
 COMMANDS = {
     "init": "edgesim.cli.init",
@@ -30,6 +34,8 @@ COMMANDS = {
     "doctor": "edgesim.cli.doctor",
 }
 """Subcommand -> module, which defines ``add_arguments`` and ``run``."""
+_FAILURES = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE}
+"""Errors of file operations that another path does not cure."""
 EXIT_CODES = (
     "Exit codes: 0 success, 1 a failed expectation or check, 2 a usage or configuration error, "
     "3 the run itself failed."
@@ -49,13 +55,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         finish()
 
 
-def build_parser(names: Iterable[str] = COMMANDS) -> argparse.ArgumentParser:
+def build_parser(names: Iterable[str] = COMMANDS) -> Parser:
     """Parser of ``edgesim`` with the named subcommands.
 
     The first line of a command's module docstring is its summary in ``edgesim --help``; the whole
     docstring is its description.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="edgesim",
         description="Run a Cloudflare-style event pipeline on this machine.",
         epilog=EXIT_CODES,
@@ -81,7 +87,7 @@ def build_parser(names: Iterable[str] = COMMANDS) -> argparse.ArgumentParser:
 
 def _run(argv: Sequence[str] | None) -> int:
     parser = build_parser(_needed(sys.argv[1:] if argv is None else argv))
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse(argv)
     try:
         code: int = arguments.run(arguments)
     except EdgesimError as error:
@@ -90,7 +96,7 @@ def _run(argv: Sequence[str] | None) -> int:
         end_if_nobody_reads(_first(group))
         if arguments.debug:
             raise
-        return _fail(first_error(group) or _unforeseen(_first(group)), debug=False)
+        return _fail(first_error(group) or _unforeseen(_first(group), arguments), debug=False)
     except KeyboardInterrupt:
         return 130
     except Exception as error:
@@ -99,7 +105,7 @@ def _run(argv: Sequence[str] | None) -> int:
         # with 1.
         if arguments.debug:
             raise
-        return _fail(_unforeseen(error), debug=False)
+        return _fail(_unforeseen(error, arguments), debug=False)
     return code
 
 
@@ -118,8 +124,27 @@ def _first(error: BaseException) -> BaseException:
     return error
 
 
-def _unforeseen(error: BaseException) -> RunError:
+def _unforeseen(error: BaseException, arguments: argparse.Namespace) -> EdgesimError:
+    if isinstance(error, OSError) and isinstance(error.filename, str | bytes):
+        return _unusable(error, Path(os.fsdecode(error.filename)), arguments)
     return RunError(f"{type(error).__name__}: {error} (--debug shows where)")
+
+
+def _unusable(error: OSError, file: Path, arguments: argparse.Namespace) -> EdgesimError:
+    """The error of a file operation: names the file, and the option that it was passed by."""
+    option = ""
+    for name, value in vars(arguments).items():
+        if isinstance(value, Path) and _are_nested(file.absolute(), value.absolute()):
+            option = arguments.parser.option_of(name)
+    cause = "is not a folder" if error.errno == errno.EEXIST else error.strerror
+    problem = f"{option}{file}: {cause}"
+    if error.errno in _FAILURES:
+        return RunError(problem)
+    return UsageError(problem, "name another path, or change its permissions")
+
+
+def _are_nested(one: Path, other: Path) -> bool:
+    return one.is_relative_to(other) or other.is_relative_to(one)
 
 
 def _fail(error: EdgesimError, *, debug: bool) -> int:

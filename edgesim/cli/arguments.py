@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from edgesim.config import Environment, Project, load_project
+from edgesim.config.files import is_file
 from edgesim.config.project import DEFAULT, Overrides, find_root
 from edgesim.errors import UsageError
 
@@ -73,7 +74,7 @@ def add_isolation(parser: argparse.ArgumentParser) -> None:
 def add_address(parser: argparse.ArgumentParser) -> None:
     """Add the listening address and the log verbosity."""
     parser.add_argument(
-        "--port", type=int, default=8787, help="TCP port, 0 for a free one (default: 8787)"
+        "--port", type=_port, default=8787, help="TCP port, 0 for a free one (default: 8787)"
     )
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)"
@@ -84,6 +85,16 @@ def add_address(parser: argparse.ArgumentParser) -> None:
 def sentence(text: str) -> str:
     """``text`` with its first letter in upper case, and all others as they are."""
     return text[:1].upper() + text[1:]
+
+
+def _port(text: str) -> int:
+    try:
+        port = int(text)
+    except ValueError:
+        port = -1
+    if not 0 <= port < 1 << 16:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: a number from 0 to 65535")
+    return port
 
 
 def _level(text: str) -> tuple[str, str]:
@@ -106,7 +117,7 @@ def _root(arguments: argparse.Namespace) -> Path:
     if arguments.project is not None:
         raise UsageError("name the project's folder or wrangler files (-c), not both")
     for file in arguments.config:
-        if not file.is_file():
+        if not is_file(file):
             raise UsageError(f"there is no file {file}; -c takes a wrangler file")
     return Path(arguments.config[0]).resolve().parent
 

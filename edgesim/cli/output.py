@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import select
 import signal
 import sys
@@ -11,6 +13,8 @@ from typing import TextIO
 
 from edgesim import line_writer
 from edgesim.errors import RunError
+
+_LONG_WORD = re.compile(r"\S{300,}")
 
 
 def open_descriptors() -> None:
@@ -26,6 +30,8 @@ def open_descriptors() -> None:
     sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
     sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # paths may have any bytes
+        sys.stdout.reconfigure(errors="surrogateescape")
 
 
 def end_if_nobody_reads(error: BaseException) -> None:
@@ -37,9 +43,18 @@ def end_if_nobody_reads(error: BaseException) -> None:
 
 
 def complain(text: str) -> None:
-    """Print a line on stderr; ignore a write error, which could not be reported."""
+    """Print an error on stderr; ignore a write error, which could not be reported.
+
+    The text may contain values of the user: control characters are escaped, and a value of
+    hundreds of characters is cut so that the rest remains visible.
+    """
+    shown = "".join(
+        each if each.isprintable() or each == "\n" else each.encode("unicode_escape").decode()
+        for each in text
+    )
+    shown = _LONG_WORD.sub(lambda word: f"{word[0][:100]}...{word[0][-50:]}", shown)
     with suppress(OSError):
-        print(text, file=sys.stderr, flush=True)
+        print(shown, file=sys.stderr, flush=True)
 
 
 def finish() -> None:

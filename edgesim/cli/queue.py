@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     if "body" in values:
         try:
             values["body"] = json.loads(values["body"])
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UsageError(f"the message is not JSON: {error}") from error
     show(perform(project_of(arguments), f"queue.{arguments.action}", values))
     return 0

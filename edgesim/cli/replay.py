@@ -92,6 +92,8 @@ def run(arguments: argparse.Namespace) -> int:
     logs.configure(verbose=arguments.verbose)
     expected = expectations.read(arguments.expect) if arguments.expect else None
     start = fixture.unix_time(arguments.start, "--start") if arguments.start else None
+    if arguments.junit:
+        _create(arguments.junit)
     with contextlib.ExitStack() as stack:
         fresh = stack.enter_context(tempfile.TemporaryDirectory(prefix="edgesim-replay-"))
         project = project_of(arguments, state=Path(fresh))
@@ -115,7 +117,7 @@ def run(arguments: argparse.Namespace) -> int:
             progress.end(result.requests)
     junit = report.junit(result, "+".join(path.stem for path in arguments.fixtures))
     if arguments.junit:
-        _write(arguments.junit, junit)
+        arguments.junit.write_text(junit, "utf-8")
     print(junit if arguments.report == "junit" else report.FORMATS[arguments.report](result))
     return 0 if result.ok else 1
 
@@ -160,10 +162,8 @@ def _shrink(plan: Plan, arguments: argparse.Namespace) -> int:
     return 1
 
 
-def _write(path: Path, text: str) -> None:
-    """Write a report to a file; UsageError if that fails."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, "utf-8")
-    except OSError as error:
-        raise UsageError(f"--junit {path}: cannot be written: {error.strerror}") from error
+def _create(path: Path) -> None:
+    """Create the file and its folder, so that a path that cannot be written fails at the start."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a"):
+        pass

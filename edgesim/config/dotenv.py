@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from edgesim.config.files import read_text
+from edgesim.config.files import is_file, read_text
 from edgesim.errors import ConfigError
 
 # White space and line terminators of JavaScript; Python's sets differ.
@@ -63,7 +63,7 @@ def local_secrets(
 def _dev_vars(folder: Path, environment: str | None) -> dict[str, str] | None:
     suffixes = [f".{environment}", ""] if environment else [""]
     for suffix in suffixes:
-        if (file := folder / f".dev.vars{suffix}").is_file():
+        if is_file(file := folder / f".dev.vars{suffix}"):
             return _read(file)
     return None
 
@@ -74,7 +74,7 @@ def _env_files(folder: Path, environment: str | None) -> dict[str, str]:
         names += [f".env.{environment}", f".env.{environment}.local"]
     found: dict[str, str] = {}
     for name in names:
-        if (file := folder / name).is_file():
+        if is_file(file := folder / name):
             found |= _read(file)
     return found
 

@@ -8,16 +8,24 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from math import isfinite
 from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
 import tomli
 
-from edgesim.errors import ConfigError
+from edgesim.config.choices import choices, known_keys
+from edgesim.errors import ConfigError, hint
 
 _SAFE_INTEGER_MAX = 2**53 - 1
 _ANY_KEY = "[...]"
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+_ENUM = re.compile(r"Invalid enum value (.*)", re.DOTALL)
+_TYPES = {"object": "table", "array": "list"}
+"""Words of msgspec's messages -> those of TOML and of the documentation."""
+_TYPE = re.compile(r"\b(?:object|array)\b(?=[^`]*`)")
 _STRING_OR_COMMENT = re.compile(r'("(?:\\.|[^"\\\n])*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
 _STRING_OR_TRAILING_COMMA = re.compile(r'("(?:\\.|[^"\\\n])*")|,(?=\s*[}\]])')
 
@@ -29,6 +37,16 @@ class InvalidKeyError(ValueError):
         super().__init__(f"{key}: {problem}")
         self.key = key
         self.problem = problem
+
+
+def is_file(path: Path) -> bool:
+    """True if the path is a file; ConfigError if its folder must not be entered."""
+    try:
+        return path.is_file()
+    except PermissionError as error:
+        raise ConfigError(path, None, f"cannot be read: {error.strerror}") from error
+    except OSError:  # a name that is too long
+        return False
 
 
 def read_text(file: Path) -> str:
@@ -52,7 +70,21 @@ def read_table(file: Path) -> dict[str, Any]:
         raise ConfigError(file, None, "is nested too deeply; write it with fewer levels") from error
     if not isinstance(table, dict):
         raise ConfigError(file, None, "must be a table of keys at the top")
+    for key in _not_finite(table):
+        raise ConfigError(file, key, "is not a finite number; write digits")
     return table
+
+
+def _not_finite(value: Any, key: str = "") -> Iterator[str]:
+    """Keys of values that are ``nan`` or ``inf``, which TOML has and JSON has not."""
+    if isinstance(value, float) and not isfinite(value):
+        yield key
+    elif isinstance(value, dict):
+        for name, each in value.items():
+            yield from _not_finite(each, f"{key}.{name}" if key else name)
+    elif isinstance(value, list):
+        for index, each in enumerate(value):
+            yield from _not_finite(each, f"{key}[{index}]")
 
 
 def parse_jsonc(text: str) -> Any:
@@ -78,8 +110,17 @@ def convert(file: Path, table: Any, kind: type[Any]) -> Any:
         if not problem:
             problem, path = path, ""
         key = path.rstrip("`").lstrip(".")
+        unknown = _UNKNOWN.fullmatch(problem)
         if isinstance(cause, InvalidKeyError):
             key, problem = f"{key}.{cause.key}".lstrip("."), cause.problem
+        elif unknown is not None:
+            problem = f"unknown key; {hint(unknown[1], known_keys(kind, key))}"
+            key = f"{key}.{unknown[1]}".lstrip(".")
+        elif known := choices(kind, key):
+            value = _ENUM.fullmatch(problem)
+            wrong = f"{value[1]} is not" if value else "must be"
+            problem = f"{wrong} one of {', '.join(known)}"
+        problem = _TYPE.sub(lambda kind: _TYPES[kind[0]], problem)
         raise ConfigError(file, key or None, problem) from error
 
 

@@ -6,10 +6,9 @@ between the parts (bindings that name pipelines, queues, services) are checked b
 
 from __future__ import annotations
 
-import difflib
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -24,15 +23,21 @@ from edgesim.config.dataflow import (
     take_sql_pipelines,
 )
 from edgesim.config.environment import Environment
-from edgesim.config.files import convert, read_table, read_text
+from edgesim.config.files import convert, is_file, read_table, read_text
 from edgesim.config.notifications import NotificationRule, check_notifications
 from edgesim.config.outbound import OutboundConfig, allowed
 from edgesim.config.pipelines import PipelineConfig, check_pipelines, is_stream_id
 from edgesim.config.queues import PullConfig, QueueConfig
 from edgesim.config.sinks import SinkConfig
 from edgesim.config.streams import no_such_stream, resolve_streams
-from edgesim.config.wrangler import FILES, WorkerConfig, load_worker, wrangler_file
-from edgesim.errors import ConfigError, UsageError
+from edgesim.config.wrangler import (
+    FILES,
+    WorkerConfig,
+    find_wrangler_file,
+    load_worker,
+    wrangler_file,
+)
+from edgesim.errors import ConfigError, UsageError, hint
 
 FILE = "edgesim.toml"
 STATE = ".edgesim"
@@ -214,9 +219,9 @@ def find_root(argument: str | None) -> Path:
     candidates = [Path(argument)] if argument else [Path(), Path("workers")]
     folders = [each.parent if each.name in {FILE, *FILES} else each for each in candidates]
     for folder in folders:
-        if (folder / FILE).is_file():
+        if is_file(folder / FILE):
             return folder.resolve()
-    if any((folders[0] / name).is_file() for name in FILES):
+    if find_wrangler_file(folders[0]) is not None:
         return folders[0].resolve()
     looked = " or ".join(str(each / FILE) for each in folders)
     raise UsageError(
@@ -285,8 +290,6 @@ def _check_drivers(project: Project) -> None:
 def _read_account(file: Path) -> tuple[AccountFile, Dataflow]:
     raw = read_table(file)
     with_sql = {"pipelines": take_sql_pipelines(raw)}
-    _refuse_unknown_keys(file, with_sql["pipelines"], dict[str, SqlPipelineConfig], "pipelines.")
-    _refuse_unknown_keys(file, raw, AccountFile, "")
     account: AccountFile = convert(file, raw, AccountFile)
     check_pipelines(file, account.pipelines)
     pipelines = convert(file, with_sql, dict[str, dict[str, SqlPipelineConfig]])["pipelines"]
@@ -331,7 +334,10 @@ def _load_workers(
     if not account.workers:
         raise ConfigError(file, "workers", "is empty; list the folders of the Workers")
     workers: dict[str, WorkerConfig] = {}
-    for folder in account.workers:
+    for index, folder in enumerate(account.workers):
+        if find_wrangler_file(root / folder) is None:
+            problem = f"{folder!r} is not a Worker: it has none of {', '.join(FILES)}"
+            raise ConfigError(file, f"workers[{index}]", problem)
         worker = load_worker(root / folder, environment, process.variables)
         if worker.name in workers:
             raise ConfigError(worker.file, "name", f"{worker.name!r} is another Worker's already")
@@ -379,7 +385,7 @@ def _read_schema(file: Path, root: Path, account: AccountFile) -> str:
     if account.clickhouse.schema is None:
         return ""
     path = root / account.clickhouse.schema
-    if not path.is_file():
+    if not is_file(path):
         problem = f"there is no file {account.clickhouse.schema!r} in {root}"
         raise ConfigError(file, "clickhouse.schema", problem)
     return read_text(path)
@@ -450,25 +456,4 @@ def _check_tails(project: Project) -> None:
 
 
 def _unknown(file: Path, key: str, kind: str, name: str, known: list[str]) -> None:
-    near = difflib.get_close_matches(name, known, 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known) or 'none'}"
-    raise ConfigError(file, key, f"there is no {kind} named {name!r}; {hint}")
-
-
-def _refuse_unknown_keys(file: Path, table: Any, kind: Any, path: str) -> None:
-    """Walk edgesim's tables and their structs in parallel; ConfigError suggests the nearest key."""
-    if get_origin(kind) is dict and isinstance(table, dict):
-        for key, value in table.items():
-            _refuse_unknown_keys(file, value, get_args(kind)[1], f"{path}{key}.")
-    elif get_origin(kind) is list and isinstance(table, list):
-        for index, value in enumerate(table):
-            inner = f"{path.rstrip('.')}[{index}]."
-            _refuse_unknown_keys(file, value, get_args(kind)[0], inner)
-    elif isinstance(kind, type) and issubclass(kind, msgspec.Struct) and isinstance(table, dict):
-        fields = {field.name: field.type for field in msgspec.structs.fields(kind)}
-        for key, value in table.items():
-            if key not in fields:
-                near = difflib.get_close_matches(key, fields, 1)
-                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(fields)}"
-                raise ConfigError(file, f"{path}{key}", f"unknown key; {hint}")
-            _refuse_unknown_keys(file, value, fields[key], f"{path}{key}.")
+    raise ConfigError(file, key, f"there is no {kind} named {name!r}; {hint(name, known)}")

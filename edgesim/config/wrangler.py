@@ -19,7 +19,7 @@ import msgspec
 from edgesim.config.buckets import check_bucket
 from edgesim.config.cron import parse_cron
 from edgesim.config.dotenv import local_secrets
-from edgesim.config.files import InvalidKeyError, convert, read_table, whole_numbers
+from edgesim.config.files import InvalidKeyError, convert, is_file, read_table, whole_numbers
 from edgesim.config.queues import DELAY_SECONDS_MAX, ConsumerConfig
 from edgesim.config.routes import Route, RouteConfig, parse_route
 from edgesim.config.wrangler_env import in_environment
@@ -250,7 +250,7 @@ def load_worker(
     main = (folder / settings.main).resolve()
     if main.suffix != ".py":
         raise ConfigError(file, "main", f"{settings.main!r} is not a Python module (.py)")
-    if not main.is_file():
+    if not is_file(main):
         raise ConfigError(file, "main", f"there is no file {settings.main!r} in {folder}")
     for index, each in enumerate(settings.pipelines):
         if not each.target:
@@ -286,12 +286,15 @@ def load_worker(
 
 def wrangler_file(place: Path) -> Path:
     """The wrangler file in a folder, or the file itself; ConfigError if there is none."""
-    if place.is_file():
-        return place
-    file = next((place / name for name in FILES if (place / name).is_file()), None)
+    file = find_wrangler_file(place)
     if file is None:
         raise ConfigError(place, None, f"no Worker here: expected one of {', '.join(FILES)}")
     return file
+
+
+def find_wrangler_file(place: Path) -> Path | None:
+    """The wrangler file in a folder, or the file itself; None if there is none."""
+    return next((each for each in (place, *map(place.joinpath, FILES)) if is_file(each)), None)
 
 
 def _check_date(file: Path, text: str) -> None:

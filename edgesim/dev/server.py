@@ -13,6 +13,7 @@ If its core is saturated, add another node with its own state, on this machine o
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import secrets
@@ -54,6 +55,7 @@ from edgesim.errors import (
     RunError,
     UsageError,
     WorkerLoadError,
+    reason,
 )
 from edgesim.isolates.protocol.limits import KERNEL_GUARDS
 from edgesim.observation.recent import RecentTraces
@@ -404,12 +406,13 @@ def _listen(options: ServerOptions) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((options.host, options.port))
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         listener.close()
-        raise UsageError(
-            f"cannot listen on {options.host}:{options.port}: {error}; "
-            "choose another --port (0 picks a free one)"
-        ) from error
+        cure = "choose another --port (0 picks a free one)"
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            cure = "choose another --host, an address of this machine"
+        where = f"{options.host}:{options.port}"
+        raise UsageError(f"cannot listen on {where}: {reason(error)}", cure) from error
     listener.listen(1024)
     listener.setblocking(False)
     return listener

@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from edgesim.errors import ConfigError
+from edgesim.errors import ConfigError, reason
 from edgesim.model import Headers, HttpRequest, HttpResponse
 
 ORIGIN = "http://edgesim.localhost"
@@ -143,7 +143,9 @@ class Fixture:
                     if stripped := text.strip():
                         yield number, stripped
         except (OSError, EOFError, zlib.error) as error:
-            raise ConfigError(self.path, None, f"cannot read the fixture: {error}") from error
+            raise ConfigError(
+                self.path, None, f"cannot be read as a fixture: {reason(error)}"
+            ) from error
 
 
 def unix_time(text: str, where: object) -> float:

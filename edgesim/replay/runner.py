@@ -174,7 +174,8 @@ async def _replay_into(
         for path in plan.fixtures:
             await feed.run(Fixture(path))
         if not feed.count:
-            raise UsageError("the fixtures hold no request")
+            names = ", ".join(map(str, plan.fixtures))
+            raise UsageError(f"{names}: there is no request; a line is a JSON event or an envelope")
         drained = await world.quiet(QUIET_SECONDS)
         return await _report(plan, world, feed, drained=drained)
 

@@ -32,7 +32,7 @@ from pathlib import Path
 
 import msgspec
 
-from edgesim.errors import UsageError
+from edgesim.errors import UsageError, reason
 
 _STORES = ("r2", "queues", "clickhouse")
 KINDS: dict[str, tuple[str, ...]] = {
@@ -97,7 +97,7 @@ def read(spec: str, targets: Mapping[str, Collection[str]]) -> list[FaultRule]:
         try:
             text, where = path.read_text("utf-8-sig"), f"{path}: line "
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"{path}: cannot read the faults: {error}") from error
+            raise UsageError(f"{path}: cannot be read as fault rules: {reason(error)}") from error
     else:
         text, where = spec.replace(";", "\n"), "--faults: rule "
     rules = []
