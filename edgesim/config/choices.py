@@ -33,8 +33,8 @@ def _kinds(kind: Any, path: Sequence[str]) -> Iterator[Any]:
             yield from _kinds(each, path)
     elif not path:
         yield kind
-    elif origin in {list, dict}:
-        yield from _kinds(inner[-1], path[1:])
+    elif origin in {list, tuple, dict}:
+        yield from _kinds(inner[1 if origin is dict else 0], path[1:])
     elif path[0] in (fields := _fields(kind)):
         yield from _kinds(fields[path[0]], path[1:])
 

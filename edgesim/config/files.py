@@ -103,8 +103,9 @@ def convert(file: Path, table: Any, kind: type[Any]) -> Any:
     try:
         return msgspec.convert(table, kind)
     except msgspec.ValidationError as error:
-        text, cause = str(error), error.__cause__
-        while _ANY_KEY in text and (narrowed := _narrowed(text, table, kind)):
+        whole, cause = str(error), error.__cause__
+        text = whole
+        while _ANY_KEY in text and (narrowed := _narrowed(text, whole, table, kind)):
             text, table = narrowed
         problem, _, path = text.rpartition(" - at `$")
         if not problem:
@@ -124,11 +125,11 @@ def convert(file: Path, table: Any, kind: type[Any]) -> Any:
         raise ConfigError(file, key or None, problem) from error
 
 
-def _narrowed(text: str, table: Any, kind: type[Any]) -> tuple[str, Any] | None:
+def _narrowed(text: str, whole: str, table: Any, kind: type[Any]) -> tuple[str, Any] | None:
     """The message with the first ``[...]`` of its path replaced by the key, and the reduced table.
 
-    msgspec leaves the key out.  It is found by trial: a table with only that key causes the same
-    message.
+    msgspec leaves the keys out.  They are found by trial: a table with only that key causes the
+    same message, ``whole``.
     """
     path = text.rpartition(" - at `$")[2].partition(_ANY_KEY)[0]
     inner = table
@@ -141,7 +142,7 @@ def _narrowed(text: str, table: Any, kind: type[Any]) -> tuple[str, Any] | None:
         try:
             msgspec.convert(table, kind)
         except msgspec.ValidationError as error:
-            if str(error) == text:
+            if str(error) == whole:
                 head, _, tail = text.rpartition(f"${path}{_ANY_KEY}")
                 return f"{head}${path}.{key}{tail}", table
     return None

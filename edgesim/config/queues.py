@@ -49,6 +49,8 @@ class ConsumerConfig(msgspec.Struct, frozen=True):
             if self.type == "http_pull":
                 problem += f"; write [queues.{self.queue}.pull] in edgesim.toml"
             raise InvalidKeyError("type", problem)
+        if self.dead_letter_queue == "":  # wrangler accepts it, for none
+            msgspec.structs.force_setattr(self, "dead_letter_queue", None)
         if self.dead_letter_queue == self.queue:
             raise InvalidKeyError("dead_letter_queue", "is the queue itself; name another queue")
         _check_ranges(self)
@@ -68,7 +70,9 @@ class PullConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dead_letter_queue: str | None = None
 
     def __post_init__(self) -> None:
-        """Validate the limits."""
+        """Validate dead-letter queue and limits."""
+        if self.dead_letter_queue == "":
+            raise InvalidKeyError("dead_letter_queue", "is empty; name a queue, or leave it out")
         _check_ranges(self)
 
 

@@ -247,11 +247,12 @@ def load_worker(
         raise ConfigError(file, "name", problem)
     _check_date(file, settings.compatibility_date)
     _name_resources(settings)
-    main = (folder / settings.main).resolve()
+    main = folder / settings.main
     if main.suffix != ".py":
         raise ConfigError(file, "main", f"{settings.main!r} is not a Python module (.py)")
     if not is_file(main):
         raise ConfigError(file, "main", f"there is no file {settings.main!r} in {folder}")
+    main = main.resolve()
     for index, each in enumerate(settings.pipelines):
         if not each.target:
             raise ConfigError(file, f"pipelines[{index}]", "needs `stream`, the pipeline's name")

@@ -79,7 +79,7 @@ COMMANDS = [
     ("queue peek jbs", "the project has no queue 'jbs'; did you mean 'jobs'?"),
     ("r2 ls evnts", "the project has no bucket 'evnts'; did you mean 'events'?"),
     ("r2 requeue events --since yesterday", "since: 'yesterday' is not an ISO date or time"),
-    ("queue ls --queues sqlit:x", "--queues: 'sqlit:"),
+    ("queue ls --queues sqlit:x", "--queues: no driver for 'sqlit:"),
     ("queue ls --queues nats://h:port", "--queues: 'nats://h:port' is not a valid URL"),
     ("r2 ls events --r2 s3://[h", "--r2: 's3://[h' is not a valid URL"),
     ("replay missing.ndjson", "missing.ndjson: cannot be read as a fixture: No such file"),
@@ -122,7 +122,11 @@ ACCOUNTS = [
     ),
     (
         'workers = ["w"]\n[queues.jobs]\nretention_seconds = 5',
-        "queues.jobs.retention_seconds: Expected `float` >= 60",
+        "queues.jobs.retention_seconds: must be 60 to 1209600, not 5",
+    ),
+    (
+        'workers = ["w"]\n[queues.pulled.pull]\ndead_letter_queue = ""',
+        "queues.pulled.pull.dead_letter_queue: is empty; name a queue",
     ),
     ('workers = ["w"]\n[queus.jobs]', "queus: unknown key; did you mean 'queues'?"),
     (
@@ -143,7 +147,23 @@ def test_a_bad_key_is_one_line_for_every_command(command, text, expected, projec
     assert len(line) < 500
 
 
-BAD_VALUES = ["text", "", 5, -1, 1.5, 10**30, True, None, [], {}, ["x"], [None], {"x": 1}]
+BAD_VALUES = [
+    "text",
+    "",
+    "\0",
+    "a" * 300,
+    5,
+    -1,
+    1.5,
+    10**30,
+    True,
+    None,
+    [],
+    {},
+    ["x"],
+    [None],
+    {"x": 1},
+]
 
 
 def keys_of(value: object, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:

@@ -102,7 +102,7 @@ def test_a_binding_names_a_stream_or_its_id(tmp_path, binding):
         (STREAM, STREAM + 'id = "abc"\n', "streams.clicks.id", "32 hexadecimal"),
         (STREAM, f'{STREAM}id = "{ID}"\n[streams.b]\nid = "{ID}"\n', ".id", "id of its own"),
         (STREAM, STREAM + 'schema = "no.json"\n', "streams.clicks.schema", "no.json"),
-        (STREAM, STREAM + 'http = {cors = "*"}\n', "streams.clicks.http.cors", "array"),
+        (STREAM, STREAM + 'http = {cors = "*"}\n', "streams.clicks.http.cors", "list"),
         (STREAM, STREAM + "[pipelines.clicks]\nbucket = 'old'\n", "streams.clicks", "both"),
         (PIPELINE, '[pipelines.flow]\nsql_file = "no.sql"\n', "pipelines.flow.sql_file", "no.sql"),
         (PIPELINE, PIPELINE + 'sql_file = "x"\n', "pipelines.flow", "keep one"),

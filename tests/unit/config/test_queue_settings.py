@@ -91,9 +91,10 @@ def test_limits_of_a_queue_and_of_a_pull_consumer(tmp_path, key, least, most):
         load_project(project(tmp_path, {}, f"[queues.p]\n{key} = {good}\n"))
     for bad in (least - 1, most + 1, *([math.nan, math.inf] if key in NUMBERS else [])):
         said = refusal(project(tmp_path, {}, f"[queues.p]\n{key} = {bad}\n"))
-        assert said == (
-            f"{tmp_path}/edgesim.toml: queues.p.{key}: must be {least} to {most}, not {bad}"
-        )
+        problem = f"must be {least} to {most}, not {bad}"
+        if not math.isfinite(bad):
+            problem = "is not a finite number; write digits"
+        assert said == f"{tmp_path}/edgesim.toml: queues.p.{key}: {problem}"
 
 
 def test_a_value_of_another_type(tmp_path):
