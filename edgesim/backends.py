@@ -34,7 +34,8 @@ async def open_backends(
         r2 = await stack.enter_async_context(open_r2(project, environment, clock))
         queues = await stack.enter_async_context(open_queues(project, environment, clock))
         database = await stack.enter_async_context(open_clickhouse(project, environment))
-        yield Backends(r2, queues, Gateway(database, project.schema))
+        name = project.account.clickhouse.schema or "the schema"
+        yield Backends(r2, queues, Gateway(database, project.schema, name))
 
 
 def open_r2(

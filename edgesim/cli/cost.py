@@ -122,7 +122,7 @@ def _reported(path: Path) -> dict[str, Any]:
         stats: dict[str, Any] = json.loads(path.read_bytes())["stats"]
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(f"{path} is no report of `edgesim replay --report json`") from error
     if "cpu_ms" not in stats:
         problem = "is of virtual time, which has no CPU and no bytes; replay with --speed realtime"

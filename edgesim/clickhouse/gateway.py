@@ -53,8 +53,11 @@ _TEXT = "text/plain; charset=UTF-8"
 class Gateway:
     """Translates HTTP requests to statements; ``schema`` is SQL applied before the first one."""
 
-    def __init__(self, driver: ClickHouseDriver, schema: str = "") -> None:
+    def __init__(
+        self, driver: ClickHouseDriver, schema: str = "", schema_name: str = "the schema"
+    ) -> None:
         self._driver = driver
+        self._schema_name = schema_name
         self._schema = schema
         self._schema_applied = not schema.strip()
         self._applying = anyio.Lock()
@@ -107,7 +110,7 @@ class Gateway:
                 await _exhaust((await self._driver.execute(statement)).body)
             except ClickHouseError as error:
                 first = " ".join(sql.split())[:60]
-                problem = f"{error.message} (in the schema, at: {first})"
+                problem = f"{error.message} (in {self._schema_name}, at: {first})"
                 raise ClickHouseError(error.code, problem) from error
 
     async def _run(

@@ -16,6 +16,7 @@ import watchfiles
 
 from edgesim.config import Project
 from edgesim.config.project import FILE as ACCOUNT_FILE
+from edgesim.config.project import STATE
 from edgesim.config.wrangler import FILES as WRANGLER_FILES
 from edgesim.errors import EdgesimError
 from edgesim.simulator import Simulator
@@ -31,7 +32,7 @@ log = structlog.get_logger()
 async def changes(project: Project) -> AsyncIterator[set[Path]]:
     """Yield sets of changed, added or removed source and configuration files."""
     folders = {project.root} | {worker.file.parent for worker in project.workers.values()}
-    keep = _Sources(project.state)
+    keep = _Sources(project.state, *(folder / STATE for folder in folders))
     async for found in watchfiles.awatch(
         *folders, watch_filter=keep, debounce=200, rust_timeout=_LOOK_MS
     ):
@@ -39,10 +40,13 @@ async def changes(project: Project) -> AsyncIterator[set[Path]]:
 
 
 class _Sources(watchfiles.DefaultFilter):
-    """Accepts sources and configuration, but no file that edgesim itself writes."""
+    """Accepts sources and configuration, but no file that edgesim itself writes.
 
-    def __init__(self, state: Path) -> None:
-        super().__init__(ignore_paths=[state])
+    Other commands may use the default state folders while ``dev`` uses another one.
+    """
+
+    def __init__(self, *states: Path) -> None:
+        super().__init__(ignore_paths=states)
 
     def __call__(self, change: watchfiles.Change, path: str) -> bool:
         file = Path(path)

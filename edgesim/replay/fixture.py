@@ -171,7 +171,7 @@ def _read(path: Path, number: int, line: bytes) -> RecordedRequest | RecordedFet
         if not bytes(probe.request):
             return RecordedRequest(HttpRequest("POST", f"{ORIGIN}/", [_JSON], line))
         envelope = msgspec.json.decode(line, type=Envelope)
-    except (ValueError, msgspec.MsgspecError) as error:
+    except (ValueError, msgspec.MsgspecError, RecursionError) as error:
         problem = f"{error}; a line is a JSON event or an envelope with `request`"
         raise ConfigError(path, f"line {number}", problem) from error
     wanted = envelope.request

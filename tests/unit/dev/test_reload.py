@@ -1,11 +1,13 @@
 """Watching a project's files."""
 
+import shutil
 from time import monotonic
 
 import anyio
 import pytest
 
 from edgesim.config import load_project
+from edgesim.config.project import Overrides
 from edgesim.dev.reload import changes
 from tests.processes import WORKERS
 
@@ -22,3 +24,27 @@ async def test_a_cancelled_watch_ends_soon():
         async for found in changes(load_project(WORKERS)):
             pytest.fail(f"nothing was saved, but {found} changed")
     assert monotonic() - began < AWATCH_SECONDS / 2
+
+
+async def test_the_state_of_another_command_is_not_a_source(tmp_path):
+    """With --state elsewhere, files in the default state folder change nothing; sources do."""
+    root = tmp_path / "project"
+    shutil.copytree(WORKERS, root, ignore=shutil.ignore_patterns(".edgesim"))
+    project = load_project(root, Overrides(state=tmp_path / "state"))
+    states = [folder / ".edgesim" for folder in (root, root / "tail")]
+    for state in states:
+        state.mkdir()
+    async with anyio.create_task_group() as tasks:
+
+        async def write() -> None:
+            while True:  # again and again, since a watch misses what comes before it has begun
+                for state in states:
+                    (state / "owner.json").write_text("{}")
+                (root / "tail" / "tail.py").touch()
+                await anyio.sleep(0.1)
+
+        tasks.start_soon(write)
+        async for found in changes(project):
+            assert found == {root / "tail" / "tail.py"}
+            break
+        tasks.cancel_scope.cancel()
