@@ -22,6 +22,7 @@ import anyio.lowlevel
 import msgspec
 import structlog
 
+from edgesim.backoff import Backoff
 from edgesim.clock import Clock
 from edgesim.config.pipelines import PipelineConfig
 from edgesim.errors import EdgesimError, PlatformError
@@ -34,7 +35,7 @@ SEND_BYTES_MAX = 5_000_000
 """Maximum size of one send, as JSON (platform: 5 MB a request)."""
 CHUNK_BYTES = 1 << 18
 GZIP_LEVEL = 4
-RETRY_SECONDS_MAX = 30.0
+RETRY_SECONDS, RETRY_SECONDS_MAX = 0.5, 30.0
 
 log = structlog.get_logger()
 
@@ -171,15 +172,14 @@ class Pipeline:
                     await anyio.sleep(RETRY_SECONDS_MAX)
 
     async def _flush(self) -> None:
-        failures = 0
+        backoff = Backoff(RETRY_SECONDS, RETRY_SECONDS_MAX)
         while True:
             while self._buffer.sealed:
                 segment = self._buffer.sealed[0]
                 try:
                     await self._write_object(segment)
                 except (EdgesimError, OSError) as error:
-                    failures += 1
-                    delay = min(2.0 ** min(failures, 10) / 4, RETRY_SECONDS_MAX)
+                    delay = backoff.failed()
                     log.error(
                         "pipeline cannot write its object, will try again",
                         pipeline=self.name,
@@ -188,7 +188,7 @@ class Pipeline:
                     )
                     await anyio.sleep(delay)
                     continue
-                failures = 0
+                backoff.reset()
                 await self._buffer.forget(segment)
                 self._flushed.set()
                 self._flushed = anyio.Event()

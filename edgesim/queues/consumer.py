@@ -19,6 +19,7 @@ from typing import TypeVar
 import anyio
 import structlog
 
+from edgesim.backoff import Backoff
 from edgesim.clock import Clock
 from edgesim.config.queues import DELAY_SECONDS_MAX, ConsumerConfig
 from edgesim.errors import RunError
@@ -32,8 +33,6 @@ log = structlog.get_logger()
 LEASE_SECONDS = 16 * 60
 """The platform ends a consumer after 15 minutes; the slack is for settling its batch."""
 AUTO_CONCURRENCY_MAX = 10
-BACKOFF_SECONDS = (0.1, 10.0)
-"""First and longest backoff after a failure of the store, or of the platform at a delivery."""
 RECHECK_SECONDS = 60.0
 """Maximum wait until a future time: the wall clock may be set meanwhile."""
 OTHERS_SECONDS = 1.0
@@ -73,7 +72,7 @@ class Consumer:
         self._resting = False
         self._crowded = False  # a batch is ready and must wait for another to end
         self._orphans_back: list[float] = []  # expiry times of leases that no task holds
-        self._undelivered = 0  # consecutive failures of the platform to deliver a batch
+        self._delivery = Backoff()  # after failures of the platform to deliver a batch
         self._pause_ends = -math.inf  # event loop time
 
     @property
@@ -181,7 +180,7 @@ class Consumer:
             result = await self._result(batch)
             failed = result.failed
             if result.not_delivered is None:
-                self._undelivered = 0
+                self._delivery.reset()
                 await self._settle(batch, result)
             else:
                 await self._postpone(batch)
@@ -214,7 +213,7 @@ class Consumer:
 
     def _say_why(self, batch: Sequence[Message], reason: str, *, exc_info: bool = False) -> None:
         """Log the first of consecutive delivery failures of the platform."""
-        if not self._undelivered:
+        if not self._delivery.failures:
             log.error(
                 "queue batch not delivered",
                 queue=self.queue.name,
@@ -232,9 +231,8 @@ class Consumer:
         """
         now = anyio.current_time()
         if now >= self._pause_ends:  # concurrent failures count as one
-            self._undelivered += 1
-        shortest, longest = BACKOFF_SECONDS
-        pause = min(shortest * 2 ** min(self._undelivered - 1, 10), longest)
+            self._delivery.failed()
+        pause = self._delivery.pause
         self._pause_ends = max(self._pause_ends, now + pause)
         leases = [message.lease_id for message in batch]
         await self._insist(partial(self.queue.release, leases, pause, False))
@@ -281,12 +279,13 @@ class Consumer:
         The call is shielded from cancellation, so that a decision is carried out; the pause after a
         failure is not, so that a broken store cannot block a shutdown.
         """
-        pause, longest = BACKOFF_SECONDS
+        backoff = Backoff()
         while True:
             try:
                 with anyio.CancelScope(shield=True):
                     return await step()
             except RunError as error:
+                pause = backoff.failed()
                 log.error(
                     "queue store failed",
                     queue=self.queue.name,
@@ -294,7 +293,6 @@ class Consumer:
                     retry_seconds=pause,
                 )
             await anyio.sleep(pause)
-            pause = min(2 * pause, longest)
 
 
 def _first_visible(depth: Depth) -> float:

@@ -16,6 +16,7 @@ import anyio.lowlevel
 import msgspec
 import structlog
 
+from edgesim.backoff import Backoff
 from edgesim.clock import Clock
 from edgesim.config.notifications import ACTIONS, Action, NotificationRule
 from edgesim.errors import EdgesimError, RunError
@@ -25,8 +26,6 @@ from edgesim.r2.driver import OutboxEntry, R2Driver
 Send = Callable[[str, bytes], Awaitable[None]]
 
 _BATCH = 100
-_RETRY_SECONDS = 0.1
-_RETRY_SECONDS_MAX = 10.0
 _DOUBT_SECONDS = 1.0
 """Interval between polls of a store that has in-doubt writes."""
 
@@ -117,13 +116,13 @@ class Notifications:
             return True
 
     async def _drain(self, driver: R2Driver, send: Send) -> None:
-        pause = _RETRY_SECONDS
+        backoff = Backoff(random=self._clock.random)
         while True:
             try:
                 while await _move(driver, send):
-                    pause = _RETRY_SECONDS
+                    backoff.reset()
             except Exception as error:  # noqa: BLE001 - any failure of store or queue is retried
-                pause *= 0.75 + self._clock.random.random() / 2
+                pause = backoff.failed()
                 _log.error(
                     "r2 notifications are delayed",
                     error=str(error),
@@ -131,7 +130,6 @@ class Notifications:
                     exc_info=not isinstance(error, EdgesimError),  # traceback for bugs
                 )
                 await anyio.sleep(pause)
-                pause = min(2 * pause, _RETRY_SECONDS_MAX)
             else:
                 return
 

@@ -18,6 +18,7 @@ from typing import Protocol
 import anyio
 import structlog
 
+from edgesim.backoff import Backoff
 from edgesim.config.project import TailConfig
 from edgesim.isolates.protocol.wire import NOT_RUN, Done
 from edgesim.model import TraceItem
@@ -32,7 +33,6 @@ ITEM_BYTES = 1000
 """Approximate memory of a trace without its texts."""
 LOG_BYTES = 250
 """Approximate memory of one log without its text."""
-BACKOFF_SECONDS = (0.1, 10.0)
 """First and longest retry interval while the platform cannot run the handler."""
 
 log = structlog.get_logger()
@@ -155,11 +155,9 @@ class TailConsumer:
 
     async def _insist(self, batch: list[TraceItem], deliver: Deliver) -> Done:
         """Deliver the batch; retry with backoff while the platform cannot run the handler."""
-        pause, longest = BACKOFF_SECONDS
-        failures = 0
+        backoff = Backoff()
         while (done := await deliver(batch)).fault == NOT_RUN:
-            failures += 1
-            if failures == 1:
+            if not backoff.failures:
                 reason = done.exceptions[0].message if done.exceptions else done.outcome
                 log.error(
                     "tail delivery failed, will retry",
@@ -167,10 +165,9 @@ class TailConsumer:
                     traces=len(batch),
                     error=reason,
                 )
-            await anyio.sleep(pause)
-            pause = min(2 * pause, longest)
-        if failures:
-            log.info("tail delivery recovered", tail_worker=self.worker, failures=failures)
+            await anyio.sleep(backoff.failed())
+        if backoff.failures:
+            log.info("tail delivery recovered", tail_worker=self.worker, failures=backoff.failures)
         return done
 
 

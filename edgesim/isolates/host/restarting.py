@@ -13,6 +13,7 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup, TaskStatus
 
+from edgesim.backoff import Backoff
 from edgesim.clock import Clock
 from edgesim.errors import EdgesimError
 from edgesim.isolates.host.driver import Host, Isolates
@@ -60,17 +61,16 @@ class RestartingIsolates(Isolates):
 
     async def keep(self, tasks: TaskGroup) -> None:
         """Start the next isolates whenever these are lost."""
-        shortest, longest = RESTART_SECONDS
-        pause = 0.0
+        backoff = Backoff(*RESTART_SECONDS)
         while True:
             started = anyio.current_time()
             await self._current.lost.wait()
             if anyio.current_time() - started > LASTING_SECONDS:
-                pause = 0.0
+                backoff.reset()
             failures = 0
             while self._current.lost.is_set():
-                await anyio.sleep(pause)
-                pause = min(max(2 * pause, shortest), longest)
+                await anyio.sleep(backoff.pause)
+                backoff.failed()  # reset only if the next isolates last
                 try:
                     await tasks.start(self.generation)
                 except Exception as error:

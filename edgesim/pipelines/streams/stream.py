@@ -17,11 +17,12 @@ import anyio
 import msgspec
 import structlog
 
+from edgesim.backoff import Backoff
 from edgesim.clock import Clock
 from edgesim.config.dataflow import HttpIngestConfig, StreamSpec
 from edgesim.errors import EdgesimError, PlatformError, RunError
 from edgesim.pipelines.buffer import Buffer
-from edgesim.pipelines.pipeline import RETRY_SECONDS_MAX, encode_records
+from edgesim.pipelines.pipeline import RETRY_SECONDS, RETRY_SECONDS_MAX, encode_records
 from edgesim.pipelines.segment import Segment
 from edgesim.pipelines.streams.positions import Position, Positions
 from edgesim.pipelines.streams.reader import Sink, WindowReader
@@ -254,14 +255,13 @@ class RecordStream:
         return True
 
     async def _deliver(self, reader: WindowReader) -> None:
-        failures = 0
+        backoff = Backoff(RETRY_SECONDS, RETRY_SECONDS_MAX)
         while True:
             while reader.is_writing:
                 if await self._moved(reader):
-                    failures = 0
+                    backoff.reset()
                     continue
-                failures += 1
-                await anyio.sleep(min(2.0 ** min(failures, 10) / 4, RETRY_SECONDS_MAX))
+                await anyio.sleep(backoff.failed())
             await reader.due.wait()
             reader.due = anyio.Event()
 
