@@ -207,6 +207,20 @@ def target(head: str) -> tuple[str, list[str] | None]:
     return table["table"], columns
 
 
+def table_of(insert: Insert) -> str:
+    """Return the table that an INSERT names, as SQL."""
+    walk = tokens(insert.head)
+    next(walk)  # INSERT
+    name = ""
+    for token in walk:
+        if not name and token.text in {"INTO", "TABLE"}:
+            continue
+        if name and token.text != "." and name[-1] != ".":
+            break
+        name += insert.head[token.start : token.end]
+    return name
+
+
 def unquoted(name: str) -> str:
     """Return the name of a SQL identifier, without quotes and escapes."""
     if name[0] not in '`"':

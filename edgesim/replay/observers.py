@@ -27,7 +27,6 @@ from edgesim.runtime.decisions import checked, decisions_of
 
 _TOKEN = "insert_deduplication_token"  # noqa: S105 (name of a setting)
 _PIPELINE_KEY = re.compile(r"event_date=[\d-]+/hr=\d\d/[0-9A-Z]{26}\.json(\.gz)?$")
-_INTO = re.compile(r"\s*INSERT\s+INTO\s+(?:TABLE\s+)?([\w.`\"]+)", re.IGNORECASE)
 
 
 class _Observer:
@@ -230,8 +229,7 @@ class ObservedClickHouse(_Observer):
 
     async def execute(self, statement: Statement) -> QueryResult:
         insert = statements.as_insert(statement.sql)
-        found = _INTO.match(statement.sql)
-        if insert is None or found is None:
+        if insert is None:
             answer: QueryResult = await self._inner.execute(statement)
             return answer
         flow = self._history.clickhouse
@@ -245,7 +243,8 @@ class ObservedClickHouse(_Observer):
             flow.retried += 1
             raise
         flow.left += 1
-        self._history.inserted(found[1], statement.settings.get(_TOKEN), rows.count)
+        token = statement.settings.get(_TOKEN)
+        self._history.inserted(statements.table_of(insert), token, rows.count)
         return answer
 
 

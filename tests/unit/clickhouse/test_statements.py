@@ -13,6 +13,7 @@ from edgesim.clickhouse.statements import (
     setting,
     single,
     split,
+    table_of,
     trailing_format,
 )
 from edgesim.errors import ClickHouseError
@@ -155,3 +156,21 @@ def test_input_is_replaced():
     assert (
         insert.reading("file('f')") == "INSERT INTO t SELECT a FROM file('f') WHERE a != 'input(x)'"
     )
+
+
+@pytest.mark.parametrize(
+    ("sql", "table"),
+    [
+        ("INSERT INTO events FORMAT JSONEachRow", "events"),
+        ("insert into table events (id, day) values", "events"),
+        ("INSERT INTO game . events SETTINGS async_insert = 1 FORMAT CSV", "game.events"),
+        ('INSERT INTO `a b`."c" (x) FORMAT CSV', '`a b`."c"'),
+        ("-- INSERT INTO no\nINSERT /* INTO no */ INTO yes VALUES", "yes"),
+        ("INSERT events VALUES", "events"),
+    ],
+)
+def test_table_of_an_insert(sql, table):
+    """The table is read as SQL without spaces and comments, whatever clauses follow."""
+    insert = as_insert(sql)
+    assert insert is not None
+    assert table_of(insert) == table
