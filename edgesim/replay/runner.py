@@ -34,7 +34,7 @@ from edgesim.replay.latencies import Latencies
 from edgesim.replay.network import Network
 from edgesim.replay.stages import Stage, stages
 from edgesim.replay.virtual_clock import VirtualClock
-from edgesim.replay.virtual_loop import VirtualLoop
+from edgesim.replay.virtual_loop import run_virtual
 from edgesim.replay.world import World, open_world
 
 START = 1_893_456_000.0
@@ -134,16 +134,12 @@ def _run(plan: Plan, progress: Progress | None) -> ReplayReport:
     start = plan.start
     if start is None:
         start = next((begin for path in plan.fixtures if (begin := Fixture(path).start())), START)
-    loops: list[VirtualLoop] = []
-
-    def make_loop() -> VirtualLoop:
-        loops.append(VirtualLoop(plan.seed, start, plan.journal))
-        return loops[0]
-
-    async def run() -> ReplayReport:
-        return await _replay(plan, VirtualClock(loops[0], plan.seed), progress)
-
-    return anyio.run(run, backend_options={"loop_factory": make_loop})
+    return run_virtual(
+        lambda loop: _replay(plan, VirtualClock(loop, plan.seed), progress),
+        plan.seed,
+        start,
+        plan.journal,
+    )
 
 
 async def _replay(plan: Plan, clock: Clock, progress: Progress | None) -> ReplayReport:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json as json_module
 from collections.abc import Callable, Coroutine, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ from edgesim.replay.runner import QUIET_SECONDS, START
 from edgesim.replay.shared_database import database
 from edgesim.replay.targets import targets_of
 from edgesim.replay.virtual_clock import VirtualClock
-from edgesim.replay.virtual_loop import VirtualLoop
+from edgesim.replay.virtual_loop import VirtualLoop, run_virtual
 from edgesim.replay.world import World, open_world
 
 
@@ -47,8 +46,7 @@ class Engine:
 
     def close(self) -> None:
         """Stop the engine, if it was started."""
-        make_loop: Callable[[], VirtualLoop] = partial(VirtualLoop, 0, START)
-        anyio.run(self.driver.close, backend_options={"loop_factory": make_loop})
+        run_virtual(lambda _: self.driver.close())
 
 
 class WorkerResponse(msgspec.Struct, frozen=True):
@@ -107,17 +105,8 @@ class VirtualProject:
 
     def run(self, test: Callable[..., Coroutine[Any, Any, None]], arguments: Any) -> None:
         """Run a test in the project, with empty stores."""
-        loops: list[VirtualLoop] = []
-
-        def make_loop() -> VirtualLoop:
-            loops.append(VirtualLoop(self._seed, self._start))
-            return loops[0]
-
-        async def main() -> None:
-            await self._run(loops[0], test, arguments)
-
         try:
-            anyio.run(main, backend_options={"loop_factory": make_loop})
+            run_virtual(lambda loop: self._run(loop, test, arguments), self._seed, self._start)
         except BaseExceptionGroup as group:
             # Raise the test's exception, or the one-line error about the project.
             raise first_error(group) or _only(group) from None

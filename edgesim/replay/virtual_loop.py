@@ -15,13 +15,16 @@ import asyncio
 import itertools
 import random
 import threading
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn, TextIO, TypeVar
+
+import anyio
 
 from edgesim.errors import RunError
 from edgesim.foreign import StoppingLoop
 
+_Result = TypeVar("_Result")
 _RESOLUTION = 1e-6
 """Timers this close are due together; a Unix time as a float is precise to a quarter of it."""
 
@@ -138,6 +141,25 @@ class VirtualLoop(asyncio.BaseEventLoop, StoppingLoop):
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> NoReturn:  # type: ignore[override]
         """RunError: threads do not follow virtual time."""
         raise RunError("a replay cannot use threads; threads have no place in virtual time")
+
+
+def run_virtual(
+    main: Callable[[VirtualLoop], Awaitable[_Result]],
+    seed: int = 0,
+    start: float = 0.0,
+    journal: TextIO | None = None,
+) -> _Result:
+    """Run ``main`` on a new VirtualLoop, which it receives; returns its result."""
+    loops: list[VirtualLoop] = []
+
+    def make_loop() -> VirtualLoop:
+        loops.append(VirtualLoop(seed, start, journal))
+        return loops[0]
+
+    async def run() -> _Result:
+        return await main(loops[0])
+
+    return anyio.run(run, backend_options={"loop_factory": make_loop})
 
 
 def _where(task: asyncio.Task[Any]) -> str:

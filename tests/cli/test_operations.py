@@ -5,14 +5,13 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import anyio
 import pytest
 
 from edgesim.clock import Clock
 from edgesim.r2.bucket import Bucket
 from edgesim.r2.local.file import open_r2
 from edgesim.r2.notifications import Notifications
-from edgesim.replay.virtual_loop import VirtualLoop
+from edgesim.replay.virtual_loop import VirtualLoop, run_virtual
 from tests.processes import WORKERS, dev, edgesim, on_terminal
 
 EVENT = {"event": "kill", "player_id": "p1", "ts": 1_767_225_600_000}
@@ -83,13 +82,13 @@ def fill(state: Path, keys: Sequence[str]) -> None:
     It runs in virtual time, which does not wait for the disk.
     """
 
-    async def put() -> None:
+    async def put(_: VirtualLoop) -> None:
         async with open_r2(f"file:{state}/r2", Clock(), state) as store:
             bucket = Bucket("events", store, Clock(), Notifications({}, Clock(), "edgesim"))
             for key in keys:
                 await bucket.put(key, b"x")
 
-    anyio.run(put, backend_options={"loop_factory": lambda: VirtualLoop(0, 0.0)})
+    run_virtual(put)
 
 
 def test_a_file_that_somebody_puts_is_ingested(tmp_path):

@@ -24,11 +24,11 @@ from edgesim.queues.consumer import AUTO_CONCURRENCY_MAX, Consumer
 from edgesim.queues.driver import NewMessage
 from edgesim.queues.producer import MessageSendRequest, Queue
 from edgesim.queues.pull import PullConsumer
+from edgesim.replay.virtual_loop import VirtualLoop, run_virtual
 from edgesim.urls import scheme_of
 from tests.queues_world import (
     Unreliable,
     VirtualClock,
-    VirtualLoop,
     Worker,
     consuming,
     open_in_virtual_time,
@@ -46,7 +46,7 @@ DAY = 86_400
 @pytest.fixture
 def anyio_backend():
     """All tests here run in virtual time."""
-    return "asyncio", {"loop_factory": VirtualLoop}
+    return "asyncio", {"loop_factory": partial(VirtualLoop, 0, 0.0)}
 
 
 @pytest.fixture
@@ -1481,14 +1481,14 @@ async def test_two_pullers_never_hold_the_same_message(queue, pulling):
 def virtually(scenario, url):
     """Run ``scenario(driver, clock)`` in virtual time on a fresh store."""
 
-    async def run():
+    async def run(_):
         clock = VirtualClock(seed=None)  # ids that differ from those of the example before
         async with open_in_virtual_time(url, clock) as driver:
             for name in await driver.names():
                 await driver.purge(name)
             await scenario(driver, clock)
 
-    anyio.run(run, backend_options={"loop_factory": VirtualLoop})
+    run_virtual(run)
 
 
 def examples(url):

@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import anyio
 import msgspec
 import structlog
 
@@ -32,7 +31,7 @@ from edgesim.replay.expectations import read_lines
 from edgesim.replay.runner import Plan, ReplayReport
 from edgesim.replay.shared_database import database
 from edgesim.replay.targets import targets_of
-from edgesim.replay.virtual_loop import VirtualLoop
+from edgesim.replay.virtual_loop import run_virtual
 from edgesim.replay.world import World
 from tests.processes import ROOT, WORKERS
 from tests.simulation import adversity, traffic
@@ -214,10 +213,7 @@ def open_simulation(isolation: str = "inline") -> Iterator[Simulation]:
             yield simulation
         finally:
             processors.remove(simulation.heard)
-            anyio.run(
-                engine.close,
-                backend_options={"loop_factory": lambda: VirtualLoop(0, runner.START)},
-            )
+            run_virtual(lambda _: engine.close())
 
 
 def main() -> int:

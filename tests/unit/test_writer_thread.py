@@ -15,7 +15,7 @@ from edgesim.pipelines.pipeline import Pipeline
 from edgesim.queues.driver import NewMessage
 from edgesim.queues.sqlite.driver import SqliteQueue, open_queues
 from edgesim.r2.local.indexed import IndexedR2
-from edgesim.replay.virtual_loop import VirtualLoop
+from edgesim.replay.virtual_loop import run_virtual
 from edgesim.writer_thread import WriterThread
 from tests.loops import on_both_loops  # noqa: F401 (every test here runs on both)
 from tests.r2_world import Store
@@ -210,10 +210,9 @@ async def test_sends_that_wait_share_one_commit(tmp_path):
 def test_a_virtual_loop_has_no_threads():
     """On a virtual loop a step runs on the calling thread, so that a replay is deterministic."""
 
-    async def run():
+    async def run(_):
         thread = WriterThread("test")
         assert await thread.run(threading.get_ident) == threading.get_ident()
         thread.close()
 
-    with asyncio.Runner(loop_factory=lambda: VirtualLoop(1, 0.0)) as runner:
-        runner.run(run())
+    run_virtual(run)

@@ -12,23 +12,14 @@ import pytest
 from edgesim import foreign
 from edgesim.errors import RunError
 from edgesim.replay.virtual_clock import VirtualClock
-from edgesim.replay.virtual_loop import StuckError, VirtualLoop
+from edgesim.replay.virtual_loop import StuckError, run_virtual
 
 START = 1_893_456_000.0
 
 
 def run(body, seed=0, journal=None):
     """Return the result of ``body(loop)`` on a new virtual loop."""
-    loops = []
-
-    def make_loop():
-        loops.append(VirtualLoop(seed, START, journal))
-        return loops[0]
-
-    async def main():
-        return await body(loops[0])
-
-    return anyio.run(main, backend_options={"loop_factory": make_loop})
+    return run_virtual(body, seed, START, journal)
 
 
 def test_time_jumps_to_the_next_timer():
