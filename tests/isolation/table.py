@@ -125,6 +125,43 @@ ATTACKS = [
         warm=f"{NOT}: the process is shared",
     ),
     Attack(
+        "equal-to-anything",
+        "puts text into `sys.path` that calls itself equal to any",
+        SHARED,
+        warm=RETIRED,
+    ),
+    Attack("equal-level", "the same, as the level of the root logger", SHARED, warm=RETIRED),
+    Attack("names-of-os", "replaces `os.getcwd` in the module itself", SHARED, at_warm=DIES),
+    Attack("names-of-sys", "the same, `sys.intern`", SHARED, at_warm=DIES),
+    Attack(
+        "names-of-the-scheduler",
+        "the same, functions that the scheduler calls (`time.thread_time`, `gc.get_count`)",
+        SHARED,
+        at_warm=DIES,
+    ),
+    Attack(
+        "names-of-builtins",
+        "the same, a builtin that the audit hook calls",
+        SHARED,
+        "ok exception",
+        at_warm=DIES,
+    ),
+    Attack("asyncgen-hooks", "sets the hooks of asynchronous generators", SHARED, warm=RETIRED),
+    Attack(
+        "finder-patched",
+        "patches a finder in `sys.meta_path`",
+        SHARED,
+        "ok exception",
+    ),
+    Attack("path-finders", "puts a finder into `sys.path_importer_cache`", SHARED, warm=RETIRED),
+    Attack("loggers-patched", "patches methods of loggers", SHARED, warm=RETIRED),
+    Attack(
+        "cache-poisoned",
+        "puts a wrong entry into a cache of the library (`re._cache`)",
+        SHARED,
+        warm=f"{NOT}: caches are not compared",
+    ),
+    Attack(
         "objects-by-the-collector",
         "finds a library's names with `gc` and changes them",
         SHARED,
@@ -394,3 +431,14 @@ WALKS = {
     "loggers-and-weak-references": "`logging`, `weakref`, `abc`",
 }
 """Searches for a neighbour of an invocation, at ``warm``: by name, from where each begins."""
+
+IMPORT_WALKS = {
+    "vendored": "the frames below the import of a package in `python_modules`",
+    "metaclass": "a metaclass, where the platform looks at all classes",
+    "subclasses": "the same, where `__subclasses__()` is asked",
+    "equality": "`__eq__` of a value in `sys.path`, where the platform compares it",
+    "hash": "`__hash__` of a name that is imported",
+    "attributes": "`__dict__` of a value in a library module, where its package is first imported",
+    "interpreter": "an interpreter of its own, without the audit hook",
+}
+"""Searches, at ``warm``, from code that runs while the platform imports or compares something."""

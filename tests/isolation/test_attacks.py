@@ -91,7 +91,7 @@ async def test_warm_stays_warm():
         assert len(pids) == 1
 
 
-@pytest.mark.parametrize("name", ["library-method"])
+@pytest.mark.parametrize("name", ["library-method", "cache-poisoned"])
 async def test_what_warm_does_not_contain(name):
     """Attacks that the table calls not contained do change the next invocation."""
     async with open_world("warm") as world:

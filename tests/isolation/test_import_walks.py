@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tests.isolation.table import IMPORT_WALKS
 from tests.isolation.world import open_world
 
 pytestmark = pytest.mark.anyio
@@ -20,7 +21,10 @@ SERVES_ALL = {
 
 def look():
     found = []
-    frame = sys._getframe()
+    try:
+        frame = sys._getframe()
+    except PermissionError:
+        frame = None
     while frame is not None:
         for name, value in list(frame.f_locals.items()):
             if type(value).__name__ in SERVES_ALL:
@@ -71,6 +75,50 @@ def subclasses():
     return Meta.asked
 
 
+class Text(str):
+    asked = []
+
+    def __eq__(self, other):
+        Text.asked += look()
+        return str.__eq__(self, other)
+
+    def __hash__(self):
+        Text.asked += look()
+        return str.__hash__(self)
+
+
+def equality():
+    import sys
+
+    sys.path[-1] = Text(sys.path[-1])
+    import mailbox  # the platform compares its state then
+
+    return Text.asked
+
+
+def hash():
+    __import__(Text("mailbox"), None, None, (Text("Mailbox"),))
+    return Text.asked
+
+
+class Value:
+    asked = []
+
+    @property
+    def __dict__(self):
+        Value.asked += look()
+        return {}
+
+
+def attributes():
+    import os
+
+    os.walk.__globals__["sys"].modules["heapq"].__dict__["value"] = Value()
+    import heapq
+
+    return Value.asked
+
+
 def interpreter():
     try:
         import _interpreters as interpreters
@@ -93,7 +141,7 @@ class Default(WorkerEntrypoint):
 """
 
 
-@pytest.mark.parametrize("name", ["vendored", "metaclass", "subclasses", "interpreter"])
+@pytest.mark.parametrize("name", IMPORT_WALKS)
 async def test_nothing_that_serves_all_is_found(name, tmp_path, anyio_backend):
     """No import, class or interpreter of worker code's leads to the scheduler or past the hook."""
     main = tmp_path / "main.py"

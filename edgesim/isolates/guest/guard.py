@@ -58,6 +58,7 @@ _OF_OBJECTS = {
 }
 """Audit events of functions that find any object, also those of other invocations."""
 _FRAMES = {"sys._getframe", "sys._current_frames", "sys._current_exceptions"}
+_JUDGED = _OF_OBJECTS | _FRAMES | {"object.__getattr__", "object.__setattr__"}
 _FRAME_ATTRIBUTES = {"tb_frame", "gi_frame", "cr_frame", "ag_frame"}
 _FUNCTION_PARTS = {"__code__", "__defaults__", "__kwdefaults__"}
 _PLATFORM_FOLDER = str(Path(__file__).parents[2]) + os.sep
@@ -126,18 +127,21 @@ class Gates(NamedTuple):
     """Let edgesim's own code use ``ctypes``; worker code that runs meanwhile gains no more."""
     objects: Callable[[], list[Any]]
     """``gc.get_objects``; the caller must not pass the result to worker code."""
+    frames_shut: Callable[[], AbstractContextManager[None]]
+    """Refuse access to frames."""
     shut_frames: Callable[[bool], bool]
     """Refuse (True) or allow (False) access to frames; returns the previous setting."""
-    seal: Callable[[int], int | None]
+    seal: Callable[[int, Callable[[], None]], int | None]
     """Refuse processes, threads, timers, signal handlers and access to other invocations.
 
-    Takes the file descriptor of the channel; returns the key that the kernel requires to use it
+    Takes the file descriptor of the channel and what ends the process if a name of the platform's
+    was replaced; returns the key that the kernel requires to use it
     from now on, None without seccomp.
     """
 
 
 class _Suspension:
-    """A context in which the hook is suspended; it shows nothing of the hook."""
+    """A context in which the hook allows more, or less; it shows nothing of the hook."""
 
     def __init__(self, suspend: Callable[[bool], bool]) -> None:
         self._suspend = suspend
@@ -159,11 +163,14 @@ def take_gates() -> Gates:
     hook, _hook = _hook, None
     assert hook is not None
     suspended = partial(_Suspension, sealed(hook.suspend))
-    return Gates(suspended, hook.objects, hook.shut_frames, partial(_seal_shared, hook))
+    frames_shut = partial(_Suspension, sealed(hook.shut_frames))
+    seal = partial(_seal_shared, hook)
+    return Gates(suspended, hook.objects, frames_shut, hook.shut_frames, seal)
 
 
-def _seal_shared(hook: _Hook, channel: int) -> int | None:
+def _seal_shared(hook: _Hook, channel: int, end_if_meddled: Callable[[], None]) -> int | None:
     key = None
+    hook.end_if_meddled = end_if_meddled
     hook.busy = True  # edgesim's own code follows
     if _sealing is not None:
         key = int.from_bytes(os.urandom(8))
@@ -243,6 +250,8 @@ class _Hook:
         self._files = LANDLOCK not in guards
         self._others = SECCOMP not in guards
         self._readable = tuple(os.path.realpath(path) for path in readable)
+        self.end_if_meddled: Callable[[], None] = lambda: None
+        """Called before worker code's events are judged by names that it may have replaced."""
         self.in_zygote = True
         self.busy = False
         self.shared = False
@@ -255,6 +264,7 @@ class _Hook:
         if self._suspended and event.startswith("ctypes."):
             return
         if event == "sys.addaudithook" and not self.busy:
+            self.end_if_meddled()
             raise PermissionError(1, f"Operation not permitted in an isolate ({event})")
         if self.shared and not self.busy:
             self._keep_apart(event, args)
@@ -291,6 +301,9 @@ class _Hook:
 
     def _keep_apart(self, event: str, args: tuple[Any, ...]) -> None:
         """Refuse access to other invocations and to the code that serves all of them."""
+        if event not in _JUDGED:
+            return
+        self.end_if_meddled()
         refused = event in _OF_OBJECTS and not self._listing
         if event == "object.__getattr__" and args[1] in _FRAME_ATTRIBUTES:
             code = getattr(args[0], args[1].replace("frame", "code"), None)

@@ -20,7 +20,7 @@ import re
 import sys
 from _abc import _get_dump  # type: ignore[import-not-found]
 from abc import ABCMeta, get_cache_token
-from collections import OrderedDict, defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from ctypes import c_uint64, c_void_p, sizeof
 from enum import Enum
@@ -30,9 +30,10 @@ from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
+from edgesim.isolates.guest.comparison import DICTS, changed_keys, is_same
+
 DEPTH_MAX = 3
 """Levels of nested containers that are compared, the outermost included."""
-_DICTS = (dict, OrderedDict, defaultdict)
 _SEQUENCES = (list, set, deque)
 _CACHE = re.compile("cache|warningregistry|memo", re.IGNORECASE)
 _EXEMPT = {
@@ -82,26 +83,20 @@ def has_versions() -> bool:
     return len(seen) == 3
 
 
-class VersionMarks:
-    """Tells whether any of some dicts has been written to, though it be changed back."""
+def marks_of(dicts: list[dict[str, Any]]) -> Callable[[], Any]:
+    """Return a function whose result changes when one of the dicts is written to.
 
-    def __init__(self, dicts: list[dict[str, Any]]) -> None:
-        offset = _VERSION_OFFSET if has_versions() else None
-        self._dicts = dicts
-        self._tags = [c_uint64.from_address(id(each) + offset) for each in dicts if offset]
-        self._seen: list[Any] = []
-
-    def take(self) -> None:
-        """Take them as they are now."""
-        self._seen = self._marks()
-
-    def have_moved(self) -> bool:
-        """True if one has been written to since."""
-        return self._marks() != self._seen
-
-    def _marks(self) -> list[Any]:
-        # Without versions: what is in them, but not whether that was changed and changed back.
-        return list(map(_version, self._tags)) or [list(map(id, d.values())) for d in self._dicts]
+    It looks up no name.  Without versions, the result is the same once a change is undone.
+    """
+    gather, over = list, map
+    if has_versions():
+        read = _version
+        tags = [c_uint64.from_address(id(each) + _VERSION_OFFSET) for each in dicts]
+        return lambda: gather(over(read, tags))
+    number = id
+    return lambda: [
+        (gather(over(number, each)), gather(over(number, each.values()))) for each in dicts
+    ]
 
 
 class LibraryState:
@@ -112,7 +107,7 @@ class LibraryState:
         self._packages: set[str] = set()
         self._taken: set[str] = set()
         self._seen: set[int] = set()
-        self._functions: dict[FunctionType, tuple[Any, ...]] = {}
+        self._functions: dict[FunctionType, tuple[str, tuple[Any, ...]]] = {}
         self._abcs: list[tuple[type, int]] = []
         self._abc_token = get_cache_token()
         self._versioned = has_versions()
@@ -132,7 +127,7 @@ class LibraryState:
     def watch_function(self, function: FunctionType) -> None:
         """Compare the function from now on."""
         if function not in self._functions:
-            self._functions[function] = _state_of(function)
+            self._functions[function] = _name_of(function), _state_of(function)
 
     def accept(self) -> None:
         """Take what has changed as it is now: a library module was imported, by no worker code."""
@@ -145,9 +140,9 @@ class LibraryState:
 
     def changed(self) -> str | None:
         """The name of something that is not as it was; None if there is nothing."""
-        for function, before in self._functions.items():
-            if _state_of(function) != before:
-                return f"{function.__module__}.{function.__qualname__}"
+        for function, (name, state) in self._functions.items():
+            if not is_same(_state_of(function), state):
+                return name
         if list(map(_version, self._tags)) != self._versions:
             if (found := _first_changed(self._dicts)) is not None:
                 return found
@@ -157,10 +152,13 @@ class LibraryState:
                 if _registered(kind) != count:
                     return f"{kind.__module__}.{kind.__qualname__}.register"
             self._abc_token = get_cache_token()  # a class of the Worker's own
+        if (found := _first_changed(self._others)) is not None:
+            return found
+        # Last, as these ask what the modules hold under their names.
         for name, read, before in self._settings:
-            if read() != before:
+            if not is_same(read(), before):
                 return f"a setting of {name}"
-        return _first_changed(self._others)
+        return None
 
     def _take(self) -> None:
         """Add the modules of watched packages that were imported since."""
@@ -192,7 +190,8 @@ class LibraryState:
 
 
 def _again(held: _Held) -> _Held:
-    return held if held.container == held.before else held._replace(before=held.container.copy())
+    unchanged = is_same(held.container, held.before)
+    return held if unchanged else held._replace(before=held.container.copy())
 
 
 def _registered(kind: type) -> int:
@@ -202,14 +201,15 @@ def _registered(kind: type) -> int:
 
 def _first_changed(held: Iterable[_Held]) -> str | None:
     for where, container, before in held:
-        if container == before:
+        if is_same(container, before):
             continue
         if not isinstance(container, dict):
             return where
-        for name in container.keys() | before.keys():
-            value = container.get(name)
-            if value is not before.get(name) and not _is_exempt(where, name, value):
-                return f"{where}.{name}"
+        for key in changed_keys(container, before):
+            if type(key) is not str:
+                return where
+            if not _is_exempt(where, key, container.get(key)):
+                return f"{where}.{key}"
     return None
 
 
@@ -219,7 +219,7 @@ def _is_exempt(where: str, name: Any, value: Any) -> bool:
     return (
         full in _EXEMPT
         or _CACHE.search(full) is not None
-        or (isinstance(value, ModuleType) and sys.modules.get(full) is value)
+        or (issubclass(type(value), ModuleType) and sys.modules.get(full) is value)
     )
 
 
@@ -231,21 +231,26 @@ def _held(where: str, value: Any, seen: set[int], depth: int = 1) -> Iterator[_H
     seen.add(id(value))
     if issubclass(kind, type):
         for name, each in list(vars(value).items()):
-            if not name.startswith("__") and type(each) in _DICTS + _SEQUENCES:
+            if not name.startswith("__") and type(each) in DICTS + _SEQUENCES:
                 yield from _held(f"{where}.{name}", each, seen, depth + 1)
-    elif kind in _DICTS or kind in _SEQUENCES:
+    elif kind in DICTS or kind in _SEQUENCES:
         if _CACHE.search(where):
             return
         yield _Held(where, value, value.copy())
         if depth < DEPTH_MAX:
-            for each in list(value.values()) if kind in _DICTS else list(value):
-                if type(each) in _DICTS + _SEQUENCES:
+            for each in list(value.values()) if kind in DICTS else list(value):
+                if type(each) in DICTS + _SEQUENCES:
                     yield from _held(f"{where}[]", each, seen, depth + 1)
     elif type(names := getattr(value, "__dict__", None)) is dict and depth == 1:
         yield _Held(where, names, names.copy())
         for name, each in list(names.items()):
-            if type(each) in _DICTS + _SEQUENCES:
+            if type(each) in DICTS + _SEQUENCES:
                 yield from _held(f"{where}.{name}", each, seen, depth + 1)
+
+
+def _name_of(function: FunctionType) -> str:
+    names = function.__module__, function.__qualname__
+    return ".".join(each for each in names if type(each) is str)
 
 
 def _state_of(function: FunctionType) -> tuple[Any, ...]:

@@ -18,6 +18,7 @@ import importlib.util
 import pdb  # noqa: T100 (breakpoint() is what the inline level is for)
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -132,18 +133,50 @@ def open_sources(cache: CodeCache) -> Sources:
 
 
 def sealed_sources(
-    cache: CodeCache, watch: LibraryWatch, build_class: Callable[..., Any]
+    cache: CodeCache,
+    watch: LibraryWatch,
+    build_class: Callable[..., Any],
+    end_if_meddled: Callable[[], None],
+    frames_shut: Callable[[], AbstractContextManager[None]],
 ) -> Sources:
-    """Sources that show nothing of the cache and the watch."""
+    """Sources that show nothing of the cache and the watch.
+
+    They are called in the midst of worker code, so ``end_if_meddled`` is called first, and no
+    argument is of a class that says how to hash it.
+    """
+
+    def opaque(function: Callable[..., Any]) -> Any:
+        def checked(*args: Any) -> Any:
+            end_if_meddled()
+            return function(*map(_exact, args))
+
+        return sealed(checked)
+
+    def keep(name: str, fromlist: tuple[str, ...]) -> ModuleType:
+        with frames_shut():  # a key of ``sys.modules`` may be worker code's
+            return cache.keep(name, fromlist)
+
     return Sources(
-        sealed(cache.find),
-        sealed(cache.imported),
-        sealed(watch.begin_import),
-        sealed(watch.end_import),
-        sealed(cache.keep),
-        sealed(watch.looked_up),
+        opaque(cache.find),
+        opaque(cache.imported),
+        opaque(watch.begin_import),
+        opaque(watch.end_import),
+        opaque(keep),
+        opaque(watch.looked_up),
         build_class,
     )
+
+
+def _exact(value: Any) -> Any:
+    """A name, names or a function; text of a class of worker code's as plain text."""
+    kind = type(value)
+    if kind is str or kind is FunctionType:
+        return value
+    if kind is tuple:
+        return tuple(map(_exact, value))
+    if issubclass(kind, str):
+        return str.__str__(value)
+    raise TypeError("the name of a module must be text")
 
 
 class Namespace:
@@ -227,6 +260,7 @@ class Namespace:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         found = self._sources.imported(name, fromlist)
         if found is None:
+            name, fromlist = _exact(name), _exact(fromlist)  # they become keys of ``sys.modules``
             make_way_for(name)
             self._sources.begin_import()
             # Called in this frame: a vendored package can inspect the frames below its import.

@@ -44,9 +44,10 @@ from edgesim.isolates.guest import clock_and_random, guard, stand_ins, warm_invo
 from edgesim.isolates.guest.jailed_loop import PLATFORM, Turn, Wire
 from edgesim.isolates.guest.keyed_socket import KeyedSocket
 from edgesim.isolates.guest.module_namespace import CodeCache, Namespace, Sources, sealed_sources
+from edgesim.isolates.guest.platform_names import NEAR, names_check
 from edgesim.isolates.guest.sealed import sealed
 from edgesim.isolates.guest.serve import CpuLimitExceeded, Entrypoints, entrypoints, failed
-from edgesim.isolates.guest.shared_state import PlatformNames, SharedState, is_from, is_frozen
+from edgesim.isolates.guest.shared_state import SharedState, is_from, is_frozen
 from edgesim.isolates.guest.warm_invocation import Mailbox, Sleep, TurnReport
 from edgesim.isolates.protocol.limits import CPU_EXCEEDED, HUNG
 from edgesim.isolates.protocol.wire import (
@@ -66,15 +67,6 @@ PAGE = struct.Struct("<Qd")
 """The number of the running invocation, and its CPU time less that of the process (seconds)."""
 MEDDLED_STATUS = 13
 """Exit status of a process in which an invocation has changed the platform's own names."""
-
-NEAR = {
-    "edgesim.isolates.guest.event_loop",
-    "edgesim.isolates.guest.serve",
-    "edgesim.isolates.guest.warm_invocation",
-    "edgesim.isolates.protocol.unsendable",
-    "edgesim.isolates.protocol.wire",
-}
-"""Modules by which an invocation's report comes about."""
 
 Step = tuple[Any, ...]
 """A function and its arguments, for C code to call."""
@@ -110,7 +102,7 @@ class Scheduler:
         load: Callable[[], Entrypoints],
         new_env: Callable[[], Any],
         changed: Callable[[], str | None],
-        names: PlatformNames,
+        end_if_meddled: Callable[[], None],
         cpu_ms: int,
         page: Any,
     ) -> None:
@@ -120,8 +112,9 @@ class Scheduler:
         self._load = load
         self._new_env = new_env
         self._changed = changed
-        self._names = names
-        self._near = names.of(NEAR)
+        # Called first after worker code has run: a name that is looked up before may be its.
+        self._end_if_meddled = end_if_meddled
+        self._out_of_time = failed(CpuLimitExceeded(CPU_EXCEEDED))
         self._cpu_seconds = cpu_ms / 1000
         self._page = page
         self._turn = Turn(self)
@@ -133,7 +126,6 @@ class Scheduler:
         self._order = itertools.count()
         self._begun: list[tuple[Resident, Invoke]] = []
         self._running: Resident | None = None
-        self._last: Resident | None = None
         self._began = 0.0
         self._sleep: Sleep = sealed(self.sleep)
 
@@ -149,6 +141,7 @@ class Scheduler:
 
     def steps(self) -> Iterator[Step]:
         """The life of the isolate, step by step."""
+        self._end_if_meddled()
         while True:
             for number, frame in self._turn.select(self._timeout()):
                 self._take(number, frame)
@@ -165,9 +158,11 @@ class Scheduler:
                     self._ready.pop(resident.number, None)
                     self._enter(resident)
                     yield resident.last_step(warm_invocation.leave, self._changed)
+                    self._end_if_meddled()
                     self._say_goodbye(resident)
             if warm_invocation.garbage_is_due():
                 yield (warm_invocation.collect,)
+                self._end_if_meddled()
 
     def _timeout(self) -> float | None:
         if self._ready:
@@ -226,9 +221,6 @@ class Scheduler:
         self._running = resident
 
     def _enter(self, resident: Resident) -> None:
-        if resident is not self._last:
-            self._end_if_meddled(self._names)
-        self._last = resident
         self._began = time.thread_time()
         self._show(resident)
 
@@ -239,15 +231,6 @@ class Scheduler:
     def _show_none(self) -> None:
         PAGE.pack_into(self._page, 0, PLATFORM, 0.0)
 
-    def _end_if_meddled(self, names: PlatformNames) -> None:
-        """Before anything of it has an effect; the page says by whom."""
-        if names.have_changed():
-            if self._last is None:
-                self._show_none()
-            else:
-                self._show(self._last)
-            os._exit(MEDDLED_STATUS)
-
     def _stop(self, resident: Resident) -> None:
         now = time.thread_time()
         resident.cpu_seconds += now - self._began
@@ -257,14 +240,14 @@ class Scheduler:
 
     def _settle(self, resident: Resident) -> None:
         """Take in what a turn has come to."""
-        self._end_if_meddled(self._near)
+        self._end_if_meddled()
         report: TurnReport = self.results.pop()
         self._stop(resident)
         self._put(resident, report.frames)
         if report.done is not None:
             self._end(resident, _done(report.done))
         elif resident.cpu_seconds > self._cpu_seconds:
-            self._end(resident, failed(CpuLimitExceeded(CPU_EXCEEDED)))
+            self._end(resident, Done("exceededCpu", self._out_of_time.exceptions))
         elif report.ready:
             self._ready[resident.number] = resident
         elif report.wake_at is None and not report.listens and not resident.replies:
@@ -313,7 +296,9 @@ class Scheduler:
         """The handler of SIGPROF."""
         whole = {each.__code__ for each in (Scheduler.check, Scheduler.sleep)}
         whole |= guard.UNINTERRUPTED
-        return warm_invocation.timer_handler(sealed(self.check), shut_frames, whole)
+        return warm_invocation.timer_handler(
+            sealed(self.check), shut_frames, whole, self._end_if_meddled
+        )
 
     def check(self, frames: list[bytes]) -> bool:
         """Send what there is to send; True if the running invocation has used up its CPU time."""
@@ -328,6 +313,7 @@ class Scheduler:
 
     def sleep(self, until: float, frames: list[bytes]) -> tuple[float, float] | BaseException:
         """Hold everything up until that time; the clocks then, or what is to be raised."""
+        self._end_if_meddled()
         resident = self._running
         if resident is None or type(until) is not float or not until < inf:
             return ValueError("no time to sleep until")
@@ -346,6 +332,20 @@ class Scheduler:
     def _put_checked(self, resident: Resident, frames: list[bytes]) -> None:
         if type(frames) is list and all(type(each) is bytes for each in frames):
             self._put(resident, frames)
+
+
+def ending(meddled: Callable[[], bool]) -> Callable[[], None]:
+    """Return a function that ends this process once a name of the platform's was replaced.
+
+    The page says by whom.  Before anything of it has an effect: no name is looked up here.
+    """
+    end = partial(os._exit, MEDDLED_STATUS)
+
+    def end_if_meddled() -> None:
+        if meddled():
+            end()
+
+    return end_if_meddled
 
 
 def _done(data: bytes) -> Done:
@@ -383,17 +383,20 @@ def life(sock: socket.socket, page: int, worker: LoadedWorker) -> Callable[[], A
     asyncio.set_event_loop(None)
     gates = guard.take_gates()
     with gates.suspended():
-        state = SharedState(gates.suspended, gates.objects, worker.vendored)
-    load = partial(
-        _load_afresh, sealed_sources(worker.codes, state, warm_invocation.build_class), worker.name
+        state = SharedState(gates.suspended, gates.frames_shut, gates.objects, worker.vendored)
+    end_if_meddled = ending(names_check([registry]))
+    near = ending(names_check(modules=NEAR))
+    sources = sealed_sources(
+        worker.codes, state, warm_invocation.build_class, near, gates.frames_shut
     )
+    load = partial(_load_afresh, sources, worker.name)
     scheduler = Scheduler(
         *(Wire(sock), load, sealed(worker.new_env), sealed(state.changed)),
-        *(PlatformNames([registry]), worker.cpu_ms, mmap.mmap(page, PAGE.size)),
+        *(end_if_meddled, worker.cpu_ms, mmap.mmap(page, PAGE.size)),
     )
     signal.signal(signal.SIGPROF, scheduler.timer_handler(gates.shut_frames))
     signal.setitimer(signal.ITIMER_PROF, TICK_SECONDS, TICK_SECONDS)
-    if (key := gates.seal(sock.fileno())) is not None:
+    if (key := gates.seal(sock.fileno(), end_if_meddled)) is not None:
         scheduler.wire = Wire(KeyedSocket(sock, key, gates.suspended))
     del key
     with suppress(Exception):  # an invocation that loads them will say what is wrong

@@ -29,12 +29,13 @@ from collections.abc import Callable, Container, Iterable
 from contextlib import AbstractContextManager
 from contextvars import copy_context
 from functools import partial
-from math import inf
-from types import FunctionType, ModuleType
-from typing import Any
+from importlib.machinery import FileFinder
+from types import FunctionType, ModuleType, NoneType
+from typing import Any, cast
 
 from edgesim.isolates.guest import guard
-from edgesim.isolates.guest.library_state import LibraryState, VersionMarks
+from edgesim.isolates.guest.comparison import has_all_of, is_same
+from edgesim.isolates.guest.library_state import LibraryState, has_versions, marks_of
 from edgesim.isolates.guest.sealed import sealed
 from edgesim.isolates.guest.stand_ins import StandIn
 
@@ -48,9 +49,17 @@ _FLAGS_OFFSET = 21 * ctypes.sizeof(ctypes.c_void_p)
 SPARE_FILES = 16
 """Descriptors that other invocations may have open at the same time, or have left open."""
 
+_ATTRIBUTES_OF: Any = vars(logging.Filterer)["__dict__"].__get__
+_ROOT, _MANAGER = logging.root, vars(logging.root.manager)
+_LOGGING, _WARNINGS, _POLICY = vars(logging), vars(warnings), vars(asyncio.events)
+"""Read as dicts, because a function of theirs may have been replaced."""
+
 # The things themselves, not copies: this is asked after every invocation.
 _PROBES: dict[str, Callable[[], Any]] = {
     "builtins": lambda: vars(builtins),
+    "os": lambda: vars(os),
+    "_thread": lambda: vars(_thread),
+    "gc": lambda: vars(gc),
     "os.environ": lambda: os.environ._data,
     "sys.path": lambda: sys.path,
     "sys.stdout": lambda: (sys.stdin, sys.stdout, sys.stderr),
@@ -60,7 +69,7 @@ _PROBES: dict[str, Callable[[], Any]] = {
         sys.unraisablehook,
         sys.breakpointhook,
     ),
-    "sys.meta_path": lambda: (sys.meta_path, sys.path_hooks),
+    "a finder of sys": lambda: (sys.meta_path, sys.path_hooks, _foreign_finders()),
     "the interpreter": lambda: (
         sys.getrecursionlimit(),
         sys.gettrace(),
@@ -68,6 +77,8 @@ _PROBES: dict[str, Callable[[], Any]] = {
         sys.getswitchinterval(),
         sys.get_int_max_str_digits(),
         sys.get_coroutine_origin_tracking_depth(),
+        sys.getdlopenflags(),
+        tuple(sys.get_asyncgen_hooks()),
         gc.isenabled(),
         gc.get_threshold(),
         gc.get_debug(),
@@ -75,8 +86,8 @@ _PROBES: dict[str, Callable[[], Any]] = {
     "sys.argv": lambda: sys.argv,
     "gc.callbacks": lambda: gc.callbacks,
     "the locale": lambda: _locale.setlocale(_locale.LC_ALL),
-    "warnings.filters": lambda: warnings.filters,
-    "asyncio": asyncio.get_event_loop_policy,
+    "warnings.filters": lambda: _WARNINGS.get("filters"),
+    "asyncio": lambda: _POLICY.get("_event_loop_policy"),
 }
 
 _PROBES_WITHOUT_SECCOMP: dict[str, Callable[[], Any]] = {
@@ -86,7 +97,6 @@ _PROBES_WITHOUT_SECCOMP: dict[str, Callable[[], Any]] = {
     "the CPU timer": lambda: signal.getitimer(signal.ITIMER_PROF)[1],
 }
 
-_OWN_PACKAGES = {"edgesim", "workers", "js", "pyodide", "__main__"}
 _MISSING = object()
 _complete: set[ModuleType] = set()
 """Library modules whose import has ended."""
@@ -120,21 +130,50 @@ def _refuse_worker_code(module: ModuleType) -> None:
         raise TypeError(f"cannot set an attribute of the module {module.__name__!r} itself")
 
 
+class _SharedPart:
+    """One part of the state, and a snapshot of it."""
+
+    def __init__(self, name: str, read: Callable[[], Any]) -> None:
+        self.name = name
+        self._read = read
+        self.accept()
+
+    def accept(self) -> None:
+        """Take it as it is now."""
+        value = self._read()
+        self._before = _as_it_is(value)
+        self._versioned = value if type(value) is dict and has_versions() else None
+        if self._versioned is not None:
+            self._marks = marks_of([self._versioned])
+            self._seen = self._marks()
+
+    def has_changed(self) -> bool:
+        """True if it is not as it was."""
+        value = self._read()
+        if value is self._versioned and self._marks() == self._seen:
+            return False
+        return not is_same(value, self._before)
+
+
 class SharedState:
     """Snapshot of the watched state; to be made before any worker code runs."""
 
     def __init__(
         self,
         suspended: Callable[[], AbstractContextManager[None]],
+        frames_shut: Callable[[], AbstractContextManager[None]],
         objects: Callable[[], list[Any]],
         vendored: frozenset[str],
     ) -> None:
         """``vendored``: packages whose state is the Worker's own affair, as on the platform."""
         self.suspended = suspended
+        self._frames_shut = frames_shut
         # Sealed: worker code that the library calls can look into this object.
         self._freeze_modules = sealed(partial(_freeze_modules, objects))
         self._vendored = vendored
         self._modules: dict[str, ModuleType] = {}
+        self._module_marks = marks_of([cast("dict[str, Any]", sys.modules)])
+        self._modules_seen: Any = None
         probes = _PROBES | {
             "logging": _logging,
             "open descriptors": _leak_of_descriptors(),
@@ -150,7 +189,7 @@ class SharedState:
         self.library = LibraryState(vendored)
         _record_codecs(self._declared)
         self.keep_modules()
-        self._before = [(name, probe, _as_it_is(probe())) for name, probe in probes.items()]
+        self._probes = [_SharedPart(name, read) for name, read in probes.items()]
 
     def keep_modules(self) -> None:
         """Take in modules that were imported since, before worker code can lay hands on them."""
@@ -179,11 +218,12 @@ class SharedState:
     def begin_import(self) -> None:
         """A library module is imported: what that changes is not the Worker's doing."""
         if self._early is None:
-            self._early = self.library.changed() or self._setting_changed()
+            with self._frames_shut():
+                self._early = self.library.changed() or self._setting_changed()
 
     def end_import(self, name: str) -> None:
         """The library module has been imported."""
-        with self.suspended():
+        with self.suspended(), self._frames_shut():
             if sys.modules.keys() != self._modules.keys():
                 self.keep_modules()
                 self.library.accept()
@@ -194,24 +234,35 @@ class SharedState:
         """Name of shared state that an invocation has changed; reported once, then None."""
         if self._told:
             return None
+        with self._frames_shut():
+            found = self._found()
+        self._told = found is not None
+        return found
+
+    def _found(self) -> str | None:
         found = self._early or next(iter(self._declared), None) or self.library.changed()
         found = found or self._setting_changed()
         if found is None and not self._has_its_modules():
             found = "sys.modules"
         if found is None and _written:
             found = self._rewritten()
-        self._told = found is not None
         return found
 
     def _setting_changed(self) -> str | None:
-        return next((name for name, now, before in self._before if now() != before), None)
+        return next((each.name for each in self._probes if each.has_changed()), None)
 
     def _accept_settings(self) -> None:
-        self._before = [(name, probe, _as_it_is(probe())) for name, probe, _ in self._before]
+        for each in self._probes:
+            each.accept()
 
     def _has_its_modules(self) -> bool:
         """True if each module is still in ``sys.modules``; the library may import more modules."""
-        return self._modules == sys.modules or self._modules.items() <= sys.modules.items()
+        if self._module_marks() == self._modules_seen:
+            return True
+        found = has_all_of(sys.modules, self._modules)
+        if found and has_versions():
+            self._modules_seen = self._module_marks()
+        return found
 
     @staticmethod
     def _rewritten() -> str | None:
@@ -226,28 +277,49 @@ class SharedState:
 
 def _as_it_is(value: Any) -> Any:
     """The same value, which stays so when the thing itself changes."""
-    match value:
-        case tuple():
-            return tuple(map(_as_it_is, value))
-        case list() | dict():
-            return value.copy()
-        case _:
-            return value
+    if type(value) is tuple:
+        return tuple(map(_as_it_is, value))
+    return value.copy() if type(value) is list or type(value) is dict else value
 
 
 def _logging() -> Any:
     """Configuration of all loggers; a new logger without configuration makes no difference."""
     _remove_default_handler()
-    loggers = logging.root.manager.loggerDict.items()
-    named = ((name, each) for name, each in loggers if isinstance(each, logging.Logger))
-    found = {name: state for name, each in named if (state := _configured(each)) != _UNCONFIGURED}
-    manager = logging.root.manager
-    return (
-        found,
-        _configured(logging.root),
-        (manager.disable, manager.loggerClass, manager.logRecordFactory),
-        (logging.getLoggerClass(), logging.getLogRecordFactory()),
-    )
+    loggers = _MANAGER.get("loggerDict")
+    if type(loggers) is not dict:
+        return None
+    found: list[Any] = []
+    for name, each in loggers.items():
+        if not issubclass(type(each), logging.Logger):
+            if type(each) is not logging.PlaceHolder:
+                found.append((name, each))
+        elif state := _configured(each):
+            found.append((name, state))
+    manager = {name: each for name, each in _MANAGER.items() if name not in _OF_THE_MANAGER}
+    settings = [_LOGGING.get(name) for name in ("root", "_loggerClass", "_logRecordFactory")]
+    return found, _configured(_ROOT), manager, settings
+
+
+_OF_THE_MANAGER = {"emittedNoHandlerWarning", "loggerDict"}
+_UNCONFIGURED: dict[str, Any] = {
+    "level": logging.NOTSET,
+    "propagate": True,
+    "disabled": False,
+    "handlers": [],
+    "filters": [],
+}
+_OF_ITSELF = {"name", "parent", "manager", "_cache"}
+"""Attributes of a logger that the library sets."""
+
+
+def _configured(logger: logging.Logger) -> dict[str, Any]:
+    """The attributes of a logger that are not as those of a new one."""
+    return {
+        name: _as_it_is(value)
+        for name, value in _ATTRIBUTES_OF(logger).items()
+        if type(name) is not str
+        or (name not in _OF_ITSELF and not is_same(value, _UNCONFIGURED.get(name, _MISSING)))
+    }
 
 
 def _remove_default_handler() -> None:
@@ -256,26 +328,28 @@ def _remove_default_handler() -> None:
     Ordinary code logs so.  The handler writes to the console, as ``logging.lastResort`` does, and
     the next call adds it again.
     """
-    match logging.root.handlers:
-        case [handler] if type(handler) is logging.StreamHandler and _is_default(handler):
-            logging.root.handlers.clear()
+    handlers = _ATTRIBUTES_OF(_ROOT).get("handlers")
+    if type(handlers) is list and len(handlers) == 1:
+        (handler,) = handlers
+        if type(handler) is logging.StreamHandler and _is_default(_ATTRIBUTES_OF(handler)):
+            handlers.clear()
 
 
-def _is_default(handler: Any) -> bool:
-    formatter = handler.formatter
+def _is_default(handler: dict[str, Any]) -> bool:
+    formatter = handler.get("formatter")
+    if type(formatter) is not logging.Formatter:
+        return False
+    names = vars(formatter)
+    style = names.get("_style")
     return (
-        handler.stream is sys.stderr
-        and handler.level == logging.NOTSET
-        and not handler.filters
-        and handler.name is None
-        and type(formatter) is logging.Formatter
-        and type(formatter._style) is logging.PercentStyle
-        and (formatter._fmt, formatter.datefmt) == (logging.BASIC_FORMAT, None)
+        handler.get("stream") is sys.stderr
+        and is_same(handler.get("level"), logging.NOTSET)
+        and is_same(handler.get("filters"), [])
+        and handler.get("_name") is None
+        and type(style) is logging.PercentStyle
+        and is_same(names.get("_fmt"), logging.BASIC_FORMAT)
+        and names.get("datefmt") is None
     )
-
-
-def _configured(logger: logging.Logger) -> Any:
-    return logger.level, logger.propagate, logger.disabled, logger.handlers[:], logger.filters[:]
 
 
 def _leak_of_descriptors() -> Callable[[], bool]:
@@ -315,9 +389,6 @@ def _record_codecs(declared: list[str]) -> None:
             vars(module)[name] = noted
 
 
-_UNCONFIGURED: Any = (logging.NOTSET, True, False, [], [])
-
-
 def is_frozen(kind: type) -> bool:
     """True for a class of the interpreter's or a library's."""
     return bool(_FLAGS_OF(kind) & _IMMUTABLE) or kind is _SETS_ITSELF
@@ -340,6 +411,18 @@ def _module_of(kind: type) -> str:
 
 _SETS_ITSELF = weakref.finalize
 """A class that has its own attributes set at every use; it is compared instead."""
+
+
+def _foreign_finders() -> list[Any]:
+    """Finders of path entries that are not of the library's own kinds; it adds its own."""
+    cache = sys.path_importer_cache
+    if type(cache) is not dict:
+        return [cache]
+    return [each for each in cache.values() if id(type(each)) not in _FINDERS]
+
+
+_FINDERS = {id(FileFinder), id(NoneType)}
+_FINDERS |= {id(type(each)) for each in sys.path_importer_cache.values()}
 
 
 def _names_of_finalize() -> dict[str, Any]:
@@ -373,63 +456,3 @@ def _freeze(kinds: Iterable[Any]) -> None:
             if (flags.value ^ flags_before) & _STABLE:
                 raise RuntimeError("this interpreter keeps the flags of classes elsewhere")
             flags.value |= _IMMUTABLE
-
-
-class PlatformNames:
-    """Names of the platform's own modules, which nobody sets once the isolate has begun.
-
-    Worker code reaches them by way of a function's ``__globals__``, or of a frame's.  Nothing that
-    it may have put there is asked anything: that would run its code.
-    """
-
-    def __init__(self, others: Iterable[dict[str, Any]]) -> None:
-        """``others``: further dicts that stay as they are."""
-        own = [(name, each) for name, each in sys.modules.items() if _is_own(name)]
-        self._watch([(name, vars(module)) for name, module in own] + [("", d) for d in others])
-
-    def of(self, modules: Iterable[str]) -> PlatformNames:
-        """The names of those modules only, and the further dicts."""
-        names = {*modules, ""}
-        found = PlatformNames.__new__(PlatformNames)
-        found._watch([each for each in self._names if each[0] in names])
-        return found
-
-    def _watch(self, names: list[tuple[str, dict[str, Any]]]) -> None:
-        self._names = names
-        self._before: list[dict[str, Any]] = []
-        self._marks = VersionMarks([each for _, each in names])
-        self._accept()
-
-    def have_changed(self) -> bool:
-        """True if a name has been set since, and not by an import."""
-        if not self._marks.have_moved():
-            return False
-        found = sum(
-            self._new_names(name, names, before)
-            for (name, names), before in zip(self._names, self._before, strict=True)
-        )
-        self._accept()
-        return found < 1
-
-    def _accept(self) -> None:
-        self._before = [names.copy() for _, names in self._names]
-        self._marks.take()
-
-    @staticmethod
-    def _new_names(name: str, names: dict[str, Any], before: dict[str, Any]) -> float:
-        """Names that the library has set; less than none where something else has changed."""
-        found = 0
-        for key, value in names.items():
-            if type(key) is not str:
-                return -inf
-            if before.get(key, _MISSING) is not value:
-                submodule = sys.modules.get(f"{name}.{key}") is value
-                # warnings.warn leaves the registry where it finds nobody else to blame.
-                if not submodule and (key != "__warningregistry__" or type(value) is not dict):
-                    return -inf
-                found += 1
-        return found if len(names.keys() - before.keys()) == len(names) - len(before) else -inf
-
-
-def _is_own(module: str) -> bool:
-    return module.partition(".")[0] in _OWN_PACKAGES

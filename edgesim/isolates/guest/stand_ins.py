@@ -14,7 +14,6 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 from contextvars import ContextVar
-from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from types import ModuleType
 from typing import Any, Protocol
@@ -72,8 +71,10 @@ class OwnLoader(SourceFileLoader):
         _own(_NAME.__get__(module)["__name__"])
 
 
-class _OwnFinder(MetaPathFinder):
+class _OwnFinder:
     """Finds what libraries import of the running invocation's modules."""
+
+    __slots__ = ()  # nothing can be set on it
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None

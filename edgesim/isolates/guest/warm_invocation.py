@@ -352,6 +352,7 @@ def timer_handler(
     check: Callable[[list[bytes]], bool],
     shut_frames: Callable[[bool], bool],
     whole: set[CodeType],
+    end_if_meddled: Callable[[], None],
 ) -> Callable[[int, FrameType | None], None]:
     """The handler of SIGPROF.
 
@@ -359,10 +360,11 @@ def timer_handler(
     where its CPU time is used up.  It is not called while code of ``whole`` runs.
     """
     whole = whole | WHOLE | _WHOLE
-    return sealed(partial(_on_tick, check, shut_frames, whole, copy_context()))
+    return sealed(partial(_on_tick, end_if_meddled, check, shut_frames, whole, copy_context()))
 
 
 def _on_tick(
+    end_if_meddled: Callable[[], None],
     check: Callable[[list[bytes]], bool],
     shut_frames: Callable[[bool], bool],
     whole: set[CodeType],
@@ -371,6 +373,7 @@ def _on_tick(
     frame: FrameType | None,
 ) -> None:
     """A callback has had the process for a while: let frames out, collect garbage, count."""
+    end_if_meddled()
     if not _is_interruptible(frame, whole):
         return
     loop = asyncio._get_running_loop()
@@ -386,7 +389,7 @@ def _on_tick(
             nobody.copy().run(collect)  # a copy: it may itself be interrupted
         finally:
             shut_frames(before)
-    del check, shut_frames, nobody  # a traceback shows them
+    del end_if_meddled, check, shut_frames, nobody  # a traceback shows them
     if exceeded:
         raise CpuLimitExceeded(CPU_EXCEEDED)
 

@@ -31,13 +31,14 @@ import time
 
 import arguments
 import js
+import planted
 import sibling
 import workers
 from js import console
 from workers import Response, WorkerEntrypoint
 
 counter = 0
-ATTACKS = {}
+ATTACKS = dict(planted.ATTACKS)
 HONEST_BODY = b"x" * 1000
 
 
@@ -144,6 +145,7 @@ class Default(WorkerEntrypoint):
             "console": [sorted(vars(console)) if hasattr(console, "__dict__") else []],
             "env": [self.env.TEXT, self.env.JSON.to_py(), sorted(vars(self.env))],
             "umask": os.getcwd(),
+            "planted": planted.seen(),
         }
 
     @staticmethod

@@ -25,9 +25,9 @@ from edgesim.isolates.guest import (
     clock_and_random,
     event_loop,
     jailed_loop,
+    platform_names,
     serve,
     shared_loop,
-    shared_state,
     warm_invocation,
 )
 from edgesim.isolates.protocol.wire import Call, Done, Invoke, MessageReader, Reply, one
@@ -128,9 +128,9 @@ def main() -> None:
     wire = jailed_loop.Wire(platform)  # type: ignore[arg-type]
     page = bytearray(shared_loop.PAGE.size)
     warm_invocation.own_the_tasks()
-    names = shared_state.PlatformNames([])
+    end_if_meddled = shared_loop.ending(platform_names.names_check())
     scheduler = shared_loop.Scheduler(
-        wire, lambda: {"Default": Worker}, lambda: None, lambda: None, names, 1000, page
+        wire, lambda: {"Default": Worker}, lambda: None, lambda: None, end_if_meddled, 1000, page
     )
     platform.scheduler = scheduler
     platform.handler = scheduler.timer_handler(lambda _: False)

@@ -1,0 +1,75 @@
+"""Comparison of shared state with a snapshot of it, by which no worker code runs.
+
+``==`` asks the values.  Worker code can have put one of its own in the place of another: asked, it
+would run among the platform's functions, and could answer that nothing has changed.  So two values
+are the same if they are one object, plain values of exactly the same type that are equal, or
+containers of exactly the same type with the same values.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Iterator
+from operator import is_
+from typing import Any
+
+DICTS = (dict, OrderedDict, defaultdict)
+# By their ids: a class of worker code's may have a metaclass that says how to compare and hash it.
+_DICTS = frozenset(map(id, DICTS))
+_SEQUENCES = frozenset(map(id, (list, tuple, deque)))
+_SETS = frozenset(map(id, (set, frozenset)))
+_PLAIN = frozenset(map(id, (str, bytes, int, float, complex, bool, type(None))))
+_MISSING = object()
+
+
+def is_same(now: Any, before: Any) -> bool:
+    """Return True if ``now`` is as its snapshot ``before``; the order of a dict does not count."""
+    if now is before:
+        return True
+    if type(now) is not type(before):
+        return False
+    kind = id(type(now))
+    if kind in _PLAIN:
+        return bool(now == before)
+    if kind in _DICTS:
+        return len(now) == len(before) and (_is_identical(now, before) or _has_all(now, before))
+    if kind in _SEQUENCES:
+        return len(now) == len(before) and all(map(is_same, now, before))
+    if kind in _SETS:
+        return len(now) == len(before) and _has_all(dict.fromkeys(now), dict.fromkeys(before))
+    return False
+
+
+def changed_keys(now: dict[Any, Any], before: dict[Any, Any]) -> Iterator[Any]:
+    """Yield the keys whose values differ, and those that one of the two lacks."""
+    kept = 0
+    for key, value in now.items():
+        old = _value_of(before, key)
+        kept += old is not _MISSING
+        if not is_same(value, old):
+            yield key
+    if kept < len(before):
+        yield from (key for key in before if not any(is_same(each, key) for each in now))
+
+
+def has_all_of(now: dict[Any, Any], before: dict[Any, Any]) -> bool:
+    """Return True if ``now`` has every key of ``before``, with the very value."""
+    return sum(_value_of(before, key) is value for key, value in now.items()) == len(before)
+
+
+def _is_identical(now: dict[Any, Any], before: dict[Any, Any]) -> bool:
+    return all(map(is_, now.values(), before.values())) and all(map(is_, now, before))
+
+
+def _has_all(now: dict[Any, Any], before: dict[Any, Any]) -> bool:
+    return all(is_same(value, _value_of(before, key)) for key, value in now.items())
+
+
+def _value_of(before: dict[Any, Any], key: Any) -> Any:
+    """Return the snapshot's value for a key of the present, which may be worker code's own.
+
+    A key that is not plain is not hashed, as its class says how.
+    """
+    if id(type(key)) in _PLAIN:
+        return before.get(key, _MISSING)
+    return next((value for each, value in before.items() if is_same(each, key)), _MISSING)

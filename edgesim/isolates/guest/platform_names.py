@@ -1,0 +1,88 @@
+"""Names that the platform's code looks up, compared after each turn of worker code.
+
+Worker code reaches the names of every module, by way of a function's ``__globals__``.  One that it
+replaces would run when the platform looks it up, on top of the platform's frames.  So the names are
+compared before the platform goes on, by a function that looks up none: all that it uses is bound
+when it is made, and no value or key that it finds is asked anything.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from types import ModuleType
+from typing import Any
+
+from edgesim.isolates.guest.library_state import marks_of
+
+_OWN_PACKAGES = {"edgesim", "workers", "js", "pyodide", "__main__"}
+USED = (
+    *("_locale", "asyncio", "builtins", "ctypes", "errno", "gc", "heapq", "itertools"),
+    *("msgspec", "msgspec.msgpack", "os", "socket", "sys", "time"),
+)
+"""Library modules in which the platform's code looks up names while it serves invocations."""
+_HOOKS = {"breakpointhook", "displayhook", "excepthook", "unraisablehook"}
+"""Functions of ``sys`` that honest code replaces; the platform calls none of them."""
+NEAR = (
+    "edgesim.isolates.guest.library_state",
+    "edgesim.isolates.guest.module_namespace",
+    "edgesim.isolates.guest.shared_state",
+)
+"""Modules whose functions are called in the midst of worker code, often."""
+_MISSING = object()
+
+
+def names_check(
+    others: Iterable[dict[str, Any]] = (), modules: Iterable[str] | None = None
+) -> Callable[[], bool]:
+    """Return a function that is True once a name has been replaced, and not by an import.
+
+    ``others``: further dicts that stay as they are.  ``modules``: only these, and the builtins.
+    """
+    own = [vars(module) for name, module in sys.modules.items() if _is_one(name, modules)]
+    own += others
+    used = USED if modules is None else ("builtins",)
+    # The platform's own names shadow builtins: a new one is a change too.
+    tables = [(names, names.copy(), True) for names in own]
+    tables += [(vars(sys.modules[name]), _functions(name), False) for name in used]
+    marks = marks_of([names for names, _, _ in tables])
+    seen = marks()
+    kind, count, text, mapping, missing = type, len, str, dict, _MISSING
+    plain_module, watched_module = ModuleType, type(sys)
+
+    def have_changed() -> bool:
+        nonlocal seen
+        now = marks()
+        if now == seen:
+            return False
+        for names, before, is_own in tables:
+            kept = 0
+            for key, value in names.items():
+                if kind(key) is not text:
+                    return True
+                if before.get(key, missing) is value:
+                    kept += 1
+                elif is_own:
+                    module = kind(value) is plain_module or kind(value) is watched_module
+                    registry = key == "__warningregistry__" and kind(value) is mapping
+                    if not module and not registry:
+                        return True
+            if kept != count(before):
+                return True
+        seen = now
+        return False
+
+    return have_changed
+
+
+def _functions(module: str) -> dict[str, Any]:
+    """The names of a library module that the platform looks up: functions, and ``sys.modules``."""
+    return {
+        name: value
+        for name, value in vars(sys.modules[module]).items()
+        if (callable(value) and name not in _HOOKS) or value is sys.modules
+    }
+
+
+def _is_one(module: str, of: Iterable[str] | None) -> bool:
+    return module.partition(".")[0] in _OWN_PACKAGES if of is None else module in of
