@@ -42,7 +42,7 @@ def say(frame):
         except OSError:
             pass
     number = invocation()._channel._invocation
-    os.write(fd, wire()["encode"](wire()["Message"]([(number, eval(frame, wire()))])))
+    os.write(fd, wire()["encode"](wire()["FrameBatch"]([(number, eval(frame, wire()))])))
 
 class Default(WorkerEntrypoint):
     async def fetch(self, request):

@@ -1018,9 +1018,9 @@ def expanding_frame(worker, request):
 @attack
 def asks_and_never_reads(worker, request):
     """Send calls without reading replies; each reply is ten times as long as its call."""
-    Call, Message, encode = of_the_wire("Call", "Message", "encode")
+    Call, FrameBatch, encode = of_the_wire("Call", "FrameBatch", "encode")
 
-    asked = encode(Message([(number(), Call(1, "", "read", [99]))] * 100))
+    asked = encode(FrameBatch([(number(), Call(1, "", "read", [99]))] * 100))
     for _ in range(1000):
         write(asked)
 
@@ -1151,9 +1151,9 @@ def number():
 
 def say(*frames):
     """Write frames to the channel, past the SDK."""
-    Message, encode = of_the_wire("Message", "encode")
+    FrameBatch, encode = of_the_wire("FrameBatch", "encode")
 
-    write(encode(Message(list(frames))))
+    write(encode(FrameBatch(list(frames))))
 
 
 def one_call(args):
