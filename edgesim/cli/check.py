@@ -1,6 +1,7 @@
 """edgesim check: report code and settings that would fail on Cloudflare.
 
 Reads the configuration and every module that the Workers import, and imports each Worker once.
+Statements of SQL pipelines are planned by the SQL engine.
 Exits with 1 if it finds an error.
 """
 
@@ -8,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+
+import anyio
 
 from edgesim.cli.arguments import PROJECT_HELP, add_files, find_project
 
@@ -28,8 +31,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the findings; return 1 if one of them is an error."""
     from edgesim.check import check_project
     from edgesim.check.findings import FORMATS
+    from edgesim.pipelines.sql.validation import check_sql
 
-    findings = check_project(find_project(arguments))
+    project = find_project(arguments)
+    anyio.run(check_sql, project.dataflow)
+    findings = check_project(project)
     shown = FORMATS[arguments.format](findings)
     if shown:
         print(shown)

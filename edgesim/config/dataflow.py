@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ from edgesim.errors import ConfigError
 
 _NAME = re.compile(r"[A-Za-z0-9_]{1,128}")
 _SQL_KEYS = {"sql", "sql_file"}
+ENGINE_LIBRARIES = ("datafusion", "pyarrow", "jsonpath_rfc9535")
 BUFFER_BYTES_MAX = 1_000_000_000
 
 
@@ -64,12 +66,17 @@ class StreamSpec(msgspec.Struct, frozen=True):
 
 
 class SqlPipelineSpec(msgspec.Struct, frozen=True):
-    """A pipeline with SQL, and the file that holds the text."""
+    """A pipeline with SQL; the text is in ``file``, under ``key`` unless it is the whole file."""
 
     name: str
     sql: str
     file: Path
+    key: str
     statements: list[InsertInto]
+
+    def error_at(self, place: tuple[int, int], problem: str) -> ConfigError:
+        """An error at a line and a column of the text."""
+        return located(self.file, self.key, SqlError(place, problem))
 
 
 class Dataflow(msgspec.Struct, frozen=True):
@@ -123,7 +130,7 @@ def read_dataflow(
         {name: _pipeline(file, name, config) for name, config in pipelines.items()},
     )
     for spec in flow.pipelines.values():
-        _check_references(file, spec, flow)
+        _check_references(spec, flow)
     return flow
 
 
@@ -161,11 +168,21 @@ def _pipeline(file: Path, name: str, config: SqlPipelineConfig) -> SqlPipelineSp
     try:
         statements = read_statements(text)
     except SqlError as error:
-        raise _located(place, inside, error) from error
-    return SqlPipelineSpec(name, text, place, statements)
+        raise located(place, inside, error) from error
+    return SqlPipelineSpec(name, text, place, inside, statements)
 
 
-def _located(file: Path, key: str, error: SqlError) -> ConfigError:
+def needs_engine(statement: InsertInto, sink: SinkConfig) -> bool:
+    """True if the SQL engine has to run the statement."""
+    return not statement.takes_all or sink.format == "parquet"
+
+
+def has_engine() -> bool:
+    """True if the libraries of the SQL engine are installed."""
+    return all(importlib.util.find_spec(name) for name in ENGINE_LIBRARIES)
+
+
+def located(file: Path, key: str, error: SqlError) -> ConfigError:
     """The error with its place: in a file of its own the position is the key."""
     if key:
         return ConfigError(file, key, str(error))
@@ -180,19 +197,17 @@ def _beside(file: Path, key: str, name: str) -> Path:
     return path
 
 
-def _check_references(file: Path, spec: SqlPipelineSpec, flow: Dataflow) -> None:
-    key = "" if spec.file != file else f"pipelines.{spec.name}.sql"
+def _check_references(spec: SqlPipelineSpec, flow: Dataflow) -> None:
     for each in spec.statements:
-        _check_known(spec, key, "sink", each.sink, each.sink_place, flow.sinks)
-        _check_known(spec, key, "stream", each.stream, each.stream_place, flow.streams)
-        if not each.takes_all:
-            problem = "edgesim runs INSERT INTO sink SELECT * FROM stream only"
-            raise _located(spec.file, key, SqlError(each.place, problem))
+        _check_known(spec, "sink", each.sink, each.sink_place, flow.sinks)
+        _check_known(spec, "stream", each.stream, each.stream_place, flow.streams)
+        if needs_engine(each, flow.sinks[each.sink]) and not has_engine():
+            problem = "SQL beyond SELECT * and Parquet need: pip install 'edgesim[pipelines]'"
+            raise spec.error_at(each.place, problem)
 
 
 def _check_known(
     spec: SqlPipelineSpec,
-    key: str,
     kind: str,
     name: str,
     place: tuple[int, int],
@@ -209,4 +224,4 @@ def _check_known(
     else:
         hint = f"known: {', '.join(known) or 'none'}"
     problem = f"there is no {kind} named {name!r}; {hint}"
-    raise _located(spec.file, key, SqlError(place, problem))
+    raise spec.error_at(place, problem)

@@ -18,13 +18,18 @@ ROLL_SECONDS_MIN = 10
 MB = 1_000_000
 _SPECIFIERS = "YCyqmbBhdejaAwuUWGgVDFHkIlPpMSRTXsnt%"
 _SPECIFIER = re.compile(r"%(.?)", re.DOTALL)
-_COMPRESSIONS = {"json": ("uncompressed", "gzip")}
+_COMPRESSIONS = {
+    "json": ("uncompressed", "gzip"),
+    "parquet": ("zstd", "snappy", "gzip", "lz4", "uncompressed"),
+}
+"""Compressions by format; the first one is the default."""
 
 
 class SinkConfig(msgspec.Struct, forbid_unknown_fields=True):
     """A sink; a file ends after ``roll_interval`` seconds or ``roll_size`` MB of records.
 
-    ``partitioning`` is a strftime pattern for the folder of a file, in UTC.
+    ``target_row_group_size`` (MB) is for Parquet.  ``partitioning`` is a strftime pattern for the
+    folder of a file, in UTC.
     """
 
     bucket: str
@@ -33,6 +38,7 @@ class SinkConfig(msgspec.Struct, forbid_unknown_fields=True):
     compression: str = ""
     roll_interval: float = 300
     roll_size: float | None = None
+    target_row_group_size: int = 1024
     path: str = ""
     partitioning: str = "year=%Y/month=%m/day=%d"
 
@@ -47,8 +53,6 @@ def check_sinks(file: Path, sinks: dict[str, SinkConfig]) -> None:
     for name, sink in sinks.items():
         key = f"sinks.{name}"
         check_bucket(file, f"{key}.bucket", sink.bucket)
-        if sink.format not in _COMPRESSIONS:
-            raise ConfigError(file, f"{key}.format", 'edgesim writes format = "json" only')
         known = _COMPRESSIONS[sink.format]
         sink.compression = sink.compression or known[0]
         if sink.compression not in known:
@@ -59,6 +63,8 @@ def check_sinks(file: Path, sinks: dict[str, SinkConfig]) -> None:
             raise ConfigError(file, f"{key}.roll_interval", problem)
         if sink.roll_size is not None and sink.roll_size <= 0:
             raise ConfigError(file, f"{key}.roll_size", "is a size in MB, above 0")
+        if sink.target_row_group_size < 1:
+            raise ConfigError(file, f"{key}.target_row_group_size", "is a size in MB, above 0")
         _check_partitioning(file, f"{key}.partitioning", sink.partitioning)
 
 

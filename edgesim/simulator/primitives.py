@@ -11,12 +11,17 @@ import msgspec
 from edgesim.backends import Backends
 from edgesim.clock import Clock
 from edgesim.config import Project, WorkerConfig
-from edgesim.config.dataflow import SqlPipelineSpec
+from edgesim.config.dataflow import SqlPipelineSpec, needs_engine
 from edgesim.config.queues import ConsumerConfig, PullConfig, QueueConfig
+from edgesim.config.sql_statements import InsertInto
 from edgesim.model import BatchResult, HttpRequest, HttpResponse, Message, R2Object
 from edgesim.pipelines.pipeline import Pipeline
 from edgesim.pipelines.sinks.json_files import JsonFiles
+from edgesim.pipelines.sinks.sql_files import SqlFiles
+from edgesim.pipelines.sql.engine import SqlEngine
+from edgesim.pipelines.sql.queries import query_of
 from edgesim.pipelines.streams.pipeline import SqlPipeline
+from edgesim.pipelines.streams.reader import Sink
 from edgesim.pipelines.streams.stream import RecordStream
 from edgesim.queues.consumer import Consumer
 from edgesim.queues.producer import Metrics, Queue
@@ -64,10 +69,7 @@ class Primitives:
             name: RecordStream(spec, project.state / "pipelines" / name, clock)
             for name, spec in project.dataflow.streams.items()
         }
-        self.sinks = {
-            name: JsonFiles(name, config, self.bucket(config.bucket))
-            for name, config in project.dataflow.sinks.items()
-        }
+        self.sql = SqlEngine(project.state / "sql")
         self.sql_pipelines = {
             name: self._sql_pipeline(spec) for name, spec in project.dataflow.pipelines.items()
         }
@@ -155,10 +157,19 @@ class Primitives:
         readers = []
         for number, statement in enumerate(spec.statements, 1):
             stream = self.streams[statement.stream]
-            sink = self.sinks[statement.sink]
+            sink = self._sink(statement)
             reader = stream.add_reader(f"{spec.name}/{number} {statement.sink}", sink)
             readers.append((stream, reader))
         return SqlPipeline(spec.name, readers)
+
+    def _sink(self, statement: InsertInto) -> Sink:
+        flow = self.project.dataflow
+        name, config = statement.sink, flow.sinks[statement.sink]
+        bucket = self.bucket(config.bucket)
+        if not needs_engine(statement, config):
+            return JsonFiles(name, config, bucket)
+        query = query_of(statement, flow.streams[statement.stream].fields, self.clock)
+        return SqlFiles(name, config, bucket, query, self.sql)
 
     def _consumer(self, worker: WorkerConfig, config: ConsumerConfig) -> Consumer:
         dead_letter = config.dead_letter_queue

@@ -31,6 +31,7 @@ from edgesim.model import (
     ScheduledResult,
     TraceItem,
 )
+from edgesim.pipelines.sql.validation import result_columns
 from edgesim.queues.driver import Depth
 from edgesim.queues.producer import Metrics
 from edgesim.runtime import delivery
@@ -208,7 +209,8 @@ class Simulator(Primitives):
     # --- background tasks ---
 
     async def start(self, outbound: Outbound) -> None:
-        """Start every Worker; raises the first load error."""
+        """Validate the SQL and start every Worker; raises the first error."""
+        await result_columns(self.project.dataflow, self.sql, self.clock)
         await self._workers.start_all(outbound)
 
     async def run(self) -> None:
@@ -317,6 +319,8 @@ async def open_simulator(
                             background.cancel_scope.cancel()
                 finally:
                     simulator.close()
+                    with anyio.CancelScope(shield=True):
+                        await simulator.sql.close()
     except BaseExceptionGroup as group:
         error = first_error(group)
         if error is None:

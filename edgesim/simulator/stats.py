@@ -42,7 +42,7 @@ def counters(
             for name, pipeline in (primitives.pipelines | primitives.sql_pipelines).items()
         },
         "streams": {name: _of_stream(stream) for name, stream in primitives.streams.items()},
-        "sinks": {name: _of_sink(primitives, name) for name in primitives.sinks},
+        "sinks": {name: _of_sink(primitives, name) for name in primitives.project.dataflow.sinks},
         "r2": {
             name: _of_bucket(primitives, name, usage.get(name))
             for name in sorted(primitives.buckets.keys() | usage.keys())

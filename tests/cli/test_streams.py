@@ -4,6 +4,7 @@ import json
 import subprocess
 from pathlib import Path
 
+import pyarrow.parquet
 import pytest
 
 from tests.processes import dev, edgesim
@@ -137,6 +138,115 @@ def test_the_export_creates_streams_before_sinks_before_pipelines(project, tmp_p
     assert (out / "pipelines" / "raw_to_archive.sql").read_text().startswith("INSERT INTO archive")
     assert '"stream": "clicks"' in (out / "receiver" / "wrangler.jsonc").read_text()
     subprocess.run(["sh", "-n", out / "setup.sh"], check=True)
+
+
+FAN_OUT = """
+INSERT INTO posts SELECT id, at, upper(text) AS text FROM events WHERE kind = 'post';
+INSERT INTO likes SELECT id, extra->>'of' AS liked FROM events WHERE kind = 'like';
+"""
+FAN_OUT_ACCOUNT = """
+workers = ["receiver"]
+[streams.events]
+schema = "events.json"
+[sinks.posts]
+bucket = "lake"
+path = "posts"
+[sinks.likes]
+bucket = "lake"
+path = "likes"
+format = "json"
+[pipelines.fan_out]
+sql_file = "fan_out.sql"
+"""
+EVENT_FIELDS = [
+    {"name": "id", "type": "string", "required": True},
+    {"name": "kind", "type": "string", "required": True},
+    {"name": "at", "type": "timestamp"},
+    {"name": "text", "type": "string"},
+    {"name": "extra", "type": "json"},
+]
+EVENTS = [
+    {"id": "1", "kind": "post", "at": "2026-11-29T12:00:00.5Z", "text": "hello"},
+    {"id": "2", "kind": "like", "extra": {"of": "1"}},
+    {"id": "3", "kind": "block"},
+    {"id": 4, "kind": "post"},
+    {"id": "5", "kind": "post", "at": 1764417600000, "text": None},
+]
+
+
+@pytest.fixture
+def fan_out(project: Path) -> Path:
+    """One stream, routed by its records' kind into a Parquet and a JSON sink."""
+    (project / "edgesim.toml").write_text(FAN_OUT_ACCOUNT)
+    (project / "events.json").write_text(json.dumps({"fields": EVENT_FIELDS}))
+    (project / "fan_out.sql").write_text(FAN_OUT)
+    wrangler = WRANGLER | {"pipelines": [{"binding": "CLICKS", "stream": "events"}]}
+    (project / "receiver" / "entry.py").write_text(MODULE.replace("RAW", "CLICKS"))
+    (project / "receiver" / "wrangler.jsonc").write_text(json.dumps(wrangler))
+    return project
+
+
+def test_a_stream_fans_out_by_sql(fan_out, tmp_path):
+    """Records sent over HTTP are in the file of their kind: Parquet with its types, and JSON."""
+    state = tmp_path / "state"
+    with dev(fan_out, state) as running:
+        path = "/cdn-cgi/edgesim/ingest/events"
+        status, body = running.request(path, json.dumps(EVENTS).encode())
+        assert (status, json.loads(body)["result"]["committed"]) == (200, 5)
+        stats = running.drain()
+        listed = edgesim("r2", "ls", "lake", "--project", fan_out, "--state", state)
+        files = [line.split()[0] for line in listed.stdout.splitlines()]
+        for key in files:
+            out = tmp_path / Path(key).name
+            done = edgesim(
+                *("r2", "get", "lake", key, "--out", out, "--project", fan_out, "--state", state)
+            )
+            assert done.returncode == 0, done.stderr
+        assert running.stop() == 0
+    likes, posts = sorted(files)
+    assert [likes.partition("/")[0], posts.partition("/")[0]] == ["likes", "posts"]
+    assert (tmp_path / Path(likes).name).read_text() == '{"id":"2","liked":"1"}\n'
+    table = pyarrow.parquet.read_table(tmp_path / Path(posts).name)
+    assert table.column_names == ["id", "at", "text"]
+    assert table.column("id").to_pylist() == ["1", "5"]
+    assert table.column("text").to_pylist() == ["HELLO", None]
+    assert [at.isoformat() for at in table.column("at").to_pylist()] == [
+        "2026-11-29T12:00:00.500000",
+        "2025-11-29T12:00:00",
+    ]
+    assert stats["sinks"]["posts"]["records"] == 2
+    assert stats["pipelines"]["fan_out"]["objects"] == 2
+    assert list((state / "sql").iterdir()) == []
+
+
+def test_sql_runs_in_virtual_time_through_kills(fan_out, tmp_path):
+    """A replay with kills runs the same SQL: equal reports, and every row once."""
+    fixture, expected = tmp_path / "traffic.ndjson", tmp_path / "expected.toml"
+    lines = [{"at": at, "request": {"json": EVENTS}} for at in (0, 100, 299, 301)]
+    fixture.write_text("".join(json.dumps(each) + "\n" for each in lines))
+    expected.write_text('objects.lake = {prefix = "likes/", rows = 8}\n')
+    faults = "platform kill at 299500ms\nplatform kill at 300200ms\nr2 lost-answer 30%"
+    arguments = ("--project", fan_out, "--seed", "7", "--faults", faults, "--expect", expected)
+    reports = []
+    for _ in range(2):
+        done = edgesim("replay", fixture, "--report", "json", *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        reports.append(done.stdout)
+    assert reports[0] == reports[1]
+
+
+def test_check_and_dev_refuse_what_the_engine_refuses(fan_out):
+    """A wrong column or function is one line with its place in the file; exit 2."""
+    for old, new, place in (
+        ("SELECT id, at", "SELECT id, att", "fan_out.sql: line 2, column 30: "),
+        ("upper(", "uper(", "fan_out.sql: line 2, column 34: "),
+    ):
+        (fan_out / "fan_out.sql").write_text(FAN_OUT.replace(old, new))
+        for command in ("check", "dev"):
+            done = edgesim(command, fan_out)
+            assert done.returncode == 2, done.stdout
+            [line] = [each for each in done.stderr.splitlines() if "fan_out.sql" in each]
+            assert place in line
 
 
 def test_a_wrong_statement_ends_with_one_line(project):

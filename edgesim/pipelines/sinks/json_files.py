@@ -29,21 +29,29 @@ class JsonFiles:
 
     async def write(self, window: StreamWindow) -> Written:
         """Store the window's file, unless an earlier run has."""
-        packs = self.config.compression == "gzip"
-        key = file_key(self.config, window) + (".json.gz" if packs else ".json")
+        key = file_key(self.config, window)
         if window.rows == 0 or await self._bucket.head(key) is not None:
             return Written()
-        kind = "application/gzip" if packs else "application/x-ndjson"
-        body = Stream(_gzip(window) if packs else _plain(window))
-        await self._bucket.put(key, body, http_metadata=HttpMetadata(content_type=kind))
+        body = _gzip(window) if self.config.compression == "gzip" else _plain(window)
+        await self._bucket.put(key, Stream(body), http_metadata=file_metadata(self.config))
         log.info("sink wrote file", sink=self.name, key=key, rows=window.rows)
         return Written(window.rows, window.bytes, 1)
 
 
 def file_key(config: SinkConfig, window: StreamWindow) -> str:
-    """The key of a window's file, without the ending of its format."""
-    parts = (config.path, window.opened_at.strftime(config.partitioning), window.id)
+    """The key of a window's file."""
+    ending = ".json.gz" if config.compression == "gzip" and config.format == "json" else ""
+    name = window.id + (ending or f".{config.format}")
+    parts = (config.path, window.opened_at.strftime(config.partitioning), name)
     return "/".join(part for each in parts if (part := each.strip("/")))
+
+
+def file_metadata(config: SinkConfig) -> HttpMetadata:
+    """The metadata of a sink's files."""
+    if config.format == "parquet":
+        return HttpMetadata(content_type="application/vnd.apache.parquet")
+    packs = config.compression == "gzip"
+    return HttpMetadata(content_type="application/gzip" if packs else "application/x-ndjson")
 
 
 async def _plain(window: StreamWindow) -> AsyncIterator[bytes]:

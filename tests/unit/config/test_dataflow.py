@@ -93,6 +93,8 @@ def test_a_binding_names_a_stream_or_its_id(tmp_path, binding):
         (SINK, '[sinks.lake]\nformat = "json"\n', "sinks.lake", "`bucket`"),
         ("json", "csv", "sinks.lake.format", "csv"),
         (SINK, SINK + 'compression = "zstd"\n', "sinks.lake.compression", "uncompressed, gzip"),
+        ("json", 'parquet"\ncompression = "brotli', "sinks.lake.compression", "zstd, snappy"),
+        (SINK, SINK + "target_row_group_size = 0\n", "target_row_group_size", "above 0"),
         (SINK, SINK + "roll_interval = 9\n", "sinks.lake.roll_interval", "10 seconds"),
         (SINK, SINK + "roll_size = 0\n", "sinks.lake.roll_size", "above 0"),
         (SINK, SINK + "roll_sise = 1\n", "sinks.lake.roll_sise", "'roll_size'"),
@@ -110,7 +112,7 @@ def test_a_binding_names_a_stream_or_its_id(tmp_path, binding):
         ("INTO lake", "INTO lakes", "line 1, column 13", "'lake'"),
         ("FROM clicks", "FROM klicks", "line 1, column 32", "'clicks'"),
         ("FROM clicks", 'FROM \\"Clicks\\"', "line 1, column 32", '"clicks"'),
-        ("SELECT * FROM clicks", "SELECT a FROM clicks", "pipelines.flow.sql", "SELECT * FROM"),
+        ("* FROM clicks", "count(*) FROM clicks", "pipelines.flow.sql", "aggregate"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(tmp_path, old, new, key, cure):
@@ -159,3 +161,18 @@ def test_an_unknown_binding_suggests_a_stream(tmp_path):
     said = problem(project(tmp_path, FLOW, "click"))
     assert "wrangler.toml: pipelines[0].stream" in said
     assert "'clicks'" in said
+
+
+@pytest.mark.parametrize(("old", "new"), [("json", "parquet"), ("SELECT *", "SELECT value")])
+def test_without_the_extra_the_error_names_it(tmp_path, monkeypatch, old, new):
+    """SQL and Parquet need libraries; without them the line says what to install."""
+    monkeypatch.setattr("importlib.util.find_spec", {}.get)
+    said = problem(project(tmp_path, FLOW.replace(old, new)))
+    assert "pipelines.flow.sql: line 1, column 1" in said
+    assert "pip install 'edgesim[pipelines]'" in said
+
+
+def test_plain_json_needs_no_extra(tmp_path, monkeypatch):
+    """A stream that goes into JSON files as it is works without the libraries."""
+    monkeypatch.setattr("importlib.util.find_spec", {}.get)
+    assert load_project(project(tmp_path, FLOW)).dataflow.pipelines

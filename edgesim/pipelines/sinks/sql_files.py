@@ -1,0 +1,62 @@
+"""The R2 sink for the results of SQL, as JSON or Parquet: each window becomes one file."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio.lowlevel
+import structlog
+
+from edgesim.config.sinks import MB, SinkConfig
+from edgesim.model import Stream
+from edgesim.pipelines.pipeline import CHUNK_BYTES, ObjectStore
+from edgesim.pipelines.sinks.json_files import file_key, file_metadata
+from edgesim.pipelines.sql.engine import SqlEngine
+from edgesim.pipelines.sql.wire import FileFormat, Query
+from edgesim.pipelines.streams.window import StreamWindow, Written
+
+log = structlog.get_logger()
+
+
+class SqlFiles:
+    """Writes the result of one statement; a window that is written again is the same file."""
+
+    def __init__(
+        self,
+        name: str,
+        config: SinkConfig,
+        bucket: ObjectStore,
+        query: Query,
+        engine: SqlEngine,
+    ) -> None:
+        self.name = name
+        self.config = config
+        self._bucket = bucket
+        self._query = query
+        self._engine = engine
+
+    async def write(self, window: StreamWindow) -> Written:
+        """Store the window's file, unless an earlier run has, or no row is left of it."""
+        key = file_key(self.config, window)
+        if window.rows == 0 or await self._bucket.head(key) is not None:
+            return Written()
+        form = FileFormat(
+            self.config.format, self.config.compression, self.config.target_row_group_size * MB
+        )
+        path, done = await self._engine.transform(self._query, form, window.id, window.lines())
+        try:
+            if done.rows:
+                metadata = file_metadata(self.config)
+                await self._bucket.put(key, Stream(_content(path)), http_metadata=metadata)
+                log.info("sink wrote file", sink=self.name, key=key, rows=done.rows)
+        finally:
+            path.unlink(missing_ok=True)
+        return Written(done.rows, done.bytes, 1 if done.rows else 0)
+
+
+async def _content(path: Path) -> AsyncIterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            await anyio.lowlevel.checkpoint()  # a large file must not block other tasks
+            yield chunk

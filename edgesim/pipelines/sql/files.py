@@ -1,0 +1,135 @@
+"""Results of SQL as files: newline-delimited JSON or Parquet."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet
+
+from edgesim.pipelines.sql.columns import JSON_MARK
+from edgesim.pipelines.sql.wire import FileFormat
+from edgesim.pipelines.streams.rows import timestamp_text
+
+_VIEWS = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
+_UNITS = {"s": "second", "ms": "millisecond", "us": "microsecond", "ns": "nanosecond"}
+GZIP_LEVEL = 4
+
+
+class JsonResult:
+    """Newline-delimited JSON, with every column in every row."""
+
+    def __init__(self, path: Path, format_: FileFormat, schema: pa.Schema) -> None:
+        self._path = path
+        self._packs = format_.compression == "gzip"
+        self.rows = 0
+        self.bytes = 0
+
+    def __enter__(self) -> Self:
+        self._raw = self._path.open("wb")
+        self._file: Any = self._raw
+        if self._packs:  # without a name and a time, so equal rows are equal bytes
+            self._file = gzip.GzipFile("", "wb", GZIP_LEVEL, self._raw, mtime=0)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+        self._raw.close()
+
+    def write(self, table: pa.Table) -> None:
+        """Add the rows of a table."""
+        columns = [
+            _json_values(column, field)
+            for column, field in zip(table.columns, table.schema, strict=True)
+        ]
+        names = table.column_names
+        rows = [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+        lines = msgspec.json.Encoder(decimal_format="number").encode_lines(rows)
+        self._file.write(lines)
+        self.rows += len(rows)
+        self.bytes += len(lines)
+
+
+class ParquetResult:
+    """Parquet; a row group is written when its rows have reached the target size in memory."""
+
+    def __init__(self, path: Path, format_: FileFormat, schema: pa.Schema) -> None:
+        self._path = path
+        self._format = format_
+        self._schema = plain_schema(schema)
+        self._group: list[pa.Table] = []
+        self._group_bytes = 0
+        self.rows = 0
+        self.bytes = 0
+
+    def __enter__(self) -> Self:
+        compression = self._format.compression
+        self._writer = pyarrow.parquet.ParquetWriter(
+            self._path,
+            self._schema,
+            compression="none" if compression == "uncompressed" else compression,
+        )
+        return self
+
+    def __exit__(self, kind: object, *error: object) -> None:
+        if kind is None:
+            self._end_group()
+        self._writer.close()
+
+    def write(self, table: pa.Table) -> None:
+        """Add the rows of a table."""
+        table = table.cast(self._schema)
+        self._group.append(table)
+        self._group_bytes += table.nbytes
+        self.rows += table.num_rows
+        self.bytes += table.nbytes
+        if self._group_bytes >= self._format.row_group_bytes:
+            self._end_group()
+
+    def _end_group(self) -> None:
+        if self._group:
+            group = pa.concat_tables(self._group)
+            self._writer.write_table(group, row_group_size=max(group.num_rows, 1))
+        self._group, self._group_bytes = [], 0
+
+
+RESULTS: dict[str, type[JsonResult | ParquetResult]] = {
+    "json": JsonResult,
+    "parquet": ParquetResult,
+}
+
+
+def plain_schema(schema: pa.Schema) -> pa.Schema:
+    """The schema without the view types that only engines use in memory."""
+    return pa.schema([field.with_type(_VIEWS.get(field.type, field.type)) for field in schema])
+
+
+def _json_values(column: pa.ChunkedArray, field: pa.Field) -> list[Any]:
+    values: list[Any] = []
+    for chunk in column.chunks:
+        values += _shown(chunk).to_pylist()
+    if field.metadata and JSON_MARK.items() <= field.metadata.items():
+        return [None if each is None else msgspec.Raw(each.encode()) for each in values]
+    return values
+
+
+def _shown(array: pa.Array) -> pa.Array:
+    """The array with times as RFC 3339 text, at every depth."""
+    kind = array.type
+    if pa.types.is_timestamp(kind):
+        unit = _UNITS[kind.unit]
+        texts = [
+            None if each is None else timestamp_text(each, unit)
+            for each in array.cast(pa.int64()).to_pylist()
+        ]
+        return pa.array(texts, pa.string())
+    if pa.types.is_list(kind):
+        return pa.ListArray.from_arrays(array.offsets, _shown(array.values), mask=array.is_null())
+    if pa.types.is_struct(kind):
+        members = [_shown(array.field(index)) for index in range(kind.num_fields)]
+        names = [kind.field(index).name for index in range(kind.num_fields)]
+        return pa.StructArray.from_arrays(members, names, mask=array.is_null())
+    return array

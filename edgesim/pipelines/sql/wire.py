@@ -1,0 +1,105 @@
+"""Protocol between the platform and the SQL process: frames of a length and a msgpack value.
+
+A request is a Describe, which is answered by Columns, or a Transform followed by Rows and an End,
+which is answered by Transformed once the file is complete.  SqlFailed replaces any answer.
+"""
+
+from __future__ import annotations
+
+from typing import BinaryIO, Literal
+
+import msgspec
+
+from edgesim.config.pipelines import Field
+
+
+class Query(msgspec.Struct, array_like=True):
+    """A statement's SELECT, and the stream that it reads; ``now`` is the time of ``now()``."""
+
+    sql: str
+    stream: str
+    fields: list[Field]
+    now: str
+
+
+class FileFormat(msgspec.Struct, array_like=True):
+    """The form of a result; ``row_group_bytes`` is for Parquet."""
+
+    format: Literal["json", "parquet"]
+    compression: str
+    row_group_bytes: int
+
+
+class Describe(msgspec.Struct, tag=True, array_like=True):
+    """Request: the columns of a query's result."""
+
+    query: Query
+
+
+class Transform(msgspec.Struct, tag=True, array_like=True):
+    """Request: run a query over the rows that follow, and write its result to a file."""
+
+    query: Query
+    format: FileFormat
+    path: str
+
+
+class Rows(msgspec.Struct, tag=True, array_like=True):
+    """Rows of the stream, newline-delimited JSON; each frame ends with a row."""
+
+    lines: bytes
+
+
+class EndOfRows(msgspec.Struct, tag=True, array_like=True):
+    """The rows are complete; the process's first frame: it is ready."""
+
+
+class ResultColumn(msgspec.Struct, array_like=True):
+    """A column of a result, with its Arrow type."""
+
+    name: str
+    type: str
+    nullable: bool
+
+
+class Columns(msgspec.Struct, tag=True, array_like=True):
+    """Answer to Describe."""
+
+    columns: list[ResultColumn]
+
+
+class Transformed(msgspec.Struct, tag=True, array_like=True):
+    """Answer to Transform: rows of the file, and their bytes before compression."""
+
+    rows: int
+    bytes: int
+
+
+class SqlFailed(msgspec.Struct, tag=True, array_like=True):
+    """The engine's error."""
+
+    message: str
+
+
+SqlFrame = Describe | Transform | Rows | EndOfRows | Columns | Transformed | SqlFailed
+_DECODER: msgspec.msgpack.Decoder[SqlFrame] = msgspec.msgpack.Decoder(SqlFrame)
+
+
+def encode(frame: SqlFrame) -> bytes:
+    """Encode a frame with its 4-byte length."""
+    body = msgspec.msgpack.encode(frame)
+    return len(body).to_bytes(4, "big") + body
+
+
+def decode(body: bytes) -> SqlFrame:
+    """Decode a frame without its length."""
+    return _DECODER.decode(body)
+
+
+def read(pipe: BinaryIO) -> SqlFrame:
+    """Read the next frame in the process; EOFError if the platform has closed the socket."""
+    head = pipe.read(4)
+    body = pipe.read(int.from_bytes(head, "big"))
+    if len(head) < 4 or not body:
+        raise EOFError
+    return decode(body)
