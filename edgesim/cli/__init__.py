@@ -8,13 +8,15 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
 
 from edgesim.cli.arguments import sentence
-from edgesim.cli.output import complain, end_if_nobody_reads, finish, open_descriptors
+from edgesim.cli.output import cannot_print, complain, end_if_nobody_reads, finish, open_descriptors
 from edgesim.cli.parser import Parser
 from edgesim.errors import EdgesimError, RunError, UsageError, first_error
 
@@ -36,6 +38,8 @@ COMMANDS = {
 """Subcommand -> module, which defines ``add_arguments`` and ``run``."""
 _FAILURES = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE}
 """Errors of file operations that another path does not cure."""
+_FULL_BYTES = 1 << 16
+"""Free bytes below which a file system is named as the full one."""
 EXIT_CODES = (
     "Exit codes: 0 success, 1 a failed expectation or check, 2 a usage or configuration error, "
     "3 the run itself failed."
@@ -101,6 +105,8 @@ def _run(argv: Sequence[str] | None) -> int:
         return 130
     except Exception as error:
         end_if_nobody_reads(error)
+        if isinstance(error, OSError) and cannot_print():
+            return RunError.exit_code  # finish() prints why
         # Exit code 1 means a failed expectation. An unexpected exception would make Python exit
         # with 1.
         if arguments.debug:
@@ -127,6 +133,8 @@ def _first(error: BaseException) -> BaseException:
 def _unforeseen(error: BaseException, arguments: argparse.Namespace) -> EdgesimError:
     if isinstance(error, OSError) and isinstance(error.filename, str | bytes):
         return _unusable(error, Path(os.fsdecode(error.filename)), arguments)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return RunError(f"{error.strerror}: {_full_places(arguments)}", "free some space there")
     return RunError(f"{type(error).__name__}: {error} (--debug shows where)")
 
 
@@ -141,6 +149,18 @@ def _unusable(error: OSError, file: Path, arguments: argparse.Namespace) -> Edge
     if error.errno in _FAILURES:
         return RunError(problem)
     return UsageError(problem, "name another path, or change its permissions")
+
+
+def _full_places(arguments: argparse.Namespace) -> str:
+    """The paths of the arguments on full file systems; all paths if none of them is full now."""
+    paths = [value for value in vars(arguments).values() if isinstance(value, Path)]
+    paths.append(Path(tempfile.gettempdir()))
+    full = [path for path in paths if shutil.disk_usage(_existing(path)).free < _FULL_BYTES]
+    return ", ".join(map(str, full or paths))
+
+
+def _existing(path: Path) -> Path:
+    return next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
 
 
 def _are_nested(one: Path, other: Path) -> bool:

@@ -42,6 +42,15 @@ def end_if_nobody_reads(error: BaseException) -> None:
         os.kill(os.getpid(), signal.SIGPIPE)
 
 
+def cannot_print() -> bool:
+    """True if standard output cannot be written, as on a full disk."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return True
+    return False
+
+
 def complain(text: str) -> None:
     """Print an error on stderr; ignore a write error, which could not be reported.
 

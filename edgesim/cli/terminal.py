@@ -14,6 +14,7 @@ _WORKER_WIDTH = 14
 _INDENT = " " * (len("00:00:00 ") + _WORKER_WIDTH + 1)
 _CONTROL = re.compile(r"[^\n\t -~\xa0-\u2027\u202f-\u2065\u206a-\uffff\U00010000-\U0010ffff]")
 """Control characters, and characters that reorder text (Unicode's bidirectional marks)."""
+_ORIGIN = re.compile(r" https?://[^/?#]*")
 _NEVER_QUOTED = {"event", "exception"}
 
 
@@ -60,7 +61,8 @@ def _text(entry: Mapping[str, Any]) -> str | None:
         return str(entry["text"])
     if event == "uncaught exception":
         status = f" (status {entry['status']})" if "status" in entry else ""
-        return f"{entry['exception']}{status}"
+        cure = f"\n{entry['cure']}" if "cure" in entry else ""
+        return f"{entry['exception']}{status}{cure}"
     if "outcome" in entry and "wall_ms" in entry:
         return f"{_happened(event, entry)} {_milliseconds(entry['wall_ms'])}"
     return None
@@ -68,7 +70,8 @@ def _text(entry: Mapping[str, Any]) -> str | None:
 
 def _happened(handler: str, entry: Mapping[str, Any]) -> str:
     if handler == "fetch":
-        words = f"{entry['request']} {entry.get('status', '-')}"
+        request = _ORIGIN.sub(" ", entry["request"], 1)  # the line names the Worker already
+        words = f"{request} {entry.get('status', '-')}"
     elif handler == "queue":
         words = f"queue {entry['queue']}: {entry['acked']} acked, {entry['retried']} retried"
     else:

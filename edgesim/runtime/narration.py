@@ -19,6 +19,7 @@ from edgesim.runtime.redaction import redact_url
 
 CONSOLE_CHARS_MAX = 16_384
 """Longer console lines are cut; JSON up to this length stays complete."""
+NO_DEBUGGER = "a debugger has its terminal only at the inline level: edgesim dev --isolation inline"
 _NO_MODULE = re.compile(r"^ModuleNotFoundError: No module named '([\w.]+)'\Z", re.MULTILINE)
 _LEVELS = {"error": logging.ERROR, "warn": logging.WARNING}
 _CONSOLE = {level: f"console.{level}" for level in ("debug", "info", "log", "warn", "error")}
@@ -39,6 +40,8 @@ def narrate(
     status = _status(handler, item)
     for exception in item.exceptions:
         cure = cure_of(_missing(exception.message), main)
+        if exception.message.endswith("bdb.BdbQuit"):
+            cure = NO_DEBUGGER
         cured = {} if cure is None else {"cure": cure}
         log.error("uncaught exception", exception=exception.message, **status, **cured)
     routine = log.is_enabled_for(logging.INFO)

@@ -108,6 +108,15 @@ def test_a_bad_argument_is_one_line(words, expected, project, capsys):
     assert line.startswith("edgesim")
 
 
+def test_a_full_disk_is_one_line_with_its_paths(project, capsys):
+    """A failed write names the paths that the command was to write, and exits with 3."""
+    full = ["replay", "one.ndjson", "--isolation", "inline", "--journal", "/dev/full"]
+    code, line = complaint(full, capsys)
+    assert code == 3
+    assert line.startswith("edgesim: No space left on device: /dev/full")
+    assert line.endswith("free some space there")
+
+
 ACCOUNTS = [
     ('workers = ["v"]', "workers[0]: 'v' is not a Worker: it has none of wrangler.json, "),
     (f'workers = ["{"v" * 300}"]', "workers[0]: 'vvv"),

@@ -132,11 +132,13 @@ def test_a_command_whose_reader_goes_away_ends_without_a_word(tmp_path, words):
     assert said == ""
 
 
-def test_output_that_cannot_be_written_is_a_failure():
+@pytest.mark.parametrize("words", [["--help"], ["queue", "ls", "--project", WORKERS]])
+def test_output_that_cannot_be_written_is_a_failure(words, tmp_path):
     """A full disk at standard output is one line and exit code 3."""
+    state = [] if words == ["--help"] else ["--state", tmp_path]
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
-            [*COMMAND, "--help"],
+            [*COMMAND, *words, *state],
             cwd=ROOT,
             stdout=full,
             stderr=subprocess.PIPE,

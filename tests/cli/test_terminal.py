@@ -20,6 +20,8 @@ class Default(WorkerEntrypoint):
     async def fetch(self, request):
         if request.url.endswith("/boom"):
             raise KeyError("boom")
+        if request.url.endswith("/stop"):
+            breakpoint()
         if request.url.endswith("/send"):
             await self.env.Q.sendBatch([{"body": {"n": number}} for number in range(3)])
         print('{"pasted": "into jq", "long": "' + "x" * 500 + '"}')
@@ -123,7 +125,7 @@ def test_an_invocation_is_one_short_line(start):
     """Method, path, status and time; a queue batch reports the results of its messages."""
     terminal = start()
     assert terminal.ask("/send") == 200
-    terminal.wait_for(r"^\S+ main +GET \S+/send 200 (\d+|<1) ms$")
+    terminal.wait_for(r"^\S+ main +GET /send 200 (\d+|<1) ms$")
     terminal.wait_for(r"^\S+ main +queue q: 2 acked, 1 retried (\d+|<1) ms$")
 
 
@@ -140,7 +142,14 @@ def test_an_exception_names_the_status_that_the_client_got(start):
     terminal = start()
     assert terminal.ask("/boom") == 500
     terminal.wait_for(r"KeyError: 'boom' \(status 500\)$")
-    terminal.wait_for(r"^\S+ main +GET \S+/boom 500 exception (\d+|<1) ms$")
+    terminal.wait_for(r"^\S+ main +GET /boom 500 exception (\d+|<1) ms$")
+
+
+def test_a_breakpoint_names_the_level_that_has_a_terminal(start):
+    """A debugger without a terminal ends the invocation, and the log says where it works."""
+    terminal = start()
+    assert terminal.ask("/stop") == 500
+    terminal.wait_for(r"bdb\.BdbQuit \(status 500\)\n +a debugger .* --isolation inline$")
 
 
 def test_quiet_leaves_what_went_wrong(start):
