@@ -110,10 +110,11 @@ def _other_system() -> Diagnosis:
 
 async def _worker(project: Project, config: WorkerConfig, clock: Clock) -> Diagnosis:
     level = project.isolation_of(config.name)
-    open_isolates: Any = urls.opener("isolation", level, isolates_driver.DRIVERS)
+    spec = config.spec()
+    open_isolates: Any = urls.opener("isolation", level, isolates_driver.drivers_for(spec))
     name = f"worker {config.name}"
     try:
-        async with open_isolates(config.spec(), clock) as isolates:
+        async with open_isolates(spec, clock) as isolates:
             guards = list(isolates.guards)
     except WorkerLoadError as error:
         return Diagnosis(name, "problem", str(error), f"correct {config.main}")

@@ -204,6 +204,7 @@ async def start(
     env: Mapping[str, str],
     stdout: int | None = None,
     stderr: int | None = None,
+    cwd: str | None = None,
 ) -> Process:
     """Start a process that inherits ``pass_fds``; pipes to it work on a real loop only.
 
@@ -220,6 +221,8 @@ async def start(
                 env=env,
                 stdin=stdin,
                 stdout=stdout,
+                stderr=None if stderr == subprocess.PIPE else stderr,
+                cwd=cwd,
                 start_new_session=True,
             )
         )
@@ -230,6 +233,7 @@ async def start(
         stderr=stderr,
         pass_fds=pass_fds,
         env=env,
+        cwd=cwd,
         start_new_session=True,
     )
 

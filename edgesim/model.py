@@ -238,6 +238,37 @@ class Limits(msgspec.Struct, frozen=True):
     memory_bytes: int = 128 << 20
 
 
+class ModuleRule(msgspec.Struct, frozen=True):
+    """An entry of ``rules`` in a wrangler file: files that are modules of a type."""
+
+    type: Literal["ESModule", "CommonJS", "Text", "Data", "CompiledWasm"]
+    globs: list[str]
+    fallthrough: bool = False
+
+
+class JavaScript(msgspec.Struct, frozen=True):
+    """Settings that a JavaScript Worker is built and run with: keys of its wrangler file.
+
+    ``file`` is that file, ``folder`` its folder; ``workerd`` and ``esbuild`` are programs that the
+    user has named.
+    """
+
+    file: str
+    folder: str
+    compatibility_date: str = ""
+    compatibility_flags: list[str] = []
+    rules: list[ModuleRule] = []
+    define: dict[str, str] = {}
+    alias: dict[str, str] = {}
+    tsconfig: str | None = None
+    jsx_factory: str | None = None
+    jsx_fragment: str | None = None
+    minify: bool = False
+    keep_names: bool = True
+    workerd: str | None = None
+    esbuild: str | None = None
+
+
 class WorkerSpec(msgspec.Struct, frozen=True):
     """The definition of a Worker for an isolate: its module, its env, its limits.
 
@@ -249,6 +280,8 @@ class WorkerSpec(msgspec.Struct, frozen=True):
     bindings: list[BindingSpec] = []
     limits: Limits = Limits()
     guard: Literal["kernel", "audit"] = "kernel"
+    javascript: JavaScript | None = None
+    """Of a Worker in JavaScript or TypeScript; None means Python."""
 
 
 # --- Doctor -------------------------------------------------------------------------------------

@@ -40,8 +40,12 @@ async def simulated(
     isolation: str = "inline",
     environment: str | None = None,
     clock: Clock | None = None,
+    programs: Environment | None = None,
 ) -> AsyncIterator[Simulator]:
-    """Run a project of these Workers (the first is the entry) on in-memory stores."""
+    """Run a project of these Workers (the first is the entry) on in-memory stores.
+
+    ``programs``: the environment that names programs for JavaScript Workers.
+    """
     names = ", ".join(f'"{name}"' for name in workers)
     (folder / "edgesim.toml").write_text(
         f"workers = [{names}]\n"
@@ -49,7 +53,7 @@ async def simulated(
         + f'\n[backends]\nr2 = "memory:"\nqueues = "memory:"\nclickhouse = "chdb:{folder}/none"\n'
     )
     overrides = Overrides(isolation={"default": isolation}, environment=environment)
-    project = load_project(folder, overrides)
+    project = load_project(folder, overrides, programs or Environment())
     used = clock or Clock()
     async with (
         open_backends(project, Environment(), used) as backends,

@@ -128,17 +128,19 @@ def check_entrypoints(project: Project, there: dict[str, Source]) -> Iterator[Fi
 def check_roles(project: Project, handlers: dict[str, set[str]]) -> Iterator[Finding]:
     """Yield a finding for a configured event without a handler, and for the reverse.
 
-    ``handlers``: names of the methods of ``Default``, by Worker.
+    ``handlers``: names of the methods of ``Default``, by Worker; those in JavaScript are not there.
     """
     tailed: set[str] = set()
     for worker in project.workers.values():
-        has = handlers[worker.name]
         file = relative(worker.file, project.root)
         settings = worker.settings
         wanted = {
             "queue": ("consumers", bool(settings.queues.consumers), "consumes a queue"),
             "scheduled": ("crons", bool(settings.triggers.crons), "has cron triggers"),
         }
+        has = handlers.get(
+            worker.name, {name for name, (_, is_wanted, _) in wanted.items() if is_wanted}
+        )
         for name, (key, is_wanted, what) in wanted.items():
             if is_wanted and name not in has:
                 problem = f"Worker {worker.name} {what} and has no `{name}` handler"
@@ -155,7 +157,7 @@ def check_roles(project: Project, handlers: dict[str, set[str]]) -> Iterator[Fin
                 line = line_of(worker.file, "tail_consumers")
                 yield Finding(file, line, "error", "role", problem, "Add the handler to it")
     for worker in project.workers.values():
-        if "tail" in handlers[worker.name] and worker.name not in tailed:
+        if "tail" in handlers.get(worker.name, ()) and worker.name not in tailed:
             problem = f"Worker {worker.name} has a `tail` handler and no Worker names it"
             cure = "Add it to `tail_consumers` of the Worker it is to watch"
             file = relative(worker.file, project.root)

@@ -27,6 +27,8 @@ def check_project(project: Project) -> list[Finding]:
     handlers, mains = {}, {}
     for worker in project.workers.values():
         found |= _check_worker(worker, project)
+        if worker.is_javascript:
+            continue
         mains[worker.name] = sources_of(worker)[0]
         handlers[worker.name] = set(methods(default_class(mains[worker.name])))
     found |= set(check_roles(project, handlers))
@@ -37,8 +39,10 @@ def check_project(project: Project) -> list[Finding]:
 
 def _check_worker(worker: WorkerConfig, project: Project) -> set[Finding]:
     root = project.root
-    sources = sources_of(worker)
     found = set(check_settings(worker, root))
+    if worker.is_javascript:  # what its code does wrong, esbuild and workerd say when it starts
+        return found
+    sources = sources_of(worker)
     found |= set(check_modules(worker, sources, root))
     found |= set(check_handlers(worker, sources[0], root))
     for source in sources:

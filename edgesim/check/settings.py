@@ -32,7 +32,8 @@ def check_settings(worker: WorkerConfig, root: Path) -> Iterator[Finding]:
 
 def _compatibility(worker: WorkerConfig, file: str) -> Iterator[Finding]:
     settings = worker.settings
-    if "python_workers" not in settings.compatibility_flags:
+    is_python = not worker.is_javascript
+    if is_python and "python_workers" not in settings.compatibility_flags:
         line = line_of(worker.file, "compatibility_flags")
         problem = "without the flag `python_workers` nothing runs a Python module"
         cure = 'Add "python_workers" to `compatibility_flags`'
@@ -40,11 +41,11 @@ def _compatibility(worker: WorkerConfig, file: str) -> Iterator[Finding]:
     line = line_of(worker.file, "compatibility_date")
     if not settings.compatibility_date:
         problem = "there is no `compatibility_date`"
-        cure = f'Set it to a date from "{SDK_DATE}" on'
+        cure = f'Set it to a date from "{SDK_DATE}" on' if is_python else "Set it to today's date"
         yield Finding(file, 1, "error", "compatibility", problem, cure)
         return
     given = date(*map(int, settings.compatibility_date.split("-")))
-    if given < SDK_DATE:
+    if is_python and given < SDK_DATE:
         problem = f"before {SDK_DATE} the platform's own SDK is used, which wraps no R2 or queue"
         cure = "Set a later date, and vendor workers-runtime-sdk"
         uses = settings.r2_buckets or settings.queues.producers or settings.queues.consumers
@@ -86,7 +87,8 @@ def _files(worker: WorkerConfig, root: Path) -> Iterator[Finding]:
     folder = worker.file.parent
     others = [folder / name for name in ("wrangler.toml", "wrangler.jsonc", "wrangler.json")]
     both = [each for each in others if each.is_file() and each != worker.file]
-    if worker.file.name == "wrangler.json":
+    is_python = not worker.is_javascript
+    if is_python and worker.file.name == "wrangler.json":
         problem = "Cloudflare's tool for Python Workers does not read wrangler.json"
         cure = "Rename it to wrangler.jsonc"
         yield Finding(relative(worker.file, root), 1, "error", "files", problem, cure)
@@ -94,7 +96,7 @@ def _files(worker: WorkerConfig, root: Path) -> Iterator[Finding]:
         problem = f"{other.name} stands beside {worker.file.name}, and tools differ in which counts"
         yield Finding(relative(other, root), 1, "error", "files", problem, "Keep one of them")
     requirements = folder / "requirements.txt"
-    if requirements.is_file():
+    if is_python and requirements.is_file():
         problem = "Cloudflare's tool stops where there is a requirements.txt"
         cure = "Put its lines into `dependencies` of pyproject.toml"
         yield Finding(relative(requirements, root), 1, "error", "files", problem, cure)

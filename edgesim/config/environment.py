@@ -20,6 +20,8 @@ class Environment(msgspec.Struct, frozen=True):
     admin_token: str | None = None
     api_token: str | None = None
     ingest_token: str | None = None
+    workerd: str | None = None
+    esbuild: str | None = None
     variables: Mapping[str, str] = {}
     """The whole process environment: credentials of stores, secrets that Workers require."""
 

@@ -339,6 +339,7 @@ def _load_workers(
             problem = f"{folder!r} is not a Worker: it has none of {', '.join(FILES)}"
             raise ConfigError(file, f"workers[{index}]", problem)
         worker = load_worker(root / folder, environment, process.variables)
+        worker.workerd, worker.esbuild = process.workerd, process.esbuild
         if worker.name in workers:
             raise ConfigError(worker.file, "name", f"{worker.name!r} is another Worker's already")
         workers[worker.name] = worker

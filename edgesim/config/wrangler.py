@@ -26,11 +26,18 @@ from edgesim.config.wrangler_env import in_environment
 from edgesim.config.wrangler_keys import KEYS, absent_bindings, unknown_keys
 from edgesim.config.wrangler_values import normalised
 from edgesim.errors import ConfigError
-from edgesim.model import BindingSpec, Limits, WorkerSpec
+from edgesim.model import BindingSpec, JavaScript, Limits, ModuleRule, WorkerSpec
 
 WORKERS_DEV = "workers.dev"
 FILES = ("wrangler.json", "wrangler.jsonc", "wrangler.toml")
 """In the order in which wrangler looks for them."""
+
+JAVASCRIPT = frozenset({".js", ".mjs", ".ts", ".mts", ".jsx", ".tsx"})
+"""Extensions of ``main`` of a Worker in JavaScript or TypeScript."""
+BUILD_KEYS = frozenset(
+    {"rules", "define", "alias", "tsconfig", "jsx_factory", "jsx_fragment", "minify", "keep_names"}
+)
+"""Keys that say how a JavaScript Worker is bundled."""
 
 _DATE = re.compile(r"([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})")
 _NAME = re.compile(r"[a-z0-9_][a-z0-9_-]*")
@@ -160,6 +167,14 @@ class WranglerFile(msgspec.Struct):
     limits: LimitsConfig = msgspec.field(default_factory=LimitsConfig)
     secrets: Secrets | None = None
     observability: Observability | None = None
+    rules: list[ModuleRule] = []
+    define: dict[str, str] = {}
+    alias: dict[str, str] = {}
+    tsconfig: str | None = None
+    jsx_factory: str | None = None
+    jsx_fragment: str | None = None
+    minify: bool = False
+    keep_names: bool = True
 
 
 class WorkerConfig(msgspec.Struct):
@@ -174,6 +189,14 @@ class WorkerConfig(msgspec.Struct):
     routes: list[Route] = []
     absent_bindings: dict[str, str] = {}
     """Bindings that edgesim does not support: name on env to the key of its table."""
+    workerd: str | None = None
+    esbuild: str | None = None
+    """Programs for JavaScript Workers, where the environment names them."""
+
+    @property
+    def is_javascript(self) -> bool:
+        """True for JavaScript and TypeScript, by the extension of ``main``."""
+        return self.main.suffix in JAVASCRIPT
 
     @property
     def name(self) -> str:
@@ -188,18 +211,34 @@ class WorkerConfig(msgspec.Struct):
             zones.add(WORKERS_DEV)
         return zones
 
-    def version_id(self) -> str:
-        """UUID derived from the settings and the Python modules in the folder of ``main``."""
-        digest = hashlib.sha256(msgspec.json.encode(self.settings))
-        for module in sorted(self.main.parent.glob("*.py")):
-            digest.update(module.name.encode() + b"\0" + module.read_bytes())
-        return str(uuid.UUID(bytes=digest.digest()[:16], version=4))
-
     def spec(self) -> WorkerSpec:
         """The description from which isolates of the Worker are opened."""
-        cpu_ms = self.settings.limits.cpu_ms
+        settings = self.settings
+        cpu_ms = settings.limits.cpu_ms
         limits = Limits() if cpu_ms is None else Limits(cpu_ms=cpu_ms)
-        return WorkerSpec(self.name, str(self.main), self.bindings(), limits)
+        javascript = None
+        if self.is_javascript:
+            given = {name: getattr(settings, name) for name in BUILD_KEYS}
+            javascript = JavaScript(
+                str(self.file),
+                str(self.file.parent),
+                settings.compatibility_date,
+                settings.compatibility_flags,
+                workerd=self.workerd,
+                esbuild=self.esbuild,
+                **given,
+            )
+        main = str(self.main)
+        return WorkerSpec(self.name, main, self.bindings(), limits, javascript=javascript)
+
+    def version_id(self) -> str:
+        """UUID derived from the settings and the modules in the folder of ``main``."""
+        digest = hashlib.sha256(msgspec.json.encode(self.settings))
+        suffixes = JAVASCRIPT if self.is_javascript else {".py"}
+        modules = (each for each in self.main.parent.iterdir() if each.suffix in suffixes)
+        for module in sorted(modules):
+            digest.update(module.name.encode() + b"\0" + module.read_bytes())
+        return str(uuid.UUID(bytes=digest.digest()[:16], version=4))
 
     def bindings(self) -> list[BindingSpec]:
         """All bindings on ``env``; ConfigError if a name is bound twice."""
@@ -248,8 +287,9 @@ def load_worker(
     _check_date(file, settings.compatibility_date)
     _name_resources(settings)
     main = folder / settings.main
-    if main.suffix != ".py":
-        raise ConfigError(file, "main", f"{settings.main!r} is not a Python module (.py)")
+    if main.suffix not in {".py", *JAVASCRIPT}:
+        supported = ", ".join(sorted({".py", *JAVASCRIPT}))
+        raise ConfigError(file, "main", f"{settings.main!r} is no module of a Worker ({supported})")
     if not is_file(main):
         raise ConfigError(file, "main", f"there is no file {settings.main!r} in {folder}")
     main = main.resolve()
@@ -257,7 +297,10 @@ def load_worker(
         if not each.target:
             raise ConfigError(file, f"pipelines[{index}]", "needs `stream`, the pipeline's name")
     absent = absent_bindings(raw)
-    known = KEYS[""] - set(WranglerFile.__struct_fields__) - {"$schema", *absent.values()}
+    used = set(WranglerFile.__struct_fields__)
+    if main.suffix not in JAVASCRIPT:
+        used -= BUILD_KEYS
+    known = KEYS[""] - used - {"$schema", *absent.values()}
     ignored = sorted(raw.keys() & known)
     for index, cron in enumerate(settings.triggers.crons):
         try:

@@ -18,10 +18,11 @@ from edgesim.config import Project
 from edgesim.config.project import FILE as ACCOUNT_FILE
 from edgesim.config.project import STATE
 from edgesim.config.wrangler import FILES as WRANGLER_FILES
+from edgesim.config.wrangler import JAVASCRIPT
 from edgesim.errors import EdgesimError
 from edgesim.simulator import Simulator
 
-_SUFFIXES = {".py", ".jsonc", ".json", ".toml", ".sql"}
+_SUFFIXES = {".py", ".jsonc", ".json", ".toml", ".sql", *JAVASCRIPT}
 _LOOK_MS = 100
 """Polling interval. A cancelled watch ends after at most one; awatch's 5 s would delay stops."""
 _SECRET_FILES = re.compile(r"\.(dev\.vars|env)(\.[^.]+)?")

@@ -248,3 +248,5 @@ ENGINE_REFUSED = {
     },
 }  # fmt: skip
 """Calls refused to the embedded ClickHouse engine: connections, programs, other processes."""
+WORKERD_ALLOWED = frozenset({"socket", "connect", "listen", "execve"})
+"""Of these, calls that workerd needs: it is started by execve, and serves and connects sockets."""

@@ -20,7 +20,7 @@ _VERSION_FLAG = 1
 _RULE_PATH_BENEATH = 1
 _PR_SET_NO_NEW_PRIVS = 38
 
-_READ_FILE, _READ_DIR = 1 << 2, 1 << 3
+_EXECUTE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 2, 1 << 3
 _OF_A_FILE = 1 << 0 | 1 << 1 | _READ_FILE | 1 << 14
 """Rights that apply to a single file: execute, write, read, truncate."""
 _FS_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
@@ -39,11 +39,12 @@ def version() -> int:
     return max(0, int(_libc().syscall(_CREATE_RULESET, None, 0, _VERSION_FLAG)))
 
 
-def restrict(read: Iterable[str], write: Iterable[str] = ()) -> bool:
+def restrict(read: Iterable[str], write: Iterable[str] = (), execute: Iterable[str] = ()) -> bool:
     """Limit this process and its children to these paths and everything below them, permanently.
 
-    Paths that do not exist are skipped.  Returns False, without effect, if the kernel has no
-    Landlock; raises OSError if it has and refuses.
+    ``execute``: programs, or folders of them, that may be read and run.  Paths that do not exist
+    are skipped.  Returns False, without effect, if the kernel has no Landlock; raises OSError if it
+    has and refuses.
     """
     abi = version()
     if not abi:
@@ -55,6 +56,8 @@ def restrict(read: Iterable[str], write: Iterable[str] = ()) -> bool:
     try:
         for path in read:
             _allow(ruleset, path, _READ_FILE | _READ_DIR)
+        for path in execute:
+            _allow(ruleset, path, _EXECUTE | _READ_FILE | _READ_DIR)
         for path in write:
             _allow(ruleset, path, rights)
         _done(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))

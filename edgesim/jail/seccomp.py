@@ -19,6 +19,7 @@ from edgesim.jail.calls import (
     NARROWED,
     ON_A_DESCRIPTOR,
     REFUSED,
+    WORKERD_ALLOWED,
     Check,
 )
 from edgesim.system import LINUX
@@ -28,6 +29,7 @@ _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _X32_BIT = 0x40000000
 _CLONE3 = 435
 _PR_SET_NO_NEW_PRIVS = 38
+_AF_UNIX = 1
 _SET_MODE_FILTER = 1
 
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
@@ -124,6 +126,21 @@ def engine_program() -> Program:
     code = _begin()
     for number in ENGINE_REFUSED[platform.machine()].values():
         code += _when(number, _ERRNO | errno.EPERM)
+    return Program([*code, _return(_ALLOW)])
+
+
+def workerd_program() -> Program:
+    """Return the filter of a workerd process: no network, no other process.
+
+    Of sockets only Unix ones, which it connects to the platform's.  Programs are Landlock's matter:
+    workerd is one itself, and started under this filter.
+    """
+    refused = ENGINE_REFUSED[platform.machine()]
+    code = _begin()
+    for name, number in refused.items():
+        if name not in WORKERD_ALLOWED:
+            code += _when(number, _ERRNO | errno.EPERM)
+    code += _allow(refused["socket"], ((Check(0, (_AF_UNIX,)),),))
     return Program([*code, _return(_ALLOW)])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 
 import msgspec
 
@@ -18,17 +19,17 @@ def check_deterministic(project: Project) -> None:
         if not drivers.properties(primitive, url).deterministic:
             usable = [name for name in drivers.known(primitive) if _is_usable(primitive, name)]
             raise _unsuitable(f"{primitive} backend {urls.redact(url)!r}", usable)
-    for worker in project.workers:
-        level = project.isolation_of(worker)
-        if not _is_usable_level(level):
-            usable = [name for name in isolates_driver.DRIVERS if _is_usable_level(name)]
-            raise _unsuitable(f"isolation level {level!r}", usable)
+    for name, worker in project.workers.items():
+        level, levels = project.isolation_of(name), isolates_driver.drivers_for(worker.spec())
+        if not _is_usable_level(level, levels):
+            usable = [each for each in levels if _is_usable_level(each, levels)]
+            raise _unsuitable(f"isolation level {level!r} of Worker {name}", usable)
 
 
 def _unsuitable(what: str, usable: list[str]) -> UsageError:
+    others = f"with one of {', '.join(usable)}, or " if usable else ""
     return UsageError(
-        f"the {what} cannot live in virtual time; replay with one of {', '.join(usable)}, "
-        "or in real time with --speed realtime"
+        f"the {what} cannot live in virtual time; replay {others}in real time with --speed realtime"
     )
 
 
@@ -39,6 +40,6 @@ def _is_usable(primitive: str, scheme: str) -> bool:
         return False
 
 
-def _is_usable_level(level: str) -> bool:
-    opener = urls.opener("isolation", level, isolates_driver.DRIVERS)
+def _is_usable_level(level: str, levels: Mapping[str, str]) -> bool:
+    opener = urls.opener("isolation", level, levels)
     return bool(importlib.import_module(opener.__module__).DETERMINISTIC)

@@ -31,7 +31,7 @@ class NoResponseError(PlatformError):
         failure = self._failure
         text = f"error code: {self._code}"
         if explained and failure is not None:
-            text = failure.stack or failure.message
+            text = failure.shown()
         return HttpResponse(self._status, list(_TEXT), text.encode())
 
 

@@ -105,7 +105,9 @@ class Invocation(Host):
         text = response.status_text or None
         if text is not None and not _STATUS_TEXT.fullmatch(text):
             raise ValueError(f"the response has an invalid status text {text[:100]!r}")
-        self.response = HttpResponse(response.status, response.headers, body, text)
+        self.response = HttpResponse(
+            response.status, response.headers, body, text, encoded=response.encoded
+        )
         self.status = response.status
         self._let_go()
 
@@ -194,8 +196,10 @@ class Invocation(Host):
     def take_body(self, body: Any) -> Body:
         """Return the body that the isolate sent as bytes or a handle; PlatformError if invalid.
 
-        A handle can be used once.
+        A handle can be used once.  A Stream is the body itself, made by the isolate's driver.
         """
+        if isinstance(body, Stream):
+            return body
         if isinstance(body, StreamRef):
             stream = self._streams.pop(body.id, None)
             if stream is None:

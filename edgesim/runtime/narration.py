@@ -12,7 +12,7 @@ import structlog
 
 from edgesim.isolates.guest.packages import cure_of
 from edgesim.isolates.protocol.wire import Done
-from edgesim.model import TraceItem, TraceLog
+from edgesim.model import TraceException, TraceItem, TraceLog
 from edgesim.runtime.decisions import settle
 from edgesim.runtime.failure import status_of
 from edgesim.runtime.redaction import redact_url
@@ -43,7 +43,7 @@ def narrate(
         if exception.message.endswith("bdb.BdbQuit"):
             cure = NO_DEBUGGER
         cured = {} if cure is None else {"cure": cure}
-        log.error("uncaught exception", exception=exception.message, **status, **cured)
+        log.error("uncaught exception", **_shown(exception), **status, **cured)
     routine = log.is_enabled_for(logging.INFO)
     for entry in item.logs:
         level = _LEVELS.get(entry.level, logging.INFO)
@@ -58,6 +58,14 @@ def narrate(
             cpu_ms=item.cpu_time,
             wall_ms=item.wall_time,
         )
+
+
+def _shown(exception: TraceException) -> dict[str, str]:
+    """Return the exception; a JavaScript one with its class and the place that threw it."""
+    if exception.stack is None or exception.message in exception.stack:
+        return {"exception": exception.message}
+    place = exception.stack.partition("\n")[0].strip()
+    return {"exception": f"{exception.name}: {exception.message}", "place": place}
 
 
 def _missing(message: str) -> ImportError | None:

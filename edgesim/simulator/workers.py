@@ -189,7 +189,8 @@ def isolates_of(project: Project) -> OpenIsolates:
 
     def open_isolates(spec: WorkerSpec, clock: Clock) -> AbstractAsyncContextManager[Isolates]:
         level = project.isolation_of(spec.name)
-        opener: OpenIsolates = urls.opener("isolation", level, isolates_driver.DRIVERS)
+        drivers = isolates_driver.drivers_for(spec)
+        opener: OpenIsolates = urls.opener("isolation", level, drivers)
         return opener(spec, clock)
 
     return open_isolates

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import anyio
@@ -9,12 +10,24 @@ import anyio
 from edgesim.clock import Clock
 from edgesim.errors import PlatformError
 from edgesim.isolates.protocol.wire import Call, Done, Failure, Invoke, Log, Reply, Respond
+from edgesim.model import WorkerSpec
 
 DRIVERS = {
     "process": "edgesim.isolates.host.process:open_isolates",
     "warm": "edgesim.isolates.host.warm:open_isolates",
     "inline": "edgesim.isolates.host.inline:open_isolates",
 }
+JAVASCRIPT_DRIVERS = {
+    "process": "edgesim.isolates.javascript.driver:open_fresh",
+    "warm": "edgesim.isolates.javascript.driver:open_shared",
+    "inline": "edgesim.isolates.javascript.driver:open_shared",
+}
+"""The same levels for JavaScript Workers; none can run in the platform's own process."""
+
+
+def drivers_for(spec: WorkerSpec) -> Mapping[str, str]:
+    """The drivers of a Worker, by level."""
+    return DRIVERS if spec.javascript is None else JAVASCRIPT_DRIVERS
 
 
 class Host(Protocol):

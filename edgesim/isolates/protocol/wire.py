@@ -55,11 +55,20 @@ class StreamRef:
 
 
 class Failure(msgspec.Struct, frozen=True, array_like=True):
-    """An exception as it crosses: JavaScript class name, text, Python traceback if there is one."""
+    """An exception as it crosses: JavaScript class name, text, Python traceback if there is one.
+
+    The stack of a JavaScript exception is its frames, without its text.
+    """
 
     name: str
     message: str
     stack: str | None = None
+
+    def shown(self) -> str:
+        """The text and the stack, for people."""
+        if self.stack is None or self.message in self.stack:
+            return self.stack or self.message
+        return f"{self.name}: {self.message}\n{self.stack}"
 
 
 class Invoke(msgspec.Struct, tag="invoke", array_like=True):
@@ -116,12 +125,16 @@ class Log(msgspec.Struct, tag="log", array_like=True):
 
 
 class Respond(msgspec.Struct, tag="respond", array_like=True):
-    """The fetch handler's response; waitUntil work may go on after it."""
+    """The fetch handler's response; waitUntil work may go on after it.
+
+    ``encoded``: the body is already in the form that ``content-encoding`` names.
+    """
 
     status: Status
     headers: list[tuple[str, str]]
     body: Any
     status_text: str = ""
+    encoded: bool = False
 
 
 class Done(msgspec.Struct, tag="done", array_like=True):

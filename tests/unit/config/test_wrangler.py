@@ -79,9 +79,10 @@ def test_missing_main_file(tmp_path):
     assert "nothere.py" in problem(worker(tmp_path, '{"name": "a", "main": "nothere.py"}'))
 
 
-def test_main_must_be_python(tmp_path):
-    """A JavaScript Worker is refused."""
-    assert "not a Python module" in problem(worker(tmp_path, '{"name": "a", "main": "index.js"}'))
+def test_main_has_the_extension_of_a_worker(tmp_path):
+    """Python, JavaScript or TypeScript; the error lists the extensions."""
+    said = problem(worker(tmp_path, '{"name": "a", "main": "index.rb"}'))
+    assert "'index.rb' is no module of a Worker (.js, .jsx, .mjs, .mts, .py, .ts, .tsx)" in said
 
 
 def test_unknown_keys_are_listed(tmp_path):

@@ -1,0 +1,267 @@
+"""One invocation in a workerd process: its calls, its log, its report."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+from typing import Annotated, Any, Literal
+from urllib.parse import quote, unquote_to_bytes
+
+import anyio
+import msgspec
+
+from edgesim.clock import Clock
+from edgesim.errors import PlatformError
+from edgesim.isolates.host.driver import Host
+from edgesim.isolates.javascript import values
+from edgesim.isolates.javascript.http import HttpMessage
+from edgesim.isolates.javascript.source_map import SourceMap
+from edgesim.isolates.protocol.limits import LOG_BYTES_MAX, MEMORY_EXCEEDED, log_bytes
+from edgesim.isolates.protocol.wire import (
+    LOST,
+    MESSAGE_BYTES_MAX,
+    NOT_RUN,
+    Call,
+    Done,
+    Failure,
+    Invoke,
+    Level,
+    Log,
+    Respond,
+    StreamRef,
+)
+from edgesim.model import Body, Stream
+
+OURS = "x-edgesim-"
+CONTROL, ID, BINDING = "x-edgesim-control", "x-edgesim-id", "x-edgesim-binding"
+CALL, VALUE, ERROR = "x-edgesim-call", "x-edgesim-value", "x-edgesim-error"
+CF = "x-edgesim-cf"
+CPU_EXCEEDED = "Worker exceeded CPU time limit."
+_PLAIN = {"content-encoding", "content-length"}
+"""Headers of a body as it travelled; the platform has it plain, and frames it anew."""
+
+_UnixMilliseconds = Annotated[float, msgspec.Meta(ge=0, le=1e14)]
+Entry = tuple[Level, list[Any], _UnixMilliseconds]
+"""A console call: level, message, Unix milliseconds."""
+
+
+class InvocationReport(msgspec.Struct, forbid_unknown_fields=True):
+    """A Worker's report of its finished invocation; ``exceptions``: name, message, stack."""
+
+    outcome: Literal["ok", "exception"]
+    exceptions: list[tuple[str, str, str | None]]
+    logs: list[Entry]
+    result: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_reports = msgspec.json.Decoder(InvocationReport)
+_entries = msgspec.json.Decoder(list[Entry])
+_Name = Annotated[str, msgspec.Meta(max_length=200)]
+
+
+class WorkerdInvocation:
+    """The platform's side of one invocation.
+
+    ``has_left``: something of it is known outside of its process, so it cannot be run again.
+    """
+
+    def __init__(self, number: int, invoke: Invoke, host: Host, clock: Clock) -> None:
+        self.id = f"{number:x}"
+        self.invoke = invoke
+        self.cpu_ms = 0.0
+        self.has_left = False
+        self.scope = anyio.CancelScope()
+        """The invocation's stay in its process."""
+        self.reported: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
+        self._host = host
+        self._clock = clock
+        self._calls = 0
+        self._logs: list[Log] = []
+        self._log_bytes = 0
+
+    def begin(self) -> None:
+        """Prepare to run, for the first time or again in another process."""
+        self._logs.clear()
+        self._log_bytes = 0
+        self.reported = asyncio.get_running_loop().create_future()
+        self.invoke.now, self.invoke.steady = self._clock.now(), self._clock.steady()
+
+    # --- what the isolate asks; ValueError for what no isolate says ---
+
+    async def call(self, request: HttpMessage) -> HttpMessage:
+        """Run a call of a binding."""
+        head = request.header(CALL)
+        if head is None:
+            binding, method, args, options = _call_of(await _whole(request.body))
+            return await self._answer(binding, method, args, options, with_body=False)
+        binding, method, args, options = _call_of(unquote_to_bytes(head))
+        if method != "get":
+            args = [*args, request.body]
+        return await self._answer(binding, method, args, options, with_body=True)
+
+    async def fetch(self, request: HttpMessage) -> HttpMessage:
+        """Send a request through a service binding, or to the outside."""
+        self.leave()
+        wire = {
+            "method": request.method,
+            "url": request.target,
+            "headers": [each for each in request.headers if not each[0].startswith(OURS)],
+            "body": request.body,
+            "redirect": "manual",
+        }
+        binding = unquote_to_bytes(request.header(BINDING) or "").decode("utf-8", "replace")
+        try:
+            found = await self._call(binding, "fetch", [wire], {})
+        except PlatformError as error:
+            text = quote(msgspec.json.encode({"name": error.name, "message": error.message}))
+            return HttpMessage([(ERROR, text)], status=500)
+        headers = [
+            each
+            for each in found["headers"]
+            if each[0].lower() not in _PLAIN and not each[0].lower().startswith(OURS)
+        ]
+        body = self._given(found["body"])
+        return HttpMessage(headers, body, status=found["status"], reason=found["statusText"] or "")
+
+    def take_logs(self, data: bytes) -> None:
+        """Record console calls."""
+        self._record(_decoded(_entries, data))
+
+    def finish(self, data: bytes, sources: SourceMap) -> None:
+        """Take the report of the finished invocation."""
+        report: InvocationReport = _decoded(_reports, data)
+        self._record(report.logs)
+        failures = [
+            Failure(name, message, None if stack is None else sources.mapped(stack))
+            for name, message, stack in report.exceptions
+        ]
+        result = values.loads(bytes(report.result))
+        self.end(Done(report.outcome, failures, result))
+
+    # --- what the process does ---
+
+    def respond(self, response: HttpMessage, encoded: bool) -> None:
+        """Hand on the fetch handler's response; ValueError if it is not a valid one."""
+        self.leave()
+        headers = [each for each in response.headers if not each[0].startswith(OURS)]
+        text = "" if response.reason == _phrase(response.status) else response.reason
+        self._host.respond(Respond(response.status, headers, response.body, text, encoded))
+
+    def leave(self) -> None:
+        """Something of the invocation is known outside from now on."""
+        self.has_left = True
+        for log in self._logs:
+            self._host.log(log)
+        self._logs.clear()
+
+    def end(self, done: Done) -> None:
+        """End the invocation, unless it has ended."""
+        if not self.reported.done():
+            self.reported.set_result(done)
+
+    def settled(self, done: Done) -> Done:
+        """The Done as the runtime gets it; logs of a run that will be repeated are dropped."""
+        if done.blameless and not self.has_left:
+            done.fault = NOT_RUN
+            self._logs.clear()
+        self.leave()
+        done.cpu_ms = self.cpu_ms
+        return done
+
+    def body(self, body: Any) -> Body:
+        """A body of an event, from its form on the wire."""
+        if isinstance(body, StreamRef):
+            self.leave()  # it can be read once
+        return self._given(body)
+
+    def _given(self, body: Any) -> Body:
+        if isinstance(body, StreamRef):
+            return Stream(self._read(body.id), body.length)
+        return bytes(body or b"")
+
+    async def _read(self, stream: int) -> AsyncIterator[bytes]:
+        while chunk := await self._call("", "read", [stream], {}):
+            yield chunk
+
+    async def _answer(
+        self, binding: str, method: str, args: list[Any], options: dict[str, Any], with_body: bool
+    ) -> HttpMessage:
+        self.leave()
+        try:
+            value = await self._call(binding, method, args, options)
+        except PlatformError as error:
+            failed = {"error": {"name": error.name, "message": error.message}}
+            return HttpMessage([], msgspec.json.encode(failed), status=200)
+        if with_body and isinstance(value, dict) and "body" in value:
+            body = self._given(value["body"])
+            shown = quote(values.dumps(value | {"body": True}))
+            return HttpMessage([(VALUE, shown)], body, status=200)
+        return HttpMessage([], values.dumps({"value": value}), status=200)
+
+    async def _call(
+        self, binding: str, method: str, args: list[Any], options: dict[str, Any]
+    ) -> Any:
+        self._calls += 1
+        return await self._host.call(Call(self._calls, binding, method, args, options))
+
+    def _record(self, entries: list[Entry]) -> None:
+        for level, message, ms in entries:
+            if self._log_bytes > LOG_BYTES_MAX:
+                return  # one entry beyond the budget is kept, so that the trace is truncated
+            self._log_bytes += log_bytes(message)
+            self._logs.append(Log(level, message, ms / 1000))
+        if self.has_left:
+            self.leave()
+
+
+def cpu_exceeded() -> Done:
+    """The Done of an invocation that used up its CPU time."""
+    return Done("exceededCpu", [Failure("Error", CPU_EXCEEDED)])
+
+
+def memory_exceeded() -> Done:
+    """The Done of an invocation that used up its memory."""
+    return Done("exceededMemory", [Failure("Error", MEMORY_EXCEEDED)])
+
+
+def lost(reason: str) -> Done:
+    """The Done of an invocation that ended by no fault of its own."""
+    return Done("internalError", [Failure("Error", reason)], fault=LOST)
+
+
+async def _whole(body: Body) -> bytes:
+    if isinstance(body, bytes):
+        return body
+    chunks, size = [], 0
+    async for chunk in body:
+        size += len(chunk)
+        if size > MESSAGE_BYTES_MAX:
+            await body.aclose()
+            raise ValueError(f"a call of more than {MESSAGE_BYTES_MAX} bytes")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _call_of(data: bytes) -> tuple[str, str, list[Any], dict[str, Any]]:
+    try:
+        call = msgspec.convert(values.loads(data), tuple[_Name, _Name, list[Any], dict[str, Any]])
+    except msgspec.ValidationError as error:
+        raise ValueError(f"not a call: {error}") from error
+    if not call[0] and call[1] == "fetch":
+        raise ValueError("a fetch is a request of its own")
+    return call
+
+
+def _decoded(decoder: msgspec.json.Decoder[Any], data: bytes) -> Any:
+    try:
+        return decoder.decode(data)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ValueError(f"not a report: {error}") from error
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""

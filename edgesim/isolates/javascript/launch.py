@@ -1,0 +1,38 @@
+"""The start of a workerd process: puts it in its jail, then becomes workerd.
+
+Started as ``python -m edgesim.isolates.javascript.launch FOLDER WORKERD ARGUMENTS...``; FOLDER is
+the only one of the user's that it may read.  workerd ends with the platform, whatever kills that.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+
+from edgesim.jail import landlock, seccomp
+from edgesim.jail.lifeline import end_with_edgesim
+
+_READABLE = (
+    "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/dev/null", "/dev/urandom",
+    "/proc/self", "/proc/meminfo", "/proc/cpuinfo", "/sys/devices/system/cpu",
+)  # fmt: skip
+_EXECUTABLE = ("/lib", "/lib64", "/usr/lib", "/usr/lib64")
+"""Folders of the dynamic loader, which the kernel runs before the program."""
+
+
+def main(folder: str, workerd: str, *arguments: str) -> None:
+    """Jail this process and run workerd in it."""
+    end_with_edgesim()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    landlock.restrict((folder, *_READABLE), execute=(workerd, *_EXECUTABLE))
+    if seccomp.available():
+        seccomp.workerd_program().put_on()
+    try:
+        os.execv(workerd, [workerd, *arguments])  # noqa: S606 (the program that was found)
+    except OSError as error:
+        sys.exit(f"cannot run {workerd}: {error.strerror}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
