@@ -74,7 +74,7 @@ async def _queue_ls(simulator: Simulator) -> list[dict[str, Any]]:
 
 async def _queue_peek(simulator: Simulator, queue: str, limit: int = 10) -> PagedRows:
     known_queue(simulator, queue)
-    return PagedRows(_shown_pages(await simulator.queue(queue).peek(limit)))
+    return PagedRows(_shown_pages(await simulator.primitives.queue(queue).peek(limit)))
 
 
 async def _shown_pages(messages: Sequence[Message]) -> AsyncIterator[list[dict[str, Any]]]:
@@ -93,30 +93,32 @@ async def _shown_pages(messages: Sequence[Message]) -> AsyncIterator[list[dict[s
 
 async def _queue_send(simulator: Simulator, queue: str, body: Any) -> dict[str, Any]:
     known_queue(simulator, queue)
-    metrics = await simulator.queue(queue).send(json.dumps(body).encode())
+    metrics = await simulator.primitives.queue(queue).send(json.dumps(body).encode())
     return {"backlog": metrics.backlog_count}
 
 
 async def _queue_purge(simulator: Simulator, queue: str) -> dict[str, Any]:
     known_queue(simulator, queue)
-    return {"purged": await simulator.queue(queue).purge()}
+    return {"purged": await simulator.primitives.queue(queue).purge()}
 
 
 async def _queue_redrive(simulator: Simulator, queue: str, to: str) -> dict[str, Any]:
     known_queue(simulator, queue)
     known_queue(simulator, to)
-    return {"moved": await simulator.queue(queue).redrive(simulator.queue(to))}
+    return {
+        "moved": await simulator.primitives.queue(queue).redrive(simulator.primitives.queue(to))
+    }
 
 
 async def _r2_ls(simulator: Simulator, bucket: str, prefix: str = "") -> PagedRows:
     known_bucket(simulator, bucket)
-    pages = _pages(simulator.bucket(bucket), prefix)
+    pages = _pages(simulator.primitives.bucket(bucket), prefix)
     return PagedRows([_described(found) for found in page] async for page in pages)
 
 
 async def _r2_count(simulator: Simulator, bucket: str, prefix: str = "") -> dict[str, int]:
     known_bucket(simulator, bucket)
-    pages = _pages(simulator.bucket(bucket), prefix)
+    pages = _pages(simulator.primitives.bucket(bucket), prefix)
     return {"objects": sum([len(page) async for page in pages])}
 
 
@@ -132,9 +134,9 @@ async def _pages(bucket: Bucket, prefix: str) -> AsyncIterator[list[R2Object]]:
 
 async def _r2_rm(simulator: Simulator, bucket: str, key: str) -> dict[str, Any]:
     known_bucket(simulator, bucket)
-    if await simulator.bucket(bucket).head(key) is None:
+    if await simulator.primitives.bucket(bucket).head(key) is None:
         raise UsageError(f"bucket {bucket!r} has no object {key!r}")
-    await simulator.bucket(bucket).delete(key)
+    await simulator.primitives.bucket(bucket).delete(key)
     return {"removed": key}
 
 
@@ -143,7 +145,9 @@ async def _r2_cp(
 ) -> dict[str, Any]:
     known_bucket(simulator, bucket)
     known_bucket(simulator, to_bucket)
-    copied = await simulator.bucket(to_bucket).copy(simulator.bucket(bucket), key, to_key)
+    copied = await simulator.primitives.bucket(to_bucket).copy(
+        simulator.primitives.bucket(bucket), key, to_key
+    )
     if copied is None:
         raise UsageError(f"bucket {bucket!r} has no object {key!r}")
     return {"copied": copied.key}
@@ -164,12 +168,12 @@ async def _r2_requeue(
     known_bucket(simulator, bucket)
     first = _time_ms("since", since) if since else float("-inf")
     last = _time_ms("until", until) if until else float("inf")
-    stored = simulator.bucket(bucket)
+    stored = simulator.primitives.bucket(bucket)
     page = await stored.list(prefix=prefix, start_after=after, limit=REQUEUE_PAGE)
     chosen = [found for found in page.objects if first <= found.uploaded < last]
     messages = 0
     for found in chosen:
-        messages += await simulator.notify_again(bucket, found)
+        messages += await simulator.primitives.notify_again(bucket, found)
         await anyio.lowlevel.checkpoint()  # local queues never yield by themselves
     return {
         "objects": len(chosen),
@@ -195,14 +199,16 @@ OPERATIONS: dict[str, Operation] = {
 
 def known_queue(simulator: Simulator, name: str) -> None:
     """UsageError if the project does not have that queue."""
-    if name not in simulator.queue_names():
-        raise UsageError(f"the project has no queue {name!r}", hint(name, simulator.queue_names()))
+    if name not in simulator.primitives.queue_names():
+        raise UsageError(
+            f"the project has no queue {name!r}", hint(name, simulator.primitives.queue_names())
+        )
 
 
 def known_bucket(simulator: Simulator, name: str) -> None:
     """UsageError if the project does not have that bucket."""
-    if name not in simulator.bucket_names():
-        known = simulator.bucket_names()
+    if name not in simulator.primitives.bucket_names():
+        known = simulator.primitives.bucket_names()
         raise UsageError(f"the project has no bucket {name!r}", hint(name, known))
 
 

@@ -80,4 +80,4 @@ async def ask(
 async def settle(simulator: Simulator) -> None:
     """Wait until the project is drained."""
     with anyio.fail_after(20):
-        assert await simulator.drain(20)
+        assert not (await simulator.draining.drain(20)).left

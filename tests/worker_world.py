@@ -68,15 +68,15 @@ class World:
 
     async def records(self, bucket: str) -> list[Any]:
         """Drain, then return the records that pipelines have written to a bucket, oldest first."""
-        assert await self.simulator.drain(20)
+        assert not (await self.simulator.draining.drain(20)).left
         rows = []
-        async for found in self.simulator.objects(bucket, ""):
+        async for found in self.simulator.primitives.objects(bucket, ""):
             text = gzip.decompress(await self.content(bucket, found.key))
             rows += [json.loads(line) for line in text.splitlines()]
         return rows
 
     async def content(self, bucket: str, key: str) -> bytes:
-        found = await self.simulator.bucket(bucket).get(key)
+        found = await self.simulator.primitives.bucket(bucket).get(key)
         assert isinstance(found, R2ObjectBody)
         return await read_all(found.body)
 
@@ -88,7 +88,7 @@ class World:
 
     async def put_raw(self, bucket: str, key: str, content: bytes) -> None:
         """Store an object with these bytes."""
-        await self.simulator.bucket(bucket).put(key, content)
+        await self.simulator.primitives.bucket(bucket).put(key, content)
 
     async def deliver(self, worker: str, queue: str, *bodies: Any, attempts: int = 1) -> Any:
         """Deliver one batch to a queue handler and return the result of each message."""
@@ -111,7 +111,7 @@ class World:
         return json.loads(text)["data"] if text else []
 
     async def dead_letters(self) -> list[Any]:
-        queue = self.simulator.queue("ingest-dlq")
+        queue = self.simulator.primitives.queue("ingest-dlq")
         return [json.loads(message.body) for message in await queue.peek(100)]
 
 

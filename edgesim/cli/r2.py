@@ -105,7 +105,7 @@ async def _get_from_state(project: Project, arguments: argparse.Namespace) -> No
 
     async with opened(project) as simulator:
         known_bucket(simulator, arguments.bucket)
-        found = await simulator.bucket(arguments.bucket).get(arguments.key)
+        found = await simulator.primitives.bucket(arguments.bucket).get(arguments.key)
         if not isinstance(found, R2ObjectBody):
             raise UsageError(f"bucket {arguments.bucket!r} has no object {arguments.key!r}")
         with _target(arguments) as out:
@@ -139,7 +139,7 @@ async def _put_into_state(
 
     async with opened(project) as simulator:
         known_bucket(simulator, arguments.bucket)
-        await simulator.bucket(arguments.bucket).put(arguments.key, Stream(chunks()))
+        await simulator.primitives.bucket(arguments.bucket).put(arguments.key, Stream(chunks()))
 
 
 def _chunks(source: BinaryIO) -> Iterator[bytes]:

@@ -52,5 +52,5 @@ def run(arguments: argparse.Namespace) -> int:
 async def _ask_state(project: Project, query: str, wanted: str) -> tuple[int, bytes]:
     async with opened(project) as simulator:
         url = f"http://clickhouse/?default_format={quote(wanted)}"
-        answer = await simulator.clickhouse(HttpRequest("POST", url, [], query.encode()))
+        answer = await simulator.primitives.clickhouse(HttpRequest("POST", url, [], query.encode()))
         return answer.status, await read_all(answer.body)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
@@ -31,7 +32,7 @@ from edgesim.model import HttpRequest, Stream, iterate
 from edgesim.observation.recent import RecentTraces
 from edgesim.r2.bucket import R2ObjectBody
 from edgesim.runtime.routing import named_by
-from edgesim.simulator import Simulator
+from edgesim.simulator import Simulator, stats
 
 PREFIX = "/cdn-cgi/edgesim"
 SCHEDULED = ("/cdn-cgi/local/scheduled", "/cdn-cgi/handler/scheduled")
@@ -123,10 +124,10 @@ def admin_app(
 
 async def _dropped(simulator: Simulator, request: Request) -> Response:
     name = request.path_params["name"]
-    if name not in simulator.streams:
-        known = ", ".join(simulator.streams) or "none"
+    if name not in simulator.primitives.streams:
+        known = ", ".join(simulator.primitives.streams) or "none"
         return PlainTextResponse(f"there is no stream named {name!r}; known: {known}\n", 404)
-    return JSONResponse(msgspec.to_builtins(list(simulator.streams[name].samples)))
+    return JSONResponse(msgspec.to_builtins(list(simulator.primitives.streams[name].samples)))
 
 
 async def _stats(simulator: Simulator, request: Request) -> Response:
@@ -144,14 +145,15 @@ def _server_stats(request: Request) -> dict[str, Any]:
 
 async def _metrics(simulator: Simulator, request: Request) -> Response:
     async with anyio.create_task_group() as tasks:
-        depths, usage = _StoreQuery(simulator.depths), _StoreQuery(simulator.usage)
+        depths = _StoreQuery(partial(stats.depths, simulator.primitives))
+        usage = _StoreQuery(partial(stats.usage, simulator.primitives))
         tasks.start_soon(depths.ask)
         tasks.start_soon(usage.ask)
     samples = [
         *metrics.of_stats(
             simulator.counters(depths.answer or {}, usage.answer or {}) | _server_stats(request)
         ),
-        *metrics.of_queues(simulator.ages(depths.answer or {})),
+        *metrics.of_queues(stats.ages(depths.answer or {}, simulator.primitives.clock.now_ms())),
         *metrics.of_stores({"queues": depths.answer is not None, "r2": usage.answer is not None}),
         *metrics.of_workers({name: each.wall for name, each in simulator.workers.items()}),
         *resources.samples(),
@@ -179,7 +181,7 @@ async def _drain(simulator: Simulator, request: Request) -> Response:
             f"timeout must be a number of seconds from 0 to {DRAIN_SECONDS_MAX}, not {asked!r}"
         )
         return PlainTextResponse(f"{problem}\n", 400)
-    found = await simulator.drain_or_report(timeout)
+    found = await simulator.draining.drain(timeout)
     return JSONResponse(
         {
             "drained": not found.left,
@@ -202,7 +204,7 @@ def _seconds(text: str) -> float | None:
 
 async def _sql(simulator: Simulator, request: Request) -> Response:
     wanted = request.query_params.get("format", "JSON")
-    answer = await simulator.clickhouse(
+    answer = await simulator.primitives.clickhouse(
         HttpRequest(
             "POST", f"http://clickhouse/?default_format={quote(wanted)}", [], await request.body()
         )
@@ -225,7 +227,7 @@ async def _operate(simulator: Simulator, request: Request) -> Response:
 async def _r2_get(simulator: Simulator, request: Request) -> Response:
     bucket, key = _parameter(request, "bucket"), _parameter(request, "key")
     operations.known_bucket(simulator, bucket)
-    found = await simulator.bucket(bucket).get(key)
+    found = await simulator.primitives.bucket(bucket).get(key)
     if not isinstance(found, R2ObjectBody):
         return PlainTextResponse(f"bucket {bucket!r} has no object {key!r}\n", 404)
     return await _streamed(aiter(found.body), "application/octet-stream")
@@ -252,7 +254,7 @@ async def _streamed(pieces: AsyncIterator[bytes], media_type: str) -> Response:
 async def _r2_put(simulator: Simulator, request: Request) -> Response:
     bucket, key = _parameter(request, "bucket"), _parameter(request, "key")
     operations.known_bucket(simulator, bucket)
-    await simulator.bucket(bucket).put(key, Stream(request.stream()))
+    await simulator.primitives.bucket(bucket).put(key, Stream(request.stream()))
     return PlainTextResponse("OK\n")
 
 

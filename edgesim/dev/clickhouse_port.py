@@ -43,7 +43,7 @@ class ClickHousePort:
         request = _EDGE.request(scope, Stream(_body(receive)), {})
         simulator = await self._front.simulator()
         try:
-            answer = await simulator.clickhouse(request)
+            answer = await simulator.primitives.clickhouse(request)
         except ConnectionResetError:
             return  # the client disconnected while sending; its data is discarded
         await send_response(answer, scope, send)

@@ -128,7 +128,9 @@ def queue_id(name: str) -> str:
 async def _list(simulator: Simulator, request: Request) -> Any:
     return [
         {"queue_id": queue_id(name), "queue_name": name}
-        for name in sorted(simulator.queue_names() | simulator.pull_consumers.keys())
+        for name in sorted(
+            simulator.primitives.queue_names() | simulator.primitives.pull_consumers.keys()
+        )
     ]
 
 
@@ -195,15 +197,15 @@ def _authenticate(request: Request, front: Front, access: Access, token: str | N
 
 def _queue(simulator: Simulator, request: Request) -> Queue:
     asked = request.path_params["queue"]
-    for name in simulator.queue_names() | simulator.pull_consumers.keys():
+    for name in simulator.primitives.queue_names() | simulator.primitives.pull_consumers.keys():
         if asked in {name, queue_id(name)}:
-            return simulator.queue(name)
+            return simulator.primitives.queue(name)
     raise _RefusedError(404, 10104, f"there is no queue {asked!r} (10104)")
 
 
 def _consumer(simulator: Simulator, request: Request) -> PullConsumer:
     name = _queue(simulator, request).name
-    consumer = simulator.pull_consumers.get(name)
+    consumer = simulator.primitives.pull_consumers.get(name)
     if consumer is None:
         raise _RefusedError(
             400, 15000, f"queue {name!r} has no pull consumer: [queues.{name}.pull] in edgesim.toml"

@@ -70,7 +70,7 @@ async def reload_workers(simulator: Simulator, files: set[Path]) -> None:
     for name, config in simulator.project.workers.items():
         if any(file.is_relative_to(config.file.parent) for file in files):
             try:
-                await simulator.start_worker(config)
+                await simulator.workers.start(config)
             except EdgesimError as error:
                 log.error("not reloaded, the old version goes on", worker=name, error=str(error))
             else:

@@ -237,7 +237,7 @@ class Server:
         seconds = self._options.drain_seconds
         if not seconds:
             return
-        if await simulator.leave(seconds) and not self._problem():
+        if await simulator.draining.leave(seconds) and not self._problem():
             log.info("drained")
         else:
             log.error("not drained in time, the rest is for the next start", seconds=seconds)
@@ -363,7 +363,7 @@ async def _apply_schema(simulator: Simulator) -> None:
     project = simulator.project
     file = project.account.clickhouse.schema
     try:
-        await simulator.backends.gateway.change_schema(project.schema)
+        await simulator.primitives.backends.gateway.change_schema(project.schema)
     except (ClickHouseError, RunError) as error:
         log.error("schema not applied", file=file, error=str(error))
     else:
@@ -372,7 +372,7 @@ async def _apply_schema(simulator: Simulator) -> None:
 
 def _say_how_isolated(simulator: Simulator) -> None:
     """Log each Worker's isolation level and active guards; as a warning if a guard is missing."""
-    for worker, guards in simulator.guards.items():
+    for worker, guards in simulator.workers.guards.items():
         level = simulator.project.isolation_of(worker)
         say = log.info if set(KERNEL_GUARDS) <= set(guards) or level == "inline" else log.warning
         say("isolation", worker=worker, runs=level, guards=", ".join(guards) or "none")

@@ -32,22 +32,26 @@ async def locate(
     items = sorted(map(shown, traces), key=lambda item: item.event_timestamp)
     async for found in in_traces(items, needle):
         yield found
-    for found in in_tails(simulator.tails, needle):
+    for found in in_tails(simulator.primitives.tails, needle):
         yield found
-    async for found in in_pipelines(simulator.buffers, needle):
+    async for found in in_pipelines(simulator.primitives.buffers, needle):
         yield found
     keys: set[str] = set()
-    for name in sorted(simulator.bucket_names()):
-        async for found in _or_reason(f"bucket {name}", in_bucket(simulator.bucket(name), needle)):
+    for name in sorted(simulator.primitives.bucket_names()):
+        async for found in _or_reason(
+            f"bucket {name}", in_bucket(simulator.primitives.bucket(name), needle)
+        ):
             if found.stage == "object":
                 keys.add(found.place.removeprefix(f"{name}/"))
             yield found
     dead_letters = _dead_letters(simulator.project)
-    for name in sorted(simulator.queue_names()):
-        search = in_queue(simulator.queue(name), needle, sorted(keys), dead_letters.get(name, []))
+    for name in sorted(simulator.primitives.queue_names()):
+        search = in_queue(
+            simulator.primitives.queue(name), needle, sorted(keys), dead_letters.get(name, [])
+        )
         async for found in _or_reason(f"queue {name}", search):
             yield found
-    async for found in _or_reason("ClickHouse", in_tables(simulator.clickhouse, needle)):
+    async for found in _or_reason("ClickHouse", in_tables(simulator.primitives.clickhouse, needle)):
         yield found
 
 

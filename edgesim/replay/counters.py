@@ -38,11 +38,11 @@ def _countable(place: list[str], simulator: Simulator) -> Collection[str]:
     """Names that are valid at this place but absent while their count is zero."""
     match place:
         case ["queues"]:
-            return simulator.queue_names()
+            return simulator.primitives.queue_names()
         case ["queues", _]:
             return _OF_A_QUEUE
         case ["r2"]:
-            return simulator.bucket_names()
+            return simulator.primitives.bucket_names()
         case ["r2", _]:
             return _OF_A_BUCKET
         case ["invocations", _]:

@@ -176,13 +176,13 @@ async def _sql(expected: Expectations, outcome: Outcome) -> Any:
 
 async def _objects(expected: Expectations, outcome: Outcome) -> Any:
     for bucket, wanted in expected.objects.items():
-        known = outcome.simulator.bucket_names()
+        known = outcome.simulator.primitives.bucket_names()
         if bucket not in known:
             none = f"no bucket {bucket!r}; the project has {', '.join(sorted(known))}"
             yield f"objects in {bucket}", _wanted(wanted), none
             continue
         count = rows = 0
-        async for found in outcome.simulator.objects(bucket, wanted.prefix):
+        async for found in outcome.simulator.primitives.objects(bucket, wanted.prefix):
             count += 1
             if wanted.rows is not None:
                 rows += await count_rows(outcome.simulator, bucket, found.key)
@@ -199,7 +199,7 @@ async def count_rows(simulator: Simulator, bucket: str, key: str) -> int:
 
 async def read_lines(simulator: Simulator, bucket: str, key: str) -> AsyncIterator[list[bytes]]:
     """Yield lists of lines of an object, decompressed for ``.gz`` names; none if deleted."""
-    found = await simulator.bucket(bucket).get(key)
+    found = await simulator.primitives.bucket(bucket).get(key)
     if not isinstance(found, R2ObjectBody):
         return
     body, begun = iterate(found.body), b""

@@ -59,7 +59,7 @@ def stages(world: World, requests: int, answered: int, latencies: Latencies) -> 
 
 def _sent_to(world: World, name: str, flow: Flow) -> Stage:
     """The row of a Pipeline, or of a stream: a stream's records have left it once in every sink."""
-    stream = world.simulator.streams.get(name)
+    stream = world.simulator.primitives.streams.get(name)
     if stream is None:
         return _stage(f"pipeline {name}", flow)
     return Stage(f"stream {name}", flow.entered, flow.entered - stream.pending)

@@ -212,12 +212,12 @@ class VirtualProject:
     def queue(self, name: str) -> Queue:
         """A queue: ``send``, ``peek``, ``depth``, ``purge``; UsageError for an unknown name."""
         known_queue(self.world.simulator, name)
-        return self.world.simulator.queue(name)
+        return self.world.simulator.primitives.queue(name)
 
     def bucket(self, name: str) -> Bucket:
         """A bucket: ``get``, ``put``, ``head``, ``list``, ...; UsageError for an unknown name."""
         known_bucket(self.world.simulator, name)
-        return self.world.simulator.bucket(name)
+        return self.world.simulator.primitives.bucket(name)
 
     async def records(self, bucket: str, prefix: str = "") -> list[Any]:
         """Records of all NDJSON objects in a bucket, decompressed and parsed."""
@@ -225,7 +225,7 @@ class VirtualProject:
         known_bucket(simulator, bucket)
         return [
             json_module.loads(line)
-            async for found in simulator.objects(bucket, prefix)
+            async for found in simulator.primitives.objects(bucket, prefix)
             async for lines in read_lines(simulator, bucket, found.key)
             for line in lines
         ]

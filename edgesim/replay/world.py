@@ -150,13 +150,13 @@ class World:
         if self.history.due(self._consumed, deadline):
             return False
         with self.injector.calm():
-            return await self._simulator.is_quiet(deadline + self.wall.ahead)
+            return await self._simulator.draining.is_quiet(deadline + self.wall.ahead)
 
     async def ask(self, statement: str) -> str:
         """Result of a statement as JSONCompact; RunError if the database replies with an error."""
         url = f"http://clickhouse/?default_format={quote('JSONCompact')}"
         request = HttpRequest("POST", url, [], statement.encode())
-        answer = await self.simulator.clickhouse(request)
+        answer = await self.simulator.primitives.clickhouse(request)
         text = (await read_all(answer.body)).decode("utf-8", "replace")
         if answer.status != 200:
             raise RunError(f"{statement}: {text.strip()}")

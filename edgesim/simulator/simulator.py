@@ -19,7 +19,7 @@ from anyio.abc import TaskGroup
 
 from edgesim.backends import Backends
 from edgesim.clock import Clock
-from edgesim.config import Project, WorkerConfig
+from edgesim.config import Project
 from edgesim.errors import RunError, first_error
 from edgesim.isolates.host.restarting import OpenIsolates
 from edgesim.isolates.protocol.wire import NOT_RUN, Done
@@ -44,10 +44,8 @@ from edgesim.runtime.request_cf import request_cf
 from edgesim.runtime.routing import Router
 from edgesim.runtime.schedule import Schedule
 from edgesim.runtime.tail import TraceSink
-from edgesim.runtime.worker import Worker
 from edgesim.simulator import stats
 from edgesim.simulator.draining import Drain
-from edgesim.simulator.leftover import Leftover
 from edgesim.simulator.primitives import Primitives
 from edgesim.simulator.stats import Usage
 from edgesim.simulator.workers import Workers, isolates_of
@@ -64,8 +62,8 @@ LOOK_SECONDS = 0.005
 log = structlog.get_logger()
 
 
-class Simulator(Primitives):
-    """The primitives of a project and its Workers.  Created by ``open_simulator``."""
+class Simulator:
+    """A project's primitives and Workers, and the tasks between them; see ``open_simulator``."""
 
     def __init__(
         self,
@@ -77,14 +75,17 @@ class Simulator(Primitives):
         open_isolates: OpenIsolates | None = None,
         traces: TraceSink | None = None,
     ) -> None:
-        super().__init__(project, backends, clock, self._deliver_batch)
+        self.project = project
+        self.primitives = Primitives(project, backends, clock, self._deliver_batch)
         self.requests = 0
         self.rejected = 0
         self.router = Router(project.workers.values())
-        self.ingest = HttpIngest(self.streams, project.dataflow.ids(), project.ingest_token)
+        self.ingest = HttpIngest(
+            self.primitives.streams, project.dataflow.ids(), project.ingest_token
+        )
         self.cf = request_cf(project.account.cf)
-        self._workers = Workers(
-            self, tasks, invocations, open_isolates or isolates_of(project), traces
+        self.workers = Workers(
+            self.primitives, tasks, invocations, open_isolates or isolates_of(project), traces
         )
         self._tailed_by = {
             name: [
@@ -92,27 +93,10 @@ class Simulator(Primitives):
                 for worker in project.workers.values()
                 if any(tail.target == name for tail in worker.settings.tail_consumers)
             ]
-            for name in self.tails
+            for name in self.primitives.tails
         }
-        self._drain = Drain(self, self.workers)
+        self.draining = Drain(self.primitives, self.workers)
         self._abandoned = False
-
-    @property
-    def workers(self) -> dict[str, Worker]:
-        """The current version of each Worker, by name."""
-        return self._workers.running
-
-    @property
-    def guards(self) -> dict[str, list[str]]:
-        """Active sandbox guards, by Worker."""
-        return self._workers.guards
-
-    async def start_worker(self, config: WorkerConfig) -> None:
-        """Start a Worker, or replace it by a new version; the old one ends when it is idle.
-
-        WorkerLoadError or ConfigError if it does not load; the old version then stays.
-        """
-        await self._workers.start(config)
 
     async def fetch(
         self, request: HttpRequest, worker: str | None = None, *, explained: bool = False
@@ -136,10 +120,6 @@ class Simulator(Primitives):
             self.rejected += response.status >= 400
         return response
 
-    def fetch_of(self, worker: str) -> Fetch:
-        """A function that sends requests to a Worker of this project."""
-        return self._workers.fetch_of(worker)
-
     async def scheduled(self, worker: str, cron: str, scheduled_ms: int | None = None) -> str:
         """Run a scheduled handler now, with that time or the current one; returns its outcome."""
         return (await self.scheduled_result(worker, cron, scheduled_ms)).outcome
@@ -148,7 +128,7 @@ class Simulator(Primitives):
         self, worker: str, cron: str, scheduled_ms: int | None = None
     ) -> ScheduledResult:
         """Like ``scheduled``; the result also says whether the handler called noRetry."""
-        time_ms = self.clock.now_ms() if scheduled_ms is None else scheduled_ms
+        time_ms = self.primitives.clock.now_ms() if scheduled_ms is None else scheduled_ms
         done = await self.workers[worker].scheduled(cron, time_ms)
         return ScheduledResult(done.outcome, done.result is True)
 
@@ -157,7 +137,7 @@ class Simulator(Primitives):
     @property
     def traces_pending(self) -> int:
         """Number of traces that are not yet processed by a tail handler."""
-        return sum(tail.pending for tail in self.tails.values())
+        return sum(tail.pending for tail in self.primitives.tails.values())
 
     @property
     def has_room(self) -> bool:
@@ -166,73 +146,49 @@ class Simulator(Primitives):
             return False
         return all(
             tail.has_room(sum(self.workers[worker].in_flight for worker in self._tailed_by[name]))
-            for name, tail in self.tails.items()
+            for name, tail in self.primitives.tails.items()
         )
 
     async def stats(self) -> dict[str, Any]:
         """Counters by stage since this Simulator was opened, with the stores' current contents."""
-        return self.counters(await self.depths(), await self.usage())
+        depths, usage = await stats.depths(self.primitives), await stats.usage(self.primitives)
+        return self.counters(depths, usage)
 
     def counters(self, depths: Mapping[str, Depth], usage: Mapping[str, Usage]) -> dict[str, Any]:
         """Like ``stats``, with the contents of those queues and buckets only; queries no store."""
         receiver = {"requests": self.requests, "rejected": self.rejected}
-        return {"receiver": receiver} | stats.counters(self, self.workers, depths, usage)
-
-    async def depths(self) -> dict[str, Depth]:
-        """The depth of each queue; queries the store."""
-        return await stats.depths(self)
-
-    async def usage(self) -> dict[str, Usage]:
-        """Objects and bytes of each bucket; queries the store."""
-        return await stats.usage(self)
-
-    def ages(self, depths: Mapping[str, Depth]) -> dict[str, float]:
-        """Age of the oldest message of each queue, in seconds; 0 for an empty queue."""
-        return stats.ages(depths, self.clock.now_ms())
-
-    async def drain(self, timeout: float) -> bool:
-        """Roll the pipelines and deliver until nothing is left; False if work is left."""
-        return not (await self._drain.drain(timeout)).left
-
-    async def drain_or_report(self, timeout: float) -> Leftover:
-        """Like ``drain``; returns the work left, by stage."""
-        return await self._drain.drain(timeout)
-
-    async def leave(self, timeout: float) -> bool:
-        """Finish the work of a shutdown, except what a store keeps; False on timeout."""
-        return await self._drain.leave(timeout)
-
-    async def is_quiet(self, deadline: float) -> bool:
-        """True if no work is in progress; messages delayed past ``deadline`` are ignored."""
-        return await self._drain.is_quiet(deadline)
+        return {"receiver": receiver} | stats.counters(self.primitives, self.workers, depths, usage)
 
     # --- background tasks ---
 
     async def start(self, outbound: Outbound) -> None:
         """Validate the SQL and start every Worker; raises the first error."""
-        await result_columns(self.project.dataflow, self.sql, self.clock)
-        await self._workers.start_all(outbound)
+        await result_columns(self.project.dataflow, self.primitives.sql, self.primitives.clock)
+        await self.workers.start_all(outbound)
 
     async def run(self) -> None:
         """Run pipelines, notifications, tails, consumers and schedules until cancelled."""
+        primitives = self.primitives
+        relay = partial(primitives.notifications.relay, primitives.backends.r2, primitives.notify)
         async with anyio.create_task_group() as tasks:
-            for buffer in self.buffers:
+            for buffer in primitives.buffers:
                 tasks.start_soon(buffer.run)
-            for name, tail in self.tails.items():
+            for name, tail in primitives.tails.items():
                 tasks.start_soon(tail.run, partial(self._deliver_traces, name))
-            for consumer in self.consumers:
+            for consumer in primitives.consumers:
                 tasks.start_soon(consumer.run)
-            for schedule in self.schedules:
+            for schedule in primitives.schedules:
                 tasks.start_soon(schedule.run, partial(self._run_schedule, schedule))
-            tasks.start_soon(self.notifications.relay, self.backends.r2, self.notify)
+            tasks.start_soon(relay)
             tasks.start_soon(self._heed_other_nodes)
 
     async def _deliver_batch(
         self, worker: str, queue: str, messages: Sequence[Message], metrics: Metrics
     ) -> BatchResult:
-        tails = self.project.workers[worker].settings.tail_consumers
+        settings = self.project.workers[worker].settings
+        tails = [self.primitives.tails[tail.target] for tail in settings.tail_consumers]
         with anyio.move_on_after(HOLD_SECONDS):
-            while any(self.tails[tail.target].is_full for tail in tails):  # noqa: ASYNC110 (no event exists)
+            while any(tail.is_full for tail in tails):  # noqa: ASYNC110 (no event exists)
                 await anyio.sleep(LOOK_SECONDS)
         return await delivery.deliver(self.workers[worker], queue, messages, metrics)
 
@@ -242,7 +198,7 @@ class Simulator(Primitives):
     async def _run_schedule(self, schedule: Schedule, time_ms: int) -> str | None:
         worker, cron = schedule.worker, schedule.expression
         try:
-            mine = await self.backends.queues.claim(f"{worker} {cron} {time_ms}")
+            mine = await self.primitives.backends.queues.claim(f"{worker} {cron} {time_ms}")
         except RunError as error:  # cannot claim the run: skip it rather than run it on every node
             log.error("scheduled handler not run", worker=worker, cron=cron, error=str(error))
             return None
@@ -259,16 +215,16 @@ class Simulator(Primitives):
 
     async def _heed_other_nodes(self) -> None:
         while True:
-            name = await self.backends.queues.changed_elsewhere()
-            if name in self.queues:
-                self.queues[name].wake()
+            name = await self.primitives.backends.queues.changed_elsewhere()
+            if name in self.primitives.queues:
+                self.primitives.queues[name].wake()
 
     # --- shutdown ---
 
     async def finish(self) -> None:
         """Wait for invocations and for the delivery of their traces, for a limited time."""
         if not self._abandoned:
-            await self._drain.finish()
+            await self.draining.finish()
 
     def abandon(self) -> None:
         """Make the end of this Simulator skip ``finish``, like a killed process."""
@@ -276,8 +232,8 @@ class Simulator(Primitives):
 
     def close(self) -> None:
         """Close every Worker's isolates and the logs of pipelines and streams."""
-        self._workers.retire()
-        for buffer in self.buffers:
+        self.workers.retire()
+        for buffer in self.primitives.buffers:
             buffer.close()
 
 
@@ -303,7 +259,7 @@ async def open_simulator(
             simulator = Simulator(
                 project, backends, clock, tasks, invocations, open_isolates, traces
             )
-            fetch_of = simulator.fetch_of
+            fetch_of = simulator.workers.fetch_of
             async with open_outbound(
                 simulator.router, fetch_of, network, reach, simulator.ingest
             ) as outbound:
@@ -320,7 +276,7 @@ async def open_simulator(
                 finally:
                     simulator.close()
                     with anyio.CancelScope(shield=True):
-                        await simulator.sql.close()
+                        await simulator.primitives.sql.close()
     except BaseExceptionGroup as group:
         error = first_error(group)
         if error is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any
@@ -38,8 +38,8 @@ EXTRA_HANDLERS = "service_binding_extra_handlers"
 log = structlog.get_logger()
 
 
-class Workers:
-    """``running`` has the current version of each Worker, by name."""
+class Workers(Mapping[str, Worker]):
+    """The current version of each Worker, by name; ``guards``: its active sandbox guards."""
 
     def __init__(
         self,
@@ -49,9 +49,9 @@ class Workers:
         open_isolates: OpenIsolates,
         traces: TraceSink | None,
     ) -> None:
-        self.running: dict[str, Worker] = {}
         self.guards: dict[str, list[str]] = {}
         self._primitives = primitives
+        self._running: dict[str, Worker] = {}
         self._project = primitives.project
         self._tasks = tasks
         self._invocations = invocations
@@ -60,6 +60,15 @@ class Workers:
         self._outbound: Outbound
         self._closing = False
         self._retire: dict[str, anyio.Event] = {}
+
+    def __getitem__(self, name: str) -> Worker:
+        return self._running[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._running)
+
+    def __len__(self) -> int:
+        return len(self._running)
 
     async def start_all(self, outbound: Outbound) -> None:
         """Start every Worker; raises the first load error."""
@@ -78,7 +87,7 @@ class Workers:
         if errors:
             raise errors[0]
         for config in self._project.workers.values():
-            _check_entrypoints(config, self.running)
+            _check_entrypoints(config, self._running)
 
     async def start(self, config: WorkerConfig) -> None:
         """Start a Worker, or replace it by a new version; the old one ends when it is idle.
@@ -102,13 +111,13 @@ class Workers:
         async with open_restarting(self._open_isolates, config.spec(), clock) as isolates:
             worker = self._worker(config, isolates)
             _check_handlers(self._project, config, worker)
-            _check_entrypoints(config, self.running | {config.name: worker})
-            if config.name in self.running:
-                worker.go_on_counting(self.running[config.name])
+            _check_entrypoints(config, self._running | {config.name: worker})
+            if config.name in self._running:
+                worker.go_on_counting(self._running[config.name])
             else:
                 _say_what_is_ignored(config)
             self.guards[config.name] = isolates.guards
-            self.running[config.name] = worker
+            self._running[config.name] = worker
             self._retire[config.name] = retire
             if self._closing:  # it was still starting when the others were retired
                 retire.set()
@@ -161,14 +170,14 @@ class Workers:
             return ServiceBinding(partial(self._primitives.clickhouse, caller=caller))
 
         async def rpc(method: str, args: list[Any], lineage: Lineage) -> Any:
-            return await self.running[name].rpc(method, args, lineage, entrypoint)
+            return await self._running[name].rpc(method, args, lineage, entrypoint)
 
         async def fetch(request: HttpRequest, lineage: Lineage) -> HttpResponse:
-            return await self.running[name].respond(request, lineage, entrypoint)
+            return await self._running[name].respond(request, lineage, entrypoint)
 
         async def scheduled(cron: str, time_ms: int | None, lineage: Lineage) -> Any:
             at = self._primitives.clock.now_ms() if time_ms is None else time_ms
-            done = await self.running[name].scheduled(cron, int(at), lineage, entrypoint)
+            done = await self._running[name].scheduled(cron, int(at), lineage, entrypoint)
             return {"outcome": done.outcome, "noRetry": done.result is True}
 
         flags = self._project.workers[caller].settings.compatibility_flags
@@ -177,7 +186,7 @@ class Workers:
 
     async def _fetch(self, name: str, request: HttpRequest, lineage: Lineage) -> HttpResponse:
         # Looked up at every call: a reload replaces the Worker.
-        return await self.running[name].fetch(request, lineage)
+        return await self._running[name].fetch(request, lineage)
 
     def fetch_of(self, name: str) -> Fetch:
         """A function that sends requests to a Worker of this project."""

@@ -270,4 +270,4 @@ async def test_a_worker_may_send(tmp_path):
             answer = await simulator.fetch(HttpRequest("POST", "http://main.localhost/", [], url))
             sent = json.loads(await read_all(answer.body))
             assert sent == {"success": True, "result": {"committed": 2}}
-        assert simulator.streams["open"].records == 4
+        assert simulator.primitives.streams["open"].records == 4

@@ -76,7 +76,7 @@ async def world(folder: Path, *, queue: bool = False) -> AsyncIterator[tuple[Fro
 
 
 async def open_gate(simulator: Simulator) -> None:
-    await simulator.bucket("gate").put("open", b"")
+    await simulator.primitives.bucket("gate").put("open", b"")
 
 
 async def get(front: Front, statuses: list[int], times: int = 1) -> None:
@@ -116,7 +116,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 async def until_held(front: Front, simulator: Simulator, clients: int) -> None:
     """Wait until every client's request is held and all earlier invocations have ended."""
-    main, tail = simulator.workers["main"], simulator.tails["tail"]
+    main, tail = simulator.workers["main"], simulator.primitives.tails["tail"]
     await until(lambda: front.waiting == clients and not main.in_flight and tail.is_full)
 
 
@@ -152,15 +152,15 @@ async def test_a_queue_batch_waits_as_requests_do(tmp_path):
         tasks.start_soon(get, front, statuses, 20)
         await until_held(front, simulator, 1)
         before = simulator.workers["main"].outcomes["ok"]
-        await simulator.queue("jobs").send(b'"a"')
-        await until(lambda: any(consumer.in_flight for consumer in simulator.consumers))
+        await simulator.primitives.queue("jobs").send(b'"a"')
+        await until(lambda: any(consumer.in_flight for consumer in simulator.primitives.consumers))
         for _ in range(100):
             await anyio.lowlevel.checkpoint()
         assert simulator.workers["main"].outcomes["ok"] == before
         await open_gate(simulator)
         await until(lambda: len(statuses) == 20)
         await settle(simulator)
-        assert simulator.consumers[0].delivered > 1
+        assert simulator.primitives.consumers[0].delivered > 1
         assert (await simulator.stats())["tail"]["lost"] == 0
 
 
@@ -170,7 +170,7 @@ async def test_a_drain_ends_while_requests_wait(tmp_path):
     async with world(tmp_path) as (front, simulator), anyio.create_task_group() as tasks:
         tasks.start_soon(get, front, statuses, 20)
         await until_held(front, simulator, 1)
-        assert not await simulator.drain(0.05)
+        assert (await simulator.draining.drain(0.05)).left
         await open_gate(simulator)
         await settle(simulator)
         await until(lambda: len(statuses) == 20)

@@ -81,20 +81,23 @@ class World:
 
     async def shown(self, queue="out"):
         """Return the bodies that wait in a queue, oldest first."""
-        return [decode(m.body, m.content_type) for m in await self.simulator.queue(queue).peek(100)]
+        return [
+            decode(m.body, m.content_type)
+            for m in await self.simulator.primitives.queue(queue).peek(100)
+        ]
 
     async def until(self, count, queue="out"):
         """Wait until a queue holds ``count`` messages and return them."""
         with anyio.fail_after(20):
             while True:
-                changed = self.simulator.queue(queue).changed
+                changed = self.simulator.primitives.queue(queue).changed
                 if len(found := await self.shown(queue)) >= count:
                     return found
                 await changed.wait()
 
     async def settled(self):
         """Wait until the consumer's queue is empty and return its counters."""
-        queue = self.simulator.queue("in")
+        queue = self.simulator.primitives.queue("in")
         with anyio.fail_after(20):
             while True:
                 changed = queue.changed
@@ -226,7 +229,7 @@ async def test_delay_of_message_batch_binding_and_queue(running):
     """
     async with running(fetch) as world:
         await world.fetch()
-        queue, clock = world.simulator.queue("slow"), world.simulator.clock
+        queue, clock = world.simulator.primitives.queue("slow"), world.simulator.primitives.clock
         now, waits = clock.now(), []
         for _ in range(4):
             soon = (await queue.depth()).next_visible_at

@@ -209,12 +209,12 @@ async def test_entrypoint_that_a_reload_takes_away(tmp_path):
     write_worker(tmp_path, "b", ADMIN.format(name="Admin"), vars={"ME": "b"})
     async with simulated(tmp_path, "a", "b") as simulator:
         write_worker(tmp_path, "b", ADMIN.format(name="Root"), vars={"ME": "b"})
-        await simulator.start_worker(load_worker(tmp_path / "b"))
+        await simulator.workers.start(load_worker(tmp_path / "b"))
         missing = 'The Worker "b" has no entrypoint "Admin".'
         status, said = await ask(simulator)
         assert (status, said.decode().count(missing)) == (200, 2)
         with pytest.raises(ConfigError, match="it has: Default, Named, Root"):
-            await simulator.start_worker(load_worker(tmp_path / "a"))
+            await simulator.workers.start(load_worker(tmp_path / "a"))
 
 
 async def test_trace_names_the_entrypoint(tmp_path):
@@ -245,7 +245,7 @@ async def test_trace_names_the_entrypoint(tmp_path):
     async with simulated(tmp_path, "a", "b", "t") as simulator:
         await ask(simulator)
         await settle(simulator)
-        keys = [each.key async for each in simulator.objects("seen", "")]
+        keys = [each.key async for each in simulator.primitives.objects("seen", "")]
         assert keys == ["a None None", "b Admin None", "b Admin who"]
 
 
@@ -530,9 +530,9 @@ async def test_scheduled_handlers_run_on_their_own(tmp_path):
         with anyio.fail_after(100):  # if the start took longer, the next minute follows
             while not simulator.workers["main"].outcomes["ok"]:
                 await anyio.lowlevel.checkpoint()
-        listing = await simulator.bucket("seen").list()
+        listing = await simulator.primitives.bucket("seen").list()
         assert [each.key for each in listing.objects] == ["* * * * *"]
-        stored = await simulator.bucket("seen").get("* * * * *")
+        stored = await simulator.primitives.bucket("seen").get("* * * * *")
         assert isinstance(stored, R2ObjectBody)
         assert int(await read_all(stored.body)) % 60_000 == 0
 

@@ -213,8 +213,8 @@ async def test_no_operation_holds_the_event_loop(tmp_path):
     )
     (tmp_path / "edgesim.toml").write_text(ACCOUNT.format(folder=tmp_path))
     async with running(tmp_path) as (simulator, _):
-        await fill_queues(simulator.backends.queues)
-        await fill_bucket(simulator.backends.r2)
+        await fill_queues(simulator.primitives.backends.queues)
+        await fill_bucket(simulator.primitives.backends.r2)
     gc.collect()
     gc.freeze()  # the heap of the test run does not belong to the platform
     found: dict[str, float] = {}

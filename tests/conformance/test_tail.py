@@ -92,7 +92,7 @@ def tailed(folder: Path, source: str, name: str = "main", **settings: Any) -> No
 async def calls(simulator: Simulator, worker: str = "tail") -> list[list[Any]]:
     """Return the events of each call of a Tail Worker."""
     await settle(simulator)
-    bucket = simulator.bucket("seen")
+    bucket = simulator.primitives.bucket("seen")
     found = []
     for each in (await bucket.list(prefix=f"{worker}/")).objects:
         stored = await bucket.get(each.key)
@@ -631,11 +631,11 @@ async def test_a_version_is_what_the_code_is(tmp_path):
     async with world(tmp_path) as simulator:
         await ask(simulator)
         config = simulator.project.workers["main"]
-        await simulator.start_worker(config)
+        await simulator.workers.start(config)
         await ask(simulator)
         main = tmp_path / "main" / "entry.py"
         main.write_text(main.read_text() + "\n# edited\n")
-        await simulator.start_worker(config)
+        await simulator.workers.start(config)
         await ask(simulator)
         versions = [item["version"] for item in await items(simulator)]
     assert sorted(versions.count(each) for each in set(versions)) == [1, 2]

@@ -53,8 +53,10 @@ async def test_a_clock_that_is_set_loses_and_doubles_nothing(tmp_path, monkeypat
                 monkeypatch.setattr("edgesim.clock._time", lambda: right() + seconds)
             assert (await ask(simulator, headers={"x-name": f"n{number}"}))[0] == 200
         await settle(simulator)
-        handled = [each.key for each in (await simulator.bucket("seen").list()).objects]
-        objects = [each.key for each in (await simulator.bucket("events").list()).objects]
+        handled = [each.key for each in (await simulator.primitives.bucket("seen").list()).objects]
+        objects = [
+            each.key for each in (await simulator.primitives.bucket("events").list()).objects
+        ]
     names = sorted(key.split("/")[1] for key in handled if key.startswith("jobs/"))
     assert names == sorted(f"n{number}" for number in range(20))
     notified = sorted(

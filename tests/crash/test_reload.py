@@ -37,14 +37,14 @@ SETTINGS = {
 async def until_in_the_batch(simulator: Simulator) -> None:
     """Wait until the first message of the batch is handled and the last is not."""
     with anyio.fail_after(20):
-        while not (await simulator.bucket("seen").list()).objects:
+        while not (await simulator.primitives.bucket("seen").list()).objects:
             await anyio.lowlevel.checkpoint()
     assert simulator.workers["main"].in_flight
 
 
 async def seen(simulator: Simulator) -> list[str]:
     """Return message/version/attempt of every handled message."""
-    return [each.key for each in (await simulator.bucket("seen").list()).objects]
+    return [each.key for each in (await simulator.primitives.bucket("seen").list()).objects]
 
 
 @pytest.mark.parametrize("isolation", ["inline", "process"])
@@ -56,7 +56,7 @@ async def test_a_module_is_saved_during_a_batch(tmp_path, isolation):
         await until_in_the_batch(simulator)
         entry = tmp_path / "main" / "entry.py"
         entry.write_text(entry.read_text().replace('"old"', '"renewed"'))
-        await simulator.start_worker(simulator.project.workers["main"])
+        await simulator.workers.start(simulator.project.workers["main"])
         await settle(simulator)
         assert await seen(simulator) == [f"{number}/old/1" for number in range(10)]
         await ask(simulator)

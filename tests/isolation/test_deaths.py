@@ -250,14 +250,16 @@ async def consumer(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
 async def empty(simulator: Simulator) -> None:
     with anyio.fail_after(BOUND_SECONDS):
         while True:
-            changed = simulator.queue("in").changed
-            if not (await simulator.queue("in").depth()).messages:
+            changed = simulator.primitives.queue("in").changed
+            if not (await simulator.primitives.queue("in").depth()).messages:
                 return
             await changed.wait()
 
 
 async def bodies(simulator: Simulator, queue: str) -> list[Any]:
-    return [json.loads(message.body) for message in await simulator.queue(queue).peek(1000)]
+    return [
+        json.loads(message.body) for message in await simulator.primitives.queue(queue).peek(1000)
+    ]
 
 
 async def test_zygote_deaths_are_no_attempts(consumer):
@@ -281,8 +283,8 @@ async def test_lack_of_descriptors_is_no_attempt(consumer):
         with no_descriptors():
             kill(forks)
             for _ in range(12):
-                await consumer.queue("in").send(b"7")
-            await until(lambda: consumer.consumers[0].retried >= 3)
+                await consumer.primitives.queue("in").send(b"7")
+            await until(lambda: consumer.primitives.consumers[0].retried >= 3)
         await empty(consumer)
     assert (await bodies(consumer, "out"))[1:] == [[7, 1]] * 12
     assert await bodies(consumer, "dead") == []
@@ -306,7 +308,7 @@ def test_without_descriptors_a_dead_process_is_still_known_as_dead():
 async def test_a_worker_that_ends_its_own_process_has_its_attempts_counted(consumer, poison):
     """A message whose handler exits is dead-lettered after max_retries; others are delivered."""
     for body in (1, poison, 2):
-        await consumer.queue("in").send(str(body).encode())
+        await consumer.primitives.queue("in").send(str(body).encode())
     await empty(consumer)
     assert await bodies(consumer, "dead") == [poison]
     assert {body for body, _ in await bodies(consumer, "out")} == {1, 2}

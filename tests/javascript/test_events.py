@@ -23,7 +23,7 @@ def level(request):
 
 async def content(simulator, bucket, key):
     """Return the bytes of an object."""
-    found = await simulator.bucket(bucket).get(key)
+    found = await simulator.primitives.bucket(bucket).get(key)
     assert isinstance(found, R2ObjectBody)
     return await read_all(found.body)
 
@@ -260,7 +260,7 @@ async def test_a_queue_carries_values_from_producer_to_consumer(tmp_path, level)
         assert (await ask(simulator))[1] == b"sent"
         await settle(simulator)
         seen = []
-        async for found in simulator.objects("seen", ""):
+        async for found in simulator.primitives.objects("seen", ""):
             got = await content(simulator, "seen", found.key)
             seen.append(json.loads(got))
         bodies = [json.dumps(each[1]) for each in seen]
@@ -539,7 +539,7 @@ async def test_a_pipeline_takes_records(tmp_path, level):
         assert "Error" in (await ask(simulator))[1].decode()
         await settle(simulator)
         lines = []
-        async for found in simulator.objects("events", ""):
+        async for found in simulator.primitives.objects("events", ""):
             got = await content(simulator, "events", found.key)
             lines += [json.loads(each) for each in (got).splitlines()]
         assert lines == [{"a": 1}, {"b": [None]}]

@@ -141,7 +141,7 @@ async def test_huge_logs_are_cut_to_the_traces_budget(tmp_path, level):
     )
     async with running(tmp_path, "main", "seen", isolation=level) as simulator:
         assert await ask(simulator, "http://x/logs") == (200, b"ok")
-        assert await simulator.drain(20)
+        assert not (await simulator.draining.drain(20)).left
         assert simulator.workers["main"].outcomes == {"ok": 1}
         assert simulator.workers["seen"].outcomes == {"ok": 1}
 
@@ -151,7 +151,7 @@ async def test_many_calls_at_a_time_are_all_answered(tmp_path, level):
     write_javascript(tmp_path, "main", HOSTILE, r2_buckets=BUCKET)
     async with running(tmp_path, "main", isolation=level) as simulator:
         assert await ask(simulator, "http://x/calls") == (200, b"ok")
-        assert len([each async for each in simulator.objects("bucket", "")]) == 500
+        assert len([each async for each in simulator.primitives.objects("bucket", "")]) == 500
 
 
 async def test_replaced_builtins_harm_the_worker_alone(tmp_path, level):

@@ -62,9 +62,9 @@ async def rows_are_records(world: World) -> list[str]:
 
 async def uploads_are_whole(world: World) -> list[str]:
     """Every object that the uploader reports as stored has all its parts or is reported damaged."""
-    archive = world.simulator.bucket("archive")
+    archive = world.simulator.primitives.bucket("archive")
     problems, unreadable = [], len(world.history.unreadable)
-    async for found in world.simulator.objects("stored", ""):
+    async for found in world.simulator.primitives.objects("stored", ""):
         if ("stored", found.key) in world.history.unreadable:
             continue
         async for lines in read_lines(world.simulator, "stored", found.key):

@@ -11,9 +11,9 @@ async def check(world: World) -> list[str]:
     """Compare counts: messages without an outcome must be those that the queues still hold."""
     waiting: Counter[str] = Counter(sent.queue for sent in world.history.messages.values())
     problems = []
-    for queue in sorted(world.simulator.queue_names() | waiting.keys()):
+    for queue in sorted(world.simulator.primitives.queue_names() | waiting.keys()):
         dropped = world.history.queues[queue].lost if queue in world.history.queues else 0
-        held = (await world.simulator.queue(queue).depth()).messages
+        held = (await world.simulator.primitives.queue(queue).depth()).messages
         if held + dropped != waiting[queue]:
             problems.append(
                 f"queue {queue}: {waiting[queue]} messages were neither acked nor moved on, "

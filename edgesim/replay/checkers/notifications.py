@@ -16,7 +16,7 @@ async def check(world: World) -> list[str]:
         for rule in rules if untold else []:
             problems += [
                 f"no message to queue {rule.queue} tells of {bucket}/{found.key}"
-                async for found in world.simulator.objects(bucket, rule.prefix)
+                async for found in world.simulator.primitives.objects(bucket, rule.prefix)
                 if found.key.endswith(rule.suffix) and digest_of(found.key) in untold
             ]
     return problems

@@ -33,7 +33,7 @@ async def check(world: World) -> list[str]:
         stored = Digests()
         unreadable = 0
         prefix = f"{folder}/" if (folder := pipeline.prefix.strip("/")) else ""
-        async for found in world.simulator.objects(pipeline.bucket, prefix):
+        async for found in world.simulator.primitives.objects(pipeline.bucket, prefix):
             if _NAME.fullmatch(found.key, len(prefix)) is None:
                 continue
             try:

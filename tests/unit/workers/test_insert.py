@@ -441,7 +441,7 @@ async def test_the_bytes_go_through_as_they_are(tmp_path):
         scripted.asked.clear()
         await running.deliver("insert", "ingest", notification("a b&c.json.gz"))
         [(query, settings, data)] = scripted.asked
-        found = await running.simulator.bucket("events").head("a b&c.json.gz")
+        found = await running.simulator.primitives.bucket("events").head("a b&c.json.gz")
         assert found is not None
         assert query.startswith("INSERT INTO events (ts, event,")
         assert settings["insert_deduplication_token"] == f"events/a b&c.json.gz@{found.etag}"

@@ -22,7 +22,7 @@ async def test_events_go_to_the_pipeline_in_order(tmp_path):
     events = [{"n": number, "text": "é" * 50_000} for number in range(40)]
     async with world(tmp_path, scripted=Scripted()) as running:
         assert await post(running, json.dumps(events).encode()) == (200, b"OK")
-        assert running.simulator.pipelines["events"].records == 40
+        assert running.simulator.primitives.pipelines["events"].records == 40
         assert [record["n"] for record in await running.records("events")] == list(range(40))
 
 
@@ -31,7 +31,7 @@ async def test_anything_else_is_refused(tmp_path, body):
     """A body that is no array of objects is 400, and nothing of it is sent."""
     async with world(tmp_path, scripted=Scripted()) as running:
         assert (await post(running, body))[0] == 400
-        assert running.simulator.pipelines["events"].records == 0
+        assert running.simulator.primitives.pipelines["events"].records == 0
 
 
 async def test_only_post(tmp_path):
@@ -47,7 +47,7 @@ async def test_a_pipeline_that_refuses_is_no_success(tmp_path):
         raise OSError("the disk is full")
 
     async with world(tmp_path, scripted=Scripted()) as running:
-        running.simulator.pipelines["events"].send = refuse  # type: ignore[method-assign]
+        running.simulator.primitives.pipelines["events"].send = refuse  # type: ignore[method-assign]
         event = {"event": "e", "player_id": "p", "ts": 1, "props": {"text": "x" * 300_000}}
         assert (await running.post(event))[0] == 200
         reasons = [record["reason"] for record in await running.records("errors")]

@@ -103,13 +103,13 @@ async def test_a_send_that_fails_costs_no_other(tmp_path):
         async def refuse(records: Any) -> None:
             raise PlatformError("the disk is full")
 
-        running.simulator.pipelines["events"].send = refuse  # type: ignore[method-assign]
+        running.simulator.primitives.pipelines["events"].send = refuse  # type: ignore[method-assign]
         assert await tail(running, item('PIPE_ME {"n":1}', 'PIPE_ERR {"n":2}')) == "exception"
         assert await running.records("errors") == [{"n": 2}]
 
 
 def _watch(running: World, name: str, seen: list[int]) -> None:
-    pipeline = running.simulator.pipelines[name]
+    pipeline = running.simulator.primitives.pipelines[name]
     send = pipeline.send
 
     async def counted(records: Any) -> None:
