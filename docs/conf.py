@@ -15,5 +15,4 @@ html_theme = "furo"
 html_title = f"edgesim {release}"
 html_show_sphinx = False
 
-myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3

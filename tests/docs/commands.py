@@ -64,7 +64,7 @@ def _command(name: str, parser: argparse.ArgumentParser, level: int) -> Iterator
         yield _table(own)
     if shared:
         links = [f"[{each.lower()}](#{each.lower().replace(' ', '-')})" for each in shared]
-        yield f"Also: {', '.join(links)}.\n"
+        yield _wrapped(f"Also: {', '.join(links)}") + "\n"
 
 
 def _subcommands(

@@ -13,6 +13,7 @@ PAGES = [ROOT / name for name in TRACKED if name.endswith(".md") and (ROOT / nam
 LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)#\s]+)(?:#[^)\s]*)?\)")
 
 
+@pytest.mark.timeout(600)
 def test_the_site_builds_without_warnings(tmp_path: Path):
     """Sphinx finds no missing page, heading or table of contents."""
     command = [sys.executable, "-m", "sphinx", "--quiet", "--fail-on-warning", "--keep-going"]
