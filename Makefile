@@ -12,14 +12,14 @@ JOBS ?= 4
 KILLS ?= 50
 OUTAGE ?= 2000
 
-.PHONY: setup dev test check portable docs crash drills bench endure sim mutants pythons clean servers
+.PHONY: setup dev test check portable docs crash drills bench endure sim mutants pythons clean servers browser
 
 setup: $(RUNTIME) $(TOOLS)
 
 dev: $(RUNTIME)
 	@$(BIN)/edgesim dev $(ARGS)
 
-test: $(RUNTIME) $(TOOLS) $(PACKAGES) servers portability
+test: $(RUNTIME) $(TOOLS) $(PACKAGES) servers browser portability
 	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(RUNTIME) $(TOOLS)
@@ -139,3 +139,14 @@ clickhouse-server:
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
 	    apt-get install -y -qq --no-install-recommends clickhouse-server >/dev/null; \
 	else echo "no clickhouse-server here (sudo apt-get install clickhouse-server): its tests skip"; fi
+
+# A browser for the tests of the web pages.  Without it they are skipped.
+browser:
+	@command -v chromium >/dev/null || $(MAKE) --no-print-directory chromium
+
+.PHONY: chromium
+chromium:
+	@if test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; \
+	else echo "no chromium here (sudo apt-get install chromium): its tests skip"; fi

@@ -24,6 +24,8 @@ from edgesim.r2.bucket import Bucket
 from edgesim.simulator import Simulator
 from edgesim.writer_thread import WriterThread
 
+FOLDER_PAGE = 200
+"""Folders and objects of one page of a bucket."""
 LIST_PAGE = 500
 """Objects of one page of a listing: a few milliseconds of work."""
 
@@ -116,6 +118,41 @@ async def _r2_ls(simulator: Simulator, bucket: str, prefix: str = "") -> PagedRo
     return PagedRows([_described(found) for found in page] async for page in pages)
 
 
+async def _r2_buckets(simulator: Simulator) -> list[dict[str, str]]:
+    return [{"bucket": name} for name in sorted(simulator.primitives.bucket_names())]
+
+
+async def _r2_page(
+    simulator: Simulator, bucket: str, prefix: str = "", cursor: str | None = None
+) -> dict[str, Any]:
+    """One page of a bucket, as folders: ``cursor`` is the argument of the next, None at the end."""
+    known_bucket(simulator, bucket)
+    page = await simulator.primitives.bucket(bucket).list(
+        prefix=prefix, delimiter="/", cursor=cursor, limit=FOLDER_PAGE
+    )
+    return {
+        "prefixes": page.delimited_prefixes,
+        "objects": [_described(found) for found in page.objects],
+        "cursor": page.cursor,
+    }
+
+
+async def _r2_notify(simulator: Simulator, bucket: str, key: str) -> dict[str, int]:
+    known_bucket(simulator, bucket)
+    found = await simulator.primitives.bucket(bucket).head(key)
+    if found is None:
+        raise UsageError(f"bucket {bucket!r} has no object {key!r}")
+    return {"messages": await simulator.primitives.notify_again(bucket, found)}
+
+
+async def _pipeline_roll(simulator: Simulator, pipeline: str) -> dict[str, str]:
+    if pipeline not in simulator.primitives.pipelines:
+        known = ", ".join(sorted(simulator.primitives.pipelines))
+        raise UsageError(f"the project has no pipeline {pipeline!r}; known: {known}")
+    await simulator.primitives.pipelines[pipeline].roll()
+    return {"rolled": pipeline}
+
+
 async def _r2_count(simulator: Simulator, bucket: str, prefix: str = "") -> dict[str, int]:
     known_bucket(simulator, bucket)
     pages = _pages(simulator.primitives.bucket(bucket), prefix)
@@ -189,7 +226,11 @@ OPERATIONS: dict[str, Operation] = {
     "queue.send": _queue_send,
     "queue.purge": _queue_purge,
     "queue.redrive": _queue_redrive,
+    "pipeline.roll": _pipeline_roll,
+    "r2.buckets": _r2_buckets,
     "r2.count": _r2_count,
+    "r2.notify": _r2_notify,
+    "r2.page": _r2_page,
     "r2.ls": _r2_ls,
     "r2.cp": _r2_cp,
     "r2.rm": _r2_rm,

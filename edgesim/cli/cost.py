@@ -19,7 +19,7 @@ from edgesim.cli.running import ask, opened, serving
 from edgesim.config import Project
 from edgesim.cost.bill import Bill, bill
 from edgesim.cost.prices import read_prices
-from edgesim.cost.usage import Load, Roles, measured, planned, used
+from edgesim.cost.usage import Load, measured, planned, roles_of, used
 from edgesim.errors import RunError, UsageError
 
 _LOAD = {
@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     month = bill(planned(load), prices)
     run_bill = None
     if stats is not None:
-        run_bill = bill(used(stats, _roles(project_of(arguments))), prices, included=False)
+        run_bill = bill(used(stats, roles_of(project_of(arguments))), prices, included=False)
     if arguments.json:
         shown = {"load": load, "month": month, "used": run_bill}
         print(json.dumps(msgspec.to_builtins(shown), indent=2))
@@ -134,13 +134,6 @@ async def _stored(project: Project) -> dict[str, Any]:
     """Stats of a project that is not running: bucket contents only, since counters are per run."""
     async with opened(project) as simulator:
         return await simulator.stats()
-
-
-def _roles(project: Project) -> Roles:
-    consumers = [
-        name for name, worker in project.workers.items() if worker.settings.queues.consumers
-    ]
-    return Roles(project.entry, consumers, list(project.dataflow.pipelines))
 
 
 def _headline(load: Load, month: Bill) -> str:

@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+from edgesim.config import Project
+
 MONTH_DAYS = 30
 OPERATIONS_PER_MESSAGE = 3
 """Write, read and delete."""
@@ -110,6 +112,26 @@ def used(stats: Mapping[str, Any], roles: Roles) -> Usage:
     for name, queue in stats["queues"].items():
         usage[f"queue {name}"] = {"queue_operations": queue["operations"]}
     return {stage: items for stage, items in usage.items() if any(items.values())}
+
+
+def roles_of(project: Project) -> Roles:
+    """The roles of a project's Workers."""
+    consumers = [
+        name for name, worker in project.workers.items() if worker.settings.queues.consumers
+    ]
+    return Roles(project.entry, consumers, list(project.dataflow.pipelines))
+
+
+def a_month_of(usage: Usage, seconds: float) -> Usage:
+    """The usage of a month that goes on like a run of ``seconds``; storage stays as it is."""
+    factor = MONTH_DAYS * 86_400 / seconds
+    return {
+        stage: {
+            item: quantity if item == "r2_gb_month" else quantity * factor
+            for item, quantity in items.items()
+        }
+        for stage, items in usage.items()
+    }
 
 
 def measured(stats: Mapping[str, Any], load: Load) -> Load:

@@ -27,6 +27,7 @@ from edgesim.dev import metrics, observe, resources
 from edgesim.dev.access import Access
 from edgesim.dev.edge import host_of
 from edgesim.dev.front import Front
+from edgesim.dev.pages import page_routes
 from edgesim.errors import PlatformError, RunError, UsageError
 from edgesim.model import HttpRequest, Stream, iterate
 from edgesim.observation.recent import RecentTraces
@@ -106,6 +107,10 @@ def admin_app(
             Route(f"{PREFIX}/streams/{{name}}/dropped", guarded(_dropped), methods=["GET"]),
             Route(f"{PREFIX}/trace", guarded(observe.trace), methods=["GET"]),
             Route(f"{PREFIX}/events", guarded(observe.events), methods=["GET"]),
+            Route(f"{PREFIX}/flow", guarded(observe.flow), methods=["GET"]),
+            Route(f"{PREFIX}/invocations", guarded(observe.invocations), methods=["GET"]),
+            Route(f"{PREFIX}/cost", guarded(observe.cost), methods=["GET"]),
+            *page_routes(PREFIX),
             Route(f"{PREFIX}/drain", guarded(_drain), methods=["POST"]),
             Route(f"{PREFIX}/sql", guarded(_sql), methods=["POST"]),
             Route(f"{PREFIX}/operations", guarded(_operate), methods=["POST"]),

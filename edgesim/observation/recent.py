@@ -45,6 +45,8 @@ class RecentTraces:
     def __init__(self) -> None:
         self._kept: deque[tuple[int, TraceItem]] = deque()
         self._bytes = 0
+        self.count = 0
+        """Number of traces since the start, those included that have left."""
         self._subscriptions: set[Subscription] = set()
         self._ended = False
 
@@ -53,6 +55,7 @@ class RecentTraces:
         size = bytes_of(item)
         self._kept.append((size, item))
         self._bytes += size
+        self.count += 1
         while self._bytes > BYTES_MAX or len(self._kept) > TRACES_MAX:
             self._bytes -= self._kept.popleft()[0]
         for subscription in self._subscriptions:

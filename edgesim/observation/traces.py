@@ -33,6 +33,11 @@ def in_tails(tails: Mapping[str, TailConsumer], needle: Needle) -> Iterator[Sigh
                 yield Sighting("tail", f"waits for {name}", found.at, detail)
 
 
+def holds(item: TraceItem, needle: Needle) -> bool:
+    """True if a request, console line or exception of the invocation contains the text."""
+    return any(True for _ in _in_trace(item, needle))
+
+
 def _in_trace(item: TraceItem, needle: Needle) -> Iterator[Sighting]:
     worker = item.script_name
     logs = [entry for entry in item.logs if any(needle.is_in(_text(p)) for p in entry.message)]

@@ -86,6 +86,12 @@ class Pipeline:
         """The windows whose records are not yet in an object, oldest first."""
         return self._buffer.windows
 
+    @property
+    def window_ends_at(self) -> float | None:
+        """Unix time at which the open window ends by age; None if no window is open."""
+        window = self._buffer.open
+        return None if window is None else window.opened_at + self._config.max_seconds
+
     async def send(self, records: Any) -> None:
         """Accept a list of JSON objects; returns once they are durable.
 

@@ -77,6 +77,8 @@ class Simulator:
     ) -> None:
         self.project = project
         self.primitives = Primitives(project, backends, clock, self._deliver_batch)
+        self.opened_at = clock.elapsed()
+        """Steady time of the start, in seconds."""
         self.requests = 0
         self.rejected = 0
         self.router = Router(project.workers.values())
