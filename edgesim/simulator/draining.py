@@ -42,10 +42,9 @@ class Drain:
         found: list[Leftover] = []
 
         async def is_over() -> bool:
-            before = self._activity()
             look = await leftover(self._primitives, self._workers, deadline)
             found[:] = [look]
-            return before == self._activity() and (look.is_stuck or not look.left)
+            return look.is_stuck or not look.left
 
         if await self._until(is_over, timeout):
             return found[0]
@@ -70,10 +69,13 @@ class Drain:
         if drivers.properties("queues", self._primitives.project.backends.queues).shared:
             return await self._until(self._has_left, timeout)
         deadline = self._primitives.clock.now() + timeout
-        return await self._until(partial(self.is_quiet, deadline), timeout)
+        return await self._until(partial(self._is_quiet, deadline), timeout)
 
     async def is_quiet(self, deadline: float) -> bool:
         """True if no work is in progress; messages delayed past ``deadline`` are ignored."""
+        return await self._steady(partial(self._is_quiet, deadline))
+
+    async def _is_quiet(self, deadline: float) -> bool:
         if await self._primitives.notifications.pending(self._primitives.backends.r2):
             return False
         for consumer in self._primitives.consumers:
@@ -100,12 +102,21 @@ class Drain:
                     for buffer in self._primitives.buffers:
                         await buffer.roll()
                     try:
-                        if await quiet():
+                        if await self._steady(quiet):
                             return True
                     except RunError as error:  # an unreachable store may recover in time
                         log.warning("drain waits for a store", error=str(error))
                 await anyio.sleep(POLL_SECONDS)
         return False
+
+    async def _steady(self, quiet: Callable[[], Awaitable[bool]]) -> bool:
+        """The answer of ``quiet``; False if any work was done meanwhile.
+
+        It looks at one stage after the other, and work could pass from one that it has not seen yet
+        to one that it has.
+        """
+        before = self._activity()
+        return await quiet() and before == self._activity()
 
     async def _has_left(self) -> bool:
         if await self._primitives.notifications.pending(self._primitives.backends.r2):
