@@ -12,7 +12,7 @@ JOBS ?= 4
 KILLS ?= 50
 OUTAGE ?= 2000
 
-.PHONY: setup dev test check portable docs crash drills bench endure sim mutants pythons clean servers browser
+.PHONY: setup dev test check portable docs crash drills bench endure sim mutants pythons wheel clean servers browser
 
 setup: $(RUNTIME) $(TOOLS)
 
@@ -66,6 +66,10 @@ pythons:
 	  .venv-$$version/bin/pip install --quiet --editable . && \
 	  .venv-$$version/bin/pip install --quiet --no-deps 'chdb-core>=26.5'; \
 	done
+
+# The built wheel in empty environments of all Python versions that are here; `make test` has one.
+wheel: $(RUNTIME) $(TOOLS)
+	WHEEL_PYTHONS="3.11 3.12 3.13" $(BIN)/pytest tests/packaging/test_wheel.py $(ARGS)
 
 # 20,000 requests per isolation level, 5 % of them attacks: ARGS='--level warm --requests 5000 --seed 2'.
 endure: $(RUNTIME) $(TOOLS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -13,6 +14,7 @@ from edgesim.clickhouse.driver import ClickHouseDriver
 from edgesim.clickhouse.gateway import Gateway
 from edgesim.clock import Clock
 from edgesim.config import Environment, Project
+from edgesim.errors import ConfigError
 from edgesim.queues.driver import QueueDriver
 from edgesim.r2.driver import R2Driver
 
@@ -36,6 +38,17 @@ async def open_backends(
         database = await stack.enter_async_context(open_clickhouse(project, environment))
         name = project.account.clickhouse.schema or "the schema"
         yield Backends(r2, queues, Gateway(database, project.schema, name))
+
+
+def require_libraries(project: Project) -> None:
+    """ConfigError if a library is missing that a store of the project would import later."""
+    for name, url in msgspec.structs.asdict(project.backends).items():
+        library = drivers.properties(name, url).library
+        if library is None or (name == "clickhouse" and not project.uses_clickhouse):
+            continue
+        module, missing, cure = library
+        if importlib.util.find_spec(module) is None:
+            raise ConfigError(project.file, f"backends.{name}", f"{missing}; {cure}")
 
 
 def open_r2(

@@ -59,7 +59,11 @@ async def examine(
 
 
 async def refuse_early(project: Project, environment: Environment, clock: Clock) -> None:
-    """Raise ConfigError, one line with file, key and cure, if a server is unreachable."""
+    """Raise ConfigError, one line with file, key and cure, if a store cannot work.
+
+    A library that a store imports later must be installed, a server must reply.
+    """
+    backends.require_libraries(project)
     for name, look in _LOOKS.items():
         where, said, cure = getattr(project.backends, name), "", ""
         if drivers.properties(name, where).embedded:

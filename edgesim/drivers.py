@@ -67,6 +67,8 @@ class Properties(msgspec.Struct, frozen=True, rename="upper"):
     """Paths relative to the URL's that must stay in place while the store is open; "" is itself."""
     blobs: str | None = None
     """Folder relative to the URL's path with the bytes of objects, if an R2 driver has one."""
+    library: tuple[str, str, str] | None = None
+    """A module that the driver imports on first use only; the problem without it, and its cure."""
     caution: tuple[str, str] | None = None
     """A limitation that ``edgesim doctor`` reports as a warning, and its cure."""
 

@@ -9,7 +9,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -116,15 +116,19 @@ class Dev:
 
 @contextmanager
 def dev(
-    project: Path | None, state: Path, *arguments: object, command: str = "dev"
+    project: Path | None,
+    state: Path,
+    *arguments: object,
+    command: str = "dev",
+    program: Sequence[object] = (sys.executable, "-m", "edgesim.cli"),
 ) -> Iterator[Dev]:
     """Run the command on a free port until it is ready; kill it afterwards if it still runs.
 
-    If ``project`` is None, ``arguments`` must name it.
+    If ``project`` is None, ``arguments`` must name it. ``program`` is the command line of edgesim.
     """
     folder = () if project is None else (project,)
     port = () if "--port" in arguments else ("--port", "0")
-    words = (sys.executable, "-m", "edgesim.cli", command, *folder, *port, "--state", state)
+    words = (*program, command, *folder, *port, "--state", state)
     process = subprocess.Popen(
         [*map(str, words), *map(str, arguments)],
         cwd=ROOT,

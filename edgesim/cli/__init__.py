@@ -17,7 +17,7 @@ from pathlib import Path
 
 from edgesim.cli.arguments import sentence
 from edgesim.cli.output import cannot_print, complain, end_if_nobody_reads, finish, open_descriptors
-from edgesim.cli.parser import Parser
+from edgesim.cli.parser import Parser, ShowVersion
 from edgesim.errors import EdgesimError, RunError, UsageError, first_error
 
 COMMANDS = {
@@ -71,6 +71,7 @@ def build_parser(names: Iterable[str] = COMMANDS) -> Parser:
         epilog=EXIT_CODES,
     )
     parser.add_argument("--debug", action="store_true", help="print the traceback of an error")
+    parser.add_argument("--version", action=ShowVersion, help="print the version")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in names:
         module = import_module(COMMANDS[name])
@@ -120,6 +121,8 @@ def _needed(words: Sequence[str]) -> Iterable[str]:
 
     Importing all of them takes longer than many commands run.
     """
+    if "--version" in words[:1]:
+        return []
     first = next((word for word in words if not word.startswith("-")), None)
     return [first] if first in COMMANDS else COMMANDS
 

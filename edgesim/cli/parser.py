@@ -53,6 +53,19 @@ class Parser(argparse.ArgumentParser):
         return did_you_mean(option.partition("=")[0], known)
 
 
+class ShowVersion(argparse.Action):
+    """Prints the version, which is read from the installed package only then."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, nargs=0)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        from importlib.metadata import version
+
+        print(f"edgesim {version('edgesim')}")
+        parser.exit()
+
+
 def did_you_mean(word: str, known: Sequence[str]) -> str:
     """The suggestion of the most similar known word, to follow a message; empty without one."""
     near = difflib.get_close_matches(word, known, 1)

@@ -167,6 +167,12 @@ class Project(msgspec.Struct):
         """True if there is no edgesim.toml."""
         return bool(self.defaults)
 
+    @property
+    def uses_clickhouse(self) -> bool:
+        """True if the project has a schema, or a Worker with a binding to the gateway."""
+        bound = {each.service for w in self.workers.values() for each in w.settings.services}
+        return bool(self.schema) or self.account.clickhouse.service in bound
+
     def isolation_of(self, worker: str) -> str:
         """Isolation level of the Worker, else of the project."""
         return self.isolation.get(worker) or self.isolation.get(DEFAULT, "process")

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 import anyio
 import msgspec
 
-from edgesim.backends import open_clickhouse
+from edgesim.backends import open_clickhouse, require_libraries
 from edgesim.clickhouse.driver import ClickHouseDriver
 from edgesim.clock import Clock
 from edgesim.config import Environment, Project
@@ -126,6 +126,7 @@ def _rare_collections() -> Iterator[None]:
 
 
 def _run(plan: Plan, progress: Progress | None) -> ReplayReport:
+    require_libraries(plan.project)
     if plan.realtime:
         return anyio.run(
             _replay, plan, Clock(plan.seed), progress, backend_options={"use_uvloop": True}

@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 import msgspec
 
+from edgesim.backends import require_libraries
 from edgesim.clickhouse.chdb.driver import ChdbClickHouse
 from edgesim.config import load_project
 from edgesim.config.project import DEFAULT, Overrides
@@ -94,6 +95,7 @@ class VirtualProject:
         )
         self.project = load_project(folder, overrides)
         check_deterministic(self.project)
+        require_libraries(self.project)
         self._engine = engine
         self._name = name
         self._seed = seed

@@ -627,7 +627,7 @@ async def test_without_the_engine(tmp_path, monkeypatch):
     async with chdb.open_clickhouse(f"chdb:{tmp_path}/db") as database:
         status, text = await Client("chdb", database).ask("SELECT 1")
     assert status == 503
-    assert "pip install 'edgesim[chdb]'" in text
+    assert "pip install --no-deps 'chdb-core>=" in text
 
 
 async def test_data_of_any_bytes_after_the_sql(parsing):

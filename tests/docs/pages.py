@@ -22,6 +22,7 @@ GENERATED = {"docs/reference/commands.md"}
 
 DIAGRAM = "a diagram"
 INSTALLS = "installs packages from the network; `make` installs the same before the tests"
+WHEEL = "tests/packaging/test_wheel.py runs it in an empty environment"
 FIXED_PORT = "needs a port that may be taken here"
 
 NOT_RUN: dict[str, dict[str, str]] = {
@@ -39,6 +40,12 @@ NOT_RUN: dict[str, dict[str, str]] = {
     },
     "docs/how-to/deploy-to-cloudflare.md": {
         "cd cloudflare": "needs an account; tests/portability runs it against a simulated one",
+    },
+    "docs/how-to/install.md": {
+        "python3 -m venv": WHEEL,
+        "pip install": WHEEL,
+        "edgesim --version": WHEEL,
+        "edgesim dev": WHEEL,
     },
     "docs/how-to/query-clickhouse.md": {
         "curl 'http://127.0.0.1:8123": "tests/cli/test_clickhouse_port.py runs it on a free port",

@@ -40,13 +40,14 @@ EMBEDDED = True
 SHARED = False
 DURABLE = True
 FILES = ("",)
+LIBRARY = (
+    "chdb",
+    "the embedded ClickHouse engine is not installed",
+    "pip install --no-deps 'chdb-core>=26.5', or name a server with --clickhouse URL",
+)
 CLOSE_SECONDS = 20.0
 log = structlog.get_logger()
 _ENDED = "the embedded ClickHouse engine ended during a statement; the next one starts it anew"
-_MISSING = (
-    "the embedded ClickHouse engine is not installed: pip install 'edgesim[chdb]', "
-    "or name a server with --clickhouse URL"
-)
 
 
 class _EndedError(RunError):
@@ -128,8 +129,9 @@ class ChdbClickHouse:
         return EngineChannel(stream)
 
     async def _start(self) -> None:
-        if importlib.util.find_spec("chdb") is None:
-            raise RunError(_MISSING)
+        module, missing, cure = LIBRARY
+        if importlib.util.find_spec(module) is None:
+            raise RunError(missing, cure)
         ours, theirs = socket.socketpair()
         self._control = await foreign.stream(ours)
         try:
