@@ -65,7 +65,7 @@ def test_json_report(tmp_path):
         ("empty.ndjson", "\n", "no request"),
         ("bad.ndjson", EVENT + "\nnot json\n", "bad.ndjson: line 2"),
         ("odd.ndjson", '{"request": {"metod": "GET"}}\n', "odd.ndjson: line 1"),
-        ("torn.ndjson.gz", "not gzip", "torn.ndjson.gz: cannot read"),
+        ("torn.ndjson.gz", "not gzip", "torn.ndjson.gz: cannot be read"),
         ("who.ndjson", '{"request": {}, "worker": "nobody"}\n', "'nobody'; known: receiver"),
     ],
 )
