@@ -98,6 +98,13 @@ class _Watch:
         cure = "Call it in a handler" if REFUSAL in text else "Correct it"
         self.report("loading", problem, cure, frames)
 
+    def drew(self, packages: set[str], variable: str) -> None:
+        for package in sorted(packages):
+            problem = f"the package {package} draws random values while it is imported, which"
+            problem += " Cloudflare refuses unless it knows the package"
+            cure = f'Import it in a handler, or set os.environ["{variable}"] = "1" before'
+            self.report("loading", problem, cure, traceback.StackSummary(), "warning")
+
     def report(
         self,
         rule: str,
@@ -137,8 +144,9 @@ def _main() -> None:
     sys.addaudithook(watch.audit)
     started = time.process_time()
     try:
-        with clock_and_random.global_scope():
+        with clock_and_random.global_scope() as importing:
             load(main)
+        watch.drew(importing.drawn_by, clock_and_random.ALLOW)
     except BaseException as error:  # noqa: BLE001 (any exception of an import is a finding)
         watch.failed(error)
     seconds = time.process_time() - started

@@ -5,6 +5,8 @@ from pathlib import Path
 import anyio
 import pytest
 
+from edgesim.check.loading import check_loading
+from edgesim.config.wrangler import WorkerConfig, WranglerFile
 from edgesim.errors import WorkerLoadError
 from edgesim.isolates.host import zygotes
 from tests.isolation.world import open_world
@@ -109,3 +111,46 @@ def later(*_):
         children = Path(f"/proc/{world.isolates._forks._zygote}/task").iterdir()  # type: ignore[attr-defined]
         born = [each for task in children for each in (task / "children").read_text().split()]
         assert len(born) <= 16
+
+
+PACKAGE = "import uuid\nkey = str(uuid.uuid4())\n"
+DRAWS = """
+import os{allow}
+from drawing import key
+from workers import Response, WorkerEntrypoint
+
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        return Response(key)
+"""
+ALLOW = "PYTHON_WORKERS_ALLOW_TOP_LEVEL_ENTROPY"
+ALLOWED = f'\nos.environ["{ALLOW}"] = "1"'
+
+
+@pytest.mark.parametrize("level", ["process", "warm", "inline"])
+@pytest.mark.parametrize("folder", ["python_modules", "."])
+async def test_what_an_import_draws_is_repeatable(level, folder, tmp_path, monkeypatch):
+    """A package, or a module that the platform's variable allows it, draws the same each time."""
+    monkeypatch.setenv(ALLOW, "")  # restored after the inline level, which has this environment
+    (tmp_path / folder).mkdir(exist_ok=True)
+    (tmp_path / folder / "drawing.py").write_text(PACKAGE)
+    main = tmp_path / "entry.py"
+    main.write_text(DRAWS.format(allow=ALLOWED if folder == "." else ""))
+    keys = set()
+    for _ in range(2):
+        async with open_world(level, main) as world:
+            keys |= {(await world.fetch("")).body for _ in range(2)}
+    assert len(keys) == 1
+
+
+async def test_check_warns_of_a_package_that_draws(tmp_path):
+    """The warning names the package and the platform's variable."""
+    (tmp_path / "python_modules").mkdir()
+    (tmp_path / "python_modules" / "drawing.py").write_text(PACKAGE)
+    (tmp_path / "entry.py").write_text(DRAWS.format(allow=""))
+    settings = WranglerFile("w", "entry.py")
+    worker = WorkerConfig(tmp_path / "wrangler.toml", tmp_path / "entry.py", settings)
+    found = next(each for each in check_loading(worker, tmp_path) if each.rule == "loading")
+    assert found.level == "warning"
+    assert "package drawing draws random values" in found.problem
+    assert ALLOW in found.cure

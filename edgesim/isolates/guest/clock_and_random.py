@@ -5,7 +5,8 @@ between two I/O operations, as in production, and follows a virtual clock.  ``mo
 ``perf_counter`` show Unix time too, as there, but do not jump when the machine's clock is set.
 ``random``, ``secrets``, ``uuid`` and ``os.urandom`` are real unless the invocation has a seed.  In
 global scope randomness is refused, as in production, where what an import drew would be the same
-for every request.
+for every request.  Vendored packages, and all code after ``ALLOW`` is set in ``os.environ``, draw
+repeatable numbers there.
 
 The library's functions are replaced once, by ones that ask which invocation they run in, so that
 the same works where several share a process (warm) or the platform's own (inline).  Tried and
@@ -27,11 +28,34 @@ from contextlib import contextmanager
 from contextvars import Context, ContextVar
 from ctypes import py_object, pythonapi
 from random import Random
+from types import FrameType
 from typing import Any
 
 from workers._runtime import GLOBAL_SCOPE, current
 
-in_global_scope: ContextVar[bool] = ContextVar("in_global_scope", default=False)
+from edgesim.isolates.guest.packages import FOLDER
+
+ALLOW = "PYTHON_WORKERS_ALLOW_TOP_LEVEL_ENTROPY"
+"""The platform's variable: "1" allows a module to draw random numbers while it is imported."""
+_IMPORT_SEED = 43
+
+
+class Import:
+    """The import of a Worker's modules: its random numbers, and the packages that drew some."""
+
+    def __init__(self) -> None:
+        self.drawn_by: set[str] = set()
+        self._random: Random | None = None
+
+    @property
+    def random(self) -> Random:
+        """The source of random numbers, the same for every import."""
+        if self._random is None:
+            self._random = Random(_IMPORT_SEED)
+        return self._random
+
+
+in_global_scope: ContextVar[Import | None] = ContextVar("in_global_scope", default=None)
 
 _FUNCTIONS: dict[str, Any] = {
     name: value
@@ -57,11 +81,12 @@ class GlobalScopeError(OSError):
 
 
 @contextmanager
-def global_scope() -> Iterator[None]:
+def global_scope() -> Iterator[Import]:
     """While a Worker's module is executed."""
-    token = in_global_scope.set(True)
+    importing = Import()
+    token = in_global_scope.set(importing)
     try:
-        yield
+        yield importing
     finally:
         in_global_scope.reset(token)
 
@@ -137,7 +162,7 @@ def _context_of(task: asyncio.Task[Any]) -> Context:
 
 
 def _refuse_in_global_scope() -> None:
-    if in_global_scope.get():
+    if in_global_scope.get() is not None:
         raise RuntimeError(GLOBAL_SCOPE)
 
 
@@ -190,10 +215,45 @@ def _replace_datetime() -> None:
 
 def _source() -> Random | None:
     """The running invocation's own source of randomness; None where there is no invocation."""
-    if in_global_scope.get():
-        raise GlobalScopeError
+    importing = in_global_scope.get()
+    if importing is not None:
+        return _source_of(importing)
     invocation = current.get(None)
     return None if invocation is None else invocation.random
+
+
+def _source_of(importing: Import) -> Random:
+    """The source of random numbers in global scope; GlobalScopeError for a Worker's own module.
+
+    The platform lets packages that it knows draw there, and asks to report others.
+    """
+    if os.environ.get(ALLOW) != "1":
+        package = _calling_package()
+        if package is None:
+            raise GlobalScopeError
+        importing.drawn_by.add(package)
+    return importing.random
+
+
+def _calling_package() -> str | None:
+    """The vendored package that draws; None if it is a module of the Worker's own."""
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 (a traceback takes longer)
+    while frame is not None:
+        _, vendored, path = frame.f_code.co_filename.rpartition(f"/{FOLDER}/")
+        if vendored:
+            return path.partition("/")[0].removesuffix(".py")
+        module = str(frame.f_globals.get("__name__")).partition(".")[0]
+        if module not in sys.stdlib_module_names and module != "edgesim":
+            return None
+        frame = frame.f_back
+    return None
+
+
+def _source_if_repeatable() -> Random | None:
+    """The source of randomness, where it is to give the same numbers again."""
+    source = _source()
+    repeats = in_global_scope.get() is not None or (source is not None and current.get().seeded)
+    return source if repeats else None
 
 
 def _drawn(name: str) -> Callable[..., Any]:
@@ -207,15 +267,13 @@ def _drawn(name: str) -> Callable[..., Any]:
 
 
 def _urandom(size: int) -> bytes:
-    source = _source()
-    if source is None or not current.get().seeded:
-        return _real_urandom(size)
-    return source.randbytes(size)
+    source = _source_if_repeatable()
+    return _real_urandom(size) if source is None else source.randbytes(size)
 
 
 def _seed(self: Random, a: Any = None, version: int = 2) -> None:
     if a is None:
-        source = _source()
-        if source is not None and current.get().seeded:
+        source = _source_if_repeatable()
+        if source is not None:
             a = source.getrandbits(128)
     _real_seed(self, a, version)

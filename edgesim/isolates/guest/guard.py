@@ -268,7 +268,7 @@ class _Hook:
             raise PermissionError(1, f"Operation not permitted in an isolate ({event})")
         if self.shared and not self.busy:
             self._keep_apart(event, args)
-        in_import = in_global_scope.get()
+        in_import = in_global_scope.get() is not None
         others = self._others or self.in_zygote
         if not (in_import or self._files or others) or self.busy:
             return
