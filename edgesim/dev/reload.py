@@ -52,7 +52,15 @@ class _Sources(watchfiles.DefaultFilter):
     def __call__(self, change: watchfiles.Change, path: str) -> bool:
         file = Path(path)
         wanted = file.suffix in _SUFFIXES or _SECRET_FILES.fullmatch(file.name) is not None
-        return wanted and super().__call__(change, path)
+        return (wanted or _is_moved_package(file)) and super().__call__(change, path)
+
+
+def _is_moved_package(file: Path) -> bool:
+    """True for a folder with modules: the system reports a moved folder, and nothing inside it.
+
+    Installers write a package elsewhere, and then move it into ``python_modules``.
+    """
+    return file.is_dir() and next(file.rglob("*.py"), None) is not None
 
 
 def is_configuration(file: Path, project: Project) -> bool:

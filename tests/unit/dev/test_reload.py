@@ -1,6 +1,7 @@
 """Watching a project's files."""
 
 import shutil
+from itertools import count
 from time import monotonic
 
 import anyio
@@ -46,5 +47,28 @@ async def test_the_state_of_another_command_is_not_a_source(tmp_path):
         tasks.start_soon(write)
         async for found in changes(project):
             assert found == {root / "tail" / "tail.py"}
+            break
+        tasks.cancel_scope.cancel()
+
+
+async def test_an_installed_package_is_a_change(tmp_path):
+    """A package folder that is moved into python_modules is reported."""
+    root = tmp_path / "project"
+    shutil.copytree(WORKERS, root, ignore=shutil.ignore_patterns(".edgesim"))
+    packages = root / "tail" / "python_modules"
+    packages.mkdir()
+    async with anyio.create_task_group() as tasks:
+
+        async def install() -> None:
+            for number in count():  # again and again, since a watch misses what comes before
+                built = tmp_path / "built"
+                built.mkdir()
+                (built / "__init__.py").write_text("")
+                built.rename(packages / f"package{number}")
+                await anyio.sleep(0.1)
+
+        tasks.start_soon(install)
+        async for found in changes(load_project(root)):
+            assert {file.parent for file in found} == {packages}
             break
         tasks.cancel_scope.cancel()
