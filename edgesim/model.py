@@ -282,6 +282,8 @@ class WorkerSpec(msgspec.Struct, frozen=True):
     guard: Literal["kernel", "audit"] = "kernel"
     javascript: JavaScript | None = None
     """Of a Worker in JavaScript or TypeScript; None means Python."""
+    hidden: list[str] = []
+    """Paths that its code may not read, though they be below its module's folder."""
 
 
 # --- Doctor -------------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ from edgesim.config.wrangler import (
     wrangler_file,
 )
 from edgesim.errors import ConfigError, UsageError, hint
+from edgesim.urls import path_of
 
 FILE = "edgesim.toml"
 STATE = ".edgesim"
@@ -281,6 +282,9 @@ def load_project(
     _check_drivers(project)
     _check_references(project)
     _check_tails(project)
+    hidden = [str(each) for each in (state, *_local_paths(backends))]
+    for worker in workers.values():
+        worker.hidden = hidden
     return project
 
 
@@ -386,6 +390,13 @@ def _place(
     if inside.startswith(f"{STATE}/"):
         return f"{scheme}:{state / inside.removeprefix(f'{STATE}/')}"
     return f"{scheme}:{root / path}"
+
+
+def _local_paths(backends: BackendUrls) -> list[Path]:
+    """The paths of stores on this machine, with symbolic links resolved."""
+    urls = [getattr(backends, name) for name in BackendUrls.__struct_fields__]
+    places = [path_of(url).partition("?")[0] for url in urls]
+    return [Path(each).resolve() for each in places if each and not each.startswith("//")]
 
 
 def _read_schema(file: Path, root: Path, account: AccountFile) -> str:

@@ -189,6 +189,8 @@ class WorkerConfig(msgspec.Struct):
     routes: list[Route] = []
     absent_bindings: dict[str, str] = {}
     """Bindings that edgesim does not support: name on env to the key of its table."""
+    hidden: list[str] = []
+    """Paths that no Worker may read: the state directory and the stores."""
     workerd: str | None = None
     esbuild: str | None = None
     """Programs for JavaScript Workers, where the environment names them."""
@@ -229,7 +231,9 @@ class WorkerConfig(msgspec.Struct):
                 **given,
             )
         main = str(self.main)
-        return WorkerSpec(self.name, main, self.bindings(), limits, javascript=javascript)
+        return WorkerSpec(
+            self.name, main, self.bindings(), limits, javascript=javascript, hidden=self.hidden
+        )
 
     def version_id(self) -> str:
         """UUID derived from the settings and the modules in the folder of ``main``."""

@@ -39,12 +39,18 @@ def version() -> int:
     return max(0, int(_libc().syscall(_CREATE_RULESET, None, 0, _VERSION_FLAG)))
 
 
-def restrict(read: Iterable[str], write: Iterable[str] = (), execute: Iterable[str] = ()) -> bool:
+def restrict(
+    read: Iterable[str],
+    write: Iterable[str] = (),
+    execute: Iterable[str] = (),
+    listed: Iterable[str] = (),
+) -> bool:
     """Limit this process and its children to these paths and everything below them, permanently.
 
-    ``execute``: programs, or folders of them, that may be read and run.  Paths that do not exist
-    are skipped.  Returns False, without effect, if the kernel has no Landlock; raises OSError if it
-    has and refuses.
+    ``execute``: programs, or folders of them, that may be read and run.  ``listed``: folders whose
+    entries can be listed, which includes those of folders below.  Paths that do not exist are
+    skipped.  Returns False, without effect, if the kernel has no Landlock; raises OSError if it has
+    and refuses.
     """
     abi = version()
     if not abi:
@@ -60,6 +66,8 @@ def restrict(read: Iterable[str], write: Iterable[str] = (), execute: Iterable[s
             _allow(ruleset, path, _EXECUTE | _READ_FILE | _READ_DIR)
         for path in write:
             _allow(ruleset, path, rights)
+        for path in listed:
+            _allow(ruleset, path, _READ_DIR)
         _done(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
         _done(libc.syscall(_RESTRICT_SELF, ruleset, 0))
     finally:

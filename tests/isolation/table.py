@@ -319,6 +319,13 @@ ATTACKS = [
     Attack("read-ssh-keys", "lists `~/.ssh`", MAY, RAISES, "Error"),
     Attack("read-the-project", "reads a file beside its own folder", MAY, RAISES, PERMISSION),
     Attack(
+        "read-the-hidden",
+        "reads a file whose name begins with a dot, or the state directory, in its own folder",
+        MAY,
+        RAISES,
+        PERMISSION,
+    ),
+    Attack(
         "environment-of-the-platform", "reads the platform's environment", MAY, RAISES, PERMISSION
     ),
     Attack("write-its-own-source", "writes to its own source", MAY, RAISES, PERMISSION),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from edgesim.jail import landlock
 from tests.isolation.world import open_world
 from tests.processes import dev, edgesim
 
@@ -92,6 +93,42 @@ class Default(WorkerEntrypoint):
     async with open_world(level, main) as world:
         answer = await world.fetch("")
         assert answer.body in {b"refused", b"the library's"}, answer.done
+
+
+READS = """
+import os
+from workers import Response, WorkerEntrypoint
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        await self.env.BUCKET.put("diary", "secret")
+        found = []
+        for folder, _, files in os.walk(os.path.dirname(__file__)):
+            for file in files:
+                try:
+                    open(os.path.join(folder, file), "rb").close()
+                except PermissionError:
+                    continue
+                found.append(os.path.relpath(os.path.join(folder, file), os.path.dirname(__file__)))
+        return Response(" ".join(sorted(found)))
+"""
+
+
+@pytest.mark.skipif(not landlock.version(), reason="this kernel has no Landlock")
+@pytest.mark.parametrize("state", ["kept", ".edgesim"])
+@pytest.mark.parametrize("level", ["process", "warm"])
+def test_the_state_in_a_workers_own_folder_is_hidden(level, state, tmp_path):
+    """A Worker whose module lies in the project's folder reads its sources and nothing else."""
+    (tmp_path / "entry.py").write_text(READS)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / ".dev.vars").write_text("TOKEN=secret")
+    (tmp_path / "other" / "text.txt").write_text("text")
+    settings = {"name": "w", "main": "entry.py", "compatibility_flags": ["python_workers"]}
+    settings["r2_buckets"] = [{"binding": "BUCKET", "bucket_name": "diaries"}]
+    settings["compatibility_date"] = "2026-10-01"
+    (tmp_path / "wrangler.jsonc").write_text(json.dumps(settings))
+    with dev(tmp_path, tmp_path / state, "--isolation", level) as running:
+        assert running.request() == (200, b"entry.py other/text.txt wrangler.jsonc")
+        assert running.stop() == 0
 
 
 @pytest.fixture

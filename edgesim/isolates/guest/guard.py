@@ -13,7 +13,7 @@ import resource
 import signal
 import sys
 import sysconfig
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -70,10 +70,13 @@ _sealing: seccomp.Program | None = None
 _hook: _Hook | None = None
 
 
-def put_on(wanted: str, folders: Iterable[str], memory_bytes: int) -> list[str]:
+def put_on(
+    wanted: str, folders: Iterable[str], listed: Sequence[str], memory_bytes: int
+) -> list[str]:
     """Guard this process and its forks irrevocably; return the active guards.
 
-    Only ``folders`` and Python's own library are readable from now on.
+    Only ``folders`` and Python's own library are readable from now on; ``listed`` are folders of
+    which only the names of entries are.
     """
     global _sealing, _hook  # noqa: PLW0603 (compiled here, once; a fork only installs it)
     readable = [*folders, *_library()]
@@ -83,7 +86,7 @@ def put_on(wanted: str, folders: Iterable[str], memory_bytes: int) -> list[str]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     _limit_memory(memory_bytes)
     guards = []
-    if wanted == KERNEL and landlock.restrict(readable):
+    if wanted == KERNEL and landlock.restrict(readable, listed=listed):
         guards.append(LANDLOCK)
     if wanted == KERNEL and seccomp.available():
         _sealing = seccomp.isolate_program()
@@ -91,7 +94,7 @@ def put_on(wanted: str, folders: Iterable[str], memory_bytes: int) -> list[str]:
         guards.append(SECCOMP)
     if len(guards) < 2:
         guards.append(HOOK)
-    _hook = _Hook(guards, readable)
+    _hook = _Hook(guards, readable, listed)
     sys.addaudithook(_hook)
     return guards
 
@@ -246,10 +249,11 @@ def _is_platform(code: Any) -> bool:
 class _Hook:
     """Audit hook that refuses operations."""
 
-    def __init__(self, guards: list[str], readable: list[str]) -> None:
+    def __init__(self, guards: list[str], readable: list[str], listed: Sequence[str]) -> None:
         self._files = LANDLOCK not in guards
         self._others = SECCOMP not in guards
         self._readable = tuple(os.path.realpath(path) for path in readable)
+        self._listed = self._readable + tuple(os.path.realpath(path) for path in listed)
         self.end_if_meddled: Callable[[], None] = lambda: None
         """Called before worker code's events are judged by names that it may have replaced."""
         self.in_zygote = True
@@ -318,18 +322,19 @@ class _Hook:
     def _opens(self, event: str, args: tuple[Any, ...]) -> bool:
         """Return True if it opens a file to write, or one that this process may not read."""
         if event in {"os.listdir", "os.scandir"}:
-            return not self._is_readable(args[0] if args else ".")
+            return not self._is_within(self._listed, args[0] if args else ".")
         if event != "open" or isinstance(args[0], int):
             return False
         mode, flags = args[1], args[2]
         writes = bool(set(mode or "") & set("wax+")) or bool((flags or 0) & _WRITING)
-        return writes or not self._is_readable(args[0])
+        return writes or not self._is_within(self._readable, args[0])
 
-    def _is_readable(self, path: Any) -> bool:
+    @staticmethod
+    def _is_within(folders: Iterable[str], path: Any) -> bool:
         if isinstance(path, int):
             return False
         real = os.path.realpath(os.fsdecode(path or "."))
-        return any(real == each or real.startswith(each + "/") for each in self._readable)
+        return any(real == each or real.startswith(each + "/") for each in folders)
 
     @staticmethod
     def _refuse(event: str, in_import: bool) -> None:

@@ -30,6 +30,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgesim.isolates.guest.own_files import readable
 from edgesim.isolates.guest.packages import module_folders
 from edgesim.isolates.guest.worker_import import SDK, add_own_modules, explain, leave_the_library
 from edgesim.isolates.protocol.wire import (
@@ -99,8 +100,9 @@ def _serve(control: socket.socket, boot: Boot, family: ProcessFamily | None) -> 
     from edgesim.isolates.guest.warm_up import rehearsed_loop
 
     loop = rehearsed_loop()
-    folders = [SDK, str(Path(__file__).parents[1]), *module_folders(main_file)]
-    guards = guard.put_on(boot.guard, folders, boot.memory_bytes)
+    own, *packages = module_folders(main_file)
+    folders = [SDK, str(Path(__file__).parents[1]), *packages, *readable(own, boot.hidden)]
+    guards = guard.put_on(boot.guard, folders, [own], boot.memory_bytes)
     add_own_modules(main_file)  # not before: what is imported without guards must not be a Worker's
     snapshot = Snapshot(boot, loop)
     leave_the_end_to_the_platform()  # again: the import may have set handlers of its own

@@ -299,6 +299,7 @@ async def open_forks(spec: WorkerSpec) -> AsyncIterator[Forks]:
             spec.limits.cpu_ms,
             spec.limits.memory_bytes,
             spec.guard,
+            spec.hidden,
         )
         async with aclosing(process), anyio.create_task_group() as tasks:
             if process.stderr is not None:

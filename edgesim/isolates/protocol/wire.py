@@ -169,6 +169,7 @@ class Boot(msgspec.Struct, tag="boot", array_like=True):
     cpu_ms: int
     memory_bytes: int
     guard: str
+    hidden: list[str]
 
 
 class Booted(msgspec.Struct, tag="booted", array_like=True):

@@ -796,6 +796,12 @@ def read_the_project(worker, request):
 
 
 @attack
+def read_the_hidden(worker, request):
+    """Read a file of the Worker's own folder whose name begins with a dot."""
+    return open(os.path.join(os.path.dirname(__file__), ".hidden")).read()
+
+
+@attack
 def environment_of_the_platform(worker, request):
     return open(f"/proc/{another()}/environ").read()
 
