@@ -63,7 +63,9 @@ ATTACKS = [
     Attack("sys-modules", "swaps modules in `sys.modules`", CONTAINED),
     Attack("environ", "changes `os.environ`", SHARED, warm=RETIRED),
     Attack("import-path", "changes `sys.path`", SHARED, warm=RETIRED),
-    Attack("interpreter", "changes recursion limit, collector, tracing", SHARED, warm=RETIRED),
+    Attack("interpreter", "changes recursion limit and collector", SHARED, warm=RETIRED),
+    Attack("traced", "traces every function of the process", SHARED, at_warm=RAISES),
+    Attack("profiled", "profiles every function of the process", SHARED, at_warm=RAISES),
     Attack("signal-handlers", "sets a signal handler", SHARED, RAISES, PERMISSION),
     Attack("at-exit", "registers a function for the end of the process", SHARED),
     Attack("thread", "starts a thread", SHARED, RAISES, "can't start new thread"),
@@ -146,7 +148,7 @@ ATTACKS = [
         "ok exception",
         at_warm=DIES,
     ),
-    Attack("asyncgen-hooks", "sets the hooks of asynchronous generators", SHARED, warm=RETIRED),
+    Attack("asyncgen-hooks", "sets the hooks of asynchronous generators", SHARED, at_warm=RAISES),
     Attack(
         "finder-patched",
         "patches a finder in `sys.meta_path`",
@@ -446,6 +448,9 @@ IMPORT_WALKS = {
     "equality": "`__eq__` of a value in `sys.path`, where the platform compares it",
     "hash": "`__hash__` of a name that is imported",
     "attributes": "`__dict__` of a value in a library module, where its package is first imported",
+    "refusal": "the traceback of what the audit hook refuses",
+    "failed_import": "the traceback of an import that fails in the platform's code",
+    "recursion": "tracebacks of the platform's functions, called at every depth of a recursion",
     "interpreter": "an interpreter of its own, without the audit hook",
 }
 """Searches, at ``warm``, from code that runs while the platform imports or compares something."""

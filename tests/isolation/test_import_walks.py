@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from edgesim.model import Limits
 from tests.isolation.table import IMPORT_WALKS
 from tests.isolation.world import open_world
 
@@ -40,7 +41,7 @@ def look():
 MAIN = """
 import json
 
-from look import look
+from look import SERVES_ALL, look
 from workers import Response, WorkerEntrypoint
 
 
@@ -119,6 +120,71 @@ def attributes():
     return Value.asked
 
 
+def frames_of(error):
+    found = []
+    traces = []
+    trace = error.__traceback__
+    while trace is not None:
+        traces.append(trace)
+        trace = trace.tb_next
+    for trace in traces[-12:]:  # the innermost: a recursion has a thousand
+        for name, value in trace.tb_frame.f_locals.items():
+            for each in (value, getattr(value, "__self__", None)):
+                if type(each).__name__ in SERVES_ALL:
+                    found.append(f"{trace.tb_frame.f_code.co_name}: {name}")
+    return found + (frames_of(error.__context__) if error.__context__ else [])
+
+
+def refusal():
+    import gc
+
+    try:
+        gc.get_objects()
+    except PermissionError as error:
+        return frames_of(error)
+
+
+def failed_import():
+    sources = __import__.__self__._sources
+    found = []
+    for name in ("keep", "end_import", "find", "looked_up"):
+        for arguments in ((), (1,), ("no.module", ("x",))):
+            try:
+                getattr(sources, name)(*arguments)
+            except Exception as error:
+                found += frames_of(error)
+    return found
+
+
+def recursion():
+    import gc
+    import sys
+    import time
+
+    sources = __import__.__self__._sources
+    calls = (
+        gc.get_objects,
+        lambda: time.sleep(0.0001),
+        lambda: sources.keep("json", ("x",)),
+        lambda: sources.find("json"),
+        lambda: __import__("json"),
+    )
+    found = []
+
+    def deeper(depth, call):
+        if depth:
+            return deeper(depth - 1, call)
+        call()
+
+    for call in calls:
+        for depth in range(sys.getrecursionlimit() - 60, sys.getrecursionlimit()):
+            try:
+                deeper(depth, call)
+            except Exception as error:
+                found += frames_of(error)
+    return found
+
+
 def interpreter():
     try:
         import _interpreters as interpreters
@@ -150,7 +216,7 @@ async def test_nothing_that_serves_all_is_found(name, tmp_path, anyio_backend):
     packages = tmp_path / "python_modules"
     packages.mkdir()
     (packages / "hostile_package.py").write_text(LOOK + "\nFOUND = look()\n")
-    async with open_world("warm", main) as world:
+    async with open_world("warm", main, limits=Limits(cpu_ms=20_000)) as world:
         answer = await world.fetch(name)
     assert answer.outcome == "ok", answer.done
     assert json.loads(answer.body) == []

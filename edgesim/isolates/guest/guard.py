@@ -58,7 +58,16 @@ _OF_OBJECTS = {
 }
 """Audit events of functions that find any object, also those of other invocations."""
 _FRAMES = {"sys._getframe", "sys._current_frames", "sys._current_exceptions"}
-_JUDGED = _OF_OBJECTS | _FRAMES | {"object.__getattr__", "object.__setattr__"}
+_TRACING = {"sys.settrace", "sys.setprofile", "sys.monitoring.register_callback"}
+"""A tracer is given every frame of the process, the scheduler's and other invocations' too."""
+_ASYNCGEN_HOOKS = {
+    f"sys.set_asyncgen_{name}_{which}"  # the documentation's names and the interpreter's
+    for name in ("hook", "hooks")
+    for which in ("firstiter", "finalizer")
+}
+"""Such a hook runs on top of the frames of whichever invocation uses a generator."""
+_SEEING = _OF_OBJECTS | _TRACING | _ASYNCGEN_HOOKS
+_JUDGED = _SEEING | _FRAMES | {"object.__getattr__", "object.__setattr__"}
 _FRAME_ATTRIBUTES = {"tb_frame", "gi_frame", "cr_frame", "ag_frame"}
 _FUNCTION_PARTS = {"__code__", "__defaults__", "__kwdefaults__"}
 _PLATFORM_FOLDER = str(Path(__file__).parents[2]) + os.sep
@@ -168,7 +177,7 @@ def take_gates() -> Gates:
     suspended = partial(_Suspension, sealed(hook.suspend))
     frames_shut = partial(_Suspension, sealed(hook.shut_frames))
     seal = partial(_seal_shared, hook)
-    return Gates(suspended, hook.objects, frames_shut, hook.shut_frames, seal)
+    return Gates(suspended, hook.objects, frames_shut, sealed(hook.shut_frames), seal)
 
 
 def _seal_shared(hook: _Hook, channel: int, end_if_meddled: Callable[[], None]) -> int | None:
@@ -265,6 +274,18 @@ class _Hook:
         self._listing = False
 
     def __call__(self, event: str, args: tuple[Any, ...]) -> None:
+        refusal: BaseException | None = None
+        try:
+            self._judge(event, args)
+        except BaseException as error:  # noqa: BLE001 (raised again)
+            # Without frames that have this object, and no call here: deep in a recursion it fails.
+            refusal = error
+            refusal.__traceback__ = None
+        if refusal is not None:
+            del self
+            raise refusal
+
+    def _judge(self, event: str, args: tuple[Any, ...]) -> None:
         if self._suspended and event.startswith("ctypes."):
             return
         if event == "sys.addaudithook" and not self.busy:
@@ -308,7 +329,7 @@ class _Hook:
         if event not in _JUDGED:
             return
         self.end_if_meddled()
-        refused = event in _OF_OBJECTS and not self._listing
+        refused = event in _SEEING and not self._listing
         if event == "object.__getattr__" and args[1] in _FRAME_ATTRIBUTES:
             code = getattr(args[0], args[1].replace("frame", "code"), None)
             refused = self._frames_shut or _is_platform(code)
@@ -343,5 +364,5 @@ class _Hook:
         raise PermissionError(1, f"Operation not permitted in an isolate ({event})")
 
 
-UNINTERRUPTED = {_Hook.objects.__code__}
+UNINTERRUPTED = {_Hook.objects.__code__, _Hook.__call__.__code__}
 """Code during which the SIGPROF handler runs nothing else, since the hook allows more there."""

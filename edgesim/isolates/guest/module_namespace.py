@@ -19,12 +19,13 @@ import pdb  # noqa: T100 (breakpoint() is what the inline level is for)
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple, Protocol
 
-from edgesim.isolates.guest.sealed import sealed
+from edgesim.isolates.guest.sealed import opaque
 from edgesim.isolates.guest.stand_ins import OwnLoader, StandIn, make_way_for, stand_in_for
 
 HIDDEN = "edgesim"
@@ -145,26 +146,26 @@ def sealed_sources(
     argument is of a class that says how to hash it.
     """
 
-    def opaque(function: Callable[..., Any]) -> Any:
-        def checked(*args: Any) -> Any:
-            end_if_meddled()
-            return function(*map(_exact, args))
-
-        return sealed(checked)
+    def closed(function: Callable[..., Any]) -> Any:
+        return opaque(end_if_meddled, partial(_with_exact, function))
 
     def keep(name: str, fromlist: tuple[str, ...]) -> ModuleType:
         with frames_shut():  # a key of ``sys.modules`` may be worker code's
             return cache.keep(name, fromlist)
 
     return Sources(
-        opaque(cache.find),
-        opaque(cache.imported),
-        opaque(watch.begin_import),
-        opaque(watch.end_import),
-        opaque(keep),
-        opaque(watch.looked_up),
+        closed(cache.find),
+        closed(cache.imported),
+        closed(watch.begin_import),
+        closed(watch.end_import),
+        closed(keep),
+        closed(watch.looked_up),
         build_class,
     )
+
+
+def _with_exact(function: Callable[..., Any], *args: Any) -> Any:
+    return function(*map(_exact, args))
 
 
 def _exact(value: Any) -> Any:

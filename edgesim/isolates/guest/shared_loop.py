@@ -45,7 +45,7 @@ from edgesim.isolates.guest.jailed_loop import PLATFORM, Turn, Wire
 from edgesim.isolates.guest.keyed_socket import KeyedSocket
 from edgesim.isolates.guest.module_namespace import CodeCache, Namespace, Sources, sealed_sources
 from edgesim.isolates.guest.platform_names import NEAR, names_check
-from edgesim.isolates.guest.sealed import sealed
+from edgesim.isolates.guest.sealed import UNINTERRUPTED, opaque, sealed
 from edgesim.isolates.guest.serve import CpuLimitExceeded, Entrypoints, entrypoints, failed
 from edgesim.isolates.guest.shared_state import SharedState, is_from, is_frozen
 from edgesim.isolates.guest.warm_invocation import Mailbox, Sleep, TurnReport
@@ -127,7 +127,7 @@ class Scheduler:
         self._begun: list[tuple[Resident, Invoke]] = []
         self._running: Resident | None = None
         self._began = 0.0
-        self._sleep: Sleep = sealed(self.sleep)
+        self._sleep: Sleep = opaque(end_if_meddled, self.sleep)
 
     def time(self) -> float:
         """The platform's steady clock as of its last word."""
@@ -295,10 +295,9 @@ class Scheduler:
     def timer_handler(self, shut_frames: Callable[[bool], bool]) -> Any:
         """The handler of SIGPROF."""
         whole = {each.__code__ for each in (Scheduler.check, Scheduler.sleep)}
-        whole |= guard.UNINTERRUPTED
-        return warm_invocation.timer_handler(
-            sealed(self.check), shut_frames, whole, self._end_if_meddled
-        )
+        whole |= guard.UNINTERRUPTED | UNINTERRUPTED
+        check = opaque(self._end_if_meddled, self.check)
+        return warm_invocation.timer_handler(check, shut_frames, whole, self._end_if_meddled)
 
     def check(self, frames: list[bytes]) -> bool:
         """Send what there is to send; True if the running invocation has used up its CPU time."""
@@ -313,7 +312,6 @@ class Scheduler:
 
     def sleep(self, until: float, frames: list[bytes]) -> tuple[float, float] | BaseException:
         """Hold everything up until that time; the clocks then, or what is to be raised."""
-        self._end_if_meddled()
         resident = self._running
         if resident is None or type(until) is not float or not until < inf:
             return ValueError("no time to sleep until")

@@ -359,15 +359,15 @@ def timer_handler(
     ``check`` sends frames of the running invocation, and what others have to send, and returns True
     where its CPU time is used up.  It is not called while code of ``whole`` runs.
     """
-    whole = whole | WHOLE | _WHOLE
-    return sealed(partial(_on_tick, end_if_meddled, check, shut_frames, whole, copy_context()))
+    fixed = frozenset(whole | WHOLE | _WHOLE)
+    return sealed(partial(_on_tick, end_if_meddled, check, shut_frames, fixed, copy_context()))
 
 
 def _on_tick(
     end_if_meddled: Callable[[], None],
     check: Callable[[list[bytes]], bool],
     shut_frames: Callable[[bool], bool],
-    whole: set[CodeType],
+    whole: frozenset[CodeType],
     nobody: Context,
     number: int,
     frame: FrameType | None,
@@ -406,7 +406,7 @@ _WHOLE: set[CodeType] = {
 """Code that no signal may leave half done: half a message sent, a timer half in its place."""
 
 
-def _is_interruptible(frame: FrameType | None, whole: set[CodeType]) -> bool:
+def _is_interruptible(frame: FrameType | None, whole: frozenset[CodeType]) -> bool:
     """True if the process is in a callback, and in nothing that others would suffer from.
 
     Signals come between any two instructions, also before a ``try`` and after it.

@@ -95,6 +95,16 @@ def asyncgen_hooks(worker, request):
 
 
 @attack
+def traced(worker, request):
+    sys.settrace(lambda *_: None)
+
+
+@attack
+def profiled(worker, request):
+    sys.setprofile(lambda *_: None)
+
+
+@attack
 def finder_patched(worker, request):
     sys.meta_path[0].find_spec = lambda *args: None
 
@@ -131,6 +141,7 @@ def seen():
         "planted level": type(logging.root.level).__name__,
         "planted names": [os.getcwd() == "evil", sys.intern("a"), real("json").get("evil")],
         "planted finder": "find_spec" in getattr(sys.meta_path[0], "__dict__", {}),
+        "planted tracer": [sys.gettrace() is None, sys.getprofile() is None],
         "planted hook": getattr(hook, "__name__", None),
         "planted finders": [
             type(each).__name__
