@@ -122,9 +122,13 @@ def test_the_state_in_a_workers_own_folder_is_hidden(level, state, tmp_path):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / ".dev.vars").write_text("TOKEN=secret")
     (tmp_path / "other" / "text.txt").write_text("text")
-    settings = {"name": "w", "main": "entry.py", "compatibility_flags": ["python_workers"]}
-    settings["r2_buckets"] = [{"binding": "BUCKET", "bucket_name": "diaries"}]
-    settings["compatibility_date"] = "2026-10-01"
+    settings = {
+        "name": "w",
+        "main": "entry.py",
+        "compatibility_date": "2026-10-01",
+        "compatibility_flags": ["python_workers"],
+        "r2_buckets": [{"binding": "BUCKET", "bucket_name": "diaries"}],
+    }
     (tmp_path / "wrangler.jsonc").write_text(json.dumps(settings))
     with dev(tmp_path, tmp_path / state, "--isolation", level) as running:
         assert running.request() == (200, b"entry.py other/text.txt wrangler.jsonc")
