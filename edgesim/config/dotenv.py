@@ -1,8 +1,9 @@
 r"""Local secrets of a Worker: ``.dev.vars`` or ``.env`` files, as wrangler 4.164 reads them.
 
 wrangler uses the JavaScript packages dotenv 16.3 (the syntax of a file) and dotenv-expand 12
-(references between values).  python-dotenv was tried and dropped: it reads another dialect.
-``A=b#c`` is ``b#c`` in python-dotenv and ``b`` here; backquotes and ``KEY: value`` are not
+(references between values).  python-dotenv 1.2 was tried and dropped: it reads another dialect.
+Of the unit tests' 17 files it reads 5 differently, and 5 of the 6 sets of references.  ``A=b#c`` is
+``b#c`` in python-dotenv and ``b`` here; backquotes, ``KEY: value``, ``$A`` and ``${A:+b}`` are not
 supported by it; and it decodes ``\t``, ``\"`` and ``\u0041`` in double quotes, where wrangler
 decodes only ``\n`` and ``\r``.
 tests/portability compares this module with wrangler itself.

@@ -2,6 +2,10 @@
 
 https://prometheus.io/docs/instrumenting/exposition_formats/. They are the counters of ``stats``,
 the age of queues, the durations of invocations, and the resource usage of the processes.
+
+prometheus-client was tried and dropped. It would replace ``render`` and the escaping of labels, 19
+lines, by a collector of 11; the table of metrics stays. It renders 286 samples in 1.2 ms instead of
+0.2 ms, and takes 50 ms to import. The tests parse the text with it.
 """
 
 from __future__ import annotations

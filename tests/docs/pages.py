@@ -46,6 +46,7 @@ NOT_RUN: dict[str, dict[str, str]] = {
         "pip install": WHEEL,
         "edgesim --version": WHEEL,
         "edgesim dev": WHEEL,
+        "# test_orders.py": "tests/packaging/test_wheel.py checks the types of such a test",
     },
     "docs/how-to/query-clickhouse.md": {
         "curl 'http://127.0.0.1:8123": "tests/cli/test_clickhouse_port.py runs it on a free port",

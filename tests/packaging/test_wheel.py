@@ -19,6 +19,7 @@ from tests.processes import ROOT, dev
 pytestmark = pytest.mark.timeout(400)  # it installs 600 MB
 
 INSTALL = ROOT / "docs" / "how-to" / "install.md"
+TYPED = Path(__file__).parent / "typed_project.py"
 HEAVY = {"pandas", "pyarrow", "numpy"}
 BASE = f"{sys.version_info.major}.{sys.version_info.minor}"
 VERSIONS = os.environ.get("WHEEL_PYTHONS", BASE).split()
@@ -176,6 +177,29 @@ def test_the_ci_file_passes(installed):
     for command in commands:
         said = installed.works(command, project)
     assert re.search(r"\d+ passed", said)
+
+
+def test_types_reach_editors_and_checkers(installed, tmp_path):
+    """mypy finds the SDK and the fixture's types, and reports exactly the lines that are wrong."""
+    source = TYPED.read_text()
+    file = tmp_path / "typed_project.py"
+    file.write_text(source)
+    mypy = [sys.executable, "-m", "mypy", "--strict", "--no-incremental"]
+    done = subprocess.run(
+        [*mypy, "--python-executable", str(installed.bin / "python"), str(file)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    expected = {
+        (number, found[1])
+        for number, line in enumerate(source.splitlines(), 1)
+        if (found := re.search(r"# error: ([\w-]+)$", line))
+    }
+    line_of_error = re.compile(r"typed_project\.py:(\d+): error: .*\[([\w-]+)\]$", re.MULTILINE)
+    reported = line_of_error.findall(done.stdout)
+    assert {(int(number), code) for number, code in reported} == expected, done.stdout
 
 
 def test_a_driver_of_another_package_is_installed(installed):
