@@ -16,7 +16,7 @@ from edgesim.clickhouse import statements
 from edgesim.clickhouse.compression import Gunzip
 from edgesim.clickhouse.driver import QueryResult, Statement
 from edgesim.clock import Clock
-from edgesim.isolates.host.driver import Host, Isolates
+from edgesim.isolates.host.driver import Host, Isolates, WrappedIsolates
 from edgesim.isolates.protocol.wire import NOT_RUN, Call, Done, Invoke, Log, Respond
 from edgesim.model import Body, Message, R2Object, Stream, iterate
 from edgesim.queues.driver import NewMessage, QueueDriver
@@ -266,7 +266,7 @@ class _InsertedRows:
             yield chunk
 
 
-class ObservedIsolates(Isolates):
+class ObservedIsolates(WrappedIsolates):
     """Records invocations, records sent to Pipelines, and traces sent to Tail Workers.
 
     This is the outermost wrapper: it sees an outcome after fault injection, while the host that it
@@ -282,13 +282,8 @@ class ObservedIsolates(Isolates):
         clock: Clock,
         life: Life,
     ) -> None:
-        self.handlers = inner.handlers
-        self.entrypoints = inner.entrypoints
-        self.guards = inner.guards
-        self.zygote = inner.zygote
-        self.lost = inner.lost
+        super().__init__(inner)
         self._worker = worker
-        self._inner = inner
         self._pipelines = pipelines
         self._history = history
         self._clock = clock

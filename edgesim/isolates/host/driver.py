@@ -80,6 +80,22 @@ class Isolates(Protocol):
         """
 
 
+class WrappedIsolates(Isolates):
+    """Isolates that pass invocations on to ``inner``; the base of wrappers."""
+
+    def __init__(self, inner: Isolates) -> None:
+        self.handlers = inner.handlers
+        self.entrypoints = inner.entrypoints
+        self.guards = inner.guards
+        self.zygote = inner.zygote
+        self.lost = inner.lost
+        self._inner = inner
+
+    async def invoke(self, invoke: Invoke, host: Host) -> Done:
+        """See Isolates."""
+        return await self._inner.invoke(invoke, host)
+
+
 async def answer(call: Call, host: Host, clock: Clock) -> Reply:
     """Return the Reply to a Call: the host's value, or its PlatformError as a Failure."""
     try:

@@ -15,7 +15,7 @@ import anyio
 
 from edgesim.clock import Clock
 from edgesim.errors import PlatformError
-from edgesim.isolates.host.driver import Host, Isolates
+from edgesim.isolates.host.driver import Host, Isolates, WrappedIsolates
 from edgesim.isolates.protocol.wire import Call, Done, Failure, Invoke, Log, Respond
 from edgesim.replay.faults.injector import Injector, Life
 from edgesim.replay.virtual_clock import VirtualClock
@@ -24,7 +24,7 @@ CRASH_CALLS_MAX = 6
 """A crash occurs before, after or between the first calls to the platform, up to this many."""
 
 
-class FaultyIsolates(Isolates):
+class FaultyIsolates(WrappedIsolates):
     """Isolates of one Worker; ``pipelines`` maps its bindings to Pipeline names."""
 
     def __init__(
@@ -36,13 +36,8 @@ class FaultyIsolates(Isolates):
         life: Life,
         clock: Clock,
     ) -> None:
-        self.handlers = inner.handlers
-        self.entrypoints = inner.entrypoints
-        self.guards = inner.guards
-        self.zygote = inner.zygote
-        self.lost = inner.lost
+        super().__init__(inner)
         self._worker = worker
-        self._inner = inner
         self._pipelines = pipelines
         self._injector = injector
         self._life = life
