@@ -7,7 +7,8 @@ from pathlib import Path
 
 from edgesim.config import Environment, Project, load_project
 from edgesim.config.files import is_file
-from edgesim.config.project import DEFAULT, Overrides, find_root
+from edgesim.config.loading import find_root
+from edgesim.config.project import DEFAULT, Overrides
 from edgesim.errors import UsageError
 
 LEVELS = ("process", "warm", "inline")

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from edgesim.config import load_project
-from edgesim.config.project import Overrides, find_root
+from edgesim.config.loading import find_root
+from edgesim.config.project import Overrides
 from edgesim.errors import ConfigError, UsageError
 
 ID = "0123456789abcdef0123456789abcdef"

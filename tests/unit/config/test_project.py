@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from edgesim.config import Environment, load_project
-from edgesim.config.project import Overrides, find_root
+from edgesim.config.loading import find_root
+from edgesim.config.project import Overrides
 from edgesim.errors import ConfigError, UsageError
 
 ACCOUNT = 'workers = ["a"]\n[pipelines.events]\nbucket = "events"\n'
