@@ -12,7 +12,7 @@ JOBS ?= 4
 KILLS ?= 50
 OUTAGE ?= 2000
 
-.PHONY: setup dev test check portable docs crash drills bench endure sim mutants pythons wheel clean servers browser
+.PHONY: setup dev test check portable docs screenshots crash drills bench endure sim mutants pythons wheel clean servers browser
 
 setup: $(RUNTIME) $(TOOLS)
 
@@ -33,6 +33,10 @@ check: $(RUNTIME) $(TOOLS)
 docs: $(TOOLS)
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build/html
 	@echo "open docs/_build/html/index.html"
+
+# The pictures of the web pages in docs/images.
+screenshots: $(RUNTIME) $(TOOLS) browser
+	$(BIN)/python -m tests.browser.screenshots
 
 # kill -9 at random moments; SEED=n selects other moments.
 crash: $(RUNTIME) $(TOOLS)

@@ -34,6 +34,7 @@ COMMANDS = {
     "queue": "edgesim.cli.queue",
     "cost": "edgesim.cli.cost",
     "doctor": "edgesim.cli.doctor",
+    "completion": "edgesim.cli.completion",
 }
 """Subcommand -> module, which defines ``add_arguments`` and ``run``."""
 _FAILURES = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE}

@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 
 from edgesim.cli.running import ask, opened, pieces, serving
+from edgesim.cli.terminal import printable
 from edgesim.config import Project
 from edgesim.errors import RunError, UsageError
 
@@ -40,16 +41,36 @@ async def _on_state(project: Project, name: str, arguments: dict[str, Any]) -> A
         return await result.all() if isinstance(result, operations.PagedRows) else result
 
 
-def show(result: Any) -> None:
-    """Print a list as rows of tab-separated fields, a single result as "key value" pairs."""
-    rows = result if isinstance(result, list) else [result]
-    for row in rows:
-        fields = [value if isinstance(value, str) else json.dumps(value) for value in row.values()]
-        if isinstance(result, list):
-            print("\t".join(fields))
-        else:
-            print(", ".join(f"{key} {value}" for key, value in zip(row, fields, strict=True)))
+def show(result: Any, *, as_json: bool = False) -> None:
+    """Print a list as rows of tab-separated fields, a single result as "key value" pairs.
+
+    On a terminal a list is a table with column heads.
+    """
+    if as_json:
+        print(json.dumps(result, indent=2, ensure_ascii=False))
+    elif not isinstance(result, list):
+        print(", ".join(f"{key} {_field(value)}" for key, value in result.items()))
+    elif sys.stdout.isatty():
+        _show_table(result)
+    else:
+        for row in result:
+            print("\t".join(map(_field, row.values())))
     sys.stdout.flush()
+
+
+def _show_table(rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        print("none")
+        return
+    lines = [list(rows[0]), *([printable(_field(value)) for value in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        padded = [text.ljust(width) for text, width in zip(line, widths, strict=True)]
+        print("  ".join(padded).rstrip())
+
+
+def _field(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:

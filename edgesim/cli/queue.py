@@ -44,6 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             action.add_argument("body", help="message body, JSON")
         if name == "redrive":
             action.add_argument("--to", required=True, metavar="QUEUE", help="target queue")
+        if name in {"ls", "peek"}:
+            action.add_argument("--json", action="store_true", help="print a JSON list")
         add_project(action)
 
 
@@ -56,5 +58,6 @@ def run(arguments: argparse.Namespace) -> int:
             values["body"] = json.loads(values["body"])
         except (ValueError, RecursionError) as error:
             raise UsageError(f"the message is not JSON: {error}") from error
-    show(perform(project_of(arguments), f"queue.{arguments.action}", values))
+    result = perform(project_of(arguments), f"queue.{arguments.action}", values)
+    show(result, as_json=getattr(arguments, "json", False))
     return 0

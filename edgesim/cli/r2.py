@@ -51,6 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             action.add_argument("key", help="key of the object")
         if name in {"ls", "requeue"}:
             action.add_argument("--prefix", help="only keys that begin with PREFIX")
+        if name == "ls":
+            action.add_argument("--json", action="store_true", help="print a JSON list")
         if name == "get":
             action.add_argument(
                 "--out", type=Path, metavar="FILE", help="file (default: standard output)"
@@ -82,7 +84,8 @@ def run(arguments: argparse.Namespace) -> int:
         case "requeue":
             show(requeue(project, given(arguments, *_OPERATIONS["requeue"])))
         case action:
-            show(perform(project, f"r2.{action}", given(arguments, *_OPERATIONS[action])))
+            result = perform(project, f"r2.{action}", given(arguments, *_OPERATIONS[action]))
+            show(result, as_json=getattr(arguments, "json", False))
     return 0
 
 

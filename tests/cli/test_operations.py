@@ -1,6 +1,7 @@
 """`edgesim r2` and `edgesim queue`, beside a running project and on the state of a stopped one."""
 
 import gzip
+import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -160,3 +161,23 @@ def test_wrong_arguments_are_one_line(tmp_path, arguments, expected):
     assert failed.returncode == 2, failed.stderr
     assert expected in failed.stderr
     assert len(failed.stderr.strip().splitlines()) == 1
+
+
+def test_listings_as_json_and_as_tables(tmp_path):
+    """Listings are JSON with --json, tables with column heads on a terminal, else tab-separated."""
+    run = commands(tmp_path)
+    run("queue", "send", "ingest-dlq", '{"n": 1}')
+    source = tmp_path / "a.txt"
+    source.write_text("abc")
+    run("r2", "put", "events", "a.txt", source)
+    (queue,) = [each for each in json.loads(run("queue", "ls", "--json")) if each["backlog"]]
+    assert (queue["queue"], queue["backlog"]) == ("ingest-dlq", 1)
+    (message,) = json.loads(run("queue", "peek", "ingest-dlq", "--json"))
+    assert message["body"] == {"n": 1}
+    (found,) = json.loads(run("r2", "ls", "events", "--json"))
+    assert (found["key"], found["size"]) == ("a.txt", 3)
+    shown = on_terminal("r2", "ls", "events", "--project", WORKERS, "--state", tmp_path)
+    assert [line.split()[:2] for line in shown.splitlines()] == [["key", "size"], ["a.txt", "3"]]
+    assert (
+        on_terminal("r2", "ls", "errors", "--project", WORKERS, "--state", tmp_path) == "none\r\n"
+    )

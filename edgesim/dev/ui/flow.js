@@ -74,6 +74,12 @@ function layout(graph) {
     }
     if (!moved) break;
   }
+  // The database has no way on, so it needs no column of its own.
+  const others = graph.nodes.filter((node) => node.kind !== "database");
+  const last = Math.max(...others.map((node) => depth.get(idOf(node)) ?? 0));
+  for (const node of graph.nodes) {
+    if (node.kind === "database") depth.set(idOf(node), Math.min(depth.get(idOf(node)) ?? last, last));
+  }
   const columns = [];
   for (const node of graph.nodes) (columns[depth.get(idOf(node)) ?? 0] ??= []).push(node);
   return columns.filter(Boolean);
@@ -90,11 +96,13 @@ function lines(picture, graph, busy) {
   for (const edge of graph.edges) {
     const from = place(edge.source);
     const to = place(edge.target);
-    const back = to.left < from.right;
-    const [x1, x2] = back ? [from.left, to.right] : [from.right, to.left];
+    const same = from.left === to.left;
+    const back = !same && to.left < from.right;
+    const [x1, x2] = back ? [from.left, to.right] : [from.right, same ? to.right : to.left];
     const bend = Math.max(28, Math.abs(x2 - x1) / 2) * (back ? -1 : 1);
+    const end = same ? x2 + bend : x2 - bend;
     const path = svg("path", {
-      d: `M${x1} ${from.middle} C${x1 + bend} ${from.middle} ${x2 - bend} ${to.middle} ${x2} ${to.middle}`,
+      d: `M${x1} ${from.middle} C${x1 + bend} ${from.middle} ${end} ${to.middle} ${x2} ${to.middle}`,
       class: [edge.main ? "" : "side", busy.has(idOf(edge.source)) ? "busy" : ""].join(" "),
     });
     path.append(svg("title", {}, `${edge.source.name} to ${edge.target.name}: ${edge.what}`));
