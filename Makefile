@@ -85,6 +85,7 @@ bench: $(RUNTIME) $(TOOLS)
 	$(BIN)/python -m tests.bench.replay $(ARGS)
 	$(BIN)/python tests/bench/receiver.py
 	$(BIN)/python tests/bench/compression.py
+	$(BIN)/python tests/bench/streams.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis workers/.edgesim $(NODE)/node_modules

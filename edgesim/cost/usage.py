@@ -18,7 +18,7 @@ MONTH_DAYS = 30
 OPERATIONS_PER_MESSAGE = 3
 """Write, read and delete."""
 ITEMS = (
-    *("requests", "cpu_ms", "pipeline_sql_gb", "pipeline_sink_gb"),
+    *("requests", "cpu_ms", "pipeline_sql_gb", "pipeline_sink_gb", "pipeline_parquet_gb"),
     *("r2_class_a", "r2_class_b", "r2_gb_month", "queue_operations"),
 )
 
@@ -51,12 +51,13 @@ class Roles(msgspec.Struct, frozen=True):
 
     ``entry`` and ``consumers`` are billed by requests and CPU; every other Worker (tail Workers,
     Workers behind service bindings) by CPU only.  ``sql_pipelines`` are billed apart from their
-    sinks; a pipeline of the legacy form is both.
+    sinks; a pipeline of the legacy form is both.  ``parquet_sinks`` have a price of their own.
     """
 
     entry: str
     consumers: Sequence[str]
     sql_pipelines: Collection[str] = ()
+    parquet_sinks: Collection[str] = ()
 
 
 def planned(load: Load) -> Usage:
@@ -102,7 +103,8 @@ def used(stats: Mapping[str, Any], roles: Roles) -> Usage:
         if name not in roles.sql_pipelines:
             usage[f"pipeline {name}"]["pipeline_sink_gb"] = gigabytes
     for name, sink in stats.get("sinks", {}).items():
-        usage[f"sink {name}"] = {"pipeline_sink_gb": sink["bytes"] / 1e9}
+        item = "pipeline_parquet_gb" if name in roles.parquet_sinks else "pipeline_sink_gb"
+        usage[f"sink {name}"] = {item: sink["bytes"] / 1e9}
     for name, bucket in stats["r2"].items():
         usage[f"r2 {name}"] = {
             "r2_class_a": bucket["class_a"],
@@ -119,7 +121,9 @@ def roles_of(project: Project) -> Roles:
     consumers = [
         name for name, worker in project.workers.items() if worker.settings.queues.consumers
     ]
-    return Roles(project.entry, consumers, list(project.dataflow.pipelines))
+    flow = project.dataflow
+    parquet = [name for name, sink in flow.sinks.items() if sink.format == "parquet"]
+    return Roles(project.entry, consumers, list(flow.pipelines), parquet)
 
 
 def a_month_of(usage: Usage, seconds: float) -> Usage:

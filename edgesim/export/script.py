@@ -228,6 +228,8 @@ def _sink_options(sink: SinkConfig) -> str:
         f"--compression {sink.compression} --roll-interval {sink.roll_interval:.0f}",
         f"--partitioning {_q(sink.partitioning)}",
     ]
+    if sink.format == "parquet":
+        options.append(f"--target-row-group-size {sink.target_row_group_size}")
     if sink.roll_size is not None:
         options.append(f"--roll-size {max(round(sink.roll_size), 1)}")
     if sink.path:

@@ -32,6 +32,11 @@ class Digests:
             digest = digest_of(record)
             self._parts[digest >> 56].append(digest)
 
+    def extend(self, other: Digests) -> None:
+        """Add all occurrences of another multiset."""
+        for mine, theirs in zip(self._parts, other._parts, strict=True):
+            mine.extend(theirs)
+
     def beyond(self, other: Digests) -> int:
         """Number of occurrences that exceed those in ``other``."""
         parts = zip(self._parts, other._parts, strict=True)

@@ -310,6 +310,8 @@ class World:
             network=self._network,
             traces=self._traces,
         ) as simulator:
+            for stream in simulator.primitives.streams.values():
+                stream.watcher = self.history
             self._show(simulator)
             try:
                 await self._ended.wait()
@@ -330,7 +332,10 @@ class World:
                 life,
                 self.clock,
             )
-            yield ObservedIsolates(spec.name, faulty, pipelines, self.history, self.wall, life)
+            # The rows of streams are observed in the streams: they may come by HTTP as well.
+            legacy = self.project.account.pipelines
+            observed = {name: each for name, each in pipelines.items() if each in legacy}
+            yield ObservedIsolates(spec.name, faulty, observed, self.history, self.wall, life)
 
     def _show(self, simulator: Simulator | None) -> None:
         self._simulator = simulator

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 from datafusion import DataFrame, SessionConfig, SessionContext, udf
 
+from edgesim.jail.lifeline import end_with_edgesim
 from edgesim.pipelines.sql import wire
 from edgesim.pipelines.sql.columns import schema_of, table_of
 from edgesim.pipelines.sql.files import RESULTS, plain_schema
@@ -154,5 +155,6 @@ def _answer_or_error(request: wire.SqlFrame, pipe: BinaryIO) -> wire.SqlFrame:
 
 
 if __name__ == "__main__":
+    end_with_edgesim()
     with socket.socket(fileno=int(sys.argv[1])) as channel, channel.makefile("rb") as stream:
         serve(stream, channel.sendall)

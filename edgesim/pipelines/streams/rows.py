@@ -16,15 +16,12 @@ from edgesim.config.pipelines import Field
 from edgesim.pipelines.schema import value_fault
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?([Zz]|[+-]\d\d:\d\d)")
-_PER_SECOND = {
-    "second": 1,
-    "millisecond": 1_000,
-    "microsecond": 1_000_000,
-    "nanosecond": 1_000_000_000,
-}
+_DIGITS = {"second": 0, "millisecond": 3, "microsecond": 6, "nanosecond": 9}
+"""Digits after the second, by unit."""
 DEFAULT_UNIT = "millisecond"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-NANOSECONDS = 1_000_000_000
+_NANOSECOND_YEARS = range(1678, 2262)
+"""Years of which every instant is a 64-bit number of nanoseconds since 1970."""
 
 
 class MisfitError(ValueError):
@@ -87,35 +84,38 @@ def _item(value: Any, items: Field, place: str) -> Any:
 
 
 def timestamp_text(value: str | float | datetime, unit: str) -> str | None:
-    """The time as RFC 3339 text in UTC; None if it is no time of the years 1 to 9999."""
+    """The time as RFC 3339 text in UTC, cut to its unit; None if the unit cannot have it."""
     try:
         if isinstance(value, str):
-            return _from_text(value)
-        if isinstance(value, datetime):
-            aware = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
-            return _text(aware.replace(microsecond=0), value.microsecond * 1000)
-        seconds, rest = divmod(int(value), _PER_SECOND[unit])
-        moment = _EPOCH + timedelta(seconds=seconds)
-        return _text(moment, rest * NANOSECONDS // _PER_SECOND[unit])
+            moment, nanoseconds = _from_text(value)
+        elif isinstance(value, datetime):
+            moment = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
+            nanoseconds = value.microsecond * 1000
+        else:
+            scale: int = 10 ** _DIGITS[unit]
+            seconds, rest = divmod(int(value), scale)
+            moment, nanoseconds = _EPOCH + timedelta(seconds=seconds), rest * 10**9 // scale
+        moment = moment.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+    if unit == "nanosecond" and moment.year not in _NANOSECOND_YEARS:
+        return None
+    return _text(moment, f"{nanoseconds:09d}"[: _DIGITS[unit]])
 
 
-def _from_text(text: str) -> str | None:
+def _from_text(text: str) -> tuple[datetime, int]:
     match = _TIME.fullmatch(text)
     if match is None:
-        return None
+        raise ValueError(text)
     day, time, fraction, zone = match.groups()
-    moment = datetime.fromisoformat(f"{day}T{time}{zone.upper()}")
-    return _text(moment, int((fraction or "0").ljust(9, "0")))
+    return datetime.fromisoformat(f"{day}T{time}{zone.upper()}"), int(
+        (fraction or "0").ljust(9, "0")
+    )
 
 
-def _text(moment: datetime, nanoseconds: int) -> str:
+def _text(moment: datetime, digits: str) -> str:
     """As many digits after the second as needed: none, three, six or nine."""
-    shown = moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S").rjust(19, "0")
-    if nanoseconds:
-        digits = f"{nanoseconds:09d}"
-        while digits.endswith("000"):
-            digits = digits[:-3]
-        shown += f".{digits}"
-    return f"{shown}Z"
+    while digits.endswith("000"):
+        digits = digits[:-3]
+    shown = moment.strftime("%Y-%m-%dT%H:%M:%S").rjust(19, "0")
+    return f"{shown}.{digits}Z" if digits else f"{shown}Z"

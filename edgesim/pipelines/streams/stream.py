@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 import msgspec
@@ -26,6 +26,7 @@ from edgesim.pipelines.pipeline import RETRY_SECONDS, RETRY_SECONDS_MAX, encode_
 from edgesim.pipelines.segment import Segment
 from edgesim.pipelines.streams.positions import Position, Positions
 from edgesim.pipelines.streams.reader import Sink, WindowReader
+from edgesim.pipelines.streams.row_types import RowType
 from edgesim.pipelines.streams.rows import MisfitError, row_of
 
 SEGMENT_BYTES_MAX = 64_000_000
@@ -49,6 +50,16 @@ class DroppedSample(msgspec.Struct, frozen=True):
     record: str
 
 
+class SendWatcher(Protocol):
+    """Observer of a stream's rows, for the checkers of a replay."""
+
+    def sending(self, stream: str, rows: Any) -> None:
+        """Note rows that are about to be made durable."""
+
+    def accepted_by(self, stream: str, rows: list[Any]) -> None:
+        """Note rows that are durable."""
+
+
 class RecordStream:
     """One stream.  ``send`` needs no task; ``run`` ends windows and writes them into the sinks."""
 
@@ -59,12 +70,14 @@ class RecordStream:
         self._positions = Positions(folder)
         self._first = self._positions.first_free
         self._buffer = Buffer("stream", spec.name, folder, clock, self, self._first)
+        self._row_type = RowType(spec.fields)
         self._encoder = msgspec.json.Encoder()
         self._closing = anyio.Lock()
         self._forgetting = anyio.Lock()
         self._changed = anyio.Event()
         self._delivered = anyio.Event()
         self._aging: Segment | None = None
+        self.watcher: SendWatcher | None = None
         self.readers: list[WindowReader] = []
         self.records = 0
         """Number of accepted records since the start, dropped ones included."""
@@ -117,9 +130,7 @@ class RecordStream:
         if self.readers:
             rows, drops = self._fitting(records)
             if rows:
-                self._check_room()
-                await self._buffer.append(self._encoder.encode_lines(rows), len(rows))
-                self._watch()
+                await self._append(rows)
             self._note(drops)
         self.records += len(records)
         return len(records)
@@ -176,6 +187,8 @@ class RecordStream:
 
     def _fitting(self, records: list[Any]) -> tuple[list[Any], list[DroppedSample]]:
         """The rows of the records that fit the schema, and the others."""
+        if (fitting := self._row_type.rows(records)) is not None:
+            return fitting, []
         rows, drops = [], []
         for record in records:
             try:
@@ -185,6 +198,18 @@ class RecordStream:
                 now = self._clock.now()
                 drops.append(DroppedSample(now, fault.reason, fault.column, text))
         return rows, drops
+
+    async def _append(self, rows: list[Any]) -> None:
+        self._check_room()
+        lines = self._encoder.encode_lines(rows)
+        if self.watcher is None:
+            await self._buffer.append(lines, len(rows))
+        else:
+            plain = msgspec.to_builtins(rows)
+            self.watcher.sending(self.name, plain)
+            await self._buffer.append(lines, len(rows))
+            self.watcher.accepted_by(self.name, plain)
+        self._watch()
 
     def _note(self, drops: list[DroppedSample]) -> None:
         if drops:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
-from edgesim.replay.checkers import backlog, inserts, messages, notifications, records, traces
+from edgesim.replay.checkers import backlog, inserts, messages, notifications, records, rows, traces
 from edgesim.replay.world import World
 
 
@@ -25,6 +25,7 @@ Checker = Callable[[World], Awaitable[list[str]]]
 
 CHECKERS: dict[str, Checker] = {
     "no accepted record lost, none twice": records.check,
+    "every row of a stream in its sinks once": rows.check,
     "every object notified": notifications.check,
     "every message acked or dead": messages.check,
     "every object inserted once": inserts.check,

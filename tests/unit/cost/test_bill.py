@@ -88,6 +88,25 @@ def test_a_run_is_billed_by_what_its_workers_are():
     assert usd(usage, included=False) == pytest.approx(expected)
 
 
+def test_sql_and_sinks_are_billed_apart():
+    """A pipeline's SQL is billed once; each sink has the price of its format."""
+    stats = STATS | {
+        "pipelines": {"split": {"bytes": 2e9}, "old": {"bytes": 1e9}},
+        "sinks": {"lake": {"bytes": 5e9}, "log": {"bytes": 3e9}},
+    }
+    usage = used(stats, Roles("receiver", [], ["split"], ["lake"]))
+    assert usage["pipeline split"] == {"pipeline_sql_gb": 2}
+    assert usage["pipeline old"] == {"pipeline_sql_gb": 1, "pipeline_sink_gb": 1}
+    assert usage["sink lake"] == {"pipeline_parquet_gb": 5}
+    assert usage["sink log"] == {"pipeline_sink_gb": 3}
+    lines = {
+        (line.stage, line.item): line.usd for line in bill(usage, PRICES, included=False).lines
+    }
+    assert lines["pipeline split", "pipeline_sql_gb"] == pytest.approx(0.08)
+    assert lines["sink lake", "pipeline_parquet_gb"] == pytest.approx(0.30)
+    assert lines["sink log", "pipeline_sink_gb"] == pytest.approx(0.09)
+
+
 def test_a_plan_by_a_runs_figures():
     """CPU, event size and compression are the run's; other values stay as they were."""
     load = measured(STATS, Load(window_seconds=60))

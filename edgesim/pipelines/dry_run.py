@@ -1,0 +1,92 @@
+"""A pipeline over given records, without a server, a buffer or a bucket."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from edgesim.clock import Clock
+from edgesim.config.dataflow import Dataflow, SqlPipelineSpec, StreamSpec, needs_engine
+from edgesim.config.pipelines import Field
+from edgesim.config.sql_statements import InsertInto
+from edgesim.pipelines.sql.engine import SqlEngine
+from edgesim.pipelines.sql.queries import query_of
+from edgesim.pipelines.sql.wire import FileFormat, ResultColumn
+from edgesim.pipelines.streams.rows import MisfitError, row_of
+
+_JSON = FileFormat("json", "uncompressed", 1)
+
+
+class DroppedRecord(msgspec.Struct, frozen=True):
+    """A record that does not fit the schema; ``record`` is its number, from 1."""
+
+    record: int
+    reason: str
+    column: str
+
+
+class StatementResult(msgspec.Struct, frozen=True):
+    """The rows that one statement writes into its sink, and their columns."""
+
+    sink: str
+    columns: list[ResultColumn]
+    rows: list[dict[str, Any]]
+
+
+class DryRun(msgspec.Struct, frozen=True):
+    """The result of a pipeline over some records."""
+
+    records: int
+    dropped: list[DroppedRecord]
+    statements: list[StatementResult]
+
+
+async def dry_run(
+    flow: Dataflow,
+    spec: SqlPipelineSpec,
+    stream: str,
+    records: Iterable[dict[str, Any]],
+    engine: SqlEngine,
+    clock: Clock,
+) -> DryRun:
+    """Run the statements of a pipeline that read this stream.
+
+    SqlEngineError if one fails on a row.
+    """
+    source = flow.streams[stream]
+    count, rows, dropped = 0, [], []
+    for count, record in enumerate(records, 1):
+        try:
+            rows.append(row_of(record, source.fields))
+        except MisfitError as fault:
+            dropped.append(DroppedRecord(count, fault.reason, fault.column))
+    statements = [
+        await _result(flow, statement, source, rows, engine, clock)
+        for statement in spec.statements
+        if statement.stream == stream
+    ]
+    return DryRun(count, dropped, statements)
+
+
+async def _result(
+    flow: Dataflow,
+    statement: InsertInto,
+    source: StreamSpec,
+    rows: Sequence[dict[str, Any]],
+    engine: SqlEngine,
+    clock: Clock,
+) -> StatementResult:
+    if not needs_engine(statement, flow.sinks[statement.sink]):
+        fields = source.fields or [Field("json", "value")]
+        columns = [ResultColumn(each.name, each.type, not each.required) for each in fields]
+        return StatementResult(statement.sink, columns, list(rows))
+    query = query_of(statement, source.fields, clock)
+    columns = await engine.describe(query)
+    lines = msgspec.json.Encoder().encode_lines(rows)
+    path, _ = await engine.transform(query, _JSON, "rows", itertools.repeat(lines, bool(lines)))
+    found = msgspec.json.Decoder(dict[str, Any]).decode_lines(path.read_bytes())
+    path.unlink()
+    return StatementResult(statement.sink, columns, found)
