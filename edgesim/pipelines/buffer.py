@@ -17,7 +17,7 @@ import anyio.lowlevel
 import structlog
 
 from edgesim.clock import Clock
-from edgesim.errors import EdgesimError, PlatformError, RunError
+from edgesim.errors import EdgesimError, PlatformError
 from edgesim.pipelines.log import Segment, WriteAheadLog
 from edgesim.writer_thread import WriterThread
 
@@ -223,7 +223,7 @@ class Buffer:
             key = self._rules.new_key() if self._log.unsealed else ""
             try:
                 await self._thread.run(partial(self._log.seal, key))
-            except RunError as error:  # the window stays open, with all its records
+            except (EdgesimError, OSError) as error:  # the window stays open, with all records
                 place = {self._kind: self._name}
                 log.error("buffer cannot end its window", **place, error=str(error))
                 return

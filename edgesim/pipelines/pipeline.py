@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -46,7 +46,14 @@ class ObjectStore(Protocol):
     async def head(self, key: str) -> Any:
         """The object's metadata, or None if there is no such object."""
 
-    async def put(self, key: str, body: Stream, *, http_metadata: HttpMetadata) -> Any:
+    async def put(
+        self,
+        key: str,
+        body: Stream,
+        *,
+        http_metadata: HttpMetadata,
+        custom_metadata: Mapping[str, str] | None = None,
+    ) -> Any:
         """Store an object."""
 
 

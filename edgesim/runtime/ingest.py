@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from edgesim.config.dataflow import HttpIngestConfig
-from edgesim.errors import PlatformError
+from edgesim.errors import EdgesimError, PlatformError
 from edgesim.model import Body, Headers, HttpRequest, HttpResponse, iterate
 from edgesim.pipelines.pipeline import SEND_BYTES_MAX
 from edgesim.pipelines.streams.stream import BufferFullError, RecordStream
@@ -102,8 +102,8 @@ class HttpIngest:
             return await stream.send(records)
         except BufferFullError as error:
             raise IngestError(429, str(error)) from error
-        except PlatformError as error:
-            if error.name == "TypeError":
+        except EdgesimError as error:
+            if isinstance(error, PlatformError) and error.name == "TypeError":
                 raise IngestError(400, str(error), BAD_BODY) from error
             raise IngestError(503, str(error)) from error
 

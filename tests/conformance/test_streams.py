@@ -155,6 +155,17 @@ async def test_a_window_ends_by_size(house):
     assert len(await house.files()) == 1
 
 
+async def test_every_send_can_end_a_window(house):
+    """Sends that each reach `roll_size` are stored one by one, without a roll."""
+    async with house.running(lake=sink(roll_size=0.001)) as stream:
+        for number in range(3):
+            await stream.send([{"n": number, "text": "x" * 1500}])
+            await house.until_files(number + 1)
+            with anyio.fail_after(10):
+                while stream.pending:
+                    await anyio.lowlevel.checkpoint()
+
+
 async def test_records_that_do_not_fit_are_dropped_and_counted(house):
     """They are accepted; the counts have their reasons, and samples show some of them."""
     house.fields = SCHEMA
@@ -324,17 +335,20 @@ async def test_a_new_reader_begins_with_new_records(house):
     ]
 
 
-@pytest.mark.parametrize("name", ["positions.json", "positions.copy.json"])
-async def test_one_damaged_copy_of_the_positions_is_no_loss(house, name):
-    """The other copy is used, so nothing is lost or stored twice."""
+@pytest.mark.parametrize("name", ["positions.0.json", "positions.1.json", "schema.json"])
+async def test_one_damaged_file_is_no_loss(house, name):
+    """Beside the log everything is there twice or can be written again."""
     async with house.running() as stream:
         await stream.send([{"n": 1}])
         await house.rolled(stream)
+        await stream.send([{"n": 2}])
     file = house.folder / name
     file.write_bytes(file.read_bytes()[:-3] + b"xxx")
     async with house.running() as stream:
-        await stream.send([{"n": 2}])
-        assert len(await house.rolled(stream)) == 2
+        await stream.send([{"n": 3}])
+        files = await house.rolled(stream)
+    stored = [row["value"]["n"] for rows in files.values() for row in rows]
+    assert sorted(stored) == [1, 2, 3]
 
 
 async def test_both_copies_damaged_is_one_clear_error(house):
@@ -344,7 +358,7 @@ async def test_both_copies_damaged_is_one_clear_error(house):
         await house.rolled(stream)
     for file in house.folder.glob("positions*"):
         file.write_bytes(b"x")
-    with pytest.raises(RunError, match=r"positions\.json: both copies"):
+    with pytest.raises(RunError, match=r"positions\.0\.json: .* in both files"):
         house.stream({"lake": NEVER})
 
 
@@ -370,3 +384,45 @@ async def test_a_clock_set_back_does_not_stop_the_windows(house):
         await stream.send([{"n": 1}])
         house.clock.set_by = -3600
         await house.until_files(1)
+
+
+async def test_records_of_another_schema_are_set_aside(house):
+    """Buffered rows of an old schema are kept in a folder, and disturb no new file."""
+    house.fields = SCHEMA
+    stream = house.stream({"lake": NEVER})
+    await stream.send([{"id": "a"}])
+    stream.close()
+    house.fields = [Field("bool", "id")]
+    async with house.running() as successor:
+        await successor.send([{"id": True}])
+        assert list((await house.rolled(successor)).values()) == [[{"id": True}]]
+    assert [file.name for file in sorted((house.folder / "schema-1").iterdir())] == [
+        "000000000001.wal",
+        "schema.json",
+    ]
+    house.fields = SCHEMA
+    async with house.running() as successor:  # nothing is buffered: nothing to set aside
+        await successor.send([{"id": "b"}])
+        assert len(await house.rolled(successor)) == 2
+    assert not (house.folder / "schema-2").exists()
+
+
+@pytest.mark.parametrize("more", [False, True])
+async def test_positions_of_an_earlier_time_lose_and_repeat_nothing(house, more):
+    """A disk that lied brings back old positions: the files themselves say what is in them."""
+    stream = house.stream({"lake": NEVER})
+    await stream.send([{"n": 1}])
+    stream.close()
+    before = {file.name: file.read_bytes() for file in house.folder.iterdir()}
+    async with house.running() as successor:
+        await house.rolled(successor)
+    for file in house.folder.iterdir():
+        file.unlink()
+    for name, content in before.items():
+        (house.folder / name).write_bytes(content)
+    async with house.running() as successor:
+        if more:
+            await successor.send([{"n": 2}])
+        files = await house.rolled(successor)
+    stored = [row["value"]["n"] for rows in files.values() for row in rows]
+    assert sorted(stored) == ([1, 2] if more else [1])

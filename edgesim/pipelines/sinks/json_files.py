@@ -30,10 +30,15 @@ class JsonFiles:
     async def write(self, window: StreamWindow) -> Written:
         """Store the window's file, unless an earlier run has."""
         key = file_key(self.config, window)
-        if window.rows == 0 or await self._bucket.head(key) is not None:
+        if window.rows == 0:
             return Written()
+        if (found := await self._bucket.head(key)) is not None:
+            return Written(last=window.last_in(found))
         body = _gzip(window) if self.config.compression == "gzip" else _plain(window)
-        await self._bucket.put(key, Stream(body), http_metadata=file_metadata(self.config))
+        metadata = file_metadata(self.config)
+        await self._bucket.put(
+            key, Stream(body), http_metadata=metadata, custom_metadata=window.metadata
+        )
         log.info("sink wrote file", sink=self.name, key=key, rows=window.rows)
         return Written(window.rows, window.bytes, 1)
 

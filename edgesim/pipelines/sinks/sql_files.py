@@ -39,8 +39,10 @@ class SqlFiles:
     async def write(self, window: StreamWindow) -> Written:
         """Store the window's file, unless an earlier run has, or no row is left of it."""
         key = file_key(self.config, window)
-        if window.rows == 0 or await self._bucket.head(key) is not None:
+        if window.rows == 0:
             return Written()
+        if (found := await self._bucket.head(key)) is not None:
+            return Written(last=window.last_in(found))
         form = FileFormat(
             self.config.format, self.config.compression, self.config.target_row_group_size * MB
         )
@@ -48,7 +50,12 @@ class SqlFiles:
         try:
             if done.rows:
                 metadata = file_metadata(self.config)
-                await self._bucket.put(key, Stream(_content(path)), http_metadata=metadata)
+                await self._bucket.put(
+                    key,
+                    Stream(_content(path)),
+                    http_metadata=metadata,
+                    custom_metadata=window.metadata,
+                )
                 log.info("sink wrote file", sink=self.name, key=key, rows=done.rows)
         finally:
             path.unlink(missing_ok=True)

@@ -68,14 +68,15 @@ class WindowReader:
             self._watched, self._ends_at = ahead[0], anyio.current_time() + left
         return max(self._ends_at - anyio.current_time(), 0)
 
-    async def move(self, segments: Iterable[Segment]) -> None:
-        """Store the window that has ended."""
+    async def move(self, segments: Iterable[Segment]) -> int:
+        """Store the window that has ended; returns the last segment that is in the sink now."""
         first, last = self.position.first, self.position.last
         inside = [segment for segment in segments if first <= segment.number <= last]
         window = StreamWindow(self.name, inside)
         written = await self.sink.write(window)
         _add(self.read, Written(window.rows, window.bytes))
         _add(self.written, written)
+        return written.last or last
 
 
 def _add(total: Written, more: Written) -> None:

@@ -20,10 +20,11 @@ import structlog
 from edgesim.backoff import Backoff
 from edgesim.clock import Clock
 from edgesim.config.dataflow import HttpIngestConfig, StreamSpec
-from edgesim.errors import EdgesimError, PlatformError, RunError
+from edgesim.errors import EdgesimError, PlatformError
 from edgesim.pipelines.buffer import Buffer
 from edgesim.pipelines.pipeline import RETRY_SECONDS, RETRY_SECONDS_MAX, encode_records
 from edgesim.pipelines.segment import Segment
+from edgesim.pipelines.streams.kept_schema import keep_schema
 from edgesim.pipelines.streams.positions import Position, Positions
 from edgesim.pipelines.streams.reader import Sink, WindowReader
 from edgesim.pipelines.streams.row_types import RowType
@@ -67,6 +68,7 @@ class RecordStream:
         self.name = spec.name
         self._spec = spec
         self._clock = clock
+        keep_schema(folder, spec.fields)
         self._positions = Positions(folder)
         self._first = self._positions.first_free
         self._buffer = Buffer("stream", spec.name, folder, clock, self, self._first)
@@ -173,11 +175,11 @@ class RecordStream:
         )
 
     async def may_resume(self, window: Segment) -> bool:
-        """True if a recovered segment may take more records: not if it is in a window that ended.
+        """False: a segment of an earlier run takes no more records.
 
-        A segment whose seal was lost to damage appears open after its window was stored.
+        Its window may be stored already, if its seal or the positions were lost to damage.
         """
-        return all(window in reader.ahead([window]) for reader in self.readers)
+        return False
 
     def _segments(self) -> list[Segment]:
         opened = self._buffer.open
@@ -226,9 +228,10 @@ class RecordStream:
             raise BufferFullError(problem)
 
     def _watch(self) -> None:
-        """Wake the task that ends windows, if one has begun or ended."""
-        if self._buffer.open is not self._aging:
-            self._aging = self._buffer.open
+        """Wake the task that ends windows, if a segment has begun, or has begun and ended."""
+        segment = self._buffer.open
+        if segment is None or segment is not self._aging:
+            self._aging = segment
             self._changed.set()
 
     # --- windows ---
@@ -272,7 +275,7 @@ class RecordStream:
         """Make changed positions durable, then use them; False if that fails."""
         try:
             await self._buffer.do(lambda: self._positions.save(changes))
-        except RunError as error:
+        except EdgesimError as error:
             log.error("stream cannot save its positions", stream=self.name, error=str(error))
             return False
         for reader in self.readers:
@@ -293,12 +296,12 @@ class RecordStream:
     async def _moved(self, reader: WindowReader) -> bool:
         """Store the reader's window; False if that fails."""
         try:
-            await reader.move(self._buffer.sealed)
+            last = await reader.move(self._buffer.sealed)
         except (EdgesimError, OSError) as error:
             place = {"stream": self.name, "reader": reader.name, "sink": reader.sink.name}
             log.error("sink cannot write, will try again", **place, error=str(error))
             return False
-        if not await self._save({reader.name: Position(reader.position.last + 1)}):
+        if not await self._save({reader.name: Position(last + 1)}):
             return False
         await self._forget()
         self._delivered.set()

@@ -9,15 +9,24 @@ from hashlib import blake2b
 
 import msgspec
 
+from edgesim.model import R2Object
 from edgesim.pipelines.segment import Segment
 
 
 class Written(msgspec.Struct):
-    """Counts of what a sink has written: rows, their bytes as text, and files."""
+    """Counts of what a sink has written: rows, their bytes as text, and files.
+
+    ``last`` is the last segment in a file that was stored before; 0 if the file is new.
+    """
 
     rows: int = 0
     bytes: int = 0
     files: int = 0
+    last: int = 0
+
+
+LAST_SEGMENT = "edgesim-last-segment"
+"""Custom metadata of a file: the number of the last segment in it."""
 
 
 class StreamWindow:
@@ -29,11 +38,26 @@ class StreamWindow:
 
     def __init__(self, reader: str, segments: Sequence[Segment]) -> None:
         self._segments = segments
+        self.last = segments[-1].number if segments else 0
+        """Number of the last segment; 0 if there is none."""
         self.rows = sum(segment.rows for segment in segments)
         self.bytes = sum(segment.bytes for segment in segments)
         self.opened_at = datetime.fromtimestamp(segments[0].opened_at if segments else 0, UTC)
         seed = f"{segments[0].key if segments else ''} {reader}".encode()
         self.id = str(uuid.UUID(bytes=blake2b(seed, digest_size=16).digest(), version=4))
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The custom metadata of the window's file."""
+        return {LAST_SEGMENT: str(self.last)}
+
+    def last_in(self, file: R2Object) -> int:
+        """The last segment in the window's file, which an earlier run has stored.
+
+        It differs from the window's own if the positions were lost by a disk that lied: the window
+        may have been longer or shorter then.
+        """
+        return int(file.custom_metadata.get(LAST_SEGMENT, self.last))
 
     def lines(self) -> Iterator[bytes]:
         """The rows as newline-delimited JSON, in chunks that end with a row."""
