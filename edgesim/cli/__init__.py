@@ -27,6 +27,7 @@ COMMANDS = {
     "replay": "edgesim.cli.replay",
     "check": "edgesim.cli.check",
     "export": "edgesim.cli.export",
+    "plan": "edgesim.cli.plan",
     "pipelines": "edgesim.cli.pipelines",
     "tail": "edgesim.cli.tail",
     "trace": "edgesim.cli.trace",

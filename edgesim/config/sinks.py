@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -15,6 +15,7 @@ from edgesim.config.buckets import check_bucket
 from edgesim.errors import ConfigError
 
 ROLL_SECONDS_MIN = 10
+CATALOG_TYPES = {"r2-data-catalog", "basin-catalog"}
 MB = 1_000_000
 _SPECIFIERS = "YCyqmbBhdejaAwuUWGgVDFHkIlPpMSRTXsnt%"
 _SPECIFIER = re.compile(r"%(.?)", re.DOTALL)
@@ -46,6 +47,17 @@ class SinkConfig(msgspec.Struct, forbid_unknown_fields=True):
     def roll_bytes(self) -> float:
         """Bytes of records that end a file."""
         return float("inf") if self.roll_size is None else self.roll_size * MB
+
+
+def refuse_catalogs(file: Path, tables: Any) -> None:
+    """ConfigError for a sink of Iceberg tables, which edgesim does not have."""
+    for name, table in tables.items() if isinstance(tables, dict) else ():
+        if isinstance(table, dict) and table.get("type") in CATALOG_TYPES:
+            problem = (
+                'edgesim has no Iceberg tables; write type = "r2" with format = "parquet", and '
+                "test the catalog on Cloudflare"
+            )
+            raise ConfigError(file, f"sinks.{name}.type", problem)
 
 
 def check_sinks(file: Path, sinks: dict[str, SinkConfig]) -> None:

@@ -34,6 +34,8 @@ from edgesim import drivers, line_writer
 from edgesim.backends import Backends, open_backends
 from edgesim.clock import Clock
 from edgesim.config import Environment, Project
+from edgesim.config.flow_changes import applied_flow
+from edgesim.config.flow_changes import changes as changes_on_cloudflare
 from edgesim.config.outbound import allowed
 from edgesim.config.unconsumed import unheard_notifications, unheard_producers
 from edgesim.dev import clickhouse_port
@@ -273,7 +275,9 @@ class Server:
                     ]
                     if not configuration:
                         await reload_workers(simulator, files)
-                    elif (project := await self._reloaded(configuration)) is not None:
+                    elif (
+                        project := await self._reloaded(configuration, simulator.project)
+                    ) is not None:
                         result.append(project)
                         tasks.cancel_scope.cancel()
 
@@ -284,7 +288,7 @@ class Server:
                 tasks.start_soon(watch)
         return result[0]
 
-    async def _reloaded(self, files: list[Path]) -> Project | None:
+    async def _reloaded(self, files: list[Path], old: Project) -> Project | None:
         names = ", ".join(file.name for file in files)
         try:
             # In a thread: reading many files takes longer than one turn of the event loop may.
@@ -294,6 +298,10 @@ class Server:
             log.error("not reloaded, the old configuration goes on", error=str(error))
             return None
         log.info("configuration changed, reopening the project", files=names)
+        for change in changes_on_cloudflare(
+            applied_flow(old.dataflow), applied_flow(project.dataflow)
+        ):
+            log.info("on Cloudflare this change means", change=str(change))
         return project
 
     async def _watch_signals(self) -> None:

@@ -11,14 +11,13 @@ import re
 import shutil
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from edgesim.config import Project, WorkerConfig
 from edgesim.config.files import read_text
-from edgesim.config.pipelines import Field
 from edgesim.errors import UsageError
 from edgesim.export.notes import notes
 from edgesim.export.script import script, uses_clickhouse
+from edgesim.export.stream_files import schema_text
 
 SCRIPT = "setup.sh"
 _LEFT_AT_HOME = {"__pycache__", "node_modules", "python_modules"}
@@ -51,7 +50,7 @@ def export_cloudflare(project: Project, out: Path) -> list[Path]:
     structured |= {name: each.fields for name, each in project.dataflow.streams.items()}
     for name, fields in structured.items():
         if fields:
-            written.append(_schema(fields, out / "streams" / f"{name}.json"))
+            written.append(_write(out / "streams" / f"{name}.json", schema_text(fields)))
     for name, spec in project.dataflow.pipelines.items():
         written.append(_write(out / "pipelines" / f"{name}.sql", spec.sql.strip() + "\n"))
     written.append(_write(out / SCRIPT, script(project), executable=True))
@@ -115,25 +114,6 @@ def _proxy(project: Project, folder: Path) -> list[Path]:
     if project.schema:
         written.append(_write(folder / "schema.sql", project.schema))
     return written
-
-
-def _schema(fields: list[Field], file: Path) -> Path:
-    """Write a stream's columns in the format of the official command line."""
-    columns = [_column(field) for field in fields]
-    return _write(file, json.dumps({"fields": columns}, indent=2) + "\n")
-
-
-def _column(field: Field) -> dict[str, Any]:
-    column: dict[str, Any] = {"type": field.type, "required": field.required}
-    if field.name:
-        column = {"name": field.name} | column
-    if field.items is not None:
-        column["items"] = _column(field.items)
-    if field.unit is not None:
-        column["unit"] = field.unit
-    if field.fields:
-        column["fields"] = [_column(each) for each in field.fields]
-    return column
 
 
 def _write(file: Path, text: str, *, executable: bool = False) -> Path:

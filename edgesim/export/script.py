@@ -208,21 +208,23 @@ def _dataflow(project: Project) -> Iterator[str]:
     """Streams and sinks before the pipelines that connect them."""
     flow = project.dataflow
     for name, stream in flow.streams.items():
-        yield f"stream {_q(name)} {_http_options(stream.config.http)}"
+        yield f"stream {_q(name)} {http_options(stream.config.http)}"
     for name, sink in flow.sinks.items():
-        yield f"sink {_q(name)} {_sink_options(sink)}"
+        yield f"sink {_q(name)} {sink_options(sink)}"
     for name in flow.pipelines:
         yield f"pipeline {_q(name)}"
 
 
-def _http_options(http: HttpIngestConfig) -> str:
+def http_options(http: HttpIngestConfig) -> str:
+    """Options of ``wrangler pipelines streams create`` for HTTP ingest."""
     if not http.enabled:
         return "--http-enabled false"
     options = ["--http-enabled true", f"--http-auth {str(http.auth).lower()}"]
     return " ".join([*options, *(f"--cors-origin {_q(origin)}" for origin in http.cors)])
 
 
-def _sink_options(sink: SinkConfig) -> str:
+def sink_options(sink: SinkConfig) -> str:
+    """Options of ``wrangler pipelines sinks create``."""
     options = [
         f"--type {sink.type} --bucket {_q(sink.bucket)} --format {sink.format}",
         f"--compression {sink.compression} --roll-interval {sink.roll_interval:.0f}",

@@ -95,6 +95,7 @@ def test_a_binding_names_a_stream_or_its_id(tmp_path, binding):
         (SINK, SINK + 'compression = "zstd"\n', "sinks.lake.compression", "uncompressed, gzip"),
         ("json", 'parquet"\ncompression = "brotli', "sinks.lake.compression", "zstd, snappy"),
         (SINK, SINK + "target_row_group_size = 0\n", "target_row_group_size", "above 0"),
+        (SINK, SINK + 'type = "basin-catalog"\ntable = "t"\n', "sinks.lake.type", "parquet"),
         (SINK, SINK + "roll_interval = 9\n", "sinks.lake.roll_interval", "10 seconds"),
         (SINK, SINK + "roll_size = 0\n", "sinks.lake.roll_size", "above 0"),
         (SINK, SINK + "roll_sise = 1\n", "sinks.lake.roll_sise", "'roll_size'"),
