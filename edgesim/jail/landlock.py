@@ -86,6 +86,11 @@ def _attributes(abi: int, rights: int) -> bytes:
 
 
 def _allow(ruleset: int, path: str, rights: int) -> None:
+    """Add one rule.  A path in /proc stays open, also in a program that this process becomes.
+
+    A rule is for an inode.  The kernel drops those of /proc when memory is short, unless they are
+    in use, and makes new ones, without the rule, for the next look-up.
+    """
     try:
         folder = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -96,7 +101,10 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
         rule = struct.pack("=Qi", rights, folder)
         _done(_libc().syscall(_ADD_RULE, ruleset, _RULE_PATH_BENEATH, rule, 0))
     finally:
-        os.close(folder)
+        if path.startswith("/proc/"):
+            os.set_inheritable(folder, True)
+        else:
+            os.close(folder)
 
 
 def _libc() -> ctypes.CDLL:

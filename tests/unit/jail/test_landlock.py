@@ -65,3 +65,31 @@ def test_abstract_sockets_of_others_are_out_of_reach():
         service.bind(name)
         service.listen()
         assert confined(TRY.format(f"socket.socket(socket.AF_UNIX).connect({name!r})")) == "refused"
+
+
+DROP_CACHES = "/proc/sys/vm/drop_caches"
+KEPT = """
+import os, subprocess, sys
+from edgesim.jail import landlock
+read, write = os.pipe()
+child = os.fork()
+if child == 0:  # outside of the jail
+    os.read(read, 1)
+    with open({drop!r}, "w") as file:
+        file.write("2")
+    os._exit(0)
+landlock.restrict([f"/proc/{{os.getpid()}}", "/proc/meminfo", *{read!r}], execute={read!r})
+os.write(write, b"x")
+os.waitpid(child, 0)
+look = "print(all(open(each).read() for each in ('/proc/self/maps', '/proc/meminfo')))"
+{run}
+"""
+
+
+@pytest.mark.skipif(not os.access(DROP_CACHES, os.W_OK), reason="only root can drop caches")
+@pytest.mark.parametrize("run", ["exec(look)", "os.execv(sys.executable, ['python', '-c', look])"])
+def test_files_of_proc_stay_readable_when_memory_is_short(run):
+    """The kernel drops inodes of /proc when it needs memory; what was allowed stays allowed."""
+    code = KEPT.format(drop=DROP_CACHES, read=READ, run=run)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("True\n", "")
