@@ -17,7 +17,7 @@ import select
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
@@ -41,6 +41,11 @@ class StoppingLoop:
 
     disk: Any = None
     """The simulated disk (``durable.Disk``) of the drivers on this loop, if any."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.listeners: list[Callable[[], bool]] = []
+        """Functions called before time jumps; one that returns True had something to do first."""
 
 
 class Process(Protocol):

@@ -54,6 +54,10 @@ class _Jump:
         self._loop = loop
 
     def select(self, timeout: float | None) -> list[Any]:
+        if timeout != 0:
+            heard = [listen() for listen in self._loop.listeners]
+            if any(heard):
+                return []
         if timeout is None:
             error = StuckError("stuck: nothing can run, and nothing is timed to happen")
             for task in sorted(asyncio.all_tasks(self._loop), key=hash):
@@ -67,7 +71,7 @@ class _Jump:
         """Nothing to close."""
 
 
-class VirtualLoop(asyncio.BaseEventLoop, StoppingLoop):
+class VirtualLoop(StoppingLoop, asyncio.BaseEventLoop):
     """A loop that begins at ``start`` (Unix seconds) and orders task steps by ``seed``.
 
     ``journal`` receives a line per turn: the time, and the tasks in their order. Two runs that

@@ -9,7 +9,7 @@ import anyio.lowlevel
 import pytest
 
 from tests.javascript_world import running, write_javascript
-from tests.simulated import ask
+from tests.simulated import ask, settle
 
 pytestmark = pytest.mark.anyio
 
@@ -97,6 +97,7 @@ async def test_neighbours_of_a_loop_are_served(tmp_path, level):
             for path in ("loop", *["good"] * 5):
                 tasks.start_soon(one, path)
         assert sorted(seen) == [*[("good", 200)] * 5, ("loop", 503)]
+        await settle(simulator)
         assert simulator.workers["main"].outcomes == {"ok": 5, "exceededCpu": 1}
 
 

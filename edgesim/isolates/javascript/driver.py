@@ -21,6 +21,7 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from edgesim.clock import Clock
 from edgesim.errors import EdgesimError, UsageError, WorkerLoadError, first_error
+from edgesim.foreign import stops_the_world
 from edgesim.isolates.host.driver import Host, Isolates
 from edgesim.isolates.javascript import watch
 from edgesim.isolates.javascript.bundle import build
@@ -39,7 +40,7 @@ from edgesim.isolates.protocol.wire import Done, Invoke
 from edgesim.jail import landlock, seccomp
 from edgesim.model import WorkerSpec
 
-DETERMINISTIC = False
+DETERMINISTIC = True  # workerd takes turns where time is virtual
 TRIES_MAX = 4
 """Maximum runs of one invocation whose process ended."""
 ISOLATES_MAX = 32
@@ -229,6 +230,8 @@ async def _prepare(spec: WorkerSpec, folder: Path, *, fresh: bool) -> WorkerdPro
         javascript.compatibility_flags,
         spec.limits.memory_bytes,
         fresh,
+        stops_the_world(),
     )
     sources = SourceMap(bundle.source_map, javascript.folder)
-    return WorkerdProgram(spec.name, workerd, settings.write(folder), folder, sources, fresh)
+    file = settings.write(folder)
+    return WorkerdProgram(spec.name, workerd, file, folder, sources, spec.limits, fresh)

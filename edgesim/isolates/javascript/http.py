@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -48,6 +49,7 @@ class HttpMessage(msgspec.Struct):
 
 
 Serve = Callable[[HttpMessage], Awaitable[HttpMessage]]
+Deliver = Callable[[HttpMessage | None, Callable[[], None]], None]
 
 
 class _ArrivingBody(AsyncIterator[bytes]):
@@ -248,6 +250,12 @@ class ServerConnection(_HttpConnection):
         self._tasks = tasks
         self._target = b""
         self._task: asyncio.Task[None] | None = None
+        self._request = HttpMessage([])
+        self._hear: Callable[[ServerConnection, HttpMessage], None] | None = None
+
+    def in_turns(self, hear: Callable[[ServerConnection, HttpMessage], None]) -> None:
+        """Call ``hear`` with each request once it is complete, instead of serving it at once."""
+        self._hear = hear
 
     def _new_parser(self) -> Any:
         return httptools.HttpRequestParser(self)
@@ -271,27 +279,43 @@ class ServerConnection(_HttpConnection):
     def on_headers_complete(self) -> None:
         method = self._parser.get_method().decode()
         target = self._target.decode("latin-1")
-        request = HttpMessage(self._headers, self._body(), method, target)
-        self._task = self._tasks.create_task(self._reply(request))
+        self._request = HttpMessage(self._headers, self._body(), method, target)
+        if self._hear is None:
+            self.begin(self._request)
 
-    async def _reply(self, request: HttpMessage) -> None:
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        if self._hear is not None:
+            self._hear(self, self._request)
+
+    def begin(self, request: HttpMessage, on_replied: Callable[[], None] | None = None) -> None:
+        """Serve a request in a task of its own; ``on_replied`` is called once that is written."""
+        self._task = self._tasks.create_task(self._reply(request, on_replied))
+
+    def reply(self, response: HttpMessage) -> None:
+        """Send a response without a body."""
+        with suppress(LostError):
+            self._send(_head_of(response) + b"\r\n")
+
+    async def _reply(self, request: HttpMessage, on_replied: Callable[[], None] | None) -> None:
         try:
             response = await self._serve(request)
-            head = b"HTTP/1.1 %d %b\r\n%b" % (
-                response.status,
-                (response.reason or _phrase(response.status)).encode("latin-1", "replace"),
-                encoded_headers(response.headers),
-            )
+            head = _head_of(response)
             if request.method == "HEAD" or response.status in _NO_BODY:
                 if isinstance(response.body, Stream):
                     await response.body.aclose()
                 self._send(head + b"\r\n")
             else:
                 await self._write(head, response.body)
+            if on_replied is not None:
+                on_replied()
             if isinstance(request.body, Stream):
                 await request.body.aclose()
         except LostError:
             self.close()  # workerd no longer waits for the response
+        except asyncio.CancelledError:
+            self.close()  # its invocation has ended
+            raise
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -310,18 +334,32 @@ class ClientConnection(_HttpConnection):
         self._sent = False
         self._is_head = False
         self._on_idle: Callable[[ClientConnection], None] = lambda _: None
+        self._deliver: Deliver | None = None
+        self._on_sent: Callable[[], None] | None = None
+        self._delivered = False
+        self._found: HttpMessage | None = None
 
     def _new_parser(self) -> Any:
         return httptools.HttpResponseParser(self)
 
     async def exchange(
-        self, request: HttpMessage, on_idle: Callable[[ClientConnection], None]
+        self,
+        request: HttpMessage,
+        on_idle: Callable[[ClientConnection], None],
+        deliver: Deliver | None = None,
+        on_sent: Callable[[], None] | None = None,
     ) -> HttpMessage:
         """Send a request and return its response; LostError if the connection ends first.
 
-        ``on_idle`` is called with the connection when it can be used again.
+        ``on_idle`` is called with the connection when it can be used again.  ``deliver`` is called
+        once the response is complete, or None is known to come, with what makes this return, and
+        ``on_sent`` once the request is written.
         """
+        self._on_sent = on_sent
         self._response = asyncio.get_running_loop().create_future()
+        self._deliver = deliver
+        self._delivered = False
+        self._found = None
         self._on_idle = on_idle
         self._sent = False
         self._is_head = request.method == "HEAD"
@@ -330,7 +368,9 @@ class ClientConnection(_HttpConnection):
             request.target.encode("latin-1"),
             encoded_headers(request.headers),
         )
-        writing = self._tasks.create_task(self._write_request(head, request.body))
+        bare = request.body == b"" and request.method in {"GET", "HEAD"}
+        body = None if bare else request.body
+        writing = self._tasks.create_task(self._write_request(head, body))
         try:
             return await self._response
         except BaseException:
@@ -340,9 +380,12 @@ class ClientConnection(_HttpConnection):
             if not writing.done() and self.closed:
                 writing.cancel()
 
-    async def _write_request(self, head: bytes, body: Body) -> None:
+    async def _write_request(self, head: bytes, body: Body | None) -> None:
         try:
-            await self._write(head, body)
+            if body is None:  # an empty body would be a body to the Worker
+                self._send(head + b"\r\n")
+            else:
+                await self._write(head, body)
         except LostError as error:
             self._lose(error)
             return
@@ -350,6 +393,8 @@ class ClientConnection(_HttpConnection):
             self._lose(LostError(f"the request's body failed: {error}"))
             return
         self._sent = True
+        if self._on_sent is not None:
+            self._on_sent()
         self._settle()
 
     def on_status(self, status: bytes) -> None:
@@ -371,15 +416,30 @@ class ClientConnection(_HttpConnection):
             reason=self._reason.decode("latin-1"),
             received=None if self._chunks is None else self._chunks.received,
         )
-        self._response.set_result(response)
-        if self._is_head:
-            self.close()  # the parser would wait for a body
+        self._found = response
+        if self._deliver is None:
+            self._resolve(response)
+        if self._is_head:  # the parser would wait for a body
+            self._complete()
+            self.close()
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
         if not self._parser.should_keep_alive():
             self.close()
+        self._complete()
         self._settle()
+
+    def _complete(self) -> None:
+        found, self._found = self._found, None
+        if self._deliver is not None and found is not None:
+            self._delivered = True
+            self._deliver(found, lambda: self._resolve(found))
+
+    def _resolve(self, response: HttpMessage) -> None:
+        if self._response is not None and not self._response.done():
+            self._response.set_result(response)
+            self._settle()
 
     def _settle(self) -> None:
         """Hand the connection back once request and response are complete."""
@@ -391,8 +451,21 @@ class ClientConnection(_HttpConnection):
 
     def _lose(self, error: Exception) -> None:
         super()._lose(error)
+        if self._deliver is None:
+            self._fail(error)
+        elif not self._delivered:
+            self._delivered = True
+            self._deliver(None, lambda: self._fail(error))
+
+    def _fail(self, error: Exception) -> None:
         if self._response is not None and not self._response.done():
             self._response.set_exception(error)
+
+
+def _head_of(response: HttpMessage) -> bytes:
+    reason = response.reason or _phrase(response.status)
+    first = b"HTTP/1.1 %d %b\r\n" % (response.status, reason.encode("latin-1", "replace"))
+    return first + encoded_headers(response.headers)
 
 
 def encoded_headers(headers: Headers) -> bytes:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 from urllib.parse import quote, unquote_to_bytes
@@ -13,9 +14,10 @@ import msgspec
 
 from edgesim.clock import Clock
 from edgesim.errors import PlatformError
+from edgesim.foreign import stops_the_world
 from edgesim.isolates.host.driver import Host
 from edgesim.isolates.javascript import values
-from edgesim.isolates.javascript.http import HttpMessage
+from edgesim.isolates.javascript.http import HttpMessage, LostError
 from edgesim.isolates.javascript.source_map import SourceMap
 from edgesim.isolates.protocol.limits import LOG_BYTES_MAX, MEMORY_EXCEEDED, log_bytes
 from edgesim.isolates.protocol.wire import (
@@ -31,12 +33,12 @@ from edgesim.isolates.protocol.wire import (
     Respond,
     StreamRef,
 )
-from edgesim.model import Body, Stream
+from edgesim.model import Body, Headers, Stream
 
 OURS = "x-edgesim-"
-CONTROL, ID, BINDING = "x-edgesim-control", "x-edgesim-id", "x-edgesim-binding"
+BINDING = "x-edgesim-binding"
 CALL, VALUE, ERROR = "x-edgesim-call", "x-edgesim-value", "x-edgesim-error"
-CF = "x-edgesim-cf"
+CF, NOW = "x-edgesim-cf", "x-edgesim-now"
 CPU_EXCEEDED = "Worker exceeded CPU time limit."
 _PLAIN = {"content-encoding", "content-length"}
 """Headers of a body as it travelled; the platform has it plain, and frames it anew."""
@@ -77,6 +79,7 @@ class WorkerdInvocation:
         self._host = host
         self._clock = clock
         self._calls = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._logs: list[Log] = []
         self._log_bytes = 0
 
@@ -84,8 +87,22 @@ class WorkerdInvocation:
         """Prepare to run, for the first time or again in another process."""
         self._logs.clear()
         self._log_bytes = 0
+        self.cpu_ms = 0.0
         self.reported = asyncio.get_running_loop().create_future()
         self.invoke.now, self.invoke.steady = self._clock.now(), self._clock.steady()
+
+    def head(self) -> dict[str, Any]:
+        """The part of the event that the guest reads; with a seed and the time if it is virtual."""
+        invoke = self.invoke
+        head = {"id": self.id, "handler": invoke.handler, "entrypoint": invoke.entrypoint}
+        if not stops_the_world():
+            return head
+        seed = self._clock.random.getrandbits(32) if invoke.seed is None else invoke.seed
+        return head | {"seed": seed, "now": self._now()}
+
+    def _now(self) -> list[float]:
+        """Unix milliseconds, and the steady clock's."""
+        return [self._clock.now() * 1000, self._clock.steady() * 1000]
 
     # --- what the isolate asks; ValueError for what no isolate says ---
 
@@ -115,14 +132,31 @@ class WorkerdInvocation:
             found = await self._call(binding, "fetch", [wire], {})
         except PlatformError as error:
             text = quote(msgspec.json.encode({"name": error.name, "message": error.message}))
-            return HttpMessage([(ERROR, text)], status=500)
+            return HttpMessage([(ERROR, text), *self._times()], status=500)
         headers = [
             each
             for each in found["headers"]
             if each[0].lower() not in _PLAIN and not each[0].lower().startswith(OURS)
         ]
         body = self._given(found["body"])
+        headers += self._times()
         return HttpMessage(headers, body, status=found["status"], reason=found["statusText"] or "")
+
+    @contextmanager
+    def calling(self) -> Iterator[None]:
+        """Make the current task one of the invocation's, which end with it."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            yield
+        finally:
+            self._tasks.discard(task)
+
+    def cancel_calls(self) -> None:
+        """Cancel the calls that are unanswered: the invocation has ended."""
+        for task in self._tasks:
+            task.cancel()
 
     def take_logs(self, data: bytes) -> None:
         """Record console calls."""
@@ -160,6 +194,12 @@ class WorkerdInvocation:
         if not self.reported.done():
             self.reported.set_result(done)
 
+    def abandon(self) -> None:
+        """Let the wait for the report end: the process has ended."""
+        if not self.reported.done():
+            self.reported.set_exception(LostError("the process ended"))
+            self.reported.exception()  # nobody may be waiting for it
+
     def settled(self, done: Done) -> Done:
         """The Done as the runtime gets it; logs of a run that will be repeated are dropped."""
         if done.blameless and not self.has_left:
@@ -192,12 +232,16 @@ class WorkerdInvocation:
             value = await self._call(binding, method, args, options)
         except PlatformError as error:
             failed = {"error": {"name": error.name, "message": error.message}}
-            return HttpMessage([], msgspec.json.encode(failed), status=200)
+            return HttpMessage(self._times(), msgspec.json.encode(failed), status=200)
         if with_body and isinstance(value, dict) and "body" in value:
             body = self._given(value["body"])
             shown = quote(values.dumps(value | {"body": True}))
-            return HttpMessage([(VALUE, shown)], body, status=200)
-        return HttpMessage([], values.dumps({"value": value}), status=200)
+            return HttpMessage([(VALUE, shown), *self._times()], body, status=200)
+        return HttpMessage(self._times(), values.dumps({"value": value}), status=200)
+
+    def _times(self) -> Headers:
+        """The header of a reply that sets the isolate's clock, where time is virtual."""
+        return [(NOW, ",".join(map(str, self._now())))] if stops_the_world() else []
 
     async def _call(
         self, binding: str, method: str, args: list[Any], options: dict[str, Any]

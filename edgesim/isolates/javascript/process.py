@@ -19,37 +19,34 @@ import structlog
 from edgesim import foreign
 from edgesim.errors import WorkerLoadError
 from edgesim.isolates.javascript import values
-from edgesim.isolates.javascript.http import (
-    ClientConnection,
-    HttpMessage,
-    LostError,
-    ServerConnection,
-)
+from edgesim.isolates.javascript.http import HttpMessage, LostError
 from edgesim.isolates.javascript.invocation import (
     CF,
-    CONTROL,
-    ID,
     OURS,
     WorkerdInvocation,
+    cpu_exceeded,
     lost,
     memory_exceeded,
 )
 from edgesim.isolates.javascript.settings import PLATFORM, SOCKET
 from edgesim.isolates.javascript.source_map import SourceMap
 from edgesim.isolates.javascript.stderr import Stderr
+from edgesim.isolates.javascript.wires import BACKLOG, CONTROL, ID, KIND, open_wires
 from edgesim.isolates.protocol.limits import HUNG, WAIT_UNTIL_SECONDS
 from edgesim.isolates.protocol.wire import Done, Failure
-from edgesim.model import Headers, read_all
+from edgesim.model import Headers, Limits, read_all
 
-INVOKE, KIND = "x-edgesim-invoke", "x-edgesim-kind"
+INVOKE = "x-edgesim-invoke"
 START_SECONDS = 20.0
 REPORT_SECONDS = WAIT_UNTIL_SECONDS + 5
 """Seconds from a response to the report of its invocation, which ends waitUntil work itself."""
-EXIT_SECONDS = 5.0
-CONNECTIONS_MAX = 2048
-"""Connections of one process to the platform; further ones are refused."""
-BACKLOG = 4096
 EVICTED = "The isolate was evicted because of what another invocation in it did."
+EXIT_SECONDS, EXIT_LOOKS = 1.0, 100
+"""Time from the loss of a connection to the exit of the process, and how often it is looked for."""
+OVERHEAD_BYTES = 96 << 20
+"""Memory of workerd itself, beside that of the Worker."""
+_URL = "http://edgesim/"
+_PING = '{"handler":"ping"}'
 _ENVIRONMENT = {"TZ": "UTC", "LANG": "C.UTF-8"}
 
 log = structlog.get_logger()
@@ -66,6 +63,7 @@ class WorkerdProgram(msgspec.Struct, frozen=True):
     settings: Path
     folder: Path
     sources: SourceMap
+    limits: Limits
     fresh: bool
 
 
@@ -99,26 +97,22 @@ class WorkerdProcess:
     def __init__(
         self,
         program: WorkerdProgram,
-        pid: int,
+        running: foreign.Process,
         path: Path,
         stderr: Stderr,
         tasks: asyncio.TaskGroup,
     ) -> None:
-        self.pid = pid
-        self.fresh = program.fresh
         self.runs: dict[str, WorkerdInvocation] = {}
         self.retired = False
         """True if the process gets no further invocation."""
         self.ended = anyio.Event()
-        self.returncode: int | None = None
         self.booted = BootReport()
         self.pinging = False
         """True while a ping waits for its reply."""
+        self.wires = open_wires(path, program.worker, self._serve, tasks, self._look)
         self._program = program
-        self._path = path
-        self._tasks = tasks
-        self._idle: list[ClientConnection] = []
-        self._serving: set[ServerConnection] = set()
+        self._running = running
+        self._pid = running.pid
         self._unused = anyio.Event()
         self._neighbours = 0
         self._verdict: Done | None = None
@@ -140,14 +134,28 @@ class WorkerdProcess:
         except ValueError as error:
             return _forged(error)
         except LostError as error:
-            with anyio.move_on_after(EXIT_SECONDS):
-                await self.ended.wait()
+            await self._until_exit()
             raise self._ended() from error
         finally:
             self.charge()
             del self.runs[run.id]
+            self.wires.forget(run.id)
+            run.cancel_calls()
             if self.retired and not self.runs:
                 self._unused.set()
+
+    async def _until_exit(self) -> None:
+        """Wait for the exit of a process that has hung up; it may have closed one connection only.
+
+        A real sleep where time is virtual: there the exit is seen by looking.
+        """
+        for _ in range(EXIT_LOOKS):
+            if not self._look():
+                return
+            if foreign.stops_the_world():
+                time.sleep(EXIT_SECONDS / EXIT_LOOKS)  # noqa: ASYNC251 (see above)
+            else:
+                await anyio.sleep(EXIT_SECONDS / EXIT_LOOKS)
 
     def _ended(self) -> EndedError:
         """The meaning of the end of the process for an invocation that it had."""
@@ -164,13 +172,14 @@ class WorkerdProcess:
             return self._verdict
         if self._stderr.out_of_memory:
             return memory_exceeded()
-        if self.returncode in {None, 0, -signal.SIGKILL}:
+        code = self._running.returncode
+        if code in {None, 0, -signal.SIGKILL}:
             return None
-        message = f"The isolate ended before its invocation did: {_status(self.returncode)}."
+        message = f"The isolate ended before its invocation did: {_status(code)}."
         return Done("internalError", [Failure("Error", message)])
 
     async def _run(self, run: WorkerdInvocation) -> Done:
-        response = await self.exchange(self._request(run))
+        response = await self.wires.exchange(run.id, self._request(run))
         kind = response.header(KIND)
         if kind == "done":
             run.finish(await _whole(response), self._program.sources)
@@ -179,65 +188,27 @@ class WorkerdProcess:
         else:
             run.respond(response, encoded=response.header("content-encoding") is not None)
         with anyio.move_on_after(REPORT_SECONDS):
-            await self._until_reported(run)
-        if not run.reported.done():
+            await run.reported
+        if not run.reported.done() or run.reported.cancelled():
             return Done("exception", [Failure("Error", HUNG)])
         if response.received is not None:  # its code may run until the last byte has left
             await response.received.wait()
         return run.reported.result()
 
-    async def _until_reported(self, run: WorkerdInvocation) -> None:
-        async with anyio.create_task_group() as waiting:
-            waiting.start_soon(_cancel_after, self.ended, waiting.cancel_scope)
-            await run.reported
-            waiting.cancel_scope.cancel()
-        if not run.reported.done():
-            raise LostError("the process ended")
-
     def _request(self, run: WorkerdInvocation) -> HttpMessage:
         invoke = run.invoke
-        head = msgspec.json.encode(
-            {"id": run.id, "handler": invoke.handler, "entrypoint": invoke.entrypoint}
-        ).decode()
+        head = msgspec.json.encode(run.head()).decode()
         if invoke.handler != "fetch":
             body = values.dumps(invoke.event)
-            return HttpMessage([(INVOKE, head)], body, "POST", "http://edgesim/")
+            return HttpMessage([(INVOKE, head)], body, "POST", _URL)
         event = invoke.event
         headers: Headers = [each for each in event["headers"] if not each[0].startswith(OURS)]
         headers += [(INVOKE, head), (CF, msgspec.json.encode(event["cf"]).decode())]
         return HttpMessage(headers, run.body(event["body"]), event["method"], event["url"])
 
-    # --- HTTP ---
-
-    async def exchange(self, request: HttpMessage) -> HttpMessage:
-        """Send a request to workerd and return its response; LostError if it ends first."""
-        while self._idle:
-            connection = self._idle.pop()
-            if not connection.closed:
-                break
-        else:
-            connection = await self._connect()
-        return await connection.exchange(request, self._idle.append)
-
-    async def _connect(self) -> ClientConnection:
-        loop = asyncio.get_running_loop()
-        path = str(self._path.with_suffix(".in"))
-        try:
-            return (await loop.create_unix_connection(lambda: ClientConnection(self._tasks), path))[
-                1
-            ]
-        except OSError as error:
-            raise LostError(str(error)) from error
-
-    def accept(self) -> ServerConnection:
-        """Return the protocol of a connection that workerd has opened."""
-        connection = ServerConnection(self._serve, self._tasks)
-        self._serving = {each for each in self._serving if not each.closed}
-        if len(self._serving) >= CONNECTIONS_MAX:
-            log.warning("too many connections of a Worker", worker=self._program.worker)
-            connection.refuse()
-        self._serving.add(connection)
-        return connection
+    async def ping(self) -> None:
+        """Return once workerd's event loop has replied; LostError if the process ends first."""
+        await self.wires.exchange("", HttpMessage([(INVOKE, _PING)], b"", "GET", _URL))
 
     async def _serve(self, request: HttpMessage) -> HttpMessage:
         """Answer a request of an isolate."""
@@ -245,21 +216,44 @@ class WorkerdProcess:
         if run is None:  # its invocation has ended
             return HttpMessage([], status=410)
         try:
-            match request.header(CONTROL):
-                case "call":
-                    return await run.call(request)
-                case "log":
-                    run.take_logs(await _whole(request))
-                case "done":
-                    run.finish(await _whole(request), self._program.sources)
-                case _:
-                    return await run.fetch(request)
+            with run.calling():
+                match request.header(CONTROL):
+                    case "call":
+                        return await run.call(request)
+                    case "log":
+                        run.take_logs(await _whole(request))
+                    case "done":
+                        run.finish(await _whole(request), self._program.sources)
+                    case _:
+                        return await run.fetch(request)
         except ValueError as error:
             run.end(_forged(error))
             return HttpMessage([], status=400)
         return HttpMessage([], status=204)
 
     # --- limits ---
+
+    def enforce(self) -> float:
+        """Kill the process if a limit is exceeded; return the CPU time since the last call, in ms.
+
+        V8's heap is limited by V8, which ends the process; what is outside of it is seen here.
+        """
+        used = self.charge()
+        limits = self._program.limits
+        isolates = max(1, len(self.runs)) if self._program.fresh else 1
+        if self._memory_bytes() > OVERHEAD_BYTES + isolates * limits.memory_bytes:
+            self.kill(memory_exceeded())
+        elif any(run.cpu_ms > limits.cpu_ms for run in self.runs.values()):
+            self.kill(cpu_exceeded())
+        return used
+
+    def _look(self) -> bool:
+        """Enforce the limits; return False once the process has ended."""
+        if self._running.returncode is None:
+            self.enforce()
+            return True
+        self.end()
+        return False
 
     def charge(self) -> float:
         """Charge the CPU time since the last call to the invocations; return it in ms."""
@@ -272,14 +266,14 @@ class WorkerdProcess:
     def _cpu_clock(self) -> float:
         """CPU time of the process, in seconds; the last known value once it has ended."""
         try:
-            return time.clock_gettime(~self.pid << 3 | 2)  # the kernel's number for a process
+            return time.clock_gettime(~self._pid << 3 | 2)  # the kernel's number for a process
         except OSError:
             return self._charged
 
-    def memory_bytes(self) -> int:
+    def _memory_bytes(self) -> int:
         """Resident memory of the process that is not a file's; 0 once it has ended."""
         try:
-            with open(f"/proc/{self.pid}/statm", "rb") as statm:  # noqa: PTH123 (a /proc file)
+            with open(f"/proc/{self._pid}/statm", "rb") as statm:  # noqa: PTH123 (a /proc file)
                 fields = statm.read().split()
         except OSError:
             return 0
@@ -291,7 +285,7 @@ class WorkerdProcess:
         self._verdict = self._verdict or verdict
         if not self.ended.is_set():
             with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
+                os.kill(self._pid, signal.SIGKILL)
 
     def retire(self) -> None:
         """Take no more invocations; those of which nothing has left begin again elsewhere.
@@ -306,20 +300,23 @@ class WorkerdProcess:
 
     def end(self) -> None:
         """Record that the process has ended."""
+        if self.ended.is_set():
+            return
         self.retired = True
         self._neighbours = len(self.runs)
         self.ended.set()
+        for run in self.runs.values():
+            run.abandon()
+
+    async def exit_status(self) -> int:
+        """Wait until the process has exited; return its status."""
+        return await self._running.wait()
 
     async def finished(self) -> None:
         """Wait until the process has ended, or is retired and has no invocation left."""
         async with anyio.create_task_group() as waiting:
             waiting.start_soon(_cancel_after, self.ended, waiting.cancel_scope)
             waiting.start_soon(_cancel_after, self._unused, waiting.cancel_scope)
-
-    def close(self) -> None:
-        """Close all connections."""
-        for connection in (*self._idle, *self._serving):
-            connection.close()
 
 
 @asynccontextmanager
@@ -328,17 +325,16 @@ async def open_process(
 ) -> AsyncIterator[WorkerdProcess]:
     """Start workerd and load the Worker in it; WorkerLoadError if it does not start or load."""
     path = program.folder / str(number)
-    incoming, outgoing = path.with_suffix(".in"), path.with_suffix(".out")
     stderr = Stderr(program.worker)
     with socket.socket(socket.AF_UNIX) as listener, stderr.pipe() as pipe:
-        listener.bind(str(incoming))
+        listener.bind(str(path.with_suffix(".in")))
         listener.listen(BACKLOG)
         running = await foreign.start(
             [
                 *(sys.executable, "-P", "-s", "-m", "edgesim.isolates.javascript.launch"),
                 *(str(program.folder), str(program.workerd), "serve", "--experimental"),
-                *(f"--socket-fd={SOCKET}={listener.fileno()}",),
-                *(f"--external-addr={PLATFORM}=unix:{outgoing}",),
+                f"--socket-fd={SOCKET}={listener.fileno()}",
+                f"--external-addr={PLATFORM}=unix:{path.with_suffix('.out')}",
                 str(program.settings),
             ],
             pass_fds=[listener.fileno()],
@@ -346,12 +342,12 @@ async def open_process(
             stderr=pipe,
             env=_ENVIRONMENT,
         )
-    process = WorkerdProcess(program, running.pid, path, stderr, tasks)
-    loop = asyncio.get_running_loop()
-    server = await loop.create_unix_server(process.accept, str(outgoing), backlog=BACKLOG)
+    process = WorkerdProcess(program, running, path, stderr, tasks)
     async with aclosing(running), anyio.create_task_group() as watching:
-        watching.start_soon(_follow, running, process)
+        if not foreign.stops_the_world():
+            watching.start_soon(_follow, running, process)
         try:
+            await process.wires.listen()
             await _boot(program, process, stderr)
             yield process
         finally:
@@ -359,15 +355,12 @@ async def open_process(
                 process.kill()
                 await running.wait()
                 process.end()
-                process.close()
-                server.close()
-                for file in (incoming, outgoing):
-                    file.unlink(missing_ok=True)
+                process.wires.close()
             watching.cancel_scope.cancel()
 
 
 async def _follow(running: foreign.Process, process: WorkerdProcess) -> None:
-    process.returncode = await running.wait()
+    await running.wait()
     process.end()
 
 
@@ -376,20 +369,21 @@ def _forged(error: ValueError) -> Done:
     return Done("internalError", [Failure("Error", message)])
 
 
-def _status(code: int) -> str:
+def _status(code: int | None) -> str:
+    code = code or 0
     return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
 
 
 async def _boot(program: WorkerdProgram, process: WorkerdProcess, stderr: Stderr) -> None:
-    request = HttpMessage([(INVOKE, '{"handler":"boot"}')], b"", "POST", "http://edgesim/")
+    request = HttpMessage([(INVOKE, '{"handler":"boot"}')], b"", "POST", _URL)
     problem: str | None = f"did not load within {START_SECONDS:.0f} s"
     with anyio.move_on_after(START_SECONDS):
         try:
-            response = await process.exchange(request)
+            response = await process.wires.exchange("", request)
             problem = await _problem(program, process, response)
         except LostError:
-            await process.ended.wait()
-            problem = f"workerd ended while it started ({_status(process.returncode or 0)})"
+            status = await process.exit_status()
+            problem = f"workerd ended while it started ({_status(status)})"
     if problem is not None:
         said = stderr.error()
         raise WorkerLoadError(f"worker {program.worker}: {said or problem}")

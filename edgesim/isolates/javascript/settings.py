@@ -16,7 +16,8 @@ SOCKET, PLATFORM = "main", "platform"
 """Names of the socket that events come in by, and of the service that calls go out to."""
 _GUEST = "edgesim"
 _GUEST_MODULES = (
-    "main.js", "bindings.js", "console.js", "events.js", "invocation.js", "r2.js", "values.js",
+    "main.js", "bindings.js", "console.js", "events.js", "virtual.js", "invocation.js", "r2.js",
+    "values.js",
 )  # fmt: skip
 _LOADER = "loader.js"
 _LOADER_DATE = "2026-07-01"
@@ -60,6 +61,7 @@ class WorkerdSettings(msgspec.Struct, frozen=True):
     flags: Sequence[str]
     heap_bytes: int
     fresh: bool
+    virtual: bool
 
     def write(self, folder: Path) -> Path:
         """Write the configuration and the modules that it embeds; return its file."""
@@ -90,7 +92,7 @@ class WorkerdSettings(msgspec.Struct, frozen=True):
         """Variables by name, and the list of bindings, which the guest makes into objects."""
         made = [[each.name, each.kind] for each in self.bindings if each.kind not in _VARIABLES]
         given = {each.name: each.value for each in self.bindings if each.kind in _VARIABLES}
-        return given | {"EDGESIM_BINDINGS": made}
+        return given | {"EDGESIM_BINDINGS": made, "EDGESIM_VIRTUAL": self.virtual}
 
     def _worker(self) -> str:
         """The Worker itself as workerd's main service."""

@@ -3,6 +3,7 @@
 import { env } from "cloudflare:workers";
 import { AsyncLocalStorage } from "node:async_hooks";
 import { pack, parse } from "./values.js";
+import { install, randomness, setClock, whenIdle, whole } from "./virtual.js";
 
 const { parse: parseJson, stringify } = JSON; // a Worker may replace them
 const PLATFORM = "EDGESIM_PLATFORM";
@@ -12,6 +13,8 @@ const CALL = "x-edgesim-call";
 const VALUE = "x-edgesim-value";
 const ERROR = "x-edgesim-error";
 const BINDING = "x-edgesim-binding";
+const NUMBER = "x-edgesim-number";
+const IDLE = "x-edgesim-idle";
 const OURS = "x-edgesim-";
 const LOG_MS = 50;
 const OPEN_MAX = 64; // requests of one invocation to the platform at a time; further ones wait
@@ -23,6 +26,8 @@ const GLOBAL_SCOPE =
 
 const platform = env[PLATFORM];
 delete env[PLATFORM];
+export const virtual = env.EDGESIM_VIRTUAL;
+delete env.EDGESIM_VIRTUAL;
 const running = new AsyncLocalStorage();
 const startTimer = globalThis.setTimeout;
 
@@ -38,9 +43,18 @@ export function current() {
   return invocation;
 }
 
+if (virtual) install((ms) => current().sleep(ms));
+
 export class Invocation {
-  constructor(id) {
+  constructor({ id, seed, now }) {
     this.id = id;
+    this.calls = 0;
+    this.replies = 0;
+    this.noting = false;
+    if (virtual) {
+      [this.now, this.steady] = now;
+      this.random = randomness(seed);
+    }
     this.outcome = "ok";
     this.exceptions = [];
     this.waiting = [];
@@ -75,7 +89,7 @@ export class Invocation {
     }
     request.headers.set(ID, this.id);
     request.headers.set(BINDING, encodeURIComponent(binding));
-    const response = await this.admit(() => platform.fetch(request));
+    const response = await this.admit(() => this.exchange(request));
     const error = response.headers.get(ERROR);
     if (error !== null) throw thrown(parseJson(decodeURIComponent(error)));
     return response;
@@ -83,6 +97,7 @@ export class Invocation {
 
   log(level, message) {
     this.logs.push([level, message, Date.now()]);
+    if (virtual) return;
     // What an invocation that goes on for long has logged is not to be lost with its isolate.
     this.flushes ??= startTimer(() => (this.flushed = this.flush()), LOG_MS);
   }
@@ -108,8 +123,11 @@ export class Invocation {
 
   /** Waits for the waitUntil work, which may call waitUntil again, for at most `limitMs`. */
   async settle(limitMs) {
+    if (!this.waiting.length) return;
     const late = Symbol("late");
-    const limit = new Promise((resolve) => startTimer(resolve, limitMs, late));
+    const limit = virtual
+      ? this.sleep(limitMs).then(() => late)
+      : new Promise((resolve) => startTimer(resolve, limitMs, late));
     for (let at = 0; at < this.waiting.length; at++) {
       try {
         if ((await Promise.race([this.waiting[at], limit])) !== late) continue;
@@ -133,8 +151,44 @@ export class Invocation {
 
   send(control, body, headers = {}) {
     const all = { [CONTROL]: control, [ID]: this.id, ...headers };
-    const init = { method: "POST", headers: all, body };
-    return this.admit(() => platform.fetch("http://edgesim/", init));
+    const request = new Request("http://edgesim/", { method: "POST", headers: all, body });
+    return this.admit(() => this.exchange(request));
+  }
+
+  /** Sends a request to the platform; in virtual time with its number, and with a whole reply. */
+  async exchange(request) {
+    if (!virtual) return platform.fetch(request);
+    request.headers.set(NUMBER, String(++this.calls));
+    this.note();
+    const response = await whole(await platform.fetch(request));
+    setClock(this, response);
+    this.replies++;
+    this.note();
+    return response;
+  }
+
+  /** Records that the event has been read whole; until then the platform waits. */
+  begin() {
+    if (virtual) this.note();
+  }
+
+  /** Tells the platform, once nothing is left to run, how far this invocation is. */
+  note() {
+    if (this.noting) return;
+    this.noting = true;
+    whenIdle(() => {
+      this.noting = false;
+      const headers = { [ID]: this.id, [IDLE]: `${this.calls},${this.replies}` };
+      return platform.fetch("http://edgesim/", { method: "POST", headers });
+    });
+  }
+
+  /** Waits in virtual time. */
+  async sleep(ms) {
+    const call = stringify(["", "sleepUntil", [(this.steady + ms) / 1000], {}]);
+    const headers = { [CONTROL]: "call", [ID]: this.id };
+    const request = new Request("http://edgesim/", { method: "POST", headers, body: call });
+    await answer(await this.exchange(request));
   }
 
   async admit(send) {

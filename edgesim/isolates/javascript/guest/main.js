@@ -2,9 +2,10 @@
 
 import { WorkerEntrypoint, env } from "cloudflare:workers";
 import { MessageBatch, ScheduledController, traceItems } from "./events.js";
-import { Invocation, current, described } from "./invocation.js";
+import { Invocation, current, described, virtual } from "./invocation.js";
 import { bind } from "./bindings.js";
 import { parse, pack } from "./values.js";
+import { whole } from "./virtual.js";
 import "./console.js";
 
 const SPECS = "EDGESIM_BINDINGS";
@@ -61,7 +62,7 @@ export default {
     if (head.handler === "ping") return new Response();
     if (head.handler === "settle") return new Response(await finished);
     if (head.handler === "boot") return Response.json(boot());
-    const invocation = new Invocation(head.id);
+    const invocation = new Invocation(head);
     const settled = context.waitUntil.bind(context);
     Object.defineProperty(context, "waitUntil", { value: (work) => invocation.waitUntil(work) });
     return invocation.run(() =>
@@ -76,7 +77,9 @@ async function serveFetch(invocation, { entrypoint }, request, context, settled)
   const headers = new Headers(request.headers);
   headers.delete(INVOKE);
   try {
-    const response = await call(entrypoint, "fetch", new Request(request, { headers }), context);
+    const received = await arrived(request, headers);
+    invocation.begin();
+    const response = await call(entrypoint, "fetch", received, context);
     if (!(response instanceof Response)) {
       throw new TypeError("Incorrect type for Promise: the Promise did not resolve to 'Response'.");
     }
@@ -86,7 +89,7 @@ async function serveFetch(invocation, { entrypoint }, request, context, settled)
           "read it twice.",
       );
     }
-    const marked = new Response(response.body, response);
+    const marked = virtual ? await whole(response) : new Response(response.body, response);
     marked.headers.set(KIND, "response");
     finished = finish(invocation);
     settled(finished);
@@ -96,6 +99,14 @@ async function serveFetch(invocation, { entrypoint }, request, context, settled)
     await invocation.settle(WAIT_UNTIL_MS);
     return done(await invocation.report());
   }
+}
+
+/** The request as the Worker sees it; in virtual time with its body in memory. */
+async function arrived(request, headers) {
+  if (!virtual || request.body === null) return new Request(request, { headers });
+  const { method, cf } = request;
+  const bytes = await request.arrayBuffer();
+  return new Request(request.url, { method, headers, cf, body: bytes.byteLength ? bytes : null });
 }
 
 async function finish(invocation) {
@@ -119,6 +130,7 @@ const EVENTS = {
 
 async function serveEvent(invocation, { handler, entrypoint }, request, context) {
   const event = parse(await request.text());
+  invocation.begin();
   let result = null;
   if (handler === "rpc") {
     try {

@@ -1,0 +1,100 @@
+// Virtual time: the clock, the randomness and the timers of a replay are the platform's.
+//
+// The platform waits for an isolate until that has said how many calls it has made and how many
+// replies it has read.  So it reads every body whole before anybody else does, and says it once
+// nothing is left to run.
+
+import { current, currentOrNull } from "./invocation.js";
+
+const NOW = "x-edgesim-now";
+const startTimer = globalThis.setTimeout;
+
+/** Sets the clock of an invocation from the header of a reply. */
+export function setClock(invocation, response) {
+  const times = response.headers.get(NOW);
+  if (times !== null) [invocation.now, invocation.steady] = times.split(",").map(Number);
+}
+
+/** Calls `note` once everything that can run in this isolate now has run. */
+export function whenIdle(note) {
+  startTimer(note, 0);
+}
+
+/** A copy of a response with its body in memory. */
+export async function whole(response) {
+  const bytes = await response.arrayBuffer();
+  const copy = new Response(bytes.byteLength ? bytes : null, response);
+  Object.defineProperty(copy, "url", { value: response.url });
+  Object.defineProperty(copy, "redirected", { value: response.redirected });
+  return copy;
+}
+
+/** Replaces the sources of time and chance; `sleep` waits until a time of the steady clock. */
+export function install(sleep) {
+  const now = () => Math.floor(currentOrNull()?.now ?? 0);
+  globalThis.Date = new Proxy(Date, {
+    apply: (target) => new target(now()).toString(),
+    construct: (target, args, type) => Reflect.construct(target, args.length ? args : [now()], type),
+    get: (target, name) => (name === "now" ? now : Reflect.get(target, name)),
+  });
+  performance.now = now;
+  Math.random = () => current().random();
+  crypto.getRandomValues = (array) => {
+    const { random } = current();
+    const bytes = new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+    for (let at = 0; at < bytes.length; at++) bytes[at] = random() * 256;
+    return array;
+  };
+  crypto.randomUUID = () => {
+    const bytes = crypto.getRandomValues(new Uint8Array(16));
+    bytes[6] = (bytes[6] & 0x0f) | 0x40;
+    bytes[8] = (bytes[8] & 0x3f) | 0x80;
+    const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+    return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+  };
+  installTimers(sleep);
+}
+
+function installTimers(sleep) {
+  let count = 0;
+  const pending = new Set();
+  const start = (again, callback, ms, args) => {
+    const id = ++count;
+    pending.add(id);
+    const run = async () => {
+      do {
+        await sleep(Math.max(Number(ms) || 0, again ? 1 : 0));
+        if (!pending.has(id)) return;
+        if (!again) pending.delete(id);
+        try {
+          callback(...args);
+        } catch (error) {
+          current().fail(error);
+        }
+      } while (pending.has(id));
+    };
+    run();
+    return id;
+  };
+  globalThis.setTimeout = (callback, ms, ...args) => start(false, callback, ms, args);
+  globalThis.setInterval = (callback, ms, ...args) => start(true, callback, ms, args);
+  globalThis.clearTimeout = globalThis.clearInterval = (id) => void pending.delete(id);
+  scheduler.wait = (ms) => sleep(Number(ms) || 0);
+  AbortSignal.timeout = (ms) => {
+    const controller = new AbortController();
+    const reason = new DOMException("The operation was aborted due to timeout", "TimeoutError");
+    setTimeout(() => controller.abort(reason), ms);
+    return controller.signal;
+  };
+}
+
+/** A source of numbers in [0, 1) by a seed of 32 bits (mulberry32). */
+export function randomness(seed) {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
