@@ -109,7 +109,7 @@ class WorkerdProcess:
         self.booted = BootReport()
         self.pinging = False
         """True while a ping waits for its reply."""
-        self.wires = open_wires(path, program.worker, self._serve, tasks, self._look)
+        self.wires = open_wires(path, program.worker, self._serve, tasks, self._look, self.kill)
         self._program = program
         self._running = running
         self._pid = running.pid

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable
 from typing import Any, cast
 
-from edgesim.errors import RunError
 from edgesim.foreign import StoppingLoop
 
 TURN_SECONDS = 60.0
@@ -77,10 +76,14 @@ class _SteppedTransport:
 
 
 class Turns:
-    """The sockets of one process; ``is_quiet``: it waits for the platform, or has ended."""
+    """The sockets of one process; ``is_quiet``: it waits for the platform, or has ended.
 
-    def __init__(self, is_quiet: Callable[[], bool]) -> None:
+    ``give_up`` ends a process whose turn has no end.
+    """
+
+    def __init__(self, is_quiet: Callable[[], bool], give_up: Callable[[], None]) -> None:
         self._is_quiet = is_quiet
+        self._give_up = give_up
         self._poll = select.poll()
         self._readers: dict[int, Callable[[], None]] = {}
         self._arrived: list[tuple[Key, Callable[[], None]]] = []
@@ -149,7 +152,8 @@ class Turns:
                 if reader is not None:
                     reader()
             if time.monotonic() > deadline:
-                raise RunError(f"a turn of a JavaScript Worker had no end in {TURN_SECONDS:.0f} s")
+                self._give_up()
+                deadline += TURN_SECONDS
         arrived, self._arrived = self._arrived, []
         for _, deliver in sorted(arrived, key=lambda each: each[0]):
             deliver()

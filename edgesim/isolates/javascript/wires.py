@@ -119,7 +119,7 @@ class _Progress:
         self.begun = self.responded = self.reported = False
         self.calls = 0
         self.replied: set[int] = set()
-        self.idle: tuple[int, int] | None = None
+        self.idle = (0, -1)
 
     def begin(self) -> None:
         """Record that its event is written."""
@@ -142,12 +142,14 @@ class SteppedWires(Wires):
         serve: Serve,
         tasks: asyncio.TaskGroup,
         look: Callable[[], bool],
+        kill: Callable[[], None],
     ) -> None:
-        """``look`` checks the process and returns False once it has ended."""
+        """``look`` checks the process and returns False once it has ended; ``kill`` ends it."""
         super().__init__(path, worker, serve, tasks)
         self._progress: dict[str, _Progress] = {}
         self._look = look
-        self._turns = Turns(self._is_quiet)
+        self._kill = kill
+        self._turns = Turns(self._is_quiet, self._give_up)
 
     async def listen(self) -> None:
         self._server: socket.socket = self._turns.listen(str(self.outgoing), self._accept, BACKLOG)
@@ -187,7 +189,8 @@ class SteppedWires(Wires):
         idle = request.header(IDLE)
         if idle is not None:
             calls, _, replies = idle.partition(",")
-            progress.idle = (int(calls), int(replies))
+            # The latest of them: they may overtake each other on their connections.
+            progress.idle = max(progress.idle, (int(calls), int(replies)))
             connection.reply(HttpMessage([], status=204))
             return
         number = int(request.header(NUMBER) or 0)
@@ -200,6 +203,10 @@ class SteppedWires(Wires):
 
         self._turns.hand_on((invocation, number), deliver)
 
+    def _give_up(self) -> None:
+        log.error("turn of a Worker without an end", worker=self._worker)
+        self._kill()
+
     def _is_quiet(self) -> bool:
         return not self._look() or all(each.is_quiet for each in self._progress.values())
 
@@ -210,8 +217,9 @@ def open_wires(
     serve: Serve,
     tasks: asyncio.TaskGroup,
     look: Callable[[], bool],
+    kill: Callable[[], None],
 ) -> Wires:
     """The wires of a process, for the running event loop."""
     if stops_the_world():
-        return SteppedWires(path, worker, serve, tasks, look)
+        return SteppedWires(path, worker, serve, tasks, look, kill)
     return Wires(path, worker, serve, tasks)
