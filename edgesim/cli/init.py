@@ -13,6 +13,7 @@ from pathlib import Path
 from edgesim.errors import UsageError
 
 _SUFFIX = ".tmpl"
+_LANGUAGES = ("python", "typescript")
 _HIDDEN = {"github", "gitignore"}
 """Template names that begin with a dot in the project."""
 
@@ -22,12 +23,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folder", nargs="?", type=Path, default=Path(), help="folder to write (default: .)"
     )
+    parser.add_argument(
+        "--language",
+        choices=_LANGUAGES,
+        default="python",
+        help="language of the Workers (default: python)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the files and print the next command."""
     folder: Path = arguments.folder
-    template = dict(_files(files("edgesim").joinpath("template"), Path()))
+    template = _template(arguments.language)
     taken = sorted(str(path) for path in template if (folder / path).exists())
     if taken:
         raise UsageError(
@@ -37,8 +44,18 @@ def run(arguments: argparse.Namespace) -> int:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text, "utf-8")
     where = "" if folder == Path() else f"cd {folder} && "
-    print(f"{len(template)} files in {folder.resolve()}; next: {where}edgesim dev")
+    install = "npm install && " if "package.json" in map(str, template) else ""
+    print(f"{len(template)} files in {folder.resolve()}; next: {where}{install}edgesim dev")
     return 0
+
+
+def _template(language: str) -> dict[Path, str]:
+    """Files by path; those in TypeScript replace and complete what is not Python."""
+    template = dict(_files(files("edgesim").joinpath("template"), Path()))
+    if language == "python":
+        return template
+    shared = {path: text for path, text in template.items() if path.suffix != ".py"}
+    return shared | dict(_files(files("edgesim").joinpath(f"template_{language}"), Path()))
 
 
 def _files(folder: Traversable, path: Path) -> list[tuple[Path, str]]:

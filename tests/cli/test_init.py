@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+from tests.javascript_world import programs
 from tests.processes import edgesim
 
 
@@ -23,6 +24,26 @@ def test_a_new_project_checks_and_passes_its_own_tests(tmp_path):
         check=False,
     )
     assert tested.returncode == 0, tested.stdout
+
+
+def test_a_new_project_in_typescript_runs_the_chain(tmp_path, monkeypatch):
+    """It has no Python, passes ``edgesim check`` without a warning, and its replay passes."""
+    found = programs()
+    monkeypatch.setenv("EDGESIM_WORKERD", str(found.workerd))
+    monkeypatch.setenv("EDGESIM_ESBUILD", str(found.esbuild))
+    folder = tmp_path / "new"
+    made = edgesim("init", folder, "--language", "typescript")
+    assert made.returncode == 0, made.stderr
+    assert "npm install && edgesim dev" in made.stdout
+    assert not list(folder.rglob("*.py"))
+    checked = edgesim("check", folder)
+    assert (checked.returncode, checked.stdout) == (0, "")
+    tests = folder / "tests"
+    replayed = edgesim(
+        *("replay", tests / "events.ndjson", "--project", folder),
+        *("--expect", tests / "expected.toml"),
+    )
+    assert replayed.returncode == 0, replayed.stdout + replayed.stderr
 
 
 def test_nothing_is_overwritten(tmp_path):

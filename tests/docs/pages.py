@@ -51,6 +51,11 @@ NOT_RUN: dict[str, dict[str, str]] = {
     "docs/how-to/query-clickhouse.md": {
         "curl 'http://127.0.0.1:8123": "tests/cli/test_clickhouse_port.py runs it on a free port",
     },
+    "docs/how-to/run-javascript.md": {
+        "edgesim init": "tests/cli/test_init.py runs it with the packages of `make portability`",
+        "npm install": INSTALLS,
+        "uncaught exception": "an example of a log line",
+    },
     "docs/how-to/run-in-production.md": {
         "edgesim serve --host": "needs several machines; tests/nodes runs nodes on real servers",
     },

@@ -212,8 +212,10 @@ def test_a_driver_of_another_package_is_installed(installed):
 def test_the_engine_has_one_requirement():
     """All commands that install the engine ask for the version of pyproject.toml."""
     files = ["Makefile", "pyproject.toml", "docs/how-to/install.md"]
-    files += ["edgesim/clickhouse/chdb/driver.py", "edgesim/template/README.md.tmpl"]
-    files += ["edgesim/template/github/workflows/ci.yml.tmpl"]
+    files += ["edgesim/clickhouse/chdb/driver.py"]
+    for language in ("template", "template_typescript"):
+        files += [f"edgesim/{language}/README.md.tmpl"]
+        files += [f"edgesim/{language}/github/workflows/ci.yml.tmpl"]
     found = {
         name: set(re.findall(r"chdb-core[^'\"\s]*\d[\d.]*", (ROOT / name).read_text()))
         for name in files
