@@ -11,6 +11,7 @@ class Queue {
   }
 
   async send(body, options = {}) {
+    if (body === undefined) throw new TypeError("Message body cannot be undefined");
     const message = forQueue({ ...options, body });
     const sent = { contentType: options?.contentType, delaySeconds: options?.delaySeconds };
     return current().call(this.#name, "send", [message.body], sent);
