@@ -1,7 +1,7 @@
 """The exported folder: copies of the Workers and the files that Cloudflare's tools need.
 
-These are a pyproject.toml per Worker, the script, the ClickHouse proxy and the notes. No secrets
-are exported: dotfiles are not copied.
+These are a pyproject.toml per Python Worker, the script, the ClickHouse proxy and the notes. No
+secrets are exported: dotfiles are not copied.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def export_cloudflare(project: Project, out: Path) -> list[Path]:
 
 def _worker(worker: WorkerConfig, folder: Path, out: Path) -> list[Path]:
     written = _copy(worker.file.parent, folder, out)
-    if not (folder / "pyproject.toml").is_file():
+    if not worker.is_javascript and not (folder / "pyproject.toml").is_file():
         written.append(_write(folder / "pyproject.toml", _PYPROJECT.format(name=worker.name)))
     return written
 

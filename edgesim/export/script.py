@@ -85,7 +85,11 @@ bind_stream() {
 
 deploy() {
   folder=$1; shift
-  (cd "$folder" && uv run pywrangler deploy "$@")
+  if test -f "$folder/pyproject.toml"; then (cd "$folder" && uv run pywrangler deploy "$@")
+  else
+    if test -f "$folder/package.json"; then (cd "$folder" && npm install); fi
+    (cd "$folder" && wrangler deploy "$@")
+  fi
 }
 
 secret() {
