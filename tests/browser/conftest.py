@@ -10,9 +10,13 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 TIMEOUT_MS = 30_000
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium; without it skip, or fail in CI."""
+    """Chromium; without it skip, or fail in CI.
+
+    It ends with the file: until then the thread's event loop is Playwright's, and no other test of
+    this process could run one.
+    """
     path = shutil.which("chromium")
     if path is None:
         if os.environ.get("CI") == "true":
