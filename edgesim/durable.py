@@ -28,11 +28,11 @@ class Disk(Protocol):
     def write(self, file: FileIO, data: bytes | memoryview) -> int | None:
         """Like ``file.write``."""
 
-    def write_at(self, descriptor: int, data: bytes | memoryview, offset: int) -> int:
-        """Like ``os.pwrite``."""
+    def write_at(self, descriptor: int, path: Path, data: bytes | memoryview, offset: int) -> int:
+        """Like ``os.pwrite``, to the open file of that path."""
 
-    def flush(self, descriptor: int) -> None:
-        """Make the content of an open file durable."""
+    def flush(self, descriptor: int, path: Path) -> None:
+        """Make the content of the open file of that path durable."""
 
     def flush_folder(self, folder: Path) -> None:
         """Make the directory entries of a folder durable."""
@@ -66,13 +66,15 @@ def write(file: FileIO, data: bytes | memoryview) -> None:
         rest = rest[written:]
 
 
-def write_at(descriptor: int, data: bytes, offset: int) -> None:
+def write_at(descriptor: int, path: Path, data: bytes, offset: int) -> None:
     """Write all of ``data`` at ``offset``; OSError if that fails, maybe after a part."""
     disk = _simulated()
-    pwrite = os.pwrite if disk is None else disk.write_at
     rest = memoryview(data)
     while rest:
-        written = pwrite(descriptor, rest, offset)
+        if disk is None:
+            written = os.pwrite(descriptor, rest, offset)
+        else:
+            written = disk.write_at(descriptor, path, rest, offset)
         rest, offset = rest[written:], offset + written
 
 
@@ -90,14 +92,14 @@ def truncate(descriptor: int, length: int) -> None:
     os.ftruncate(descriptor, length)
 
 
-def flush(descriptor: int) -> None:
-    """Sync the contents of an open file.
+def flush(descriptor: int, path: Path) -> None:
+    """Sync the contents of the open file of that path.
 
     After an OSError the file is suspect: the kernel may have dropped the data that it could not
     write, and a second call would succeed without having written it.
     """
     if (disk := _simulated()) is not None:
-        disk.flush(descriptor)
+        disk.flush(descriptor, path)
     elif not stops_the_world():
         system.sync_file(descriptor)
 
@@ -141,8 +143,8 @@ def write_file(path: Path, data: bytes) -> None:
     remove(new)
     descriptor = create(new)
     try:
-        write_at(descriptor, data, 0)
-        flush(descriptor)
+        write_at(descriptor, new, data, 0)
+        flush(descriptor, new)
     finally:
         os.close(descriptor)
     rename(new, path)

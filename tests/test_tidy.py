@@ -121,6 +121,20 @@ def test_wire_names_are_spelled_in_one_place():
     assert found == []
 
 
+ONLY_LINUX = re.compile(r"/proc/|\.(prctl|memfd_create|pidfd_open|unshare|syncfs|sched_\w+)\(")
+PASSES_PATHS_TO_LANDLOCK = ROOT / "edgesim/clickhouse/chdb/process.py"
+
+
+def test_one_module_knows_the_system():
+    """Only ``edgesim.system`` asks for the platform; what Linux alone has is used if it says so."""
+    asking = [file for file in PRODUCT if "sys.platform" in file.read_text()]
+    assert asking == [ROOT / "edgesim/system.py"]
+    using = [file for file in PRODUCT if ONLY_LINUX.search(file.read_text())]
+    assert len(using) > 5
+    free = [file for file in using if not re.search(r"\bLINUX\b", file.read_text())]
+    assert free == [PASSES_PATHS_TO_LANDLOCK]
+
+
 @pytest.mark.parametrize("kind", ["files", "functions"])
 def test_the_longest_are_shown(kind, capsys):
     """The ten longest are printed for people to judge; none fails."""

@@ -98,7 +98,7 @@ class Segment:
         segment.is_resumable = found.window is not None and found.seal is None
         if found.rest and found.seal is None:
             durable.truncate(descriptor, found.end)
-            durable.flush(descriptor)
+            durable.flush(descriptor, path)
         return segment
 
     def append(self, lines: bytes, rows: int) -> None:
@@ -186,13 +186,13 @@ class Segment:
         for kind, payload in kinds:
             data += frames.encode(kind, self._window, end + len(data), self.rows, payload)
         try:
-            durable.write_at(descriptor, data, end)
+            durable.write_at(descriptor, self.path, data, end)
         except OSError:
             with suppress(OSError):  # a partial frame at the end is harmless
                 durable.truncate(descriptor, end)
             raise
         try:
-            durable.flush(descriptor)
+            durable.flush(descriptor, self.path)
         except OSError:
             self._suspect = True
             raise

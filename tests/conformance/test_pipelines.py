@@ -329,9 +329,9 @@ async def test_many_large_sends_are_not_one_write(house, monkeypatch):
     sizes = []
     write_at = durable.write_at
 
-    def counted(descriptor: int, data: bytes, offset: int) -> None:
+    def counted(descriptor: int, path: Path, data: bytes, offset: int) -> None:
         sizes.append(len(data))
-        write_at(descriptor, data, offset)
+        write_at(descriptor, path, data, offset)
 
     monkeypatch.setattr("edgesim.durable.write_at", counted)
     async with house.running() as pipeline:

@@ -48,7 +48,7 @@ MUTATIONS = [
         [
             Edit(
                 SEGMENT,
-                "            durable.flush(descriptor)\n        except OSError:\n",
+                "            durable.flush(descriptor, self.path)\n        except OSError:\n",
                 "            pass\n        except OSError:\n",
             )
         ],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from edgesim.system import LINUX
+
 _SCHEDULED = 2
 """The kind of CPU clock that counts every nanosecond (CPUCLOCK_SCHED of the Linux kernel)."""
 
@@ -13,7 +15,7 @@ def cpu_seconds(pid: int | None) -> float | None:
 
     It is exact for a process that waits, and up to one tick late for one that runs.
     """
-    if pid is None:
+    if pid is None or not LINUX:
         return None
     try:
         return time.clock_gettime(~pid << 3 | _SCHEDULED)

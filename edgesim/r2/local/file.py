@@ -172,7 +172,7 @@ def _write(file: FileIO, path: Path, data: bytes, *, flush: bool) -> None:
     with _explained(path):
         durable.write(file, data)
         if flush:
-            durable.flush(file.fileno())
+            durable.flush(file.fileno(), path)
 
 
 def _flush_folder(directory: Path, path: Path) -> None:

@@ -56,10 +56,9 @@ class SimulatedDisk:
         self.medium.wrote(path, inode, file.tell() - len(data), len(data))
         return written
 
-    def write_at(self, descriptor: int, data: bytes | memoryview, offset: int) -> int:
+    def write_at(self, descriptor: int, path: Path, data: bytes | memoryview, offset: int) -> int:
         """See Disk; a full disk behaves as in ``write``."""
         self._check()
-        path = Path(f"/proc/self/fd/{descriptor}").readlink()
         if self._fails("full", path, f"write {path.name}"):
             os.pwrite(descriptor, data[: self._chance.randrange(len(data))], offset)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
@@ -67,12 +66,11 @@ class SimulatedDisk:
         self.medium.wrote(path, os.fstat(descriptor).st_ino, offset, written)
         return written
 
-    def flush(self, descriptor: int) -> None:
+    def flush(self, descriptor: int, path: Path) -> None:
         """See Disk."""
         self._check()
-        path = Path(f"/proc/self/fd/{descriptor}").readlink()
         where = f"flush {path.name}"
-        inode, data = os.fstat(descriptor).st_ino, _read(descriptor)
+        inode, data = os.fstat(descriptor).st_ino, path.read_bytes()
         if self._fails("failed-fsync", path, where):
             self.medium.fail_flush(inode, data)
             raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
@@ -191,12 +189,6 @@ def _sqlite_error(message: str, name: str) -> sqlite3.OperationalError:
     error.sqlite_errorname = name
     error.sqlite_errorcode = getattr(sqlite3, name)
     return error
-
-
-def _read(descriptor: int) -> bytes:
-    """The whole content of an open file, which may be open for writing only."""
-    with open(f"/proc/self/fd/{descriptor}", "rb") as file:  # noqa: PTH123 (a /proc file)
-        return file.read()
 
 
 _: type[durable.Disk] = SimulatedDisk

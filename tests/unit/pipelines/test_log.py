@@ -203,8 +203,8 @@ def test_half_a_frame_that_could_not_be_cut_off_hides_nothing(tmp_path, monkeypa
     log.current(0.0, KEY).append(b'{"n":1}\n', 1)
     write_at = durable.write_at
 
-    def half(descriptor: int, data: bytes, offset: int) -> None:
-        write_at(descriptor, data[: len(data) // 2], offset)
+    def half(descriptor: int, path: Path, data: bytes, offset: int) -> None:
+        write_at(descriptor, path, data[: len(data) // 2], offset)
         raise OSError(28, "No space left on device")
 
     def fail(*arguments: object) -> None:

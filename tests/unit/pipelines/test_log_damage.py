@@ -21,7 +21,7 @@ SECTOR = 128
 @pytest.fixture(autouse=True)
 def _no_sync(monkeypatch):
     """Disable syncs: no test in this file is about power cuts."""
-    monkeypatch.setattr("edgesim.durable.flush", lambda _: None)
+    monkeypatch.setattr("edgesim.durable.flush", lambda *_: None)
     monkeypatch.setattr("edgesim.durable.flush_folder", lambda _: None)
 
 

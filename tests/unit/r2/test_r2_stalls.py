@@ -160,7 +160,7 @@ async def test_undecided_changes_are_found_without_reading_the_outbox(world):
 
 async def test_a_start_works_in_short_turns(tmp_path, monkeypatch):
     """The removal of left-over blobs at a start yields to the event loop."""
-    monkeypatch.setattr("edgesim.durable.flush", lambda _: None)
+    monkeypatch.setattr("edgesim.durable.flush", lambda *_: None)
     monkeypatch.setattr("edgesim.durable.flush_folder", lambda _: None)
     monkeypatch.setattr("edgesim.durable.sqlite_pragma", lambda: "PRAGMA synchronous = OFF")
     store = Store.file(tmp_path)

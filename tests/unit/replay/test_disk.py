@@ -65,7 +65,7 @@ def written(top: Path, data: bytes, *, flush: bool = True, folder: bool = True) 
     with FileIO(top / "data", "a") as file:
         durable.write(file, data)
         if flush:
-            durable.flush(file.fileno())
+            durable.flush(file.fileno(), Path(str(file.name)))
     if folder:
         durable.flush_folder(top)
 
@@ -116,7 +116,7 @@ def test_a_folder_that_was_not_flushed_takes_its_files_along(tmp_path):
         (top / "sub").mkdir()
         with FileIO(top / "sub" / "inner", "a") as file:
             durable.write(file, b"x")
-            durable.flush(file.fileno())
+            durable.flush(file.fileno(), Path(str(file.name)))
         durable.flush_folder(top / "sub")
 
     for seed in SEEDS:
@@ -158,9 +158,9 @@ def test_a_failed_flush_loses_what_a_second_one_does_not_bring_back(tmp_path):
             with FileIO(top / "data", "a") as file:
                 durable.write(file, b"x" * 100)
                 with pytest.raises(OSError, match="Input/output error"):
-                    durable.flush(file.fileno())
+                    durable.flush(file.fileno(), Path(str(file.name)))
                 with disk._injector.calm():
-                    durable.flush(file.fileno())
+                    durable.flush(file.fileno(), Path(str(file.name)))
                     durable.flush_folder(top)
             disk.stop(power=True)
             disk.restore()
@@ -197,8 +197,8 @@ def test_a_log_that_was_left_without_its_name_flushed_is_durable_once_it_is_used
             durable.remove(segment.path)
             durable.flush_folder(top)
             descriptor = durable.create(segment.path)  # the killed process got this far
-            durable.write_at(descriptor, data, 0)
-            durable.flush(descriptor)
+            durable.write_at(descriptor, segment.path, data, 0)
+            durable.flush(descriptor, segment.path)
             again = WriteAheadLog(top)
             assert again.open is not None
             again.open.append(b"{}\n", 1)
