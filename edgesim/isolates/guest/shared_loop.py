@@ -394,6 +394,7 @@ def life(sock: socket.socket, page: int, worker: LoadedWorker) -> Callable[[], A
     )
     signal.signal(signal.SIGPROF, scheduler.timer_handler(gates.shut_frames))
     signal.setitimer(signal.ITIMER_PROF, TICK_SECONDS, TICK_SECONDS)
+    state.accept_settings()  # the timer and its handler are settings too, without seccomp
     if (key := gates.seal(sock.fileno(), end_if_meddled)) is not None:
         scheduler.wire = Wire(KeyedSocket(sock, key, gates.suspended))
     del key

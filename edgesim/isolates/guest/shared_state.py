@@ -227,7 +227,7 @@ class SharedState:
             if sys.modules.keys() != self._modules.keys():
                 self.keep_modules()
                 self.library.accept()
-                self._accept_settings()
+                self.accept_settings()
             self.library.watch(name)
 
     def changed(self) -> str | None:
@@ -251,7 +251,8 @@ class SharedState:
     def _setting_changed(self) -> str | None:
         return next((each.name for each in self._probes if each.has_changed()), None)
 
-    def _accept_settings(self) -> None:
+    def accept_settings(self) -> None:
+        """Take the settings as they are now for those before worker code ran."""
         for each in self._probes:
             each.accept()
 
