@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from edgesim.system import LINUX
 from tests.driver_urls import OPTION
 from tests.servers_nats import NatsServer, nats_server
 
@@ -22,6 +23,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="URL",
         help="URL of a driver from an installed package; {folder} is replaced by an empty folder",
     )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests of what Linux alone offers, where edgesim does not use it."""
+    if not LINUX:
+        for item in items:
+            if item.get_closest_marker("linux"):
+                item.add_marker(pytest.mark.skip("of a feature of Linux that is not used here"))
 
 
 @pytest.fixture

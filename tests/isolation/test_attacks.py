@@ -20,12 +20,14 @@ def contained(level: str) -> list[Any]:
     ]
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize("attack", contained("process"))
 async def test_process_contains(process, attack):
     """A process per invocation: the attack ends as the table says and affects no other."""
     await check(process, attack)
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize("attack", contained("warm"))
 async def test_warm_contains(warm, attack):
     """A process for many invocations contains the attack too, by ending it where needed."""

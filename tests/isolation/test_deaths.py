@@ -291,6 +291,7 @@ async def test_lack_of_descriptors_is_no_attempt(consumer):
     assert "queue batch not delivered" in [entry["event"] for entry in logs]
 
 
+@pytest.mark.linux
 def test_without_descriptors_a_dead_process_is_still_known_as_dead():
     """A process that exited by itself is found dead even without a free file descriptor."""
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as process:

@@ -57,7 +57,16 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
+BY_THE_KERNEL = ("thread", "read", "write")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(each for each in REFUSED if each not in BY_THE_KERNEL),
+        *(pytest.param(each, marks=pytest.mark.linux) for each in BY_THE_KERNEL),
+    ],
+)
 async def test_import_is_refused(name, tmp_path, monkeypatch):
     """The Worker does not load, with the reason in one line; its next version loads."""
     source, why = REFUSED[name]

@@ -73,6 +73,7 @@ async def test_neighbours_that_have_called_are_right_or_told(warm, name):
     await warm.honest()
 
 
+@pytest.mark.linux
 async def test_who_blocks_and_does_nothing_is_ended(warm, monkeypatch):
     """An invocation that blocks without CPU use is ended; neighbours that made a call may fail."""
     monkeypatch.setattr("edgesim.isolates.host.warm.BLOCKED_SECONDS", 1.0)

@@ -72,7 +72,7 @@ class Default(WorkerEntrypoint):
 SHADOWED = """
 try:
     FOUND = "read " + open("/etc/passwd").read()
-except PermissionError:
+except (PermissionError, RuntimeError):  # by the kernel, or while it is imported by the hook
     FOUND = "refused"
 """
 

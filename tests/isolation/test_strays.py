@@ -15,7 +15,7 @@ from edgesim.isolates.host.strays import end_strays, strays
 from tests.isolation.world import open_world
 from tests.processes import dev
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.linux]
 
 HONEST = """
 from workers import Response, WorkerEntrypoint

@@ -81,6 +81,7 @@ async def test_walker_finds_what_is_there(walker):
     assert "another's event loop" in json.loads(answer.body)["found"][0]
 
 
+@pytest.mark.linux
 async def test_channel_is_for_who_has_the_key(walker):
     """Calls that read, write or copy the descriptor of the shared channel are refused."""
     victims, answer = await beside_victims(walker, "channel")

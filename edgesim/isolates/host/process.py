@@ -79,7 +79,10 @@ class _ProcessIsolate:
         self.gone = True
         self.error = error
         self._alarm.cancel()
-        self.fork.kill()
+        if error is None:
+            self.fork.kill_unless_exiting()
+        else:
+            self.fork.kill()
         if self._conversation is not None:
             self._conversation.interrupt()
 

@@ -209,7 +209,10 @@ class _WarmIsolate:
     def end(self, error: Exception | None) -> None:
         self.retired = True
         self.error = error
-        self.fork.kill()
+        if error is None:
+            self.fork.kill_unless_exiting()
+        else:
+            self.fork.kill()
         self._alarm.cancel()
         self.ended.set()
 

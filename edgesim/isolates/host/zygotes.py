@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -38,6 +39,8 @@ from edgesim.system import LINUX
 
 BOOT_SECONDS = 30.0
 GOODBYE_SECONDS = 5.0
+EXIT_SECONDS = 1.0
+"""Time in which a process that exits is reported by its zygote."""
 _CPU_SIGNALS = {signal.SIGXCPU, signal.SIGPROF, signal.SIGVTALRM}
 _ENDED = {b"Z", b"X"}
 _EXITING = 0x4
@@ -87,6 +90,17 @@ class Fork:
             with suppress(ProcessLookupError):  # it has exited and its Exited frame is on its way
                 os.kill(self.pid, signal.SIGKILL)
                 self._killed = True
+
+    def kill_unless_exiting(self) -> None:
+        """Kill the process, whose channel is closed, unless that is because it exits.
+
+        Without Linux only time tells: a process that was killed from outside would count as killed
+        here.
+        """
+        if LINUX:
+            self.kill()
+        else:
+            asyncio.get_running_loop().call_later(EXIT_SECONDS, self.kill)
 
     def verdict(
         self, limits: Limits, error: Exception | None = None, *, out_of_time: bool | None = None
