@@ -21,6 +21,12 @@ async def test_it_says_so(audited):
     assert audited.isolates.guards == ["audit hook"]
 
 
+async def test_warm_stays_warm(audited):
+    """Honest invocations share a process at `warm`: without seccomp too nothing taints it."""
+    pids = {(await audited.fetch("pid")).body for _ in range(3)}
+    assert len(pids) == (1 if audited.level == "warm" else 3)
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -24,7 +24,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from ctypes import c_uint64, c_void_p, sizeof
 from enum import Enum
-from functools import partial
+from functools import cache, partial
 from operator import attrgetter
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
@@ -70,6 +70,7 @@ class _Held(NamedTuple):
     before: Any
 
 
+@cache  # the audit hook refuses ctypes later
 def has_versions() -> bool:
     """True where this interpreter keeps a version in each dict."""
     probe = {"a": 1}

@@ -248,7 +248,7 @@ def interpreter(worker, request):
 
 @attack
 def signal_handlers(worker, request):
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 @attack
