@@ -43,8 +43,8 @@ crash: $(RUNTIME) $(TOOLS)
 	KILLS=$(KILLS) $(BIN)/pytest tests/crash $(ARGS)
 
 # The tests of isolates, runtime and commands with everything left out that Linux alone has: the code
-# that runs on macOS (docs/explanation/systems.md).  Tests of the kernel's guards are skipped.
-PORTABLE_TESTS := tests/portable tests/conformance/test_isolates.py tests/isolation/test_audit_guard.py
+# that runs on macOS (docs/explanation/systems.md).  Tests with the marker `linux` are skipped.
+PORTABLE_TESTS := tests/portable tests/conformance tests/isolation tests/cli
 portable: $(RUNTIME) $(TOOLS)
 	EDGESIM_PORTABLE=1 $(BIN)/pytest -n $(JOBS) --dist loadfile $(PORTABLE_TESTS) $(ARGS)
 

@@ -1,9 +1,9 @@
 """Ownership of a state directory: one process at a time, which other processes can find.
 
 The owner holds three kinds of lock: on ``<state>/owner.json``, which contains its URL; on the
-directory itself, which works for every path that leads to it; and, on Linux, on each of the
-directory's names, which works even if the directory is deleted or replaced while the owner runs.
-Unlike a pid file, a lock is released whenever its process exits, even after a crash.
+directory itself, which works for every path that leads to it; and on each of the directory's names,
+which works even if the directory is deleted or replaced while the owner runs. Unlike a pid file, a
+lock is released whenever its process exits, even after a crash.
 
 The state is private to the user: events contain personal data and owner.json a token. So while a
 state is owned, every file that this process and its children create is private, and permissions
@@ -17,6 +17,7 @@ import fcntl
 import os
 import socket
 import stat
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from hashlib import blake2b
@@ -124,21 +125,41 @@ def _lock_folder(state: Path) -> Iterator[None]:
 
 @contextmanager
 def _lock_names(names: Iterable[Path]) -> Iterator[None]:
-    """Lock the directory's names; _NameTakenError if another process holds one.
-
-    A name is an address in Linux's abstract socket namespace, which is independent of file systems.
-    """
+    """Lock the directory's names; _NameTakenError if another process holds one."""
     with ExitStack() as stack:
-        for path in names if LINUX else ():
-            lock = stack.enter_context(socket.socket(socket.AF_UNIX))
-            name = blake2b(os.fsencode(path), digest_size=16).hexdigest()
+        for path in names:
+            name = f"edgesim-state-{blake2b(os.fsencode(path), digest_size=16).hexdigest()}"
             try:
-                lock.bind(f"\0edgesim-state-{name}")
+                stack.enter_context(_bound(name) if LINUX else _locked(name))
             except OSError as error:
-                if error.errno == errno.EADDRINUSE:
+                if error.errno in {errno.EADDRINUSE, errno.EWOULDBLOCK}:
                     raise _NameTakenError from error
                 log.warning("state directory not locked by its name", error=str(error))
         yield
+
+
+def _bound(name: str) -> socket.socket:
+    """Take an address in Linux's abstract socket namespace, which has no files; OSError."""
+    lock = socket.socket(socket.AF_UNIX)
+    try:
+        lock.bind(f"\0{name}")
+    except OSError:
+        lock.close()
+        raise
+    return lock
+
+
+def _locked(name: str) -> BinaryIO:
+    """Lock a file of this name in the folder for temporary files, which stays there; OSError."""
+    path = Path(tempfile.gettempdir(), name)
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    lock = os.fdopen(os.open(path, flags, 0o600), "r+b")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise
+    return lock
 
 
 class StateWatch:

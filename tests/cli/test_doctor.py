@@ -3,10 +3,13 @@
 import json
 import shutil
 
+import pytest
+
 from edgesim.system import VARIABLE
 from tests.processes import WORKERS, dev, edgesim
 
 
+@pytest.mark.linux
 def test_a_healthy_project(tmp_path):
     """Each check is one line and none is a problem; exit 0; the doctor leaves nothing behind."""
     done = edgesim("doctor", WORKERS, "--state", tmp_path / "state")

@@ -283,6 +283,7 @@ def test_probes_need_no_token(slow, tmp_path, monkeypatch):
         assert running.request(f"{ADMIN}/metrics", method="GET", headers=token)[0] == 200
 
 
+@pytest.mark.linux
 def test_metrics_have_what_an_operator_needs(slow, tmp_path):
     """Durations by Worker and outcome, and the resources of the process and its isolates."""
     with dev(slow, tmp_path / "state", command="serve") as running:

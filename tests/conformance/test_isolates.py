@@ -790,6 +790,7 @@ async def test_every_invocation_has_its_cpu_time(level):
     assert min(used) > 0.01
 
 
+@pytest.mark.linux
 async def test_a_cancelled_invocation_has_its_cpu_time(level):
     """The host receives the CPU time up to the cancellation, without that of other invocations."""
     source = """
@@ -819,6 +820,7 @@ async def test_a_cancelled_invocation_has_its_cpu_time(level):
     assert before.cpu_ms / 100 < host.cpu_ms < before.cpu_ms
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize("name", ["process", "warm"])
 async def test_a_computing_invocation_that_is_cancelled_has_its_cpu_time(name, tmp_path):
     """The CPU time of a process that cannot reply to a cancellation is measured from outside."""

@@ -373,7 +373,7 @@ async def test_full_disk_is_told_to_the_sender(house, monkeypatch):
             raise OSError(28, "No space left on device")
 
         with monkeypatch.context() as patch:
-            patch.setattr("os.fdatasync", full)
+            patch.setattr("edgesim.system.sync_file", full)
             with pytest.raises(PlatformError, match="No space left"):
                 await pipeline.send([{"n": 2}])
         await pipeline.send([{"n": 3}])

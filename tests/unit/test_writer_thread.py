@@ -63,7 +63,7 @@ async def test_the_loop_goes_on_while_a_pipeline_is_synced(tmp_path, monkeypatch
 
     barrier = Barrier()
     pipeline = Pipeline("p", PipelineConfig(bucket="b"), Bucket(), tmp_path / "wal", Clock())
-    monkeypatch.setattr("edgesim.durable.os.fdatasync", barrier.wait)
+    monkeypatch.setattr("edgesim.system.sync_file", barrier.wait)
     monkeypatch.setattr("edgesim.durable.os.fsync", barrier.wait)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(pipeline.run)
@@ -102,7 +102,7 @@ async def test_the_loop_goes_on_while_a_bucket_commits(tmp_path, monkeypatch):
         assert isinstance(world.driver, IndexedR2)
         index = world.driver._database._connection
         index.set_trace_callback(lambda sql: barrier.wait() if sql == "COMMIT" else None)
-        monkeypatch.setattr("edgesim.durable.os.fdatasync", barrier.wait)
+        monkeypatch.setattr("edgesim.system.sync_file", barrier.wait)
         monkeypatch.setattr("edgesim.durable.os.fsync", barrier.wait)
         await world.bucket.put("a", b"x")
         upload = await world.bucket.create_multipart_upload("b")

@@ -126,7 +126,6 @@ def test_a_second_owner_is_refused_by_any_path(tmp_path, way, has_file):
             pass
 
 
-@pytest.mark.linux
 def test_a_link_that_leads_elsewhere_is_still_taken(tmp_path):
     """If a link is redirected, both the link and its first target stay in use."""
     state, link = tmp_path / "state", tmp_path / "link"

@@ -186,7 +186,7 @@ def test_a_file_whose_sync_failed_is_replaced(tmp_path, monkeypatch):
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr("os.fdatasync", fail)
+        patch.setattr("edgesim.system.sync_file", fail)
         patch.setattr("os.ftruncate", fail)
         for number in (2, 3):
             with pytest.raises(RunError, match="Input/output error"):
