@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import sys
-import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ import structlog
 
 from edgesim import foreign
 from edgesim.errors import WorkerLoadError
+from edgesim.isolates.host.cpu_clock import cpu_seconds
 from edgesim.isolates.javascript import values
 from edgesim.isolates.javascript.http import HttpMessage, LostError
 from edgesim.isolates.javascript.invocation import (
@@ -35,6 +35,7 @@ from edgesim.isolates.javascript.wires import BACKLOG, CONTROL, ID, KIND, open_w
 from edgesim.isolates.protocol.limits import HUNG, WAIT_UNTIL_SECONDS
 from edgesim.isolates.protocol.wire import Done, Failure
 from edgesim.model import Headers, Limits, read_all
+from edgesim.system import LINUX
 
 INVOKE = "x-edgesim-invoke"
 START_SECONDS = 20.0
@@ -153,7 +154,7 @@ class WorkerdProcess:
             if not self._look():
                 return
             if foreign.stops_the_world():
-                time.sleep(EXIT_SECONDS / EXIT_LOOKS)  # noqa: ASYNC251 (see above)
+                time.sleep(EXIT_SECONDS / EXIT_LOOKS)
             else:
                 await anyio.sleep(EXIT_SECONDS / EXIT_LOOKS)
 
@@ -265,13 +266,13 @@ class WorkerdProcess:
 
     def _cpu_clock(self) -> float:
         """CPU time of the process, in seconds; the last known value once it has ended."""
-        try:
-            return time.clock_gettime(~self._pid << 3 | 2)  # the kernel's number for a process
-        except OSError:
-            return self._charged
+        seconds = cpu_seconds(self._pid)
+        return self._charged if seconds is None else seconds
 
     def _memory_bytes(self) -> int:
-        """Resident memory of the process that is not a file's; 0 once it has ended."""
+        """Resident memory that is not a file's, in bytes; 0 if it has ended or is unknown."""
+        if not LINUX:
+            return 0
         try:
             with open(f"/proc/{self._pid}/statm", "rb") as statm:  # noqa: PTH123 (a /proc file)
                 fields = statm.read().split()
