@@ -82,7 +82,8 @@ def running(level: str, state: Path) -> Iterator[Dev]:
 
 def test_the_guard_is_named(running):
     """The log names the audit hook as the only guard, as a warning."""
-    (line,) = (json.loads(line) for line in running.log if '"isolation"' in line)
+    running.wait_log('"guards"')
+    (line,) = (json.loads(line) for line in running.log if '"guards"' in line)
     assert (line["level"], line["guards"]) == ("warning", "audit hook")
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
@@ -154,7 +155,7 @@ class WorkerdProcess:
             if not self._look():
                 return
             if foreign.stops_the_world():
-                time.sleep(EXIT_SECONDS / EXIT_LOOKS)
+                time.sleep(EXIT_SECONDS / EXIT_LOOKS)  # noqa: ASYNC251 (see above)
             else:
                 await anyio.sleep(EXIT_SECONDS / EXIT_LOOKS)
 

@@ -39,7 +39,7 @@ async def watch(process: WorkerdProcess, limits: Limits) -> None:
                 stalled_ms = 0.0
                 continue
             if not process.pinging:
-                stalled_ms = 0.0
+                stalled_ms = stalled_ms if LINUX else 0.0  # the last ping had its reply
                 pings.start_soon(_ping, process)
                 continue
             stalled_ms += used_ms
