@@ -100,7 +100,7 @@ class StoppingStream(ByteStream):
             raise anyio.EndOfStream
         return data
 
-    def has_news(self) -> bool:
+    def has_data(self) -> bool:
         """True if ``receive_now`` would return at once."""
         self._check_open()
         poll = select.poll()

@@ -18,7 +18,7 @@ from typing import Any
 
 from edgesim.check.findings import Finding, Level, relative
 from edgesim.config import WorkerConfig
-from edgesim.isolates.guest.worker_import import add_own_modules, leave_the_library, load
+from edgesim.isolates.guest.worker_import import add_own_modules, load, reset_import_path
 
 STARTUP_SECONDS = 1.0
 LOADING_SECONDS_MAX = 30.0
@@ -131,7 +131,7 @@ def _main() -> None:
     main = Path(sys.argv[1])
     out, sys.stdout = sys.stdout, sys.stderr
     env = json.loads(sys.stdin.read())
-    leave_the_library()
+    reset_import_path()
     from workers._bindings import Env
     from workers._runtime import current_env
 

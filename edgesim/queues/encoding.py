@@ -86,13 +86,13 @@ def _encode_v8(value: Any) -> bytes:
 def _decode_json(body: bytes) -> Any:
     # Decode here: json.loads would detect some bytes as UTF-16.
     text = body.decode()
-    buried = text.count("[") + text.count("{") > _NESTING_EASY
-    if buried:  # test that the envelopes around it may add as many levels
+    with_depth_margin = text.count("[") + text.count("{") > _NESTING_EASY
+    if with_depth_margin:  # test that the envelopes around it may add as many levels
         text = "[" * _NESTING_MARGIN + text + "]" * _NESTING_MARGIN
     value = json.loads(
         text, parse_int=_read_number, parse_float=_read_number, parse_constant=_no_constant
     )
-    for _ in range(_NESTING_MARGIN if buried else 0):
+    for _ in range(_NESTING_MARGIN if with_depth_margin else 0):
         (value,) = value
     return value
 

@@ -123,12 +123,12 @@ class PullConsumer:
         before = self.dead + self.lost
         if dead:
             await self._dead_letters.bury(dead)
-        buried = self.dead + self.lost - before
+        with_depth_margin = self.dead + self.lost - before
         released = 0
         for seconds, leases in later.items():
             released += await self.queue.release(leases, seconds)
         self.retried += released
-        return buried + released
+        return with_depth_margin + released
 
 
 def _checked(name: str, value: Any, default: int, limits: tuple[int, int]) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from edgesim.errors import PlatformError
-from edgesim.isolates.protocol.limits import DEPTH_MARGIN, buried
+from edgesim.isolates.protocol.limits import DEPTH_MARGIN, with_depth_margin
 from edgesim.model import HttpRequest, HttpResponse
 from edgesim.pipelines.pipeline import Pipeline
 from edgesim.pipelines.streams.stream import RecordStream
@@ -164,7 +164,9 @@ def _scheduled_options(options: dict[str, Any]) -> tuple[str, int | None]:
 
 def _check_rpc_size(value: Any) -> None:
     try:
-        encoded = msgspec.msgpack.encode(buried(value), enc_hook=repr)  # a stream is a StreamRef
+        encoded = msgspec.msgpack.encode(
+            with_depth_margin(value), enc_hook=repr
+        )  # a stream is a StreamRef
     except RecursionError as error:
         raise PlatformError("Maximum call stack size exceeded", "RangeError") from error
     size = len(encoded) - DEPTH_MARGIN

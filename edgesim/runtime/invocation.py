@@ -109,7 +109,7 @@ class Invocation(Host):
             response.status, response.headers, body, text, encoded=response.encoded
         )
         self.status = response.status
-        self._let_go()
+        self._release_caller()
 
     def take_response(self) -> HttpResponse | None:
         """Return the response and drop it: a slow client must not keep a large body in memory."""
@@ -120,7 +120,7 @@ class Invocation(Host):
         """Record the CPU time of a cancelled invocation."""
         self.cpu_ms = cpu_ms
 
-    def _let_go(self) -> None:
+    def _release_caller(self) -> None:
         if not self.responded.done():
             self.responded.set_result(None)
 
@@ -231,7 +231,7 @@ class Invocation(Host):
 
     async def close(self) -> None:
         """Close unread streams, and release the caller that waits for a response."""
-        self._let_go()
+        self._release_caller()
         for stream in self._streams.values():
             await stream.aclose()
         self._streams.clear()

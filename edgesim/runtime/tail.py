@@ -103,7 +103,7 @@ class TailConsumer:
         self._buffer.append((anyio.current_time(), size, item))
         self._arrived.set()
 
-    def hurry(self) -> None:
+    def flush_now(self) -> None:
         """Deliver the next batch without waiting for more traces."""
         self._hurry = True
         self._arrived.set()

@@ -136,4 +136,4 @@ class Drain:
 
     def _hurry_tails(self) -> None:
         for tail in self._primitives.tails.values():
-            tail.hurry()
+            tail.flush_now()

@@ -1,17 +1,18 @@
 """Time and randomness in worker code: the platform's clock, and random numbers by seed.
 
-Inside an invocation ``time`` and ``datetime`` say what the platform last said, so time stands still
-between two I/O operations, as in production, and follows a virtual clock.  ``monotonic`` and
-``perf_counter`` show Unix time too, as there, but do not jump when the machine's clock is set.
-``random``, ``secrets``, ``uuid`` and ``os.urandom`` are real unless the invocation has a seed.  In
-global scope randomness is refused, as in production, where what an import drew would be the same
-for every request.  Vendored packages, and all code after ``ALLOW`` is set in ``os.environ``, draw
-repeatable numbers there.
+Inside an invocation ``time`` and ``datetime`` return the platform's time as of its last message.
+So time stands still between two I/O operations, as in production, and follows a virtual clock.
+``monotonic`` and ``perf_counter`` return Unix time too, as in production, but do not jump when the
+machine's clock is set.  ``random``, ``secrets``, ``uuid`` and ``os.urandom`` use the system's
+randomness unless the invocation has a seed.  In global scope (during import) randomness is refused,
+as in production, where every request would see the same numbers.  Vendored packages, and all code
+if ``ALLOW`` is set in ``os.environ``, get repeatable numbers there.
 
-The library's functions are replaced once, by ones that ask which invocation they run in, so that
-the same works where several share a process (warm) or the platform's own (inline).  Tried and
-dropped: a fresh copy of each module for every invocation (``random`` takes 0.3 ms to execute, and
-library modules hold the old one); time-machine, which holds one time for the whole process.
+The library's functions are replaced once, by functions that look up the running invocation.  So the
+same code works if several invocations share a process (warm), and in the platform's own process
+(inline).  Tried and dropped: a new copy of each module for every invocation (``random`` takes
+0.3 ms to execute, and library modules keep the old copy); time-machine, which sets one time for the
+whole process.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from workers._runtime import GLOBAL_SCOPE, current
 from edgesim.isolates.guest.packages import FOLDER
 
 ALLOW = "PYTHON_WORKERS_ALLOW_TOP_LEVEL_ENTROPY"
-"""The platform's variable: "1" allows a module to draw random numbers while it is imported."""
+"""The platform's environment variable: "1" allows random numbers during a module's import."""
 _IMPORT_SEED = 43
 
 
@@ -74,7 +75,7 @@ _installed = False
 
 
 class GlobalScopeError(OSError):
-    """Something that only a handler may do was tried while the module was imported."""
+    """An operation that is allowed only in handlers was called during the module's import."""
 
     def __init__(self) -> None:
         super().__init__(_WASI_EIO, GLOBAL_SCOPE)
@@ -82,7 +83,7 @@ class GlobalScopeError(OSError):
 
 @contextmanager
 def global_scope() -> Iterator[Import]:
-    """While a Worker's module is executed."""
+    """Mark the block as the import of a Worker's module (global scope)."""
     importing = Import()
     token = in_global_scope.set(importing)
     try:
@@ -93,7 +94,7 @@ def global_scope() -> Iterator[Import]:
 
 def install() -> None:
     """Replace the library's functions in this process, once."""
-    global _installed  # noqa: PLW0603 (what it does is done to the process)
+    global _installed  # noqa: PLW0603 (it changes the process)
     if _installed:
         return
     _installed = True
@@ -119,7 +120,7 @@ def install() -> None:
 
 
 def new_random(seed: int | None) -> Random:
-    """An invocation's source of randomness, by its seed or by the system's."""
+    """Return an invocation's random generator, seeded by ``seed`` or by the system."""
     return Random(int.from_bytes(_real_urandom(32)) if seed is None else seed)
 
 
@@ -142,7 +143,7 @@ def _new_event_loop() -> asyncio.AbstractEventLoop:
 
 
 def _all_tasks(loop: asyncio.AbstractEventLoop | None = None) -> set[asyncio.Task[Any]]:
-    """The invocation's own tasks: to cancel all is common, and others may share the event loop."""
+    """Return the invocation's own tasks: code often cancels all, and others share the loop."""
     tasks = _real_all_tasks(loop)
     own = getattr(loop or asyncio.get_running_loop(), "tasks", None)
     if own is not None:  # a loop of its own, at the warm level
@@ -154,10 +155,10 @@ def _all_tasks(loop: asyncio.AbstractEventLoop | None = None) -> set[asyncio.Tas
 
 
 def _context_of(task: asyncio.Task[Any]) -> Context:
-    """The task's context, which Python 3.11 does not give away."""
+    """Return the task's context; Python 3.11 has no method for it."""
     if sys.version_info >= (3, 12):
         return task.get_context()
-    # The first of the contexts that it refers to; a callback of the task's has one too.
+    # The first context that the task refers to; its callbacks have contexts too.
     return next(each for each in gc.get_referents(task) if isinstance(each, Context))
 
 
@@ -198,7 +199,7 @@ def _of_local_time(real: Callable[..., str]) -> Callable[..., str]:
 
 
 def _replace_datetime() -> None:
-    """The class is C's and takes no assignment, but its dict does; only ``now`` reads a clock."""
+    """Replace ``datetime.now`` and ``utcnow``, through the dict of the immutable C class."""
 
     def now(cls: Any, tz: dt.tzinfo | None = None) -> Any:
         return cls.fromtimestamp(time_module.time(), tz)
@@ -214,7 +215,7 @@ def _replace_datetime() -> None:
 
 
 def _source() -> Random | None:
-    """The running invocation's own source of randomness; None where there is no invocation."""
+    """Return the random generator of the running invocation or import; None outside both."""
     importing = in_global_scope.get()
     if importing is not None:
         return _source_of(importing)
@@ -223,9 +224,9 @@ def _source() -> Random | None:
 
 
 def _source_of(importing: Import) -> Random:
-    """The source of random numbers in global scope; GlobalScopeError for a Worker's own module.
+    """Return the random generator of an import; GlobalScopeError for a Worker's own module.
 
-    The platform lets packages that it knows draw there, and asks to report others.
+    The platform allows random numbers there for packages that it knows.
     """
     if os.environ.get(ALLOW) != "1":
         package = _calling_package()
@@ -236,7 +237,7 @@ def _source_of(importing: Import) -> Random:
 
 
 def _calling_package() -> str | None:
-    """The vendored package that draws; None if it is a module of the Worker's own."""
+    """Return the vendored package that draws a number; None if a Worker's module does."""
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 (a traceback takes longer)
     while frame is not None:
         _, vendored, path = frame.f_code.co_filename.rpartition(f"/{FOLDER}/")
@@ -250,7 +251,7 @@ def _calling_package() -> str | None:
 
 
 def _source_if_repeatable() -> Random | None:
-    """The source of randomness, where it is to give the same numbers again."""
+    """Return the random generator if its numbers must be repeatable; else None."""
     source = _source()
     repeats = in_global_scope.get() is not None or (source is not None and current.get().seeded)
     return source if repeats else None

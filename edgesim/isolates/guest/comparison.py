@@ -1,9 +1,9 @@
-"""Comparison of shared state with a snapshot of it, by which no worker code runs.
+"""Comparison of shared state with a snapshot, without running worker code.
 
-``==`` asks the values.  Worker code can have put one of its own in the place of another: asked, it
-would run among the platform's functions, and could answer that nothing has changed.  So two values
-are the same if they are one object, plain values of exactly the same type that are equal, or
-containers of exactly the same type with the same values.
+``==`` calls methods of the values.  If worker code replaced a value by an object of its own class,
+``==`` would run worker code on top of the platform's frames, and the object could claim to be
+equal.  So two values count as the same only if they are one object, equal values of exactly the
+same plain type, or containers of exactly the same type with the same values.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from operator import is_
 from typing import Any
 
 DICTS = (dict, OrderedDict, defaultdict)
-# By their ids: a class of worker code's may have a metaclass that says how to compare and hash it.
+# Ids of types, not types: a class of worker code can have a metaclass that defines == and hash.
 _DICTS = frozenset(map(id, DICTS))
 _SEQUENCES = frozenset(map(id, (list, tuple, deque)))
 _SETS = frozenset(map(id, (set, frozenset)))
@@ -23,7 +23,7 @@ _MISSING = object()
 
 
 def is_same(now: Any, before: Any) -> bool:
-    """Return True if ``now`` is as its snapshot ``before``; the order of a dict does not count."""
+    """Return True if ``now`` equals its snapshot ``before``; the order of a dict is ignored."""
     if now is before:
         return True
     if type(now) is not type(before):
@@ -41,7 +41,7 @@ def is_same(now: Any, before: Any) -> bool:
 
 
 def changed_keys(now: dict[Any, Any], before: dict[Any, Any]) -> Iterator[Any]:
-    """Yield the keys whose values differ, and those that one of the two lacks."""
+    """Yield the keys whose values differ, and the keys that exist in only one of the dicts."""
     kept = 0
     for key, value in now.items():
         old = _value_of(before, key)
@@ -53,7 +53,7 @@ def changed_keys(now: dict[Any, Any], before: dict[Any, Any]) -> Iterator[Any]:
 
 
 def has_all_of(now: dict[Any, Any], before: dict[Any, Any]) -> bool:
-    """Return True if ``now`` has every key of ``before``, with the very value."""
+    """Return True if ``now`` has every key of ``before``, with the identical value."""
     return sum(_value_of(before, key) is value for key, value in now.items()) == len(before)
 
 
@@ -66,9 +66,9 @@ def _has_all(now: dict[Any, Any], before: dict[Any, Any]) -> bool:
 
 
 def _value_of(before: dict[Any, Any], key: Any) -> Any:
-    """Return the snapshot's value for a key of the present, which may be worker code's own.
+    """Return the snapshot's value for a current key, which may be an object of worker code.
 
-    A key that is not plain is not hashed, as its class says how.
+    A key that is not of a plain type is not hashed, since its class may define the hash.
     """
     if id(type(key)) in _PLAIN:
         return before.get(key, _MISSING)

@@ -1,4 +1,4 @@
-"""The event loop of one invocation: asyncio's, with the platform's clock and without threads."""
+"""Event loop of one invocation: asyncio's, with the platform's clock and without threads."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ class IsolateLoop(asyncio.BaseEventLoop):
         super().__init__()
         self.now = 0.0
         self.steady = 0.0
-        self.unheard: BaseException | None = None
+        self.lost_error: BaseException | None = None
         self._clock_resolution = 1e-6
-        self._exception_handler = unheard
+        self._exception_handler = drop_unawaited
 
     def time(self) -> float:
         """Return the platform's steady clock (Unix seconds) as of its last message."""
         return self.steady
 
-    def tell_time(self, now: float, steady: float) -> None:
+    def set_time(self, now: float, steady: float) -> None:
         """Set both clocks.  Neither steps back."""
         self.now = max(self.now, now)
         self.steady = max(self.steady, steady)
@@ -32,7 +32,7 @@ class IsolateLoop(asyncio.BaseEventLoop):
     def call_at(  # type: ignore[override]  # the types of the arguments are not checked here
         self, when: float, callback: Any, *args: Any, context: Any = None
     ) -> asyncio.TimerHandle:
-        """As asyncio's; ValueError for NaN, which would break the order of the other timers."""
+        """Like asyncio's; ValueError for NaN, which would break the order of the other timers."""
         if math.isnan(when):
             raise ValueError("Invalid delay: NaN (not a number)")
         return super().call_at(when, callback, *args, context=context)
@@ -41,19 +41,19 @@ class IsolateLoop(asyncio.BaseEventLoop):
         raise RuntimeError("threads cannot wake an isolate's event loop")
 
 
-def unheard(loop: Any, context: dict[str, Any]) -> None:
+def drop_unawaited(loop: Any, context: dict[str, Any]) -> None:
     """Drop the exception of a task that is never awaited, as workerd does.
 
     Exception: CPU time or memory may be exhausted while the loop is between two steps of a task.
-    asyncio would drop that error together with the task, so it is kept in ``loop.unheard``.
+    asyncio would drop that error together with the task, so it is kept in ``loop.lost_error``.
     """
     error = context.get("exception")
     if "handle" in context and isinstance(error, CpuLimitExceeded | MemoryError):
-        loop.unheard = error
+        loop.lost_error = error
 
 
 def sleep_seconds(seconds: float) -> float:
-    """Validate the argument of ``time.sleep``; ValueError or OverflowError as there."""
+    """Return the valid argument of ``time.sleep``; else ValueError or OverflowError, as there."""
     if not seconds >= 0:
         raise ValueError("sleep length must be non-negative")
     if math.isinf(seconds):

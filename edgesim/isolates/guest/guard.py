@@ -65,7 +65,7 @@ _ASYNCGEN_HOOKS = {
     for name in ("hook", "hooks")
     for which in ("firstiter", "finalizer")
 }
-"""Such a hook runs on top of the frames of whichever invocation uses a generator."""
+"""Such a hook runs on top of the frames of any invocation that uses a generator."""
 _SEEING = _OF_OBJECTS | _TRACING | _ASYNCGEN_HOOKS
 _JUDGED = _SEEING | _FRAMES | {"object.__getattr__", "object.__setattr__"}
 _FRAME_ATTRIBUTES = {"tb_frame", "gi_frame", "cr_frame", "ag_frame"}
@@ -146,9 +146,9 @@ class Gates(NamedTuple):
     seal: Callable[[int, Callable[[], None]], int | None]
     """Refuse processes, threads, timers, signal handlers and access to other invocations.
 
-    Takes the file descriptor of the channel and what ends the process if a name of the platform's
-    was replaced; returns the key that the kernel requires to use it
-    from now on, None without seccomp.
+    Takes the channel's file descriptor, and a function that exits the process if a platform name
+    was replaced.  Returns the key that the kernel requires from now on for each use of the channel;
+    None without seccomp.
     """
 
 
@@ -180,9 +180,9 @@ def take_gates() -> Gates:
     return Gates(suspended, hook.objects, frames_shut, sealed(hook.shut_frames), seal)
 
 
-def _seal_shared(hook: _Hook, channel: int, end_if_meddled: Callable[[], None]) -> int | None:
+def _seal_shared(hook: _Hook, channel: int, end_if_tampered: Callable[[], None]) -> int | None:
     key = None
-    hook.end_if_meddled = end_if_meddled
+    hook.end_if_tampered = end_if_tampered
     hook.busy = True  # edgesim's own code follows
     if _sealing is not None:
         key = int.from_bytes(os.urandom(8))
@@ -263,8 +263,8 @@ class _Hook:
         self._others = SECCOMP not in guards
         self._readable = tuple(os.path.realpath(path) for path in readable)
         self._listed = self._readable + tuple(os.path.realpath(path) for path in listed)
-        self.end_if_meddled: Callable[[], None] = lambda: None
-        """Called before worker code's events are judged by names that it may have replaced."""
+        self.end_if_tampered: Callable[[], None] = lambda: None
+        """Called first for each event of worker code, which may have replaced names used here."""
         self.in_zygote = True
         self.busy = False
         self.shared = False
@@ -278,7 +278,7 @@ class _Hook:
         try:
             self._judge(event, args)
         except BaseException as error:  # noqa: BLE001 (raised again)
-            # Without frames that have this object, and no call here: deep in a recursion it fails.
+            # Drop frames that refer to this object.  No calls here: in a deep recursion they fail.
             refusal = error
             refusal.__traceback__ = None
         if refusal is not None:
@@ -289,7 +289,7 @@ class _Hook:
         if self._suspended and event.startswith("ctypes."):
             return
         if event == "sys.addaudithook" and not self.busy:
-            self.end_if_meddled()
+            self.end_if_tampered()
             raise PermissionError(1, f"Operation not permitted in an isolate ({event})")
         if self.shared and not self.busy:
             self._keep_apart(event, args)
@@ -328,7 +328,7 @@ class _Hook:
         """Refuse access to other invocations and to the code that serves all of them."""
         if event not in _JUDGED:
             return
-        self.end_if_meddled()
+        self.end_if_tampered()
         refused = event in _SEEING and not self._listing
         if event == "object.__getattr__" and args[1] in _FRAME_ATTRIBUTES:
             code = getattr(args[0], args[1].replace("frame", "code"), None)

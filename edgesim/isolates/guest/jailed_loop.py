@@ -1,10 +1,10 @@
-"""The event loop of a jailed isolate: its whole outside world is one socket to the platform.
+"""Event loop of a jailed isolate, whose only connection is one socket to the platform.
 
-When nothing is ready the loop sends what it has to say and waits for a message: so an isolate moves
-in turns, and can be stepped.  Its clock is the platform's and moves only when a message arrives; a
-timer is a question to the platform (``sleepUntil``), so it follows virtual time too.  The answer to
-it means that the time has come: the isolate compares no clocks.  There is no
-selector and no self-pipe: such a loop costs 14-23 us to make, a stock one 75 us.
+When no callback is ready, the loop sends its pending frames and waits for a message.  So an isolate
+runs in turns, and a replay can step it.  The loop's clock is the platform's and advances only when
+a message arrives.  A timer is a call to the platform (``sleepUntil``), so timers follow virtual
+time too.  The reply to it means that the time has come; the isolate compares no clocks.  The loop
+has no selector and no self-pipe: it takes 14-23 us to create, asyncio's own 75 us.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any, Protocol
 
-from edgesim.isolates.guest.event_loop import IsolateLoop, sleep_seconds, unheard
+from edgesim.isolates.guest.event_loop import IsolateLoop, drop_unawaited, sleep_seconds
 from edgesim.isolates.guest.serve import (
     Channel,
     CpuLimitExceeded,
@@ -44,27 +44,27 @@ from edgesim.isolates.protocol.wire import (
 )
 
 PLATFORM = 0
-"""The invocation number of what is the isolate's own business."""
+"""Invocation number of frames that concern the isolate and no invocation."""
 TIMER_SECONDS_MAX = 86_400.0
-"""A loop with nothing to do wakes after this long at the latest, as asyncio's own does."""
+"""Maximum time for which an idle loop sleeps, as in asyncio."""
 
 
 class HungError(RuntimeError):
-    """Nothing is ready, no timer is set, no answer is awaited: the handler can never go on."""
+    """The handler can never continue: no callback is ready, no timer set, no reply awaited."""
 
 
 class Socket(Protocol):
-    """As much of a socket as is needed here."""
+    """Methods of a socket that this module uses."""
 
     def recv(self, size: int, flags: int = 0, /) -> bytes:
         """Receive bytes; ``b""`` once the platform has closed the connection."""
 
     def sendall(self, data: bytes | bytearray, /) -> None:
-        """All of it."""
+        """Send all of the data."""
 
 
 class Wire:
-    """The isolate's socket: what it has to say, gathered, and what it is told."""
+    """The isolate's socket, with the frames waiting to be sent and those already received."""
 
     def __init__(self, sock: Socket) -> None:
         self._sock = sock
@@ -73,24 +73,24 @@ class Wire:
         self._in: list[tuple[int, Frame]] = []
 
     def put(self, invocation: int, frame: Frame) -> None:
-        """Say it at the end of the turn, or at the next flush."""
+        """Queue a frame, to be sent at the next flush (at the latest at the end of the turn)."""
         self._out.append((invocation, frame))
 
     def put_encoded(self, invocation: int, frame: bytes) -> None:
-        """The same of an encoded frame; ValueError if it is not exactly one value."""
+        """Queue an encoded frame; ValueError if it is not exactly one value."""
         self._out.append((invocation, ready_made(frame)))  # type: ignore[arg-type]
 
     def flush(self, *, waiting: bool = False) -> None:
-        """Say what there is to say; what cannot be encoded is replaced.
+        """Send all queued frames; replace those that cannot be encoded.
 
-        Who has something yet to receive does not say that it waits.
+        ``waiting`` reports that the isolate is idle, unless received frames are still unread.
         """
         waiting = waiting and not self._in
         if self._out or waiting:
             try:
                 data = encode(
                     FrameBatch(self._out, waiting)
-                )  # nothing is lost where memory is full
+                )  # if memory is full here, the frames stay queued
             except UNSENDABLE:
                 self._out, answers = sendable(self._out)
                 self._in += answers
@@ -98,20 +98,23 @@ class Wire:
             self._out = []
             self._sock.sendall(data)
 
-    def hurry(self) -> None:
-        """Say it now, if it can be encoded so deep inside of worker code."""
+    def flush_now(self) -> None:
+        """Send immediately from a signal handler; skip if encoding fails at this stack depth."""
         if self._out:
             with suppress(*UNSENDABLE):
                 data = encode(FrameBatch(self._out))
                 self._out = []
                 self._sock.sendall(data)
 
-    def keep(self, frames: list[tuple[int, Frame]]) -> None:
-        """Frames to be received again."""
+    def put_back(self, frames: list[tuple[int, Frame]]) -> None:
+        """Return frames to the input; the next ``receive`` returns them again."""
         self._in += frames
 
     def receive(self, *, wait: bool) -> list[tuple[int, Frame]]:
-        """Frames that arrived; with ``wait`` at least one.  The process ends with the platform."""
+        """Return the frames that arrived, with ``wait`` at least one.
+
+        The process exits if the platform has closed the connection.
+        """
         frames, self._in = self._in, []
         while not frames:
             try:
@@ -125,22 +128,22 @@ class Wire:
         return frames
 
 
-class Speaker(Protocol):
-    """An event loop that takes turns on a wire."""
+class WireLoop(Protocol):
+    """An event loop that waits for messages of the platform; see ``Turn``."""
 
     wire: Wire
 
     def time(self) -> float:
-        """The platform's steady clock as of its last word."""
+        """Return the platform's steady clock (Unix seconds) as of its last message."""
 
-    def listens(self) -> bool:
-        """True if a message of the platform is awaited."""
+    def awaits_message(self) -> bool:
+        """Return True if a message of the platform can make a callback ready."""
 
 
 class Turn:
-    """Stands where asyncio's loop has its selector: to select is to take a turn."""
+    """Replaces the selector of asyncio's loop: each ``select`` ends one turn of the isolate."""
 
-    def __init__(self, loop: Speaker) -> None:
+    def __init__(self, loop: WireLoop) -> None:
         self._loop = loop
         self._wakes = itertools.count(1)
         self._asked = 0
@@ -150,16 +153,16 @@ class Turn:
         wire = self._loop.wire
         if timeout is not None and timeout <= 0:
             wire.flush()
-            return wire.receive(wait=False) if self._loop.listens() else []
+            return wire.receive(wait=False) if self._loop.awaits_message() else []
         if timeout is not None:
             self._wake(self._loop.time() + min(timeout, TIMER_SECONDS_MAX))
-        elif not self._loop.listens():
+        elif not self._loop.awaits_message():
             raise HungError(HUNG)
         wire.flush(waiting=True)
         return wire.receive(wait=True)
 
     def _wake(self, when: float) -> None:
-        """Have the platform's one timer set to ``when``, unless it rings by then anyway."""
+        """Set the isolate's timer at the platform to ``when``, unless it fires earlier anyway."""
         if self._wake_at is None or when < self._wake_at:
             self._ask(when)
 
@@ -168,15 +171,15 @@ class Turn:
         self._wake_at = when
         self._loop.wire.put(PLATFORM, Call(self._asked, "", "sleepUntil", [when]))
 
-    def rung(self, reply: Reply) -> float:
-        """The time that has come; 0.0 for the answer to a question that was asked anew since."""
+    def timer_fired(self, reply: Reply) -> float:
+        """Return the time of the timer that fired; 0.0 if it has been set again since."""
         if reply.id != self._asked or self._wake_at is None:
             return 0.0
         when, self._wake_at = self._wake_at, None
         return when
 
     def sleep(self, until: float) -> list[tuple[int, Frame]]:
-        """Wait for that time and nothing else; what arrives meanwhile is returned."""
+        """Block until that time; return the frames that arrived meanwhile."""
         self._ask(until)
         arrived: list[tuple[int, Frame]] = []
         while True:
@@ -187,11 +190,11 @@ class Turn:
                 return arrived
 
     def close(self) -> None:
-        """Nothing to close."""
+        """Do nothing: there is no selector to close."""
 
 
 class TurnLoop(IsolateLoop):
-    """asyncio on the wire, which may be given later than the loop is made."""
+    """asyncio's event loop on a Wire, which is set after the loop's creation."""
 
     wire: Wire
 
@@ -201,38 +204,41 @@ class TurnLoop(IsolateLoop):
         self._selector = Turn(self)
 
     def begin(self, invoke: Invoke) -> None:
-        """Nothing has been asked yet, and the time is that of the invocation."""
+        """Reset the loop for a new invocation, at the invocation's time."""
         self.lines.clear()
         self.now, self.steady = invoke.now, invoke.steady
 
     def sleep(self, seconds: float) -> None:
-        """Block, as ``time.sleep`` does; both clocks have moved on by so much at least."""
+        """Block, as ``time.sleep`` does; both clocks advance by at least ``seconds``."""
         seconds = sleep_seconds(seconds)
         now, until = self.now + seconds, self.steady + seconds
         arrived = self._selector.sleep(until)
         for _, frame in arrived:
             if isinstance(frame, Invoke | Reply):
-                self.tell_time(frame.now, frame.steady)
-        self.tell_time(now, until)
-        self.wire.keep(arrived)
+                self.set_time(frame.now, frame.steady)
+        self.set_time(now, until)
+        self.wire.put_back(arrived)
 
-    def listens(self) -> bool:
+    def awaits_message(self) -> bool:
         return any(line.replies for line in self.lines.values())
 
     def _process_events(self, event_list: Sequence[tuple[int, Frame]]) -> None:
         for invocation, frame in event_list:
             if not isinstance(frame, Reply):
                 raise TypeError(f"unexpected {type(frame).__name__} from the platform")
-            self.tell_time(frame.now, frame.steady)
+            self.set_time(frame.now, frame.steady)
             line = self.lines.get(invocation)
             if invocation == PLATFORM:
-                self.steady = max(self.steady, self._selector.rung(frame))
+                self.steady = max(self.steady, self._selector.timer_fired(frame))
             elif line is not None:
                 line.take(frame)
 
 
 class SocketChannel(Channel):
-    """One invocation's share of the wire."""
+    """Channel of one invocation on the loop's Wire.
+
+    ``eager`` sends log lines immediately, so that they are not lost if the process crashes.
+    """
 
     def __init__(self, loop: TurnLoop, invocation: int, *, eager: bool) -> None:
         self.replies: dict[int, asyncio.Future[Reply]] = {}
@@ -251,10 +257,10 @@ class SocketChannel(Channel):
         self._loop.sleep(seconds)
 
     def send(self, frame: Frame) -> None:
-        """``eager``: out at once, so that what was said is known even if the process dies."""
+        """Send a frame that has no reply."""
         self._loop.wire.put(self._invocation, frame)
         if self._eager:
-            self._loop.wire.hurry()
+            self._loop.wire.flush_now()
 
     def ask(self, call: Call) -> Awaitable[Reply]:
         self._loop.wire.put(self._invocation, call)
@@ -263,19 +269,19 @@ class SocketChannel(Channel):
         return reply
 
     def take(self, reply: Reply) -> None:
-        """An answer has come."""
+        """Pass a received reply to the call that awaits it."""
         waiting = self.replies.pop(reply.id, None)
         if waiting is not None and not waiting.done():
             waiting.set_result(reply)
 
 
 def run_once(loop: TurnLoop, sock: Socket, entries: Entrypoints, env: Any) -> None:
-    """One invocation: Invoke, serve, Done."""
+    """Receive an Invoke, run the invocation, send its Done."""
     wire = loop.wire = Wire(sock)
     number, invoke = wire.receive(wait=True)[0]
     if not isinstance(invoke, Invoke):
         raise TypeError(f"the platform began with {type(invoke).__name__}")
-    before = time.thread_time()  # with a timer set, the process's clock stands still between ticks
+    before = time.thread_time()  # with a timer set, the process's clock advances only in ticks
     loop.begin(invoke)
     serving = Serving(SocketChannel(loop, number, eager=True), invoke.seed)
     try:
@@ -285,7 +291,7 @@ def run_once(loop: TurnLoop, sock: Socket, entries: Entrypoints, env: Any) -> No
         done = loop.run_until_complete(task)
     except HungError as error:
         hung = Done("exception", [Failure("Error", str(error))])
-        done = hung if loop.unheard is None else failed(loop.unheard)
+        done = hung if loop.lost_error is None else failed(loop.lost_error)
     except BaseException as error:  # noqa: BLE001 (SystemExit in a task, CPU time between two steps)
         done = failed(error)
     done.cpu_ms = (time.thread_time() - before) * 1000
@@ -294,28 +300,34 @@ def run_once(loop: TurnLoop, sock: Socket, entries: Entrypoints, env: Any) -> No
 
 
 def wait_for_hang_up(sock: socket.socket) -> None:
-    """Read until the platform has nothing more to say.
+    """Read and discard data until the platform closes the connection.
 
-    A process that ends with something unread, as an answer that nobody awaits, would have the
-    kernel reset the connection, and the platform would not hear what was said last.
+    If the process exited with unread data, such as an unawaited reply, the kernel would reset the
+    connection and discard the isolate's last frames.
     """
     while sock.recv(1 << 16):
         pass
 
 
 WHOLE = {
-    unheard.__code__,  # which destructors call too
-    *(each.__code__ for each in (Wire.put, Wire.flush, Wire.hurry, Wire.keep, Wire.receive)),
+    drop_unawaited.__code__,  # also called from destructors
+    *(
+        each.__code__
+        for each in (Wire.put, Wire.flush, Wire.flush_now, Wire.put_back, Wire.receive)
+    ),
     *(
         each.__code__
         for each in (TurnLoop.sleep, IsolateLoop.call_at, SocketChannel.ask, SocketChannel.send)
     ),
 }
-"""Code that no signal may leave half done: half a message sent, a timer half in its place."""
+"""Code that a signal must not interrupt: a message would be sent in part, a timer set in part."""
 
 
 def raise_out_of_time(number: int, frame: FrameType | None) -> None:
-    """Handle SIGPROF in a process that serves one invocation; the signal repeats."""
+    """Handle SIGPROF in a process that serves one invocation: raise CpuLimitExceeded.
+
+    Does nothing while code of ``WHOLE`` runs; the signal repeats.
+    """
     inner = frame
     while inner is not None:
         if inner.f_code in WHOLE:

@@ -1,8 +1,9 @@
-"""The channel of an isolate that several invocations share: the kernel demands a key for it.
+"""Channel of an isolate that several invocations share; the kernel requires a key to use it.
 
-Worker code can name any descriptor of its process.  So a filter (``seccomp.channel_program``)
-refuses whatever reads, writes or copies the channel, but for two calls that bring 64 random bits in
-an argument that the kernel ignores.  Python's own sockets cannot pass it, ``ctypes`` can.
+Worker code can use any descriptor of its process.  So a filter (``seccomp.channel_program``)
+refuses all calls that read, write or copy the channel, except two with 64 random bits in an
+argument that the kernel otherwise ignores.  Python's sockets cannot pass that argument, ``ctypes``
+can.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ RECVFROM, SENDTO = seccomp.call_number("recvfrom"), seccomp.call_number("sendto"
 
 
 class KeyedSocket:
-    """The socket, for who has the key."""
+    """Socket whose calls carry the key."""
 
     def __init__(
         self,
@@ -30,13 +31,13 @@ class KeyedSocket:
         key: int,
         suspended: Callable[[], AbstractContextManager[None]],
     ) -> None:
-        self._sock = sock  # which closes it when it is collected
+        self._sock = sock  # keeps the descriptor open
         self._fd = sock.fileno()
         self._suspended = suspended
         self._key = key
         self._bytes = bytearray(CHUNK_BYTES)
         self._buffer = (ctypes.c_char * CHUNK_BYTES).from_buffer(self._bytes)
-        # Not libc's own functions: they take the key's argument for 32 bits.
+        # Not libc's recvfrom and sendto: they truncate the key's argument to 32 bits.
         self._syscall = ctypes.CDLL(None, use_errno=True).syscall
         self._syscall.restype = ctypes.c_ssize_t
         self._syscall.argtypes = (
@@ -45,7 +46,7 @@ class KeyedSocket:
         )
 
     def recv(self, size: int, flags: int = 0, /) -> bytes:
-        """As a socket's, at most ``CHUNK_BYTES``."""
+        """Like a socket's; returns at most ``CHUNK_BYTES``."""
         while True:
             count = self._call(RECVFROM, self._buffer, CHUNK_BYTES, flags)
             if count >= 0:
@@ -53,7 +54,7 @@ class KeyedSocket:
             self._raise_unless_interrupted()
 
     def sendall(self, data: bytes | bytearray, /) -> None:
-        """As a socket's."""
+        """Like a socket's."""
         left = bytes(data)
         while left:
             count = self._call(SENDTO, left, len(left), 0)
@@ -67,7 +68,7 @@ class KeyedSocket:
         return count
 
     def _raise_unless_interrupted(self) -> None:
-        with self._suspended():  # ctypes tells its audit hooks
+        with self._suspended():  # ctypes raises an audit event, which the guard refuses
             number = ctypes.get_errno()
         if number != errno.EINTR:
             raise OSError(number, os.strerror(number))

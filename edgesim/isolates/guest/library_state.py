@@ -1,8 +1,8 @@
-"""State that library modules keep for the whole process, compared with a snapshot of it.
+"""Process-wide state of library modules, compared with a snapshot.
 
 A library keeps registries (``shutil`` formats, ``copyreg`` functions, ``logging`` level names),
 default objects (``logging.lastResort``, ``reprlib.aRepr``) and settings.  Ordinary code changes
-them, and the next invocation in the same process would find them changed.  For each package that
+them, and the next invocation in the same process would see the changes.  For each package that
 worker code has imported, these are compared:
 
 - the names of its modules, so that a setting that the library rebinds is seen;
@@ -10,8 +10,8 @@ worker code has imported, these are compared:
 - the attributes of objects that a name holds;
 - functions that worker code has looked up: their attributes, defaults and code.
 
-Caches are exempt: they change what a call costs, not what it does.  Not compared: what worker code
-reaches past the names of a module (a function in a class, a closure, the interior of an object).
+Caches are exempt: they change the duration of a call, not its result.  Not compared: state that is
+not directly under a module's names (a function in a class, a closure, the interior of an object).
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ _EXEMPT = {
     "logging._handlerList",  # weak references: an unused handler leaves by itself
     "logging.root",  # compared by shared_state, as are all loggers
 }
-"""Names that honest use changes, without effect on the next invocation."""
+"""Names that ordinary use changes, without effect on the next invocation."""
 _LIVE = {"sys", "builtins", "os", "edgesim", "workers", "js", "pyodide", "gc", "_thread"}
-"""Packages whose state is the platform's own, or is compared by ``shared_state``."""
+"""Packages that are not compared here: the platform's, and those compared by ``shared_state``."""
 _VERSION_OFFSET = 3 * sizeof(c_void_p)
-"""Of ``ma_version_tag`` in a PyDictObject of CPython 3.11 to 3.13, which every change sets anew."""
+"""Offset of ``ma_version_tag`` in a PyDictObject of CPython 3.11 to 3.13; each write changes it."""
 _SETTINGS: dict[str, Callable[[Any], Any]] = {
     "csv": lambda csv: (csv.field_size_limit(), csv.list_dialects()),
     "decimal": lambda decimal: [
@@ -58,12 +58,12 @@ _SETTINGS: dict[str, Callable[[Any], Any]] = {
     "threading": lambda threading: threading.stack_size(),
     "tracemalloc": lambda tracemalloc: tracemalloc.is_tracing(),
 }
-"""Settings and registries that a C module keeps, by the module that worker code imports."""
+"""Settings and registries inside a C module, by the module that worker code imports."""
 _version = attrgetter("value")
 
 
 class _Held(NamedTuple):
-    """A container under comparison and what it held."""
+    """A compared container, its path, and its content at the snapshot."""
 
     where: str
     container: Any
@@ -72,7 +72,7 @@ class _Held(NamedTuple):
 
 @cache  # the audit hook refuses ctypes later
 def has_versions() -> bool:
-    """True where this interpreter keeps a version in each dict."""
+    """Return True if this interpreter keeps a version number in each dict."""
     probe = {"a": 1}
     if sys.implementation.name != "cpython" or sys.version_info >= (3, 14):
         return False
@@ -87,7 +87,7 @@ def has_versions() -> bool:
 def marks_of(dicts: list[dict[str, Any]]) -> Callable[[], Any]:
     """Return a function whose result changes when one of the dicts is written to.
 
-    It looks up no name.  Without versions, the result is the same once a change is undone.
+    The function looks up no name.  Without dict versions, a change that was undone is not seen.
     """
     gather, over = list, map
     if has_versions():
@@ -131,7 +131,7 @@ class LibraryState:
             self._functions[function] = _name_of(function), _state_of(function)
 
     def accept(self) -> None:
-        """Take what has changed as it is now: a library module was imported, by no worker code."""
+        """Take a new snapshot: an import of a library module made the changes, not worker code."""
         self._dicts = [_again(each) for each in self._dicts]
         self._others = [_again(each) for each in self._others]
         self._versions = list(map(_version, self._tags))
@@ -140,29 +140,29 @@ class LibraryState:
         self._settings = [(name, read, read()) for name, read, _ in self._settings]
 
     def changed(self) -> str | None:
-        """The name of something that is not as it was; None if there is nothing."""
+        """Return the name of state that differs from the snapshot; None if nothing differs."""
         for function, (name, state) in self._functions.items():
             if not is_same(_state_of(function), state):
                 return name
         if list(map(_version, self._tags)) != self._versions:
             if (found := _first_changed(self._dicts)) is not None:
                 return found
-            self._versions = list(map(_version, self._tags))  # it was changed and changed back
+            self._versions = list(map(_version, self._tags))  # a change was undone
         if get_cache_token() != self._abc_token:
             for kind, count in self._abcs:
                 if _registered(kind) != count:
                     return f"{kind.__module__}.{kind.__qualname__}.register"
-            self._abc_token = get_cache_token()  # a class of the Worker's own
+            self._abc_token = get_cache_token()  # only the Worker's own classes were registered
         if (found := _first_changed(self._others)) is not None:
             return found
-        # Last, as these ask what the modules hold under their names.
+        # Last, because these call functions of the modules, which are now known to be unchanged.
         for name, read, before in self._settings:
             if not is_same(read(), before):
                 return f"a setting of {name}"
         return None
 
     def _take(self) -> None:
-        """Add the modules of watched packages that were imported since."""
+        """Add newly imported modules of the compared packages."""
         for name in sys.modules.keys() - self._taken:
             module = sys.modules[name]
             if name.partition(".")[0] not in self._packages or not isinstance(module, ModuleType):
@@ -196,7 +196,7 @@ def _again(held: _Held) -> _Held:
 
 
 def _registered(kind: type) -> int:
-    """Classes that are registered with an abstract base class."""
+    """Return the number of classes registered with an abstract base class."""
     return len(_get_dump(kind)[0])
 
 
@@ -215,7 +215,7 @@ def _first_changed(held: Iterable[_Held]) -> str | None:
 
 
 def _is_exempt(where: str, name: Any, value: Any) -> bool:
-    """True for a cache, a name in ``_EXEMPT`` and a submodule that was imported meanwhile."""
+    """Return True for a cache, a name in ``_EXEMPT``, or a newly imported submodule."""
     full = f"{where}.{name}"
     return (
         full in _EXEMPT
@@ -225,7 +225,7 @@ def _is_exempt(where: str, name: Any, value: Any) -> bool:
 
 
 def _held(where: str, value: Any, seen: set[int], depth: int = 1) -> Iterator[_Held]:
-    """The containers that ``value`` is, has among its attributes, or holds."""
+    """Yield the containers to compare: ``value`` itself, its attributes', and nested ones."""
     kind = type(value)
     if id(value) in seen or isinstance(value, ModuleType | FunctionType | Enum | WeakSet):
         return

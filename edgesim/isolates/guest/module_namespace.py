@@ -1,13 +1,14 @@
-"""Fresh copies of a Worker's own modules, for levels where the process itself is not fresh.
+"""New copies of a Worker's own modules for each invocation of a process that serves many.
 
-Each module of a Namespace gets its own ``__builtins__`` whose ``__import__`` finds the Worker's
-modules in the Namespace first, and gives views of library modules: what worker code sets on a view
-(``json.dumps = mine``) it alone sees.  In ``sys.modules`` are stand-ins (stand_ins.py), so two
-Workers that both have an ``event.py`` do not meet.  Vendored packages are library modules: many
-have parts in C, of which a process can have one.  Tried and dropped: swapping ``sys.modules``
-around an import (imports inside functions run later, when other Workers run); shallow copies of
-library modules (they miss what the library itself sets later, and copying ``os`` for one name is
-dear).
+Each module of a Namespace has its own ``__builtins__``, whose ``__import__`` searches the Worker's
+modules first and returns views of library modules.  A value that worker code sets on a view
+(``json.dumps = mine``) is visible to its own invocation only.  ``sys.modules`` contains stand-ins
+(stand_ins.py), so two Workers that both have an ``event.py`` do not conflict.  Vendored packages
+count as library modules: many have C extensions, which a process can load only once.
+
+Tried and dropped: swapping ``sys.modules`` around an import (imports inside functions run later,
+when other Workers run); shallow copies of library modules (they miss names that the library sets
+later, and copying ``os`` for one name is slow).
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple, Protocol
 
 from edgesim.isolates.guest.sealed import opaque
-from edgesim.isolates.guest.stand_ins import OwnLoader, StandIn, make_way_for, stand_in_for
+from edgesim.isolates.guest.stand_ins import OwnLoader, StandIn, remove_stand_ins, stand_in_for
 
 HIDDEN = "edgesim"
 """The package that worker code cannot import: the platform's own."""
 
 
 class Code(NamedTuple):
-    """A module of the Worker's own, compiled; ``folder`` None where it is not a package."""
+    """A compiled module of the Worker; ``folder`` is None unless it is a package."""
 
     file: str
     code: CodeType
@@ -44,7 +45,7 @@ class CodeCache:
     """Compiled sources of one Worker version, shared by its Namespaces."""
 
     def __init__(self, folder: Path) -> None:
-        """``folder`` has the Worker's own modules."""
+        """``folder`` contains the Worker's own modules."""
         self.library: dict[tuple[str, tuple[str, ...]], ModuleType] = {}
         """Results of import statements of library modules, by name and fromlist."""
         self._folder = folder
@@ -61,7 +62,7 @@ class CodeCache:
         return self.library.setdefault((name, fromlist), found)
 
     def find(self, name: str) -> Code | None:
-        """The module ``name``, or None if it is not the Worker's own."""
+        """Return the module ``name``, or None if the Worker has no such module."""
         try:
             return self._codes[name]
         except KeyError:
@@ -77,7 +78,7 @@ class CodeCache:
 
 
 class LibraryWatch(Protocol):
-    """Follows the use that worker code makes of library modules, where invocations share them."""
+    """Observer of worker code's use of library modules, if invocations share them."""
 
     def begin_import(self) -> None:
         """Called before an import of a library module."""
@@ -86,11 +87,11 @@ class LibraryWatch(Protocol):
         """Called when the library module ``name`` has been imported."""
 
     def looked_up(self, function: FunctionType) -> None:
-        """Worker code has got hold of this function of a library."""
+        """Called when worker code has looked up this function of a library."""
 
 
 class _NoWatch:
-    """For a process whose library is not compared between invocations."""
+    """Observer that does nothing, for a process that does not compare library state."""
 
     def begin_import(self) -> None:
         pass
@@ -106,10 +107,10 @@ _NO_WATCH = _NoWatch()
 
 
 class Sources(NamedTuple):
-    """Where the Namespaces of a Worker get their modules from.
+    """Functions from which the Namespaces of a Worker get their modules.
 
-    Functions, so that they can be sealed: worker code reaches its Namespace, which must not lead to
-    what others are given too.
+    They are functions so that they can be sealed: worker code can reach its Namespace, which must
+    not lead to objects shared with other invocations.
     """
 
     find: Callable[[str], Code | None]
@@ -122,7 +123,7 @@ class Sources(NamedTuple):
 
 
 def open_sources(cache: CodeCache) -> Sources:
-    """Sources of a process where the library is not watched."""
+    """Return the sources of a process that does not compare library state."""
     return Sources(
         cache.find,
         cache.imported,
@@ -137,20 +138,20 @@ def sealed_sources(
     cache: CodeCache,
     watch: LibraryWatch,
     build_class: Callable[..., Any],
-    end_if_meddled: Callable[[], None],
+    end_if_tampered: Callable[[], None],
     frames_shut: Callable[[], AbstractContextManager[None]],
 ) -> Sources:
-    """Sources that show nothing of the cache and the watch.
+    """Return sources that do not expose the cache and the observer.
 
-    They are called in the midst of worker code, so ``end_if_meddled`` is called first, and no
-    argument is of a class that says how to hash it.
+    Worker code calls them, so each calls ``end_if_tampered`` first and converts its arguments to
+    plain types: a class of worker code could define how to hash them.
     """
 
     def closed(function: Callable[..., Any]) -> Any:
-        return opaque(end_if_meddled, partial(_with_exact, function))
+        return opaque(end_if_tampered, partial(_with_exact, function))
 
     def keep(name: str, fromlist: tuple[str, ...]) -> ModuleType:
-        with frames_shut():  # a key of ``sys.modules`` may be worker code's
+        with frames_shut():  # hashing a key of ``sys.modules`` may run worker code
             return cache.keep(name, fromlist)
 
     return Sources(
@@ -169,7 +170,7 @@ def _with_exact(function: Callable[..., Any], *args: Any) -> Any:
 
 
 def _exact(value: Any) -> Any:
-    """A name, names or a function; text of a class of worker code's as plain text."""
+    """Return a name, names or function unchanged, with subclasses of str as plain str."""
     kind = type(value)
     if kind is str or kind is FunctionType:
         return value
@@ -194,7 +195,7 @@ class Namespace:
         }
 
     def load(self, name: str) -> ModuleType:
-        """The module, executed at its first use; ImportError if the Worker has none such."""
+        """Return the module, executed at its first use; ImportError if the Worker lacks it."""
         if name in self.modules:
             return self.modules[name]
         found = self._sources.find(name)
@@ -218,10 +219,10 @@ class Namespace:
         except BaseException:
             self.modules.pop(name, None)
             raise
-        return self.modules.get(name, module)  # it may have put another in its place
+        return self.modules.get(name, module)  # the module may have replaced itself
 
     def own(self, name: str) -> ModuleType | None:
-        """The module of that name, loaded if need be; None if the Worker has none such."""
+        """Return the module of that name, loaded if necessary; None if the Worker lacks it."""
         if name in self.modules:
             return self.modules[name]
         return None if self._sources.find(name) is None else self._load_chain(name)
@@ -231,7 +232,7 @@ class Namespace:
         found = self._sources.find(name)
         return None if found is None else _spec(name, found)
 
-    # Runs for every import statement of every invocation, so what is common is looked up first.
+    # Runs for every import statement of every invocation, so the common case comes first.
     def _import(
         self,
         name: str,
@@ -261,8 +262,8 @@ class Namespace:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         found = self._sources.imported(name, fromlist)
         if found is None:
-            name, fromlist = _exact(name), _exact(fromlist)  # they become keys of ``sys.modules``
-            make_way_for(name)
+            name, fromlist = _exact(name), _exact(fromlist)  # become keys of ``sys.modules``
+            remove_stand_ins(name)
             self._sources.begin_import()
             # Called in this frame: a vendored package can inspect the frames below its import.
             builtins.__import__(name, None, None, fromlist, 0)
@@ -276,13 +277,13 @@ class Namespace:
         return view
 
     def view(self, module: ModuleType) -> ModuleType:
-        """The library module as this Namespace sees it."""
+        """Return this Namespace's view of a library module."""
         view = self._views.get(id(module))
         if view is None:
             if module is builtins:
                 view = _BuiltinsView(self._builtins)
             else:
-                view = _View.__new__(_View)  # its names are the module's, so it is not initialised
+                view = _View.__new__(_View)  # not initialised: its names are the module's
                 _MODULE.__set__(view, module)
                 _NAMESPACE.__set__(view, self)
             self._views[id(module)] = view
@@ -338,7 +339,7 @@ def _spec(name: str, found: Code) -> ModuleSpec:
 
 
 class _SeenModules(dict[str, ModuleType]):
-    """``sys.modules`` as one Namespace sees it; a module that is put there is its own."""
+    """``sys.modules`` of one Namespace; a module set here becomes the Namespace's own."""
 
     def __init__(self, namespace: Namespace) -> None:
         super().__init__(namespace.seen_modules())
@@ -354,7 +355,7 @@ class _SeenModules(dict[str, ModuleType]):
 
 
 class _View(ModuleType):
-    """A library module, and what one invocation has set on it."""
+    """A view of a library module, with the attributes that one invocation has set on it."""
 
     __slots__ = ("_module", "_namespace")
 
@@ -365,14 +366,14 @@ class _View(ModuleType):
         return sorted({*dir(_MODULE.__get__(self)), *self.__dict__})
 
 
-# The slots themselves: worker code cannot reach the module behind a view by an attribute's name.
+# The slots are removed from the class: no attribute of a view leads to the module behind it.
 _MODULE, _NAMESPACE = vars(_View)["_module"], vars(_View)["_namespace"]
 delattr(_View, "_module")
 delattr(_View, "_namespace")
 
 
 class _BuiltinsView(ModuleType):
-    """``builtins`` as one Namespace has them."""
+    """``builtins`` of one Namespace."""
 
     def __init__(self, names: dict[str, Any]) -> None:
         super().__init__("builtins")
@@ -392,5 +393,5 @@ class _BuiltinsView(ModuleType):
 
 
 def _breakpoint(*args: Any, **kwargs: Any) -> None:
-    """The debugger on the real terminal, since ``print`` is the Worker's log."""
+    """Start the debugger on the real terminal, since stdout is the Worker's log."""
     pdb.Pdb(stdout=sys.__stdout__, nosigint=True).set_trace(sys._getframe(1))  # noqa: SLF001

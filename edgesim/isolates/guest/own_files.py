@@ -1,8 +1,8 @@
 """Files beside a Worker's module that its code may read.
 
-The folder of ``main`` may be the project's own: the state directory with the objects and messages
-of all Workers, the file with this run's token, and the secrets of other Workers may lie below it.
-The kernel grants a folder with all that is below it, so where something is hidden in a folder, its
+The folder of ``main`` may be the project's: it may contain the state directory with the objects and
+messages of all Workers, the file with this run's token, and the secrets of other Workers.  The
+kernel grants a folder with everything below it.  So if a folder contains something hidden, its
 other entries are granted one by one.
 """
 
@@ -12,23 +12,23 @@ import os
 from collections.abc import Iterable, Sequence
 
 FOLDERS_MAX = 5000
-"""Folders that are looked into, the outer ones first; what is in others is not readable."""
+"""Maximum folders that are searched, outer ones first; the content of others is not readable."""
 _NOT_A_WORKERS = {"node_modules", "python_modules"}
 """Folders that are not searched; vendored packages are granted by themselves."""
 
 
 def readable(folder: str, hidden: Sequence[str]) -> list[str]:
-    """Return the paths to grant: the folder, or the entries of it in which nothing is hidden.
+    """Return the paths to grant: the folder, or those of its entries that hide nothing.
 
     Hidden are names that begin with a dot (``.dev.vars``, ``.env``, ``.edgesim``), the paths
     ``hidden``, and files named after one of them (``queues.db-wal``).  A symbolic link grants
-    nothing: what it leads to is readable if it is so under its own path.
+    nothing: its target is readable only if the target's own path is granted.
     """
     folder = os.path.realpath(folder)
     folders = [folder]
     entries: dict[str, list[str]] = {}
     divided: set[str] = set()
-    for path in folders:  # grows meanwhile
+    for path in folders:  # grows during the loop
         found = _entries(path) if len(entries) < FOLDERS_MAX else None
         if found is None:
             divided.add(path)

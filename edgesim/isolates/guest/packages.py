@@ -1,4 +1,4 @@
-"""A Worker's vendored packages: where they are, and what cures an import that fails."""
+"""A Worker's vendored packages: their folders, and the fix for a failed import."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 FOLDER = "python_modules"
-_OTHERWISE_NAMED = {
+_PROJECT_NAMES = {
     "PIL": "Pillow",
     "bs4": "beautifulsoup4",
     "cv2": "opencv-python",
@@ -17,27 +17,27 @@ _OTHERWISE_NAMED = {
     "sklearn": "scikit-learn",
     "yaml": "PyYAML",
 }
-"""Projects whose name on the index is not that of the module."""
+"""Module name -> name of its project on PyPI, where they differ."""
 
 
 def module_folders(main: Path) -> list[str]:
-    """Where a Worker's own modules are: beside ``main``, then ``python_modules``."""
+    """Return the folders of a Worker's modules: that of ``main``, then ``python_modules``."""
     folders = [main.parent, main.parent / FOLDER, main.parent.parent / FOLDER]
     return [str(folder) for folder in folders if folder.is_dir()]
 
 
 def vendored(main: Path) -> frozenset[str]:
-    """Names of the packages and modules in ``python_modules``."""
+    """Return the names of the packages and modules in ``python_modules``."""
     folders = map(Path, module_folders(main)[1:])
     return frozenset(each.name.partition(".")[0] for folder in folders for each in folder.iterdir())
 
 
 def cure_of(error: BaseException | None, main: Path) -> str | None:
-    """Return the cure of a failed import, or None if no package is missing."""
+    """Return the fix for a failed import, or None if no package is missing."""
     if not isinstance(error, ImportError) or not error.name:
         return None
     top = error.name.partition(".")[0]
-    package = _OTHERWISE_NAMED.get(top, top)
+    package = _PROJECT_NAMES.get(top, top)
     install = f"pip install --target {FOLDER} {package}"
     if top in vendored(main):
         for library in _webassembly(main, top):

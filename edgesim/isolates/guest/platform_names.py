@@ -1,9 +1,10 @@
-"""Names that the platform's code looks up, compared after each turn of worker code.
+"""Detection of replaced names that the platform's code uses, after each turn of worker code.
 
-Worker code reaches the names of every module, by way of a function's ``__globals__``.  One that it
-replaces would run when the platform looks it up, on top of the platform's frames.  So the names are
-compared before the platform goes on, by a function that looks up none: all that it uses is bound
-when it is made, and no value or key that it finds is asked anything.
+Worker code can reach the names of every module through a function's ``__globals__``.  A function
+that it puts there would run when the platform looks the name up, on top of the platform's frames.
+So the names are compared before the platform's code continues.  The comparing function looks up no
+name itself: all names that it uses are bound when it is created.  It calls no method of the values
+and keys that it compares.
 """
 
 from __future__ import annotations
@@ -22,22 +23,22 @@ USED = (
 )
 """Library modules in which the platform's code looks up names while it serves invocations."""
 _HOOKS = {"breakpointhook", "displayhook", "excepthook", "unraisablehook"}
-"""Functions of ``sys`` that honest code replaces; the platform calls none of them."""
+"""Functions of ``sys`` that ordinary code replaces; the platform calls none of them."""
 NEAR = (
     "edgesim.isolates.guest.library_state",
     "edgesim.isolates.guest.module_namespace",
     "edgesim.isolates.guest.shared_state",
 )
-"""Modules whose functions are called in the midst of worker code, often."""
+"""Modules whose functions worker code calls often, so that only these are compared each time."""
 _MISSING = object()
 
 
 def names_check(
     others: Iterable[dict[str, Any]] = (), modules: Iterable[str] | None = None
 ) -> Callable[[], bool]:
-    """Return a function that is True once a name has been replaced, and not by an import.
+    """Return a function that returns True once a name has been replaced other than by an import.
 
-    ``others``: further dicts that stay as they are.  ``modules``: only these, and the builtins.
+    ``others``: further dicts to compare.  ``modules``: compare only these and the builtins.
     """
     own = [vars(module) for name, module in sys.modules.items() if _is_one(name, modules)]
     own += others
@@ -76,7 +77,7 @@ def names_check(
 
 
 def _functions(module: str) -> dict[str, Any]:
-    """The names of a library module that the platform looks up: functions, and ``sys.modules``."""
+    """Return the compared names of a library module: its functions, and ``sys.modules``."""
     return {
         name: value
         for name, value in vars(sys.modules[module]).items()

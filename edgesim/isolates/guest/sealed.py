@@ -1,4 +1,4 @@
-"""Functions that worker code may call, or come across, but not look into."""
+"""Functions that worker code can call or reach, but not inspect."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ R = TypeVar("R")
 
 
 def sealed(function: Callable[P, R]) -> Callable[P, R]:
-    """The function without a way to it: no ``__self__``, ``__closure__`` or ``__globals__``.
+    """Return a wrapper that hides the function: no ``__self__``, ``__closure__``, ``__globals__``.
 
-    What ``lru_cache`` makes is C's and keeps the function to itself, but for an attribute that is
-    removed here; with ``maxsize=0`` it keeps nothing else.  The function's frame is seen in the
-    traceback of what it raises, and by worker code that it calls: it should do neither.
+    ``lru_cache`` returns a C object that exposes the function only in an attribute, which is
+    removed here; with ``maxsize=0`` it stores no results.  The function must not raise, and must
+    not call worker code: both would show its frame.
     """
     opaque: Any = lru_cache(maxsize=0)(function)
     vars(opaque).clear()
     return cast("Callable[P, R]", opaque)
 
 
-def opaque(end_if_meddled: Callable[[], None], function: Callable[P, R]) -> Callable[P, R]:
-    """The same, of a function that worker code can make fail, by deep recursion for example.
+def opaque(end_if_tampered: Callable[[], None], function: Callable[P, R]) -> Callable[P, R]:
+    """Like ``sealed``, for a function that worker code can make fail, such as by deep recursion.
 
-    No frame of the function is in the traceback of what it raises.  ``end_if_meddled`` is called
-    before it.
+    The traceback of its exception contains no frame of the function.  ``end_if_tampered`` is called
+    before the function.
     """
-    caught = sealed(partial(_caught, end_if_meddled, function))
+    caught = sealed(partial(_caught, end_if_tampered, function))
     return cast("Callable[P, R]", sealed(partial(_raised, caught)))
 
 
 def _caught(
-    end_if_meddled: Callable[[], None], function: Callable[..., Any], *args: Any
+    end_if_tampered: Callable[[], None], function: Callable[..., Any], *args: Any
 ) -> Any | BaseException:
-    """Return the function's result, or what it has raised, without its frames."""
+    """Return the function's result, or its exception without the function's frames."""
     handled: BaseException | None = None
     try:
         handled = sys.exc_info()[1]
-        end_if_meddled()
+        end_if_tampered()
         return function(*args)
     except BaseException as error:  # noqa: BLE001 (raised again)
-        # Nothing is called here: a call may fail as well, and its traceback would show this frame.
+        # No calls here: a call may fail too, and its traceback would show this frame.
         each: BaseException | None = error
         while each is not None and each is not handled:
             each.__traceback__ = None
@@ -59,4 +59,4 @@ def _raised(caught: Callable[..., Any], *args: Any) -> Any:
 
 
 UNINTERRUPTED = {_caught.__code__}
-"""Code that the handler of a signal may not raise an exception in."""
+"""Code in which a signal handler must not raise an exception."""

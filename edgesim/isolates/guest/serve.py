@@ -1,8 +1,8 @@
-"""The inside of an isolate: one invocation, from Invoke to Done.
+"""Run one invocation inside an isolate, from Invoke to Done.
 
-The same code serves every level; what differs is the Channel: a socket and an event loop of the
-isolate's own (jailed_loop.py), or calls within the platform's process (inline.py).  It imports the
-SDK by its public name, so it must be loaded only where ``edgesim/sdk`` is on ``sys.path``.
+The same code serves every isolation level.  Only the Channel differs: a socket with an event loop
+of the isolate's own (jailed_loop.py), or calls within the platform's process (inline.py).  This
+module imports the SDK by its public name, so ``edgesim/sdk`` must be on ``sys.path``.
 """
 
 from __future__ import annotations
@@ -55,26 +55,26 @@ _PLATFORM_FOLDER = str(Path(__file__).parents[2])
 
 
 class CpuLimitExceeded(BaseException):
-    """Raised in worker code that has used up its CPU time, so that its traceback says where."""
+    """Raised in worker code that has used up its CPU time; the traceback shows where."""
 
 
 class Channel(Protocol):
-    """The invocation's one way out."""
+    """Connection of one invocation to the platform."""
 
     def now(self) -> float:
-        """The platform's time (Unix seconds) as of its last word."""
+        """Return the platform's wall clock (Unix seconds) as of its last message."""
 
     def steady(self) -> float:
-        """The same, on the clock that nobody sets."""
+        """Return the platform's steady clock (Unix seconds), which is never set, likewise."""
 
     def sleep(self, seconds: float) -> None:
-        """Hold everything up."""
+        """Block the whole isolate, as ``time.sleep`` does."""
 
     def send(self, frame: Frame) -> None:
-        """A frame that wants no answer."""
+        """Send a frame that has no reply."""
 
     def ask(self, call: Call) -> Awaitable[Reply]:
-        """A Call and its Reply."""
+        """Send a Call; returns an awaitable of its Reply."""
 
 
 class Serving:
@@ -95,21 +95,21 @@ class Serving:
         return new_random(self._seed)
 
     def now(self) -> float:
-        """The platform's time."""
+        """Return the platform's wall clock in Unix seconds."""
         return self._channel.now()
 
     def steady(self) -> float:
-        """The platform's time on the clock that nobody sets."""
+        """Return the platform's steady clock, which is never set, in Unix seconds."""
         return self._channel.steady()
 
     def sleep(self, seconds: float) -> None:
-        """``time.sleep``: nothing else of the isolate runs meanwhile."""
+        """Implement ``time.sleep``: block the whole isolate."""
         self._channel.sleep(seconds)
 
     async def call(
         self, binding: str, method: str, args: list[Any], options: dict[str, Any] | None = None
     ) -> Any:
-        """Ask the platform; raises JsException or AbortError with what it answered."""
+        """Call the platform; an error in its reply is raised as JsException or AbortError."""
         reply = await self._channel.ask(Call(next(self._ids), binding, method, args, options or {}))
         if reply.error is None:
             return reply.value
@@ -118,7 +118,7 @@ class Serving:
         raise JsException(reply.error.name, reply.error.message)
 
     def log(self, level: str, message: list[Any]) -> None:
-        """One console call; once the trace's budget is spent, further ones would be dropped."""
+        """Send one console call; drop it if the trace's budget is already used up."""
         if self._log_bytes > LOG_BYTES_MAX:
             return
         try:
@@ -129,16 +129,16 @@ class Serving:
         self._channel.send(Log(level, [_cut(each) for each in message], self.now()))
 
     def respond(self, response: Respond) -> None:
-        """The fetch handler's response, at once."""
+        """Send the fetch handler's response immediately."""
         self._channel.send(response)
 
     def wait_until(self, work: Awaitable[Any]) -> None:
-        """Keep ``work`` in view until it is done."""
+        """Start ``work``; the invocation lasts until it is done, within a time limit."""
         self.background.append(asyncio.ensure_future(_without_exit(work)))
 
 
 async def _without_exit(work: Awaitable[Any]) -> Any:
-    """Work whose SystemExit is an exception like others: asyncio would end the whole loop by it."""
+    """Await work; turn SystemExit, which would stop the whole event loop, into RuntimeError."""
     try:
         return await work
     except (SystemExit, KeyboardInterrupt) as error:
@@ -146,14 +146,14 @@ async def _without_exit(work: Awaitable[Any]) -> Any:
 
 
 def _cut(part: Any) -> Any:
-    """One part of a log line, no longer than what already overflows the trace's budget."""
+    """Cut one part of a log line to the first length that overflows the trace's budget."""
     return part[: LOG_BYTES_MAX + 1] if isinstance(part, str) else part
 
 
 class ConsoleStream(io.TextIOBase):
-    """stdout or stderr of worker code: each finished line is one console call of one string.
+    """stdout or stderr of worker code: each complete line becomes one console call.
 
-    Outside an invocation (module import) lines go to ``fallback``: they are in no trace.
+    Outside an invocation (during import) text goes to ``fallback`` and appears in no trace.
     """
 
     def __init__(self, level: str, fallback: Any) -> None:
@@ -168,7 +168,7 @@ class ConsoleStream(io.TextIOBase):
         if invocation is None:
             return int(self._fallback.write(text))
         level, begun = self._level, invocation.open_lines
-        if text == "\n":  # what print writes last
+        if text == "\n":  # the last write of a print call
             invocation.log(level, [begun.pop(level, "")])
             return 1
         if "\n" not in text:
@@ -186,11 +186,11 @@ class ConsoleStream(io.TextIOBase):
 
 
 Entrypoints = dict[str, type[WorkerEntrypoint]]
-"""The classes of a main module that can be called, by name."""
+"""Entrypoint classes of a main module, by name."""
 
 
 def entrypoints(module: ModuleType) -> Entrypoints:
-    """The module's entrypoints; ImportError that says what is wrong with its ``Default``."""
+    """Return the module's entrypoints; ImportError if its ``Default`` is missing or invalid."""
     default = getattr(module, DEFAULT, None)
     if default is None:
         raise ImportError("no class Default(WorkerEntrypoint) in the module that `main` names")
@@ -206,7 +206,7 @@ def entrypoints(module: ModuleType) -> Entrypoints:
 
 
 def handlers_of(entries: Entrypoints) -> list[str]:
-    """Names of the platform's handlers that the ``Default`` class has."""
+    """Return the names of the platform's handlers that the ``Default`` class defines."""
     entry = entries[DEFAULT]
     return [name for name in HANDLERS if name != "rpc" and callable(getattr(entry, name, None))]
 
@@ -217,16 +217,16 @@ async def serve(
     new_env: Callable[[], Any],
     serving: Serving,
 ) -> Done:
-    """Run the handler and its waitUntil work.  Never raises for what worker code does.
+    """Run the handler and its waitUntil work.  Worker code's exceptions are in the Done.
 
-    ``load`` gives the Worker's classes, ``new_env`` its env: where the process is not fresh, they
-    load the module and make the bindings anew.
+    ``load`` returns the Worker's classes, ``new_env`` its env.  In a process that serves more than
+    one invocation, they load the module and create the bindings again.
     """
     task = asyncio.current_task()
     try:
         return await _serve(invoke, load, new_env, serving)
     except GeneratorExit as error:
-        # Raised by worker code: a task that has ended with it throws it into all that await.
+        # Raised by worker code: a task that ended with it raises it in every task awaiting it.
         if asyncio._get_running_loop() is not None and asyncio.current_task() is task:
             return failed(error)
         raise  # garbage collection closes this coroutine in the middle of another invocation
@@ -305,7 +305,7 @@ HANDLERS: dict[str, Callable[[Any, Any, Serving, Done], Awaitable[None]]] = {
 
 
 async def _call(handler: Callable[..., Any], *args: Any) -> Any:
-    """Handlers may be plain functions too."""
+    """Call a handler, which may be a coroutine function or a plain function."""
     result = handler(*args)
     if isinstance(result, CoroutineType) or inspect.isawaitable(result):
         return await result
@@ -332,21 +332,21 @@ async def _finish_background(serving: Serving, done: Done, handler: str) -> None
 
 
 def failed(error: BaseException) -> Done:
-    """The Done of an invocation that ended by an exception outside of its handler."""
+    """Return the Done of an invocation that ended by an exception outside its handler."""
     done = Done()
     record(done, error)
     return done
 
 
 def record(done: Done, error: BaseException) -> None:
-    """Write down how an invocation failed.  The exception may be one of worker code's making."""
-    kind = type(error)  # not its __class__, nor any attribute that its class may have replaced
+    """Record an exception in the Done.  Its class may be defined by worker code."""
+    kind = type(error)  # not __class__ or another attribute that the class can override
     trace = _TRACEBACK.__get__(error)
     if issubclass(kind, CpuLimitExceeded):
         done.outcome = "exceededCpu"
     elif issubclass(kind, MemoryError):
         done.outcome = "exceededMemory"
-        # The frames hold what filled the memory, and to say where it happened takes some.
+        # The frames refer to the objects that filled the memory; formatting needs some memory.
         traceback.clear_frames(trace)
     elif done.outcome == "ok":
         done.outcome = "exception"
@@ -354,7 +354,7 @@ def record(done: Done, error: BaseException) -> None:
         trace = trace.tb_next
     try:
         text = "".join(traceback.format_exception(kind, error, trace)).rstrip()
-    except BaseException:  # noqa: BLE001 (it shows itself by worker code, which may raise anything)
+    except BaseException:  # noqa: BLE001 (formatting runs worker code, which may raise anything)
         text = f"{kind.__name__}: <exception that cannot be shown>"
     done.exceptions.append(Failure("PythonError", text, text))
 

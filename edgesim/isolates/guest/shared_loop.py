@@ -1,22 +1,23 @@
-"""The inside of a ``warm`` isolate: many invocations in one process, each as if it were alone.
+"""Scheduler of a ``warm`` isolate: many invocations in one process, isolated from each other.
 
-Each invocation gets fresh modules (module_namespace.py), an event loop and a mailbox of its own
-(warm_invocation.py), its own time, randomness and log lines, and its CPU time is counted turn by
-turn.  What an invocation leaves running when it is done never runs again.  What it has changed for
-others makes the isolate say Tainted, after which the platform sends nothing more here.
+Each invocation has its own modules (module_namespace.py), event loop and mailbox
+(warm_invocation.py), time, randomness and log lines; its CPU time is measured per event loop turn.
+Tasks that are still pending when an invocation ends never run again.  If an invocation has changed
+shared state, the isolate sends Tainted, and the platform starts no further invocation in it.
 
-The scheduler knows the invocations' numbers and has the channel.  It is a generator, and between
-two steps of it C code calls what it has yielded: while worker code runs, nothing of the scheduler
-is on the stack, in a module's names or in a closure that worker code can get hold of.  It touches
-no object that worker code can have changed: it would run worker code on top of its own frame.
+The scheduler holds the channel and the invocations' numbers, so worker code must not reach it.  The
+scheduler is a generator that yields steps, which C code calls.  While worker code runs, no
+scheduler object is on the stack, in a module's names or in a reachable closure.  The scheduler
+accesses no object that worker code can have changed, since that could run worker code on top of
+the scheduler's frame.
 
-What an invocation has left behind in memory may have destructors, and the interpreter's collector
-would run them in the midst of another's callback, in its name.  So the collector is off, and its
-work is done between callbacks, and in long ones, in nobody's name.
+Objects that an ended invocation left in memory may have destructors, which garbage collection
+would run inside a callback of another invocation.  So automatic collection is disabled.  Garbage
+is collected explicitly between callbacks and during long ones, outside any invocation's context.
 
-A callback that does not come back cannot be ended from here.  So the number of the invocation that
-has the process is written into a page that the platform shares, and the platform, seeing that
-nothing is heard, knows whom to hold responsible.
+The scheduler cannot interrupt a callback that does not return.  So it writes the number of the
+running invocation to a page of memory shared with the platform.  If the isolate stops replying, the
+platform reads there which invocation is responsible.
 """
 
 from __future__ import annotations
@@ -62,10 +63,10 @@ from edgesim.isolates.protocol.wire import (
 )
 
 TICK_SECONDS = 0.02
-"""After this much CPU time in one callback the others' answers are sent, and again and again."""
+"""Interval, in CPU time of one callback, at which frames of all invocations are sent."""
 PAGE = struct.Struct("<Qd")
-"""The number of the running invocation, and its CPU time less that of the process (seconds)."""
-MEDDLED_STATUS = 13
+"""Number of the running invocation, and its CPU time minus the process's CPU time (seconds)."""
+TAMPERED_STATUS = 13
 """Exit status of a process in which an invocation has changed the platform's own names."""
 
 Step = tuple[Any, ...]
@@ -84,17 +85,17 @@ class Resident:
         self._mailbox: Mailbox | None = mailbox
 
     def step(self, function: Callable[..., Any], *args: Any) -> Step:
-        """A step of this invocation."""
+        """Return a step: a call of ``function`` with this invocation's mailbox first."""
         return function, self._mailbox, *args
 
     def last_step(self, function: Callable[..., Any], *args: Any) -> Step:
-        """The same; after it nothing here refers to the mailbox."""
+        """Like ``step``; also drops this object's reference to the mailbox."""
         mailbox, self._mailbox = self._mailbox, None
         return function, mailbox, *args
 
 
 class Scheduler:
-    """Gives each invocation its turns.  No worker code may ever get hold of it."""
+    """Runs the event loop turns of all invocations.  Worker code must never reach this object."""
 
     def __init__(
         self,
@@ -102,7 +103,7 @@ class Scheduler:
         load: Callable[[], Entrypoints],
         new_env: Callable[[], Any],
         changed: Callable[[], str | None],
-        end_if_meddled: Callable[[], None],
+        end_if_tampered: Callable[[], None],
         cpu_ms: int,
         page: Any,
     ) -> None:
@@ -112,8 +113,8 @@ class Scheduler:
         self._load = load
         self._new_env = new_env
         self._changed = changed
-        # Called first after worker code has run: a name that is looked up before may be its.
-        self._end_if_meddled = end_if_meddled
+        # Called before any name is looked up after worker code ran, which may have replaced it.
+        self._end_if_tampered = end_if_tampered
         self._out_of_time = failed(CpuLimitExceeded(CPU_EXCEEDED))
         self._cpu_seconds = cpu_ms / 1000
         self._page = page
@@ -127,25 +128,25 @@ class Scheduler:
         self._begun: list[tuple[Resident, Invoke]] = []
         self._running: Resident | None = None
         self._began = 0.0
-        self._sleep: Sleep = opaque(end_if_meddled, self.sleep)
+        self._sleep: Sleep = opaque(end_if_tampered, self.sleep)
 
     def time(self) -> float:
-        """The platform's steady clock as of its last word."""
+        """Return the platform's steady clock (Unix seconds) as of its last message."""
         return self._steady
 
-    def listens(self) -> bool:
-        """True: there may always be another invocation."""
+    def awaits_message(self) -> bool:
+        """Return True: the platform can always send another invocation."""
         return True
 
-    # --- one turn of all ---
+    # --- one turn of all invocations ---
 
     def steps(self) -> Iterator[Step]:
-        """The life of the isolate, step by step."""
-        self._end_if_meddled()
+        """Yield all steps of the isolate, without end."""
+        self._end_if_tampered()
         while True:
             for number, frame in self._turn.select(self._timeout()):
                 self._take(number, frame)
-            self._ring()
+            self._fire_timers()
             ready, self._ready = self._ready, {}
             yield from self._begin_all()
             for resident in ready.values():
@@ -158,11 +159,11 @@ class Scheduler:
                     self._ready.pop(resident.number, None)
                     self._enter(resident)
                     yield resident.last_step(warm_invocation.leave, self._changed)
-                    self._end_if_meddled()
-                    self._say_goodbye(resident)
+                    self._end_if_tampered()
+                    self._finish(resident)
             if warm_invocation.garbage_is_due():
                 yield (warm_invocation.collect,)
-                self._end_if_meddled()
+                self._end_if_tampered()
 
     def _timeout(self) -> float | None:
         if self._ready:
@@ -172,8 +173,8 @@ class Scheduler:
             heapq.heappop(timers)
         return max(0.0, timers[0][0] - self._steady) if timers else None
 
-    def _ring(self) -> None:
-        """Make ready whose timers are due."""
+    def _fire_timers(self) -> None:
+        """Mark the invocations whose timers are due as ready."""
         due = self._steady + 1e-6
         timers = self._timers
         while timers and timers[0][0] < due:
@@ -182,28 +183,28 @@ class Scheduler:
                 resident.wake_at = inf
                 self._ready[resident.number] = resident
 
-    # --- what the platform says ---
+    # --- frames from the platform ---
 
     def _take(self, number: int, frame: Frame) -> None:
         match frame:
             case Invoke():
-                self._tell_time(frame.now, frame.steady)
+                self._set_time(frame.now, frame.steady)
                 mailbox = Mailbox(self._now, self._steady, self._sleep)
                 self._begun.append((Resident(number, mailbox), frame))
             case Cancel():
                 if (resident := self._live.get(number)) is not None:
                     self._end(resident, Done("exception"))
             case Reply():
-                self._tell_time(frame.now, frame.steady)
+                self._set_time(frame.now, frame.steady)
                 if number == PLATFORM:
-                    self._steady = max(self._steady, self._turn.rung(frame))
+                    self._steady = max(self._steady, self._turn.timer_fired(frame))
                 elif (resident := self._live.get(number)) is not None:
                     resident.replies.append(frame)
                     self._ready[number] = resident
             case _:
                 raise TypeError(f"unexpected {type(frame).__name__} from the platform")
 
-    def _tell_time(self, now: float, steady: float) -> None:
+    def _set_time(self, now: float, steady: float) -> None:
         self._now, self._steady = max(self._now, now), max(self._steady, steady)
 
     def _begin_all(self) -> Iterator[Step]:
@@ -225,7 +226,7 @@ class Scheduler:
         self._show(resident)
 
     def _show(self, resident: Resident) -> None:
-        """Write to the page that this invocation has the process."""
+        """Write the running invocation and its CPU time to the shared page."""
         PAGE.pack_into(self._page, 0, resident.number, resident.cpu_seconds - self._began)
 
     def _show_none(self) -> None:
@@ -239,8 +240,8 @@ class Scheduler:
         self._show_none()
 
     def _settle(self, resident: Resident) -> None:
-        """Take in what a turn has come to."""
-        self._end_if_meddled()
+        """Process the report of a turn: send frames, measure CPU time, set the timer."""
+        self._end_if_tampered()
         report: TurnReport = self.results.pop()
         self._stop(resident)
         self._put(resident, report.frames)
@@ -250,7 +251,7 @@ class Scheduler:
             self._end(resident, Done("exceededCpu", self._out_of_time.exceptions))
         elif report.ready:
             self._ready[resident.number] = resident
-        elif report.wake_at is None and not report.listens and not resident.replies:
+        elif report.wake_at is None and not report.awaits_message and not resident.replies:
             self._end(resident, Done("exception", [Failure("Error", HUNG)]))
         if resident.done is None:
             self._set_timer(resident, report.wake_at)
@@ -270,13 +271,13 @@ class Scheduler:
             self._end(resident, Done("exception", [Failure("TypeError", str(error))]))
 
     def _end(self, resident: Resident, done: Done) -> None:
-        """It has no further turn, and leaves at its next."""
+        """End the invocation: it has no further turn, and is removed in the next round."""
         if resident.done is None:
             resident.done = done
             self._set_timer(resident, None)
             self._ready[resident.number] = resident
 
-    def _say_goodbye(self, resident: Resident) -> None:
+    def _finish(self, resident: Resident) -> None:
         assert resident.done is not None
         self._show_none()
         del self._live[resident.number]
@@ -286,32 +287,35 @@ class Scheduler:
         if change is not None:
             self.wire.put(PLATFORM, Tainted(change))
 
-    def life(self) -> Callable[[], Any]:
-        """A function of C's that takes all steps, to be called where nothing else is held."""
+    def main(self) -> Callable[[], Any]:
+        """Return a C function that runs all steps; its caller must hold no other reference."""
         return partial(self.results.extend, itertools.starmap(call, self.steps()))
 
-    # --- what is called in the midst of worker code, sealed ---
+    # --- called while worker code is on the stack, so sealed ---
 
     def timer_handler(self, shut_frames: Callable[[bool], bool]) -> Any:
-        """The handler of SIGPROF."""
+        """Return the handler of SIGPROF."""
         whole = {each.__code__ for each in (Scheduler.check, Scheduler.sleep)}
         whole |= guard.UNINTERRUPTED | UNINTERRUPTED
-        check = opaque(self._end_if_meddled, self.check)
-        return warm_invocation.timer_handler(check, shut_frames, whole, self._end_if_meddled)
+        check = opaque(self._end_if_tampered, self.check)
+        return warm_invocation.timer_handler(check, shut_frames, whole, self._end_if_tampered)
 
     def check(self, frames: list[bytes]) -> bool:
-        """Send what there is to send; True if the running invocation has used up its CPU time."""
+        """Send pending frames; return True if the running invocation has used up its CPU time."""
         resident = self._running
         if resident is None:
             return False
         with suppress(Exception):
             self._put_checked(resident, frames)
-            self.wire.hurry()
+            self.wire.flush_now()
         used = resident.cpu_seconds + time.thread_time() - self._began
         return resident.done is None and used > self._cpu_seconds
 
     def sleep(self, until: float, frames: list[bytes]) -> tuple[float, float] | BaseException:
-        """Hold everything up until that time; the clocks then, or what is to be raised."""
+        """Block until the steady time ``until``.
+
+        Returns both clocks, or the exception that the caller must raise.
+        """
         resident = self._running
         if resident is None or type(until) is not float or not until < inf:
             return ValueError("no time to sleep until")
@@ -324,7 +328,7 @@ class Scheduler:
         for _, frame in arrived:
             if isinstance(frame, Invoke | Reply):
                 clocks = max(clocks[0], frame.now), max(clocks[1], frame.steady)
-        self.wire.keep(arrived)
+        self.wire.put_back(arrived)
         return clocks
 
     def _put_checked(self, resident: Resident, frames: list[bytes]) -> None:
@@ -332,22 +336,23 @@ class Scheduler:
             self._put(resident, frames)
 
 
-def ending(meddled: Callable[[], bool]) -> Callable[[], None]:
-    """Return a function that ends this process once a name of the platform's was replaced.
+def ending(tampered: Callable[[], bool]) -> Callable[[], None]:
+    """Return a function that exits the process if worker code has replaced a platform name.
 
-    The page says by whom.  Before anything of it has an effect: no name is looked up here.
+    It looks up no name itself, so it exits before a replacement can take effect.  The shared page
+    then tells the platform which invocation was running.
     """
-    end = partial(os._exit, MEDDLED_STATUS)
+    end = partial(os._exit, TAMPERED_STATUS)
 
-    def end_if_meddled() -> None:
-        if meddled():
+    def end_if_tampered() -> None:
+        if tampered():
             end()
 
-    return end_if_meddled
+    return end_if_tampered
 
 
 def _done(data: bytes) -> Done:
-    """The invocation's own last word; an exception where it is none."""
+    """Decode the Done that an invocation reports; an exception outcome if it is not a Done."""
     try:
         done = decoded(data)
     except ValueError as error:
@@ -356,33 +361,34 @@ def _done(data: bytes) -> Done:
 
 
 class LoadedWorker(NamedTuple):
-    """The Worker as its zygote has loaded it."""
+    """The Worker as loaded by its zygote."""
 
     codes: CodeCache
     name: str
     new_env: Callable[[], Any]
     cpu_ms: int
     vendored: frozenset[str]
-    """Names of packages that all invocations share, as on the platform."""
+    """Names of vendored packages, which all invocations share, as on the platform."""
     loaded: list[str]
-    """Names of the Worker's own modules that its zygote has in ``sys.modules``."""
+    """Names of the Worker's own modules in the zygote's ``sys.modules``."""
 
 
-def life(sock: socket.socket, page: int, worker: LoadedWorker) -> Callable[[], Any]:
-    """The life of a fork for many invocations, to be called by who holds nothing of it.
+def shared_main(sock: socket.socket, page: int, worker: LoadedWorker) -> Callable[[], Any]:
+    """Return the main function of a fork for many invocations.
 
-    It ends when the platform hangs up.
+    The caller must hold no reference to its parts: worker code can see the frames below it.  The
+    process exits when the platform closes the connection.
     """
     gc.disable()
-    registry = warm_invocation.own_the_tasks()
-    warm_invocation.own_the_classes(partial(_is_a_librarys, worker.vendored))
+    registry = warm_invocation.separate_tasks()
+    warm_invocation.separate_classes(partial(_is_library_class, worker.vendored))
     stand_ins.install()
-    stand_ins.put_in_place(worker.loaded)
+    stand_ins.replace_loaded(worker.loaded)
     asyncio.set_event_loop(None)
     gates = guard.take_gates()
     with gates.suspended():
         state = SharedState(gates.suspended, gates.frames_shut, gates.objects, worker.vendored)
-    end_if_meddled = ending(names_check([registry]))
+    end_if_tampered = ending(names_check([registry]))
     near = ending(names_check(modules=NEAR))
     sources = sealed_sources(
         worker.codes, state, warm_invocation.build_class, near, gates.frames_shut
@@ -390,17 +396,17 @@ def life(sock: socket.socket, page: int, worker: LoadedWorker) -> Callable[[], A
     load = partial(_load_afresh, sources, worker.name)
     scheduler = Scheduler(
         *(Wire(sock), load, sealed(worker.new_env), sealed(state.changed)),
-        *(end_if_meddled, worker.cpu_ms, mmap.mmap(page, PAGE.size)),
+        *(end_if_tampered, worker.cpu_ms, mmap.mmap(page, PAGE.size)),
     )
     signal.signal(signal.SIGPROF, scheduler.timer_handler(gates.shut_frames))
     signal.setitimer(signal.ITIMER_PROF, TICK_SECONDS, TICK_SECONDS)
     state.accept_settings()  # the timer and its handler are settings too, without seccomp
-    if (key := gates.seal(sock.fileno(), end_if_meddled)) is not None:
+    if (key := gates.seal(sock.fileno(), end_if_tampered)) is not None:
         scheduler.wire = Wire(KeyedSocket(sock, key, gates.suspended))
     del key
-    with suppress(Exception):  # an invocation that loads them will say what is wrong
+    with suppress(Exception):  # the first invocation loads the modules again and reports the error
         copy_context().run(load)
-    return scheduler.life()
+    return scheduler.main()
 
 
 def _load_afresh(sources: Sources, name: str) -> Entrypoints:
@@ -410,5 +416,5 @@ def _load_afresh(sources: Sources, name: str) -> Entrypoints:
         return entrypoints(namespace.load(name))
 
 
-def _is_a_librarys(vendored: frozenset[str], kind: type) -> bool:
+def _is_library_class(vendored: frozenset[str], kind: type) -> bool:
     return is_frozen(kind) or is_from(vendored, kind)

@@ -1,13 +1,13 @@
-"""State that the invocations of one process share: made read-only, or watched for changes.
+"""State that the invocations of one process share: made read-only, or compared with a snapshot.
 
-Worker code sees library modules through views of its own (module_namespace.py), so a patched
-function is patched for itself alone.  Library classes are made immutable, as the interpreter's own
-are: to set an attribute of one is a TypeError.  So it is for library modules that worker code gets
-past the views; what the library itself sets on them is written down.  The rest that is easily
-reached is compared after every invocation with what it was.
+Worker code sees library modules through its own views (module_namespace.py), so a function that it
+patches is patched for its invocation only.  Library classes are made immutable, like the
+interpreter's own: setting an attribute is a TypeError.  Worker code that reaches a library module
+past the view gets a TypeError too; names that the library itself sets on a module are recorded.
+Other state that is easy to reach is compared with a snapshot after every invocation.
 
-What a determined program can still reach (a function's ``__globals__``, objects by way of the
-collector) is not guarded here: that is what the ``process`` level is for.
+Not guarded: state that only a hostile program reaches (a function's ``__globals__``, objects found
+through garbage collection).  The ``process`` level is for such programs.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ from edgesim.isolates.guest.stand_ins import StandIn
 _IMMUTABLE = 1 << 8
 _HEAP = 1 << 9
 _STABLE = 0xFFFFFFFF & ~(1 << 19)
-"""All flags but the one that a look-up may set (VALID_VERSION_TAG)."""
+"""All flags but VALID_VERSION_TAG, which a look-up may set."""
 _FLAGS_OFFSET = 21 * ctypes.sizeof(ctypes.c_void_p)
-"""Of ``tp_flags`` in every PyTypeObject of CPython 3.11 to 3.14, 64-bit."""
+"""Offset of ``tp_flags`` in a PyTypeObject of CPython 3.11 to 3.14, 64-bit."""
 
 SPARE_FILES = 16
-"""Descriptors that other invocations may have open at the same time, or have left open."""
+"""Maximum descriptors that invocations may hold or leak before the process counts as changed."""
 
 _ATTRIBUTES_OF: Any = vars(logging.Filterer)["__dict__"].__get__
 _ROOT, _MANAGER = logging.root, vars(logging.root.manager)
 _LOGGING, _WARNINGS, _POLICY = vars(logging), vars(warnings), vars(asyncio.events)
-"""Read as dicts, because a function of theirs may have been replaced."""
+"""Read as dicts, because worker code may have replaced functions of these modules."""
 
-# The things themselves, not copies: this is asked after every invocation.
+# Probes return the objects themselves, not copies: they run after every invocation.
 _PROBES: dict[str, Callable[[], Any]] = {
     "builtins": lambda: vars(builtins),
     "os": lambda: vars(os),
@@ -99,7 +99,7 @@ _PROBES_WITHOUT_SECCOMP: dict[str, Callable[[], Any]] = {
 
 _MISSING = object()
 _complete: set[ModuleType] = set()
-"""Library modules whose import has ended."""
+"""Library modules that are completely imported."""
 _written: dict[tuple[ModuleType, str], Any] = {}
 """(library module, name) -> value before the name was set, for each name set on a module."""
 
@@ -119,19 +119,19 @@ class _Watched(ModuleType):
 
 
 def _note_write(module: ModuleType, name: str) -> None:
-    # A module under import, which the import system makes of the class of ``sys``, is not complete.
+    # A module is not complete during its import; the import system gives it the class of ``sys``.
     if module in _complete:
         _written.setdefault((module, name), vars(module).get(name, _MISSING))
 
 
 def _refuse_worker_code(module: ModuleType) -> None:
-    # Worker code is known by its builtins: it has a copy of its own (module_namespace.py).
+    # Worker code is recognized by its builtins, of which it has a copy (module_namespace.py).
     if sys._getframe(2).f_builtins is not vars(builtins):
         raise TypeError(f"cannot set an attribute of the module {module.__name__!r} itself")
 
 
 class _SharedPart:
-    """One part of the state, and a snapshot of it."""
+    """One part of the shared state, and a snapshot of it."""
 
     def __init__(self, name: str, read: Callable[[], Any]) -> None:
         self.name = name
@@ -139,7 +139,7 @@ class _SharedPart:
         self.accept()
 
     def accept(self) -> None:
-        """Take it as it is now."""
+        """Take a new snapshot."""
         value = self._read()
         self._before = _as_it_is(value)
         self._versioned = value if type(value) is dict and has_versions() else None
@@ -148,7 +148,7 @@ class _SharedPart:
             self._seen = self._marks()
 
     def has_changed(self) -> bool:
-        """True if it is not as it was."""
+        """Return True if the state differs from the snapshot."""
         value = self._read()
         if value is self._versioned and self._marks() == self._seen:
             return False
@@ -156,7 +156,7 @@ class _SharedPart:
 
 
 class SharedState:
-    """Snapshot of the watched state; to be made before any worker code runs."""
+    """Snapshot of the shared state, taken before any worker code runs."""
 
     def __init__(
         self,
@@ -165,10 +165,10 @@ class SharedState:
         objects: Callable[[], list[Any]],
         vendored: frozenset[str],
     ) -> None:
-        """``vendored``: packages whose state is the Worker's own affair, as on the platform."""
+        """``vendored``: packages whose state is not compared; as on the platform it is shared."""
         self.suspended = suspended
         self._frames_shut = frames_shut
-        # Sealed: worker code that the library calls can look into this object.
+        # Sealed: worker code that the library calls can inspect this object.
         self._freeze_modules = sealed(partial(_freeze_modules, objects))
         self._vendored = vendored
         self._modules: dict[str, ModuleType] = {}
@@ -183,7 +183,7 @@ class SharedState:
             probes["the decimal context"] = lambda: repr(context)
         if not guard.holds_processes():
             probes |= _PROBES_WITHOUT_SECCOMP
-        self._told = False
+        self._reported = False
         self._early: str | None = None
         self._declared: list[str] = []
         self.library = LibraryState(vendored)
@@ -192,7 +192,7 @@ class SharedState:
         self._probes = [_SharedPart(name, read) for name, read in probes.items()]
 
     def keep_modules(self) -> None:
-        """Take in modules that were imported since, before worker code can lay hands on them."""
+        """Protect newly imported modules, before worker code can reach them."""
         names = sys.modules.keys() - self._modules.keys()
         new = {name: sys.modules[name] for name in names}
         found = {
@@ -207,22 +207,22 @@ class SharedState:
                 _complete.add(module)
         self._freeze_modules(found.keys())
         self._modules |= new
-        for module, name in list(_written):  # the import system ties a module to its package
+        for module, name in list(_written):  # the import system sets a module on its package
             if vars(module).get(name) is sys.modules.get(f"{module.__name__}.{name}", _MISSING):
                 del _written[module, name]
 
     def looked_up(self, function: FunctionType) -> None:
-        """Worker code has got hold of this function of a library."""
+        """Compare this library function, which worker code has looked up, from now on."""
         self.library.watch_function(function)
 
     def begin_import(self) -> None:
-        """A library module is imported: what that changes is not the Worker's doing."""
+        """Begin a library module's import, whose own changes do not count as the Worker's."""
         if self._early is None:
             with self._frames_shut():
                 self._early = self.library.changed() or self._setting_changed()
 
     def end_import(self, name: str) -> None:
-        """The library module has been imported."""
+        """End the import of a library module: accept its changes."""
         with self.suspended(), self._frames_shut():
             if sys.modules.keys() != self._modules.keys():
                 self.keep_modules()
@@ -231,12 +231,12 @@ class SharedState:
             self.library.watch(name)
 
     def changed(self) -> str | None:
-        """Name of shared state that an invocation has changed; reported once, then None."""
-        if self._told:
+        """Return the name of changed shared state; a change is reported once, then None."""
+        if self._reported:
             return None
         with self._frames_shut():
             found = self._found()
-        self._told = found is not None
+        self._reported = found is not None
         return found
 
     def _found(self) -> str | None:
@@ -257,7 +257,7 @@ class SharedState:
             each.accept()
 
     def _has_its_modules(self) -> bool:
-        """True if each module is still in ``sys.modules``; the library may import more modules."""
+        """Return True if no module is missing in ``sys.modules``; the library may add some."""
         if self._module_marks() == self._modules_seen:
             return True
         found = has_all_of(sys.modules, self._modules)
@@ -267,7 +267,7 @@ class SharedState:
 
     @staticmethod
     def _rewritten() -> str | None:
-        """A module that is not as it was; some of the library set a name and set it back."""
+        """Return a module attribute that changed; parts of the library set one and restore it."""
         for (module, name), before in list(_written.items()):
             value = vars(module).get(name, _MISSING)
             if value is not before and sys.modules.get(f"{module.__name__}.{name}") is not value:
@@ -277,14 +277,14 @@ class SharedState:
 
 
 def _as_it_is(value: Any) -> Any:
-    """The same value, which stays so when the thing itself changes."""
+    """Return a copy of the value's containers, so that later changes do not affect it."""
     if type(value) is tuple:
         return tuple(map(_as_it_is, value))
     return value.copy() if type(value) is list or type(value) is dict else value
 
 
 def _logging() -> Any:
-    """Configuration of all loggers; a new logger without configuration makes no difference."""
+    """Return the configuration of all loggers; loggers without configuration are left out."""
     _remove_default_handler()
     loggers = _MANAGER.get("loggerDict")
     if type(loggers) is not dict:
@@ -314,7 +314,7 @@ _OF_ITSELF = {"name", "parent", "manager", "_cache"}
 
 
 def _configured(logger: logging.Logger) -> dict[str, Any]:
-    """The attributes of a logger that are not as those of a new one."""
+    """Return the attributes of a logger that differ from a new logger's."""
     return {
         name: _as_it_is(value)
         for name, value in _ATTRIBUTES_OF(logger).items()
@@ -324,10 +324,10 @@ def _configured(logger: logging.Logger) -> dict[str, Any]:
 
 
 def _remove_default_handler() -> None:
-    """Undo what ``logging.warning("...")`` does where nothing is configured.
+    """Remove the handler that ``logging.warning("...")`` adds if no handler is configured.
 
-    Ordinary code logs so.  The handler writes to the console, as ``logging.lastResort`` does, and
-    the next call adds it again.
+    This is common in ordinary code, so it must not count as a change.  The handler writes to the
+    console, as ``logging.lastResort`` does, and the next call adds it again.
     """
     handlers = _ATTRIBUTES_OF(_ROOT).get("handlers")
     if type(handlers) is list and len(handlers) == 1:
@@ -354,9 +354,9 @@ def _is_default(handler: dict[str, Any]) -> bool:
 
 
 def _leak_of_descriptors() -> Callable[[], bool]:
-    """A probe that is True once invocations have left more than ``SPARE_FILES`` open.
+    """Return a probe that is True once invocations have leaked more than ``SPARE_FILES``.
 
-    A new descriptor gets the lowest free number.
+    It relies on the kernel giving a new descriptor the lowest free number.
     """
     highest = _lowest_free() + SPARE_FILES
     return lambda: _lowest_free() > highest
@@ -365,20 +365,20 @@ def _leak_of_descriptors() -> Callable[[], bool]:
 def _lowest_free() -> int:
     try:
         number = os.dup(2)
-    except OSError:  # none is free, or standard error is closed
+    except OSError:  # no descriptor is free, or standard error is closed
         return sys.maxsize
     os.close(number)
     return number
 
 
 def _shared_decimal_context() -> Any:
-    """The ``decimal`` context that every invocation inherits, if the Worker's import made one."""
+    """Return the ``decimal`` context that invocations inherit, if the Worker's import set one."""
     found = (value for var, value in copy_context().items() if var.name == "decimal_context")
     return next(found, None)
 
 
 def _record_codecs(declared: list[str]) -> None:
-    """Note registrations of codecs and error handlers, which nothing can list."""
+    """Record registrations of codecs and error handlers, which cannot be listed afterwards."""
     for name in ("register", "register_error", "unregister"):
         real = getattr(codecs, name)
 
@@ -391,16 +391,16 @@ def _record_codecs(declared: list[str]) -> None:
 
 
 def is_frozen(kind: type) -> bool:
-    """True for a class of the interpreter's or a library's."""
+    """Return True for a class of the interpreter or a library."""
     return bool(_FLAGS_OF(kind) & _IMMUTABLE) or kind is _SETS_ITSELF
 
 
 def is_from(packages: frozenset[str], kind: type) -> bool:
-    """True for a class of one of these packages."""
+    """Return True for a class of one of these packages."""
     return _module_of(kind).partition(".")[0] in packages
 
 
-# By the slots: a metaclass of worker code's would run in the name of who asks.
+# Read through the slots: attribute access could run a metaclass of worker code.
 _FLAGS_OF: Any = vars(type)["__flags__"].__get__
 _NAMES_OF: Any = vars(type)["__dict__"].__get__
 
@@ -411,11 +411,11 @@ def _module_of(kind: type) -> str:
 
 
 _SETS_ITSELF = weakref.finalize
-"""A class that has its own attributes set at every use; it is compared instead."""
+"""Class that sets its own attributes at every use; so it is compared, not frozen."""
 
 
 def _foreign_finders() -> list[Any]:
-    """Finders of path entries that are not of the library's own kinds; it adds its own."""
+    """Return cached path entry finders of foreign types; the library adds its own at any time."""
     cache = sys.path_importer_cache
     if type(cache) is not dict:
         return [cache]
@@ -432,9 +432,9 @@ def _names_of_finalize() -> dict[str, Any]:
 
 
 def freeze_types(vendored: frozenset[str]) -> None:
-    """Make every class that is there immutable, but for those of vendored packages.
+    """Make every existing class immutable, except those of vendored packages.
 
-    Those that are made later are not.
+    Classes created later stay mutable.
     """
     _freeze(kind for kind in _types(gc.get_objects) if not is_from(vendored, kind))
 
@@ -445,7 +445,7 @@ def _freeze_modules(objects: Callable[[], list[Any]], modules: Container[str]) -
 
 
 def _types(objects: Callable[[], list[Any]]) -> list[Any]:
-    # Not isinstance: a weak proxy says that it is whatever it stands for.
+    # Not isinstance: a weak proxy reports the class of its target.
     return [kind for kind in objects() if issubclass(type(kind), type)]
 
 

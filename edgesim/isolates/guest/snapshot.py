@@ -1,4 +1,4 @@
-"""The Worker in its zygote's memory: the starting point of every fork, and the main loop of one."""
+"""Snapshot of a loaded Worker in its zygote's memory, inherited by every fork."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from edgesim.isolates.protocol.wire import Boot
 
 
 class Snapshot:
-    """A loaded Worker.  Exceptions of its import are raised here."""
+    """A loaded Worker.  The constructor imports it, and raises the import's exceptions."""
 
     def __init__(self, boot: Boot, loop: jailed_loop.TurnLoop) -> None:
         self._loop = loop
@@ -44,21 +44,24 @@ class Snapshot:
         signal.signal(signal.SIGPROF, jailed_loop.raise_out_of_time)
 
     def serve_one(self, sock: socket.socket) -> None:
-        """Serve one invocation, in a fork that is used once."""
+        """Serve the only invocation of a fork."""
         rehearse_while_idle(self._loop, sock)
         guard.seal(self._cpu_ms)
         jailed_loop.run_once(self._loop, sock, self._entries, self._env)
         jailed_loop.wait_for_hang_up(sock)
 
-    def many(self, sock: socket.socket, page: int) -> Callable[[], Any]:
-        """Return the main function of a fork that serves many invocations, also concurrently."""
+    def serve_many(self, sock: socket.socket, page: int) -> Callable[[], Any]:
+        """Return the main function of a fork that serves many invocations concurrently.
+
+        ``page`` is the file descriptor of the memory shared with the platform.
+        """
         gc.unfreeze()
         freeze_types(self._vendored)
         gc.freeze()
         worker = shared_loop.LoadedWorker(
             self._codes, self._name, self._new_env, self._cpu_ms, self._vendored, self._loaded
         )
-        return shared_loop.life(sock, page, worker)
+        return shared_loop.shared_main(sock, page, worker)
 
     def _is_own(self, name: str) -> bool:
         found = self._codes.find(name)

@@ -1,11 +1,13 @@
-"""The Worker's own modules in ``sys.modules``, for libraries that look there.
+"""Stand-ins for the Worker's own modules in ``sys.modules``, for libraries that look there.
 
 ``dataclasses``, ``typing``, ``pickle`` and ``importlib.resources`` find a class's module by its
-name, from C too, and that is one dict for the whole process.  What stands there under a name of
-the Worker's is a stand-in: each of its attributes is that of the running invocation's module, so
-no invocation sees another's.  Tried and dropped: another mapping in the place of ``sys.modules``
-(code in C has the dict itself, and ``pickle`` is such code); the modules themselves in it while
-their invocation runs (others run in between).
+name in ``sys.modules``, also from C, and that dict is process-wide.  For each module of the Worker
+it contains a stand-in, which forwards attribute access to the module of the running invocation, so
+no invocation sees another's.
+
+Tried and dropped: replacing ``sys.modules`` by another mapping (C code, such as ``pickle``, uses
+the original dict); storing the modules themselves while their invocation runs (invocations
+interleave).
 """
 
 from __future__ import annotations
@@ -23,18 +25,18 @@ class OwnModules(Protocol):
     """The modules of one invocation."""
 
     def own(self, name: str) -> ModuleType | None:
-        """The module of that name, loaded if need be; None if the Worker has none such."""
+        """Return the module of that name, loaded if necessary; None if the Worker lacks it."""
 
     def spec_of(self, name: str) -> ModuleSpec | None:
         """Return the spec of the Worker's module of that name, or None."""
 
 
 running: ContextVar[OwnModules | None] = ContextVar("running", default=None)
-"""The modules of the invocation whose code runs."""
+"""The modules of the running invocation."""
 
 
 class StandIn(ModuleType):
-    """Whichever module of that name is the running invocation's."""
+    """Forwards attribute access to the running invocation's module of the same name."""
 
     def __getattribute__(self, name: str) -> Any:
         module = _own(_NAME.__get__(self)["__name__"])
@@ -60,7 +62,7 @@ def _own(name: str) -> ModuleType | None:
 
 
 class OwnLoader(SourceFileLoader):
-    """Loads a module of the running invocation's, and answers for its source and its data."""
+    """Loads a module of the running invocation, and gives access to its source and data files."""
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """Create the stand-in for ``sys.modules``."""
@@ -72,7 +74,7 @@ class OwnLoader(SourceFileLoader):
 
 
 class _OwnFinder:
-    """Finds what libraries import of the running invocation's modules."""
+    """Finds the running invocation's modules for imports made by libraries."""
 
     __slots__ = ()  # nothing can be set on it
 
@@ -92,27 +94,27 @@ def install() -> None:
         sys.meta_path.insert(0, _FINDER)
 
 
-def put_in_place(names: Sequence[str]) -> None:
-    """Stand-ins for modules that are in ``sys.modules`` themselves."""
+def replace_loaded(names: Sequence[str]) -> None:
+    """Replace modules that are in ``sys.modules`` themselves by stand-ins."""
     for name in names:
         sys.modules[name] = StandIn(name)
 
 
 def stand_in_for(name: str, file: str) -> None:
-    """A stand-in, unless there is one, or a library has a module of that name."""
-    if name not in sys.modules and not _is_a_librarys(name, file):
+    """Add a stand-in, unless one exists or a library has a module of that name."""
+    if name not in sys.modules and not _is_library_module(name, file):
         sys.modules[name] = StandIn(name)
 
 
-def make_way_for(name: str) -> None:
-    """Let a library module be imported whose name is that of another Worker's own."""
+def remove_stand_ins(name: str) -> None:
+    """Remove the stand-ins that would shadow a library module of the same name."""
     top = name.partition(".")[0]
     if type(sys.modules.get(top)) is StandIn:
         for each in [each for each in sys.modules if each.partition(".")[0] == top]:
             del sys.modules[each]
 
 
-def _is_a_librarys(name: str, file: str) -> bool:
+def _is_library_module(name: str, file: str) -> bool:
     parent = name.rpartition(".")[0]
     if parent:
         return type(sys.modules.get(parent)) is not StandIn

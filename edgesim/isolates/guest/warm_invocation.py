@@ -1,13 +1,13 @@
-"""One invocation of a ``warm`` isolate, as far as worker code can see: all of it is its own.
+"""One invocation of a ``warm`` isolate: the objects that its worker code can reach.
 
-Each invocation has an event loop and a mailbox.  The frames that it has for the platform lie in the
-mailbox until its turn is over; the scheduler (shared_loop.py) puts the invocation's number on them
-and sends them.  So nothing here knows a number, the channel, or another invocation.
+Each invocation has an event loop and a mailbox.  Its outgoing frames stay in the mailbox until its
+turn ends; then the scheduler (shared_loop.py) adds the invocation's number and sends them.  So
+nothing here refers to a number, the channel or another invocation.
 
-Worker code may change whatever it reaches, and some of it runs where nobody expects it: a property
-is read, a destructor is run, an exception is formatted.  So everything that touches an object of
-worker code is a function of this module, called from C with no caller that holds more than it, and
-gives the scheduler nothing but bytes and numbers.
+Worker code can change every object that it reaches, and can run at unexpected times: when a
+property is read, a destructor runs or an exception is formatted.  So all code that handles objects
+of worker code is in this module.  It is called from C, so that no caller's frame is visible, and
+returns only bytes and numbers to the scheduler.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from functools import partial
 from types import CodeType, FrameType, NoneType
 from typing import Any, NamedTuple
 
-from edgesim.isolates.guest.event_loop import IsolateLoop, sleep_seconds, unheard
+from edgesim.isolates.guest.event_loop import IsolateLoop, drop_unawaited, sleep_seconds
 from edgesim.isolates.guest.jailed_loop import WHOLE
 from edgesim.isolates.guest.sealed import sealed
 from edgesim.isolates.guest.serve import (
@@ -52,11 +52,11 @@ class TurnReport(NamedTuple):
     frames: list[bytes]
     done: bytes | None
     ready: bool
-    """True if it has callbacks to run."""
+    """True if callbacks are ready to run."""
     wake_at: float | None
-    """The time of its next timer."""
-    listens: bool
-    """True if it awaits a reply."""
+    """Steady time of the next timer; None without one."""
+    awaits_message: bool
+    """True if a reply is awaited."""
 
 
 class GuestLoop(IsolateLoop):
@@ -68,7 +68,8 @@ class GuestLoop(IsolateLoop):
     _asyncgens: Any
 
     def __init__(self, mailbox: Mailbox) -> None:
-        # asyncio's own takes 15 us; what it sets is the same for every loop but for this.
+        # asyncio's __init__ takes 15 us; most attributes are the same for every loop, so they are
+        # copied, and only those that differ are created here.
         for name, value in _SETTINGS.items():
             setattr(self, name, value)
         self._ready = deque()
@@ -78,10 +79,10 @@ class GuestLoop(IsolateLoop):
         self.classes: dict[int, type] = {}
 
     def __del__(self) -> None:
-        """There is nothing to close."""
+        """Do nothing: asyncio's warns about an unclosed loop, but there is nothing to close."""
 
     def run_ready(self) -> None:
-        """One turn of asyncio: timers that are due, then all callbacks that are ready."""
+        """Run one turn of asyncio: due timers, then all callbacks that are ready."""
         timers, ready = self._scheduled, self._ready
         due = self.steady + self._clock_resolution
         while timers and (timers[0]._cancelled or timers[0]._when < due):
@@ -97,7 +98,7 @@ class GuestLoop(IsolateLoop):
                 handle._run()
 
     def next_timer(self) -> float | None:
-        """The time of the next timer."""
+        """Return the steady time of the next timer; None without one."""
         timers = self._scheduled
         while timers and timers[0]._cancelled:
             self._timer_cancelled_count -= 1
@@ -109,19 +110,19 @@ def _settings() -> dict[str, Any]:
     loop = IsolateLoop()
     found = vars(loop) | {"_asyncgens": (), "_thread_id": threading.get_ident()}
     loop.close()
-    return found  # with a thread, as it is running whenever somebody can ask
+    return found  # with a thread id: the loop is running whenever worker code can see it
 
 
 _SETTINGS = _settings()
-"""Attributes that every event loop has."""
+"""Attributes that are the same for every event loop."""
 
 
 class Mailbox(Channel):
-    """The invocation's one way out."""
+    """Channel of one invocation: frames to send, and futures of the awaited replies."""
 
     def __init__(self, now: float, steady: float, sleep: Sleep) -> None:
         self.loop = GuestLoop(self)
-        self.loop.tell_time(now, steady)
+        self.loop.set_time(now, steady)
         self.out: list[Frame] = []
         self.done: Done | None = None
         self.replies: dict[int, asyncio.Future[Reply]] = {}
@@ -139,8 +140,8 @@ class Mailbox(Channel):
         clocks = self._sleep(until, self.take_frames())
         if isinstance(clocks, BaseException):
             raise clocks
-        self.loop.tell_time(*clocks)
-        self.loop.tell_time(now, until)
+        self.loop.set_time(*clocks)
+        self.loop.set_time(now, until)
 
     def send(self, frame: Frame) -> None:
         self.out.append(frame)
@@ -152,18 +153,18 @@ class Mailbox(Channel):
         return reply
 
     def take(self, reply: Reply) -> None:
-        """The reply to a call has arrived."""
+        """Pass a received reply to the call that awaits it."""
         waiting = self.replies.pop(reply.id, None)
         if waiting is not None and not waiting.done():
             waiting.set_result(reply)
 
     def finish(self, done: Done) -> None:
-        """End the invocation, unless it has ended."""
+        """Set the invocation's Done, unless it has one."""
         if self.done is None:
             self.done = done
 
     def take_frames(self) -> list[bytes]:
-        """Encode what is to be sent; a frame that cannot be is replaced."""
+        """Remove and encode the frames to send; replace those that cannot be encoded."""
         out, self.out = self.out, []
         return [data for frame in out for data in self._encoded(frame)]
 
@@ -178,7 +179,7 @@ class Mailbox(Channel):
             return [encoded(each) for _, each in said]
 
     def report(self) -> TurnReport:
-        """Return the state of this invocation that the scheduler may see."""
+        """Return the state of this invocation for the scheduler."""
         frames = self.take_frames()
         done = None
         if self.done is not None:
@@ -193,7 +194,7 @@ def begin(
     load: Callable[[], Entrypoints],
     new_env: Callable[[], Any],
 ) -> TurnReport:
-    """Make the invocation's task and run it until it waits."""
+    """Create the invocation's task and run its first turn."""
     asyncio._set_running_loop(mailbox.loop)
     mailbox.loop.create_task(_serve(mailbox, invoke, load, new_env), name=invoke.handler)
     return turn(mailbox, invoke.now, invoke.steady, ())
@@ -215,17 +216,17 @@ async def _serve(
 
 
 def turn(mailbox: Mailbox, now: float, steady: float, replies: tuple[Reply, ...]) -> TurnReport:
-    """Hand over replies and run what is ready."""
+    """Deliver replies and run one turn of the invocation's event loop."""
     try:
         loop = mailbox.loop
-        loop.tell_time(now, steady)
-        loop.unheard = None
+        loop.set_time(now, steady)
+        loop.lost_error = None
         asyncio._set_running_loop(loop)
         for reply in replies:
             mailbox.take(reply)
         loop.run_ready()
-        if loop.unheard is not None:
-            mailbox.finish(failed(loop.unheard))
+        if loop.lost_error is not None:
+            mailbox.finish(failed(loop.lost_error))
     except BaseException as error:  # noqa: BLE001 (SystemExit in a task of the invocation's)
         return _ended(mailbox, failed(error))
     finally:
@@ -239,12 +240,14 @@ def turn(mailbox: Mailbox, now: float, steady: float, replies: tuple[Reply, ...]
 def _ended(mailbox: Mailbox, done: Done) -> TurnReport:
     mailbox.finish(done)
     return _plain(
-        TurnReport(mailbox.take_frames(), encoded(done), ready=False, wake_at=None, listens=False)
+        TurnReport(
+            mailbox.take_frames(), encoded(done), ready=False, wake_at=None, awaits_message=False
+        )
     )
 
 
 def _plain(report: TurnReport) -> TurnReport:
-    """The report, of which every part is exactly what it should be: TypeError if it is not."""
+    """Return the report if all parts are of exactly the expected types; else TypeError."""
     right = type(report) is TurnReport and type(report.frames) is list
     if right:
         for each in report.frames:
@@ -254,7 +257,7 @@ def _plain(report: TurnReport) -> TurnReport:
         or type(report.done) not in _BYTES
         or type(report.wake_at) not in _FLOAT
         or type(report.ready) is not bool
-        or type(report.listens) is not bool
+        or type(report.awaits_message) is not bool
     ):
         raise TypeError("the event loop of the invocation has been changed")
     return report
@@ -264,35 +267,35 @@ _BYTES, _FLOAT = (bytes, NoneType), (float, NoneType)
 
 
 def leave(mailbox: Mailbox, changed: Callable[[], str | None]) -> str | None:
-    """The last step of an invocation: what it has changed for others.
+    """Run the last step of an invocation: return the name of shared state that it changed.
 
-    After this nothing refers to the mailbox, so what the invocation has left is never run again.
+    Afterwards nothing refers to the mailbox, so pending tasks of the invocation never run again.
     """
     try:
-        del mailbox.loop.mailbox  # a cycle, which would wait for the collector
+        del mailbox.loop.mailbox  # a reference cycle, which would wait for garbage collection
         return changed()
-    except BaseException as error:  # noqa: BLE001 (worker code has left what compares itself)
-        return f"what cannot be compared: {type(error).__name__}"
+    except BaseException as error:  # noqa: BLE001 (comparing may run worker code)
+        return f"state that cannot be compared: {type(error).__name__}"
 
 
 def collect() -> None:
-    """Collect garbage, as the interpreter does where its collector is on."""
+    """Collect garbage of the generations that automatic collection would collect now."""
     counts, thresholds = gc.get_count(), gc.get_threshold()
     gc.collect(2 if counts[2] > thresholds[2] > 0 else int(counts[1] > thresholds[1] > 0))
 
 
 def garbage_is_due() -> bool:
-    """True where the interpreter would run its collector."""
+    """Return True if automatic garbage collection would start now."""
     return gc.get_count()[0] > gc.get_threshold()[0] > 0
 
 
-# --- what asyncio keeps for the whole process ---
+# --- process-wide state of asyncio ---
 
 
-def own_the_tasks() -> dict[str, Any]:
-    """Keep each invocation's tasks and asynchronous generators with its own loop.
+def separate_tasks() -> dict[str, Any]:
+    """Register tasks and asynchronous generators with their own loop, not process-wide.
 
-    Returns the dict that says so, which nobody may change.
+    Returns the patched registry's attributes; the caller must check that they stay unchanged.
     """
     found = vars(asyncio.tasks)
     registry: dict[str, Any] = vars(found.get("_scheduled_tasks", found.get("_all_tasks")))
@@ -318,18 +321,18 @@ def _finalize(generator: Any) -> None:
         loop.create_task(generator.aclose())
 
 
-# --- what the interpreter keeps for the whole process ---
+# --- process-wide state of the interpreter ---
 
 
-def own_the_classes(is_library: Callable[[type], bool]) -> None:
-    """Let ``__subclasses__`` give classes of the library and of the invocation that asks."""
+def separate_classes(is_library: Callable[[type], bool]) -> None:
+    """Limit ``__subclasses__`` to classes of the library and of the calling invocation."""
     (members,) = gc.get_referents(vars(type))
     members["__subclasses__"] = sealed(partial(_subclasses, members["__subclasses__"], is_library))
     pythonapi.PyType_Modified(py_object(type))
 
 
 def build_class(*args: Any, **keywords: Any) -> Any:
-    """``__build_class__`` of worker code: the class is the running invocation's."""
+    """Replace ``__build_class__`` in worker code: record the class for the running invocation."""
     kind = builtins.__build_class__(*args, **keywords)
     loop = asyncio._get_running_loop()
     if type(loop) is GuestLoop and isinstance(kind, type):
@@ -352,28 +355,28 @@ def timer_handler(
     check: Callable[[list[bytes]], bool],
     shut_frames: Callable[[bool], bool],
     whole: set[CodeType],
-    end_if_meddled: Callable[[], None],
+    end_if_tampered: Callable[[], None],
 ) -> Callable[[int, FrameType | None], None]:
-    """The handler of SIGPROF.
+    """Return the handler of SIGPROF.
 
-    ``check`` sends frames of the running invocation, and what others have to send, and returns True
-    where its CPU time is used up.  It is not called while code of ``whole`` runs.
+    ``check`` receives the running invocation's frames, sends all pending frames, and returns True
+    if the invocation's CPU time is used up.  It is not called while code of ``whole`` runs.
     """
     fixed = frozenset(whole | WHOLE | _WHOLE)
-    return sealed(partial(_on_tick, end_if_meddled, check, shut_frames, fixed, copy_context()))
+    return sealed(partial(_on_tick, end_if_tampered, check, shut_frames, fixed, copy_context()))
 
 
 def _on_tick(
-    end_if_meddled: Callable[[], None],
+    end_if_tampered: Callable[[], None],
     check: Callable[[list[bytes]], bool],
     shut_frames: Callable[[bool], bool],
     whole: frozenset[CodeType],
-    nobody: Context,
+    no_invocation: Context,
     number: int,
     frame: FrameType | None,
 ) -> None:
-    """A callback has had the process for a while: let frames out, collect garbage, count."""
-    end_if_meddled()
+    """Handle SIGPROF during a long callback: send frames, collect garbage, check CPU time."""
+    end_if_tampered()
     if not _is_interruptible(frame, whole):
         return
     loop = asyncio._get_running_loop()
@@ -383,13 +386,13 @@ def _on_tick(
         frames = mailbox.take_frames()
     exceeded = check(frames)
     if garbage_is_due():
-        # Destructors of other invocations run here, and must not look down the stack.
+        # Destructors of other invocations run here, and must not inspect the stack.
         before = shut_frames(True)
         try:
-            nobody.copy().run(collect)  # a copy: it may itself be interrupted
+            no_invocation.copy().run(collect)  # a copy: it may itself be interrupted
         finally:
             shut_frames(before)
-    del end_if_meddled, check, shut_frames, nobody  # a traceback shows them
+    del end_if_tampered, check, shut_frames, no_invocation  # a traceback shows them
     if exceeded:
         raise CpuLimitExceeded(CPU_EXCEEDED)
 
@@ -399,17 +402,17 @@ _RUN = GuestLoop.run_ready.__code__
 _WHOLE: set[CodeType] = {
     each.__code__
     for each in (
-        *(unheard, IsolateLoop.call_at, _register_task),
+        *(drop_unawaited, IsolateLoop.call_at, _register_task),
         *(Mailbox.sleep, Mailbox.ask, Mailbox.take_frames),
     )
 }
-"""Code that no signal may leave half done: half a message sent, a timer half in its place."""
+"""Code that a signal must not interrupt: a message would be sent in part, a timer set in part."""
 
 
 def _is_interruptible(frame: FrameType | None, whole: frozenset[CodeType]) -> bool:
-    """True if the process is in a callback, and in nothing that others would suffer from.
+    """Return True if a callback runs, and no code of ``whole`` on top of it.
 
-    Signals come between any two instructions, also before a ``try`` and after it.
+    Signals arrive between any two instructions, also before a ``try`` and after it.
     """
     code: CodeType | None = None
     while frame is not None and code not in whole:

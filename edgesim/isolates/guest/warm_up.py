@@ -1,10 +1,10 @@
-"""Rehearsals: what an invocation will do is done before there is one, by code of our own.
+"""Warm-up: runs rehearsal invocations of edgesim's own handler before the first real one.
 
-A process pays for each page of memory that it is the first to write to, and Python writes as it
-runs: modules that are imported at their first use, bytecode that specialises itself, caches.  Done
-in the zygote, that is done once for all forks: 610 page faults an invocation became 330.  The rest
-are counts of references, and every fork has its own: one that stands by does them while it waits.
-Nothing of the Worker's takes part, and nothing is left that it could see.
+A page fault occurs whenever a fork first writes to a memory page, and Python writes while it runs:
+it imports modules at their first use, specialises bytecode and fills caches.  In the zygote this
+happens once for all forks, which reduced the page faults of an invocation from 610 to 330.  The
+rest come from reference counts, which every fork writes for itself; a standby fork does so while it
+waits.  No worker code takes part, and no visible state remains.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from workers import Request, Response, WorkerEntrypoint
 
 ROUNDS = 16
 IDLE_MS = 3
-"""A fork that nobody wants for so long is one of a machine with time to spare."""
+"""A fork that stays unused for this time rehearses: the machine has CPU time to spare."""
 _EVENT = {
     "method": "POST",
     "url": "http://rehearsal/",
@@ -45,28 +45,31 @@ _ENTRYPOINTS: serve.Entrypoints = {DEFAULT: _Rehearsal}
 
 
 def rehearsed_loop() -> jailed_loop.TurnLoop:
-    """The event loop of every fork, used but idle; the process's console is worker code's now."""
+    """Return the event loop for all forks after its rehearsals.
+
+    From now on the process's stdout and stderr are the console of worker code.
+    """
     sys.stdout = serve.ConsoleStream("log", sys.stderr)
     sys.stderr = serve.ConsoleStream("error", sys.stderr)
     clock_and_random.install()
-    mimetypes.init([])  # no files of types: the platform has none, and this machine's are shut
+    mimetypes.init([])  # no files of types: the platform has none, and the guard refuses these
     loop = jailed_loop.TurnLoop()
     asyncio.set_event_loop(loop)
     for _ in range(ROUNDS):
-        jailed_loop.run_once(loop, _Stage(), _ENTRYPOINTS, None)
+        jailed_loop.run_once(loop, _RehearsalSocket(), _ENTRYPOINTS, None)
     return loop
 
 
 def rehearse_while_idle(loop: jailed_loop.TurnLoop, sock: socket.socket) -> None:
-    """Once more, unless the platform has something for this fork already."""
+    """Rehearse once more, unless a message for this fork arrives first."""
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     if not poll.poll(IDLE_MS):
-        jailed_loop.run_once(loop, _Stage(), _ENTRYPOINTS, None)
+        jailed_loop.run_once(loop, _RehearsalSocket(), _ENTRYPOINTS, None)
 
 
-class _Stage:
-    """Stands where a fork has its socket: says Invoke, and takes what it is told."""
+class _RehearsalSocket:
+    """Socket of a rehearsal: returns an Invoke, discards the isolate's frames."""
 
     def recv(self, size: int, flags: int = 0) -> bytes:
         return _BEGIN

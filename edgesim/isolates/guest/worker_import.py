@@ -1,4 +1,4 @@
-"""Import of a Worker's modules: the import path of worker code, and errors in one line."""
+"""Import of a Worker's modules: import path of worker code, one-line error messages."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ if TYPE_CHECKING:
 SDK = str(Path(edgesim.__file__).parent / "sdk")
 
 
-def leave_the_library() -> None:
-    """An import path of the SDK and Python's own library.
+def reset_import_path() -> None:
+    """Set ``sys.path`` to the SDK and Python's standard library.
 
-    Packages of the platform's own environment are left out: the real platform has none of them.
+    Packages installed beside edgesim are left out: the real platform has none of them.
     """
     library = [
         each
         for each in sys.path
         if each and "site-packages" not in each and "dist-packages" not in each
     ]
-    # The platform itself must stay importable where it is not installed but run from a checkout.
+    # edgesim itself must stay importable if it runs from a checkout, not installed.
     home = str(Path(edgesim.__file__).parents[1])
     sys.path[:] = [SDK, *(each for each in library if each != home)]
 
 
 def add_own_modules(main: Path) -> None:
-    """The import path of worker code: SDK, the module's folder, vendored packages, the library."""
+    """Complete ``sys.path``: SDK, the Worker's folder, vendored packages, standard library."""
     sys.path[1:1] = module_folders(main)
     sys.path_hooks.insert(0, _own_finder(main.parent))
 
 
 class _OwnSource(SourceFileLoader):
-    """A module that is always compiled from its source.
+    """Loader that always compiles a module from its source.
 
-    Whoever else runs it leaves bytecode, which knows its source by length and second only: that
-    could be of the version before an edit.
+    Cached bytecode (.pyc) is validated by size and mtime (1 s), so it can be stale after a quick
+    edit.
     """
 
     def path_stats(self, path: Any) -> Any:
@@ -53,7 +53,7 @@ class _OwnSource(SourceFileLoader):
 
 
 def _own_finder(folder: Path) -> Callable[[str], PathEntryFinder]:
-    """A path hook for the Worker's own modules; vendored packages may keep their bytecode."""
+    """Return a path hook for the Worker's own modules; vendored packages may use bytecode."""
     finder = FileFinder.path_hook((_OwnSource, SOURCE_SUFFIXES))
 
     def find(path: str) -> PathEntryFinder:
@@ -78,7 +78,7 @@ def load(main: Path) -> ModuleType:
 
 
 def explain(error: BaseException, main: Path) -> str:
-    """One line: what was raised, at which line of the Worker's own files, and a known cure."""
+    """Return one line: the exception, the line in the Worker's own files, and a known fix."""
     text = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}: {text}"

@@ -1,12 +1,12 @@
 """A Worker's zygote: imports the SDK and the worker module once, then forks isolates on request.
 
-Started by exec, one a Worker and version: ``python -m edgesim.isolates.guest.zygote FD``.  The
-platform's first frame is Boot; after Booted, each datagram on the control socket asks for one fork
-and carries its end of a channel.  What the import leaves in memory is every fork's starting point,
-like the start-up snapshot on the platform.
+One zygote runs per Worker version: ``python -m edgesim.isolates.guest.zygote FD``.  The platform's
+first frame is Boot, the zygote's reply is Booted.  Then each datagram on the control socket
+requests one fork and carries the isolate's end of its channel.  Every fork starts from the memory
+that the import left, like the start-up snapshot on the platform.
 
-The guards are put on before the Worker's module is imported, so that nothing of the Worker's ever
-runs outside of them, and are inherited by every fork.
+The guards are installed before the Worker's module is imported, so that all worker code runs under
+them.  Every fork inherits them.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from __future__ import annotations
 import os
 
 if __name__ == "__main__":
-    # Handlers of fork that threading, logging and random register cost a third of a fork, in page
-    # faults; they are for the locks of other threads, of which there are none here.
+    # Fork handlers of threading, logging and random take a third of a fork's time, in page faults.
+    # They reset the locks of other threads, and there are none here.
     os.register_at_fork = lambda **_: None
 
 import gc
@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgesim.isolates.guest.own_files import readable
 from edgesim.isolates.guest.packages import module_folders
-from edgesim.isolates.guest.worker_import import SDK, add_own_modules, explain, leave_the_library
+from edgesim.isolates.guest.worker_import import SDK, add_own_modules, explain, reset_import_path
 from edgesim.isolates.protocol.wire import (
     FORK_REQUEST_BYTES,
     MANY,
@@ -53,48 +53,51 @@ if TYPE_CHECKING:
 
 
 def live() -> None:
-    """The life of a zygote, and in a fork of it that of an isolate."""
+    """Run the zygote, and in each of its forks the isolate; a fork never returns."""
     zygote = os.getpid()
     status = 1
     try:
-        # Not in a variable, and called from here: a frame below worker code shows what it holds.
+        # The function is not kept in a variable: worker code can see variables of frames below it.
         main()()
         status = 0
     except (BrokenPipeError, ConnectionResetError):
-        status = 0  # the platform has let go of this isolate
-    except MemoryError:  # and not in worker code, which would have had it as its own
+        status = 0  # the platform has closed the connection
+    except MemoryError:  # outside worker code, where it would be the invocation's exception
         status = OUT_OF_MEMORY_STATUS
     except BaseException:
         if os.getpid() == zygote:
             raise
-        traceback.print_exc(file=sys.__stderr__)  # the last resort of a process that ends anyway
+        traceback.print_exc(file=sys.__stderr__)  # no other way to report is left
     finally:
         if os.getpid() != zygote:
             os._exit(status)
 
 
 def main() -> Callable[[], Any]:
-    """Fork isolates until the platform is gone; in a fork, return what it is to do."""
-    leave_the_end_to_the_platform()
+    """Fork isolates until the platform disconnects; in a fork, return the isolate's main function.
+
+    In the zygote, the returned function does nothing.
+    """
+    ignore_group_signals()
     end_with_edgesim()
-    family = found_family()  # before anything of the Worker's
+    family = found_family()  # before worker code can start a process
     control = socket.socket(fileno=int(sys.argv[1]))
     boot = _receive_boot(control)
     try:
         with suppress(BrokenPipeError, ConnectionResetError):  # the platform is gone
             return _serve(control, boot, family)
-    except BaseException as error:  # noqa: BLE001 (whatever an import does, the platform is told)
+    except BaseException as error:  # noqa: BLE001 (every error of an import is reported)
         control.sendall(one(Booted(error=explain(error, Path(boot.main)))))
     return _nothing
 
 
 def _nothing() -> None:
-    """The zygote itself has no more to do."""
+    """Main function of the zygote itself after its last fork: do nothing."""
 
 
 def _serve(control: socket.socket, boot: Boot, family: ProcessFamily | None) -> Callable[[], Any]:
     main_file = Path(boot.main)
-    leave_the_library()
+    reset_import_path()
     from edgesim.isolates.guest import guard
     from edgesim.isolates.guest.snapshot import Snapshot
     from edgesim.isolates.guest.warm_up import rehearsed_loop
@@ -103,20 +106,20 @@ def _serve(control: socket.socket, boot: Boot, family: ProcessFamily | None) -> 
     own, *packages = module_folders(main_file)
     folders = [SDK, str(Path(__file__).parents[1]), *packages, *readable(own, boot.hidden)]
     guards = guard.put_on(boot.guard, folders, [own], boot.memory_bytes)
-    add_own_modules(main_file)  # not before: what is imported without guards must not be a Worker's
+    add_own_modules(main_file)  # only now: modules of the Worker must not be imported unguarded
     snapshot = Snapshot(boot, loop)
-    leave_the_end_to_the_platform()  # again: the import may have set handlers of its own
+    ignore_group_signals()  # again: the import may have set handlers of its own
     control.sendall(one(Booted(snapshot.handlers, None, guards, snapshot.entrypoints)))
     gc.collect()
-    gc.freeze()  # keeps the collector from touching, and so copying, the pages that forks share
+    gc.freeze()  # garbage collection would write to, and so copy, memory pages that forks share
     return _Forks(control, snapshot, guard.fork, family).run()
 
 
-def leave_the_end_to_the_platform() -> None:
-    """Ignore the signals that are meant for all processes of a service, here and in every fork.
+def ignore_group_signals() -> None:
+    """Ignore SIGINT, SIGTERM and SIGHUP, here and in every fork.
 
-    Service managers and terminals send them to the whole group: the platform answers what is under
-    way, and for that its isolates must live.
+    Service managers and terminals send them to the whole process group.  The platform then finishes
+    the invocations in flight, and needs the isolates for that.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -137,12 +140,12 @@ def _raise(error: BaseException) -> None:
 
 
 def _channel(fd: int) -> socket.socket:
-    """The socket, without asking the kernel what it is, which the guard does not allow."""
+    """Return the socket of a descriptor; its type is given, since the guard refuses to query it."""
     return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fd)
 
 
 class _Forks:
-    """The zygote's life: fork when told, report what ended."""
+    """Main loop of the zygote: fork on request, report the exits of forks."""
 
     def __init__(
         self,
@@ -165,7 +168,7 @@ class _Forks:
         self._wake_write = wake_write
 
     def run(self) -> Callable[[], Any]:
-        """Serve requests until the platform is gone; in a fork, return what it is to do."""
+        """Serve requests until the platform disconnects; in a fork, return its main function."""
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
         poll.register(self._wake_read, select.POLLIN)
@@ -174,11 +177,14 @@ class _Forks:
             if self._wake_read in ready:
                 os.read(self._wake_read, 4096)
                 self._reap()
-            if self._control.fileno() in ready and (life := self._fork_next()) is not None:
-                return life
+            if self._control.fileno() in ready and (isolate_main := self._fork_next()) is not None:
+                return isolate_main
 
     def _fork_next(self) -> Callable[[], Any] | None:
-        """Take one request; the life of a fork, or nothing to do when the platform is gone."""
+        """Serve one request; return a main function in the fork, and after a disconnect.
+
+        Returns None in the zygote while it goes on.
+        """
         data, fds, _, _ = socket.recv_fds(self._control, FORK_REQUEST_BYTES, 2)
         if not fds:
             return _nothing
@@ -186,7 +192,7 @@ class _Forks:
         news: Forked | Exited
         try:
             pid = self._fork()
-        except OSError as error:  # out of processes or memory: it may pass
+        except OSError as error:  # out of processes or memory: may be temporary
             os.write(2, f"cannot fork an isolate: {error}\n".encode())
             news = Exited(number, 0, 0.0, 0)
         else:
@@ -202,17 +208,17 @@ class _Forks:
     def _become_isolate(self, kind: bytes, fds: list[int]) -> Callable[[], Any]:
         try:
             end_with_parent()
-            # 0: the zygote is outside of the isolate's PID namespace.
-            if os.getppid() not in {0, self._pid}:  # it ended before the signal was asked for
+            # 0: the zygote is outside the isolate's PID namespace.
+            if os.getppid() not in {0, self._pid}:  # it exited before end_with_parent took effect
                 os._exit(0)
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             for inherited in (self._control.fileno(), self._wake_read, self._wake_write):
                 os.close(inherited)
             if kind == MANY:
-                return self._snapshot.many(_channel(fds[0]), fds[1])
+                return self._snapshot.serve_many(_channel(fds[0]), fds[1])
             return partial(self._snapshot.serve_one, _channel(fds[0]))
-        except BaseException as error:  # noqa: BLE001 (it must not go on as a zygote)
+        except BaseException as error:  # noqa: BLE001 (the fork must not continue as a zygote)
             raised = error
         return partial(_raise, raised)
 

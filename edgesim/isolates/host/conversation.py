@@ -40,8 +40,9 @@ UNANSWERED_BYTES_MAX = 128 << 20
 class Conversation:
     """One invocation: replies to its calls and keeps its outcome.
 
-    When ``over`` is done, it has ``ended`` with ``done``, or its isolate has exited; then the
-    caller begins it again or ends it with a ``verdict``.  A ``suspect`` may have caused the exit.
+    The future ``over`` is done if the invocation has ``ended`` with ``done``, or if its isolate has
+    exited.  In the second case the caller begins it again or ends it with ``verdict``.  ``suspect``
+    is True if the invocation may have caused the exit.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class Conversation:
         self.over = _new_future()
         self.ended = False
         self.verdict: Done | None = None
-        self.otherwise: Done | None = None
+        self.fallback: Done | None = None
         """Done if the isolate has exited and the invocation cannot be run again."""
         self.suspect = False
         self._host = host
@@ -75,7 +76,7 @@ class Conversation:
         self._logs.clear()
         self._log_bytes = 0
         self._tries += 1
-        self.otherwise = None
+        self.fallback = None
         self.invoke.now, self.invoke.steady = self._clock.now(), self._clock.steady()
         link.send(self.number, self.invoke)
 
@@ -211,9 +212,9 @@ class Alarm:
     def _wait(self, when: float, link: Link, number: int) -> None:
         delay = max(0.0, when - self._clock.steady())
         loop = asyncio.get_running_loop()
-        self._set = loop.call_later(delay, self._ring, when, link, number)
+        self._set = loop.call_later(delay, self._fire, when, link, number)
 
-    def _ring(self, when: float, link: Link, number: int) -> None:
+    def _fire(self, when: float, link: Link, number: int) -> None:
         if when - self._clock.steady() > CLOCK_SECONDS:
             self._wait(when, link, number)
         else:

@@ -38,7 +38,7 @@ class _LocalChannel:
     def __init__(self, host: Host, clock: Clock) -> None:
         self._host = host
         self._clock = clock
-        # The platform's own context: what it prints while it handles a frame is no worker's log.
+        # The platform's own context: its output while it handles a frame is no Worker's log.
         self._context = contextvars.copy_context()
 
     def now(self) -> float:
@@ -52,7 +52,7 @@ class _LocalChannel:
 
     def send(self, frame: Frame) -> None:
         if isinstance(frame, Log) and all(map(_is_plain, frame.message)):
-            self._context.run(self._host.log, frame)  # there is nothing in it to be shared
+            self._context.run(self._host.log, frame)  # immutable, so no copy is needed
             return
         match _copied(frame):
             case Log() as log:
@@ -70,7 +70,7 @@ class _LocalChannel:
         except UNSENDABLE as error:
             return Reply(call.id, self.now(), error=failure_of(error))
         assert isinstance(request, Call)
-        # The platform answers in the worker's task: what it prints meanwhile is no worker's log.
+        # The platform handles the call in the Worker's task; its output is no Worker's log.
         worker = current.set(None)  # type: ignore[arg-type]  # as outside any invocation
         try:
             reply = _copied(await answer(request, self._host, self._clock))
@@ -81,7 +81,7 @@ class _LocalChannel:
 
 
 class InlineIsolates(Isolates):
-    """Fresh namespaces of one Worker."""
+    """Isolates of one Worker: a new Namespace for each invocation."""
 
     def __init__(self, spec: WorkerSpec, clock: Clock) -> None:
         from workers._bindings import Env
@@ -124,7 +124,7 @@ class InlineIsolates(Isolates):
             self._current_env.reset(token)
 
     async def invoke(self, invoke: Invoke, host: Host) -> Done:
-        """Run it here; a module that fails to load this time is the invocation's exception."""
+        """Run it in this process; an exception of the module's import is the invocation's."""
         try:
             request = copied(invoke)
         except UNSENDABLE as error:
@@ -146,9 +146,9 @@ class InlineIsolates(Isolates):
 
 
 async def _in_a_task(work: Coroutine[Any, Any, Done]) -> Done:
-    """Run it in a task of its own, so that its context variables end with it.
+    """Run the work in its own task, so that its context variables end with it.
 
-    Where this is cancelled so is the work, as often as it takes: worker code may not want to hear.
+    A cancellation is passed on repeatedly until the task ends: worker code may suppress it.
     """
     loop = asyncio.get_running_loop()
     over = loop.create_future()
@@ -171,7 +171,7 @@ async def open_isolates(spec: WorkerSpec, clock: Clock) -> AsyncIterator[InlineI
         sys.path.insert(0, SDK)
     _route_console()
     stand_ins.install()
-    # Last, so that nothing of a Worker's takes the place of what the platform imports.
+    # Last in the path, so that no vendored package shadows a module that the platform imports.
     packages = module_folders(Path(spec.main))[1:]
     sys.path.extend(packages)
     try:
@@ -182,12 +182,12 @@ async def open_isolates(spec: WorkerSpec, clock: Clock) -> AsyncIterator[InlineI
 
 
 def _is_plain(part: Any) -> bool:
-    """Text that would arrive as it is: beyond ASCII there may be half a character in it."""
+    """Return True for text that encoding would not change; others may have lone surrogates."""
     return type(part) is str and part.isascii()
 
 
 def _copied(frame: Frame) -> Frame:
-    """A frame as it crosses, or what is said in its place."""
+    """Return the frame as the other side would receive it, or its replacement if unsendable."""
     try:
         return copied(frame)
     except UNSENDABLE:
@@ -196,7 +196,7 @@ def _copied(frame: Frame) -> Frame:
 
 
 def _route_console() -> None:
-    """Let ``print`` of worker code reach its log; everything else still goes to the terminal."""
+    """Route ``print`` of worker code to the Worker's log; other output goes to the terminal."""
     from edgesim.isolates.guest.serve import ConsoleStream
 
     if not isinstance(sys.stdout, ConsoleStream):

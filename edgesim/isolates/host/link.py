@@ -1,8 +1,8 @@
-"""The platform's end of a socket to another process of ours: batched frames both ways.
+"""The platform's end of a socket to an isolate or a zygote: batched frames in both directions.
 
-What is sent within one turn of the event loop leaves as one message.  A plain asyncio protocol: an
-anyio stream with a task that reads it costs three times as much for a small message, and raises
-InvalidStateError where its reader is cancelled in the moment something arrives.
+All frames sent within one turn of the event loop form one message.  Tried and dropped: an anyio
+stream with a reading task.  It takes three times as long for a small message as a plain asyncio
+protocol, and raises InvalidStateError if its reader is cancelled at the moment of an arrival.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from edgesim.isolates.protocol.wire import VALUES_MAX, Frame, FrameBatch, Messag
 OnMessage = Callable[[FrameBatch], None]
 OnEnd = Callable[[Exception | None], None]
 TURN_SECONDS = 60.0
-"""Real time that a peer's turn may take where time is virtual."""
+"""Maximum real duration of a peer's turn in virtual time."""
 UNREAD_BYTES_MAX = 128 << 20
-"""Of answers that wait for an isolate to read them: more than it has memory for."""
+"""Maximum size of replies that an isolate has not read; it has no memory for more."""
 
 
 class TooMuchError(ValueError):
-    """A peer has the platform keep more for it than it may use itself."""
+    """A peer makes the platform hold more memory for it than its own limit."""
 
 
 class ReceivedBatch:
-    """One message that has arrived, for whom what came in it is counted by: its bytes."""
+    """Size of one received message.  Unanswered calls are charged to the message they came in."""
 
     __slots__ = ("bytes",)
 
@@ -40,10 +40,11 @@ class ReceivedBatch:
 
 
 class Link(asyncio.Protocol):
-    """Made by ``open_link``.
+    """Connection to one peer; created by ``open_link``.
 
-    ``on_end`` is called once, with what was wrong with the peer's bytes, or None when it hung up;
-    after ``close`` nothing is called any more.
+    ``on_message`` is called with each received message.  ``on_end`` is called once: with the
+    protocol error of the peer, or None if the peer closed the connection.  After ``close`` neither
+    is called.
     """
 
     def __init__(self, on_message: OnMessage, on_end: OnEnd) -> None:
@@ -57,20 +58,20 @@ class Link(asyncio.Protocol):
         self._ended = False
 
     def send(self, invocation: int, frame: Frame) -> None:
-        """Send a frame soon; to a peer that is gone it is nothing."""
+        """Send a frame at the end of this event loop turn; discard it if the peer is gone."""
         if not self._out:
             self._loop.call_soon(self._flush)
         self._out.append((invocation, frame))
 
     async def until(self, event: anyio.Event) -> None:
-        """Wait for what a message of the peer, or its end, is to set."""
+        """Wait for an event that ``on_message`` or ``on_end`` sets."""
         await event.wait()
 
-    def hear_news(self) -> None:
-        """Take what has arrived, where no event loop does that."""
+    def receive_pending(self) -> None:
+        """Receive pending messages now; only needed in virtual time, see SteppedLink."""
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._ended = True
         if self._transport is not None:
             self._transport.close()
@@ -90,7 +91,7 @@ class Link(asyncio.Protocol):
             return encode(FrameBatch(said))
 
     def _take(self, data: bytes) -> bool:
-        """Hand on what has arrived; whether the peer waits then.  ValueError as a reader's."""
+        """Pass received messages on; return True if the peer now waits.  Raises ValueError."""
         waiting = False
         for message, size in zip(self._reader.feed(data), self._reader.sizes, strict=True):
             self.arrival = ReceivedBatch(size)
@@ -99,7 +100,7 @@ class Link(asyncio.Protocol):
             waiting = message.waiting
         return waiting
 
-    # --- what the event loop calls ---
+    # --- called by the event loop ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's has no such base
@@ -117,7 +118,7 @@ class Link(asyncio.Protocol):
         self._end(TooMuchError(f"more than {UNREAD_BYTES_MAX} bytes of answers unread"))
 
     def resume_writing(self) -> None:
-        """Too late: it has ended."""
+        """Do nothing: ``pause_writing`` has closed the connection."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(None)
@@ -129,11 +130,11 @@ class Link(asyncio.Protocol):
 
 
 class SteppedLink(Link):
-    """A Link where time is virtual: whenever it has said something, the peer has its turn.
+    """A Link in virtual time: after each message sent, the peer runs one turn.
 
-    The world stands still until the peer's message says that it waits, or it hangs up: however
-    long that takes, it takes no virtual time, and nothing overtakes.  A peer that takes no turns is
-    heard when there is something to wait for.
+    The platform's event loop blocks until the peer's message says that it waits, or until the peer
+    closes the connection.  So a turn takes no virtual time, and no other event comes in between.
+    From a peer that takes no turns, messages are received only while ``until`` waits for one.
     """
 
     def __init__(
@@ -147,20 +148,20 @@ class SteppedLink(Link):
         while self._out:
             self._flush()
         while not event.is_set() and not self._ended:
-            self._hear()
+            self._receive()
 
-    def hear_news(self) -> None:
-        # Unheard, the news of some 270 forks fills the socket, and the zygote waits for ever.
-        while not self._ended and self._stream.has_news():
-            self._hear()
+    def receive_pending(self) -> None:
+        # Unread reports of about 270 forks would fill the socket, and block the zygote for ever.
+        while not self._ended and self._stream.has_data():
+            self._receive()
 
     def close(self) -> None:
         super().close()
         self._stream.close()
 
     def take_turn(self) -> None:
-        """Hear the peer out."""
-        while not self._ended and not self._hear():
+        """Read messages until the peer reports that it is idle."""
+        while not self._ended and not self._receive():
             pass
 
     def _flush(self) -> None:
@@ -174,7 +175,7 @@ class SteppedLink(Link):
         if self._takes_turns:
             self.take_turn()
 
-    def _hear(self) -> bool:
+    def _receive(self) -> bool:
         """Receive the peer's next frames; returns True if the peer then waits for a reply."""
         waiting = False
         try:
@@ -182,7 +183,7 @@ class SteppedLink(Link):
         except ValueError as error:
             self._end(error)
         except TimeoutError:
-            self._end(TimeoutError(f"its turn had no end in {TURN_SECONDS:.0f} s"))
+            self._end(TimeoutError(f"its turn did not end within {TURN_SECONDS:.0f} s"))
         except (anyio.EndOfStream, anyio.BrokenResourceError):
             self._end(None)
         return waiting
@@ -194,15 +195,16 @@ async def open_link(
     on_end: OnEnd,
     *,
     takes_turns: bool = True,
-    speaks_first: bool = False,
+    sends_first: bool = False,
 ) -> Link:
-    """A Link over one end of a socket pair, which it owns from here on.
+    """Return a Link over one end of a socket pair, which it then owns.
 
-    ``takes_turns``: the peer says when it waits; ``speaks_first``: it does so before it is asked.
+    ``takes_turns``: the peer reports when it waits.  ``sends_first``: it does so once after its
+    start, before it receives a message.
     """
     if stops_the_world():
         stepped = SteppedLink(sock, on_message, on_end, takes_turns=takes_turns)
-        if speaks_first:
+        if sends_first:
             stepped.take_turn()
         return stepped
     sock.setblocking(False)

@@ -1,8 +1,8 @@
-"""The ``process`` level: every invocation in a fresh process, forked from its Worker's zygote.
+"""The ``process`` level: every invocation in its own process, forked from its Worker's zygote.
 
-The platform makes the channel and sends its far end to the zygote, so an isolate can be written to
-before it is born.  A few forks stand by, so that a fork's price is paid off the path of a request;
-each is used once.
+The platform creates the channel and sends one end to the zygote, so it can write to an isolate
+before that is forked.  A pool of standby forks keeps the time of a fork out of a request's latency.
+Each fork is used once.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ DETERMINISTIC = True  # a link takes turns where time is virtual
 STANDBY_MIN = 2
 STANDBY_MAX = 16
 IDLE_SECONDS = 10.0
-"""After this long without demand half of the standbys are let go."""
+"""Time without demand after which half of the standbys are released."""
 LATER_SECONDS = 0.004
-"""Seconds before a pool that still has a standby is refilled."""
+"""Delay before a pool that still has a standby is refilled."""
 ISOLATES_MAX = 64
-"""Isolates of one Worker at a time; further invocations wait their turn.
+"""Maximum running isolates of one Worker, per depth of calls; further invocations wait.
 
-For each depth of calls, since a Worker that calls itself would otherwise wait for itself.
+Without the depth, a Worker that calls itself could wait for itself.
 """
 DRAIN_SECONDS = 30.0
 """Seconds that invocations in flight may run after their Worker closes (platform: about 30 s)."""
-NEWS_SECONDS = 5.0
+EXIT_REPORT_SECONDS = 5.0
 """Seconds that the report of an isolate's exit may take."""
 
 log = structlog.get_logger()
 
 
 class _ProcessIsolate:
-    """One fork, and the one conversation with it."""
+    """One fork, and its only conversation."""
 
     def __init__(self, fork: Fork, clock: Clock) -> None:
         self.fork = fork
@@ -62,11 +62,11 @@ class _ProcessIsolate:
         self._conversation = conversation
         self._cpu_before = cpu_seconds(self.fork.pid) or 0.0
         conversation.begin(self.link)
-        if self.gone:  # since it was forked: it has said so already, and will not again
+        if self.gone:  # it exited before this call, and ``end`` is not called again
             conversation.interrupt()
 
     def take(self, message: FrameBatch) -> None:
-        """ValueError for what no isolate says."""
+        """Process a received message; ValueError for frames that an isolate may not send."""
         for number, frame in message.frames:
             if number == 0:
                 self._alarm.take(frame, self.link)
@@ -87,7 +87,7 @@ class _ProcessIsolate:
             self._conversation.interrupt()
 
     def cpu_ms(self) -> float:
-        """CPU time of its invocation; 0 if the process has ended."""
+        """Return the CPU time of its invocation; 0 if the process has exited."""
         total = cpu_seconds(self.fork.pid) or 0.0
         return max(0.0, total - self._cpu_before) * 1000
 
@@ -98,7 +98,7 @@ class _ProcessIsolate:
         return done
 
     def dismiss(self) -> None:
-        # The link refers to this object: bodies would stay until the collector runs.
+        # A reference cycle through the link would keep bodies until garbage collection.
         self._conversation = None
         self._alarm.cancel()
         self.link.close()
@@ -127,7 +127,7 @@ class ProcessIsolates(Isolates):
         self._settled = anyio.Event()
 
     async def invoke(self, invoke: Invoke, host: Host) -> Done:
-        """Run it in the next isolate that stands by."""
+        """Run it in the next standby isolate."""
         async with self._slots[host.depth]:
             try:
                 return await self._invoke(invoke, host)
@@ -148,7 +148,7 @@ class ProcessIsolates(Isolates):
         return conversation.done
 
     async def _run(self, conversation: Conversation, isolate: _ProcessIsolate) -> None:
-        """Run it there, to its end or until it can begin again in another isolate."""
+        """Run the invocation in the isolate until it ends, or must begin again in another one."""
         try:
             isolate.begin(conversation)
             try:
@@ -185,23 +185,23 @@ class ProcessIsolates(Isolates):
         return isolate
 
     async def _died(self, isolate: _ProcessIsolate) -> Done:
-        with anyio.move_on_after(NEWS_SECONDS):
-            await self._forks.news_of(isolate.fork)
+        with anyio.move_on_after(EXIT_REPORT_SECONDS):
+            await self._forks.wait_for_exit(isolate.fork)
         return isolate.verdict(self._forks.spec.limits)
 
     async def keep_standby(self) -> None:
-        """Refill the pool whenever it was drawn from, and let it shrink when it was not."""
+        """Refill the pool after use, and shrink it without use."""
         while not self.lost.is_set():
             self._wanted = anyio.Event()
             try:
                 while len(self._standby) < self._standby_target:
                     self._standby.append(await self._fork())
-            except OSError as error:  # out of descriptors, most likely: it may pass
+            except OSError as error:  # probably out of descriptors, which may be temporary
                 log.error("isolate not forked", worker=self._forks.spec.name, error=str(error))
                 await anyio.sleep(1)
             with anyio.move_on_after(IDLE_SECONDS) as idle:
                 await self._wanted.wait()
-            if self._standby:  # a fork beside the invocation would slow that down
+            if self._standby:  # an immediate fork would slow down the invocation that just began
                 await anyio.sleep(LATER_SECONDS)
             if idle.cancelled_caught:
                 self._standby_target = max(STANDBY_MIN, self._standby_target // 2)
@@ -214,15 +214,18 @@ class ProcessIsolates(Isolates):
             self._settled = anyio.Event()
             await self._settled.wait()
 
-    def let_go(self) -> None:
-        """Hang up on the forks that nobody used."""
+    def close_standbys(self) -> None:
+        """Close the connections of unused standbys, which makes them exit."""
         while self._standby:
             self._standby.popleft().link.close()
 
 
 @asynccontextmanager
 async def open_isolates(spec: WorkerSpec, clock: Clock) -> AsyncIterator[ProcessIsolates]:
-    """Start the Worker's zygote, load the module, fork the first standbys."""
+    """Start the Worker's zygote, load the module, fork the first standbys.
+
+    At the end, invocations in flight may run for up to DRAIN_SECONDS.
+    """
     async with (
         open_forks(spec) as forks,
         anyio.create_task_group() as tasks,
@@ -235,5 +238,5 @@ async def open_isolates(spec: WorkerSpec, clock: Clock) -> AsyncIterator[Process
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(DRAIN_SECONDS):
                 await isolates.drain()
-            isolates.let_go()
+            isolates.close_standbys()
             tasks.cancel_scope.cancel()

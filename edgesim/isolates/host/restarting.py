@@ -1,7 +1,7 @@
-"""The isolates of a Worker across deaths of its zygote: the next zygote is started at once.
+"""Restarts a Worker's zygote when it exits.
 
-Invocations that come meanwhile wait for it, and those of which nothing has left the dead isolates
-are run again in the new ones.
+Invocations that arrive meanwhile wait for the new zygote.  Invocations whose isolates exited are
+run again if nothing of theirs had left the isolate.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from edgesim.isolates.protocol.wire import NOT_RUN, Done, Failure, Invoke
 from edgesim.model import WorkerSpec
 
 RESTART_SECONDS = (0.2, 10.0)
-"""The first and the longest pause before a restart, where the last one did not last."""
+"""First and longest pause of the backoff between restarts."""
 LASTING_SECONDS = 10.0
-"""A zygote that lived for so long is replaced without a pause."""
+"""Lifetime of a zygote after which the backoff is reset."""
 WAIT_SECONDS = 10.0
-"""Seconds that an invocation waits for a restart."""
+"""Maximum time that an invocation waits for a restart."""
 
 OpenIsolates = Callable[[WorkerSpec, Clock], AbstractAsyncContextManager[Isolates]]
 
@@ -33,7 +33,7 @@ log = structlog.get_logger()
 
 
 class RestartingIsolates(Isolates):
-    """Isolates that are opened again whenever they are lost.  Made by ``open_restarting``."""
+    """Isolates that are opened again whenever they are lost; created by ``open_restarting``."""
 
     def __init__(self, open_isolates: OpenIsolates, spec: WorkerSpec, clock: Clock) -> None:
         self.lost = anyio.Event()  # never set
@@ -45,7 +45,7 @@ class RestartingIsolates(Isolates):
         self._closing = anyio.Event()
 
     async def invoke(self, invoke: Invoke, host: Host) -> Done:
-        """See Isolates; NOT_RUN where no zygote could be started in time."""
+        """See Isolates; the fault is NOT_RUN if no zygote could be started in time."""
         deadline = anyio.current_time() + WAIT_SECONDS
         while True:
             current, replaced = self._current, self._replaced
@@ -60,7 +60,7 @@ class RestartingIsolates(Isolates):
                 return Done("internalError", [Failure("Error", reason)], fault=NOT_RUN)
 
     async def keep(self, tasks: TaskGroup) -> None:
-        """Start the next isolates whenever these are lost."""
+        """Open new isolates whenever the current ones are lost; runs until cancelled."""
         backoff = Backoff(*RESTART_SECONDS)
         while True:
             started = anyio.current_time()
@@ -83,7 +83,7 @@ class RestartingIsolates(Isolates):
             log.info("worker restarted", worker=self._spec.name, failed_restarts=failures)
 
     async def generation(self, *, task_status: TaskStatus[None]) -> None:
-        """One zygote and its isolates, until they are lost or nobody wants them any more."""
+        """Run one zygote and its isolates until they are lost, or until ``close``."""
         async with self._open_isolates(self._spec, self._clock) as isolates:
             self.handlers, self.guards = isolates.handlers, isolates.guards
             self.entrypoints = isolates.entrypoints
@@ -97,7 +97,7 @@ class RestartingIsolates(Isolates):
                     waiting.start_soon(_cancel_when, event, waiting.cancel_scope)
 
     def close(self) -> None:
-        """Let the isolates go; invocations in flight are finished first."""
+        """Close the isolates; invocations in flight finish first."""
         self._closing.set()
 
 
@@ -105,7 +105,7 @@ class RestartingIsolates(Isolates):
 async def open_restarting(
     open_isolates: OpenIsolates, spec: WorkerSpec, clock: Clock
 ) -> AsyncIterator[Isolates]:
-    """The Worker's isolates.  What the first start raises is raised here."""
+    """Open the Worker's isolates, with restarts.  Errors of the first start are raised here."""
     isolates = RestartingIsolates(open_isolates, spec, clock)
     async with anyio.create_task_group() as generations:
         await generations.start(isolates.generation)
@@ -124,7 +124,7 @@ async def _cancel_when(event: anyio.Event, scope: anyio.CancelScope) -> None:
 
 
 def _cause(error: BaseException) -> EdgesimError | OSError | None:
-    """Why a start failed, where that may pass; None for a fault of ours."""
+    """Return the cause of a failed start if a retry may succeed; None for a bug in edgesim."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error if isinstance(error, EdgesimError | OSError) else None

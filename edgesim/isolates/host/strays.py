@@ -1,9 +1,9 @@
-"""Processes that a Worker's module starts while it is imported: found and ended by the platform.
+"""Stray processes, started by a Worker's module during its import: found and killed here.
 
-A zygote may fork, so its module can, past Python, before there is an isolate.  Whatever it forks
-belongs to the zygote (``edgesim.jail.family``) and is found here by the kernel's own account.
-Without Linux it is not found here; it ends with the zygote's process group
-(``edgesim.jail.lifeline``).
+A zygote may fork, so during the import the module can fork too, by system calls past Python's
+guard.  Such processes are descendants of the zygote (``edgesim.jail.family``) and are found in
+/proc.  Systems other than Linux have no /proc; there strays are killed with the zygote's process
+group (``edgesim.jail.lifeline``).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ROUNDS_MAX = 100
 
 
 def strays(zygote: int) -> list[int]:
-    """Descendants of a zygote that has been asked for no fork yet."""
+    """Return the strays of a zygote that has not forked an isolate yet, as process ids."""
     found = []
     for child in _children(zygote):
         below = _descendants(child)
@@ -27,7 +27,7 @@ def strays(zygote: int) -> list[int]:
 
 
 def end_strays(zygote: int) -> None:
-    """End every descendant, also those that are born meanwhile; the zygote itself stays."""
+    """Kill all descendants, also those forked meanwhile; the zygote itself continues."""
     for _ in range(ROUNDS_MAX):
         left = [pid for pid in strays(zygote) if not _has_ended(pid)]
         if not left:
@@ -51,7 +51,7 @@ def _children(pid: int) -> list[int]:
         with open(f"/proc/{pid}/task/{pid}/children") as file:  # noqa: PTH123 (a /proc file)
             return [int(each) for each in file.read().split()]
     except OSError:
-        return []  # it has ended
+        return []  # the process has exited
 
 
 def _status(pid: int, name: str) -> list[str]:
@@ -61,7 +61,7 @@ def _status(pid: int, name: str) -> list[str]:
                 if line.startswith(f"{name}:"):
                     return line.split()[1:]
     except OSError:
-        pass  # it has ended
+        pass  # the process has exited
     return []
 
 
@@ -70,6 +70,6 @@ def _has_ended(pid: int) -> bool:
 
 
 def _is_first_of_namespace(pid: int) -> bool:
-    """It is the helper of the zygote's family, which was there before the import."""
+    """Return True for the helper of the zygote's family, which existed before the import."""
     ids = _status(pid, "NSpid")
     return len(ids) > 1 and ids[-1] == "1"

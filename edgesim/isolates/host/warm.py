@@ -1,11 +1,11 @@
 """The ``warm`` level: a few long-lived processes per Worker, many invocations in each.
 
-A process serves until it is tainted, an invocation breaks a limit in it, it dies, or one callback
-keeps it from answering.  Then it gets nothing more, another is forked in its place, and the
-invocations that it had are run again elsewhere if nothing of theirs has left it; they cannot be
-told from ones that never began.  The guilty one gets its own outcome.  Where it cannot be known who
-that is (who finds the memory full need not be who filled it), each begins again in a process of its
-own, and shows itself there.
+A process is retired if it is tainted, if an invocation exceeds a limit, if the process exits, or if
+one callback blocks it.  A retired process gets no further invocation, and another one is forked in
+its place.  Its other invocations run again in other processes if nothing of theirs has left the
+process; then the first run has no visible effect.  The invocation that caused the retirement ends
+with its own outcome.  If the cause is not known (the invocation that finds the memory full may not
+have filled it), each invocation is a suspect and runs again alone in a process.
 """
 
 from __future__ import annotations
@@ -48,26 +48,26 @@ from edgesim.system import LINUX
 
 DETERMINISTIC = True  # a link takes turns where time is virtual
 PROCESSES_MIN = 2
-"""So many of one Worker may be given invocations, and one for each core of the machine.
+"""Minimum for the number of serving processes of one Worker: the machine's cores, at least this.
 
-In virtual time no more: a replay is to be the same on every machine.
+In virtual time it is exactly this, so that a replay is the same on every machine.
 """
 BUSY = 4
-"""Invocations that a process has before it is worth having another."""
+"""Invocations in the least busy process from which another process is forked."""
 IN_FLIGHT_MAX = 256
-"""Invocations of one process; where all have so many, further ones wait."""
+"""Maximum concurrent invocations of one process; if all are full, further ones wait."""
 ALIVE_MAX = 64
-"""Processes of one Worker in all; where there are so many, who needs another waits."""
+"""Maximum processes of one Worker, retired ones included."""
 STALL_SECONDS = 0.1
-"""An isolate that was silent for so long has one callback that does not come back."""
+"""Interval between checks; a callback that runs at two checks in a row blocks its process."""
 STARVED_SECONDS = 0.03
-"""CPU time in ``STALL_SECONDS`` below which a process that could run waits for a core."""
+"""CPU time within ``STALL_SECONDS`` below which a runnable process is waiting for a core."""
 STARVED_MAX = 20
-"""Looks in a row after which a process that waits for a core is replaced all the same."""
+"""Consecutive checks after which a process that waits for a core is retired nevertheless."""
 BLOCKED_SECONDS = 30.0
-"""One callback may keep the process and use no CPU: a lock that is taken twice never comes back."""
+"""Maximum time that one callback may block without using CPU, such as in a deadlock."""
 DRAIN_SECONDS = 30.0
-NEWS_SECONDS = 5.0
+EXIT_REPORT_SECONDS = 5.0
 CPU_GRACE_SECONDS = 0.2
 CANCEL_SECONDS = 0.1
 """Seconds that an isolate may take to confirm a cancellation, with the CPU time."""
@@ -80,7 +80,7 @@ log = structlog.get_logger()
 
 
 class _WarmIsolate:
-    """One process and what runs in it."""
+    """One process and the invocations that run in it."""
 
     def __init__(self, fork: Fork, page: mmap.mmap, clock: Clock) -> None:
         self.fork = fork
@@ -94,19 +94,19 @@ class _WarmIsolate:
         self.occupied = anyio.Event()
         self._page = page
         self._cancelled: dict[int, asyncio.Future[float]] = {}
-        """CPU time of the invocations that were cancelled, as their process confirms it."""
+        """Futures of the CPU times (ms) of cancelled invocations, which their Done reports."""
         self._state = ""
         self._cpu_before: float | None = None
         self._alarm = Alarm(clock)
 
     @property
     def running(self) -> int:
-        """The number of the invocation whose callback has the process; 0 for none."""
+        """Number of the invocation whose callback is running; 0 for none."""
         number: int = PAGE.unpack_from(self._page)[0]
         return number
 
     def running_cpu_ms(self) -> float:
-        """CPU time of the running invocation; 0 if it cannot be known."""
+        """Return the CPU time of the running invocation; 0 if it is unknown."""
         last = self.fork.exit
         total = cpu_seconds(self.fork.pid) if last is None else last.cpu_ms / 1000
         number: int
@@ -116,13 +116,13 @@ class _WarmIsolate:
             return 0.0
         return (total + ahead) * 1000
 
-    def forget_page(self) -> None:
-        """It has a descriptor of its own, which the collector would leave open for a while."""
+    def close_page(self) -> None:
+        """Close the shared page, whose descriptor would stay open until garbage collection."""
         self._page.close()
 
     def begin(self, conversation: Conversation) -> None:
         conversation.begin(self.link)
-        if self.ended.is_set():  # since it was chosen: what it had has been settled already
+        if self.ended.is_set():  # it ended since it was chosen, and was already settled
             conversation.interrupt()
             return
         self.conversations[conversation.number] = conversation
@@ -135,10 +135,10 @@ class _WarmIsolate:
         self.close_if_done()
 
     async def _cancel(self, conversation: Conversation) -> None:
-        """End the invocation in the process, and report its CPU time if that is known soon."""
+        """Cancel the invocation in the process; report its CPU time if it is confirmed soon."""
         number = conversation.number
         self.link.send(number, Cancel())
-        if self.running == number:  # it confirms nothing before its callback comes back
+        if self.running == number:  # no confirmation can come before its callback returns
             conversation.spent(self.running_cpu_ms())
         elif not stops_the_world():  # in virtual time no CPU time is reported
             cpu_ms = self._cancelled[number] = asyncio.get_running_loop().create_future()
@@ -147,7 +147,7 @@ class _WarmIsolate:
             del self._cancelled[number]
 
     def take(self, message: FrameBatch) -> None:
-        """ValueError for what no isolate says."""
+        """Process a received message; ValueError for frames that an isolate may not send."""
         for number, frame in message.frames:
             conversation = self.conversations.get(number)
             if conversation is not None:
@@ -159,7 +159,7 @@ class _WarmIsolate:
                 self._alarm.take(frame, self.link)
             elif isinstance(frame, Done):
                 self._confirm(number, frame)
-            # The rest is of invocations that were given up here, or have been moved elsewhere.
+            # Other frames are ignored: their invocations were cancelled or moved elsewhere.
         self.close_if_done()
 
     def _confirm(self, number: int, frame: Done) -> None:
@@ -175,7 +175,7 @@ class _WarmIsolate:
         breach = frame.outcome in {"exceededCpu", "exceededMemory"}
         if breach:
             self.retired = True
-        # Memory is shared: who finds it full need not be who filled it.
+        # Memory is shared: the invocation that finds it full may not have filled it.
         if frame.outcome == "exceededMemory" and conversation.movable and self.conversations:
             conversation.suspect = True
             conversation.interrupt()
@@ -183,7 +183,7 @@ class _WarmIsolate:
             conversation.end(frame)
 
     def retire(self, *, but: int = 0) -> None:
-        """Take no more; what has not shown itself yet is to begin again elsewhere."""
+        """Accept no further invocation; move invocations that can begin again, except ``but``."""
         self.retired = True
         for number, conversation in list(self.conversations.items()):
             if number != but and conversation.movable:
@@ -192,13 +192,13 @@ class _WarmIsolate:
         self.close_if_done()
 
     def blame_for_blocking(self, number: int) -> None:
-        """That invocation has kept the process from all others, and did nothing."""
+        """Set the verdict of an invocation that blocked the process without using CPU."""
         conversation = self.conversations.get(number)
         if conversation is not None:
             conversation.verdict = Done("exceededWallTime", [Failure("Error", WALL_EXCEEDED)])
 
     def close_if_done(self) -> None:
-        """A retired process ends with its last invocation."""
+        """Close a retired process once its last invocation has ended."""
         if self.conversations or self._cancelled:
             return
         if self.retired and not self.ended.is_set():
@@ -217,9 +217,9 @@ class _WarmIsolate:
         self.ended.set()
 
     def waits_for_a_core(self) -> bool:
-        """True if the process could run and had next to no CPU time since the last call.
+        """Return True if the process was runnable but had hardly any CPU time since the last call.
 
-        On a busy machine it is then the machine that keeps the callback from coming back.
+        Then the load of the machine delays the callback, not the callback's own work.
         """
         before, self._cpu_before = self._cpu_before, self.cpu_seconds()
         if before is None or self._cpu_before is None:
@@ -227,7 +227,7 @@ class _WarmIsolate:
         return self._state == "R" and self._cpu_before - before < STARVED_SECONDS
 
     def cpu_seconds(self) -> float | None:
-        """CPU time that the process has had; None where that cannot be known."""
+        """Return the CPU time of the process in seconds; None if it is unknown."""
         if not LINUX:
             return None
         try:
@@ -262,8 +262,8 @@ class WarmIsolates(Isolates):
         self._settled = anyio.Event()
 
     async def invoke(self, invoke: Invoke, host: Host) -> Done:
-        """Run it in the process that has the least to do."""
-        number = self._clock.random.getrandbits(62) + 1  # not to be guessed by a neighbour
+        """Run it in the least busy process."""
+        number = self._clock.random.getrandbits(62) + 1  # unguessable for other invocations
         conversation = Conversation(number, invoke, host, self._answers, self._clock)
         self._in_flight += 1
         isolate: _WarmIsolate | None = None
@@ -273,7 +273,7 @@ class WarmIsolates(Isolates):
                 isolate.begin(conversation)
                 await conversation.over
                 if not conversation.ended and not conversation.begin_again():
-                    done = conversation.verdict or conversation.otherwise
+                    done = conversation.verdict or conversation.fallback
                     conversation.end(done or conversation.not_run(_NONE_LIVES))
         except OSError as error:
             message = f"No isolate for Worker {self._forks.spec.name}: {error}"
@@ -286,16 +286,16 @@ class WarmIsolates(Isolates):
             self._settled.set()
         return conversation.done
 
-    # --- which process ---
+    # --- choice of a process ---
 
     async def _place_for(self, conversation: Conversation, depth: int) -> _WarmIsolate:
-        """OSError where no process can be had."""
+        """Return a process for the invocation; OSError if none can be forked."""
         if not conversation.suspect:
             return self._least_busy(depth) or await self._wait_for_one(depth)
         while self._is_full(depth):
-            await self._something_ends()
+            await self._wait_for_change()
         isolate = await self._fork()
-        isolate.retired = True  # it is for this one alone
+        isolate.retired = True  # no other invocation may join the suspect
         return isolate
 
     def _serving(self) -> list[_WarmIsolate]:
@@ -315,7 +315,7 @@ class WarmIsolates(Isolates):
         return best
 
     async def _wait_for_one(self, depth: int) -> _WarmIsolate:
-        """OSError where no process can be had."""
+        """Wait for a process that is not full, or fork one; OSError if that fails."""
         while True:
             async with self._forking:
                 isolate = self._least_busy(depth)
@@ -323,12 +323,12 @@ class WarmIsolates(Isolates):
                     return isolate
                 if len(self._serving()) < self._processes_max and not self._is_full(depth):
                     return await self._fork()
-            await self._something_ends()
+            await self._wait_for_change()
 
     def _is_full(self, depth: int) -> bool:
         return len(self._alive) >= ALIVE_MAX and depth == 0
 
-    async def _something_ends(self) -> None:
+    async def _wait_for_change(self) -> None:
         if self._settled.is_set():
             self._settled = anyio.Event()
         await self._settled.wait()
@@ -350,15 +350,15 @@ class WarmIsolates(Isolates):
         except OSError:
             ours.close()
             raise
-        isolate.link = await open_link(ours, isolate.take, isolate.end, speaks_first=True)
+        isolate.link = await open_link(ours, isolate.take, isolate.end, sends_first=True)
         self._alive.append(isolate)
         self._tasks.start_soon(self._follow, isolate)
         return isolate
 
-    # --- how it ends ---
+    # --- end of a process ---
 
     async def _follow(self, isolate: _WarmIsolate) -> None:
-        """Watch over a process until it ends, then settle what it had."""
+        """Watch a process until it ends, then settle its remaining invocations."""
         try:
             async with anyio.create_task_group() as watching:
                 watching.start_soon(self._watch, isolate)
@@ -369,13 +369,16 @@ class WarmIsolates(Isolates):
             if isolate.conversations:
                 await self._settle(isolate)
         finally:
-            isolate.forget_page()
+            isolate.close_page()
 
     async def _settle(self, isolate: _WarmIsolate) -> None:
-        """The process died: who had it is guilty, the others begin again or are told."""
-        guilty = 0 if isolate.error else isolate.running  # bytes may come from any of them
-        with anyio.move_on_after(NEWS_SECONDS):
-            await self._forks.news_of(isolate.fork)
+        """Settle the invocations of a process that exited.
+
+        The running one caused the exit and gets the outcome; the others begin again or are evicted.
+        """
+        guilty = 0 if isolate.error else isolate.running  # invalid bytes can be from any of them
+        with anyio.move_on_after(EXIT_REPORT_SECONDS):
+            await self._forks.wait_for_exit(isolate.fork)
         conversations = list(isolate.conversations.values())
         isolate.conversations.clear()
         done = isolate.fork.verdict(
@@ -385,17 +388,17 @@ class WarmIsolates(Isolates):
         known = any(conversation.number == guilty for conversation in conversations)
         for conversation in conversations:
             if done.blameless:
-                conversation.otherwise = done
+                conversation.fallback = done
             elif conversation.number == guilty or len(conversations) == 1:
                 conversation.verdict = conversation.verdict or done
                 conversation.verdict.cpu_ms = cpu_ms
             else:
-                conversation.otherwise = _evicted(known)
+                conversation.fallback = _evicted(known)
                 conversation.suspect |= not known
             conversation.interrupt()
 
     async def _watch(self, isolate: _WarmIsolate) -> None:
-        """See to it that no callback keeps the process for itself."""
+        """Retire the process if one callback blocks it."""
         before = starved = 0
         while True:
             if not isolate.conversations:
@@ -411,13 +414,13 @@ class WarmIsolates(Isolates):
             before = running
 
     async def _limit_cpu(self, isolate: _WarmIsolate, running: int) -> None:
-        """Give the one callback its CPU time and not more, then end the process."""
+        """Kill the process if the blocking callback exceeds its CPU time or BLOCKED_SECONDS."""
         limit = self._forks.spec.limits.cpu_ms / 1000 + CPU_GRACE_SECONDS
         began, clock = isolate.cpu_seconds(), self._clock.elapsed()
         while True:
             await anyio.sleep(STALL_SECONDS)
             if isolate.running != running:
-                return  # it came back; what it still has may end in peace
+                return  # the callback returned; the remaining invocations may finish
             now = isolate.cpu_seconds()
             used = passed = self._clock.elapsed() - clock
             if began is not None and now is not None:
@@ -431,25 +434,25 @@ class WarmIsolates(Isolates):
             isolate.fork.kill()
             return
 
-    # --- life ---
+    # --- start and end ---
 
     async def drain(self) -> None:
         """Wait until no invocation is in flight."""
         while self._in_flight:
-            await self._something_ends()
+            await self._wait_for_change()
 
-    def let_go(self) -> None:
-        """Hang up on every process."""
+    def close_links(self) -> None:
+        """Close the connection of every process, which makes it exit."""
         for isolate in self._alive:
             isolate.link.close()
 
     async def begin(self) -> None:
-        """Have one process before the first request comes."""
+        """Fork the first process, before the first request."""
         await self._add()
 
 
 def _shared_page() -> BinaryIO:
-    """A file of one page in memory, whose size the isolate cannot change."""
+    """Return a file in memory that holds PAGE, whose size the isolate cannot change."""
     if not LINUX:
         file: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 (the caller closes it)
         file.truncate(PAGE.size)
@@ -462,7 +465,7 @@ def _shared_page() -> BinaryIO:
 
 
 def _evicted(known: bool) -> Done:
-    """The Done of a neighbour; where the guilty one is not ``known`` it may be this one itself."""
+    """Return the Done of an evicted invocation; unless the cause is ``known``, it may be this."""
     fault = LOST if known else "worker"
     return Done("internalError", [Failure("Error", _EVICTED)], fault=fault)
 
@@ -482,5 +485,5 @@ async def open_isolates(spec: WorkerSpec, clock: Clock) -> AsyncIterator[WarmIso
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(DRAIN_SECONDS):
                 await isolates.drain()
-            isolates.let_go()
+            isolates.close_links()
             tasks.cancel_scope.cancel()

@@ -38,7 +38,7 @@ from edgesim.model import Limits, WorkerSpec
 from edgesim.system import LINUX
 
 BOOT_SECONDS = 30.0
-GOODBYE_SECONDS = 5.0
+SHUTDOWN_SECONDS = 5.0
 EXIT_SECONDS = 1.0
 """Time in which a process that exits is reported by its zygote."""
 _CPU_SIGNALS = {signal.SIGXCPU, signal.SIGPROF, signal.SIGVTALRM}
@@ -77,7 +77,7 @@ class Fork:
         self._doomed = False
         self._killed = False
 
-    def born(self, pid: int) -> None:
+    def set_pid(self, pid: int) -> None:
         """Record the process id, once the zygote has forked it."""
         self.pid = pid
         if self._doomed:
@@ -107,8 +107,8 @@ class Fork:
     ) -> Done:
         """Return the Done of the invocation that ended the process, or was lost with it.
 
-        ``error`` is a protocol error in its messages; ``out_of_time`` None means that the CPU time
-        of the process is the invocation's.
+        ``error`` is a protocol error in its messages.  ``out_of_time``: its CPU time is used up;
+        None if the process served one invocation, so that its CPU time decides.
         """
         done = self._verdict(limits, error, out_of_time)
         if out_of_time is None and self.exit is not None:
@@ -200,7 +200,7 @@ class Forks:
         self.lost = anyio.Event()
         self._control = control
         self._link: Link | None = None
-        self._heard = anyio.Event()
+        self._boot_reported = anyio.Event()
         self._alive: dict[int, Fork] = {}
         self._count = 0
 
@@ -221,7 +221,7 @@ class Forks:
         if self.lost.is_set():
             raise BrokenPipeError("the zygote is gone")
         if self._link is not None:
-            self._link.hear_news()
+            self._link.receive_pending()
         fork = Fork(self._count + 1, self._zygote)
         try:
             socket.send_fds(self._control, [fork.number.to_bytes(4, "big") + kind], fds)
@@ -235,7 +235,7 @@ class Forks:
     @property
     def is_importing(self) -> bool:
         """True until the zygote has sent Booted."""
-        return not self._heard.is_set()
+        return not self._boot_reported.is_set()
 
     async def boot(self, boot: Boot) -> str | None:
         """Let the zygote import the Worker; return the error in one line, or None."""
@@ -243,7 +243,7 @@ class Forks:
         self._link = await open_link(control, self._take, self._end, takes_turns=False)
         self._link.send(0, boot)
         with anyio.move_on_after(BOOT_SECONDS) as scope:
-            await self._link.until(self._heard)
+            await self._link.until(self._boot_reported)
         if scope.cancelled_caught:
             return f"{boot.main} was not imported within {BOOT_SECONDS:.0f} s"
         if self.booted.error is None and strays(self._zygote):
@@ -253,11 +253,11 @@ class Forks:
     def _take(self, message: FrameBatch) -> None:
         for _, frame in message.frames:
             match frame:
-                case Booted() if not self._heard.is_set():
+                case Booted() if not self._boot_reported.is_set():
                     self.booted = frame
-                    self._heard.set()
+                    self._boot_reported.set()
                 case Forked() if frame.number in self._alive:
-                    self._alive[frame.number].born(frame.pid)
+                    self._alive[frame.number].set_pid(frame.pid)
                 case Exited() if frame.number in self._alive:
                     fork = self._alive.pop(frame.number)
                     fork.exit = frame
@@ -266,15 +266,15 @@ class Forks:
                     raise ValueError(f"unexpected {type(frame).__name__} from a zygote")
 
     def _end(self, error: Exception | None) -> None:
-        if not self._heard.is_set():
+        if not self._boot_reported.is_set():
             why = f"wrote {error}" if error else "ended its process while it was imported"
             self.booted = Booted(error=f"{self.spec.main} {why}")
-            self._heard.set()
+            self._boot_reported.set()
         self.lost.set()
         for fork in self._alive.values():
             fork.ended.set()
 
-    async def news_of(self, fork: Fork) -> None:
+    async def wait_for_exit(self, fork: Fork) -> None:
         """Wait until the fork's exit status is known."""
         if self._link is not None:
             await self._link.until(fork.ended)
@@ -284,7 +284,7 @@ class Forks:
         with suppress(OSError):  # it may have exited
             self._control.shutdown(socket.SHUT_WR)
         if self._link is not None:
-            with anyio.move_on_after(GOODBYE_SECONDS):
+            with anyio.move_on_after(SHUTDOWN_SECONDS):
                 await self._link.until(self.lost)
             self._link.close()
 
@@ -345,7 +345,7 @@ async def open_forks(spec: WorkerSpec) -> AsyncIterator[Forks]:
 
 
 async def _end(process: foreign.Process) -> None:
-    with anyio.move_on_after(GOODBYE_SECONDS):
+    with anyio.move_on_after(SHUTDOWN_SECONDS):
         await process.wait()
         return
     with suppress(ProcessLookupError):

@@ -1,6 +1,6 @@
-"""The limits of one invocation: the numbers, and the words in which the platform tells of them.
+"""Limits of one invocation, and the platform's error messages for them.
 
-Facts: Cloudflare's pages on Workers limits and errors; the texts are its own where one is known.
+Facts: Cloudflare's pages on Workers limits and errors; the messages are the platform's if known.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ import msgspec
 KERNEL_GUARDS = ("Landlock", "seccomp")
 """Kernel features that guard an isolate; an audit hook replaces those that the kernel lacks."""
 DEPTH_MARGIN = 64
+"""Levels of nesting that a frame, a trace or a log line may add around a value."""
 LOG_BYTES_MAX = 256 * 1024
-"""The budget of a trace; what is beyond it need not leave the isolate."""
+"""Budget of a trace; log lines beyond it are not sent."""
 _LOG_ENTRY_BYTES = 80
 """Bytes that each log entry counts in addition to its text, as in a trace."""
 WAIT_UNTIL_SECONDS = 30.0
 EVENT_SECONDS = 15 * 60.0
-"""Wall time of a queue, tail, scheduled or RPC invocation."""
+"""Maximum wall time of a queue, tail, scheduled or RPC invocation."""
 CANCEL_SECONDS = 1.0
-"""Seconds that cancelled work may take to end."""
+"""Maximum time that cancelled work may take to end."""
 
 CPU_EXCEEDED = "Python Worker exceeded CPU time limit"
 MEMORY_EXCEEDED = "Worker exceeded memory limit."
@@ -36,7 +37,7 @@ HUNG = (
 
 
 def log_bytes(message: list[Any]) -> int:
-    """Least bytes that a console call uses of a trace's budget; ValueError if not JSON."""
+    """Return the minimum of a trace's budget that a console call uses; ValueError if not JSON."""
     size = _LOG_ENTRY_BYTES
     for part in message:
         size += len(part) if isinstance(part, str) else json_bytes(part)
@@ -44,17 +45,18 @@ def log_bytes(message: list[Any]) -> int:
 
 
 def json_bytes(value: Any) -> int:
-    """The size of a value as JSON; ValueError where it has no such form or is nested too deeply."""
+    """Return a value's size as JSON in bytes; ValueError if not JSON, or nested too deeply."""
     try:
-        return len(msgspec.json.encode(buried(value))) - 2 * DEPTH_MARGIN
+        return len(msgspec.json.encode(with_depth_margin(value))) - 2 * DEPTH_MARGIN
     except (TypeError, OverflowError, RecursionError) as error:
         raise ValueError(f"no JSON: {error}") from error
 
 
-def buried(value: Any) -> Any:
-    """The value within as many lists as what carries it on may put around it.
+def with_depth_margin(value: Any) -> Any:
+    """Return the value nested in DEPTH_MARGIN lists.
 
-    What can be encoded so can be encoded everywhere else too, however deep in the stack.
+    If this can be encoded, the value can be encoded inside any message too, despite the encoder's
+    depth limit.
     """
     for _ in range(DEPTH_MARGIN):
         value = [value]

@@ -1,7 +1,7 @@
-"""Frames that cannot be encoded, and what is said in their place.
+"""Replacements for frames that cannot be encoded.
 
-Worker code can hand over anything: an object in a queue's decisions, lists in lists beyond what the
-encoder follows.  That is an exception of the one invocation, and no reason for the process to end.
+Worker code can pass any value, such as an object in a queue's decisions, or lists nested deeper
+than the encoder's limit.  The result is an exception in that invocation; the process continues.
 
 This module is loaded into isolates, so it imports nothing of the platform.
 """
@@ -14,13 +14,17 @@ from edgesim.isolates.protocol.limits import json_bytes
 from edgesim.isolates.protocol.wire import Call, Done, Failure, Frame, Invoke, Log, Reply, one
 
 UNSENDABLE = (TypeError, ValueError, OverflowError, RecursionError)
-"""Errors that the encoder raises for an invalid frame; after a MemoryError the frame is valid."""
+"""Errors that the encoder raises for an invalid frame.  A MemoryError says nothing about it."""
 
 Frames = list[tuple[int, Frame]]
 
 
 def sendable(frames: Frames) -> tuple[Frames, Frames]:
-    """The frames as they can be said, and answers to questions among them that cannot be asked."""
+    """Return encodable frames in place of ``frames``, and replies to those that got lost.
+
+    A Call or Invoke that cannot be encoded is not sent; its sender gets an error as the reply.
+    Other frames are replaced.
+    """
     said: Frames = []
     answers: Frames = []
     for number, frame in frames:
@@ -52,14 +56,14 @@ def _replace(number: int, frame: Frame, error: Exception, said: Frames, answers:
 
 
 def failure_of(error: Exception) -> Failure:
-    """The encoder's refusal in the platform's words."""
+    """Return the platform's exception for an encoding error."""
     if isinstance(error, RecursionError):
         return Failure("RangeError", "Maximum call stack size exceeded")
     return Failure("TypeError", str(error))
 
 
 def shown(message: list[Any]) -> list[Any]:
-    """A console call's parts, with a word in place of each that cannot be sent."""
+    """Return a console call's parts; each part that cannot be sent is replaced by its class."""
     return [part if _crosses(part) else f"[object {type(part).__name__}]" for part in message]
 
 

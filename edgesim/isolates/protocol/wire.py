@@ -16,46 +16,46 @@ from typing import Annotated, Any
 import msgspec
 
 MESSAGE_BYTES_MAX = 144 << 20
-"""A longer message is a broken or hostile peer: no isolate has more memory than this."""
+"""Maximum message size; a longer one is an error, since no isolate has that much memory."""
 VALUES_MAX = 2 << 20
-"""Of what a message of an isolate may hold.
+"""Maximum number of values in a message of an isolate.
 
-A byte can be a whole list or object, which takes eighty or ninety once it is decoded.  Bytes and
-text, which may fill a message, count as one; so many other values would not fit into an isolate.
+One byte can encode a whole list or object, which takes 80 to 90 bytes once decoded.  A text or byte
+string of any size counts as one value.  An isolate's memory cannot hold more other values.
 """
 
 _LENGTH = struct.Struct(">I")
 _STREAM_EXT = 1
 
-# What a frame may say is checked where it is decoded: its sender may be hostile.
+# Values are validated when a frame is decoded: its sender may be hostile.
 Time = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
 Milliseconds = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
 Status = Annotated[int, msgspec.Meta(ge=200, le=599)]
 Level = Annotated[str, msgspec.Meta(pattern=r"^(debug|info|log|warn|error)\Z")]
 Outcome = Annotated[str, msgspec.Meta(pattern=r"^(ok|exception|exceededCpu|exceededMemory)\Z")]
-"""Of an isolate's own telling; the platform has more."""
+"""Outcomes that an isolate may report; the platform adds others (canceled, internalError, ...)."""
 Fault = Annotated[str, msgspec.Meta(pattern=r"^worker\Z")]
-"""An isolate can only report its own; LOST and NOT_RUN are the platform's."""
+"""Fault that an isolate may report; only the platform sets LOST and NOT_RUN."""
 LOST, NOT_RUN = "lost", "not run"
 DEFAULT = "Default"
-"""The entrypoint that events go to, and requests that name no other."""
+"""Entrypoint of events, and of requests that name no other."""
 
 
 class StreamRef:
-    """A body that stays with the platform; ``length`` in bytes where it is known.
+    """Handle of a body that stays with the platform; ``length`` in bytes if it is known.
 
     Not a Struct: msgspec packs those by itself and would never ask for the extension type.
     """
 
     __slots__ = ("id", "length")
 
-    def __init__(self, id: int, length: int | None = None) -> None:  # noqa: A002 (the wire's word)
+    def __init__(self, id: int, length: int | None = None) -> None:  # noqa: A002 (name on the wire)
         self.id = id
         self.length = length
 
 
 class Failure(msgspec.Struct, frozen=True, array_like=True):
-    """An exception as it crosses: JavaScript class name, text, Python traceback if there is one.
+    """An exception on the wire: JavaScript class name, text, Python traceback if there is one.
 
     The stack of a JavaScript exception is its frames, without its text.
     """
@@ -65,19 +65,19 @@ class Failure(msgspec.Struct, frozen=True, array_like=True):
     stack: str | None = None
 
     def shown(self) -> str:
-        """The text and the stack, for people."""
+        """Return text and stack in a readable form."""
         if self.stack is None or self.message in self.stack:
             return self.stack or self.message
         return f"{self.name}: {self.message}\n{self.stack}"
 
 
 class Invoke(msgspec.Struct, tag="invoke", array_like=True):
-    """Run a handler once; ``event`` has the shape that the handler kind wants (see guest/serve.py).
+    """Run a handler once; the shape of ``event`` depends on the handler (see guest/serve.py).
 
-    ``now`` and ``steady`` (Unix seconds) are the platform's time, here and in every Reply: the
-    isolate has no other.  ``now`` follows the machine's clock when that is set; ``steady`` does
-    not, and timers go by it.  ``seed`` makes its randomness repeatable.  ``entrypoint`` is the
-    class of the main module whose handler it is.
+    ``now`` and ``steady`` (Unix seconds), here and in every Reply, are the platform's time, the
+    only time that an isolate has.  ``now`` is the wall clock, which may be set; ``steady`` never
+    jumps, and timers use it.  ``seed`` makes the randomness repeatable.  ``entrypoint`` is the name
+    of the handler's class in the main module.
     """
 
     handler: str
@@ -89,7 +89,7 @@ class Invoke(msgspec.Struct, tag="invoke", array_like=True):
 
 
 class Cancel(msgspec.Struct, tag="cancel", array_like=True):
-    """Nobody waits for that invocation any more."""
+    """Cancel the invocation: its caller has gone."""
 
 
 class Reply(msgspec.Struct, tag="reply", array_like=True):
@@ -107,7 +107,7 @@ class Reply(msgspec.Struct, tag="reply", array_like=True):
 
 
 class Call(msgspec.Struct, tag="call", array_like=True):
-    """The isolate asks a binding; ``binding`` "" is the platform itself (PLATFORM_METHODS)."""
+    """Call of a binding's method; ``binding`` "" is the platform itself (PLATFORM_METHODS)."""
 
     id: int
     binding: str
@@ -125,7 +125,7 @@ class Log(msgspec.Struct, tag="log", array_like=True):
 
 
 class Respond(msgspec.Struct, tag="respond", array_like=True):
-    """The fetch handler's response; waitUntil work may go on after it.
+    """The fetch handler's response; waitUntil work may continue after it.
 
     ``encoded``: the body is already in the form that ``content-encoding`` names.
     """
@@ -140,9 +140,9 @@ class Respond(msgspec.Struct, tag="respond", array_like=True):
 class Done(msgspec.Struct, tag="done", array_like=True):
     """The invocation is over.  ``result`` is the handler's own (acks of a batch, an RPC value).
 
-    ``fault`` says whose doing the outcome is: ``worker``, its own (a crash of its process too);
-    LOST, the platform's, which ended it on the way; NOT_RUN, the platform's, which could not run
-    it: nothing of it has left an isolate, and it may be run again.
+    ``fault`` is the cause of the outcome.  ``worker``: the Worker itself, also by a crash of its
+    process.  LOST: the platform, which ended a running invocation.  NOT_RUN: the platform, which
+    could not run it; nothing of it has left an isolate, and it may be retried.
     """
 
     outcome: Outcome = "ok"
@@ -160,7 +160,7 @@ class Done(msgspec.Struct, tag="done", array_like=True):
 class Boot(msgspec.Struct, tag="boot", array_like=True):
     """The platform's first frame to a zygote: import this Worker.
 
-    ``guard`` "kernel" means the best jail there is here, "audit" Python's audit hooks only.
+    ``guard``: "kernel" is the best sandbox that the system has, "audit" only Python's audit hook.
     """
 
     name: str
@@ -173,10 +173,10 @@ class Boot(msgspec.Struct, tag="boot", array_like=True):
 
 
 class Booted(msgspec.Struct, tag="booted", array_like=True):
-    """The zygote's answer: the handlers that the Worker has, or why it failed to load.
+    """The zygote's reply to Boot: the Worker's handlers, or the error of its import.
 
-    ``guards`` are the parts of the jail that are in force, ``entrypoints`` the names of its classes
-    that service bindings may name.
+    ``guards`` are the active parts of the sandbox, ``entrypoints`` the names of the classes that
+    service bindings may name.
     """
 
     handlers: list[str] = []
@@ -186,21 +186,21 @@ class Booted(msgspec.Struct, tag="booted", array_like=True):
 
 
 FORK_REQUEST_BYTES = 5
-"""A number (4 bytes, big-endian), then ONE or MANY: the invocations that the fork serves."""
+"""A fork request: its number (4 bytes, big-endian), then ONE or MANY invocations to serve."""
 ONE, MANY = b"1", b"m"
 OUT_OF_MEMORY_STATUS = 12
 """Exit status of a zygote or an isolate that ran out of memory outside worker code."""
 
 
 class Forked(msgspec.Struct, tag="forked", array_like=True):
-    """Fork number ``number`` lives as process ``pid``."""
+    """Fork number ``number`` was started with process id ``pid``."""
 
     number: int
     pid: int
 
 
 class Exited(msgspec.Struct, tag="exited", array_like=True):
-    """A fork has ended; ``status`` as waitpid gives it, and what it used in all."""
+    """A fork has exited: its ``status`` as from waitpid, its CPU time and peak memory."""
 
     number: int
     status: int
@@ -209,13 +209,13 @@ class Exited(msgspec.Struct, tag="exited", array_like=True):
 
 
 class Tainted(msgspec.Struct, tag="tainted", array_like=True):
-    """A long-lived isolate can no longer be shared: ``what`` an invocation has changed for all."""
+    """An invocation has changed shared state, named ``what``: the isolate must be retired."""
 
     what: str
 
 
 PLATFORM_METHODS = ("fetch", "read", "sleepUntil")
-"""fetch(request): outbound; read(stream id): the next chunk; sleepUntil(steady Unix seconds)."""
+"""fetch(request); read(stream id): next chunk of a body; sleepUntil(steady time in seconds)."""
 
 Frame = (
     Invoke
@@ -234,9 +234,9 @@ Frame = (
 
 
 class FrameBatch(msgspec.Struct, array_like=True):
-    """Frames that go together.
+    """One message: frames with their invocations' numbers.
 
-    ``waiting`` ends an isolate's turn: it has nothing left to do until it hears from the platform.
+    ``waiting`` ends an isolate's turn: it is idle until the platform's next message.
     """
 
     frames: list[tuple[int, Frame]]
@@ -246,8 +246,8 @@ class FrameBatch(msgspec.Struct, array_like=True):
 def _enc_hook(value: Any) -> Any:
     if isinstance(value, StreamRef):
         return msgspec.msgpack.Ext(_STREAM_EXT, msgspec.msgpack.encode((value.id, value.length)))
-    for kind in (str, int, float):  # a subclass of it, which crosses as what it is to JSON
-        if issubclass(type(value), kind):  # not isinstance: it would ask the value
+    for kind in (str, int, float):  # a value of a subclass is sent as the plain value
+        if issubclass(type(value), kind):  # not isinstance, which calls the value's __class__
             return getattr(kind, f"__{kind.__name__}__")(value)
     raise TypeError(f"{type(value).__name__} cannot be sent over RPC.")
 
@@ -265,9 +265,9 @@ _frame_decoder = msgspec.msgpack.Decoder(Frame, ext_hook=_ext_hook)
 
 
 def encode(message: FrameBatch) -> bytearray:
-    """The message with its length in front.
+    """Return the encoded message, after its length.
 
-    TypeError, ValueError, OverflowError or RecursionError for a value that cannot cross.
+    TypeError, ValueError, OverflowError or RecursionError for a value that cannot be encoded.
     """
     buffer = bytearray(_LENGTH.size)
     try:
@@ -279,12 +279,12 @@ def encode(message: FrameBatch) -> bytearray:
 
 
 def one(frame: Frame, invocation: int = 0) -> bytearray:
-    """A message of a single frame."""
+    """Return an encoded message with a single frame; raises as ``encode``."""
     return encode(FrameBatch([(invocation, frame)]))
 
 
 def encoded(frame: Frame) -> bytes:
-    """One frame as it stands in a message; raises as ``encode``."""
+    """Return one frame in its encoding inside a message; raises as ``encode``."""
     try:
         return _encoder.encode(frame)
     except UnicodeEncodeError:
@@ -292,12 +292,12 @@ def encoded(frame: Frame) -> bytes:
 
 
 def ready_made(data: bytes) -> msgspec.Raw:
-    """An encoded frame to be put in a message.  ValueError if it is not exactly one value."""
+    """Wrap an encoded frame for use in a message; ValueError if it is not exactly one value."""
     return _skipper.decode(data)
 
 
 def _well_formed(value: Any) -> Any:
-    """A copy in which half a surrogate pair is U+FFFD, as wherever JavaScript writes UTF-8."""
+    """Return a copy with lone surrogates replaced by U+FFFD, as in JavaScript's UTF-8 output."""
     if isinstance(value, str):
         return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     if isinstance(value, dict):
@@ -311,10 +311,11 @@ def _well_formed(value: Any) -> Any:
 
 
 class MessageReader:
-    """Messages out of a byte stream: feed what arrived, take those that are whole.
+    """Decoder of a byte stream into messages.
 
-    ``sizes`` are the bytes of those that were taken last.  Raises ValueError for bytes that are no
-    message, and for more than ``values_max`` values in one (a broken or hostile peer).
+    ``sizes`` are the sizes in bytes of the messages that the last ``feed`` returned.  ``feed``
+    raises ValueError for bytes that are not a message, and for more than ``values_max`` values in
+    one message (a broken or hostile peer).
     """
 
     def __init__(self, values_max: int | None = None) -> None:
@@ -323,7 +324,7 @@ class MessageReader:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[FrameBatch]:
-        """The messages that ``data`` completes."""
+        """Add received bytes; return the messages that they complete."""
         self._buffer += data
         messages: list[FrameBatch] = []
         self.sizes = []
@@ -346,12 +347,12 @@ class MessageReader:
 
 
 def copied(frame: Frame) -> Frame:
-    """The frame as the other side would get it: what a channel within one process does."""
+    """Return the frame as the other side would receive it; raises as ``encode``."""
     return decoded(encoded(frame))
 
 
 def decoded(data: bytes) -> Frame:
-    """One frame; ValueError for what is none."""
+    """Return the decoded frame; ValueError if the bytes are not one."""
     found: Frame = _decode(_frame_decoder, data)
     return found
 
@@ -363,7 +364,7 @@ def _decode(decoder: msgspec.msgpack.Decoder[Any], payload: bytes | memoryview) 
         raise ValueError(f"not a message: {error}") from error
 
 
-# By a value's first byte: how long it is, or how long the number is that says how much follows.
+# Size of an encoded value by its first byte; for those in _PREFIXES, the bytes of the length field.
 _LENGTHS = [1] * 256
 _LENGTHS[0xA0:0xC0] = range(1, 33)
 _LENGTHS[0xCA:0xD9] = [5, 9, 2, 3, 5, 9, 2, 3, 5, 9, 3, 4, 6, 10, 18]
@@ -373,7 +374,7 @@ _EXTENSIONS = range(0xC7, 0xCA)
 
 
 def _count_values(payload: memoryview, most: int) -> None:
-    """ValueError where msgpack holds more values; whether it is right is for the decoder to say."""
+    """Raise ValueError if there are more than ``most`` values; does not validate the encoding."""
     at, end = 0, len(payload)
     for _ in range(most):
         if at >= end:

@@ -127,15 +127,15 @@ def main() -> None:
     clock_and_random.install()
     wire = jailed_loop.Wire(platform)  # type: ignore[arg-type]
     page = bytearray(shared_loop.PAGE.size)
-    warm_invocation.own_the_tasks()
-    end_if_meddled = shared_loop.ending(platform_names.names_check())
+    warm_invocation.separate_tasks()
+    end_if_tampered = shared_loop.ending(platform_names.names_check())
     scheduler = shared_loop.Scheduler(
-        wire, lambda: {"Default": Worker}, lambda: None, lambda: None, end_if_meddled, 1000, page
+        wire, lambda: {"Default": Worker}, lambda: None, lambda: None, end_if_tampered, 1000, page
     )
     platform.scheduler = scheduler
     platform.handler = scheduler.timer_handler(lambda _: False)
     try:
-        scheduler.life()()
+        scheduler.main()()
     except Finished:
         sys.settrace(None)
         outcomes = {name: dict(counts) for name, counts in platform.outcomes.items()}
