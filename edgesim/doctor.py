@@ -1,4 +1,4 @@
-"""Checks before a project runs: the machine, the Workers, the backends; each with a cure.
+"""Checks before a project runs: the machine, the Workers, the backends; each with a fix.
 
 ``examine`` runs all of them, for ``edgesim doctor``; ``refuse_early`` runs at the start of ``dev``:
 external servers must reply, with these credentials, before the first event arrives.
@@ -59,7 +59,7 @@ async def examine(
 
 
 async def refuse_early(project: Project, environment: Environment, clock: Clock) -> None:
-    """Raise ConfigError, one line with file, key and cure, if a store cannot work.
+    """Raise ConfigError, one line with file, key and fix, if a store cannot work.
 
     A library that a store imports later must be installed, a server must reply.
     """

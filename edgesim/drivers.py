@@ -68,9 +68,9 @@ class Properties(msgspec.Struct, frozen=True, rename="upper"):
     blobs: str | None = None
     """Folder relative to the URL's path with the bytes of objects, if an R2 driver has one."""
     library: tuple[str, str, str] | None = None
-    """A module that the driver imports on first use only; the problem without it, and its cure."""
+    """A module that the driver imports on first use only; the problem without it, and its fix."""
     caution: tuple[str, str] | None = None
-    """A limitation that ``edgesim doctor`` reports as a warning, and its cure."""
+    """A limitation that ``edgesim doctor`` reports as a warning, and its fix."""
 
 
 def properties(primitive: str, url: str) -> Properties:
@@ -113,7 +113,7 @@ def known(primitive: str) -> list[str]:
 
 
 def problem(primitive: str, url: str) -> str | None:
-    """One line with the cure if ``url`` is invalid or has no driver; None otherwise."""
+    """One line with the fix if ``url`` is invalid or has no driver; None otherwise."""
     scheme = scheme_of(url)
     if scheme in BUILT_IN[primitive] or _entry_points(primitive, scheme):
         return fault(url)

@@ -1,6 +1,6 @@
 """All errors of edgesim, with their exit codes on the command line.
 
-ConfigError and UsageError are one line that names the place and the cure.  PlatformError is raised
+ConfigError and UsageError are one line that names the place and the fix.  PlatformError is raised
 in a Worker when a binding refuses a call: its message is the platform's own.
 """
 
@@ -74,7 +74,7 @@ class ClickHouseError(EdgesimError):
 
 
 def hint(name: str, known: Iterable[str]) -> str:
-    """The cure of an unknown name: the most similar known one, else all of them."""
+    """The fix for an unknown name: the most similar known one, else all of them."""
     known = sorted(known)
     near = difflib.get_close_matches(name, known, 1)
     return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known) or 'none'}"

@@ -281,9 +281,9 @@ class WorkerSpec(msgspec.Struct, frozen=True):
     limits: Limits = Limits()
     guard: Literal["kernel", "audit"] = "kernel"
     javascript: JavaScript | None = None
-    """Of a Worker in JavaScript or TypeScript; None means Python."""
+    """Settings of a JavaScript or TypeScript Worker; None for a Python Worker."""
     hidden: list[str] = []
-    """Paths that its code may not read, though they be below its module's folder."""
+    """Paths that its code may not read, even below its module's folder."""
 
 
 # --- Doctor -------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
-"""The operating system: what Linux alone offers, and what takes its place elsewhere.
+"""Features of the operating system: those that only Linux has, and their replacements elsewhere.
 
-``LINUX`` decides every use of a feature that only Linux has; no other module asks for the platform.
+``LINUX`` decides every use of a Linux feature; no other module tests for the operating system.
 With EDGESIM_PORTABLE=1 it is false on Linux too, so the code for macOS can be tested there
 (``make portable``).  Nothing here imports the rest of edgesim, because isolates load it.
 """
@@ -51,5 +51,5 @@ def sync(descriptor: int) -> None:
 
 
 def peak_memory_bytes(usage: resource.struct_rusage) -> int:
-    """The largest memory that a process had at any time."""
+    """Return the peak memory of a process in bytes."""
     return usage.ru_maxrss * _MAXRSS_BYTES

@@ -61,7 +61,7 @@ class Job(Generic[T]):
         """The step's result; raises its error."""
         if self._error is not None:
             raise self._error
-        return self._result  # type: ignore[return-value]  # it has taken effect
+        return self._result  # type: ignore[return-value]  # the step has taken effect
 
 
 def run_each(jobs: Sequence[Job[Any]]) -> None:

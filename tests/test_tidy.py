@@ -1,8 +1,10 @@
 """House rules that no linter checks.  Run by `make check`."""
 
 import ast
+import io
 import re
 import subprocess
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,12 @@ TRACKED = subprocess.run(
 PYTHON = [ROOT / name for name in TRACKED if name.endswith(".py") and (ROOT / name).is_file()]
 PRODUCT = [file for file in PYTHON if file.is_relative_to(ROOT / "edgesim")]
 UNPLAIN = re.compile(r"\s*(What|Whether|Who|Whoever|How)\b")
+UNCOMMON = re.compile(
+    r"\b(befalls?|(gets?|got) hold|heard|hears|hurry|lays? hands|last word|manieth|meddl\w+|midst"
+    r"|nobody's|one way out|stands where|tells of|whoever|whom|whose doing)\b",
+    re.IGNORECASE,
+)
+"""Words to replace by the field's term: received, flush, count, tamper, during, and so on."""
 UNFINISHED = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X|HA" + r"CK)\b")
 VAGUE = {"utils.py", "util.py", "common.py", "manager.py", "helpers.py", "misc.py", "base.py"}
 
@@ -32,15 +40,34 @@ def _docstring(file: Path) -> str | None:
     return ast.get_docstring(ast.parse(file.read_text()))
 
 
-def unplain_docstrings(source: str) -> list[int]:
-    """Lines of docstrings, also of fields, that begin with a question word, not their subject."""
+def docstrings(source: str) -> list[tuple[int, str]]:
+    """Docstrings of a module, also those of fields, with the lines where they begin."""
     return [
-        node.lineno
+        (node.lineno, node.value.value)
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.Expr)
         and isinstance(node.value, ast.Constant)
         and isinstance(node.value.value, str)
-        and UNPLAIN.match(node.value.value)
+    ]
+
+
+def comments(source: str) -> list[tuple[int, str]]:
+    """Comments of a module with their lines."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return [(each.start[0], each.string) for each in tokens if each.type == tokenize.COMMENT]
+
+
+def unplain_docstrings(source: str) -> list[int]:
+    """Lines of docstrings that begin with a question word, not their subject."""
+    return [line for line, text in docstrings(source) if UNPLAIN.match(text)]
+
+
+def uncommon_words(source: str) -> list[tuple[int, str]]:
+    """Uncommon words in docstrings and comments, with the line where the text begins."""
+    return [
+        (line, word.group())
+        for line, text in docstrings(source) + comments(source)
+        for word in UNCOMMON.finditer(text)
     ]
 
 
@@ -59,6 +86,22 @@ def test_the_rule_for_docstrings_notices():
     source = '"""Who."""\nx = 1\n"""What it is."""\ndef f():\n    """How."""\ny = "What"\n'
     assert unplain_docstrings(source) == [1, 3, 5]
     assert unplain_docstrings('"""Whatever, Howard."""\n') == []
+
+
+def test_docstrings_and_comments_use_common_words():
+    """No docstring or comment of the product has a word of the list ``UNCOMMON``."""
+    found = [
+        f"{file.relative_to(ROOT)}:{line}: {word}"
+        for file in PRODUCT
+        for line, word in uncommon_words(file.read_text())
+    ]
+    assert found == []
+
+
+def test_the_rule_for_words_notices():
+    """An uncommon word is found in docstrings and comments, not in other text or longer words."""
+    source = '"""As Heard."""\nx = "hurry"  # in the midst\n"""Meddled\nwith."""\n# hurrying\n'
+    assert sorted(uncommon_words(source)) == [(1, "Heard"), (2, "midst"), (3, "Meddled")]
 
 
 def test_nothing_is_left_for_later():

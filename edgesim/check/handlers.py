@@ -93,7 +93,7 @@ def _init(file: str, function: Function) -> Iterator[Finding]:
 
 
 def entrypoints(source: Source) -> set[str]:
-    """Classes of the main module that service bindings may name, and whatever it imports."""
+    """Return the class names that service bindings may use, and all names that are imported."""
     found: set[str] = set()
     kinds = {"WorkerEntrypoint"}
     for node in source.tree.body:

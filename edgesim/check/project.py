@@ -40,7 +40,7 @@ def check_project(project: Project) -> list[Finding]:
 def _check_worker(worker: WorkerConfig, project: Project) -> set[Finding]:
     root = project.root
     found = set(check_settings(worker, root))
-    if worker.is_javascript:  # what its code does wrong, esbuild and workerd say when it starts
+    if worker.is_javascript:  # esbuild and workerd report errors of its code when it starts
         return found
     sources = sources_of(worker)
     found |= set(check_modules(worker, sources, root))

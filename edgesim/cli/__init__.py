@@ -40,7 +40,7 @@ COMMANDS = {
 }
 """Subcommand -> module, which defines ``add_arguments`` and ``run``."""
 _FAILURES = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE}
-"""Errors of file operations that another path does not cure."""
+"""Errors of file operations that another path does not fix."""
 _FULL_BYTES = 1 << 16
 """Free bytes below which a file system is named as the full one."""
 EXIT_CODES = (

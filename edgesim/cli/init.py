@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _template(language: str) -> dict[Path, str]:
-    """Files by path; those in TypeScript replace and complete what is not Python."""
+    """Return the template's files by path; other languages replace and add to the Python ones."""
     template = dict(_files(files("edgesim").joinpath("template"), Path()))
     if language == "python":
         return template

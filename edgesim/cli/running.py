@@ -63,7 +63,7 @@ def ask(
     except urllib.error.HTTPError as error:
         answer = error
     except OSError as error:
-        raise RunError(f"the project that runs at {owner.url} does not answer: {error}") from error
+        raise RunError(f"the project that runs at {owner.url} does not reply: {error}") from error
     with answer:
         yield answer
 
@@ -74,7 +74,7 @@ def pieces(answer: http.client.HTTPResponse | urllib.error.HTTPError) -> Iterato
         while piece := answer.read(PIECE_BYTES):
             yield piece
     except (http.client.HTTPException, OSError) as error:
-        raise RunError("the running project broke off its answer; its log says why") from error
+        raise RunError("the running project aborted its response; see its log") from error
 
 
 @asynccontextmanager

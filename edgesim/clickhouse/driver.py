@@ -13,7 +13,7 @@ from edgesim.model import Body
 class Statement(msgspec.Struct):
     """One statement as the HTTP interface receives it.
 
-    ``sql`` may end in ``FORMAT x`` (of the data for an INSERT, of the answer otherwise); ``data``
+    ``sql`` may end in ``FORMAT x`` (of the data for an INSERT, of the response otherwise); ``data``
     is an INSERT's input, compressed by ``encoding`` ("gzip" or None).  ``query_id`` is for servers,
     which run one statement of an id at a time.
     """

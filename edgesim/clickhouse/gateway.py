@@ -140,7 +140,7 @@ class Gateway:
         return HttpResponse(200, headers, content, encoded=encoded)
 
     async def _execute(self, statement: Statement, caller: str) -> QueryResult:
-        # Released before the rows are read: a Worker may hold many answers without reading them.
+        # Released before the rows are read: a Worker may hold many responses without reading them.
         async with self._shares.setdefault(caller, anyio.Semaphore(CALLER_MAX)):
             return await self._driver.execute(statement)
 
@@ -212,7 +212,7 @@ def _wants_gzip(request: HttpRequest, parameters: dict[str, str]) -> bool:
 
 
 async def _packed(plain: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Compress an answer with gzip; closing this generator closes the answer."""
+    """Compress a response with gzip; closing this generator closes the response."""
     try:
         async for chunk in gzip(plain):
             yield chunk

@@ -27,7 +27,7 @@ SHARED = True
 DURABLE = True
 CREDENTIALS = {"user": "EDGESIM_CLICKHOUSE_USER", "password": "EDGESIM_CLICKHOUSE_PASSWORD"}
 SILENCE_SECONDS = 300.0
-"""Maximum silence, thus duration of a statement: the server answers only when it is complete."""
+"""Maximum silence, thus duration of a statement: the server replies only when it is complete."""
 ONE_BLOCK = {"min_insert_block_size_rows": "0", "min_insert_block_size_bytes": str(1 << 30)}
 """The server merges the blocks of an insert into one, which is written atomically, up to 1 GiB."""
 
@@ -54,8 +54,8 @@ class HttpClickHouse:
 
     async def execute(self, statement: Statement) -> QueryResult:
         """Send a statement to the server; settings become parameters."""
-        # The server buffers its answer until the end: an error after the first rows would otherwise
-        # be their last row, under status 200.
+        # The server buffers its response until the end: otherwise an error after the first rows
+        # would be their last row, under status 200.
         parameters = {"default_format": statement.default_format, "wait_end_of_query": "1"}
         parameters |= statement.settings
         if statement.query_id:
@@ -140,7 +140,7 @@ class _Source:
 
 
 class _HttpRows:
-    """Streamed answer; a class, because ``aclose`` on an unstarted generator runs no code."""
+    """Streamed response; a class, because ``aclose`` on an unstarted generator runs no code."""
 
     def __init__(self, response: aiohttp.ClientResponse, shown: str) -> None:
         self._response = response
@@ -155,7 +155,7 @@ class _HttpRows:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             await self.aclose()
             raise RunError(
-                f"the answer of ClickHouse at {self._shown} broke off: {error}"
+                f"the response of ClickHouse at {self._shown} was cut off: {error}"
             ) from error
         if chunk:
             return chunk

@@ -55,7 +55,7 @@ async def probe(driver: ClickHouseDriver, clock: Clock) -> AsyncIterator[Diagnos
 
 
 def described(error: ClickHouseError | RunError) -> tuple[str, str]:
-    """Return the problem in one line, and its cure."""
+    """Return the problem in one line, and its fix."""
     said = " ".join(error.problem.split())
     if not isinstance(error, ClickHouseError):
         return said, error.cure or "start the server, or name another with --clickhouse URL"

@@ -234,7 +234,7 @@ def _without_comments(sql: str) -> str:
 
 
 def trailing_format(sql: str) -> str | None:
-    """Return the format of a statement's FORMAT clause for its answer; None without one."""
+    """Return the format of a statement's FORMAT clause for its response; None without one."""
     found: Token | None = None
     for before, word, name in _windows(_outside_brackets(tokens(sql))):
         if name is not None and _is_clause(before, word, name):

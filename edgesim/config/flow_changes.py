@@ -44,7 +44,7 @@ class AppliedFlow(msgspec.Struct, frozen=True):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """One object that differs: what has to be done, why, and what is lost by it."""
+    """One object that differs: the action needed, its reason, and the data it loses."""
 
     action: Action
     kind: Kind

@@ -72,7 +72,7 @@ def find_root(argument: str | None) -> Path:
 def load_project(
     root: Path, overrides: Overrides = _NONE, environment: Environment = _NOTHING
 ) -> Project:
-    """Read and check the whole project; ConfigError names file, key and cure."""
+    """Read and check the whole project; ConfigError names file, key and fix."""
     file = root / FILE
     alone = bool(overrides.configs) or not file.is_file()
     if alone:

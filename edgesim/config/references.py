@@ -68,19 +68,19 @@ def _check_names(project: Project) -> None:
 
 def _check_tails(project: Project) -> None:
     """Raise ConfigError for a cycle of Tail Workers: each trace would cause another one."""
-    told = {
+    targets = {
         name: {tail.target for tail in worker.settings.tail_consumers} - {name}
         for name, worker in project.workers.items()
     }
     for name, worker in project.workers.items():
         seen: set[str] = set()
-        after = told[name]
+        after = targets[name]
         while after:
             if name in after:
                 problem = f"leads back to {name!r} itself: each trace would make another, for ever"
                 raise ConfigError(worker.file, "tail_consumers", problem)
             seen |= after
-            after = set().union(*(told[each] for each in after)) - seen
+            after = set().union(*(targets[each] for each in after)) - seen
 
 
 def _unknown(file: Path, key: str, kind: str, name: str, known: list[str]) -> None:

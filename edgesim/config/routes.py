@@ -63,7 +63,7 @@ class Route(msgspec.Struct, frozen=True):
 
 
 def parse_route(route: str | RouteConfig) -> Route:
-    """Parse an entry of ``routes``; ValueError says what is wrong with the pattern."""
+    """Parse an entry of ``routes``; ValueError names the error in the pattern."""
     config = RouteConfig(route) if isinstance(route, str) else route
     scheme, separator, rest = config.pattern.rpartition("://")
     if separator and scheme not in _SCHEMES:

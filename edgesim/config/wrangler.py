@@ -91,7 +91,7 @@ class ServiceBindingConfig(msgspec.Struct):
 
     @property
     def target_class(self) -> str:
-        """The class that it reaches; JavaScript's name of the default export means ours."""
+        """Name of the target class; JavaScript's name "default" stands for ``Default``."""
         return "Default" if self.entrypoint in {None, "default"} else str(self.entrypoint)
 
 

@@ -1,9 +1,9 @@
-"""The end of a child process of edgesim when edgesim ends, however that happens.
+"""Termination of edgesim's child processes when edgesim ends, even by SIGKILL.
 
-Linux sends a signal (PR_SET_PDEATHSIG), which every process asks for itself.  Elsewhere a second
-process waits in the child's process group for the end of its standard input, a pipe that edgesim
-alone holds, and then kills the group, itself included.  It needs no cooperation of a process that
-hangs or computes, and no process id that might be another's by then.
+On Linux every child requests a signal for that event (PR_SET_PDEATHSIG).  Elsewhere a watchdog
+process in the child's process group waits for the end of its standard input, a pipe that only
+edgesim holds open, and then kills the group, itself included.  This works for a child that hangs or
+computes, and uses no process id that may have been reused.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from edgesim.system import LINUX
 
 _PR_SET_PDEATHSIG = 1
 _LOOK_MS = 500
-"""Time between two looks for the death of the watched process itself."""
+"""Interval between checks whether the watched process has exited."""
 _FILES_MAX = 1024
 # Looked up here and not in each fork: it is 150 page faults.
 _PRCTL = ctypes.CDLL(None).prctl if LINUX else None

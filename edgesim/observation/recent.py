@@ -21,7 +21,7 @@ UNREAD_MAX = 1000
 
 
 class Subscription:
-    """New traces for one reader; ``dropped`` counts those that it was too slow for."""
+    """New traces for one reader; ``dropped`` counts traces lost because it read too slowly."""
 
     def __init__(self) -> None:
         self._send, self.traces = anyio.create_memory_object_stream[TraceItem](UNREAD_MAX)
@@ -40,13 +40,13 @@ class Subscription:
 
 
 class RecentTraces:
-    """A TraceSink that keeps the latest traces; the oldest ones leave first."""
+    """A TraceSink that keeps the latest traces; the oldest ones are dropped first."""
 
     def __init__(self) -> None:
         self._kept: deque[tuple[int, TraceItem]] = deque()
         self._bytes = 0
         self.count = 0
-        """Number of traces since the start, those included that have left."""
+        """Number of traces since the start, dropped ones included."""
         self._subscriptions: set[Subscription] = set()
         self._ended = False
 

@@ -29,7 +29,7 @@ class Sighting(msgspec.Struct, frozen=True):
 
 
 class Needle:
-    """A text to search for, as it is and as a JSON string holds it."""
+    """A text to search for, in plain form and as escaped in a JSON string."""
 
     def __init__(self, text: str) -> None:
         self.text = text

@@ -12,7 +12,7 @@ from edgesim.observation.sighting import Needle, Sighting, cut, iso
 from edgesim.runtime.tail import TailConsumer
 
 STEP = 100
-"""Traces that are searched in one turn of the event loop."""
+"""Maximum traces searched in one turn of the event loop."""
 
 
 async def in_traces(items: Iterable[TraceItem], needle: Needle) -> AsyncIterator[Sighting]:

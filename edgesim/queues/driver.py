@@ -58,7 +58,7 @@ class QueueDriver(Protocol):
         """
 
     async def ack(self, queue: str, lease_ids: Sequence[str]) -> int:
-        """Remove leased messages; returns their number, as far as the store can tell."""
+        """Remove leased messages; returns their number, as far as the store knows it."""
 
     async def release(
         self, queue: str, lease_ids: Sequence[str], visible_at: float, counts: bool = True

@@ -1,6 +1,6 @@
 """``memory:``: messages in this process's memory.
 
-The SQLite driver on a database in memory, so that both behave alike.  A store of dicts and heaps
+The SQLite driver on a database in memory, so that both behave the same.  A store of dicts and heaps
 was rejected: it would be a second implementation of ordering and leases to keep consistent.
 """
 

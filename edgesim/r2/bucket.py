@@ -176,8 +176,8 @@ class Bucket:
                 etag=upload.md5,
                 uploaded=self._clock.now_ms(),
             )
-            told = self._notifications.messages_for(self.name, action, stored, copied_from)
-            return Finished(stored, told)
+            messages = self._notifications.messages_for(self.name, action, stored, copied_from)
+            return Finished(stored, messages)
 
         async with self._locks.of([planned.key]):
             if only_if is None:

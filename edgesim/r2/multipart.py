@@ -96,7 +96,7 @@ class MultipartUpload:
                     chosen = _chosen(action, there, parts)
                     assembled = self._assembled(chosen)
                     stored = await self._uploads.complete(
-                        self._bucket, self.key, store_id, chosen, assembled, self._tell
+                        self._bucket, self.key, store_id, chosen, assembled, self._outbox
                     )
         if stored is None:
             raise refusal(action, limits.NO_SUCH_UPLOAD)
@@ -115,7 +115,7 @@ class MultipartUpload:
         size = sum(part.size for part in parts)
         return Assembled(size, _joined_etag(parts), self._clock.now_ms())
 
-    def _tell(self, stored: R2Object) -> Sequence[OutboxEntry]:
+    def _outbox(self, stored: R2Object) -> Sequence[OutboxEntry]:
         return self._notifications.messages_for(self._bucket, "CompleteMultipartUpload", stored)
 
     def _store_id(self) -> str | None:

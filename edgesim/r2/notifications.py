@@ -77,11 +77,11 @@ class Notifications:
         rules = [rule for rule in self._rules.get(bucket, ()) if rule.fires(action, object.key)]
         if not rules:
             return []
-        told = _EventObject(object.key)
+        event_object = _EventObject(object.key)
         if action in ACTIONS["object-create"]:
-            told = _EventObject(object.key, object.size, object.etag)
+            event_object = _EventObject(object.key, object.size, object.etag)
         time = _iso(self._clock.datetime())
-        event = _Event(self._account, action, bucket, told, time, copy_source)
+        event = _Event(self._account, action, bucket, event_object, time, copy_source)
         body = msgspec.json.encode(event)
         return [OutboxEntry(self._clock.hex_id(), rule.queue, body) for rule in rules]
 

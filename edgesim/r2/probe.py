@@ -72,14 +72,14 @@ async def _round_trip(bucket: Bucket, key: str, sent: bytes) -> None:
     found = await bucket.get(key)
     read = await read_all(found.body) if isinstance(found, R2ObjectBody) else b""
     if read != sent:
-        raise RunError(f"an object of bucket {bucket.name} came back as another", _CACHES)
+        raise RunError(f"an object of bucket {bucket.name} is stale after its put", _CACHES)
 
 
 async def _conditions(driver: R2Driver, bucket: Bucket, key: str, clock: Clock) -> list[Diagnosis]:
     """Warn if a put with the precondition "no object" replaces an existing object."""
     there = await bucket.head(key)
     if there is None:
-        raise RunError(f"an object of bucket {bucket.name} is gone at once", _CACHES)
+        raise RunError(f"an object of bucket {bucket.name} is missing after its put", _CACHES)
     other = msgspec.structs.replace(
         there, version=clock.hex_id(), etag=_OTHER_MD5, size=len(_OTHER)
     )

@@ -75,7 +75,7 @@ class History:
         """Records by Pipeline: ``attempted`` were sent to it, ``accepted`` were accepted by it."""
         self.messages: dict[str, Sent] = {}
         self.stored: dict[str, Digests] = defaultdict(Digests)
-        self.told: dict[str, Digests] = defaultdict(Digests)
+        self.notified: dict[str, Digests] = defaultdict(Digests)
         """Keys of objects by bucket: possibly stored ones, and those named in a notification."""
         self.inserts: dict[str, Inserted] = defaultdict(Inserted)
         """Inserts by table."""
@@ -164,7 +164,7 @@ class History:
             bucket, key = subject
             self.buckets.setdefault(bucket, Flow()).left += 1
             if self.detail:
-                self.told[bucket].add([key])
+                self.notified[bucket].add([key])
         self._sent_at[message_id] = (now, subject)
         if self.detail:
             self.messages[message_id] = Sent(queue, due)
@@ -323,7 +323,7 @@ _decode: Callable[[bytes], _Notification] = msgspec.json.Decoder(_Notification).
 def notified(body: bytes) -> tuple[str, str] | None:
     """Bucket and key named in a notification; None for other messages."""
     try:
-        told = _decode(body)
+        notification = _decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
-    return told.bucket, told.object.key
+    return notification.bucket, notification.object.key

@@ -22,7 +22,8 @@ class Network:
         found = self._answers.get((request.method, request.url))
         if found is None:
             raise PlatformError(
-                f"a replay has no internet, and nothing was said of {request.method} {request.url}",
+                "a replay has no internet, and no response is defined for "
+                f"{request.method} {request.url}",
                 "AbortError",
             )
         return HttpResponse(found.status, list(found.headers), found.body)

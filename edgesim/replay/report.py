@@ -32,7 +32,7 @@ def text(report: ReplayReport) -> str:
     lines += [f"  fault x{count}: {fault}" for fault, count in report.fault_counts.items()]
     lines += [f"  disk x{count}: {effect}" for effect, count in report.disk.items()]
     if not report.drained:
-        lines.append("FAILED: something was still on its way when the time was over")
+        lines.append("FAILED: work was still in progress when the time was over")
     for violation in report.violations:
         lines.append(f"FAILED: {violation.checker}: {violation.problem}")
     for mismatch in report.mismatches:
@@ -102,7 +102,7 @@ def junit(report: ReplayReport, name: str = "replay") -> str:
     """
     suite = ET.Element("testsuite", name=f"edgesim {name}", time=f"{report.seconds:.3f}")
     add = partial(_case, suite, f"edgesim.{name}")
-    add("drained", "" if report.drained else "something was still on its way", [])
+    add("drained", "" if report.drained else "work was still in progress", [])
     for checker in report.checked:
         broken = [each.problem for each in report.violations if each.checker == checker]
         add(checker, "; ".join(broken), broken)

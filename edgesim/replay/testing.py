@@ -155,7 +155,7 @@ class VirtualProject:
         wanted = method or ("POST" if content else "GET")
         response = await self.world.fetch(HttpRequest(wanted, url, sent, content), worker)
         if response is None:
-            raise RunError("the platform was killed before it answered")
+            raise RunError("the platform was killed before it replied")
         return WorkerResponse(response.status, response.headers, await read_all(response.body))
 
     async def scheduled(self, worker: str, cron: str = "* * * * *") -> str:
@@ -169,7 +169,7 @@ class VirtualProject:
     async def settle(self, seconds: float = QUIET_SECONDS) -> None:
         """Let time pass until no work remains; AssertionError after ``seconds``."""
         if not await self.world.quiet(seconds):
-            raise AssertionError(f"something is still on its way after {seconds:.0f} s")
+            raise AssertionError(f"work is still in progress after {seconds:.0f} s")
 
     async def kill(self) -> None:
         """Kill the platform as by ``kill -9`` and wait for its restart on the same stores."""
@@ -193,7 +193,7 @@ class VirtualProject:
     def world(self) -> World:
         """The running project; RuntimeError outside a test."""
         if self._world is None:
-            raise RuntimeError("the project runs while its test does, and not before")
+            raise RuntimeError("the project runs only during a test")
         return self._world
 
     @property

@@ -63,4 +63,4 @@ def number_of(call: Call) -> float:
     value = argument(call.args, 0, call.method)
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e18:
         return value
-    raise PlatformError(f"Failed to execute '{call.method}': it wants a number.", "TypeError")
+    raise PlatformError(f"Failed to execute '{call.method}': it requires a number.", "TypeError")

@@ -211,7 +211,7 @@ class Invocation(Host):
             return stream
         if body is None or isinstance(body, bytes):
             return body or b""
-        raise PlatformError(f"a {type(body).__name__} is no body", "TypeError")
+        raise PlatformError(f"a {type(body).__name__} is not a valid body", "TypeError")
 
     async def give_body(self, body: Body) -> bytes | StreamRef:
         """Return a body in wire form: bytes up to INLINE_BYTES_MAX, else a handle."""

@@ -69,7 +69,7 @@ def _shown(exception: TraceException) -> dict[str, str]:
 
 
 def _missing(message: str) -> ImportError | None:
-    """The failed import that an exception's text tells of."""
+    """Return the ImportError that an exception's text describes; None if it is another one."""
     found = _NO_MODULE.search(message)
     return None if found is None else ModuleNotFoundError(found[0], name=found[1])
 

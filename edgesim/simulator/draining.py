@@ -110,10 +110,10 @@ class Drain:
         return False
 
     async def _steady(self, quiet: Callable[[], Awaitable[bool]]) -> bool:
-        """The answer of ``quiet``; False if any work was done meanwhile.
+        """Return the result of ``quiet``; False if any work was done meanwhile.
 
-        It looks at one stage after the other, and work could pass from one that it has not seen yet
-        to one that it has.
+        ``quiet`` checks one stage after the other, so it can miss work that moves from an unchecked
+        stage to one that it has checked already.
         """
         before = self._activity()
         return await quiet() and before == self._activity()

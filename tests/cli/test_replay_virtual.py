@@ -390,7 +390,7 @@ def test_an_outage_without_end_is_not_drained(fixture):
         fixture, "--isolation", "inline", "--faults", "r2 outage from 0s", "--report", "text"
     )
     assert done.returncode == 1
-    assert "FAILED: something was still on its way" in done.stdout
+    assert "FAILED: work was still in progress" in done.stdout
     assert "FAILED: backlog empty after calm" in done.stdout
 
 
@@ -414,7 +414,7 @@ def test_the_internet_is_what_the_fixture_says(tmp_path):
         *("--isolation", "inline", "--expect", expect),
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "nothing was said of GET https://rates.example.com/eur" in done.stderr
+    assert "no response is defined for GET https://rates.example.com/eur" in done.stderr
 
 
 @pytest.mark.parametrize(

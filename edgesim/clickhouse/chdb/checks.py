@@ -68,7 +68,7 @@ _QUOTES = {"'", "$", "\u2018"}
 
 
 class _Word(NamedTuple):
-    """A token in capitals: ``name`` without quotes, ``keyword`` "" where it was quoted."""
+    """A token in capitals: ``name`` is without quotes, ``keyword`` is "" for a quoted token."""
 
     name: str
     keyword: str
@@ -153,7 +153,7 @@ def _parallel(words: list[_Word]) -> Iterator[list[_Word]]:
 
 
 def _check_targets(words: list[_Word]) -> None:
-    """Refuse to write to what is no table; an INSERT may follow WITH, an export ALTER."""
+    """Refuse writes to anything but a table; an INSERT may follow WITH, an export ALTER."""
     for at, (before, word) in enumerate(pairwise(words)):
         match before.keyword, word.keyword:
             case "INTO", "OUTFILE":
@@ -164,13 +164,13 @@ def _check_targets(words: list[_Word]) -> None:
 
 
 def _call(words: list[_Word], at: int) -> str:
-    """Return the name of the function that is called there; "" if none is."""
+    """Return the name of the function called at this position; "" if there is no call."""
     called = len(words) > at + 1 and words[at + 1].keyword == "("
     return words[at].name if called else ""
 
 
 def _check_places(words: list[_Word]) -> None:
-    """Refuse to define what is given a path, or what runs by itself."""
+    """Refuse definitions of objects that take a path, or that run by a schedule."""
     for word, after in pairwise(words):
         match word.keyword, after.keyword:
             case "REFRESH", "EVERY" | "AFTER":

@@ -47,7 +47,7 @@ LIBRARY = (
 )
 CLOSE_SECONDS = 20.0
 log = structlog.get_logger()
-_ENDED = "the embedded ClickHouse engine ended during a statement; the next one starts it anew"
+_ENDED = "the embedded ClickHouse engine ended during a statement; the next statement restarts it"
 
 
 class _EndedError(RunError):
@@ -112,9 +112,7 @@ class ChdbClickHouse:
             try:
                 return await self._connect()
             except GONE as error:
-                raise RunError(
-                    "the embedded ClickHouse engine ended as soon as it started"
-                ) from error
+                raise RunError("the embedded ClickHouse engine exited during its start") from error
 
     async def _connect(self) -> EngineChannel:
         assert self._control is not None
@@ -177,7 +175,7 @@ class ChdbClickHouse:
 
 
 class _ChdbRows:
-    """Streamed rows of an answer; ``first`` is already read, so that an early error was raised.
+    """Streamed rows of a response; ``first`` is already read, so that an early error was raised.
 
     Not a generator: ``aclose`` on a generator that has not started runs none of its code.
     """

@@ -241,7 +241,7 @@ def _own_session(path: Path, run: Run) -> Iterator[Any]:
 
 
 def _execute(store: Store, session: Any, run: Run, data: Iterator[bytes]) -> Iterator[Frame]:
-    """Yield the frames of the answer; Started only once a change is on disk."""
+    """Yield the frames of the response; Started only once a change is on disk."""
     insert = statements.as_insert(run.sql)
     sql = run.sql if insert is None else insert.head
     check(sql, store.watchdog.limits, run.settings, run.database)

@@ -2,7 +2,7 @@
 
 Data is framed as well and ends with End, so a closed socket is a lost peer and not the end of data.
 Otherwise the received part of an interrupted upload would be inserted under the token of the whole,
-and an interrupted answer would be taken as complete.
+and an interrupted response would be taken as complete.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class End(msgspec.Struct, tag=True, array_like=True):
 
 
 class Started(msgspec.Struct, tag=True, array_like=True):
-    """Frame from the process: the statement runs; its answer follows as Chunks and an End."""
+    """Frame from the process: the statement runs; its response follows as Chunks and an End."""
 
     format: str
     written_rows: int | None

@@ -6,7 +6,7 @@ server only causes a new connection.
 
 Rows of JSONEachRow are decoded here and sent as columns, block by block; every other format, VALUES
 and input() need the server's parser, which the native protocol does not offer: they are refused
-with the cure.  Settings that the server does not have are refused too: the protocol's old form
+with the fix.  Settings that the server does not have are refused too: the protocol's old form
 drops them, and a lost insert_deduplication_token is a double insert.
 """
 
@@ -121,7 +121,7 @@ class NativeClickHouse:
                 await self.in_thread(client, upload.feed, chunk)
             written = await self.in_thread(client, upload.finish)
         except BaseException:
-            self.let_go(client)  # the server discards an insert without its end
+            self.disconnect(client)  # the server discards an insert without its end
             raise
         self._give_back(client)
         return QueryResult(iterate(b""), statement.default_format, written)
@@ -145,7 +145,7 @@ class NativeClickHouse:
         try:
             return await run_sync(run, abandon_on_cancel=True, limiter=self._limiter)
         except anyio.get_cancelled_exc_class():
-            self.let_go(client)
+            self.disconnect(client)
             raise
         except ServerException as error:
             raise from_text(error.message, error.code) from error
@@ -169,7 +169,7 @@ class NativeClickHouse:
         client.connection.send_external_tables(None)
 
     def ask(self, client: Client, sql: str) -> list[Any]:
-        """Return the rows of a short answer; blocks, call it in a thread."""
+        """Return the rows of a short response; blocks, call it in a thread."""
         rows: list[Any] = client.execute(sql)
         return rows
 
@@ -186,7 +186,7 @@ class NativeClickHouse:
         else:
             client.disconnect()
 
-    def let_go(self, client: Client) -> None:
+    def disconnect(self, client: Client) -> None:
         """Close the connection; a thread that uses it fails and closes it itself."""
         connected = client.connection.socket
         if id(client) not in self._in_use:
@@ -223,7 +223,7 @@ class NativeClickHouse:
 
 
 class _NativeRows:
-    """Streamed answer, a block at a time; a class, so that it can be closed before it is read."""
+    """Streamed response, a block at a time; a class, so that it can be closed before it is read."""
 
     def __init__(
         self, driver: NativeClickHouse, client: Client, statement: Statement, write: Any
@@ -238,12 +238,12 @@ class _NativeRows:
         self._ended = False
 
     async def begin(self) -> None:
-        """Read up to the first rows, so that an early error is raised instead of an answer."""
+        """Read up to the first rows, so that an early error is raised instead of a response."""
         try:
             self._first = await self._driver.in_thread(self._client, self._start)
         except BaseException:
             self._ended = True
-            self._driver.let_go(self._client)
+            self._driver.disconnect(self._client)
             raise
         if self._ended:
             self._driver.done(self._client, self._statement)
@@ -261,7 +261,7 @@ class _NativeRows:
             text = await self._driver.in_thread(self._client, self._next)
         except BaseException:
             self._ended = True
-            self._driver.let_go(self._client)
+            self._driver.disconnect(self._client)
             raise
         if self._ended:
             self._driver.done(self._client, self._statement)

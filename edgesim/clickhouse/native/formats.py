@@ -46,7 +46,7 @@ class FormatLayout(msgspec.Struct, frozen=True):
 
 
 class Writer:
-    """Writes one answer, block by block."""
+    """Writes one response, block by block."""
 
     def __init__(self, layout: FormatLayout, columns: Columns, large_quoted: bool) -> None:
         self._layout = layout

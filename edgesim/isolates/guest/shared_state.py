@@ -455,5 +455,5 @@ def _freeze(kinds: Iterable[Any]) -> None:
         if flags_before & _HEAP and kind is not _SETS_ITSELF:
             flags = ctypes.c_ulong.from_address(id(kind) + _FLAGS_OFFSET)
             if (flags.value ^ flags_before) & _STABLE:
-                raise RuntimeError("this interpreter keeps the flags of classes elsewhere")
+                raise RuntimeError("unsupported interpreter: unknown offset of class flags")
             flags.value |= _IMMUTABLE

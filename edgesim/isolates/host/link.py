@@ -151,7 +151,7 @@ class SteppedLink(Link):
             self._receive()
 
     def receive_pending(self) -> None:
-        # Unread reports of about 270 forks would fill the socket, and block the zygote for ever.
+        # Unread reports of about 270 forks would fill the socket, and block the zygote forever.
         while not self._ended and self._stream.has_data():
             self._receive()
 

@@ -105,11 +105,11 @@ class NatsConnection:
         except nats.errors.Error as error:
             log.debug("wake-up message not published", subject=subject, error=str(error))
 
-    async def listen(self, subject: str, heard: Callable[[str, bytes], None]) -> None:
-        """Call ``heard`` with subject and body of every hint from other nodes."""
+    async def listen(self, subject: str, on_hint: Callable[[str, bytes], None]) -> None:
+        """Call ``on_hint`` with subject and body of every hint from other nodes."""
 
         async def receive(message: Msg) -> None:
-            heard(message.subject, message.data)
+            on_hint(message.subject, message.data)
 
         await self._client.subscribe(subject, cb=receive)
 
@@ -220,7 +220,7 @@ async def connect(
     """Connect to one of the servers, with reconnection; RunError if none replies now."""
     problem = "no server answers"
     opened = False
-    told: set[str] = set()
+    logged: set[str] = set()
     client = _Client(tls=any(server.startswith("tls:") for server in servers))
     connection = NatsConnection(client, where, clock)
 
@@ -232,9 +232,9 @@ async def connect(
             return
         if opened:
             connection.trouble = said
-            if said not in told:
+            if said not in logged:
                 log.warning("nats server not reached", server=where, error=said)
-                told.add(said)
+                logged.add(said)
         if not opened and _cannot_pass(said):
             client.options["allow_reconnect"] = False  # a retry would not help
         problem = said
@@ -245,7 +245,7 @@ async def connect(
 
     async def reconnected() -> None:
         connection.trouble = ""
-        told.clear()
+        logged.clear()
         log.info("nats server reached again", server=where)
 
     try:

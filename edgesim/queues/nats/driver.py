@@ -15,7 +15,7 @@ moves the messages that are due.
   server keeps one successor if the move is repeated within two minutes.
 
 Rejected alternatives: delays by nak and by the server's message schedules, which run on the
-server's clock, so that no other node can tell when the next message is due and virtual time does
+server's clock, so that no other node knows when the next message is due and virtual time does
 not work; KV entries for leases, which cost one round trip for each message.
 
 Differences from other stores: messages are ordered by arrival on ``ready``, released ones first;
@@ -249,14 +249,14 @@ class NatsQueue:
     async def listen(self) -> None:
         """Subscribe to change hints of other nodes."""
 
-        def heard(subject: str, body: bytes) -> None:
+        def on_hint(subject: str, body: bytes) -> None:
             name = subject.rpartition(".")[2]
             if name in self._queues:
                 if body == _DELAYED:
                     self._queues[name].forget()
-                self._tell(name)
+                self._announce(name)
 
-        await self._server.listen(f"{self._place.name}-changed.*", heard)
+        await self._server.listen(f"{self._place.name}-changed.*", on_hint)
 
     async def keep_leases(self) -> None:
         """Renew this node's leases (in-progress acks) and detect leases left by dead nodes."""
@@ -276,7 +276,7 @@ class NatsQueue:
             return
         if pending > len(known.leases) + len(known.returned) and known.doubt is None:
             known.doubt = self._clock.now()
-            self._tell(known.name)
+            self._announce(known.name)
 
     async def give_back(self) -> None:
         """End all leases of this node, so that other nodes need not wait for ack_wait."""
@@ -307,7 +307,7 @@ class NatsQueue:
     async def _hint(self, queue: str, *, delayed: bool = False) -> None:
         await self._server.hint(f"{self._place.name}-changed.{queue}", _DELAYED if delayed else b"")
 
-    def _tell(self, queue: str) -> None:
+    def _announce(self, queue: str) -> None:
         self._changed.add(queue)
         self._heard.set()
 

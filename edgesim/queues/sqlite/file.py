@@ -264,7 +264,7 @@ class StoreFile:
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """Convert SQLite's failures to RunError: the file, the reason, and the cure if known."""
+        """Convert SQLite's failures to RunError: the file, the reason, and the fix if known."""
         try:
             yield
         except sqlite3.Error as error:

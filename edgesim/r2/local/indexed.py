@@ -84,8 +84,8 @@ class IndexedR2:
 
         def label() -> bytes:
             results.append(finish())
-            told = results[0].outbox
-            return labels.encode(Label(bucket, results[0].object, sums.value(), told))
+            messages = results[0].outbox
+            return labels.encode(Label(bucket, results[0].object, sums.value(), messages))
 
         async with aclosing(sums.passing(body)) as passing:
             await self._blobs.write(blob, passing, label)

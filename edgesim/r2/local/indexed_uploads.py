@@ -159,10 +159,10 @@ class IndexedUploads:
             planned, size=assembled.size, etag=assembled.etag, uploaded=assembled.uploaded
         )
         pieces = self._pieces(upload, parts)
-        blob, sums, told = self._clock.hex_id(), BlockSums(), outbox(stored)
+        blob, sums, messages = self._clock.hex_id(), BlockSums(), outbox(stored)
 
         def label() -> bytes:
-            return labels.encode(Label(bucket, stored, sums.value(), told))
+            return labels.encode(Label(bucket, stored, sums.value(), messages))
 
         self._joining.add(upload)  # from here on it accepts no part and cannot be aborted
         try:
@@ -171,7 +171,7 @@ class IndexedUploads:
                 aclosing(sums.passing(joined)) as passing,
             ):
                 await self._blobs.write(blob, passing, label)
-            left_over = await self._commit(bucket, stored, upload, blob, sums.value(), told)
+            left_over = await self._commit(bucket, stored, upload, blob, sums.value(), messages)
         finally:
             self._joining.discard(upload)
         await drop_all(self._blobs, left_over)

@@ -45,7 +45,7 @@ class MemoryBlobs:
         return iter(self._blobs)
 
     def keep(self, name: str) -> None:
-        raise AssertionError("what is in memory needs no rebuilding")
+        raise AssertionError("objects in memory have no index to rebuild")
 
     def label(self, name: str) -> bytes | None:
         return None

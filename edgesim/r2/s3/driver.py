@@ -174,7 +174,7 @@ class S3R2:
         ready = self._outbox.oldest(limit)
         if not ready and (fresh := self._doubts.fresh()):
             keys = ", ".join(repr(intent.key) for intent in fresh)
-            raise RunError(f"r2 store: whether {keys} changed is not known yet")
+            raise RunError(f"r2 store: the last change of {keys} is in doubt")
         return ready
 
     @property

@@ -9,4 +9,4 @@ async def check(world: World) -> list[str]:
     """Pipelines hold no records, the outbox no notifications, queues no messages that are due."""
     if await world.is_quiet(world.clock.now()):
         return []
-    return ["something is still on its way although nothing fails any more"]
+    return ["work is still in progress although faults have ended"]

@@ -1,4 +1,4 @@
-"""Checks that for each object that matches a notification rule a message was sent."""
+"""Checks that a message was sent for each object that matches a notification rule."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ async def check(world: World) -> list[str]:
     problems = []
     history = world.history
     for bucket, config in world.project.account.r2.items():
-        untold = history.stored[bucket].absent_from(history.told[bucket])
+        unnotified = history.stored[bucket].absent_from(history.notified[bucket])
         rules = [rule for rule in config.notifications if rule.event == "object-create"]
-        for rule in rules if untold else []:
+        for rule in rules if unnotified else []:
             problems += [
-                f"no message to queue {rule.queue} tells of {bucket}/{found.key}"
+                f"no message to queue {rule.queue} for {bucket}/{found.key}"
                 async for found in world.simulator.primitives.objects(bucket, rule.prefix)
-                if found.key.endswith(rule.suffix) and digest_of(found.key) in untold
+                if found.key.endswith(rule.suffix) and digest_of(found.key) in unnotified
             ]
     return problems

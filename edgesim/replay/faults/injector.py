@@ -192,4 +192,4 @@ class Injector:
 
 
 def _cannot_stop(rule: FaultRule) -> None:
-    raise RunError(f"nothing here can be stopped: {rule.text}")
+    raise RunError(f"no platform to stop: {rule.text}")

@@ -135,7 +135,7 @@ def _rule(words: list[str], targets: Mapping[str, Collection[str]]) -> FaultRule
             first, _, last = word.partition("..")
             latency = (_seconds(first), _seconds(last or first))
         else:
-            raise ValueError(f"{word!r} says nothing here; amounts are 5%, 200ms, 1s..2s")
+            raise ValueError(f"{word!r} is not an amount, such as 5%, 200ms or 1s..2s")
     if not 0 <= chance <= 1:
         raise ValueError("a chance is 0% to 100%")
     if kind in _WITH_CHANCE and not seen_amount:

@@ -27,5 +27,5 @@ class FaultyUploads:
         return partial(self._do, method)
 
     def _do(self, method: str, bucket: str, about: Any, *rest: Any) -> Awaitable[Any]:
-        deed = partial(getattr(self._inner, method), bucket, about, *rest)
-        return self._act(method, bucket, str(getattr(about, "key", about)), deed)
+        operation = partial(getattr(self._inner, method), bucket, about, *rest)
+        return self._act(method, bucket, str(getattr(about, "key", about)), operation)

@@ -42,8 +42,8 @@ class Headers(JsProxy):
         """Return True if there is a header of that name."""
         return bool(self._all(name))
 
-    # Pyodide gives item access to what has such methods.  To it null is a value, and a ``delete``
-    # that returns nothing has found nothing.
+    # Pyodide gives item access to objects with get, set, has and delete.  It takes null for a
+    # value, and a ``delete`` without a result for a missing key.
     def __getitem__(self, name: str) -> Any:
         return self.get(name)
 
@@ -125,7 +125,7 @@ def _pair(each: Any) -> tuple[str, str]:
     try:
         name, value = each
     except (TypeError, ValueError):
-        raise JsException("TypeError", "Headers wants pairs of a name and a value.") from None
+        raise JsException("TypeError", "Headers requires pairs of a name and a value.") from None
     return name, value
 
 

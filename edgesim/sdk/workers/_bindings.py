@@ -31,7 +31,7 @@ class WorkerQueue(Binding):
     async def sendBatch(self, messages: Any, *options: Any, **keywords: Any) -> Any:
         """Send up to 100 messages, each {"body", "contentType"?, "delaySeconds"?}."""
         if not isinstance(messages, list):
-            raise TypeError("sendBatch wants a list: a generator arrives empty on the platform")
+            raise TypeError("sendBatch requires a list: a generator arrives empty on the platform")
         sent = [
             each | {"body": _sendable(each["body"], each.get("contentType"))}
             if isinstance(each, dict) and "body" in each

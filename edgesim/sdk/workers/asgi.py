@@ -1,10 +1,10 @@
-"""An ASGI application, as FastAPI and Starlette make them, as the handler of a Worker.
+"""Run an ASGI application, such as one of FastAPI or Starlette, as the handler of a Worker.
 
     async def fetch(self, request):
         return await asgi.fetch(app, request, self.env, self.ctx)
 
-The application's lifespan is one request, as on the platform.  A response goes out when its body is
-whole.  WebSockets are not in edgesim.
+The application's lifespan is one request, as on the platform.  A response is sent once its body is
+complete.  WebSockets are not supported.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ async def fetch(
 
 
 def entrypoint(app: App, *, options: Any = None) -> type[WorkerEntrypoint]:
-    """A ``Default`` class that is the application."""
+    """Return a ``Default`` class that serves the application."""
 
     class Default(WorkerEntrypoint):
         async def fetch(self, request: Request) -> js.Response:
@@ -125,44 +125,44 @@ def _scope(request: Request, env: Any) -> Message:
 
 
 class _Lifespan:
-    """The application's start and end, for applications that want to know."""
+    """ASGI lifespan protocol: start-up and shutdown events for applications that support it."""
 
     def __init__(self, app: App) -> None:
         self.state: Message = {}
         self._app = app
-        self._asked: asyncio.Queue[str] = asyncio.Queue()
-        self._answers: asyncio.Queue[Message] = asyncio.Queue()
+        self._events: asyncio.Queue[str] = asyncio.Queue()
+        self._replies: asyncio.Queue[Message] = asyncio.Queue()
 
     async def start(self) -> None:
-        """Let it start; RuntimeError where it says that it cannot."""
+        """Send the start-up event; RuntimeError if the application reports a failure."""
         self._task = asyncio.ensure_future(self._app(self._scope(), self._receive, self._send))
-        self._wanted = await self._ask("startup")
+        self._supported = await self._ask("startup")
 
     async def end(self) -> None:
-        """Let it end."""
-        if self._wanted:
+        """Send the shutdown event."""
+        if self._supported:
             await self._ask("shutdown")
 
     async def _ask(self, phase: str) -> bool:
-        """True if it has done so, False if it has no lifespan."""
-        self._asked.put_nowait(f"lifespan.{phase}")
-        answer = asyncio.ensure_future(self._answers.get())
-        await asyncio.wait({self._task, answer}, return_when=asyncio.FIRST_COMPLETED)
-        if not answer.done():
-            answer.cancel()
+        """Send an event; return True once it is confirmed, False without lifespan support."""
+        self._events.put_nowait(f"lifespan.{phase}")
+        reply = asyncio.ensure_future(self._replies.get())
+        await asyncio.wait({self._task, reply}, return_when=asyncio.FIRST_COMPLETED)
+        if not reply.done():
+            reply.cancel()
             if (error := self._task.exception()) is not None:
-                logger.debug("no lifespan", exc_info=error)  # as the standard has it
+                logger.debug("no lifespan", exc_info=error)  # the standard allows an exception here
             return False
-        if answer.result()["type"].endswith(".failed"):
-            said = answer.result().get("message") or f"ASGI lifespan {phase} failed"
-            raise RuntimeError(said)
+        if reply.result()["type"].endswith(".failed"):
+            problem = reply.result().get("message") or f"ASGI lifespan {phase} failed"
+            raise RuntimeError(problem)
         return True
 
     async def _receive(self) -> Message:
-        return {"type": await self._asked.get()}
+        return {"type": await self._events.get()}
 
     async def _send(self, message: Message) -> None:
-        self._answers.put_nowait(message)
+        self._replies.put_nowait(message)
 
     def _scope(self) -> Message:
         return {"type": "lifespan", "asgi": ASGI, "state": self.state}
