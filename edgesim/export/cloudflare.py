@@ -39,9 +39,7 @@ def export_cloudflare(project: Project, out: Path) -> list[Path]:
     UsageError if ``out`` is not empty and not an earlier export.
     """
     if out.is_dir() and any(out.iterdir()) and not (out / SCRIPT).is_file():
-        raise UsageError(
-            f"{out} is neither empty nor an earlier export; name another folder (--out)"
-        )
+        raise UsageError(f"{out} is not empty and not an export; name another folder (--out)")
     written = []
     for worker in project.workers.values():
         written += _worker(worker, out / worker.name, out)

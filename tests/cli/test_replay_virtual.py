@@ -461,7 +461,7 @@ def test_the_example_project_has_a_suite_that_passes():
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "8 passed" in done.stdout
+    assert "9 passed" in done.stdout
 
 
 def test_hundreds_of_processes(tmp_path):

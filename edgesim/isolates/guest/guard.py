@@ -84,8 +84,8 @@ def put_on(
 ) -> list[str]:
     """Guard this process and its forks irrevocably; return the active guards.
 
-    Only ``folders`` and Python's own library are readable from now on; ``listed`` are folders of
-    which only the names of entries are.
+    Afterwards only ``folders`` and Python's own library are readable.  In the folders ``listed``
+    only the names of the entries can be read.
     """
     global _sealing, _hook  # noqa: PLW0603 (compiled here, once; a fork only installs it)
     readable = [*folders, *_library()]

@@ -165,7 +165,7 @@ class SharedState:
         objects: Callable[[], list[Any]],
         vendored: frozenset[str],
     ) -> None:
-        """``vendored``: packages whose state is not compared; as on the platform it is shared."""
+        """``vendored``: packages whose state is shared, as on the platform, and not compared."""
         self.suspended = suspended
         self._frames_shut = frames_shut
         # Sealed: worker code that the library calls can inspect this object.
@@ -252,7 +252,7 @@ class SharedState:
         return next((each.name for each in self._probes if each.has_changed()), None)
 
     def accept_settings(self) -> None:
-        """Take the settings as they are now for those before worker code ran."""
+        """Take a new snapshot of the settings; a change until now is not worker code's."""
         for each in self._probes:
             each.accept()
 

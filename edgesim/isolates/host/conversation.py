@@ -187,8 +187,8 @@ def _new_future() -> asyncio.Future[None]:
 class Alarm:
     """Timer of an isolate, which has one for all its invocations.
 
-    It uses the steady clock and never fires early: an event loop's timer may (uvloop counts whole
-    milliseconds), and is then set again for the rest.
+    It uses the steady clock and never fires early.  An event loop's timer may fire early (uvloop
+    counts whole milliseconds); it is then set again for the remaining time.
     """
 
     def __init__(self, clock: Clock) -> None:

@@ -40,7 +40,7 @@ from edgesim.system import LINUX
 BOOT_SECONDS = 30.0
 SHUTDOWN_SECONDS = 5.0
 EXIT_SECONDS = 1.0
-"""Time in which a process that exits is reported by its zygote."""
+"""Maximum time until a zygote reports the exit of a process."""
 _CPU_SIGNALS = {signal.SIGXCPU, signal.SIGPROF, signal.SIGVTALRM}
 _ENDED = {b"Z", b"X"}
 _EXITING = 0x4
@@ -92,10 +92,10 @@ class Fork:
                 self._killed = True
 
     def kill_unless_exiting(self) -> None:
-        """Kill the process, whose channel is closed, unless that is because it exits.
+        """Kill the process, whose channel is closed, unless it is already exiting.
 
-        Without Linux only time tells: a process that was killed from outside would count as killed
-        here.
+        Without Linux only the zygote's report shows that it exits, so the kill comes EXIT_SECONDS
+        later.  A process that was killed from outside must not count as killed here.
         """
         if LINUX:
             self.kill()
@@ -190,7 +190,7 @@ def _lost(how: str) -> Done:
 
 
 class Forks:
-    """The forks of one zygote.  Made by ``open_forks``."""
+    """The forks of one zygote; created by ``open_forks``."""
 
     def __init__(self, spec: WorkerSpec, control: socket.socket, zygote: int) -> None:
         self.spec = spec

@@ -72,7 +72,7 @@ def test_a_file_is_read(tmp_path):
         ("quues error 1%", "did you mean 'queues'"),
         ("r2 error", "needs a chance"),
         ("r2 error 101%", "0% to 100%"),
-        ("r2 error often", "'often' says nothing"),
+        ("r2 error often", "'often' is not an amount"),
         ("r2 latency", "needs a duration"),
         ("r2 latency 2s..1s", "needs a duration"),
         ("r2 latency fast", "'fast' is not a time"),
