@@ -87,7 +87,10 @@ def json_get_int(text: str | None, *path: str | None) -> int | None:
 def json_get_float(text: str | None, *path: str | None) -> float | None:
     """A number; 0.0 for any other value."""
     value = _value(text, path)
-    return float(value) if _is_number(value) else 0.0
+    try:
+        return float(value) if _is_number(value) else 0.0
+    except OverflowError:  # an integer of more than 308 digits
+        return 0.0
 
 
 def json_get_bool(text: str | None, *path: str | None) -> bool | None:
@@ -103,7 +106,10 @@ def json_length(text: str | None, *path: str | None) -> int | None:
 
 
 def extract_json(text: str | None, query: str | None) -> list[str] | None:
-    """The JSON texts of all values that match a JSONPath; null for what is not JSON."""
+    """The JSON texts of all values that match a JSONPath; null for what is not JSON.
+
+    Null also for JSON that is nested too deeply for the path: a record must not fail a statement.
+    """
     values = _matches(text, query)
     return None if values is None else [msgspec.json.encode(each).decode() for each in values]
 
@@ -115,7 +121,7 @@ def extract_json_string(text: str | None, query: str | None) -> str | None:
 
 
 def _matches(text: str | None, query: str | None) -> list[Any] | None:
-    from jsonpath_rfc9535 import JSONPathError, find
+    from jsonpath_rfc9535 import JSONPathError, JSONPathRecursionError, find
 
     if text is None or query is None:
         return None
@@ -125,6 +131,8 @@ def _matches(text: str | None, query: str | None) -> list[Any] | None:
         return None
     try:
         return list(find(query, value).values())
+    except (JSONPathRecursionError, RecursionError):
+        return None
     except JSONPathError as error:
         raise ValueError(f"{query!r} is not a JSONPath: {error}") from error
 
