@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, get_type_hints
 
 import anyio.lowlevel
 import msgspec
@@ -62,9 +62,11 @@ async def perform(simulator: Simulator, name: str, arguments: dict[str, Any]) ->
     operation = OPERATIONS.get(name)
     if operation is None:
         raise UsageError(f"there is no operation {name!r}; known: {', '.join(OPERATIONS)}")
+    types = get_type_hints(operation)
     try:
-        pending = operation(simulator, **arguments)
-    except TypeError as error:
+        checked = {key: msgspec.convert(arguments[key], types.get(key, Any)) for key in arguments}
+        pending = operation(simulator, **checked)
+    except (TypeError, msgspec.ValidationError) as error:
         raise UsageError(f"{name}: {error}") from error
     return await pending
 

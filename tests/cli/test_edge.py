@@ -290,3 +290,21 @@ def test_no_request_makes_an_internal_error(server, path, query, method, headers
         connection.close()
     assert status < 500
     assert not [line for line in server.log[logged:] if "Traceback" in line]
+
+
+@pytest.mark.parametrize(
+    ("operation", "arguments"),
+    [
+        ("r2.page", {"bucket": 5}),
+        ("r2.page", {"bucket": ["x"]}),
+        ("r2.ls", {"bucket": "x", "prefix": {}}),
+        ("r2.notify", {"bucket": "x", "key": None}),
+        ("pipeline.roll", {"pipeline": []}),
+        ("r2.page", {"bucket": "x", "simulator": 1}),
+    ],
+)
+def test_arguments_of_a_wrong_type_are_refused(server, operation, arguments):
+    """400 that names the operation, and no traceback."""
+    body = json.dumps({"operation": operation, "arguments": arguments}).encode()
+    status, reply = server.request(f"{ADMIN}/operations", body)
+    assert (status, reply.decode().partition(":")[0]) == (400, operation)
