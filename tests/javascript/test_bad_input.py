@@ -175,3 +175,13 @@ def test_a_python_worker_needs_neither_program(tmp_path):
     """A project in Python loads where nothing of npm is installed."""
     project = load_project(Path(__file__).parents[2] / "workers")
     assert all(worker.spec().javascript is None for worker in project.workers.values())
+
+
+@pytest.mark.parametrize(
+    "report", ["", "nonsense", '{"handlers": 5}', '{"error": ["a"]}', "[" * 5000]
+)
+async def test_a_forged_report_of_the_start_refuses_the_worker(tmp_path, report):
+    """A module that replaces the isolate's first reply does not load; the error is one line."""
+    source = f"Response.json = () => new Response({report!r});\n{GOOD}"
+    said = await refusal(tmp_path, source)
+    assert said.startswith("worker main: its isolate sent what none sends: ")

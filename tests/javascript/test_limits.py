@@ -7,7 +7,9 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 import pytest
+from anyio.abc import SocketAttribute, SocketStream
 
+from edgesim.errors import EdgesimError
 from tests.javascript_world import running, write_javascript
 from tests.simulated import ask, settle
 
@@ -30,6 +32,8 @@ export default {
         await Promise.all(names.map((name) => env.B.put(name, "x")));
         break;
       }
+      case "/cut": return new Response((await (await fetch(await request.text())).text()).length);
+      case "/hand-on": return fetch(await request.text());
       case "/wait": await scheduler.wait(3000); break;
       case "/builtins": Array.prototype.map = Object.entries = JSON.stringify = () => { throw 1; };
         break;
@@ -162,3 +166,27 @@ async def test_replaced_builtins_harm_the_worker_alone(tmp_path, level):
     async with running(tmp_path, "main", "other", isolation=level) as simulator:
         await ask(simulator, "http://x/builtins")
         assert await ask(simulator, worker="other") == (200, b"ok")
+
+
+async def break_off(client: SocketStream) -> None:
+    """Announce 9 MB, send 3 MB of them, close."""
+    async with client:
+        await client.receive()
+        await client.send(b"HTTP/1.1 200 OK\r\ncontent-length: 9000000\r\n\r\n" + bytes(3_000_000))
+
+
+async def test_a_server_that_breaks_off_costs_its_request_alone(tmp_path, level):
+    """A body from outside that ends too early: its reader gets an error, the Worker goes on."""
+    write_javascript(tmp_path, "main", HOSTILE, r2_buckets=BUCKET)
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    url = f"http://127.0.0.1:{listener.extra(SocketAttribute.local_port)}/".encode()
+    async with listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, break_off)
+        async with running(tmp_path, "main", isolation=level) as simulator:
+            for _ in range(3):
+                status, _ = await ask(simulator, "http://x/cut", method="POST", body=url)
+                assert status == 500
+                with pytest.raises(EdgesimError, match="closed"):
+                    await ask(simulator, "http://x/hand-on", method="POST", body=url)
+                assert await ask(simulator) == (200, b"ok")
+        tasks.cancel_scope.cancel()

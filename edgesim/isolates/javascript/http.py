@@ -15,7 +15,9 @@ from typing import Any, cast
 
 import httptools
 import msgspec
+import structlog
 
+from edgesim.errors import EdgesimError
 from edgesim.model import Body, Headers, Stream
 
 UNREAD_BYTES_MAX = 256 * 1024
@@ -24,8 +26,10 @@ HEAD_BYTES_MAX = 256 * 1024
 _HOP_BY_HOP = frozenset({"connection", "content-length", "keep-alive", "transfer-encoding"})
 _NO_BODY = {204, 205, 304}
 
+log = structlog.get_logger()
 
-class LostError(ConnectionError):
+
+class LostError(EdgesimError):
     """The connection ended before the message did."""
 
 
@@ -194,7 +198,7 @@ class _HttpConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._lose(LostError(f"not HTTP: {error}"))
             self.close()
 
@@ -298,24 +302,36 @@ class ServerConnection(_HttpConnection):
             self._send(_head_of(response) + b"\r\n")
 
     async def _reply(self, request: HttpMessage, on_replied: Callable[[], None] | None) -> None:
+        """Reply to a request; whatever fails costs this connection alone, not its task group."""
         try:
-            response = await self._serve(request)
-            head = _head_of(response)
-            if request.method == "HEAD" or response.status in _NO_BODY:
-                if isinstance(response.body, Stream):
-                    await response.body.aclose()
-                self._send(head + b"\r\n")
-            else:
-                await self._write(head, response.body)
-            if on_replied is not None:
-                on_replied()
-            if isinstance(request.body, Stream):
-                await request.body.aclose()
+            await self._write_reply(request, on_replied)
         except LostError:
             self.close()  # workerd no longer waits for the response
         except asyncio.CancelledError:
             self.close()  # its invocation has ended
             raise
+        except EdgesimError as error:
+            log.warning("a Worker's read was cut short", error=str(error))
+            self.close()
+        except Exception:
+            log.exception("internal error", request=request.target)
+            self.close()
+
+    async def _write_reply(
+        self, request: HttpMessage, on_replied: Callable[[], None] | None
+    ) -> None:
+        response = await self._serve(request)
+        head = _head_of(response)
+        if request.method == "HEAD" or response.status in _NO_BODY:
+            if isinstance(response.body, Stream):
+                await response.body.aclose()
+            self._send(head + b"\r\n")
+        else:
+            await self._write(head, response.body)
+        if on_replied is not None:
+            on_replied()
+        if isinstance(request.body, Stream):
+            await request.body.aclose()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

@@ -397,7 +397,10 @@ async def _problem(
     """The reason why the Worker did not load, or None."""
     if response.status != 200:
         return "workerd does not start it"
-    process.booted = msgspec.json.decode(await _whole(response), type=BootReport)
+    try:
+        process.booted = msgspec.json.decode(await _whole(response), type=BootReport)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        return f"its isolate sent what none sends: {error}"
     if process.booted.error is not None:
         name, message, stack = process.booted.error
         place = program.sources.first(stack or "")
