@@ -247,7 +247,7 @@ def test_a_taken_port_is_one_line():
         ("edgesim.toml", "max_seconds", "max_secs", "pipelines.events.max_secs: unknown key"),
         ("tail/tail.py", "from rpc import", "from rcp import", "ModuleNotFoundError: No module"),
         ("insert/insert.py", "async def queue", "async def quue", "no `queue` handler"),
-        ("edgesim.toml", '"file:.edgesim/r2"', '"ftp://x"', "known: file, memory, s3"),
+        ("edgesim.toml", '"file:.edgesim/r2"', '"ftp://x"', "known schemes: memory, file, s3"),
     ],
 )
 def test_broken_configuration_is_one_line(project, file, old, new, expected):
