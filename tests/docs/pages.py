@@ -80,6 +80,15 @@ NOT_RUN: dict[str, dict[str, str]] = {
         "python3 -m venv /opt": "installs a service on the machine",
         "cp examples/deploy": "needs Docker and images from a registry",
     },
+    "examples/driver/README.md": {
+        "pip install": "installs a package; tests/cli/test_installed_driver.py does it",
+    },
+    "examples/javascript/README.md": {
+        "cd examples/javascript": "tests/javascript/test_virtual_time.py replays it",
+    },
+    "examples/mixed/README.md": {
+        "(cd ../javascript": "tests/javascript/test_virtual_time.py replays it",
+    },
     "examples/outage/README.md": {
         "python examples/outage/drill.py": "takes a minute; tests/drills runs it",
     },
