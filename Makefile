@@ -10,6 +10,7 @@ PACKAGES := $(VENV)/packages/.installed
 SEEDS ?= 100
 JOBS ?= 4
 KILLS ?= 50
+POSTED ?= 10000
 OUTAGE ?= 2000
 
 .PHONY: setup dev test check portable docs screenshots crash drills bench endure sim mutants pythons wheel clean servers browser
@@ -38,9 +39,10 @@ docs: $(TOOLS)
 screenshots: $(RUNTIME) $(TOOLS) browser
 	$(BIN)/python -m tests.browser.screenshots
 
-# kill -9 at random moments; SEED=n selects other moments.
-crash: $(RUNTIME) $(TOOLS)
-	KILLS=$(KILLS) $(BIN)/pytest tests/crash $(ARGS)
+# kill -9 at random moments; SEED=n selects other moments.  POSTED events go through the pipeline in
+# TypeScript, a kill for each thousand.
+crash: $(RUNTIME) $(TOOLS) portability
+	KILLS=$(KILLS) POSTED=$(POSTED) $(BIN)/pytest tests/crash $(ARGS)
 
 # The tests of isolates, runtime and commands with everything left out that Linux alone has: the code
 # that runs on macOS (docs/explanation/systems.md).  Tests with the marker `linux` are skipped.
