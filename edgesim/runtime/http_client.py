@@ -19,7 +19,7 @@ import structlog
 from aiohttp.client_proto import ResponseHandler
 
 from edgesim.errors import PlatformError
-from edgesim.model import HttpRequest, HttpResponse, Stream, iterate
+from edgesim.model import HttpRequest, HttpResponse, Stream
 from edgesim.runtime.reach import Reach, RefusedAddressError
 
 CONNECTIONS_MAX = 128
@@ -89,7 +89,11 @@ class HttpClient:
         hop = _Hop(urlsplit(request.url).hostname or "")
         _hop.set(hop)
         headers = [each for each in request.headers if each[0].lower() not in _HOP_BY_HOP]
-        body: Any = request.body if isinstance(request.body, bytes) else iterate(request.body)
+        body: Any = request.body
+        if isinstance(body, Stream):
+            if body.length is not None:
+                headers.append(("content-length", str(body.length)))
+            body = _counted(body)
         try:
             answer = await self._session.request(
                 request.method,
@@ -126,6 +130,22 @@ class HttpClient:
     async def close(self) -> None:
         """Close all connections."""
         await self._session.close()
+
+
+async def _counted(body: Stream) -> AsyncIterator[bytes]:
+    """The chunks of a request body; an error before its length is exceeded, or if it is shorter.
+
+    Bytes beyond the length would be read as the next request on the connection.
+    """
+    left = body.length
+    async for chunk in body:
+        if left is not None:
+            left -= len(chunk)
+            if left < 0:
+                raise aiohttp.ClientPayloadError("the request body is longer than its length")
+        yield chunk
+    if left:
+        raise aiohttp.ClientPayloadError("the request body is shorter than its length")
 
 
 class _Chunks:

@@ -5,9 +5,10 @@ from contextlib import asynccontextmanager
 
 import anyio
 import pytest
+from anyio.abc import ObjectReceiveStream
 
 from edgesim.errors import PlatformError
-from edgesim.model import HttpRequest, read_all
+from edgesim.model import HttpRequest, Stream, read_all
 from edgesim.runtime.http_client import INFORMATIONAL_MAX, HttpClient
 from edgesim.runtime.reach import Reach
 
@@ -53,3 +54,71 @@ async def test_informational_responses_without_end_are_an_error() -> None:
         with pytest.raises(PlatformError, match="informational"):
             await client.send(HttpRequest("GET", url, [], b""))
     await client.close()
+
+
+@asynccontextmanager
+async def recorder() -> AsyncIterator[tuple[str, ObjectReceiveStream[bytes]]]:
+    """Read one request of each connection, reply, and close; yield the URL and the requests."""
+    seen, requests = anyio.create_memory_object_stream[bytes](10)
+
+    async def serve(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            data = b""
+            try:
+                while not data.endswith(b"\r\n0\r\n\r\n" if b"chunked" in data else b"end"):
+                    data += await stream.receive()
+                await stream.send(FINAL)
+            except (anyio.EndOfStream, anyio.BrokenResourceError):
+                """The client gave up."""
+            await seen.send(data)
+
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    async with seen, requests, listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, serve)
+        port = listener.extra(anyio.abc.SocketAttribute.local_port)
+        yield f"http://127.0.0.1:{port}/", requests
+        tasks.cancel_scope.cancel()
+
+
+async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+
+
+async def posted(length: int | None, *parts: bytes) -> tuple[bytes, PlatformError | None]:
+    """Post a stream; return what the server received, and the client's error."""
+    client = HttpClient("main", Reach())
+    failed = None
+    async with recorder() as (url, requests):
+        try:
+            await client.send(HttpRequest("POST", url, [], Stream(chunks(*parts), length)))
+        except PlatformError as error:
+            failed = error
+        await client.close()
+        with anyio.fail_after(60):
+            return (await requests.receive()).lower(), failed
+
+
+async def test_a_stream_of_known_length_is_sent_with_its_length() -> None:
+    """Servers that refuse chunked bodies take it."""
+    received, failed = await posted(11, b"begin - ", b"end")
+    assert failed is None
+    assert b"content-length: 11\r\n" in received
+    assert b"transfer-encoding" not in received
+
+
+async def test_a_stream_of_unknown_length_is_chunked() -> None:
+    """It has no length."""
+    received, failed = await posted(None, b"begin - ", b"end")
+    assert failed is None
+    assert b"content-length" not in received
+    assert b"transfer-encoding: chunked\r\n" in received
+
+
+@pytest.mark.parametrize("length", [4, 30])
+async def test_a_stream_of_another_length_fails(length: int) -> None:
+    """No byte beyond the length leaves: a server would read it as the next request."""
+    received, failed = await posted(length, b"four", b"GET /admin HTTP/1.1\r\n\r\n")
+    assert failed is not None
+    assert "Network connection lost" in failed.message
+    assert length > 4 or b"get" not in received
