@@ -283,7 +283,7 @@ def load_worker(
         raw["name"] = _name_of(folder) + (f"-{environment}" if environment else "")
         warnings.append(f"the file has no name: {raw['name']!r} is used, from its folder")
     if "main" not in raw:
-        raise ConfigError(file, "main", "is missing; name the Worker's Python module")
+        raise ConfigError(file, "main", "is missing; name the Worker's main module")
     settings: WranglerFile = convert(file, raw, WranglerFile)
     if not _NAME.fullmatch(settings.name):
         problem = f"{settings.name!r} is not lower-case letters, digits, dashes and underscores"
