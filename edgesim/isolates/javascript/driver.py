@@ -2,7 +2,7 @@
 
 The process serves until an invocation breaks a limit in it, or it dies.  Invocations of which
 nothing has left it are run again in another one; each of those alone if it cannot be known which of
-them was to blame, so that the guilty one shows itself.
+them was the cause, which then repeats itself.
 """
 
 from __future__ import annotations
@@ -26,14 +26,10 @@ from edgesim.isolates.host.driver import Host, Isolates
 from edgesim.isolates.javascript import watch
 from edgesim.isolates.javascript.bundle import build
 from edgesim.isolates.javascript.invocation import WorkerdInvocation, lost
-from edgesim.isolates.javascript.process import (
-    EndedError,
-    WorkerdProcess,
-    WorkerdProgram,
-    open_process,
-)
+from edgesim.isolates.javascript.process import EndedError, WorkerdProcess, WorkerdProgram
 from edgesim.isolates.javascript.settings import WorkerdSettings
 from edgesim.isolates.javascript.source_map import SourceMap
+from edgesim.isolates.javascript.start import open_process
 from edgesim.isolates.javascript.tools import find_program, newest_date
 from edgesim.isolates.protocol.limits import KERNEL_GUARDS
 from edgesim.isolates.protocol.wire import Done, Invoke

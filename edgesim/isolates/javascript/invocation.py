@@ -41,7 +41,7 @@ CALL, VALUE, ERROR = "x-edgesim-call", "x-edgesim-value", "x-edgesim-error"
 CF, NOW = "x-edgesim-cf", "x-edgesim-now"
 CPU_EXCEEDED = "Worker exceeded CPU time limit."
 _PLAIN = {"content-encoding", "content-length"}
-"""Headers of a body as it travelled; the platform has it plain, and frames it anew."""
+"""Headers of a body as it travelled; the platform has it decoded, and frames it itself."""
 
 _UnixMilliseconds = Annotated[float, msgspec.Meta(ge=0, le=1e14)]
 Entry = tuple[Level, list[Any], _UnixMilliseconds]

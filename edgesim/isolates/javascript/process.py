@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
-import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -17,7 +14,6 @@ import msgspec
 import structlog
 
 from edgesim import foreign
-from edgesim.errors import WorkerLoadError
 from edgesim.isolates.host.cpu_clock import cpu_seconds
 from edgesim.isolates.javascript import values
 from edgesim.isolates.javascript.http import HttpMessage, LostError
@@ -29,17 +25,15 @@ from edgesim.isolates.javascript.invocation import (
     lost,
     memory_exceeded,
 )
-from edgesim.isolates.javascript.settings import PLATFORM, SOCKET
 from edgesim.isolates.javascript.source_map import SourceMap
 from edgesim.isolates.javascript.stderr import Stderr
-from edgesim.isolates.javascript.wires import BACKLOG, CONTROL, ID, KIND, open_wires
+from edgesim.isolates.javascript.wires import CONTROL, ID, KIND, open_wires
 from edgesim.isolates.protocol.limits import HUNG, WAIT_UNTIL_SECONDS
 from edgesim.isolates.protocol.wire import Done, Failure
 from edgesim.model import Headers, Limits, read_all
 from edgesim.system import LINUX
 
 INVOKE = "x-edgesim-invoke"
-START_SECONDS = 20.0
 REPORT_SECONDS = WAIT_UNTIL_SECONDS + 5
 """Seconds from a response to the report of its invocation, which ends waitUntil work itself."""
 EVICTED = "The isolate was evicted because of what another invocation in it did."
@@ -47,9 +41,8 @@ EXIT_SECONDS, EXIT_LOOKS = 1.0, 100
 """Time from the loss of a connection to the exit of the process, and how often it is looked for."""
 OVERHEAD_BYTES = 96 << 20
 """Memory of workerd itself, beside that of the Worker."""
-_URL = "http://edgesim/"
+URL = "http://edgesim/"
 _PING = '{"handler":"ping"}'
-_ENVIRONMENT = {"TZ": "UTC", "LANG": "C.UTF-8"}
 
 log = structlog.get_logger()
 
@@ -117,7 +110,7 @@ class WorkerdProcess:
         self._pid = running.pid
         self._unused = anyio.Event()
         self._neighbours = 0
-        self._verdict: Done | None = None
+        self._killed_for: Done | None = None
         self._stderr = stderr
         self._charged = 0.0
         self._charged = self._cpu_clock()
@@ -170,21 +163,21 @@ class WorkerdProcess:
 
     def _cause(self) -> Done | None:
         """The outcome of the invocation that ended the process; None if none of them did."""
-        if self._verdict is not None:
-            return self._verdict
+        if self._killed_for is not None:
+            return self._killed_for
         if self._stderr.out_of_memory:
             return memory_exceeded()
         code = self._running.returncode
         if code in {None, 0, -signal.SIGKILL}:
             return None
-        message = f"The isolate ended before its invocation did: {_status(code)}."
+        message = f"The isolate ended before its invocation did: {status_of(code)}."
         return Done("internalError", [Failure("Error", message)])
 
     async def _run(self, run: WorkerdInvocation) -> Done:
         response = await self.wires.exchange(run.id, self._request(run))
         kind = response.header(KIND)
         if kind == "done":
-            run.finish(await _whole(response), self._program.sources)
+            run.finish(await read_all(response.body), self._program.sources)
         elif kind != "response":  # workerd's own, in the place of one that will never come
             return Done("exception", [Failure("Error", HUNG)])
         else:
@@ -202,7 +195,7 @@ class WorkerdProcess:
         head = msgspec.json.encode(run.head()).decode()
         if invoke.handler != "fetch":
             body = values.dumps(invoke.event)
-            return HttpMessage([(INVOKE, head)], body, "POST", _URL)
+            return HttpMessage([(INVOKE, head)], body, "POST", URL)
         event = invoke.event
         headers: Headers = [each for each in event["headers"] if not each[0].startswith(OURS)]
         headers += [(INVOKE, head), (CF, msgspec.json.encode(event["cf"]).decode())]
@@ -210,7 +203,7 @@ class WorkerdProcess:
 
     async def ping(self) -> None:
         """Return once workerd's event loop has replied; LostError if the process ends first."""
-        await self.wires.exchange("", HttpMessage([(INVOKE, _PING)], b"", "GET", _URL))
+        await self.wires.exchange("", HttpMessage([(INVOKE, _PING)], b"", "GET", URL))
 
     async def _serve(self, request: HttpMessage) -> HttpMessage:
         """Answer a request of an isolate."""
@@ -223,9 +216,9 @@ class WorkerdProcess:
                     case "call":
                         return await run.call(request)
                     case "log":
-                        run.take_logs(await _whole(request))
+                        run.take_logs(await read_all(request.body))
                     case "done":
-                        run.finish(await _whole(request), self._program.sources)
+                        run.finish(await read_all(request.body), self._program.sources)
                     case _:
                         return await run.fetch(request)
         except ValueError as error:
@@ -281,10 +274,10 @@ class WorkerdProcess:
             return 0
         return (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE")
 
-    def kill(self, verdict: Done | None = None) -> None:
-        """Kill the process, because of what an invocation did if there is a verdict."""
+    def kill(self, cause: Done | None = None) -> None:
+        """Kill the process; ``cause`` is the outcome of the invocation that exceeded a limit."""
         self.retired = True
-        self._verdict = self._verdict or verdict
+        self._killed_for = self._killed_for or cause
         if not self.ended.is_set():
             with suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)
@@ -310,7 +303,7 @@ class WorkerdProcess:
         for run in self.runs.values():
             run.abandon()
 
-    async def exit_status(self) -> int:
+    async def exitstatus_of(self) -> int:
         """Wait until the process has exited; return its status."""
         return await self._running.wait()
 
@@ -321,97 +314,15 @@ class WorkerdProcess:
             waiting.start_soon(_cancel_after, self._unused, waiting.cancel_scope)
 
 
-@asynccontextmanager
-async def open_process(
-    program: WorkerdProgram, number: int, tasks: asyncio.TaskGroup
-) -> AsyncIterator[WorkerdProcess]:
-    """Start workerd and load the Worker in it; WorkerLoadError if it does not start or load."""
-    path = program.folder / str(number)
-    stderr = Stderr(program.worker)
-    with socket.socket(socket.AF_UNIX) as listener, stderr.pipe() as pipe:
-        listener.bind(str(path.with_suffix(".in")))
-        listener.listen(BACKLOG)
-        running = await foreign.start(
-            [
-                *(sys.executable, "-P", "-s", "-m", "edgesim.isolates.javascript.launch"),
-                *(str(program.folder), str(program.workerd), "serve", "--experimental"),
-                f"--socket-fd={SOCKET}={listener.fileno()}",
-                f"--external-addr={PLATFORM}=unix:{path.with_suffix('.out')}",
-                str(program.settings),
-            ],
-            pass_fds=[listener.fileno()],
-            stdout=pipe,
-            stderr=pipe,
-            env=_ENVIRONMENT,
-        )
-    process = WorkerdProcess(program, running, path, stderr, tasks)
-    async with aclosing(running), anyio.create_task_group() as watching:
-        if not foreign.stops_the_world():
-            watching.start_soon(_follow, running, process)
-        try:
-            await process.wires.listen()
-            await _boot(program, process, stderr)
-            yield process
-        finally:
-            with anyio.CancelScope(shield=True):
-                process.kill()
-                await running.wait()
-                process.end()
-                process.wires.close()
-            watching.cancel_scope.cancel()
-
-
-async def _follow(running: foreign.Process, process: WorkerdProcess) -> None:
-    await running.wait()
-    process.end()
-
-
 def _forged(error: ValueError) -> Done:
     message = f"The isolate sent what none sends: {error}"
     return Done("internalError", [Failure("Error", message)])
 
 
-def _status(code: int | None) -> str:
+def status_of(code: int | None) -> str:
+    """An exit status in words."""
     code = code or 0
     return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
-
-
-async def _boot(program: WorkerdProgram, process: WorkerdProcess, stderr: Stderr) -> None:
-    request = HttpMessage([(INVOKE, '{"handler":"boot"}')], b"", "POST", _URL)
-    problem: str | None = f"did not load within {START_SECONDS:.0f} s"
-    with anyio.move_on_after(START_SECONDS):
-        try:
-            response = await process.wires.exchange("", request)
-            problem = await _problem(program, process, response)
-        except LostError:
-            status = await process.exit_status()
-            problem = f"workerd ended while it started ({_status(status)})"
-    if problem is not None:
-        said = stderr.error()
-        raise WorkerLoadError(f"worker {program.worker}: {said or problem}")
-
-
-async def _problem(
-    program: WorkerdProgram, process: WorkerdProcess, response: HttpMessage
-) -> str | None:
-    """The reason why the Worker did not load, or None."""
-    if response.status != 200:
-        return "workerd does not start it"
-    try:
-        process.booted = msgspec.json.decode(await _whole(response), type=BootReport)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        return f"its isolate sent what none sends: {error}"
-    if process.booted.error is not None:
-        name, message, stack = process.booted.error
-        place = program.sources.first(stack or "")
-        return f"{place}: {name}: {message}" if place else f"{name}: {message}"
-    if process.booted.handlers is None:
-        return "its main module has no default export; export default { async fetch(...) {...} }"
-    return None
-
-
-async def _whole(message: HttpMessage) -> bytes:
-    return await read_all(message.body)
 
 
 async def _cancel_after(event: anyio.Event, scope: anyio.CancelScope) -> None:

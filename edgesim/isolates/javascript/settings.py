@@ -53,7 +53,7 @@ class Module(msgspec.Struct, frozen=True):
 
 
 class WorkerdSettings(msgspec.Struct, frozen=True):
-    """WorkerdSettings of one Worker's workerd; ``fresh``: an isolate for each invocation."""
+    """Settings of one Worker's workerd; ``fresh``: an isolate for each invocation."""
 
     modules: Sequence[Module]
     bindings: Sequence[BindingSpec]
@@ -109,7 +109,7 @@ class WorkerdSettings(msgspec.Struct, frozen=True):
         return _service(self.date, self._all_flags, modules, variables)
 
     def _loader(self) -> str:
-        """A Worker that loads the Worker anew for every event."""
+        """A Worker that loads the Worker into a fresh isolate for every event."""
         modules = self._all_modules
         worker = {
             "date": self.date,

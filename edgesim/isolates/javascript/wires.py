@@ -12,13 +12,9 @@ from typing import Any
 import structlog
 
 from edgesim.foreign import stops_the_world
-from edgesim.isolates.javascript.http import (
-    ClientConnection,
-    HttpMessage,
-    LostError,
-    Serve,
-    ServerConnection,
-)
+from edgesim.isolates.javascript.http import HttpMessage, LostError
+from edgesim.isolates.javascript.http_client import ClientConnection
+from edgesim.isolates.javascript.http_server import Serve, ServerConnection
 from edgesim.isolates.javascript.turns import Turns
 
 ID, CONTROL, KIND = "x-edgesim-id", "x-edgesim-control", "x-edgesim-kind"
@@ -111,8 +107,8 @@ class Wires:
 class _Progress:
     """Progress of one invocation in virtual time.
 
-    It waits once it has seen all that it was told: ``idle`` is the isolate's count of its calls and
-    of the replies that it has read.  It has ended once it has responded and reported.
+    It waits once it has read every reply: ``idle`` is the isolate's count of its calls and of the
+    replies that it has read.  It has ended once it has responded and reported.
     """
 
     def __init__(self) -> None:

@@ -1,0 +1,110 @@
+"""The start of a workerd process: from the program to a loaded Worker."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+
+import anyio
+import msgspec
+
+from edgesim import foreign
+from edgesim.errors import WorkerLoadError
+from edgesim.isolates.javascript.http import HttpMessage, LostError
+from edgesim.isolates.javascript.process import (
+    INVOKE,
+    URL,
+    BootReport,
+    WorkerdProcess,
+    WorkerdProgram,
+    status_of,
+)
+from edgesim.isolates.javascript.settings import PLATFORM, SOCKET
+from edgesim.isolates.javascript.stderr import Stderr
+from edgesim.isolates.javascript.wires import BACKLOG
+from edgesim.model import read_all
+
+START_SECONDS = 20.0
+_ENVIRONMENT = {"TZ": "UTC", "LANG": "C.UTF-8"}
+
+
+@asynccontextmanager
+async def open_process(
+    program: WorkerdProgram, number: int, tasks: asyncio.TaskGroup
+) -> AsyncIterator[WorkerdProcess]:
+    """Start workerd and load the Worker in it; WorkerLoadError if it does not start or load."""
+    path = program.folder / str(number)
+    stderr = Stderr(program.worker)
+    with socket.socket(socket.AF_UNIX) as listener, stderr.pipe() as pipe:
+        listener.bind(str(path.with_suffix(".in")))
+        listener.listen(BACKLOG)
+        running = await foreign.start(
+            [
+                *(sys.executable, "-P", "-s", "-m", "edgesim.isolates.javascript.launch"),
+                *(str(program.folder), str(program.workerd), "serve", "--experimental"),
+                f"--socket-fd={SOCKET}={listener.fileno()}",
+                f"--external-addr={PLATFORM}=unix:{path.with_suffix('.out')}",
+                str(program.settings),
+            ],
+            pass_fds=[listener.fileno()],
+            stdout=pipe,
+            stderr=pipe,
+            env=_ENVIRONMENT,
+        )
+    process = WorkerdProcess(program, running, path, stderr, tasks)
+    async with aclosing(running), anyio.create_task_group() as watching:
+        if not foreign.stops_the_world():
+            watching.start_soon(_follow, running, process)
+        try:
+            await process.wires.listen()
+            await _boot(program, process, stderr)
+            yield process
+        finally:
+            with anyio.CancelScope(shield=True):
+                process.kill()
+                await running.wait()
+                process.end()
+                process.wires.close()
+            watching.cancel_scope.cancel()
+
+
+async def _follow(running: foreign.Process, process: WorkerdProcess) -> None:
+    await running.wait()
+    process.end()
+
+
+async def _boot(program: WorkerdProgram, process: WorkerdProcess, stderr: Stderr) -> None:
+    request = HttpMessage([(INVOKE, '{"handler":"boot"}')], b"", "POST", URL)
+    problem: str | None = f"did not load within {START_SECONDS:.0f} s"
+    with anyio.move_on_after(START_SECONDS):
+        try:
+            response = await process.wires.exchange("", request)
+            problem = await _problem(program, process, response)
+        except LostError:
+            status = await process.exitstatus_of()
+            problem = f"workerd ended while it started ({status_of(status)})"
+    if problem is not None:
+        said = stderr.error()
+        raise WorkerLoadError(f"worker {program.worker}: {said or problem}")
+
+
+async def _problem(
+    program: WorkerdProgram, process: WorkerdProcess, response: HttpMessage
+) -> str | None:
+    """The reason why the Worker did not load, or None."""
+    if response.status != 200:
+        return "workerd does not start it"
+    try:
+        process.booted = msgspec.json.decode(await read_all(response.body), type=BootReport)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        return f"its isolate sent what none sends: {error}"
+    if process.booted.error is not None:
+        name, message, stack = process.booted.error
+        place = program.sources.first(stack or "")
+        return f"{place}: {name}: {message}" if place else f"{name}: {message}"
+    if process.booted.handlers is None:
+        return "its main module has no default export; export default { async fetch(...) {...} }"
+    return None
