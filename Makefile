@@ -83,6 +83,7 @@ endure: $(RUNTIME) $(TOOLS)
 
 bench: $(RUNTIME) $(TOOLS)
 	$(BIN)/python tests/bench/levels.py $(ARGS)
+	$(BIN)/python -m tests.bench.chain
 	$(BIN)/python -m tests.bench.backends
 	$(BIN)/python -m tests.bench.replay $(ARGS)
 	$(BIN)/python tests/bench/receiver.py

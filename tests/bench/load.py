@@ -1,8 +1,9 @@
 """A load generator: each kept-alive connection sends its next request after the last response.
 
-It is a process of its own, ``python load.py HOST PORT CONNECTIONS REQUESTS [PAUSE_SECONDS]``, to
-disturb the measured one as little as possible; it prints JSON: seconds, statuses, latency
-percentiles in ms.  With a pause each connection waits that long after a response.
+It is a process of its own, to disturb the measured one as little as possible:
+``python load.py HOST PORT CONNECTIONS REQUESTS [PAUSE_SECONDS [EVENTS]]``.  It prints JSON:
+seconds, statuses, latency percentiles in ms.  With a pause each connection waits that long after a
+response.  With more than one event a request posts an array of so many.
 """
 
 import asyncio
@@ -13,10 +14,15 @@ import time
 import uvloop
 
 BODY = b'{"event":"kill","player_id":"p1","ts":1767225600000,"props":{"damage":7,"weapon":"bow"}}'
-REQUEST = (
-    b"POST / HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
-    b"Content-Length: %d\r\n\r\n%s" % (len(BODY), BODY)
-)
+
+
+def request_of(events):
+    """Return the bytes of a request with so many events."""
+    body = BODY if events == 1 else b"[" + b",".join([BODY] * events) + b"]"
+    return (
+        b"POST / HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+    )
 
 
 class Connection(asyncio.Protocol):
@@ -33,7 +39,7 @@ class Connection(asyncio.Protocol):
             self.transport.close()
             return
         self.sent = time.perf_counter()
-        self.transport.write(REQUEST)
+        self.transport.write(self.run.request)
 
     def data_received(self, data):
         self.buffer += data
@@ -57,7 +63,8 @@ class Connection(asyncio.Protocol):
 
 
 class Run:
-    def __init__(self, connections, requests, pause):
+    def __init__(self, connections, requests, pause, events):
+        self.request = request_of(events)
         self.left = requests
         self.pause = pause
         self.open = connections
@@ -79,8 +86,8 @@ class Run:
             self.over.set()
 
 
-async def main(host, port, connections, requests, pause=0.0):
-    run = Run(connections, requests, pause)
+async def main(host, port, connections, requests, pause=0.0, events=1):
+    run = Run(connections, requests, pause, int(events))
     loop = asyncio.get_running_loop()
     started = time.perf_counter()
     for _ in range(connections):
