@@ -16,7 +16,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 WORKERS = ROOT / "workers"
-READY_SECONDS = 60.0
+READY_SECONDS = 120.0
 
 
 def edgesim(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -26,7 +26,7 @@ def edgesim(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess
         cwd=cwd,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=280,
         check=False,
     )
 
@@ -99,7 +99,7 @@ class Dev:
 
     def wait_log(self, *texts: str) -> None:
         """Wait until one log line contains all of ``texts``."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not any(all(text in line for text in texts) for line in list(self.log)):
             assert time.monotonic() < deadline, f"no {texts} in:\n" + "".join(self.log)
             assert self.process.poll() is None, "".join(self.log)
@@ -110,7 +110,7 @@ class Dev:
         self.process.send_signal(signal.SIGTERM)
         status = self.process.wait(60)
         if self._reader is not None:
-            self._reader.join(10)
+            self._reader.join(60)
         return status
 
 
@@ -174,7 +174,7 @@ def freeze(pid: int) -> None:
     Until then a thread may still reply to a request that is sent after the signal.
     """
     os.kill(pid, signal.SIGSTOP)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while any(_state(task) not in "TtZX" for task in Path(f"/proc/{pid}/task").iterdir()):
         assert time.monotonic() < deadline, f"process {pid} does not stop"
         time.sleep(0.001)

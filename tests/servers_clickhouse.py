@@ -22,7 +22,7 @@ CONFIG = """<yandex><logger><level>error</level><console>1</console></logger>
 <profiles><default/></profiles><quotas><default/></quotas>
 <users><default><password>{password}</password><networks><ip>127.0.0.1</ip></networks>
 <profile>default</profile><quota>default</quota></default></users></yandex>"""
-READY_SECONDS = 30.0
+READY_SECONDS = 120.0
 
 
 TLS = """<https_port>{https}</https_port><tcp_port_secure>{tcps}</tcp_port_secure>

@@ -17,7 +17,7 @@ import pytest
 
 from tests.ports import reserved_port
 
-START_SECONDS = 20.0
+START_SECONDS = 120.0
 
 
 class NatsServer:

@@ -21,7 +21,7 @@ from miniopy_async.api import Minio
 from tests.ports import reserved_port
 from tests.processes import freeze
 
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 # The server derives the gRPC port of each service from its HTTP port.
 _GRPC_OFFSET = 10_000
 

@@ -79,5 +79,5 @@ async def ask(
 
 async def settle(simulator: Simulator) -> None:
     """Wait until the project is drained."""
-    with anyio.fail_after(20):
-        assert not (await simulator.draining.drain(20)).left
+    with anyio.fail_after(60):
+        assert not (await simulator.draining.drain(60)).left

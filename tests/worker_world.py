@@ -68,7 +68,7 @@ class World:
 
     async def records(self, bucket: str) -> list[Any]:
         """Drain, then return the records that pipelines have written to a bucket, oldest first."""
-        assert not (await self.simulator.draining.drain(20)).left
+        assert not (await self.simulator.draining.drain(60)).left
         rows = []
         async for found in self.simulator.primitives.objects(bucket, ""):
             text = gzip.decompress(await self.content(bucket, found.key))

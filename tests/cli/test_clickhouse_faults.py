@@ -112,14 +112,14 @@ async def test_a_frozen_server_is_given_up(server, scheme, warm):
             assert (await ask(asked, "SELECT 1"))[0] == 200
         freeze(server.process.pid)
         try:
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 status, text = await ask(asked, "SELECT 1")
                 assert (status, text.count("\n")) == (503, 1)
                 sql = "INSERT INTO default.missing FORMAT JSONEachRow"
                 assert (await ask(asked, sql, b'{"n": 1}'))[0] == 503
         finally:
             server.process.send_signal(signal.SIGCONT)
-        with anyio.fail_after(20):  # a server that was just continued may take more than a second
+        with anyio.fail_after(60):  # a server that was just continued may take seconds
             while await ask(asked, "SELECT 1") != (200, "1\n"):
                 pass
 
@@ -129,7 +129,7 @@ async def test_a_frozen_server_is_given_up(server, scheme, warm):
 async def test_a_statement_is_cancelled(server, scheme):
     """A cancelled call returns at once, and the next statement runs."""
     async with gateway(scheme, f"127.0.0.1:{getattr(server, LINE[scheme])}") as asked:
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             with anyio.move_on_after(0.3):
                 await ask(asked, "SELECT sleep(3)")
             assert await ask(asked, "SELECT 1") == (200, "1\n")

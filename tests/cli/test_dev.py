@@ -145,11 +145,11 @@ def test_nothing_accepted_by_the_pipeline_is_lost_by_kill_9(tmp_path):
     """SIGKILL with records in the window: the next start recovers them; they become rows once."""
     with dev(WORKERS, tmp_path, "--no-reload") as running:
         running.post([EVENT | {"player_id": f"k{number}"} for number in range(50)])
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while running.stats()["pipelines"]["events"]["records"] < 50:
             assert time.monotonic() < deadline
         running.process.send_signal(signal.SIGKILL)
-        running.process.wait(10)
+        running.process.wait(60)
     with dev(WORKERS, tmp_path, "--no-reload") as running:
         assert running.stats()["pipelines"]["events"]["pending"] == 50
         running.drain()
@@ -305,7 +305,7 @@ def test_a_zygote_that_is_killed_is_replaced(tmp_path):
         for pid in children.read_text().split():
             os.kill(int(pid), signal.SIGKILL)
         running.wait_log("worker restarted")
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while running.post(EVENT) != 200:
             assert time.monotonic() < deadline
         assert running.stop() == 0
@@ -320,8 +320,8 @@ def test_no_process_outlives_a_killed_server(tmp_path, isolation):
         group = descendants(running.process.pid)
         assert len(group) > 5
         running.process.send_signal(signal.SIGKILL)
-        running.process.wait(10)
-        deadline = time.monotonic() + 10
+        running.process.wait(60)
+        deadline = time.monotonic() + 60
         while any(alive(pid) for pid in group):
             assert time.monotonic() < deadline, group
 
@@ -341,7 +341,7 @@ def test_a_handler_that_never_ends_does_not_keep_the_server(project, tmp_path):
     with dev(project, tmp_path / "state", "--no-reload") as running:
         spinning = threading.Thread(target=_spin, args=(running,), daemon=True)
         spinning.start()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while running.post(EVENT) != 200:
             assert time.monotonic() < deadline
         assert running.stop() == 0
@@ -375,7 +375,7 @@ def test_a_client_that_goes_away_ends_its_invocation(project, tmp_path):
         host, port = running.url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port))) as client:
             client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\nx-wait: 1\r\n\r\n")
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while running.stats()["invocations"]["receiver"].get("canceled") != 1:
             assert time.monotonic() < deadline, running.stats()["invocations"]
             time.sleep(0.02)

@@ -243,7 +243,7 @@ def test_an_answered_request_survives_a_kill(tmp_path):
     with dev(project, tmp_path / "state", "--no-reload") as running:
         assert ask(running, "open", b'[{"n": 7}]').committed == 1
         os.kill(running.process.pid, signal.SIGKILL)
-        running.process.wait(30)
+        running.process.wait(60)
     with dev(project, tmp_path / "state", "--no-reload") as running:
         assert running.drain()["sinks"]["lake"]["records"] == 1
 

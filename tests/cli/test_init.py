@@ -20,7 +20,7 @@ def test_a_new_project_checks_and_passes_its_own_tests(tmp_path):
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
         check=False,
     )
     assert tested.returncode == 0, tested.stdout

@@ -28,7 +28,7 @@ class Installation:
             env=self._variables,
             capture_output=True,
             text=True,
-            timeout=110,
+            timeout=280,
             check=False,
         )
 

@@ -44,7 +44,7 @@ def test_the_fixture_gets_on_with_pytest_asyncio(options, tmp_path):
         cwd=project,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=280,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -62,7 +62,7 @@ def replay(
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=280,
         check=False,
         env={**os.environ, **(env or {})},
     )

@@ -62,7 +62,7 @@ def lines(running: Dev, event: str) -> list[dict[str, object]]:
 
 
 def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -156,7 +156,7 @@ def test_requests_under_way_are_finished(slow, tmp_path):
         socket.create_server(("127.0.0.1", 0)) as gate,
         dev(slow, tmp_path / "state", command="serve") as running,
     ):
-        gate.settimeout(30)
+        gate.settimeout(60)
         url = f"http://127.0.0.1:{gate.getsockname()[1]}/".encode()
         client = threading.Thread(target=lambda: answers.append(running.request(body=url)))
         client.start()
@@ -166,9 +166,9 @@ def test_requests_under_way_are_finished(slow, tmp_path):
         assert not answers
         with waiting:
             waiting.sendall(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
-            client.join(10)
+            client.join(60)
         assert answers == [(200, b"served")]
-        assert running.process.wait(10) == 0
+        assert running.process.wait(60) == 0
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_a_signal_to_all_processes(slow, tmp_path, command, number, to):
         socket.create_server(("127.0.0.1", 0)) as gate,
         dev(slow, tmp_path / "state", command=command) as running,
     ):
-        gate.settimeout(30)
+        gate.settimeout(60)
         url = f"http://127.0.0.1:{gate.getsockname()[1]}/".encode()
         client = threading.Thread(target=lambda: answers.append(running.request(body=url)))
         client.start()
@@ -212,7 +212,7 @@ def test_a_signal_to_all_processes(slow, tmp_path, command, number, to):
         assert not answers
         with waiting:
             waiting.sendall(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
-            client.join(10)
+            client.join(60)
         assert answers == [(200, b"served")]
         assert running.process.wait(20) == 0
         until(lambda: not [pid for pid in children if alive(pid)])
@@ -240,7 +240,7 @@ def test_a_balancer_is_told_before_requests_are_refused(slow, tmp_path):
         until(lambda: running.request(f"{ADMIN}/ready", method="GET")[0] == 503)
         assert running.request("/", method="GET") == (200, b"served")
         assert running.request(f"{ADMIN}/health", method="GET")[0] == 200
-        assert running.process.wait(10) == 0
+        assert running.process.wait(60) == 0
 
 
 def test_it_is_not_ready_while_it_starts(slow, tmp_path):
@@ -265,7 +265,7 @@ def test_it_is_not_ready_while_it_starts(slow, tmp_path):
             assert running.stop() == 0
     finally:
         ready.set()
-        prober.join(10)
+        prober.join(60)
     assert seen[0] == (503, 200)
 
 
@@ -383,7 +383,7 @@ def _refuses(running: Dev) -> bool:
 def _status(port: int, path: str) -> int:
     """Return the status, or 0 if the port is closed."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code

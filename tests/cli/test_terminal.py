@@ -104,7 +104,7 @@ class Terminal:
     def stop(self):
         self.process.terminate()
         assert self.process.wait(60) == 0
-        self._reader.join(10)
+        self._reader.join(60)
         self._ready.close()
 
 

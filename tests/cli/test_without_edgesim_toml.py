@@ -49,7 +49,7 @@ def test_dev_runs_a_folder_with_a_wrangler_file(tmp_path):
         running.wait_log("no edgesim.toml: wrangler.jsonc of Worker 'alone'")
         worker(folder, "alone", vars={"NAME": "edited"})
         running.wait_log("reopening the project")
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while running.request("/", method="GET") != (200, b"edited"):
             assert time.monotonic() < deadline, "".join(running.log)
 

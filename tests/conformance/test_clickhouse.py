@@ -426,7 +426,7 @@ async def test_an_insert_given_up_between_two_blocks_leaves_nothing(native):
         statement = Statement("INSERT INTO t FORMAT JSONEachRow", Stream(rows(received)))
         with pytest.raises(OSError, match="the client is gone"):
             await native.database.execute(statement)
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             while (await native.ask(running))[1] != "0\n":  # noqa: ASYNC110 (of another process)
                 await anyio.sleep(0.01)
         assert await native.count() == 0
@@ -533,7 +533,7 @@ async def test_an_answer_closed_unread(client):
         url = f"http://clickhouse/?{urlencode({'query': sql})}"
         answer = await client.gateway.fetch(HttpRequest("POST", url))
         await answer.body.aclose()
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         assert await client.ask("SELECT 1") == (200, "1\n")
 
 
@@ -568,7 +568,7 @@ async def test_statements_do_not_wait_for_each_other(embedded):
     async with anyio.create_task_group() as group:
         group.start_soon(upload)
         await anyio.wait_all_tasks_blocked()
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             assert await embedded.ask("SELECT 1") == (200, "1\n")
         go_on.set()
     assert await embedded.count() == 1_000
@@ -687,7 +687,7 @@ async def test_the_platform_killed(embedded):
         assert platform.stdout is not None
         engine = int(await platform.stdout.receive())
         platform.kill()
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         while _alive(engine):  # noqa: ASYNC110 (the exit of another process can only be polled)
             await anyio.sleep(0.01)
     assert await embedded.count() == 0

@@ -267,7 +267,7 @@ async def test_wait_until_goes_on_after_the_response(level):
                 return Response("now")
         """
     async with level.load(source, BindingSpec("GATE", "service")) as isolates:
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             done = await isolates.invoke(level.request(), host)
     assert done.outcome == "ok"
     assert host.logs == [("log", ["later"])]
@@ -341,7 +341,7 @@ async def test_calls_run_at_the_same_time(level):
         await both.wait()
         return {}
 
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         done, _ = await level.fetch(
             """
             class Default(WorkerEntrypoint):
@@ -447,7 +447,7 @@ async def test_body_by_handle_is_read_in_chunks(level):
 
 async def test_sleeping_and_timeouts(level):
     """asyncio's timers use the platform's clock."""
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         _, host = await level.fetch(
             """
             class Default(WorkerEntrypoint):

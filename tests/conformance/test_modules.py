@@ -166,7 +166,7 @@ async def test_modules_of_one_invocation_are_not_seen_by_another(level):
         waiting.append(call)
         if len(waiting) == 2:
             both.set()
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             await both.wait()
         return {
             "status": 200,

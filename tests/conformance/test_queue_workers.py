@@ -88,7 +88,7 @@ class World:
 
     async def until(self, count, queue="out"):
         """Wait until a queue holds ``count`` messages and return them."""
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while True:
                 changed = self.simulator.primitives.queue(queue).changed
                 if len(found := await self.shown(queue)) >= count:
@@ -98,7 +98,7 @@ class World:
     async def settled(self):
         """Wait until the consumer's queue is empty and return its counters."""
         queue = self.simulator.primitives.queue("in")
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while True:
                 changed = queue.changed
                 if not (await queue.depth()).messages:

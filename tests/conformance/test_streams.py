@@ -80,13 +80,13 @@ class StreamHouse:
         return found
 
     async def until_files(self, count: int) -> dict[str, list[Any]]:
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             while len(found := await self.files()) < count:
                 await anyio.lowlevel.checkpoint()
         return found
 
     async def rolled(self, stream: RecordStream) -> dict[str, list[Any]]:
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             await stream.roll()
         return await self.files()
 
@@ -149,7 +149,7 @@ async def test_a_window_ends_by_size(house):
     async with house.running(lake=sink(roll_size=0.001)) as stream:
         await stream.send([{"text": "x" * 900}])
         await stream.send([{"text": "y" * 900}])
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             while stream.pending:
                 await anyio.lowlevel.checkpoint()
     assert len(await house.files()) == 1
@@ -161,7 +161,7 @@ async def test_every_send_can_end_a_window(house):
         for number in range(3):
             await stream.send([{"n": number, "text": "x" * 1500}])
             await house.until_files(number + 1)
-            with anyio.fail_after(10):
+            with anyio.fail_after(60):
                 while stream.pending:
                     await anyio.lowlevel.checkpoint()
 
@@ -275,7 +275,7 @@ async def test_killed_while_a_file_is_written(house, after):
         await stream.send([{"n": 1}])
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(stream.roll)
-            with anyio.fail_after(10):
+            with anyio.fail_after(60):
                 await bucket.failed.wait()
             tasks.cancel_scope.cancel()
     async with house.running() as successor:

@@ -565,7 +565,7 @@ async def test_a_tail_handlers_wait_until_is_waited_for(tmp_path):
 
 
 async def until_tailed(simulator: Simulator, times: int) -> None:
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         while simulator.workers["tail"].outcomes["ok"] < times:
             await anyio.lowlevel.checkpoint()
 
@@ -619,7 +619,7 @@ async def test_traces_without_event_info_are_not_delivered():
     consumer.add(TraceItem("main", {"cron": "* * * * *"}, 1.0, "ok"))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(consumer.run, deliver)
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             while consumer.pending:
                 await anyio.lowlevel.checkpoint()
         tasks.cancel_scope.cancel()

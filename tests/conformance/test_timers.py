@@ -213,7 +213,7 @@ async def test_a_timer_that_fires_early_is_set_again(level, tmp_path):
                 return Response(str([each >= 0.0699 for each in late]).lower())
         """
     async with opened(level, tmp_path, source, Slow()) as isolates:
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             assert await answer(isolates, request(), Answers()) == [True, True]
 
 
@@ -247,7 +247,7 @@ async def test_the_clock_is_set_while_a_handler_sleeps(level, hours, tmp_path):
         clock.set_by = hours * 3600.0
 
     async with opened(level, tmp_path, source, clock) as isolates:
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             seen = await answer(isolates, request(), Answers(jump))
     assert seen == [False, True, max(hours, 0)]
 
@@ -298,7 +298,7 @@ async def test_a_sleep_without_end_harms_nobody(level, seconds, tmp_path):
                 return Response(str(sleeping.done()).lower())
         """
     async with opened(level, tmp_path, source) as isolates:
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             assert await answer(isolates, request(), Answers()) is False
 
 
@@ -316,7 +316,7 @@ async def test_what_is_no_length_of_time_is_refused(level, call, tmp_path):
                 {call}
         """
     async with opened(level, tmp_path, source) as isolates:
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             done = await isolates.invoke(request(), Answers())
     assert done.outcome == "exception"
     assert "ValueError" in done.exceptions[0].message
@@ -336,7 +336,7 @@ async def test_requests_in_a_row_that_sleep(level, tmp_path):
     chance = random.Random(7)
     async with opened(level, tmp_path, source) as isolates:
         for _ in range(25):
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 await answer(isolates, request(str(chance.uniform(0.001, 0.03))), Answers())
 
 

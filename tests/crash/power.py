@@ -51,7 +51,7 @@ class PowerDisk:
 
     def unmount(self) -> None:
         """Unmount, and retry while a process still uses it."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             try:
                 _run("umount", self.path)

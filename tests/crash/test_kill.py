@@ -72,10 +72,10 @@ def kill_under_load(project: Path, state: Path, load: Load, seconds: float) -> N
             client.start()
         time.sleep(seconds)  # a random moment: no condition to wait for
         running.process.send_signal(signal.SIGKILL)
-        running.process.wait(10)
+        running.process.wait(60)
         stop.set()
         for client in clients:
-            client.join(30)
+            client.join(60)
 
 
 def kill_while_starting(project: Path, state: Path, seconds: float) -> None:

@@ -76,7 +76,7 @@ def send_until_the_cut(running: Dev, load: Load, disk: PowerDisk) -> None:
     cut(running, disk)
     stop.set()
     for client in clients:
-        client.join(30)
+        client.join(60)
     load.acknowledged = before  # ext4 may report success for a flush in progress at the cut
 
 
@@ -84,7 +84,7 @@ def cut(running: Dev, disk: PowerDisk) -> None:
     """Stop the disk, then kill: no write of the exiting processes reaches the disk."""
     disk.cut()
     running.process.send_signal(signal.SIGKILL)
-    running.process.wait(10)
+    running.process.wait(60)
 
 
 def assert_each_once(running: Dev, load: Load) -> None:

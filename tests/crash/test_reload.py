@@ -36,7 +36,7 @@ SETTINGS = {
 
 async def until_in_the_batch(simulator: Simulator) -> None:
     """Wait until the first message of the batch is handled and the last is not."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while not (await simulator.primitives.bucket("seen").list()).objects:
             await anyio.lowlevel.checkpoint()
     assert simulator.workers["main"].in_flight

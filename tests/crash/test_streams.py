@@ -118,7 +118,7 @@ def test_killed_at_random_moments(tmp_path):
             moment = threading.Event()
             moment.wait(chance.uniform(0.05, 1.0))
             os.kill(running.process.pid, signal.SIGKILL)
-            running.process.wait(30)
+            running.process.wait(60)
             senders.stop()
     with dev(project, state, "--no-reload") as running:
         running.drain()

@@ -377,7 +377,7 @@ def kill_with_records(running: Dev, state: Path) -> set[str]:
 
     until(holds_records)
     running.process.kill()
-    running.process.wait(10)
+    running.process.wait(60)
     return found
 
 

@@ -73,7 +73,7 @@ class Account:
             text=True,
             env=environment,
             input="typed",
-            timeout=100,
+            timeout=280,
             check=False,
         )
         assert done.returncode == 0, done.stderr
@@ -203,7 +203,7 @@ def wrangler(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
         env=os.environ | ENVIRONMENT | {"HOME": str(cwd)},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
         check=False,
     )
 

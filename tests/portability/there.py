@@ -37,7 +37,7 @@ def on_the_platform(package: str) -> dict[str, Any]:
             cwd=HERE,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=280,
             check=False,
         )
         assert finished.returncode == 0, finished.stderr[-4000:]

@@ -62,7 +62,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def wait_until(condition: Callable[[], bool], problem: str) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, problem
         time.sleep(0.02)
@@ -88,7 +88,7 @@ def kill(running: Dev) -> None:
     processes = descendants(running.process.pid)
     assert len(processes) > 3, processes
     running.process.send_signal(signal.SIGKILL)
-    running.process.wait(10)
+    running.process.wait(60)
     wait_until_ended(processes)
 
 

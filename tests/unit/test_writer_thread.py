@@ -34,7 +34,7 @@ class Barrier:
         opened = threading.Event()
         self._loop.call_soon_threadsafe(opened.set)
         # On the loop's own thread this times out.
-        assert opened.wait(10), "the event loop stands still"
+        assert opened.wait(60), "the event loop stands still"
         self.passed += 1
 
 
@@ -45,7 +45,7 @@ async def gate():
 
     def step():
         loop.call_soon_threadsafe(begun.set)
-        assert opened.wait(30)
+        assert opened.wait(60)
 
     return begun, opened, step
 

@@ -131,6 +131,7 @@ class InlineIsolates(Isolates):
             return Done("exception", [failure_of(error)])
         assert isinstance(request, Invoke)
 
+        _route_console()
         serving = self._serve.Serving(_LocalChannel(host, self._clock), request.seed)
         started = time.thread_time()
         work = self._serve.serve(request, self._load, self._new_env, serving)
@@ -196,9 +197,14 @@ def _copied(frame: Frame) -> Frame:
 
 
 def _route_console() -> None:
-    """Route ``print`` of worker code to the Worker's log; other output goes to the terminal."""
+    """Route ``print`` of worker code to the Worker's log; other output goes to the terminal.
+
+    Called before each load and invocation: the program around the platform may replace the streams
+    at any time, as pytest does between the phases of a test.
+    """
     from edgesim.isolates.guest.serve import ConsoleStream
 
     if not isinstance(sys.stdout, ConsoleStream):
         sys.stdout = ConsoleStream("log", sys.stdout)
+    if not isinstance(sys.stderr, ConsoleStream):
         sys.stderr = ConsoleStream("error", sys.stderr)

@@ -136,7 +136,7 @@ def workerd(folder: Path, origin_url: str) -> Iterator[int]:
             [binary, "serve", folder / "config.capnp"], stdout=log, stderr=log, cwd=folder
         )
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while True:
             assert process.poll() is None, (folder / "log").read_text()
             try:
@@ -177,7 +177,7 @@ def edgesim(folder: Path, origin_url: str, isolation: str = "warm") -> Iterator[
 def exchange(port: int, request: bytes) -> bytes:
     """Return all bytes that the server sends until it closes, as the request asks it to."""
     with socket.create_connection(("127.0.0.1", port), 10) as connection:
-        connection.settimeout(10)
+        connection.settimeout(60)
         connection.sendall(request)
         answer = b""
         while chunk := connection.recv(1 << 16):

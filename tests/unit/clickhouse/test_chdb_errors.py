@@ -272,7 +272,7 @@ async def test_an_engine_killed_in_an_insert_is_no_success(engine):
     running = "SELECT count() FROM system.processes WHERE startsWith(query, 'INSERT INTO t')"
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(insert)
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             while await engine.run(running) != "1":  # noqa: ASYNC110 (the engine sends no event)
                 await anyio.sleep(0.01)
         engine.database._process.kill()

@@ -28,7 +28,7 @@ class SlowDisk(SyncedFolder):
     def _sync(self):
         self.syncs += 1
         self.begun.set()
-        assert self.go_on.wait(30)
+        assert self.go_on.wait(60)
         return OSError(5, os.strerror(5)) if self.syncs in self._failing else None
 
     def wait_for(self, waiting):
@@ -44,7 +44,7 @@ def test_concurrent_callers_share_a_sync(tmp_path):
     disk = SlowDisk(tmp_path)
     with ThreadPoolExecutor(11) as pool:
         first = pool.submit(disk.flush)
-        assert disk.begun.wait(30)
+        assert disk.begun.wait(60)
         others = [pool.submit(disk.flush) for _ in range(10)]
         disk.wait_for(10)
         disk.go_on.set()
@@ -60,7 +60,7 @@ def test_an_error_is_every_callers(tmp_path):
     disk = SlowDisk(tmp_path, failing={2})
     with ThreadPoolExecutor(11) as pool:
         first = pool.submit(disk.flush)
-        assert disk.begun.wait(30)
+        assert disk.begun.wait(60)
         others = [pool.submit(disk.flush) for _ in range(10)]
         disk.wait_for(10)
         disk.go_on.set()

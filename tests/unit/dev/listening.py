@@ -43,12 +43,12 @@ class Client:
 
     async def until(self, end: bytes) -> bytes:
         """Read up to and including ``end``."""
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             return await self.reader.readuntil(end)
 
     async def rest(self) -> bytes:
         """Read until the server closes the connection."""
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             return await self.reader.read()
 
 

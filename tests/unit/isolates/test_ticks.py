@@ -15,7 +15,7 @@ def test_the_signal_may_come_at_any_line():
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr

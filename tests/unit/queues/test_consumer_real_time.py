@@ -32,7 +32,7 @@ async def test_timeouts_and_delays_pass_in_real_time():
         start = clock.now()
         await queue.send(b"delayed", "text", delay_seconds=0.05)
         await queue.send(b"now", "text")
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             await done.wait()
         group.cancel_scope.cancel()
     (first, soon), (second, late) = delivered
