@@ -1,5 +1,6 @@
 """JavaScript Workers in virtual time: the platform's clock, timers and randomness; replays."""
 
+import gzip
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ from tests.javascript_world import programs, write_javascript
 from tests.simulated import ask, simulated
 
 ROOT = Path(__file__).parents[2]
+FIXTURE = ROOT / "examples" / "game-events"
 START = 1_800_000_000
 LEVELS = ["process", "warm"]
 
@@ -78,6 +80,93 @@ def test_the_clock_and_the_timers_are_the_platforms(tmp_path, level):
     assert took >= 3603
 
 
+CLOCKS = """
+import timers from "timers";
+import { setTimeout as later, setInterval as every } from "node:timers/promises";
+const ago = async (wait) => {
+  const begun = performance.now();
+  await wait();
+  return performance.now() - begun;
+};
+export default {
+  async fetch() {
+    await scheduler.wait(1);
+    class Own extends Date {}
+    performance.mark("begin");
+    const signal = AbortSignal.timeout(20);
+    const ticks = [];
+    const result = {
+      dates: [new Own(), new (new Date(0).constructor)(), Reflect.construct(Date, [])].map(Number),
+      format: new Intl.DateTimeFormat("en", { timeStyle: "medium", timeZone: "UTC" }).format(),
+      parts: new Intl.DateTimeFormat("en", { year: "numeric" }).formatToParts()[0].value,
+      file: new File(["a"], "a").lastModified,
+      mark: performance.getEntriesByName("begin")[0].startTime,
+      hrtime: String(process.hrtime.bigint()),
+      node: await ago(() => new Promise((resolve) => timers.setTimeout(resolve, 1000))),
+      promise: await ago(() => later(500)),
+      waited: await ago(() => scheduler.wait(300)),
+      timeout: typeof setTimeout(() => {}, 5).unref,
+    };
+    for await (const tick of every(10, "tick")) if (ticks.push(tick) === 3) break;
+    const timer = setTimeout(() => ticks.push("late"), 50);
+    await later(40);
+    timer.refresh();
+    await later(40);
+    ticks.push("refreshed");
+    await later(40);
+    const aborted = await ago(() => scheduler.wait(9e9, { signal }).catch(() => {}));
+    return Response.json({ ...result, ticks, aborted });
+  },
+};
+"""
+CHANCE = """
+import { randomBytes, randomInt, randomUUID, webcrypto } from "node:crypto";
+const name = (call) => { try { call(); } catch (error) { return error.name; } };
+export default {
+  fetch() {
+    return Response.json([Math.random(), crypto.randomUUID(), randomUUID(), randomInt(1e9),
+      randomBytes(8).toString("hex"), [...webcrypto.getRandomValues(new Uint16Array(3))],
+      name(() => crypto.getRandomValues(new Uint8Array(65_537))),
+      name(() => crypto.getRandomValues(new Float32Array(1)))]);
+  },
+};
+"""
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_clock_and_timer_is_the_platforms(tmp_path, level):
+    """Node's modules too; nothing of it takes real time."""
+    flags = ["nodejs_compat"]
+    ((seen,), _) = virtual(tmp_path, CLOCKS, level, compatibility_flags=flags)
+    now = START * 1000 + 1
+    assert seen == {
+        "dates": [now] * 3,
+        "format": "8:00:00 AM",
+        "parts": "2027",
+        "file": now,
+        "mark": now,
+        "hrtime": f"{now}000000",
+        "node": 1000,
+        "promise": 500,
+        "waited": 300,
+        "timeout": "function",
+        "aborted": 0,
+        "ticks": ["tick", "tick", "tick", "refreshed", "late"],
+    }
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_source_of_chance_is_the_platforms(tmp_path, level):
+    """Node's modules too; what the platform's own function refuses is refused."""
+    runs = [
+        virtual(tmp_path, CHANCE, level, seed=seed, compatibility_flags=["nodejs_compat"])[0][0]
+        for seed in (1, 1, 2)
+    ]
+    assert runs[0] == runs[1]
+    assert all(one != other for one, other in zip(runs[0][:6], runs[2][:6], strict=True))
+    assert runs[0][6:] == ["QuotaExceededError", "TypeMismatchError"]
+
+
 @pytest.mark.parametrize("level", LEVELS)
 def test_one_seed_gives_one_run(tmp_path, level):
     """Randomness, ids and the order of simultaneous calls repeat; another seed differs."""
@@ -115,23 +204,36 @@ def test_one_seed_gives_one_run(tmp_path, level):
     assert all(len(each) == 36 and each[14] == "4" for each in uuids)
 
 
-@pytest.mark.parametrize("project", ["javascript", "mixed"])
-def test_the_pipeline_puts_the_fixture_into_the_same_tables(tmp_path, project):
-    """The Workers in TypeScript meet the expectations of those in Python."""
+def replay(*arguments):
+    """Run `edgesim replay` with npm's programs."""
     found = programs()
     variables = {"EDGESIM_WORKERD": str(found.workerd), "EDGESIM_ESBUILD": str(found.esbuild)}
-    fixture = ROOT / "examples" / "game-events"
-    finished = subprocess.run(
-        [
-            *(sys.executable, "-m", "edgesim.cli", "replay", fixture / "events.ndjson.gz"),
-            *("--project", ROOT / "examples" / project, "--isolation", "warm"),
-            *("--expect", fixture / "expected.toml"),
-        ],
-        env=os.environ | variables,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
+    command = [sys.executable, "-m", "edgesim.cli", "replay", *map(str, arguments)]
+    return subprocess.run(
+        command, env=os.environ | variables, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("level", LEVELS)
+def test_one_seed_gives_one_report(tmp_path, level):
+    """Two replays of the pipeline in TypeScript print the same bytes."""
+    events = gzip.decompress((FIXTURE / "events.ndjson.gz").read_bytes()).splitlines()[:40]
+    fixture = tmp_path / "events.ndjson"
+    fixture.write_bytes(b"\n".join(events))
+    arguments = (fixture, "--project", ROOT / "examples" / "javascript", "--isolation", level)
+    runs = [replay(*arguments, "--report", "json", "--seed", 3) for _ in range(2)]
+    assert [each.returncode for each in runs] == [0, 0], runs[0].stderr
+    assert runs[0].stdout == runs[1].stdout
+    assert json.loads(runs[0].stdout)["requests"] == 40
+
+
+@pytest.mark.parametrize("project", ["javascript", "mixed"])
+def test_the_pipeline_puts_the_fixture_into_the_same_tables(project):
+    """The Workers in TypeScript meet the expectations of those in Python."""
+    finished = replay(
+        *(FIXTURE / "events.ndjson.gz", "--project", ROOT / "examples" / project),
+        *("--isolation", "warm", "--expect", FIXTURE / "expected.toml"),
     )
     assert finished.returncode == 0, finished.stdout + finished.stderr
     assert "12 expectations met" in finished.stdout

@@ -29,6 +29,11 @@ _BUILTINS = (
     "zlib",
 )  # fmt: skip
 """Node's own modules, which ``nodejs_compat`` also gives by their old names."""
+_TIMERS = {
+    "timers": "edgesim/node_timers.js",
+    "timers/promises": "edgesim/node_timers_promises.js",
+}
+"""Modules of the guest for those whose timers would be real where time is virtual."""
 _LOADERS = {
     ".js": "jsx", ".mjs": "jsx", ".cjs": "jsx",
     ".txt": "text", ".html": "text", ".sql": "text",
@@ -107,9 +112,18 @@ def _options(javascript: JavaScript, output: Path) -> Iterator[str]:
 def _node_options(flags: list[str]) -> Iterator[str]:
     if any(flag in _NODE for flag in flags):
         yield "--external:node:*"
-        yield from (f"--alias:{name}=node:{name}" for name in _BUILTINS)
+        names = {name: f"node:{name}" for name in _BUILTINS}
+        if foreign.stops_the_world():
+            names |= {given: module for name, module in _TIMERS.items() for given in _both(name)}
+            yield from (f"--external:{module}" for module in _TIMERS.values())
+        yield from (f"--alias:{name}={module}" for name, module in names.items())
     elif "nodejs_als" in flags:
         yield "--external:node:async_hooks"
+
+
+def _both(name: str) -> tuple[str, str]:
+    """Both names of a module of Node's."""
+    return name, f"node:{name}"
 
 
 def _loaders(javascript: JavaScript) -> dict[str, str]:

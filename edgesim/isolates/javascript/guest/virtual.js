@@ -5,8 +5,10 @@
 // nothing is left to run.
 
 import { current, currentOrNull } from "./invocation.js";
+import { installTimers } from "./timers.js";
 
 const NOW = "x-edgesim-now";
+const RANDOM_BYTES_MAX = 65_536;
 const startTimer = globalThis.setTimeout;
 
 /** Sets the clock of an invocation from the header of a reply. */
@@ -32,14 +34,51 @@ export async function whole(response) {
 /** Replaces the sources of time and chance; `sleep` waits until a time of the steady clock. */
 export function install(sleep) {
   const now = () => Math.floor(currentOrNull()?.now ?? 0);
-  globalThis.Date = new Proxy(Date, {
+  const NativeDate = Date;
+  globalThis.Date = new Proxy(NativeDate, {
     apply: (target) => new target(now()).toString(),
     construct: (target, args, type) => Reflect.construct(target, args.length ? args : [now()], type),
     get: (target, name) => (name === "now" ? now : Reflect.get(target, name)),
   });
+  NativeDate.prototype.constructor = globalThis.Date;
+  installFormats(now);
   performance.now = now;
+  const mark = performance.mark.bind(performance);
+  performance.mark = (name, options) => mark(name, { startTime: now(), ...options });
+  globalThis.File = new Proxy(File, {
+    construct: (target, [bits, name, options], type) =>
+      Reflect.construct(target, [bits, name, { lastModified: now(), ...options }], type),
+  });
+  installChance();
+  installTimers(sleep);
+}
+
+/** Intl.DateTimeFormat without a date formats the present. */
+function installFormats(now) {
+  const { prototype } = Intl.DateTimeFormat;
+  const { get } = Object.getOwnPropertyDescriptor(prototype, "format");
+  Object.defineProperty(prototype, "format", {
+    configurable: true,
+    get() {
+      const format = get.call(this);
+      return (date) => format(date === undefined ? now() : date);
+    },
+  });
+  const { formatToParts } = prototype;
+  prototype.formatToParts = function (date) {
+    return formatToParts.call(this, date === undefined ? now() : date);
+  };
+}
+
+function installChance() {
   Math.random = () => current().random();
   crypto.getRandomValues = (array) => {
+    if (!ArrayBuffer.isView(array) || array instanceof DataView || /^Float/.test(array[Symbol.toStringTag])) {
+      throw new DOMException("getRandomValues() takes a typed array of integers.", "TypeMismatchError");
+    }
+    if (array.byteLength > RANDOM_BYTES_MAX) {
+      throw new DOMException(`getRandomValues() fills at most ${RANDOM_BYTES_MAX} bytes.`, "QuotaExceededError");
+    }
     const { random } = current();
     const bytes = new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
     for (let at = 0; at < bytes.length; at++) bytes[at] = random() * 256;
@@ -51,40 +90,6 @@ export function install(sleep) {
     bytes[8] = (bytes[8] & 0x3f) | 0x80;
     const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
     return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
-  };
-  installTimers(sleep);
-}
-
-function installTimers(sleep) {
-  let count = 0;
-  const pending = new Set();
-  const start = (again, callback, ms, args) => {
-    const id = ++count;
-    pending.add(id);
-    const run = async () => {
-      do {
-        await sleep(Math.max(Number(ms) || 0, again ? 1 : 0));
-        if (!pending.has(id)) return;
-        if (!again) pending.delete(id);
-        try {
-          callback(...args);
-        } catch (error) {
-          current().fail(error);
-        }
-      } while (pending.has(id));
-    };
-    run();
-    return id;
-  };
-  globalThis.setTimeout = (callback, ms, ...args) => start(false, callback, ms, args);
-  globalThis.setInterval = (callback, ms, ...args) => start(true, callback, ms, args);
-  globalThis.clearTimeout = globalThis.clearInterval = (id) => void pending.delete(id);
-  scheduler.wait = (ms) => sleep(Number(ms) || 0);
-  AbortSignal.timeout = (ms) => {
-    const controller = new AbortController();
-    const reason = new DOMException("The operation was aborted due to timeout", "TimeoutError");
-    setTimeout(() => controller.abort(reason), ms);
-    return controller.signal;
   };
 }
 
