@@ -31,10 +31,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the findings; return 1 if one of them is an error."""
     from edgesim.check import check_project
     from edgesim.check.findings import FORMATS
+    from edgesim.pipelines.iceberg.validation import check_tables
     from edgesim.pipelines.sql.validation import check_sql
 
     project = find_project(arguments)
     anyio.run(check_sql, project.dataflow)
+    anyio.run(check_tables, project.dataflow)
     findings = check_project(project)
     shown = FORMATS[arguments.format](findings)
     if shown:

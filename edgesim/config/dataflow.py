@@ -26,6 +26,7 @@ from edgesim.errors import ConfigError
 _NAME = re.compile(r"[A-Za-z0-9_]{1,128}")
 _SQL_KEYS = {"sql", "sql_file"}
 ENGINE_LIBRARIES = ("datafusion", "pyarrow", "jsonpath_rfc9535")
+TABLE_LIBRARIES = ("pyiceberg",)
 BUFFER_BYTES_MAX = 1_000_000_000
 
 
@@ -179,7 +180,11 @@ def needs_engine(statement: InsertInto, sink: SinkConfig) -> bool:
 
 def has_engine() -> bool:
     """True if the libraries of the SQL engine are installed."""
-    return all(importlib.util.find_spec(name) for name in ENGINE_LIBRARIES)
+    return _has(ENGINE_LIBRARIES)
+
+
+def _has(libraries: Collection[str]) -> bool:
+    return all(importlib.util.find_spec(name) for name in libraries)
 
 
 def located(file: Path, key: str, error: SqlError) -> ConfigError:
@@ -204,6 +209,9 @@ def _check_references(spec: SqlPipelineSpec, flow: Dataflow) -> None:
         if needs_engine(each, flow.sinks[each.sink]) and not has_engine():
             problem = "SQL beyond SELECT * and Parquet need: pip install 'edgesim[pipelines]'"
             raise spec.error_at(each.place, problem)
+        if flow.sinks[each.sink].is_catalog and not _has(TABLE_LIBRARIES):
+            problem = "a sink with an Iceberg table needs: pip install 'edgesim[iceberg]'"
+            raise spec.error_at(each.sink_place, problem)
 
 
 def _check_known(

@@ -35,7 +35,6 @@ from edgesim.config.project import (
     Project,
 )
 from edgesim.config.references import check_references
-from edgesim.config.sinks import refuse_catalogs
 from edgesim.config.streams import resolve_streams
 from edgesim.config.wrangler import (
     FILES,
@@ -131,7 +130,6 @@ def _check_drivers(project: Project) -> None:
 
 def _read_account(file: Path) -> tuple[AccountFile, Dataflow]:
     raw = read_table(file)
-    refuse_catalogs(file, raw.get("sinks"))
     with_sql = {"pipelines": take_sql_pipelines(raw)}
     account: AccountFile = convert(file, raw, AccountFile)
     check_pipelines(file, account.pipelines)

@@ -25,9 +25,11 @@ from edgesim import line_writer, operations
 from edgesim.config.cron import parse_cron
 from edgesim.dev import metrics, observe, resources
 from edgesim.dev.access import Access
+from edgesim.dev.catalog_api import catalog_routes
 from edgesim.dev.edge import host_of
 from edgesim.dev.front import Front
 from edgesim.dev.pages import page_routes
+from edgesim.dev.s3_reading import s3_routes
 from edgesim.errors import PlatformError, RunError, UsageError
 from edgesim.model import HttpRequest, Stream, iterate
 from edgesim.observation.recent import RecentTraces
@@ -111,6 +113,8 @@ def admin_app(
             Route(f"{PREFIX}/invocations", guarded(observe.invocations), methods=["GET"]),
             Route(f"{PREFIX}/cost", guarded(observe.cost), methods=["GET"]),
             *page_routes(PREFIX),
+            *catalog_routes(front, access),
+            *s3_routes(front, access),
             Route(f"{PREFIX}/drain", guarded(_drain), methods=["POST"]),
             Route(f"{PREFIX}/sql", guarded(_sql), methods=["POST"]),
             Route(f"{PREFIX}/operations", guarded(_operate), methods=["POST"]),

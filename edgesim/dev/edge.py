@@ -60,6 +60,8 @@ _PROXY_PREFIXES = (
     b"x-real-",
     b"x-vercel-",
 )
+_OF_PROGRAMS = {b"x-client-version"}
+"""Headers that Iceberg clients send themselves, in spite of their prefix."""
 _PROXY_HEADERS = {*_EDGE_HEADERS, b"max-forwards", b"proxy-connection", b"via", b"x-nginx-proxy"}
 
 _Address = IPv4Address | IPv6Address
@@ -162,6 +164,8 @@ def _is_of_the_edge(name: bytes) -> bool:
 
 
 def _is_of_a_proxy(name: bytes) -> bool:
+    if name in _OF_PROGRAMS:
+        return False
     return name in _PROXY_HEADERS or name.startswith(_PROXY_PREFIXES)
 
 

@@ -107,7 +107,7 @@ class Front:
             return
         if scope["path"].startswith(INGEST_PATH):
             await self._serve(scope, receive, send)  # public, as the platform's endpoint
-        elif scope["path"].startswith(ADMIN_PREFIX) and self.admin is not None:
+        elif f"{scope['path']}/".startswith(ADMIN_PREFIX) and self.admin is not None:
             await self.admin(scope, receive, send)
         elif self.api is not None and _is_for_api(scope):
             await self.api(scope, receive, send)

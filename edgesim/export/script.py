@@ -63,6 +63,11 @@ stream() {
   else wrangler pipelines streams create "$name" "$@"; fi
 }
 
+catalog() {
+  if wrangler basin catalog get "$1" >/dev/null 2>&1; then say "catalog of $1: there already"
+  else wrangler basin catalog enable "$1"; fi
+}
+
 sink() {
   name=$1; shift
   if test -n "$(id_of sinks "$name")"; then say "sink $name: there already"
@@ -213,6 +218,8 @@ def _dataflow(project: Project) -> Iterator[str]:
     flow = project.dataflow
     for name, stream in flow.streams.items():
         yield f"stream {_q(name)} {http_options(stream.config.http)}"
+    for bucket in sorted({sink.bucket for sink in flow.sinks.values() if sink.is_catalog}):
+        yield f"catalog {_q(bucket)}"
     for name, sink in flow.sinks.items():
         yield f"sink {_q(name)} {sink_options(sink)}"
     for name in flow.pipelines:
@@ -232,8 +239,12 @@ def sink_options(sink: SinkConfig) -> str:
     options = [
         f"--type {sink.type} --bucket {_q(sink.bucket)} --format {sink.format}",
         f"--compression {sink.compression} --roll-interval {sink.roll_interval:.0f}",
-        f"--partitioning {_q(sink.partitioning)}",
     ]
+    if sink.is_catalog:
+        options.append(f"--namespace {_q(sink.namespace)} --table {_q(sink.table)}")
+        options.append('--catalog-token "${CATALOG_TOKEN:?a token that may write the catalog}"')
+    else:
+        options.append(f"--partitioning {_q(sink.partitioning)}")
     if sink.format == "parquet":
         options.append(f"--target-row-group-size {sink.target_row_group_size}")
     if sink.roll_size is not None:

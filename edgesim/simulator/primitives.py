@@ -15,7 +15,10 @@ from edgesim.config.dataflow import SqlPipelineSpec, needs_engine
 from edgesim.config.queues import ConsumerConfig, PullConfig, QueueConfig
 from edgesim.config.sql_statements import InsertInto
 from edgesim.model import BatchResult, HttpRequest, HttpResponse, Message, R2Object
+from edgesim.pipelines.iceberg.catalog import Catalog
+from edgesim.pipelines.iceberg.engine import IcebergEngine, TableError
 from edgesim.pipelines.pipeline import Pipeline
+from edgesim.pipelines.sinks.catalog_table import CatalogTable
 from edgesim.pipelines.sinks.json_files import JsonFiles
 from edgesim.pipelines.sinks.sql_files import SqlFiles
 from edgesim.pipelines.sql.engine import SqlEngine
@@ -70,6 +73,15 @@ class Primitives:
             for name, spec in project.dataflow.streams.items()
         }
         self.sql = SqlEngine(project.state / "sql")
+        self.iceberg = IcebergEngine()
+        self.catalogs = {
+            sink.bucket: Catalog(self.bucket(sink.bucket), self.iceberg, clock)
+            for sink in project.dataflow.sinks.values()
+            if sink.is_catalog
+        }
+        """The Iceberg catalogs, by bucket."""
+        self.tables: list[tuple[SqlPipelineSpec, InsertInto, CatalogTable]] = []
+        """The statements that fill Iceberg tables."""
         self.sql_pipelines = {
             name: self._sql_pipeline(spec) for name, spec in project.dataflow.pipelines.items()
         }
@@ -157,19 +169,32 @@ class Primitives:
         readers = []
         for number, statement in enumerate(spec.statements, 1):
             stream = self.streams[statement.stream]
-            sink = self._sink(statement)
+            sink = self._sink(spec, statement)
             reader = stream.add_reader(f"{spec.name}/{number} {statement.sink}", sink)
             readers.append((stream, reader))
         return SqlPipeline(spec.name, readers)
 
-    def _sink(self, statement: InsertInto) -> Sink:
+    def _sink(self, spec: SqlPipelineSpec, statement: InsertInto) -> Sink:
         flow = self.project.dataflow
         name, config = statement.sink, flow.sinks[statement.sink]
         bucket = self.bucket(config.bucket)
         if not needs_engine(statement, config):
             return JsonFiles(name, config, bucket)
         query = query_of(statement, flow.streams[statement.stream].fields, self.clock)
+        if config.is_catalog:
+            catalog = self.catalogs[config.bucket]
+            table = CatalogTable(name, config, catalog, query, self.sql, self.clock)
+            self.tables.append((spec, statement, table))
+            return table
         return SqlFiles(name, config, bucket, query, self.sql)
+
+    async def prepare_tables(self) -> None:
+        """Create the Iceberg tables that are missing; ConfigError if one cannot be as wanted."""
+        for spec, statement, table in self.tables:
+            try:
+                await table.prepare()
+            except TableError as error:
+                raise spec.error_at(statement.place, error.problem) from error
 
     def _consumer(self, worker: WorkerConfig, config: ConsumerConfig) -> Consumer:
         dead_letter = config.dead_letter_queue

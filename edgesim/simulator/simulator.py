@@ -164,8 +164,9 @@ class Simulator:
     # --- background tasks ---
 
     async def start(self, outbound: Outbound) -> None:
-        """Validate the SQL and start every Worker; raises the first error."""
+        """Validate the SQL, create tables and start every Worker; raises the first error."""
         await result_columns(self.project.dataflow, self.primitives.sql, self.primitives.clock)
+        await self.primitives.prepare_tables()
         await self.workers.start_all(outbound)
 
     async def run(self) -> None:
@@ -279,6 +280,7 @@ async def open_simulator(
                     simulator.close()
                     with anyio.CancelScope(shield=True):
                         await simulator.primitives.sql.close()
+                        await simulator.primitives.iceberg.close()
     except BaseExceptionGroup as group:
         error = first_error(group)
         if error is None:

@@ -51,6 +51,10 @@ NOT_RUN: dict[str, dict[str, str]] = {
     "docs/how-to/query-clickhouse.md": {
         "curl 'http://127.0.0.1:8123": "tests/cli/test_clickhouse_port.py runs it on a free port",
     },
+    "docs/how-to/read-iceberg-tables.md": {
+        "pip install": INSTALLS,
+        "SELECT *": "tests/cli/test_iceberg.py runs it with the folder of a table",
+    },
     "docs/how-to/run-javascript.md": {
         "edgesim init": "tests/cli/test_init.py runs it with the packages of `make portability`",
         "npm install": INSTALLS,

@@ -52,7 +52,7 @@ class SqlFiles:
                 metadata = file_metadata(self.config)
                 await self._bucket.put(
                     key,
-                    Stream(_content(path)),
+                    Stream(content_of(path)),
                     http_metadata=metadata,
                     custom_metadata=window.metadata,
                 )
@@ -62,7 +62,8 @@ class SqlFiles:
         return Written(done.rows, done.bytes, 1 if done.rows else 0)
 
 
-async def _content(path: Path) -> AsyncIterator[bytes]:
+async def content_of(path: Path) -> AsyncIterator[bytes]:
+    """The content of a file, in chunks."""
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
             await anyio.lowlevel.checkpoint()  # a large file must not block other tasks

@@ -50,9 +50,13 @@ class SqlEngine:
 
     async def describe(self, query: wire.Query) -> list[wire.ResultColumn]:
         """The columns of a query's result.  SqlEngineError if a pipeline cannot run it."""
+        return (await self.describe_columns(query)).columns
+
+    async def describe_columns(self, query: wire.Query) -> wire.Columns:
+        """Like ``describe``, with the result's Arrow schema."""
         async with self._exchange():
             await self._send(wire.Describe(query))
-            return (await self._receive(wire.Columns)).columns
+            return await self._receive(wire.Columns)
 
     async def transform(
         self, query: wire.Query, form: wire.FileFormat, name: str, lines: Iterator[bytes]

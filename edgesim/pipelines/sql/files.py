@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet
 
 from edgesim.pipelines.sql.columns import JSON_MARK
@@ -96,9 +97,30 @@ class ParquetResult:
         self._group, self._group_bytes = [], 0
 
 
+class TableResult(ParquetResult):
+    """Parquet for an Iceberg table: with its columns, their ids, and the ingest column."""
+
+    def __init__(self, path: Path, format_: FileFormat, schema: pa.Schema) -> None:
+        super().__init__(path, format_, pa.ipc.read_schema(pa.py_buffer(format_.schema)))
+
+    def write(self, table: pa.Table) -> None:
+        """Add the rows of a table; times are cut to the microseconds that Iceberg has."""
+        columns = [self._column(field, table) for field in self._schema]
+        super().write(pa.table(columns, schema=self._schema))
+
+    def _column(self, field: pa.Field, table: pa.Table) -> pa.Array | pa.ChunkedArray:
+        if field.name == self._format.ingest_column:
+            return pa.repeat(pa.scalar(self._format.ingest_us, field.type), table.num_rows)
+        if field.name not in table.schema.names:  # a client has added it to the table
+            return pa.nulls(table.num_rows, field.type)
+        options = pc.CastOptions(field.type, allow_time_truncate=True)
+        return pc.cast(table[field.name], options=options)
+
+
 RESULTS: dict[str, type[JsonResult | ParquetResult]] = {
     "json": JsonResult,
     "parquet": ParquetResult,
+    "table": TableResult,
 }
 
 

@@ -109,7 +109,8 @@ def _answer(request: wire.SqlFrame, pipe: BinaryIO) -> wire.SqlFrame:
         case wire.Describe(query):
             schema = plain_schema(Planner(query).schema)
             return wire.Columns(
-                [wire.ResultColumn(each.name, str(each.type), each.nullable) for each in schema]
+                [wire.ResultColumn(each.name, str(each.type), each.nullable) for each in schema],
+                schema.serialize().to_pybytes(),
             )
         case wire.Transform():
             rows = _received(pipe)

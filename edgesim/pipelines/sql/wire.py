@@ -23,11 +23,18 @@ class Query(msgspec.Struct, array_like=True):
 
 
 class FileFormat(msgspec.Struct, array_like=True):
-    """The form of a result; ``row_group_bytes`` is for Parquet."""
+    """The form of a result; ``row_group_bytes`` is for Parquet.
 
-    format: Literal["json", "parquet"]
+    A ``table`` is Parquet for an Iceberg table: ``schema`` is the serialised Arrow schema of its
+    files, ``ingest_column`` the column that has ``ingest_us`` (Unix microseconds) in every row.
+    """
+
+    format: Literal["json", "parquet", "table"]
     compression: str
     row_group_bytes: int
+    schema: bytes = b""
+    ingest_column: str = ""
+    ingest_us: int = 0
 
 
 class Describe(msgspec.Struct, tag=True, array_like=True):
@@ -63,9 +70,10 @@ class ResultColumn(msgspec.Struct, array_like=True):
 
 
 class Columns(msgspec.Struct, tag=True, array_like=True):
-    """Answer to Describe."""
+    """Answer to Describe; ``schema`` is the serialised Arrow schema."""
 
     columns: list[ResultColumn]
+    schema: bytes = b""
 
 
 class Transformed(msgspec.Struct, tag=True, array_like=True):

@@ -12,6 +12,8 @@ from edgesim.errors import ConfigError
 ID = "0123456789abcdef0123456789abcdef"
 STREAM = "[streams.clicks]\n"
 SINK = '[sinks.lake]\nbucket = "lake"\nformat = "json"\n'
+CATALOG = '[sinks.lake]\nbucket = "lake"\ntype = "r2-data-catalog"\n'
+TABLE = CATALOG + 'namespace = "a.b"\ntable = "t"\n'
 PIPELINE = '[pipelines.flow]\nsql = "INSERT INTO lake SELECT * FROM clicks"\n'
 FLOW = STREAM + SINK + PIPELINE
 SCHEMA = {
@@ -66,6 +68,15 @@ def test_a_schema_file_has_cloudflares_format(tmp_path):
     assert [each.name for each in fields[3].fields] == ["ip"]
 
 
+@pytest.mark.parametrize("kind", ["r2-data-catalog", "basin-catalog"])
+def test_a_catalog_sink_has_a_table(tmp_path, kind):
+    """Both names of the type are known; tables are Parquet, with zstd unless it says otherwise."""
+    account = STREAM + TABLE.replace("r2-data-catalog", kind) + PIPELINE
+    sink = load_project(project(tmp_path, account)).dataflow.sinks["lake"]
+    assert (sink.is_catalog, sink.namespace, sink.table) == (True, "a.b", "t")
+    assert (sink.format, sink.compression) == ("parquet", "zstd")
+
+
 def test_sql_can_be_in_a_file_of_its_own(tmp_path):
     """Several statements of a file are read, with their comments."""
     (tmp_path / "flow.sql").write_text(
@@ -95,7 +106,16 @@ def test_a_binding_names_a_stream_or_its_id(tmp_path, binding):
         (SINK, SINK + 'compression = "zstd"\n', "sinks.lake.compression", "uncompressed, gzip"),
         ("json", 'parquet"\ncompression = "brotli', "sinks.lake.compression", "zstd, snappy"),
         (SINK, SINK + "target_row_group_size = 0\n", "target_row_group_size", "above 0"),
-        (SINK, SINK + 'type = "basin-catalog"\ntable = "t"\n', "sinks.lake.type", "parquet"),
+        (SINK, SINK + 'type = "basin-catalog"\n', "sinks.lake.format", "Parquet"),
+        (SINK, SINK + 'type = "iceberg"\n', "sinks.lake.type", "r2-data-catalog"),
+        (SINK, SINK + 'table = "t"\n', "sinks.lake.table", 'add type = "r2-data-catalog"'),
+        (SINK, CATALOG, "sinks.lake.namespace", "missing"),
+        (SINK, CATALOG + 'namespace = "a"\n', "sinks.lake.table", "missing"),
+        (SINK, CATALOG + 'namespace = "a..b"\ntable = "t"\n', "sinks.lake.namespace", "no name"),
+        (SINK, CATALOG + 'namespace = "a"\ntable = "t.u"\n', "sinks.lake.table", "no name"),
+        (SINK, CATALOG + 'path = "a"\n', "sinks.lake.path", "decides on a table's keys"),
+        (SINK, CATALOG + "roll_interval = 59\n", "sinks.lake.roll_interval", "60 seconds"),
+        (SINK, TABLE + TABLE.replace("lake", "more", 1), "sinks.more.table", "'lake' too"),
         (SINK, SINK + "roll_interval = 9\n", "sinks.lake.roll_interval", "10 seconds"),
         (SINK, SINK + "roll_size = 0\n", "sinks.lake.roll_size", "above 0"),
         (SINK, SINK + "roll_sise = 1\n", "sinks.lake.roll_sise", "'roll_size'"),

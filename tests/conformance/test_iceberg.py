@@ -1,0 +1,314 @@
+"""Iceberg tables of catalog sinks over the embedded R2 drivers: rows once, whatever fails when."""
+
+import io
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import msgspec
+import pyarrow.parquet
+import pytest
+from pyiceberg.io import FileIO, InputFile, OutputFile
+from pyiceberg.table.metadata import TableMetadataUtil
+
+from edgesim import drivers
+from edgesim.clock import Clock
+from edgesim.config.pipelines import Field
+from edgesim.config.sinks import SinkConfig
+from edgesim.errors import RunError
+from edgesim.pipelines.iceberg.catalog import INGEST_COLUMN, Catalog, CatalogError
+from edgesim.pipelines.iceberg.engine import IcebergEngine, TableError
+from edgesim.pipelines.segment import Segment
+from edgesim.pipelines.sinks.catalog_table import SINK, CatalogTable
+from edgesim.pipelines.sql.engine import SqlEngine
+from edgesim.pipelines.sql.wire import Query
+from edgesim.pipelines.streams.window import StreamWindow
+from edgesim.r2.bucket import Bucket
+from edgesim.r2.notifications import Notifications
+from tests.r2_world import text
+
+pytestmark = pytest.mark.anyio
+
+FIELDS = [
+    Field("string", "id", required=True),
+    Field("int32", "n"),
+    Field("timestamp", "at", unit="nanosecond"),
+    Field("list", "tags", items=Field("string")),
+    Field("struct", "geo", fields=[Field("string", "city"), Field("float32", "height")]),
+]
+CONFIG = SinkConfig(
+    "lake",
+    type="r2-data-catalog",
+    compression="zstd",
+    roll_interval=60,
+    namespace="games.eu",
+    table="plays",
+)
+
+
+class BrokenBucket(Bucket):
+    """A bucket of which the put with this number fails, before or after it took effect."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.failing = 0
+        self.after = False
+        self.puts = 0
+
+    async def put(self, key: str, body: Any, **options: Any) -> Any:
+        self.puts += 1
+        if self.puts != self.failing:
+            return await super().put(key, body, **options)
+        if self.after:
+            await super().put(key, body, **options)
+        raise RunError("the store is gone")
+
+
+class LoadedFile(InputFile):
+    def __init__(self, location: str, content: bytes) -> None:
+        super().__init__(location)
+        self.content = content
+
+    def open(self, seekable: bool = True) -> io.BytesIO:
+        return io.BytesIO(self.content)
+
+    def exists(self) -> bool:
+        return True
+
+    def __len__(self) -> int:
+        return len(self.content)
+
+
+class LoadedFiles(FileIO):
+    """The content of a bucket, in memory."""
+
+    def __init__(self, contents: dict[str, bytes]) -> None:
+        super().__init__()
+        self.contents = contents
+
+    def new_input(self, location: str) -> LoadedFile:
+        return LoadedFile(location, self.contents[location])
+
+    def new_output(self, location: str) -> OutputFile:
+        raise NotImplementedError
+
+    def delete(self, location: Any) -> None:
+        raise NotImplementedError
+
+
+class Lake:
+    """A bucket with its catalog, and the engines of its tables."""
+
+    def __init__(self, bucket: BrokenBucket, folder: Path, clock: Clock) -> None:
+        self.bucket = bucket
+        self.folder = folder
+        self.clock = clock
+        self.iceberg = IcebergEngine()
+        self.sql = SqlEngine(folder / "sql")
+        self.windows = 0
+
+    def catalog(self) -> Catalog:
+        return Catalog(self.bucket, self.iceberg, self.clock)
+
+    def sink(
+        self, name: str = "table", sql: str = "SELECT * FROM s", **changes: Any
+    ) -> CatalogTable:
+        query = Query(sql, "s", FIELDS, "2026-01-01T00:00:00")
+        config = msgspec.structs.replace(CONFIG, **changes)
+        return CatalogTable(name, config, self.catalog(), query, self.sql, self.clock)
+
+    def window(self, *rows: dict[str, Any]) -> StreamWindow:
+        self.windows += 1
+        path = self.folder / f"{self.windows:012d}.wal"
+        segment = Segment.create(path, self.clock.now(), self.clock.uuid())
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        segment.append(lines.encode(), len(rows))
+        return StreamWindow("flow/1 table", [segment])
+
+    async def rows(self, namespace: str = "games\x1feu") -> list[dict[str, Any]]:
+        """The rows of the current snapshot, by its manifests."""
+        loaded = await self.catalog().load(namespace, "plays")
+        metadata = TableMetadataUtil.parse_raw(loaded.content.decode())
+        contents = {
+            f"s3://lake/{each.key}": await text(await self.bucket.get(each.key))
+            for each in (await self.bucket.list()).objects
+        }
+        files = LoadedFiles(contents)
+        snapshot = metadata.current_snapshot()
+        found = []
+        for manifest in snapshot.manifests(files) if snapshot else []:
+            for entry in manifest.fetch_manifest_entry(files):
+                data = io.BytesIO(contents[entry.data_file.file_path])
+                rows = pyarrow.parquet.read_table(data).to_pylist()
+                assert len(rows) == entry.data_file.record_count
+                found += rows
+        summary = snapshot.summary if snapshot else None
+        assert (summary["total-records"] if summary else "0") == str(len(found))
+        return found
+
+    async def close(self) -> None:
+        await self.iceberg.close()
+        await self.sql.close()
+
+
+@asynccontextmanager
+async def opened(url: str, folder: Path) -> AsyncIterator[Lake]:
+    clock = Clock()
+    async with drivers.opener("r2", url)(url, clock, folder / "local") as driver:
+        bucket = BrokenBucket("lake", driver, clock, Notifications({}, clock, "account"))
+        lake = Lake(bucket, folder, clock)
+        yield lake
+        await lake.close()
+
+
+@pytest.fixture(params=["memory:", "file:"])
+async def lake(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Lake]:
+    url = f"file:{tmp_path}/r2" if request.param == "file:" else request.param
+    async with opened(url, tmp_path) as found:
+        yield found
+
+
+PLAY = {
+    "id": "a",
+    "n": -5,
+    "at": "2026-11-29T10:00:00.123456789Z",
+    "tags": ["x", None],
+    "geo": {"city": "K\u00f6ln", "height": 1.5},
+}
+
+
+async def test_windows_are_snapshots_with_their_rows(lake):
+    """Each window adds its rows, of all types, with the time of its first record."""
+    sink = lake.sink()
+    for name in ("a", "b"):
+        written = await sink.write(lake.window(PLAY | {"id": name}, {"id": f"{name} null"}))
+        assert (written.rows, written.files) == (2, 1)
+    rows = sorted(await lake.rows(), key=lambda row: row["id"])
+    assert [row["id"] for row in rows] == ["a", "a null", "b", "b null"]
+    times = [row.pop(INGEST_COLUMN) for row in rows]
+    assert times[0] == times[1] < times[2] == times[3]
+    first = rows[0]
+    assert first.pop("at").isoformat() == "2026-11-29T10:00:00.123456"  # Iceberg's microseconds
+    assert first == {name: value for name, value in PLAY.items() if name != "at"}
+    assert all(value is None for name, value in rows[1].items() if name != "id")
+
+
+async def test_the_keys_are_those_of_the_platform(lake):
+    """Everything is below the reserved prefix, in folders for data and metadata."""
+    await lake.sink().write(lake.window(PLAY))
+    keys = [each.key for each in (await lake.bucket.list()).objects]
+    assert all(key.startswith("__r2_data_catalog/") for key in keys)
+    folders = {key.split("/")[3] for key in keys if not key.endswith("/catalog.json")}
+    assert folders == {"data", "metadata"}
+
+
+async def test_a_repeated_window_is_stored_once(lake):
+    """A window that an earlier run has committed is recognised, with its last segment."""
+    window = lake.window(PLAY)
+    await lake.sink().write(window)
+    again = await lake.sink().write(window)
+    assert (again.rows, again.files, again.last) == (0, 0, window.last)
+    assert len(await lake.rows()) == 1
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_a_failure_at_each_put_loses_and_repeats_nothing(lake, after):
+    """The store fails at one write after the other; the window is written again each time."""
+    lake.bucket.after = after
+    failing = 0
+    while True:
+        failing += 1
+        lake.bucket.failing, lake.bucket.puts = failing, 0
+        window = lake.window({"id": str(failing), "n": failing})
+        try:
+            await lake.sink().write(window)
+        except RunError:
+            lake.bucket.failing = 0
+            await lake.sink().write(window)
+        else:
+            break  # fewer writes than that
+    assert failing > 5
+    found = sorted(row["n"] for row in await lake.rows())
+    assert found == list(range(1, failing + 1))
+
+
+async def test_writers_at_the_same_time_lose_nothing(lake):
+    """Two nodes commit to one table: each begins again if the other was faster."""
+    async with anyio.create_task_group() as tasks:
+        for number in range(8):
+            tasks.start_soon(lake.sink().write, lake.window({"id": str(number)}))
+    assert sorted(row["id"] for row in await lake.rows()) == [str(each) for each in range(8)]
+
+
+async def test_no_rows_are_no_snapshot(lake):
+    """A window whose rows are all filtered out leaves the table as it is."""
+    written = await lake.sink(sql="SELECT * FROM s WHERE n > 100").write(lake.window(PLAY))
+    assert (written.rows, written.files) == (0, 0)
+    assert await lake.rows() == []
+
+
+async def test_a_table_of_somebody_else_is_refused(lake):
+    """Neither another sink's table nor a client's is written to."""
+    await lake.sink("other").prepare()
+    with pytest.raises(TableError, match="was made by sink 'other'; name another table"):
+        await lake.sink().prepare()
+
+
+@pytest.mark.parametrize(
+    ("sql", "problem"),
+    [
+        ("SELECT id, n FROM s", "needs other"),
+        ("SELECT id, CAST(n AS BIGINT) AS n, at, tags, geo FROM s", "lacks n int64"),
+        ("SELECT *, 1 AS more FROM s", "lacks more int64"),
+    ],
+)
+async def test_another_statement_needs_another_table(lake, sql, problem):
+    """Columns that differ are named; optional ones that are missing in SQL become null."""
+    await lake.sink(sql="SELECT *, n IS NULL AS other FROM s").prepare()
+    with pytest.raises(TableError, match=problem):
+        await lake.sink(sql=sql).prepare()
+
+
+async def test_a_column_that_a_client_adds_is_null(lake):
+    """A table may have more optional columns than the statement."""
+    await lake.sink(sql="SELECT id, n FROM s").write(lake.window(PLAY))
+    await lake.sink(sql="SELECT id FROM s").write(lake.window({"id": "b"}))
+    assert sorted((row["id"], row["n"]) for row in await lake.rows()) == [("a", -5), ("b", None)]
+
+
+@pytest.mark.parametrize(
+    ("sql", "problem"),
+    [
+        ("SELECT id, NULL AS nothing FROM s", "column 'nothing': Iceberg has no null"),
+        ("SELECT id, INTERVAL '1' DAY AS span FROM s", "column 'span': Iceberg has no "),
+        (f"SELECT id, n AS {INGEST_COLUMN} FROM s", f"column '{INGEST_COLUMN}': the sink adds it"),
+    ],
+)
+async def test_columns_that_iceberg_cannot_have(lake, sql, problem):
+    """The error names the column, and no table is made."""
+    with pytest.raises(TableError, match=problem):
+        await lake.sink(sql=sql).prepare()
+    with pytest.raises(CatalogError, match=r"no table games\.eu\.plays"):
+        await lake.catalog().load("games\x1feu", "plays")
+
+
+async def test_the_process_starts_anew_after_its_end(lake):
+    """A request that finds the process gone fails; the next one is served."""
+    sink = lake.sink()
+    await sink.prepare()
+    process = lake.iceberg._process
+    assert process is not None
+    process.kill()
+    await process.wait()
+    await sink.write(lake.window(PLAY))
+    assert len(await lake.rows()) == 1
+
+
+async def test_the_sink_is_in_the_table(lake):
+    """A property names the sink, so that a restart knows its table."""
+    await lake.sink().prepare()
+    loaded = await lake.catalog().load("games\x1feu", "plays")
+    assert json.loads(loaded.content)["properties"][SINK] == "table"
