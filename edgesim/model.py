@@ -250,7 +250,7 @@ class JavaScript(msgspec.Struct, frozen=True):
     """Settings that a JavaScript Worker is built and run with: keys of its wrangler file.
 
     ``file`` is that file, ``folder`` its folder; ``workerd`` and ``esbuild`` are programs that the
-    user has named.
+    user has named.  ``inspected``: workerd serves a debugger.
     """
 
     file: str
@@ -267,6 +267,7 @@ class JavaScript(msgspec.Struct, frozen=True):
     keep_names: bool = True
     workerd: str | None = None
     esbuild: str | None = None
+    inspected: bool = False
 
 
 class WorkerSpec(msgspec.Struct, frozen=True):

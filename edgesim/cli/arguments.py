@@ -12,6 +12,7 @@ from edgesim.config.project import DEFAULT, Overrides
 from edgesim.errors import UsageError
 
 LEVELS = ("process", "warm", "inline")
+INSPECTOR_PORT = 9229
 PROJECT_HELP = "folder with edgesim.toml or a wrangler file (default: . or ./workers)"
 
 
@@ -98,6 +99,19 @@ def _port(text: str) -> int:
     return port
 
 
+def add_inspect(parser: argparse.ArgumentParser) -> None:
+    """Add the port of the debugger."""
+    parser.add_argument(
+        "--inspect",
+        nargs="?",
+        type=_port,
+        const=INSPECTOR_PORT,
+        metavar="PORT",
+        help="serve workerd's debugger of JavaScript Workers, which run at warm then "
+        f"(default port: {INSPECTOR_PORT}; 0 for a free one)",
+    )
+
+
 def _level(text: str) -> tuple[str, str]:
     worker, equals, level = text.rpartition("=")
     if level not in LEVELS:
@@ -142,6 +156,7 @@ def project_of(
             r2=arguments.r2,
             queues=arguments.queues,
             clickhouse=arguments.clickhouse,
+            inspect=getattr(arguments, "inspect", None) is not None,
         ),
         Environment.read(),
     )

@@ -12,7 +12,13 @@ from pathlib import Path
 import anyio
 
 from edgesim.cli import logs
-from edgesim.cli.arguments import add_address, add_isolation, add_project, project_of
+from edgesim.cli.arguments import (
+    add_address,
+    add_inspect,
+    add_isolation,
+    add_project,
+    project_of,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-reload", action="store_true", help="do not reload when a file is saved"
     )
+    add_inspect(parser)
     parser.add_argument(
         "--record",
         type=Path,
@@ -38,7 +45,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     logs.configure(verbose=not arguments.quiet, service=True)
     options = ServerOptions(
-        arguments.host, arguments.port, not arguments.no_reload, arguments.record
+        arguments.host,
+        arguments.port,
+        not arguments.no_reload,
+        arguments.record,
+        inspect=arguments.inspect,
     )
     if not arguments.quiet:
         for line in project_of(arguments).defaults:

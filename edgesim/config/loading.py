@@ -83,6 +83,13 @@ def load_project(
     state = (overrides.state or root / STATE).resolve()
     environment_name = overrides.environment or account.environment
     workers = _load_workers(file, root, account, environment_name, environment)
+    inspected = [each for each in workers.values() if overrides.inspect and each.is_javascript]
+    for worker in inspected:
+        worker.inspected = True
+    if overrides.inspect and not inspected:
+        problem = "--inspect is for Workers in JavaScript, and the project has none"
+        cure = "for Python run --isolation inline and call breakpoint()"
+        raise UsageError(problem, cure)
     defaults: list[str] = []
     if alone:
         account.pipelines, defaults = assumed(file, workers, state)
@@ -99,7 +106,8 @@ def load_project(
         entry=_entry(account, workers, environment_name),
         isolation={DEFAULT: overrides.isolation_default}
         | _levels(account.isolation)
-        | overrides.isolation,
+        | overrides.isolation
+        | {each.name: "warm" for each in inspected},
         account=account,
         backends=backends,
         workers=workers,

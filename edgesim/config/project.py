@@ -109,6 +109,8 @@ class Overrides(msgspec.Struct, frozen=True):
     r2: str | None = None
     queues: str | None = None
     clickhouse: str | None = None
+    inspect: bool = False
+    """True if JavaScript Workers serve debuggers; they run at ``warm`` then."""
 
 
 class Project(msgspec.Struct):

@@ -194,6 +194,8 @@ class WorkerConfig(msgspec.Struct):
     workerd: str | None = None
     esbuild: str | None = None
     """Programs for JavaScript Workers, where the environment names them."""
+    inspected: bool = False
+    """True if a JavaScript Worker serves a debugger."""
 
     @property
     def is_javascript(self) -> bool:
@@ -228,6 +230,7 @@ class WorkerConfig(msgspec.Struct):
                 settings.compatibility_flags,
                 workerd=self.workerd,
                 esbuild=self.esbuild,
+                inspected=self.inspected,
                 **given,
             )
         main = str(self.main)

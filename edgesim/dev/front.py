@@ -86,6 +86,10 @@ class Front:
             await self._available.wait()
         return self._simulator
 
+    def inspector_ports(self) -> dict[str, int]:
+        """The ports of the running Workers' debuggers, by Worker."""
+        return {} if self._simulator is None else self._simulator.workers.inspector_ports()
+
     @property
     def serving(self) -> bool:
         """True if there is a Simulator now."""

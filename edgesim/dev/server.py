@@ -13,6 +13,7 @@ If its core is saturated, add another node with its own state, on this machine o
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import gc
 import os
@@ -44,6 +45,7 @@ from edgesim.dev.admin import admin_app
 from edgesim.dev.connection import connections
 from edgesim.dev.edge import LOOPBACK_HOSTS
 from edgesim.dev.front import Front
+from edgesim.dev.inspector import HEAD_BYTES_MAX, InspectorServer
 from edgesim.dev.presence import FILE, Owner, StateWatch, own
 from edgesim.dev.queues_api import queues_api
 from edgesim.dev.record import Recorder, recording
@@ -92,6 +94,8 @@ class ServerOptions(msgspec.Struct, frozen=True):
     """True if Workers may reach only the public internet and ``[outbound] allow``."""
     notice_seconds: float = 0
     """Seconds at shutdown during which requests are still served, while readiness reports 503."""
+    inspect: int | None = None
+    """Port of the debugger of JavaScript Workers."""
 
 
 class _Uvicorn(uvicorn.Server):
@@ -173,6 +177,7 @@ class Server:
                 tasks.start_soon(self._watch_state)
                 await tasks.start(self._serve_http, self._front, listener)
                 clickhouse = await self._serve_clickhouse(project, access, tasks)
+                await self._serve_inspector(tasks)
                 await self._simulate(project, backends, up)
                 tasks.cancel_scope.cancel()
                 problem = self._problem()  # before the stores close and remove some files
@@ -198,6 +203,24 @@ class Server:
         app = clickhouse_port.ClickHousePort(self._front, access)
         await tasks.start(self._serve_http, app, listener)
         return f"http://{clickhouse_port.HOST}:{listener.getsockname()[1]}"
+
+    async def _serve_inspector(self, tasks: TaskGroup) -> None:
+        """Serve the debugger of JavaScript Workers on loopback, if it was asked for."""
+        port = self._options.inspect
+        if port is None:
+            return
+        listener = _listen(ServerOptions(port=port), "--inspect")
+        self._reach.add_listener(listener)
+        self._reach.inspectors = lambda: self._front.inspector_ports().values()
+        inspector = InspectorServer(self._front.inspector_ports)
+        server = await asyncio.start_server(inspector.serve, sock=listener, limit=HEAD_BYTES_MAX)
+        log.info("debugger", url=f"http://127.0.0.1:{listener.getsockname()[1]}/json")
+
+        async def run() -> None:
+            async with server:
+                await anyio.sleep_forever()
+
+        tasks.start_soon(run)
 
     def _recording(self) -> AbstractContextManager[Recorder | None]:
         where = self._options.record
@@ -408,7 +431,7 @@ def _stopping_signals() -> list[signal.Signals]:
     return wanted
 
 
-def _listen(options: ServerOptions) -> socket.socket:
+def _listen(options: ServerOptions, option: str = "--port") -> socket.socket:
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -416,7 +439,7 @@ def _listen(options: ServerOptions) -> socket.socket:
         listener.bind((options.host, options.port))
     except OSError as error:
         listener.close()
-        cure = "choose another --port (0 picks a free one)"
+        cure = f"choose another {option} (0 picks a free one)"
         if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
             cure = "choose another --host, an address of this machine"
         where = f"{options.host}:{options.port}"

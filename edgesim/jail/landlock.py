@@ -26,7 +26,7 @@ _OF_A_FILE = 1 << 0 | 1 << 1 | _READ_FILE | 1 << 14
 _FS_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
 """Number of file system rights that each version of the interface supports; later ones: 16."""
 _TCP_VERSION = 4
-_TCP_RIGHTS = 0b11
+_TCP_RIGHTS, _TCP_CONNECT = 0b11, 0b10
 _SCOPE_VERSION = 6
 _SCOPES = 0b11
 """Abstract UNIX sockets and signals, each limited to processes under the same ruleset."""
@@ -44,20 +44,22 @@ def restrict(
     write: Iterable[str] = (),
     execute: Iterable[str] = (),
     listed: Iterable[str] = (),
+    *,
+    listens: bool = False,
 ) -> bool:
     """Limit this process and its children to these paths and everything below them, permanently.
 
     ``execute``: programs, or folders of them, that may be read and run.  ``listed``: folders whose
     entries can be listed, which includes those of folders below.  Paths that do not exist are
-    skipped.  Returns False, without effect, if the kernel has no Landlock; raises OSError if it has
-    and refuses.
+    skipped.  ``listens``: it may bind TCP ports, but not connect.  Returns False, without effect,
+    if the kernel has no Landlock; raises OSError if it has and refuses.
     """
     abi = version()
     if not abi:
         return False
     libc = _libc()
     rights = (1 << _FS_RIGHTS.get(abi, 16)) - 1
-    attributes = _attributes(abi, rights)
+    attributes = _attributes(abi, rights, _TCP_CONNECT if listens else _TCP_RIGHTS)
     ruleset = _done(libc.syscall(_CREATE_RULESET, attributes, len(attributes), 0))
     try:
         for path in read:
@@ -75,11 +77,11 @@ def restrict(
     return True
 
 
-def _attributes(abi: int, rights: int) -> bytes:
+def _attributes(abi: int, rights: int, tcp: int) -> bytes:
     """Encode the kernel's ruleset struct with only the fields that version supports."""
     values = [rights]
     if abi >= _TCP_VERSION:
-        values.append(_TCP_RIGHTS)
+        values.append(tcp)
     if abi >= _SCOPE_VERSION:
         values.append(_SCOPES)
     return struct.pack(f"{len(values)}Q", *values)

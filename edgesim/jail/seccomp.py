@@ -29,7 +29,7 @@ _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _X32_BIT = 0x40000000
 _CLONE3 = 435
 _PR_SET_NO_NEW_PRIVS = 38
-_AF_UNIX = 1
+_AF_UNIX, _AF_INET = 1, 2
 _SET_MODE_FILTER = 1
 
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
@@ -129,18 +129,20 @@ def engine_program() -> Program:
     return Program([*code, _return(_ALLOW)])
 
 
-def workerd_program() -> Program:
+def workerd_program(*, listens: bool = False) -> Program:
     """Return the filter of a workerd process: no network, no other process.
 
     Of sockets only Unix ones, which it connects to the platform's.  Programs are Landlock's matter:
-    workerd is one itself, and started under this filter.
+    workerd is one itself, and started under this filter.  ``listens``: it may bind IPv4 ports, for
+    a debugger; that it connects to none is Landlock's matter too.
     """
     refused = ENGINE_REFUSED[platform.machine()]
     code = _begin()
     for name, number in refused.items():
-        if name not in WORKERD_ALLOWED:
+        if name not in WORKERD_ALLOWED and not (listens and name == "bind"):
             code += _when(number, _ERRNO | errno.EPERM)
-    code += _allow(refused["socket"], ((Check(0, (_AF_UNIX,)),),))
+    families = (_AF_UNIX, _AF_INET) if listens else (_AF_UNIX,)
+    code += _allow(refused["socket"], ((Check(0, families),),))
     return Program([*code, _return(_ALLOW)])
 
 

@@ -9,7 +9,7 @@ multicast, reserved and unspecified addresses, in every IPv6 form that leads to 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from edgesim.config.outbound import Allowed
@@ -38,6 +38,8 @@ class Reach:
     def __init__(self, allow: Iterable[Allowed] = (), *, strict: bool = False) -> None:
         self.strict = strict
         self.allow: Sequence[Allowed] = list(allow)
+        self.inspectors: Callable[[], Collection[int]] = tuple
+        """Returns the ports on loopback at which debuggers of Workers are served."""
         self._own: set[tuple[Address, int]] = set()
 
     def add_listener(self, listener: socket.socket) -> None:
@@ -61,6 +63,8 @@ class Reach:
         return INTERNAL.format(kind)
 
     def _is_own(self, target: Address, port: int) -> bool:
+        if port in self.inspectors() and (_is_local(target) or target.is_unspecified):
+            return True
         for bound, own_port in self._own:
             if port != own_port:
                 continue

@@ -168,6 +168,10 @@ class Worker:
         """Names of its classes that service bindings may name."""
         return self._isolates.entrypoints
 
+    def inspector_port(self) -> int | None:
+        """Return the port on loopback at which a debugger is served; None if there is none."""
+        return self._isolates.inspector_port()
+
     def _check_entrypoint(self, name: str) -> None:
         """Raise PlatformError if this version of the Worker has no such class."""
         if name not in self.entrypoints:

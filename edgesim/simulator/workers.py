@@ -70,6 +70,11 @@ class Workers(Mapping[str, Worker]):
     def __len__(self) -> int:
         return len(self._running)
 
+    def inspector_ports(self) -> dict[str, int]:
+        """The ports on loopback at which debuggers of Workers are served now, by Worker."""
+        ports = {name: worker.inspector_port() for name, worker in self._running.items()}
+        return {name: port for name, port in ports.items() if port is not None}
+
     async def start_all(self, outbound: Outbound) -> None:
         """Start every Worker; raises the first load error."""
         self._outbound = outbound

@@ -79,6 +79,10 @@ class Isolates(Protocol):
         Cancelling this call ends the invocation; the host then receives its CPU time.
         """
 
+    def inspector_port(self) -> int | None:
+        """Return the port on loopback at which a debugger is served; None if there is none."""
+        return None
+
 
 class WrappedIsolates(Isolates):
     """Isolates that pass invocations on to ``inner``; the base of wrappers."""
@@ -94,6 +98,10 @@ class WrappedIsolates(Isolates):
     async def invoke(self, invoke: Invoke, host: Host) -> Done:
         """See Isolates."""
         return await self._inner.invoke(invoke, host)
+
+    def inspector_port(self) -> int | None:
+        """See Isolates."""
+        return self._inner.inspector_port()
 
 
 async def answer(call: Call, host: Host, clock: Clock) -> Reply:

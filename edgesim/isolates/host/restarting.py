@@ -59,6 +59,10 @@ class RestartingIsolates(Isolates):
                 reason = f"No isolate for Worker {self._spec.name}: its zygote is not running."
                 return Done("internalError", [Failure("Error", reason)], fault=NOT_RUN)
 
+    def inspector_port(self) -> int | None:
+        """See Isolates."""
+        return self._current.inspector_port()
+
     async def keep(self, tasks: TaskGroup) -> None:
         """Open new isolates whenever the current ones are lost; runs until cancelled."""
         backoff = Backoff(*RESTART_SECONDS)

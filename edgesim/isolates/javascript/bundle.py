@@ -82,7 +82,9 @@ def _options(javascript: JavaScript, output: Path) -> Iterator[str]:
         "--format=esm",
         "--target=es2024",
         "--conditions=workerd,worker,browser",
-        "--sourcemap=external",
+        # A debugger reads the map in the module itself, and finds the files by their paths.
+        f"--sourcemap={'both' if javascript.inspected else 'external'}",
+        f"--source-root=file://{output}/",
         "--log-level=error",
         "--color=false",
         f"--outdir={output}",

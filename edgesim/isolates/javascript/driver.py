@@ -128,6 +128,10 @@ class JavaScriptIsolates(Isolates):
             process.retired = True  # it is for this one alone
             return await process.run(run)
 
+    def inspector_port(self) -> int | None:
+        """See Isolates."""
+        return None if self._current is None else self._current.inspector_port
+
     # --- processes ---
 
     async def _serving(self) -> WorkerdProcess:
@@ -230,4 +234,6 @@ async def _prepare(spec: WorkerSpec, folder: Path, *, fresh: bool) -> WorkerdPro
     )
     sources = SourceMap(bundle.source_map, javascript.folder)
     file = settings.write(folder)
-    return WorkerdProgram(spec.name, workerd, file, folder, sources, spec.limits, fresh)
+    return WorkerdProgram(
+        spec.name, workerd, file, folder, sources, spec.limits, fresh, javascript.inspected
+    )

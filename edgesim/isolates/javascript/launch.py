@@ -13,6 +13,9 @@ import sys
 from edgesim.jail import landlock, seccomp
 from edgesim.jail.lifeline import end_with_edgesim
 
+_INSPECTOR = "--inspector-addr="
+"""The option of workerd that makes it listen for a debugger."""
+
 _READABLE = (
     "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/dev/null", "/dev/urandom",
     "/proc/self", "/proc/meminfo", "/proc/cpuinfo", "/sys/devices/system/cpu",
@@ -25,9 +28,10 @@ def main(folder: str, workerd: str, *arguments: str) -> None:
     """Jail this process and run workerd in it."""
     end_with_edgesim()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    landlock.restrict((folder, *_READABLE), execute=(workerd, *_EXECUTABLE))
+    listens = any(each.startswith(_INSPECTOR) for each in arguments)
+    landlock.restrict((folder, *_READABLE), execute=(workerd, *_EXECUTABLE), listens=listens)
     if seccomp.available():
-        seccomp.workerd_program().put_on()
+        seccomp.workerd_program(listens=listens).put_on()
     try:
         os.execv(workerd, [workerd, *arguments])  # noqa: S606 (the program that was found)
     except OSError as error:

@@ -50,7 +50,7 @@ log = structlog.get_logger()
 class WorkerdProgram(msgspec.Struct, frozen=True):
     """A program to start: workerd, its configuration, the folder of its sockets and modules.
 
-    ``fresh``: it has an isolate for each invocation.
+    ``fresh``: it has an isolate for each invocation.  ``inspected``: it serves a debugger.
     """
 
     worker: str
@@ -60,6 +60,7 @@ class WorkerdProgram(msgspec.Struct, frozen=True):
     sources: SourceMap
     limits: Limits
     fresh: bool
+    inspected: bool = False
 
 
 class BootReport(msgspec.Struct):
@@ -102,6 +103,7 @@ class WorkerdProcess:
         """True if the process gets no further invocation."""
         self.ended = anyio.Event()
         self.booted = BootReport()
+        self.inspector_port: int | None = None
         self.pinging = False
         """True while a ping waits for its reply."""
         self.wires = open_wires(path, program.worker, self._serve, tasks, self._look, self.kill)

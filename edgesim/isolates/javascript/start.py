@@ -13,6 +13,7 @@ import msgspec
 
 from edgesim import foreign
 from edgesim.errors import WorkerLoadError
+from edgesim.isolates.javascript import inspector
 from edgesim.isolates.javascript.http import HttpMessage, LostError
 from edgesim.isolates.javascript.process import (
     INVOKE,
@@ -38,7 +39,12 @@ async def open_process(
     """Start workerd and load the Worker in it; WorkerLoadError if it does not start or load."""
     path = program.folder / str(number)
     stderr = Stderr(program.worker)
-    with socket.socket(socket.AF_UNIX) as listener, stderr.pipe() as pipe:
+    report = path.with_suffix(".ports")
+    with (
+        socket.socket(socket.AF_UNIX) as listener,
+        stderr.pipe() as pipe,
+        report.open("wb") as control,
+    ):
         listener.bind(str(path.with_suffix(".in")))
         listener.listen(BACKLOG)
         running = await foreign.start(
@@ -47,9 +53,10 @@ async def open_process(
                 *(str(program.folder), str(program.workerd), "serve", "--experimental"),
                 f"--socket-fd={SOCKET}={listener.fileno()}",
                 f"--external-addr={PLATFORM}=unix:{path.with_suffix('.out')}",
+                *(inspector.options(control.fileno()) if program.inspected else ()),
                 str(program.settings),
             ],
-            pass_fds=[listener.fileno()],
+            pass_fds=[listener.fileno(), *([control.fileno()] if program.inspected else [])],
             stdout=pipe,
             stderr=pipe,
             env=_ENVIRONMENT,
@@ -61,6 +68,7 @@ async def open_process(
         try:
             await process.wires.listen()
             await _boot(program, process, stderr)
+            process.inspector_port = inspector.port(report.read_bytes())
             yield process
         finally:
             with anyio.CancelScope(shield=True):

@@ -1,0 +1,31 @@
+"""The inspector of a workerd process: V8's debugger, on a port of loopback that workerd picks.
+
+A Unix socket would need no port, but workerd 2026-11-17 waits for ever for the number of its port.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+_EVENT = "listen-inspector"
+
+
+class _ControlMessage(msgspec.Struct):
+    """A line that workerd writes when it listens somewhere."""
+
+    event: str
+    port: int = 0
+
+
+def options(control: int) -> tuple[str, str]:
+    """Options that make workerd serve a debugger, and report its port on that descriptor."""
+    return "--inspector-addr=127.0.0.1:0", f"--control-fd={control}"
+
+
+def port(report: bytes) -> int | None:
+    """The port that workerd has reported; None if there is none."""
+    for line in report.splitlines():
+        message = msgspec.json.decode(line, type=_ControlMessage)
+        if message.event == _EVENT:
+            return message.port
+    return None
