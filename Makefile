@@ -81,7 +81,7 @@ wheel: $(RUNTIME) $(TOOLS)
 endure: $(RUNTIME) $(TOOLS)
 	$(BIN)/python tests/isolation/endurance.py $(ARGS)
 
-bench: $(RUNTIME) $(TOOLS)
+bench: $(RUNTIME) $(TOOLS) portability
 	$(BIN)/python tests/bench/levels.py $(ARGS)
 	$(BIN)/python -m tests.bench.chain
 	$(BIN)/python -m tests.bench.backends
@@ -89,6 +89,7 @@ bench: $(RUNTIME) $(TOOLS)
 	$(BIN)/python tests/bench/receiver.py
 	$(BIN)/python tests/bench/compression.py
 	$(BIN)/python tests/bench/streams.py
+	$(BIN)/python tests/bench/javascript.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis workers/.edgesim $(NODE)/node_modules
