@@ -77,6 +77,11 @@ class Trace:
         """Return the TraceItem of the finished invocation."""
         for failure in done.exceptions:
             self.exception(failure, now_ms)
+        diagnostics = [
+            {"timestamp": seconds * 1000, "channel": channel, "message": message}
+            for channel, message, seconds in done.diagnostics
+            if self._take(LOG_BYTES + len(channel.encode()) + len(msgspec.json.encode(message)))
+        ]
         return TraceItem(
             script_name=self._script_name,
             event=self.event,
@@ -86,6 +91,7 @@ class Trace:
             wall_time=round(wall_ms, 3),
             logs=self.logs,
             exceptions=self.exceptions,
+            diagnostics_channel_events=diagnostics,
             truncated=self.truncated,
             entrypoint=self._entrypoint,
             script_version=None if self._version is None else {"id": self._version},

@@ -133,14 +133,15 @@ async def test_isolates_are_fresh_or_shared(tmp_path, level):
 # --- traces ---
 
 
-async def trace(folder, body, level):
+async def trace(folder, body, level, imports="", **settings):
     """Run the body of a fetch handler, and return the trace that a Tail Worker received."""
     write_javascript(
         folder,
         "main",
-        f"export default {{ async fetch(request, env, ctx) {{\n{body}\n}} }};",
+        f"{imports}export default {{ async fetch(request, env, ctx) {{\n{body}\n}} }};",
         main="src/index.ts",
         tail_consumers=[{"service": "seen"}],
+        **settings,
     )
     write_javascript(
         folder,
@@ -193,6 +194,47 @@ async def test_an_exception_names_its_place_in_the_source(tmp_path, level):
     assert found["name"] == "TypeError"
     assert "thing" in found["message"]
     assert found["stack"] == "    at Object.fetch (src/index.ts:3:11)"
+
+
+async def test_a_trace_has_every_field_of_the_platforms(tmp_path, level):
+    """Also the messages of diagnostics channels, in order; times are whole milliseconds."""
+    item = await trace(
+        tmp_path,
+        """
+        const orders = channel("orders");
+        orders.publish({ number: 7, at: new Date(0) });
+        channel("other").publish("text");
+        return new Response("ok");
+        """,
+        level,
+        'import { channel } from "node:diagnostics_channel"; ',
+        compatibility_flags=["nodejs_compat"],
+    )
+    assert [(each["channel"], each["message"]) for each in item["diagnosticsChannelEvents"]] == [
+        ("orders", {"number": 7, "at": "1970-01-01T00:00:00.000Z"}),
+        ("other", "text"),
+    ]
+    assert all(each["timestamp"] > 1_700_000_000_000 for each in item["diagnosticsChannelEvents"])
+    assert len(item["scriptVersion"]["id"]) == 36
+    assert (item["executionModel"], item["truncated"]) == ("stateless", False)
+    assert isinstance(item["cpuTime"], int)
+    assert isinstance(item["wallTime"], int)
+
+
+async def test_diagnostics_beyond_the_budget_truncate_the_trace(tmp_path, level):
+    """Messages that fit are there, and the trace says that something is missing."""
+    item = await trace(
+        tmp_path,
+        """
+        for (let count = 0; count < 50; count++) channel("c").publish("x".repeat(10_000));
+        return new Response("ok");
+        """,
+        level,
+        'import { channel } from "node:diagnostics_channel"; ',
+        compatibility_flags=["nodejs_compat"],
+    )
+    assert 20 <= len(item["diagnosticsChannelEvents"]) < 28
+    assert item["truncated"] is True
 
 
 async def test_waituntil_work_is_part_of_the_invocation(tmp_path, level):

@@ -49,11 +49,15 @@ Entry = tuple[Level, list[Any], _UnixMilliseconds]
 
 
 class InvocationReport(msgspec.Struct, forbid_unknown_fields=True):
-    """A Worker's report of its finished invocation; ``exceptions``: name, message, stack."""
+    """A Worker's report of its finished invocation.
+
+    ``exceptions``: name, message, stack; ``diagnostics``: channel, message, Unix milliseconds.
+    """
 
     outcome: Literal["ok", "exception"]
     exceptions: list[tuple[str, str, str | None]]
     logs: list[Entry]
+    diagnostics: list[tuple[str, Any, _UnixMilliseconds]] = []
     result: msgspec.Raw = msgspec.Raw(b"null")
 
 
@@ -171,7 +175,8 @@ class WorkerdInvocation:
             for name, message, stack in report.exceptions
         ]
         result = values.loads(bytes(report.result))
-        self.end(Done(report.outcome, failures, result))
+        published = [(channel, message, ms / 1000) for channel, message, ms in report.diagnostics]
+        self.end(Done(report.outcome, failures, result, diagnostics=published))
 
     # --- what the process does ---
 

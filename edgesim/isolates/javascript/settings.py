@@ -16,8 +16,9 @@ SOCKET, PLATFORM = "main", "platform"
 """Names of the socket that events come in by, and of the service that calls go out to."""
 _GUEST = "edgesim"
 _GUEST_MODULES = (
-    "main.js", "bindings.js", "console.js", "events.js", "virtual.js", "timers.js",
-    "node_timers.js", "node_timers_promises.js", "invocation.js", "r2.js", "values.js",
+    "main.js", "bindings.js", "console.js", "diagnostics.js", "events.js", "virtual.js",
+    "timers.js", "node_timers.js", "node_timers_promises.js", "invocation.js", "r2.js",
+    "values.js",
 )  # fmt: skip
 _LOADER = "loader.js"
 _LOADER_DATE = "2026-07-01"

@@ -142,7 +142,8 @@ class Done(msgspec.Struct, tag="done", array_like=True):
 
     ``fault`` is the cause of the outcome.  ``worker``: the Worker itself, also by a crash of its
     process.  LOST: the platform, which ended a running invocation.  NOT_RUN: the platform, which
-    could not run it; nothing of it has left an isolate, and it may be retried.
+    could not run it; nothing of it has left an isolate, and it may be retried.  ``diagnostics``:
+    channel, message and time of what it published on node:diagnostics_channel.
     """
 
     outcome: Outcome = "ok"
@@ -150,6 +151,7 @@ class Done(msgspec.Struct, tag="done", array_like=True):
     result: Any = None
     cpu_ms: Milliseconds = 0.0
     fault: Fault = "worker"
+    diagnostics: list[tuple[str, Any, Time]] = []
 
     @property
     def blameless(self) -> bool:

@@ -17,6 +17,7 @@ const NUMBER = "x-edgesim-number";
 const IDLE = "x-edgesim-idle";
 const OURS = "x-edgesim-";
 const LOG_MS = 50;
+const DIAGNOSTIC_CHARS_MAX = 256 * 1024;
 const OPEN_MAX = 64; // requests of one invocation to the platform at a time; further ones wait
 const GLOBAL_SCOPE =
   "Disallowed operation called within global scope. Asynchronous I/O (ex: fetch() or connect()), " +
@@ -59,6 +60,8 @@ export class Invocation {
     this.exceptions = [];
     this.waiting = [];
     this.logs = [];
+    this.diagnostics = [];
+    this.diagnosticChars = 0;
     this.flushes = null;
     this.flushed = null;
     this.open = 0;
@@ -100,6 +103,14 @@ export class Invocation {
     if (virtual) return;
     // What an invocation that goes on for long has logged is not to be lost with its isolate.
     this.flushes ??= startTimer(() => (this.flushed = this.flush()), LOG_MS);
+  }
+
+  /** Records a message of node:diagnostics_channel, unless the trace has no room for more. */
+  diagnose(channel, message) {
+    if (this.diagnosticChars > DIAGNOSTIC_CHARS_MAX) return;
+    const json = stringify(message) ?? "null";
+    this.diagnosticChars += json.length;
+    this.diagnostics.push([String(channel), parseJson(json), Date.now()]);
   }
 
   async flush() {
@@ -145,8 +156,8 @@ export class Invocation {
   /** The report of the finished invocation, as JSON. */
   async report(result = null) {
     await this.flushed;
-    const { outcome, exceptions } = this;
-    return stringify({ outcome, exceptions, logs: this.takeLogs(), result });
+    const { outcome, exceptions, diagnostics } = this;
+    return stringify({ outcome, exceptions, logs: this.takeLogs(), diagnostics, result });
   }
 
   send(control, body, headers = {}) {

@@ -7,6 +7,7 @@ import { bind } from "./bindings.js";
 import { parse, pack } from "./values.js";
 import { whole } from "./virtual.js";
 import "./console.js";
+import "./diagnostics.js";
 
 const SPECS = "EDGESIM_BINDINGS";
 const INVOKE = "x-edgesim-invoke";
