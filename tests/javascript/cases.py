@@ -4,6 +4,7 @@
 Worker's class Rpc), PY (a Worker in Python) and texts; ``text(stream)`` reads a stream.
 """
 
+SHA256_HELLO = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
 MD5_HELLO = "5d41402abc4b2a76b9719d911017c592"
 SHA1_HELLO = "aaf4c61ddcc5e8a2dabede0f3b482cd9aea9434d"
 PART = 5 << 20
@@ -297,6 +298,190 @@ R2 = [
             "return (await upload.complete(parts)).etag.endsWith('-1')"
         ),
         True,
+    ),
+    (
+        "sha256 as text, and head has it",
+        (
+            f'await env.B.put("o1", "hello", {{ sha256: "{SHA256_HELLO}" }});'
+            'return (await env.B.head("o1")).checksums.toJSON().sha256'
+        ),
+        SHA256_HELLO,
+    ),
+    (
+        "two checksums are refused",
+        (
+            f'const sums = {{ md5: "{MD5_HELLO}", sha1: "{SHA1_HELLO}" }};'
+            'return (await fails(env.B.put("o2", "hello", sums)))[0]'
+        ),
+        "TypeError",
+    ),
+    (
+        "onlyIf etagDoesNotMatch",
+        (
+            'const { etag } = await env.B.put("o3", "x");'
+            "const get = (tag) => env.B.get('o3', { onlyIf: { etagDoesNotMatch: tag } });"
+            "return [(await get(etag)).body === undefined, await (await get('other')).text()]"
+        ),
+        [True, "x"],
+    ),
+    (
+        "onlyIf uploadedAfter",
+        (
+            'const { uploaded } = await env.B.put("o4", "x");'
+            "const get = (ms) => env.B.get('o4', { onlyIf: { uploadedAfter: new Date(ms) } });"
+            "const before = await get(uploaded.getTime() - 60_000);"
+            "const after = await get(uploaded.getTime() + 60_000);"
+            "return [await before.text(), after.body === undefined]"
+        ),
+        ["x", True],
+    ),
+    (
+        "put only if there is no object",
+        (
+            "const onlyIf = new Headers({ 'if-none-match': '*' });"
+            "const first = await env.B.put('o5', 'a', { onlyIf });"
+            "const second = await env.B.put('o5', 'b', { onlyIf });"
+            "return [first.size, second, await (await env.B.get('o5')).text()]"
+        ),
+        [1, None, "a"],
+    ),
+    (
+        "range with an offset alone",
+        (
+            "await env.B.put('o6', 'abcdef'); "
+            "const got = await env.B.get('o6', { range: { offset: 4 } });"
+            "return [await got.text(), got.size]"
+        ),
+        ["ef", 6],
+    ),
+    (
+        "range with a length alone",
+        (
+            "await env.B.put('o7', 'abcdef');"
+            "return (await env.B.get('o7', { range: { length: 2 } })).text()"
+        ),
+        "ab",
+    ),
+    (
+        "a suffix of Headers",
+        (
+            "await env.B.put('o8', 'abcdef'); const range = new Headers({ range: 'bytes=-2' });"
+            "return (await env.B.get('o8', { range })).text()"
+        ),
+        "ef",
+    ),
+    (
+        "httpMetadata is whole",
+        (
+            "const httpMetadata = { contentType: 'a/b', contentLanguage: 'de', contentEncoding: "
+            "'x',"
+            " contentDisposition: 'inline', cacheControl: 'no-store', cacheExpiry: new "
+            "Date(1000) };"
+            "await env.B.put('o9', '', { httpMetadata });"
+            "const headers = new Headers(); const got = await env.B.head('o9');"
+            "got.writeHttpMetadata(headers);"
+            "return [got.httpMetadata.cacheExpiry instanceof Date, [...headers]]"
+        ),
+        [
+            True,
+            [
+                ["cache-control", "no-store"],
+                ["content-disposition", "inline"],
+                ["content-encoding", "x"],
+                ["content-language", "de"],
+                ["content-type", "a/b"],
+                ["expires", "Thu, 01 Jan 1970 00:00:01 GMT"],
+            ],
+        ],
+    ),
+    (
+        "list includes what it is asked for",
+        (
+            "await env.B.put('p1', '', { customMetadata: { a: '1' }, httpMetadata: { "
+            "contentType: 't/x' } });"
+            "const { objects } = await env.B.list({ prefix: 'p1', include: ['customMetadata'] });"
+            "return [objects[0].customMetadata, objects[0].httpMetadata ?? null]"
+        ),
+        [{"a": "1"}, None],
+    ),
+    (
+        "put of a stream of known length",
+        (
+            "const { readable, writable } = new FixedLengthStream(6);"
+            "const writer = writable.getWriter(); const wrote = (async () => {"
+            " for (const part of ['ab', 'cd', 'ef']) await writer.write(new "
+            "TextEncoder().encode(part));"
+            " await writer.close(); })();"
+            "const put = await env.B.put('p2', readable); await wrote;"
+            "return [put.size, await (await env.B.get('p2')).text()]"
+        ),
+        [6, "abcdef"],
+    ),
+    (
+        "a failed stream leaves no object",
+        (
+            "const { readable, writable } = new FixedLengthStream(6);"
+            "const writer = writable.getWriter();"
+            "writer.write(new TextEncoder().encode('ab')).then(() => writer.abort(new "
+            "Error('no')));"
+            "const failed = await fails(env.B.put('p3', readable));"
+            "return [failed[0] !== 'nothing was thrown', await env.B.head('p3')]"
+        ),
+        [True, None],
+    ),
+    (
+        "a part of a stream",
+        (
+            "const upload = await env.B.createMultipartUpload('p4', { httpMetadata: { "
+            "contentType: 't/x' } });"
+            "const part = await upload.uploadPart(1, new Response('streamed').body);"
+            "const object = await upload.complete([part]);"
+            "return [part.partNumber, typeof part.etag, object.size, "
+            "object.httpMetadata.contentType,"
+            " await (await env.B.get('p4')).text()]"
+        ),
+        [1, "string", 8, "t/x", "streamed"],
+    ),
+    (
+        "complete with a wrong etag",
+        (
+            "const upload = await env.B.createMultipartUpload('p5'); "
+            "await upload.uploadPart(1, 'a');"
+            "return (await fails(upload.complete([{ partNumber: 1, etag: 'wrong' }])))[1]"
+            ".includes('(10025)')"
+        ),
+        True,
+    ),
+    (
+        "a part is replaced",
+        (
+            "const upload = await env.B.createMultipartUpload('p6'); "
+            "await upload.uploadPart(1, 'old');"
+            "await upload.complete([await upload.uploadPart(1, 'new')]);"
+            "return (await env.B.get('p6')).text()"
+        ),
+        "new",
+    ),
+    (
+        "part 0 is refused",
+        (
+            "const upload = await env.B.createMultipartUpload('p7');"
+            "return (await fails(upload.uploadPart(0, 'a')))[0] !== 'nothing was thrown'"
+        ),
+        True,
+    ),
+    (
+        "delete of what is not there",
+        "return (await env.B.delete('p8')) === undefined",
+        True,
+    ),
+    (
+        "version differs with each put",
+        (
+            "const first = await env.B.put('p9', 'x'); const second = await env.B.put('p9', 'x');"
+            "return [first.version !== second.version, first.etag === second.etag]"
+        ),
+        [True, True],
     ),
 ]
 
