@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, settings
 
 from edgesim.system import LINUX
 from tests.driver_urls import OPTION
+from tests.full_disk import FullDisk, fill_disk
 from tests.servers_nats import NatsServer, nats_server
 
 # The machine's load decides how fast Hypothesis generates examples; it is no property of edgesim.
@@ -37,6 +38,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def anyio_backend() -> str:
     """Async tests run on asyncio, as edgesim does."""
     return "asyncio"
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> FullDisk:
+    """A disk that is full until the test sets ``has_room``."""
+    return fill_disk(monkeypatch)
 
 
 @pytest.fixture(scope="session")

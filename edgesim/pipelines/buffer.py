@@ -16,6 +16,7 @@ import anyio
 import anyio.lowlevel
 import structlog
 
+from edgesim.backoff import Backoff
 from edgesim.clock import Clock
 from edgesim.errors import EdgesimError, PlatformError
 from edgesim.pipelines.log import Segment, WriteAheadLog
@@ -25,6 +26,8 @@ COMMIT_BYTES_MAX = 1 << 22
 """Maximum bytes of one write and sync; further callers wait for the next, so other tasks run."""
 RECOVER_BYTES_MAX = 1 << 20
 """Maximum size of a log that is recovered at once; a larger one is recovered in pieces."""
+
+RECOVER_RETRY_SECONDS, RECOVER_RETRY_SECONDS_MAX = 0.5, 30.0
 
 T = TypeVar("T")
 
@@ -106,6 +109,11 @@ class Buffer:
         rows = sum(segment.rows for segment in self._log.sealed + self._log.unsealed)
         return window + rows + len(self._log.waiting)
 
+    @property
+    def is_recovered(self) -> bool:
+        """False while a file of an earlier run is not read yet."""
+        return not self._log.waiting
+
     async def until_opened(self) -> None:
         """Wait until records have arrived since the last call."""
         await self._opened.wait()
@@ -150,6 +158,23 @@ class Buffer:
             self._is_settled = True
         if self._log.unsealed:
             await self.seal()
+
+    async def recover_rest(self) -> None:
+        """Retry the files that ``recover`` could not read, with backoff, until none is left.
+
+        An example is a damaged file on a full disk: its damaged bytes cannot be set aside yet.
+        """
+        backoff = Backoff(RECOVER_RETRY_SECONDS, RECOVER_RETRY_SECONDS_MAX)
+        while self._log.waiting:
+            await anyio.sleep(backoff.failed())
+            await self._thread.run(self._recover_waiting)
+            if self._log.unsealed:
+                await self.seal()
+            self._sealed.set()
+
+    def _recover_waiting(self) -> None:
+        for _ in self._log.recover():
+            pass
 
     async def seal(self) -> None:
         """End the open window; it stays open, with a message in the log, if that fails."""

@@ -9,7 +9,9 @@ The code here is synchronous: the Pipeline writes in a thread, one operation at 
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Generator
+from operator import attrgetter
 from pathlib import Path
 
 import structlog
@@ -49,6 +51,7 @@ class WriteAheadLog:
         durable.flush_folder(folder)
         self._identity = durable.identity(folder)
         self.waiting = sorted(folder.glob(f"*{SUFFIX}"))
+        self._newest = self.waiting[-1] if self.waiting else None
         # A file that was set aside keeps its number.
         names = [file.name.partition(".")[0] for file in folder.iterdir()]
         used = [int(name) for name in names if name.isdigit()]
@@ -64,10 +67,10 @@ class WriteAheadLog:
         """Read the waiting files; yields between pieces of work, so that other tasks can run.
 
         A file that cannot be read, or whose damaged bytes cannot be set aside, is reported and
-        waits for the next start.
+        waits for the next call.
         """
         files, self.waiting = self.waiting, []
-        for position, path in enumerate(files):
+        for path in files:
             try:
                 segment = yield from Segment.recover(path)
             except (OSError, RunError) as error:
@@ -75,11 +78,15 @@ class WriteAheadLog:
                 self.waiting.append(path)
                 continue
             if segment is not None:
-                self._place(segment, is_newest=position == len(files) - 1)
+                self._place(segment)
+        self._newest = None
 
-    def _place(self, segment: Segment, *, is_newest: bool) -> None:
-        """Resume only the newest window; an earlier one without a seal has lost its seal."""
-        if segment.is_resumable and segment.key and is_newest:
+    def _place(self, segment: Segment) -> None:
+        """Resume only the newest window, and only at the first call: later, another may be open.
+
+        An earlier window without a seal has lost its seal.
+        """
+        if segment.is_resumable and segment.key and segment.path == self._newest:
             self.open = segment
         elif segment.key:
             self._end(segment)
@@ -122,7 +129,7 @@ class WriteAheadLog:
         return segment
 
     def _end(self, segment: Segment) -> None:
-        self.sealed.append(segment)
+        insort(self.sealed, segment, key=attrgetter("number"))
         if len(self.sealed) > OPEN_FILES_MAX:
             segment.release()
 

@@ -123,6 +123,7 @@ class Pipeline:
         """End windows by age and write objects, until cancelled."""
         await self._buffer.recover()
         async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._buffer.recover_rest)
             tasks.start_soon(self._age)
             tasks.start_soon(self._flush)
 

@@ -23,6 +23,7 @@ from edgesim.pipelines.pipeline import SEND_BYTES_MAX, Pipeline
 from edgesim.pipelines.schema import fault
 from edgesim.r2.bucket import Bucket, R2ObjectBody
 from edgesim.r2.notifications import Notifications
+from tests.full_disk import damage
 from tests.loops import on_both_loops  # noqa: F401 (every test here runs on both loops)
 
 pytestmark = pytest.mark.anyio
@@ -264,6 +265,45 @@ async def test_a_window_whose_seal_is_lost_is_not_written_twice(house):
         await successor.roll()
     assert sorted(map(str, (await house.objects()).values())) == ["[{'n': 1}]", "[{'n': 2}]"]
     assert list(house.folder.iterdir()) == []
+
+
+async def test_a_damaged_log_is_recovered_once_the_disk_has_room(house, full_disk):
+    """Without a restart; meanwhile the pipeline stores new records and counts the file."""
+    pipeline = house.pipeline()
+    for number in range(3):
+        await pipeline.send([{"n": number}])
+    pipeline.close()
+    damage(house.folder, b'"n":1')
+    async with house.running() as successor:
+        await successor.send([{"n": 7}])
+        await successor.roll()
+        assert list((await house.objects()).values()) == [[{"n": 7}]]
+        assert successor.pending == 1
+        full_disk.has_room = True
+        found = await house.until_objects(2)
+    assert sorted(map(str, found.values())) == ["[{'n': 0}, {'n': 2}]", "[{'n': 7}]"]
+    assert [file.suffix for file in house.folder.iterdir()] == [".damaged"]
+
+
+async def test_a_late_recovery_keeps_the_open_window(house, full_disk):
+    """The newest window is resumed although an older file is recovered after it."""
+    older, newer = house.folder / "000000000001.wal", house.folder / "000000000002.wal"
+    for number, file in enumerate((newer, older)):
+        pipeline = house.pipeline()
+        await pipeline.send([{"n": 1 - number}])
+        await pipeline.send([{"n": 11 - number}])
+        pipeline.close()
+        (house.folder / "000000000001.wal").rename(house.folder.parent / file.name)
+    for file in (older, newer):
+        (house.folder.parent / file.name).rename(file)
+    damage(house.folder, b'"n":10')
+    async with house.running() as successor:
+        await successor.send([{"n": 21}])
+        full_disk.has_room = True
+        await house.until_objects(1)
+        await successor.roll()
+    stored = sorted(map(str, (await house.objects()).values()))
+    assert stored == ["[{'n': 0}]", "[{'n': 1}, {'n': 11}, {'n': 21}]"]
 
 
 class Away(Failing):

@@ -23,6 +23,7 @@ from edgesim.pipelines.sinks.json_files import JsonFiles
 from edgesim.pipelines.streams.stream import SAMPLES_MAX, BufferFullError, RecordStream
 from edgesim.r2.bucket import Bucket, R2ObjectBody
 from edgesim.r2.notifications import Notifications
+from tests.full_disk import damage
 from tests.loops import on_both_loops  # noqa: F401 (every test here runs on both loops)
 
 pytestmark = pytest.mark.anyio
@@ -360,6 +361,27 @@ async def test_both_copies_damaged_is_one_clear_error(house):
         file.write_bytes(b"x")
     with pytest.raises(RunError, match=r"positions\.0\.json: .* in both files"):
         house.stream({"lake": NEVER})
+
+
+async def test_nothing_is_stored_before_a_damaged_log_is_recovered(house, full_disk):
+    """A position tells that all segments before it are stored: a later one waits for them."""
+    for number in range(3):
+        stream = house.stream({"lake": NEVER})
+        await stream.send([{"n": number}, {"n": number + 10}])
+        stream.close()
+    damage(house.folder, b'"n":0')
+    async with house.running() as successor:
+        await successor.send([{"n": 7}])
+        await successor.roll()
+        assert await house.files() == {}
+    async with house.running() as successor:
+        await successor.roll()
+        assert await house.files() == {}
+        full_disk.has_room = True
+        while not (files := await house.rolled(successor)):
+            await anyio.lowlevel.checkpoint()
+    stored = [row["value"]["n"] for rows in files.values() for row in rows]
+    assert sorted(stored) == [1, 2, 7, 11, 12]
 
 
 async def test_a_window_whose_seal_is_lost_is_not_written_twice(house):

@@ -138,9 +138,12 @@ class RecordStream:
         return len(records)
 
     async def roll(self) -> None:
-        """End all windows now; returns once they are stored, or if a window cannot end."""
+        """End all windows now; returns once they are stored, or if a window cannot end.
+
+        No window ends while a file of an earlier run is not recovered.
+        """
         await self._buffer.recover()
-        while any(self.pending_of(reader) for reader in self.readers):
+        while self._buffer.is_recovered and any(self.pending_of(reader) for reader in self.readers):
             delivered = self._delivered
             if not await self._end_windows(all_of_them=True):
                 return
@@ -149,6 +152,8 @@ class RecordStream:
     async def run(self) -> None:
         """End windows by age and size, and write them, until cancelled."""
         await self._buffer.recover()
+        # A position tells that all segments before it are stored, so none may be missing.
+        await self._buffer.recover_rest()
         self._positions.keep({reader.name for reader in self.readers})
         await self._forget()
         async with anyio.create_task_group() as tasks:
