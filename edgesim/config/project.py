@@ -156,6 +156,19 @@ class Project(msgspec.Struct):
         """Isolation level of the Worker, else of the project."""
         return self.isolation.get(worker) or self.isolation.get(DEFAULT, "process")
 
+    def tails_behind(self, worker: str) -> set[str]:
+        """The Tail Workers of a Worker, and of those it reaches by bindings and by its tails."""
+        reached, tails = {worker}, set[str]()
+        waiting = [worker]
+        while waiting:
+            settings = self.workers[waiting.pop()].settings
+            own = {tail.target for tail in settings.tail_consumers}
+            bound = {each.service for each in settings.services} & self.workers.keys()
+            tails |= own
+            waiting += (own | bound) - reached
+            reached |= own | bound
+        return tails
+
     def pull_consumers(self) -> dict[str, PullConfig]:
         """Pull consumers by queue."""
         return {name: queue.pull for name, queue in self.account.queues.items() if queue.pull}

@@ -7,6 +7,7 @@ that no Worker can own on the real platform.
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 
 import anyio
 import msgspec
@@ -43,6 +44,10 @@ API_PREFIX = "/client/v4/accounts/"
 log = structlog.get_logger()
 
 
+class _NoWorkerError(Exception):
+    """No Worker answers under the request's host."""
+
+
 class _RequestInProgress:
     """A request in progress."""
 
@@ -75,7 +80,8 @@ class Front:
         self.recorder: Recorder | None = None
         self.waiting = 0
         self.refused = 0
-        self._turn = anyio.Lock()
+        self._turns: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
+        """The queue of each Worker's waiting requests: one Worker's never hold those of another."""
         self._asked: dict[_RequestInProgress, None] = {}
         self._simulator: Simulator | None = None
         self._available = anyio.Event()
@@ -119,7 +125,7 @@ class Front:
             await self._serve(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not await self._room():  # before reading the body, which stays with the client
+        if not await self._room(scope):  # before reading the body, which stays with the client
             await send_response(_overloaded(), scope, send)
             return
         try:
@@ -147,22 +153,42 @@ class Front:
         finally:
             del self._asked[asked]
 
-    async def _room(self) -> bool:
-        """Wait, in order of arrival, until there is room for one more request; False on timeout."""
-        if not self._turn.locked() and (await self.simulator()).has_room:
+    async def _room(self, scope: Scope) -> bool:
+        """Wait until the request's Worker may get one more; False on timeout.
+
+        Requests for the same Worker wait in order of arrival.
+        """
+        simulator = await self.simulator()
+        if simulator.has_room and not any(turn.locked() for turn in self._turns.values()):
+            return True  # the usual case, without routing the request twice
+        worker = self._worker_that_needs_room(simulator, scope)
+        if worker is None:
+            return True
+        turn = self._turns[worker]
+        if not turn.locked() and simulator.has_room_for(worker):
             return True
         self.waiting += 1
         try:
             with anyio.move_on_after(HOLD_SECONDS):
-                async with self._turn:
+                async with turn:
                     # Ask the current Simulator each time: a reload may replace it.
-                    while not (await self.simulator()).has_room:  # noqa: ASYNC110 (no event announces room)
+                    while not (await self.simulator()).has_room_for(worker):  # noqa: ASYNC110 (no event announces room)
                         await anyio.sleep(HOLD_LOOK_SECONDS)
                 return True
         finally:
             self.waiting -= 1
         self.refused += 1
         return False
+
+    def _worker_that_needs_room(self, simulator: Simulator, scope: Scope) -> str | None:
+        """The request's Worker; None if it is for a stream, which limits itself, or for nobody."""
+        request = self.edge.request(scope, b"", {})
+        if simulator.ingest.target_of(request.url) is not None:
+            return None
+        try:
+            return self._worker_of(simulator, scope, request.url) or simulator.project.entry
+        except _NoWorkerError:
+            return None
 
     async def watch(self) -> None:
         """Cancel requests whose clients have disconnected; runs until cancelled."""
@@ -181,7 +207,7 @@ class Front:
             asked.give_up()
 
     async def _answer(self, scope: Scope, body: bytes) -> HttpResponse:
-        if not await self._room():
+        if not await self._room(scope):
             return _overloaded()
         simulator = await self.simulator()
         request = self.edge.request(scope, body, simulator.cf)
@@ -190,21 +216,30 @@ class Front:
                 url = f"http://localhost{INGEST_PATH}{stream}"
                 self.recorder.add(msgspec.structs.replace(request, url=url), None)
             return await simulator.ingest.respond(stream, request)
-        direct = self.edge.is_direct(scope)
-        name, _ = named_by(host_of(scope))
-        if not direct or not name:
-            # One port serves both schemes, so the scheme of a route is ignored here.
-            target = simulator.router.routed(request.url, any_scheme=True)
-            if target is not None:
-                name = target.worker
-            elif name and name != simulator.project.entry:
-                return _plain(404, "error code: 404, no Worker has a route for this host")
-        elif name not in simulator.workers:
-            known = ", ".join(simulator.workers)
-            return _plain(404, f"there is no Worker named {name!r}; known: {known}")
+        try:
+            name = self._worker_of(simulator, scope, request.url)
+        except _NoWorkerError as error:
+            return _plain(404, str(error))
         if self.recorder is not None:
             self.recorder.add(request, name or None)
         return await simulator.fetch(request, name or None, explained=self.explained)
+
+    def _worker_of(self, simulator: Simulator, scope: Scope, url: str) -> str:
+        """The Worker that the request names; "" for the entry Worker; _NoWorkerError for none."""
+        direct = self.edge.is_direct(scope)
+        name, _ = named_by(host_of(scope))
+        if direct and name:
+            if name not in simulator.workers:
+                known = ", ".join(simulator.workers)
+                raise _NoWorkerError(f"there is no Worker named {name!r}; known: {known}")
+            return name
+        # One port serves both schemes, so the scheme of a route is ignored here.
+        target = simulator.router.routed(url, any_scheme=True)
+        if target is not None:
+            return target.worker
+        if name and name != simulator.project.entry:
+            raise _NoWorkerError("error code: 404, no Worker has a route for this host")
+        return name
 
 
 def _is_for_api(scope: Scope) -> bool:

@@ -54,7 +54,10 @@ SCHEDULED_SECONDS, SCHEDULED_PAUSE_SECONDS = 60.0, 2.0
 """Retry time and retry interval of a scheduled handler that the platform could not run."""
 
 IN_FLIGHT_MAX = 4096
-"""Limit of invocations with waitUntil work; above it new requests wait."""
+"""Invocations of all Workers, waitUntil work included, above which new requests wait.
+
+Only those of Workers that have more than an even share of it; so there are at most twice as many.
+"""
 HOLD_SECONDS = 30.0
 """Maximum time that a queue batch waits for room in the tails before its delivery."""
 LOOK_SECONDS = 0.005
@@ -97,6 +100,7 @@ class Simulator:
             ]
             for name in self.primitives.tails
         }
+        self._tails_behind = {name: project.tails_behind(name) for name in project.workers}
         self.draining = Drain(self.primitives, self.workers)
         self._abandoned = False
 
@@ -143,13 +147,29 @@ class Simulator:
 
     @property
     def has_room(self) -> bool:
-        """False while new requests should wait: too much earlier work is unfinished."""
-        if sum(worker.in_flight for worker in self.workers.values()) >= IN_FLIGHT_MAX:
+        """False while too much earlier work of any Worker is unfinished."""
+        return self._in_flight < IN_FLIGHT_MAX and all(map(self._tail_has_room, self._tailed_by))
+
+    def has_room_for(self, worker: str) -> bool:
+        """False while new requests to that Worker should wait; True if there is no such Worker.
+
+        It waits for the tails of Workers that it can call, and for its own invocations if it has
+        more than an even share of all: one Worker's unfinished work must not stop the others.
+        """
+        if worker not in self.workers:
+            return True
+        share = IN_FLIGHT_MAX // len(self.workers)
+        if self._in_flight >= IN_FLIGHT_MAX and self.workers[worker].in_flight >= share:
             return False
-        return all(
-            tail.has_room(sum(self.workers[worker].in_flight for worker in self._tailed_by[name]))
-            for name, tail in self.primitives.tails.items()
-        )
+        return all(map(self._tail_has_room, self._tails_behind[worker]))
+
+    @property
+    def _in_flight(self) -> int:
+        return sum(worker.in_flight for worker in self.workers.values())
+
+    def _tail_has_room(self, name: str) -> bool:
+        tailed = sum(self.workers[worker].in_flight for worker in self._tailed_by[name])
+        return self.primitives.tails[name].has_room(tailed)
 
     async def stats(self) -> dict[str, Any]:
         """Counters by stage since this Simulator was opened, with the stores' current contents."""

@@ -45,6 +45,16 @@ class Default(WorkerEntrypoint):
         return Response("closed" if found is None else "open")
 """
 
+LATER = """
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        async def work():
+            while await self.env.B.head("open") is None:
+                await asyncio.sleep(0.001)
+        self.ctx.waitUntil(work())
+        return Response("ok")
+"""
+
 
 @pytest.fixture(autouse=True)
 def small_bound(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,13 +89,13 @@ async def open_gate(simulator: Simulator) -> None:
     await simulator.primitives.bucket("gate").put("open", b"")
 
 
-async def get(front: Front, statuses: list[int], times: int = 1) -> None:
+async def get(front: Front, statuses: list[int], times: int = 1, host: str = "localhost") -> None:
     """Send ``times`` requests of one client, one after the other."""
     for _ in range(times):
-        await get_once(front, statuses)
+        await get_once(front, statuses, host)
 
 
-async def get_once(front: Front, statuses: list[int]) -> None:
+async def get_once(front: Front, statuses: list[int], host: str) -> None:
     scope = {
         "type": "http",
         "method": "GET",
@@ -95,7 +105,8 @@ async def get_once(front: Front, statuses: list[int]) -> None:
         "query_string": b"",
         "scheme": "http",
         "http_version": "1.1",
-        "headers": [(b"host", b"localhost")],
+        "headers": [(b"host", host.encode())],
+        "client": ("127.0.0.1", 1),
     }
 
     async def receive() -> dict[str, Any]:
@@ -209,16 +220,7 @@ async def test_a_request_that_waited_too_long_is_refused(tmp_path, monkeypatch):
 async def test_unfinished_invocations_are_bounded(tmp_path, monkeypatch):
     """Requests wait while too many invocations run waitUntil work."""
     monkeypatch.setattr("edgesim.simulator.simulator.IN_FLIGHT_MAX", 3)
-    later = """
-class Default(WorkerEntrypoint):
-    async def fetch(self, request):
-        async def work():
-            while await self.env.B.head("open") is None:
-                await asyncio.sleep(0.001)
-        self.ctx.waitUntil(work())
-        return Response("ok")
-"""
-    write_worker(tmp_path, "main", later, r2_buckets=[{"binding": "B", "bucket_name": "gate"}])
+    write_worker(tmp_path, "main", LATER, r2_buckets=[{"binding": "B", "bucket_name": "gate"}])
     statuses: list[int] = []
     async with simulated(tmp_path, "main") as simulator, anyio.create_task_group() as tasks:
         front = Front()
@@ -229,6 +231,58 @@ class Default(WorkerEntrypoint):
         await open_gate(simulator)
         await until(lambda: len(statuses) == 8)
     assert statuses == [200] * 8
+
+
+OTHER = """
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        return Response("ok")
+"""
+
+
+async def test_a_stalled_tail_worker_does_not_hold_back_other_workers(tmp_path):
+    """Requests wait for the Tail Workers of their own Worker and of those that it can call."""
+    statuses: dict[str, list[int]] = {"main": [], "other": [], "caller": []}
+    write_workers(tmp_path)
+    write_worker(tmp_path, "other", OTHER)
+    write_worker(tmp_path, "caller", OTHER, services=[{"binding": "MAIN", "service": "main"}])
+    names = ["main", "tail", "gate", "other", "caller"]
+    async with simulated(tmp_path, *names) as simulator, anyio.create_task_group() as tasks:
+        front = Front()
+        front.show(simulator)
+        for _ in range(CLIENTS):
+            tasks.start_soon(get, front, statuses["main"], 20)
+        await until_held(front, simulator, CLIENTS)
+        await get(front, statuses["other"], 20, host="other.localhost")
+        assert statuses["other"] == [200] * 20
+        tasks.start_soon(get, front, statuses["caller"], 1, "caller.localhost")
+        await until(lambda: front.waiting == CLIENTS + 1)
+        assert not statuses["caller"]
+        await open_gate(simulator)
+        await until(lambda: len(statuses["main"]) == 20 * CLIENTS and bool(statuses["caller"]))
+    assert set(statuses["main"] + statuses["caller"]) == {200}
+
+
+async def test_unfinished_invocations_do_not_hold_back_other_workers(tmp_path, monkeypatch):
+    """Above the limit a Worker waits that has more than an even share of it; another does not."""
+    monkeypatch.setattr("edgesim.simulator.simulator.IN_FLIGHT_MAX", 6)
+    write_worker(tmp_path, "main", LATER, r2_buckets=[{"binding": "B", "bucket_name": "gate"}])
+    write_worker(tmp_path, "other", OTHER)
+    main: list[int] = []
+    other: list[int] = []
+    async with (
+        simulated(tmp_path, "main", "other") as simulator,
+        anyio.create_task_group() as tasks,
+    ):
+        front = Front()
+        front.show(simulator)
+        for _ in range(8):
+            tasks.start_soon(get, front, main)
+        await until(lambda: len(main) == 6 and front.waiting == 2)
+        await get(front, other, 5, host="other.localhost")
+        assert other == [200] * 5
+        await open_gate(simulator)
+        await until(lambda: len(main) == 8)
 
 
 async def test_traces_beyond_the_last_bound_are_lost_and_counted(monkeypatch):
