@@ -26,6 +26,8 @@ _HARMLESS_SYSTEM = {"FLUSH", "SYNC", "RELOAD", "WAIT"}
 _SYSTEM = "SYSTEM {} is refused: it would stop or change the engine that all Workers share"
 _KILL = "KILL QUERY is refused: a statement ends when its client leaves, or with its time"
 _REFRESH = "REFRESH is refused: no limit holds what runs in the background; use a cron trigger"
+_SOURCE = "a dictionary's SOURCE({}) is refused: no limit holds what it loads in the background"
+_SCHEDULING = "{} {} is refused: it would schedule the statements of all Workers"
 _OF_THE_ENGINE = "{} {} is refused: without that database the engine answers no Worker any more"
 _DIALECT = "{} is refused: statements are read as ClickHouse's own SQL"
 _FUNCTION = "the embedded engine writes no files of others: insert into a table, not into {}()"
@@ -94,6 +96,7 @@ def check(
             case ["KILL", "QUERY"]:
                 raise ClickHouseError(ACCESS_DENIED, _KILL)
             case [what, *_] if what in _DEFINING:
+                _check_kind(part)
                 _check_places(part)
                 _check_databases(part, database)
     _check_settings(words, limits)
@@ -167,6 +170,20 @@ def _call(words: list[_Word], at: int) -> str:
     """Return the name of the function called at this position; "" if there is no call."""
     called = len(words) > at + 1 and words[at + 1].keyword == "("
     return words[at].name if called else ""
+
+
+def _check_kind(words: list[_Word]) -> None:
+    """Refuse workloads and resources, and dictionaries that load from somewhere.
+
+    Both outlive the statement, and the engine's restart.
+    """
+    kinds = [word.keyword for word in words[1:] if word.keyword not in {"OR", "REPLACE"}][:1]
+    if kinds in (["WORKLOAD"], ["RESOURCE"]):
+        raise ClickHouseError(ACCESS_DENIED, _SCHEDULING.format(words[0].keyword, kinds[0]))
+    if kinds == ["DICTIONARY"]:
+        for word, bracket, source in zip(words, words[1:], words[2:], strict=False):
+            if (word.keyword, bracket.keyword) == ("SOURCE", "(") and source.name != "NULL":
+                raise ClickHouseError(ACCESS_DENIED, _SOURCE.format(source.name))
 
 
 def _check_places(words: list[_Word]) -> None:

@@ -70,6 +70,11 @@ WHOLE = {"timeout_overflow_mode": "throw"}
 """For statements that change data: with "break", one that times out succeeds with partial work."""
 NO_RETRIES = {"http_max_tries": "1", "s3_retry_attempts": "0", "azure_sdk_max_retries": "0"}
 """Connections are refused in this process, so retries cannot succeed."""
+SERVER = "max_server_memory_usage_to_ram_ratio=0.5"
+"""Memory of all statements, Memory tables and caches together, as a share of the machine's.
+
+The engine's own default, 0.9, leaves too little for the platform and the Workers.
+"""
 LITTLE_BYTES = 1 << 16
 ONE_THREAD = {"max_threads": "1", "input_format_parallel_parsing": "0"}
 """For little data: waking other threads takes longer than reading it, twice on a busy machine."""
@@ -163,7 +168,7 @@ def _open(path: Path) -> Any:
 def _session(path: Path) -> Any:
     from chdb.session import Session
 
-    return Session(str(path))  # type: ignore[no-untyped-call]
+    return Session(f"{path}?{SERVER}")  # type: ignore[no-untyped-call]
 
 
 def _wait_for_lock(path: Path) -> None:

@@ -1,6 +1,7 @@
 """One client's statements cannot stop the embedded engine or block other clients."""
 
 import json
+import os
 import random
 
 import anyio
@@ -22,6 +23,8 @@ pytestmark = [
     ),
 ]
 ENDLESS = "SELECT count() FROM numbers(100000000000000) WHERE NOT ignore(sipHash64(number))"
+FROM = "(k UInt64, v UInt64) PRIMARY KEY k SOURCE"
+LAYOUT = "LIFETIME(1) LAYOUT(FLAT())"
 DENIED = 497
 SYNTAX_ERROR = 62
 SPACES = (
@@ -102,6 +105,13 @@ async def patient(tmp_path):
         "CREATE DATABASE a ENGINE = Memory PARALLEL WITH DROP TABLE system.one",
         "CREATE MATERIALIZED VIEW v REFRESH EVERY 1 SECOND ENGINE = Memory AS SELECT 1",
         "ALTER TABLE v MODIFY REFRESH AFTER 1 SECOND",
+        "CREATE RESOURCE query (QUERY)",
+        "CREATE OR REPLACE WORKLOAD all SETTINGS max_concurrent_queries = 1",
+        "DROP WORKLOAD IF EXISTS all",
+        # A server on this port is the engine itself, which then loads without a limit.
+        f"CREATE DICTIONARY d {FROM}(CLICKHOUSE(HOST '127.0.0.1' PORT 9000 TABLE 't')) {LAYOUT}",
+        f"CREATE OR REPLACE DICTIONARY d {FROM} ( `executable` (COMMAND 'x')) {LAYOUT}",
+        f"ATTACH DICTIONARY d {FROM}(FILE(PATH '/dev/zero' FORMAT 'TSV')) {LAYOUT}",
         "DROP TABLE `as`.x, system.one",
         "DROP TABLE `(`, system.one",
         *(f"{space}SYSTEM{space}STOP MERGES" for space in SPACES),
@@ -122,6 +132,10 @@ async def test_harmless_statements_run(engine):
         "CREATE DATABASE IF NOT EXISTS default",
         "CREATE TABLE logs (system String, default String) ENGINE = Memory",
         "ALTER TABLE logs ADD COLUMN refresh String",
+        "CREATE TABLE workload (resource String, source String) ENGINE = Memory",
+        "CREATE OR REPLACE TABLE resource (dictionary String) ENGINE = Memory",
+        f"CREATE DICTIONARY nothing {FROM}(NULL()) {LAYOUT}",
+        "DROP DICTIONARY nothing",
         "CREATE OR REPLACE VIEW tables AS SELECT name FROM system.tables",
         "CREATE TABLE l (a Int8) ENGINE = Log PARALLEL WITH CREATE TABLE r (a Int8) ENGINE = Log",
         "DROP TABLE l, r",
@@ -345,3 +359,11 @@ async def test_a_get_request_changes_nothing(engine, sql, code):
 
 def _post(sql):
     return HttpRequest("POST", "http://c/", [], sql.encode())
+
+
+async def test_all_statements_together_leave_memory_to_others(engine):
+    """The engine's memory is limited to half of the machine's, whatever holds it."""
+    ask = "SELECT value FROM system.server_settings WHERE name = '{}'"
+    limit = int(await run(engine, ask.format("max_server_memory_usage")))
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert 0 < limit <= machine / 2
