@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from edgesim.isolates.guest.packages import cure_of
 from edgesim.isolates.protocol.wire import Done
 from edgesim.model import TraceException, TraceItem, TraceLog
+from edgesim.runtime.cures import cure_for
 from edgesim.runtime.decisions import settle
 from edgesim.runtime.failure import status_of
 from edgesim.runtime.redaction import redact_url
 
 CONSOLE_CHARS_MAX = 16_384
 """Longer console lines are cut; JSON up to this length stays complete."""
-NO_DEBUGGER = "a debugger has its terminal only at the inline level: edgesim dev --isolation inline"
-_NO_MODULE = re.compile(r"^ModuleNotFoundError: No module named '([\w.]+)'\Z", re.MULTILINE)
 _LEVELS = {"error": logging.ERROR, "warn": logging.WARNING}
 _CONSOLE = {level: f"console.{level}" for level in ("debug", "info", "log", "warn", "error")}
 
@@ -39,9 +36,7 @@ def narrate(
     """
     status = _status(handler, item)
     for exception in item.exceptions:
-        cure = cure_of(_missing(exception.message), main)
-        if exception.message.endswith("bdb.BdbQuit"):
-            cure = NO_DEBUGGER
+        cure = cure_for(exception.message, main)
         cured = {} if cure is None else {"cure": cure}
         log.error("uncaught exception", **_shown(exception), **status, **cured)
     routine = log.is_enabled_for(logging.INFO)
@@ -66,12 +61,6 @@ def _shown(exception: TraceException) -> dict[str, str]:
         return {"exception": exception.message}
     place = exception.stack.partition("\n")[0].strip()
     return {"exception": f"{exception.name}: {exception.message}", "place": place}
-
-
-def _missing(message: str) -> ImportError | None:
-    """Return the ImportError that an exception's text describes; None if it is another one."""
-    found = _NO_MODULE.search(message)
-    return None if found is None else ModuleNotFoundError(found[0], name=found[1])
 
 
 def _text(entry: TraceLog) -> str:

@@ -853,3 +853,31 @@ async def test_a_computing_invocation_that_is_cancelled_has_its_cpu_time(name, t
         tasks.cancel_scope.cancel()
     assert host.cpu_ms is not None
     assert 0 < host.cpu_ms < (time.perf_counter() - began) * 1000
+
+
+async def test_temporary_files_and_blocking_calls(level):
+    """Temporary files without a name, spooled ones beyond their limit, and to_thread work."""
+    done, host = await level.fetch(
+        """
+        import tempfile
+
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                with tempfile.TemporaryFile() as file:
+                    file.write(b"kept")
+                    file.seek(1)
+                    found = [file.read().decode()]
+                with tempfile.TemporaryFile("w+", encoding="utf-8", newline="") as file:
+                    file.write("a\\nž")
+                    file.seek(0)
+                    found.append(file.read())
+                with tempfile.SpooledTemporaryFile(max_size=10) as file:
+                    file.write(b"x" * 11)
+                    file.seek(9)
+                    found.append(file.read().decode())
+                found.append(await asyncio.to_thread(divmod, 7, 2))
+                return Response(json.dumps(found))
+        """
+    )
+    assert done.exceptions == []
+    assert json.loads(host.responses[0].body) == ["ept", "a\nž", "xx", [3, 1]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 from typing import Any
 
 from edgesim.isolates.guest.serve import CpuLimitExceeded
@@ -36,6 +37,17 @@ class IsolateLoop(asyncio.BaseEventLoop):
         if math.isnan(when):
             raise ValueError("Invalid delay: NaN (not a number)")
         return super().call_at(when, callback, *args, context=context)
+
+    def run_in_executor(  # type: ignore[override]  # a plain future, as Pyodide's loop returns
+        self, executor: Any, func: Callable[..., Any], *args: Any
+    ) -> asyncio.Future[Any]:
+        """Call the function here and now, as Pyodide's loop does: there are no threads."""
+        future = self.create_future()
+        try:
+            future.set_result(func(*args))
+        except Exception as error:  # noqa: BLE001 (the future has it)
+            future.set_exception(error)
+        return future
 
     def _write_to_self(self) -> None:
         raise RuntimeError("threads cannot wake an isolate's event loop")

@@ -15,7 +15,7 @@ import select
 import socket
 import sys
 
-from edgesim.isolates.guest import clock_and_random, jailed_loop, serve
+from edgesim.isolates.guest import clock_and_random, jailed_loop, serve, temporary_files
 from edgesim.isolates.protocol.wire import DEFAULT, Invoke, one
 from workers import Request, Response, WorkerEntrypoint
 
@@ -52,6 +52,7 @@ def rehearsed_loop() -> jailed_loop.TurnLoop:
     sys.stdout = serve.ConsoleStream("log", sys.stderr)
     sys.stderr = serve.ConsoleStream("error", sys.stderr)
     clock_and_random.install()
+    temporary_files.install()
     mimetypes.init([])  # no files of types: the platform has none, and the guard refuses these
     loop = jailed_loop.TurnLoop()
     asyncio.set_event_loop(loop)

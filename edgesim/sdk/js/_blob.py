@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from pyodide._typed_arrays import Uint8Array
 from pyodide.ffi import JsBuffer, JsException, JsProxy
 
 from js._stream import ReadableStream
@@ -50,9 +51,9 @@ class Blob(JsProxy):
         """Return the bytes."""
         return JsBuffer(self._value)
 
-    async def bytes(self) -> JsBuffer:
+    async def bytes(self) -> Uint8Array:
         """Return the bytes."""
-        return JsBuffer(self._value)
+        return Uint8Array(self._value)
 
     def stream(self) -> ReadableStream:
         """Return the bytes as a stream."""

@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
+from pyodide._typed_arrays import Uint8Array
 from pyodide.ffi import JsBuffer, JsException, JsProxy, jsnull, to_js, to_proxy
 from workers._runtime import invocation
 
@@ -50,9 +51,9 @@ class Body(JsProxy):
         """Read the whole body."""
         return JsBuffer(await self._read())
 
-    async def bytes(self) -> JsBuffer:
+    async def bytes(self) -> Uint8Array:
         """Read the whole body."""
-        return JsBuffer(await self._read())
+        return Uint8Array(await self._read())
 
     async def text(self) -> str:
         """Read the whole body as UTF-8; invalid bytes are replaced."""

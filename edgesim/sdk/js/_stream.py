@@ -11,7 +11,8 @@ import io
 from collections.abc import AsyncIterator
 from typing import Any
 
-from pyodide.ffi import UNDEFINED, JsBuffer, JsException, JsProxy
+from pyodide._typed_arrays import Uint8Array
+from pyodide.ffi import UNDEFINED, JsException, JsProxy
 from workers._runtime import invocation
 
 USED = "Body has already been used. It can only be used once. Use tee() first if you need to read it twice."  # noqa: E501 (the platform's text)
@@ -60,7 +61,7 @@ class ReadableStream(JsProxy):
         self._used = True
         return _nothing()
 
-    def __aiter__(self) -> AsyncIterator[JsBuffer]:
+    def __aiter__(self) -> AsyncIterator[Uint8Array]:
         self._take()
         return _buffers(self._content)
 
@@ -107,7 +108,7 @@ class _Reader:
     async def read(self) -> JsProxy:
         """Return the next chunk as ``.value``, or ``.done`` at the end."""
         async for chunk in self._chunks:
-            return JsProxy({"done": False, "value": chunk})
+            return JsProxy({"done": False, "value": Uint8Array(chunk)})
         return JsProxy({"done": True, "value": UNDEFINED})
 
     def releaseLock(self) -> None:
@@ -137,9 +138,9 @@ async def _chunks(content: Any) -> AsyncIterator[bytes]:
         yield chunk
 
 
-async def _buffers(content: Any) -> AsyncIterator[JsBuffer]:
+async def _buffers(content: Any) -> AsyncIterator[Uint8Array]:
     async for chunk in _chunks(content):
-        yield JsBuffer(chunk)
+        yield Uint8Array(chunk)
 
 
 async def _read_handle(handle: Any) -> bytes:

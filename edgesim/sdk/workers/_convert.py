@@ -120,7 +120,7 @@ def python_from_rpc(obj: Any) -> Any:
         return Request(obj)
     if isinstance(obj, js.FormData):
         return FormData(obj)
-    if type(obj) in {JsProxy, JsArray, JsBuffer, JsDate}:
+    if isinstance(obj, JsBuffer) or type(obj) in {JsProxy, JsArray, JsDate}:
         return from_wire(obj._to_wire())
     return wrapped(obj)
 

@@ -7,8 +7,19 @@ import time
 from datetime import datetime
 from urllib.parse import urlsplit
 
-from js import JSON, Object, console
-from pyodide.ffi import JsException, JsProxy, create_proxy, jsnull, to_js
+from js import (
+    JSON,
+    ArrayBuffer,
+    DataView,
+    Float64Array,
+    Int8Array,
+    Int16Array,
+    Object,
+    Uint8Array,
+    Uint8ClampedArray,
+    console,
+)
+from pyodide.ffi import JsBuffer, JsException, JsProxy, create_proxy, jsnull, to_js
 
 from workers import Response, WorkerEntrypoint, python_from_rpc, python_to_rpc
 
@@ -66,6 +77,63 @@ async def raw_objects(worker):
         raw.to_py()["b"],
         JSON.stringify(raw),
         [key for key in raw.object_keys()],
+    ]
+
+
+async def typed_arrays(worker):
+    array = Uint8Array.new(to_js([1, 2, 300]))
+    shared = ArrayBuffer.new(4)
+    whole, half = Uint8Array.new(shared), Uint8Array.new(shared, 2)
+    half[0] = 7
+    assigned = Uint8Array.new(3)
+    assigned.assign(b"xyz")
+    filled = Int16Array.new(3)
+    filled.set(to_js([1, -2]), 1)
+    view = DataView.new(array.buffer)
+    view.setInt16(0, -2, True)
+    return [
+        list(array),
+        [array.length, len(array), array.byteLength, array.buffer.byteLength, array[-1]],
+        [bytes(array).hex(), array.to_bytes().hex(), bytes(array.to_py()).hex()],
+        [list(whole), list(Uint8Array.new(shared, 1, 2)), list(whole.subarray(1)), half.byteOffset],
+        [list(Uint8Array.new(b"ab")), list(Uint8Array.new(2)), list(Uint8Array.new([1, 2]))],
+        [bytes(assigned).hex(), list(filled), filled.to_bytes().hex(), list(filled.slice(1))],
+        [view.getUint8(1), view.getUint16(1)],
+        [
+            list(Float64Array.new(to_js([1.5, 2]))),
+            list(Uint8ClampedArray.new(to_js([300, -1, 1.5]))),
+        ],
+        [str(array), array.join("-"), 254 in array, list(Int8Array.of(200, -1))],
+        [to_js(b"ab").byteLength, list(to_js(bytearray(b"ab"))), bytes(to_js(b"ab")).hex()],
+        [list(Uint8Array.new(to_js(b"abc"))), Uint8Array.new(to_js(b"hi")).to_string()],
+        [ArrayBuffer.isView(array), ArrayBuffer.isView(array.buffer), isinstance(array, JsBuffer)],
+        failing(lambda: array[9]),
+        failing(lambda: array[0:1]),
+        failing(lambda: array.buffer[0]),
+        failing(lambda: len(array.buffer)),
+        failing(lambda: Int16Array.new(ArrayBuffer.new(3))),
+        failing(lambda: Uint8Array.new(-1)),
+        failing(lambda: assigned.assign(b"toolong")),
+        failing(lambda: view.getUint32(0)),
+        await Response(array).text(),
+    ]
+
+
+async def blocking_calls(worker):
+    loop = asyncio.get_running_loop()
+
+    def fail():
+        raise ValueError("text")
+
+    try:
+        await asyncio.to_thread(fail)
+        failed = ""
+    except ValueError as error:
+        failed = str(error)
+    return [
+        await asyncio.to_thread(divmod, 7, 2),
+        await loop.run_in_executor(None, len, "abc"),
+        failed,
     ]
 
 
