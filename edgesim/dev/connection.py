@@ -128,7 +128,8 @@ class HttpConnection(asyncio.Protocol):
             self._stopped = True  # answered as an ordinary request; the rest is not HTTP/1
         except httptools.HttpParserError as error:
             if not self._stopped:
-                self._refuse(Refusal(400, f"the request is not valid HTTP/1.1: {error}"))
+                status = 501 if "method" in str(error) else 400
+                self._refuse(Refusal(status, f"the request is not valid HTTP/1.1: {error}"))
         if self._in_head and not self._stopped:
             self._head_size += len(data)
             if self._head_size > self._limits.url_bytes + self._limits.head_bytes:

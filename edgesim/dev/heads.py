@@ -15,6 +15,12 @@ import msgspec
 _HOST = re.compile(rb"([A-Za-z0-9_.~-]+|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{0,5}))?")
 _TARGET = re.compile(r"/[^\x00-\x20\x7f<>#`?]*(?:\?[^\x00-\x20\x7f<>#\"]*)?")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]+)(.*)", re.IGNORECASE)
+_METHODS = {
+    *("ACL", "CHECKOUT", "COPY", "DELETE", "GET", "HEAD", "LOCK", "MERGE", "MKACTIVITY", "MKCOL"),
+    *("MOVE", "NOTIFY", "OPTIONS", "PATCH", "POST", "PROPFIND", "PROPPATCH", "PURGE", "PUT"),
+    *("QUERY", "REPORT", "SEARCH", "SUBSCRIBE", "UNLOCK", "UNSUBSCRIBE"),
+}
+"""The methods that workerd and httptools know."""
 _VALUE = re.compile(rb"[\t -~\x80-\xff]*")
 _OPERATOR_PATHS = (b"/cdn-cgi/", b"/client/v4/")
 
@@ -45,6 +51,8 @@ def problem_of(
         return Refusal(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
     if method in {"CONNECT", "TRACE"}:
         return Refusal(405, f"method {method} is not served")
+    if method not in _METHODS:
+        return Refusal(501, f"method {method} is not known")
     hosts = [value.strip(b" \t") for name, value in headers if name == b"host"]
     if len(hosts) > 1 or (not hosts and version == "1.1"):
         return Refusal(400, "a request needs exactly one Host header")

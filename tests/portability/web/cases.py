@@ -236,4 +236,12 @@ FORMS = {
     "a value of several lines": posted_form(MULTIPART.replace("1\r\n", "1\r\n\r\n2\n3\r\n", 1)),
     "no form": raw("/form", "POST", {"Content-Type": "text/plain"}, b"a=1"),
 }
-CASES = REQUESTS | RESPONSES | FETCHES | BINDINGS | FORMS
+OPERATIONS = {
+    f"operation {name}": raw(f"/operation/{name}")
+    for name in (
+        *("bodies", "reading_twice", "tee", "reading_nothing", "json", "statuses", "redirects"),
+        *("header_lists", "header_errors", "headers_are_copies", "requests", "request_errors"),
+        *("methods", "blobs", "forms"),
+    )
+}
+CASES = OPERATIONS | REQUESTS | RESPONSES | FETCHES | BINDINGS | FORMS
