@@ -11,7 +11,6 @@ import difflib
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import anyio
@@ -23,6 +22,7 @@ from edgesim.config.dataflow import Dataflow, SqlPipelineSpec
 from edgesim.errors import ConfigError, ExpectationError, UsageError
 from edgesim.pipelines.dry_run import DryRun, dry_run
 from edgesim.pipelines.sql.engine import SqlEngine
+from edgesim.scratch import scratch_folder
 
 CELL_CHARS_MAX = 40
 T = TypeVar("T")
@@ -72,8 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _run(flow: Dataflow, spec: SqlPipelineSpec, stream: str, file: Path) -> DryRun:
-    with TemporaryDirectory(prefix="edgesim-sql-") as folder:
-        engine = SqlEngine(Path(folder))
+    with scratch_folder("sql") as folder:
+        engine = SqlEngine(folder)
         try:
             return await dry_run(flow, spec, stream, _records(file), engine, Clock())
         finally:

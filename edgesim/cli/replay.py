@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from edgesim.cli.arguments import add_isolation, add_project, project_of
 from edgesim.cli.progress import Progress
 from edgesim.dev.presence import own
 from edgesim.errors import UsageError
+from edgesim.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from edgesim.replay.runner import Plan
@@ -95,8 +95,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.junit:
         _create(arguments.junit)
     with contextlib.ExitStack() as stack:
-        fresh = stack.enter_context(tempfile.TemporaryDirectory(prefix="edgesim-replay-"))
-        project = project_of(arguments, state=Path(fresh))
+        fresh = stack.enter_context(scratch_folder("replay"))
+        project = project_of(arguments, state=fresh)
         stack.enter_context(own(project.state))
         plan = runner.Plan(
             project,
@@ -137,9 +137,9 @@ def _shrink(plan: Plan, arguments: argparse.Namespace) -> int:
     lines = [line for path in plan.fixtures for line in Fixture(path).lines()]
 
     def run(fixture: Path, rules: Sequence[FaultRule]) -> runner.ReplayReport:
-        with tempfile.TemporaryDirectory(prefix="edgesim-shrink-") as state:
+        with scratch_folder("shrink") as state:
             again = msgspec.structs.replace(plan, fixtures=[fixture], faults=rules)
-            again.project = project_of(arguments, state=Path(state))
+            again.project = project_of(arguments, state=state)
             return runner.replay(again)
 
     def progress(tries: int, kept_lines: int, kept_rules: int) -> None:

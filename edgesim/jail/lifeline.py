@@ -23,14 +23,28 @@ _FILES_MAX = 1024
 _PRCTL = ctypes.CDLL(None).prctl if LINUX else None
 
 
-def end_with_edgesim() -> None:
+def ignore_group_signals() -> None:
+    """Ignore SIGINT, SIGTERM and SIGHUP, here and in every fork.
+
+    Service managers and terminals send them to the whole process group.  The platform then finishes
+    the invocations in flight, and needs the isolates for that.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def end_with_edgesim(parent: int | None = None) -> None:
     """Have this process killed as soon as edgesim, which started it, has ended.
+
+    ``parent`` is edgesim's process id: it may have ended before this is called.
 
     Elsewhere than on Linux its forks are killed too, and those are killed with it.  Call it before
     the process starts threads, and once the signals that it ignores are ignored.
     """
     if LINUX:
         end_with_parent()
+        if parent is not None and os.getppid() != parent:
+            os._exit(1)
     else:
         _start_watcher()
 

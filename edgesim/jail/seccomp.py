@@ -11,6 +11,7 @@ import ctypes
 import errno
 import os
 import platform
+import signal
 import struct
 
 from edgesim.jail.calls import (
@@ -133,8 +134,9 @@ def workerd_program(*, listens: bool = False) -> Program:
     """Return the filter of a workerd process: no network, no other process.
 
     Of sockets only Unix ones, which it connects to the platform's.  Programs are Landlock's matter:
-    workerd is one itself, and started under this filter.  ``listens``: it may bind IPv4 ports, for
-    a debugger; that it connects to none is Landlock's matter too.
+    workerd is one itself, and started under this filter.  It goes on ignoring SIGTERM: that it sets
+    a handler, which would end it, reports success without effect.  ``listens``: it may bind IPv4
+    ports, for a debugger; that it connects to none is Landlock's matter too.
     """
     refused = ENGINE_REFUSED[platform.machine()]
     code = _begin()
@@ -143,6 +145,8 @@ def workerd_program(*, listens: bool = False) -> Program:
             code += _when(number, _ERRNO | errno.EPERM)
     families = (_AF_UNIX, _AF_INET) if listens else (_AF_UNIX,)
     code += _allow(refused["socket"], ((Check(0, families),),))
+    handler = [_load(_AT_ARGS), _jump(_EQUAL, signal.SIGTERM, 0, 1), _return(_ERRNO | 0)]
+    code += [_jump(_EQUAL, call_number("rt_sigaction"), 0, len(handler)), *handler]
     return Program([*code, _return(_ALLOW)])
 
 

@@ -45,7 +45,7 @@ from edgesim.isolates.protocol.wire import (
     one,
 )
 from edgesim.jail.family import ProcessFamily, found_family
-from edgesim.jail.lifeline import end_with_edgesim, end_with_parent
+from edgesim.jail.lifeline import end_with_edgesim, end_with_parent, ignore_group_signals
 from edgesim.system import peak_memory_bytes
 
 if TYPE_CHECKING:
@@ -113,16 +113,6 @@ def _serve(control: socket.socket, boot: Boot, family: ProcessFamily | None) -> 
     gc.collect()
     gc.freeze()  # garbage collection would write to, and so copy, memory pages that forks share
     return _Forks(control, snapshot, guard.fork, family).run()
-
-
-def ignore_group_signals() -> None:
-    """Ignore SIGINT, SIGTERM and SIGHUP, here and in every fork.
-
-    Service managers and terminals send them to the whole process group.  The platform then finishes
-    the invocations in flight, and needs the isolates for that.
-    """
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
 
 
 def _receive_boot(control: socket.socket) -> Boot:

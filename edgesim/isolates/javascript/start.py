@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -50,7 +51,13 @@ async def open_process(
         running = await foreign.start(
             [
                 *(sys.executable, "-P", "-s", "-m", "edgesim.isolates.javascript.launch"),
-                *(str(program.folder), str(program.workerd), "serve", "--experimental"),
+                *(
+                    str(os.getpid()),
+                    str(program.folder),
+                    str(program.workerd),
+                    "serve",
+                    "--experimental",
+                ),
                 f"--socket-fd={SOCKET}={listener.fileno()}",
                 f"--external-addr={PLATFORM}=unix:{path.with_suffix('.out')}",
                 *(inspector.options(control.fileno()) if program.inspected else ()),
@@ -92,7 +99,7 @@ async def _boot(program: WorkerdProgram, process: WorkerdProcess, stderr: Stderr
             response = await process.wires.exchange("", request)
             problem = await _problem(program, process, response)
         except LostError:
-            status = await process.exitstatus_of()
+            status = await process.exit_status()
             problem = f"workerd ended while it started ({status_of(status)})"
     if problem is not None:
         said = stderr.error()

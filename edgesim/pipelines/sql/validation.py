@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from edgesim.clock import Clock
 from edgesim.config.dataflow import Dataflow, SqlPipelineSpec, needs_engine
@@ -14,6 +12,7 @@ from edgesim.config.sql_tokens import tokens_of
 from edgesim.pipelines.sql.engine import SqlEngine, SqlEngineError
 from edgesim.pipelines.sql.queries import query_of
 from edgesim.pipelines.sql.wire import ResultColumn
+from edgesim.scratch import scratch_folder
 
 _NAMED = re.compile(r"(?:No field named|Invalid function)\s+['\"]?([\w.]+)")
 
@@ -38,8 +37,8 @@ async def result_columns(flow: Dataflow, engine: SqlEngine, clock: Clock) -> Res
 
 async def check_sql(flow: Dataflow) -> None:
     """Plan every statement on an engine of its own; ConfigError if it refuses one."""
-    with TemporaryDirectory(prefix="edgesim-sql-") as folder:
-        engine = SqlEngine(Path(folder))
+    with scratch_folder("sql") as folder:
+        engine = SqlEngine(folder)
         try:
             await result_columns(flow, engine, Clock())
         finally:
