@@ -16,10 +16,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edgesim.dev.bodies import Bodies, BodyTooLargeError, NoRoomError
 from edgesim.dev.edge import Edge, host_of
-from edgesim.dev.packing import packed
 from edgesim.dev.record import Recorder
 from edgesim.errors import EdgesimError, PlatformError
 from edgesim.model import HttpResponse, iterate
+from edgesim.packing import packed
 from edgesim.runtime.ingest import PATH as INGEST_PATH
 from edgesim.runtime.routing import named_by
 from edgesim.simulator import Simulator

@@ -18,6 +18,7 @@ from edgesim.errors import EdgesimError, PlatformError
 from edgesim.isolates.host.driver import Host
 from edgesim.isolates.protocol.wire import Call, Failure, Log, Respond, StreamRef
 from edgesim.model import Body, HttpRequest, HttpResponse, Stream, read_all
+from edgesim.packing import unpacked
 from edgesim.runtime.arguments import invalid_header, number_of, request_of
 from edgesim.runtime.lineage import Lineage
 from edgesim.runtime.trace import Trace
@@ -184,10 +185,14 @@ class Invocation(Host):
         url = urldefrag(asked.url).url
         request = HttpRequest(asked.method, url, asked.headers, body, redirect=asked.redirect)
         response = await target(request, self.lineage.next())
+        headers = response.headers
+        if response.encoded:  # the length is that of the compressed body
+            headers = [each for each in headers if each[0].lower() != "content-length"]
+            response.body = unpacked(response.body, response.header("content-encoding"))
         return {
             "status": response.status,
             "statusText": response.status_text,
-            "headers": response.headers,
+            "headers": headers,
             "body": await self.give_body(response.body),
             "url": response.url or url,
             "redirected": bool(response.url),
