@@ -222,21 +222,20 @@ def _check_handlers(project: Project, config: WorkerConfig, worker: Worker) -> N
     """ConfigError if a Worker lacks the handler for an event that the project sends to it."""
     needed = {}
     if config.settings.queues.consumers:
-        needed["queue"] = "queues.consumers"
-    if any(
-        config.name == tail.target
-        for other in project.workers.values()
-        for tail in other.settings.tail_consumers
-    ):
-        needed["tail"] = "name"
+        needed["queue"] = config.file, "queues.consumers"
+    for other in project.workers.values():
+        for index, tail in enumerate(other.settings.tail_consumers):
+            if tail.target == config.name:
+                needed.setdefault("tail", (other.file, f"tail_consumers[{index}].service"))
     if config.settings.triggers.crons:
-        needed["scheduled"] = "triggers.crons"
+        needed["scheduled"] = config.file, "triggers.crons"
     if config.name == project.entry:
-        needed["fetch"] = "main"
-    for handler, key in needed.items():
+        needed["fetch"] = config.file, "main"
+    place = "in its default export" if config.is_javascript else "in its class Default"
+    for handler, (file, key) in needed.items():
         if not worker.has(handler):
-            problem = f"{config.main.name} has no `{handler}` handler in its class Default"
-            raise ConfigError(config.file, key, problem)
+            named = config.main.name if file == config.file else config.main
+            raise ConfigError(file, key, f"{named} has no `{handler}` handler {place}")
 
 
 def _check_entrypoints(config: WorkerConfig, running: Mapping[str, Worker]) -> None:

@@ -1,9 +1,11 @@
 """The tables of isolation.md in docs/ are those that the tests check, no more and no less."""
 
+import re
 from itertools import takewhile
 from pathlib import Path
 
 from edgesim.jail.calls import CALLS
+from tests.isolation import javascript_table
 from tests.isolation.table import ATTACKS, IMPORT_WALKS, WALKS
 
 DOCS = Path(__file__).parents[2] / "docs" / "explanation" / "isolation.md"
@@ -27,6 +29,20 @@ def test_docs_carry_the_walks():
     """isolation.md has each walk, word for word, and no other."""
     rows = [line.strip("| ") for line in _rows("| A search that begins with ")]
     assert rows == [*WALKS.values(), *IMPORT_WALKS.values()]
+
+
+def test_docs_carry_the_attacks_of_javascript():
+    """isolation.md has each kind of attack on JavaScript Workers, word for word, and no other."""
+    rows = _rows("| A JavaScript invocation that ")
+    found = [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in rows]
+    assert found == [(each.what, each.process, each.warm) for each in javascript_table.ATTACKS]
+
+
+def test_every_attack_of_javascript_is_in_the_table():
+    """The attacking Worker has no attack that no row names, and no row names one that is not."""
+    source = (Path(__file__).parent / "attacker" / "attacker.js").read_text()
+    named = [name for each in javascript_table.ATTACKS for name in each.names.split()]
+    assert sorted(named) == sorted(re.findall(r'^  "([a-z0-9-]+)":', source, re.MULTILINE))
 
 
 def test_no_attack_stands_twice():

@@ -1,7 +1,11 @@
 """JavaScript Workers that do not start: one line with file, place and cure."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -140,8 +144,15 @@ async def test_modules_of_other_kinds(tmp_path):
     package.mkdir(parents=True)
     (package / "package.json").write_text('{"name": "pack", "exports": "./x.js"}')
     (package / "x.js").write_text("export const n: number = 1;".replace(": number", ""))
-    files = {"a.txt": b"text", "b.json": b'{"j": 2}', "c.bin": b"\x00\x01", "d.md": b"# md"}
     (tmp_path / "main" / "src").mkdir()
+    wasm = b"\0asm\1\0\0\0\1\5\1\x60\0\1\x7f\3\2\1\0\7\5\1\1f\0\0\x0a\6\1\4\0\x41\x2a\x0b"
+    files = {
+        "w.wasm": wasm,
+        "a.txt": b"text",
+        "b.json": b'{"j": 2}',
+        "c.bin": b"\x00\x01",
+        "d.md": b"# md",
+    }
     for name, data in files.items():
         (tmp_path / "main" / "src" / name).write_bytes(data)
     source = """
@@ -150,8 +161,10 @@ async def test_modules_of_other_kinds(tmp_path):
     import json from "./b.json";
     import data from "./c.bin";
     import md from "./d.md";
+    import wasm from "./w.wasm";
     export default {
-      fetch: () => Response.json([n, text, json.j, [...new Uint8Array(data)], md, MARK]),
+      fetch: () => Response.json([n, text, json.j, [...new Uint8Array(data)], md, MARK,
+        new WebAssembly.Instance(wasm).exports.f()]),
     };
     """
     rules = [{"type": "Text", "globs": ["**/*.md"], "fallthrough": True}]
@@ -159,7 +172,7 @@ async def test_modules_of_other_kinds(tmp_path):
     write_javascript(tmp_path, "main", source, main="src/index.mts", **keys)
     for level in ("process", "warm"):
         async with running(tmp_path, "main", isolation=level) as simulator:
-            assert await ask(simulator) == (200, b'[1,"text",2,[0,1],"# md","defined"]')
+            assert await ask(simulator) == (200, b'[1,"text",2,[0,1],"# md","defined",42]')
 
 
 async def test_a_missing_handler_is_a_configuration_error(tmp_path):
@@ -177,11 +190,139 @@ def test_a_python_worker_needs_neither_program(tmp_path):
     assert all(worker.spec().javascript is None for worker in project.workers.values())
 
 
-@pytest.mark.parametrize(
-    "report", ["", "nonsense", '{"handlers": 5}', '{"error": ["a"]}', "[" * 5000]
-)
-async def test_a_forged_report_of_the_start_refuses_the_worker(tmp_path, report):
-    """A module that replaces the isolate's first reply does not load; the error is one line."""
-    source = f"Response.json = () => new Response({report!r});\n{GOOD}"
-    said = await refusal(tmp_path, source)
-    assert said.startswith("worker main: its isolate sent what none sends: ")
+async def test_a_module_cannot_forge_the_report_of_its_start(tmp_path):
+    """Functions of JavaScript that it replaces are not those that the report is made with."""
+    source = """
+    const forged = () => new Response('{"handlers": 5}');
+    Response.json = forged;
+    JSON.stringify = () => "nonsense";
+    Object.keys = Array.prototype.filter = () => ["forged"];
+    export default { fetch: () => new Response("ok") };
+    """
+    write_javascript(tmp_path, "main", source)
+    async with running(tmp_path, "main") as simulator:
+        assert await ask(simulator) == (200, b"ok")
+
+
+async def test_a_json_module_with_a_syntax_error(tmp_path):
+    """The place is in the JSON file."""
+    write_javascript(tmp_path, "main", "")
+    (tmp_path / "main" / "src").mkdir()
+    (tmp_path / "main" / "src" / "d.json").write_text('{"a": 1,\n "b" 2}\n')
+    said = await refusal(tmp_path, 'import d from "./d.json";\nexport default { d };')
+    assert said.startswith("worker main: src/d.json:2:5: Expected")
+
+
+async def test_a_typescript_syntax_error(tmp_path):
+    """Types are read as TypeScript reads them."""
+    said = await refusal(tmp_path, "interface A { x: number\nexport default {};")
+    assert said.startswith("worker main: src/index.ts:2:")
+
+
+async def test_a_workerd_that_is_not_executable(tmp_path):
+    """The file, and why it does not run."""
+    file = tmp_path / "workerd"
+    file.write_bytes(b"\x7fELF")
+    said = await refusal(
+        tmp_path, GOOD, found=Environment(workerd=str(file), esbuild=programs().esbuild)
+    )
+    assert said == f"worker main: cannot run {file}: Permission denied"
+
+
+async def test_an_esbuild_that_is_no_program(tmp_path):
+    """The same for esbuild, of a wrong format."""
+    file = tmp_path / "esbuild"
+    file.write_bytes(b"no program")
+    file.chmod(0o755)
+    said = await refusal(
+        tmp_path, GOOD, found=Environment(workerd=programs().workerd, esbuild=str(file))
+    )
+    assert said == f"worker main: cannot run {file}: Exec format error"
+
+
+HANDLERS = [
+    ({"queues": {"consumers": [{"queue": "q"}]}}, "queues.consumers", "queue"),
+    ({"triggers": {"crons": ["* * * * *"]}}, "triggers.crons", "scheduled"),
+]
+
+
+@pytest.mark.parametrize(("keys", "key", "handler"), HANDLERS)
+async def test_a_missing_handler_names_file_and_key(tmp_path, keys, key, handler):
+    """What the wrangler file asks for needs a handler."""
+    write_javascript(tmp_path, "main", GOOD, **keys)
+    with pytest.raises(ConfigError) as caught:
+        async with running(tmp_path, "main"):
+            pass
+    said = str(caught.value)
+    assert f"main/wrangler.json: {key}: index.js has no `{handler}` handler" in said
+
+
+async def test_a_tail_consumer_without_a_handler(tmp_path):
+    """The key is the producer's."""
+    write_javascript(tmp_path, "main", GOOD, tail_consumers=[{"service": "seen"}])
+    write_javascript(tmp_path, "seen", GOOD)
+    with pytest.raises(ConfigError) as caught:
+        async with running(tmp_path, "main", "seen"):
+            pass
+    said = str(caught.value)
+    assert "main/wrangler.json: tail_consumers[0].service: " in said
+    assert "seen/index.js has no `tail` handler in its default export" in said
+
+
+@pytest.mark.parametrize("source", ["", "export const Named = {};", "export function Named() {}"])
+async def test_an_entrypoint_that_is_no_class(tmp_path, source):
+    """A service binding names an entrypoint that the module does not have as a class."""
+    services = [{"binding": "S", "service": "other", "entrypoint": "Named"}]
+    write_javascript(tmp_path, "main", GOOD, services=services)
+    write_javascript(tmp_path, "other", source + "\n" + GOOD)
+    with pytest.raises(ConfigError) as caught:
+        async with running(tmp_path, "main", "other"):
+            pass
+    said = str(caught.value)
+    assert "main/wrangler.json: services" in said
+    assert "Named" in said
+
+
+def test_a_main_that_does_not_exist(tmp_path):
+    """File and key."""
+    write_javascript(tmp_path, "main", GOOD)
+    (tmp_path / "main" / "index.js").unlink()
+    with pytest.raises(ConfigError, match=r"main/wrangler\.json: main: .*index\.js"):
+        load_worker(tmp_path / "main")
+
+
+BROKEN: dict[str, tuple[str, dict[str, Any]]] = {
+    "syntax": ("export default {", {}),
+    "throws": ("null.x;\nexport default {};", {}),
+    "date": (GOOD, {"compatibility_date": "2999-01-01"}),
+    "handler": (GOOD, {"triggers": {"crons": ["* * * * *"]}}),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_the_command_ends_with_one_line_and_status_2(tmp_path, kind):
+    """`edgesim dev` names the Worker that does not start; nothing else is printed."""
+    source, keys = BROKEN[kind]
+    write_javascript(tmp_path, "good", GOOD)
+    write_javascript(tmp_path, "bad", source, **keys)
+    (tmp_path / "edgesim.toml").write_text(
+        'workers = ["good", "bad"]\n[backends]\nr2 = "memory:"\nqueues = "memory:"\n'
+    )
+    found = programs()
+    variables = {"EDGESIM_WORKERD": str(found.workerd), "EDGESIM_ESBUILD": str(found.esbuild)}
+    finished = subprocess.run(
+        [
+            *(sys.executable, "-m", "edgesim.cli", "dev", str(tmp_path), "--port", "0"),
+            *("--state", str(tmp_path / "state"), "--no-reload"),
+        ],
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert finished.returncode == 2, finished.stderr
+    assert finished.stdout == ""
+    (line,) = [each for each in finished.stderr.splitlines() if not each.startswith("20")]
+    assert line.startswith("edgesim: ")
+    assert "bad" in line

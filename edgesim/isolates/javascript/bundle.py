@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Iterator
+from importlib.resources import as_file, files
 from pathlib import Path
 
 import msgspec
@@ -12,6 +13,7 @@ import msgspec
 from edgesim import foreign
 from edgesim.errors import ConfigError, WorkerLoadError
 from edgesim.isolates.javascript.settings import Module
+from edgesim.isolates.javascript.tools import run_program
 from edgesim.model import JavaScript, WorkerSpec
 
 MAIN = "worker"
@@ -39,6 +41,11 @@ _LOADERS = {
     ".txt": "text", ".html": "text", ".sql": "text",
     ".bin": "copy", ".wasm": "copy",
 }  # fmt: skip
+_GUEST = "edgesim/main.js"
+_GUEST_OPTIONS = (
+    "--bundle", "--splitting", "--format=esm", "--target=es2024", "--external:cloudflare:*", "--external:node:*",
+    "--log-level=error", "--color=false",
+)  # fmt: skip
 _RULE_LOADERS = {"Text": "text", "Data": "copy", "CompiledWasm": "copy"}
 _EXTENSION = re.compile(r"\*\*/\*(\.[\w.]+)")
 _ERROR = re.compile(r"\[ERROR\] (.+)\n(?:\n +(\S+:\d+:\d+):)?")
@@ -56,24 +63,38 @@ async def build(spec: WorkerSpec, javascript: JavaScript, esbuild: Path, folder:
     """Bundle the Worker into ``folder``; WorkerLoadError with file and line of the first error."""
     output = folder / _FOLDER
     command = [str(esbuild), spec.main, *_options(javascript, output)]
-    errors = folder / "esbuild.log"
-    with errors.open("wb") as log:
-        process = await foreign.start(
-            command,
-            pass_fds=[],
-            env={},
-            stdout=subprocess.DEVNULL,
-            stderr=log.fileno(),
-            cwd=javascript.folder,
-        )
-        status = await process.wait()
-    if status != 0:
-        text = errors.read_text("utf-8", "replace")
+    text = await _run(command, folder, javascript.folder)
+    if text is not None:
         raise WorkerLoadError(f"worker {spec.name}: {_problem(text, javascript)}")
     bundled = output / f"{MAIN}.js"
     modules = [Module(MAIN, "js", f"{_FOLDER}/{MAIN}.js")]
     modules += _others(javascript, output)
     return Bundle(modules, bundled.with_suffix(".js.map"))
+
+
+async def build_guest(esbuild: Path, folder: Path) -> list[Module]:
+    """Bundle the modules that run beside the Worker's own, in ``folder``; the entry is the first.
+
+    They are one module, since worker code can import any by its name; where time is virtual, the
+    timers that worker code imports are others.
+    """
+    entries = [_GUEST, *(_TIMERS.values() if foreign.stops_the_world() else ())]
+    with as_file(files("edgesim.isolates.javascript").joinpath("guest")) as guest:
+        sources = [str(guest / Path(each).name) for each in entries]
+        options = (*_GUEST_OPTIONS, f"--outdir={folder / Path(_GUEST).parent}")
+        text = await _run([str(esbuild), *sources, *options], folder, str(guest))
+    if text is not None:
+        raise WorkerLoadError(f"{esbuild} failed: {' '.join(text.split())[:300]}")
+    built = {str(each.relative_to(folder)) for each in (folder / _GUEST).parent.iterdir()}
+    return [Module(each, "js", each) for each in (_GUEST, *sorted(built - {_GUEST}))]
+
+
+async def _run(command: list[str], folder: Path, cwd: str) -> str | None:
+    """Run esbuild; return its error output if it fails."""
+    errors = folder / "esbuild.log"
+    with errors.open("wb") as log:
+        status = await run_program(command, stdout=subprocess.DEVNULL, stderr=log.fileno(), cwd=cwd)
+    return None if status == 0 else errors.read_text("utf-8", "replace")
 
 
 def _options(javascript: JavaScript, output: Path) -> Iterator[str]:

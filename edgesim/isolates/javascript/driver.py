@@ -8,8 +8,6 @@ them was the cause, which then repeats itself.
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -24,7 +22,7 @@ from edgesim.errors import EdgesimError, UsageError, WorkerLoadError, first_erro
 from edgesim.foreign import stops_the_world
 from edgesim.isolates.host.driver import Host, Isolates
 from edgesim.isolates.javascript import watch
-from edgesim.isolates.javascript.bundle import build
+from edgesim.isolates.javascript.bundle import build, build_guest
 from edgesim.isolates.javascript.invocation import WorkerdInvocation, lost
 from edgesim.isolates.javascript.process import EndedError, WorkerdProcess, WorkerdProgram
 from edgesim.isolates.javascript.settings import WorkerdSettings
@@ -35,6 +33,7 @@ from edgesim.isolates.protocol.limits import KERNEL_GUARDS
 from edgesim.isolates.protocol.wire import Done, Invoke
 from edgesim.jail import landlock, seccomp
 from edgesim.model import WorkerSpec
+from edgesim.scratch import scratch_folder
 
 DETERMINISTIC = True  # workerd takes turns where time is virtual
 TRIES_MAX = 4
@@ -189,9 +188,8 @@ async def _open(
     spec: WorkerSpec, clock: Clock, *, fresh: bool
 ) -> AsyncIterator[JavaScriptIsolates]:
     """Bundle the Worker and start workerd."""
-    folder = Path(tempfile.mkdtemp(prefix="edgesim-"))
     problem: EdgesimError | None = None
-    try:
+    with scratch_folder("javascript") as folder:
         program = await _prepare(spec, folder, fresh=fresh)
         async with anyio.create_task_group() as tasks, asyncio.TaskGroup() as requests:
             isolates = JavaScriptIsolates(spec, program, tasks, requests, clock)
@@ -206,8 +204,6 @@ async def _open(
                     with anyio.CancelScope(shield=True), anyio.move_on_after(DRAIN_SECONDS):
                         await isolates.drain()
                     tasks.cancel_scope.cancel()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     if problem is not None:  # outside the task groups, which would wrap it
         raise problem
 
@@ -220,13 +216,16 @@ async def _prepare(spec: WorkerSpec, folder: Path, *, fresh: bool) -> WorkerdPro
     try:
         workerd = find_program("workerd", javascript.workerd, place)
         esbuild = find_program("esbuild", javascript.esbuild, place)
+        guest = await build_guest(esbuild, folder)
+        bundle = await build(spec, javascript, esbuild, folder)
+        date = javascript.compatibility_date or await newest_date(workerd, folder)
     except UsageError as error:
         raise WorkerLoadError(f"worker {spec.name}: {error}") from error
-    bundle = await build(spec, javascript, esbuild, folder)
     settings = WorkerdSettings(
+        guest,
         bundle.modules,
         spec.bindings,
-        javascript.compatibility_date or await newest_date(workerd, folder),
+        date,
         javascript.compatibility_flags,
         spec.limits.memory_bytes,
         fresh,

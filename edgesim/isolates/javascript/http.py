@@ -23,12 +23,20 @@ from edgesim.model import Body, Headers, Stream
 UNREAD_BYTES_MAX = 256 * 1024
 """Bytes of a body that are kept unread before the peer has to wait."""
 HEAD_BYTES_MAX = 256 * 1024
+"""Bytes of a message's target and headers."""
 _HOP_BY_HOP = frozenset({"connection", "content-length", "keep-alive", "transfer-encoding"})
 NO_BODY = {204, 205, 304}
 
 
 class LostError(EdgesimError):
     """The connection ended before the message did."""
+
+
+class HeadTooLargeError(LostError):
+    """A message of the peer whose head is larger than HEAD_BYTES_MAX; its connection is closed."""
+
+    def __init__(self) -> None:
+        super().__init__(f"a message with more than {HEAD_BYTES_MAX >> 10} KB of headers")
 
 
 class HttpMessage(msgspec.Struct):
@@ -111,6 +119,7 @@ class WorkerdConnection(asyncio.Protocol, ABC):
         self._transport: asyncio.Transport | None = None
         self._parser: Any = self._new_parser()
         self._headers: list[tuple[str, str]] = []
+        self._head_bytes = 0
         self._chunks: _ArrivingBody | None = None
         self._writable = asyncio.Event()
         self._writable.set()
@@ -194,7 +203,8 @@ class WorkerdConnection(asyncio.Protocol, ABC):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._lose(LostError(f"not HTTP: {error}"))
+            is_large = self._head_bytes > HEAD_BYTES_MAX
+            self._lose(HeadTooLargeError() if is_large else LostError(f"not HTTP: {error}"))
             self.close()
 
     def pause_writing(self) -> None:
@@ -216,8 +226,16 @@ class WorkerdConnection(asyncio.Protocol, ABC):
 
     def on_message_begin(self) -> None:
         self._headers = []
+        self._head_bytes = 0
+
+    def _count_head(self, size: int) -> None:
+        """Count bytes of a head; HeadTooLargeError, which the parser stops at, if too many."""
+        self._head_bytes += size
+        if self._head_bytes > HEAD_BYTES_MAX:
+            raise HeadTooLargeError
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        self._count_head(len(name) + len(value))
         self._headers.append((name.decode("latin-1").lower(), value.decode("latin-1")))
 
     def on_body(self, data: bytes) -> None:

@@ -58,6 +58,7 @@ class ServerConnection(WorkerdConnection):
         self._target = b""
 
     def on_url(self, url: bytes) -> None:
+        self._count_head(len(url))
         self._target += url
 
     def on_headers_complete(self) -> None:

@@ -34,14 +34,17 @@ from edgesim.isolates.protocol.wire import (
     StreamRef,
 )
 from edgesim.model import Body, Headers, Stream
+from edgesim.packing import packed
 
 OURS = "x-edgesim-"
 BINDING = "x-edgesim-binding"
 CALL, VALUE, ERROR = "x-edgesim-call", "x-edgesim-value", "x-edgesim-error"
 CF, NOW = "x-edgesim-cf", "x-edgesim-now"
 CPU_EXCEEDED = "Worker exceeded CPU time limit."
-_PLAIN = {"content-encoding", "content-length"}
-"""Headers of a body as it travelled; the platform has it decoded, and frames it itself."""
+_WORKERD_BUG = "internal error; reference = "
+STACK_CHARS_MAX = 64 * 1024
+"""Characters of a stack that are read; the rest would not fit into a trace."""
+ENCODING = "content-encoding"
 
 _UnixMilliseconds = Annotated[float, msgspec.Meta(ge=0, le=1e14)]
 Entry = tuple[Level, list[Any], _UnixMilliseconds]
@@ -77,6 +80,8 @@ class WorkerdInvocation:
         self.invoke = invoke
         self.cpu_ms = 0.0
         self.has_left = False
+        self.is_broken = False
+        """True if workerd itself failed in it, as it does after changes to JavaScript's objects."""
         self.scope = anyio.CancelScope()
         """The invocation's stay in its process."""
         self.reported: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
@@ -137,12 +142,10 @@ class WorkerdInvocation:
         except PlatformError as error:
             text = quote(msgspec.json.encode({"name": error.name, "message": error.message}))
             return HttpMessage([(ERROR, text), *self._times()], status=500)
-        headers = [
-            each
-            for each in found["headers"]
-            if each[0].lower() not in _PLAIN and not each[0].lower().startswith(OURS)
-        ]
-        body = self._given(found["body"])
+        headers = [each for each in found["headers"] if not each[0].lower().startswith(OURS)]
+        encoding = next((value for name, value in headers if name.lower() == ENCODING), None)
+        # workerd decompresses it by this header.
+        body = packed(self._given(found["body"]), encoding, even_empty=True)
         headers += self._times()
         return HttpMessage(headers, body, status=found["status"], reason=found["statusText"] or "")
 
@@ -171,10 +174,13 @@ class WorkerdInvocation:
         report: InvocationReport = _decoded(_reports, data)
         self._record(report.logs)
         failures = [
-            Failure(name, message, None if stack is None else sources.mapped(stack))
+            Failure(
+                name, message, None if stack is None else sources.mapped(stack[:STACK_CHARS_MAX])
+            )
             for name, message, stack in report.exceptions
         ]
         result = values.loads(bytes(report.result))
+        self.is_broken |= any(each.message.startswith(_WORKERD_BUG) for each in failures)
         published = [(channel, message, ms / 1000) for channel, message, ms in report.diagnostics]
         self.end(Done(report.outcome, failures, result, diagnostics=published))
 

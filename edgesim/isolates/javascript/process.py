@@ -16,7 +16,7 @@ import structlog
 from edgesim import foreign
 from edgesim.isolates.host.cpu_clock import cpu_seconds
 from edgesim.isolates.javascript import values
-from edgesim.isolates.javascript.http import HttpMessage, LostError
+from edgesim.isolates.javascript.http import HeadTooLargeError, HttpMessage, LostError
 from edgesim.isolates.javascript.invocation import (
     CF,
     OURS,
@@ -36,6 +36,7 @@ from edgesim.system import LINUX
 INVOKE = "x-edgesim-invoke"
 REPORT_SECONDS = WAIT_UNTIL_SECONDS + 5
 """Seconds from a response to the report of its invocation, which ends waitUntil work itself."""
+CUT = "The response's body failed before any of it was sent."
 EVICTED = "The isolate was evicted because of what another invocation in it did."
 EXIT_SECONDS, EXIT_LOOKS = 1.0, 100
 """Time from the loss of a connection to the exit of the process, and how often it is looked for."""
@@ -130,11 +131,17 @@ class WorkerdProcess:
             raise EndedError(lost(EVICTED), alone=True)
         except ValueError as error:
             return _forged(error)
+        except HeadTooLargeError as error:
+            run.leave()  # its handler has run
+            return Done("exception", [Failure("Error", f"The isolate sent {error}.")])
         except LostError as error:
             await self._until_exit()
+            if not self.ended.is_set():  # workerd cut this one response
+                return await self._cut(run)
             raise self._ended() from error
         finally:
             self.charge()
+            self.retired |= run.is_broken
             del self.runs[run.id]
             self.wires.forget(run.id)
             run.cancel_calls()
@@ -153,6 +160,16 @@ class WorkerdProcess:
                 time.sleep(EXIT_SECONDS / EXIT_LOOKS)  # noqa: ASYNC251 (see above)
             else:
                 await anyio.sleep(EXIT_SECONDS / EXIT_LOOKS)
+
+    async def _cut(self, run: WorkerdInvocation) -> Done:
+        """The end of an invocation whose response failed before its head was sent."""
+        run.leave()  # its handler has run
+        with anyio.move_on_after(REPORT_SECONDS):
+            await run.reported
+        failure = Failure("Error", CUT)
+        reported = run.reported.done() and not run.reported.cancelled()
+        done = run.reported.result() if reported else Done("exception", [])
+        return Done("exception", [*done.exceptions, failure])
 
     def _ended(self) -> EndedError:
         """The meaning of the end of the process for an invocation that it had."""
@@ -190,6 +207,8 @@ class WorkerdProcess:
             return Done("exception", [Failure("Error", HUNG)])
         if response.received is not None:  # its code may run until the last byte has left
             await response.received.wait()
+            if self._killed_for is not None:
+                raise LostError("the process was killed before the response's last byte")
         return run.reported.result()
 
     def _request(self, run: WorkerdInvocation) -> HttpMessage:
@@ -305,7 +324,7 @@ class WorkerdProcess:
         for run in self.runs.values():
             run.abandon()
 
-    async def exitstatus_of(self) -> int:
+    async def exit_status(self) -> int:
         """Wait until the process has exited; return its status."""
         return await self._running.wait()
 

@@ -14,18 +14,12 @@ from edgesim.model import BindingSpec
 
 SOCKET, PLATFORM = "main", "platform"
 """Names of the socket that events come in by, and of the service that calls go out to."""
-_GUEST = "edgesim"
-_GUEST_MODULES = (
-    "main.js", "bindings.js", "console.js", "diagnostics.js", "events.js", "virtual.js",
-    "timers.js", "node_timers.js", "node_timers_promises.js", "invocation.js", "r2.js",
-    "values.js",
-)  # fmt: skip
 _LOADER = "loader.js"
 _LOADER_DATE = "2026-07-01"
 _VARIABLES = ("text", "json")
 _KINDS = {"js": "esModule", "wasm": "wasm", "data": "data"}
-_LOADED = {"js": "text", "wasm": "wasmModule", "data": "data"}
-"""Kinds of the loader's bindings that hold a module of each kind."""
+_LOADED = {"js": "text", "wasm": "data", "data": "data"}
+"""Kinds of the loader's bindings that hold a module of each kind; WebAssembly as its bytes."""
 _LINES = ",\n    "
 _CONFIGURATION = f"""using Workerd = import "/workerd/workerd.capnp";
 
@@ -54,8 +48,12 @@ class Module(msgspec.Struct, frozen=True):
 
 
 class WorkerdSettings(msgspec.Struct, frozen=True):
-    """Settings of one Worker's workerd; ``fresh``: an isolate for each invocation."""
+    """Settings of one Worker's workerd; ``fresh``: an isolate for each invocation.
 
+    ``guest``: the modules that run the Worker's own, the entry first.
+    """
+
+    guest: Sequence[Module]
     modules: Sequence[Module]
     bindings: Sequence[BindingSpec]
     date: str
@@ -65,12 +63,9 @@ class WorkerdSettings(msgspec.Struct, frozen=True):
     virtual: bool
 
     def write(self, folder: Path) -> Path:
-        """Write the configuration and the modules that it embeds; return its file."""
-        guest = folder / _GUEST
-        guest.mkdir()
-        for name in (*_GUEST_MODULES, _LOADER):
-            source = files("edgesim.isolates.javascript").joinpath("guest", name)
-            (guest / name).write_bytes(source.read_bytes())
+        """Write the configuration, beside the modules that it embeds; return its file."""
+        loader = files("edgesim.isolates.javascript").joinpath("guest", _LOADER)
+        (folder / _LOADER).write_bytes(loader.read_bytes())
         file = folder / "workerd.capnp"
         worker = self._loader() if self.fresh else self._worker()
         text = _CONFIGURATION.format(heap=self.heap_bytes >> 20, worker=worker)
@@ -79,8 +74,7 @@ class WorkerdSettings(msgspec.Struct, frozen=True):
 
     @property
     def _all_modules(self) -> list[Module]:
-        own = (f"{_GUEST}/{name}" for name in _GUEST_MODULES)
-        return [*(Module(each, "js", each) for each in own), *self.modules]
+        return [*self.guest, *self.modules]
 
     @property
     def _all_flags(self) -> list[str]:
@@ -126,7 +120,7 @@ class WorkerdSettings(msgspec.Struct, frozen=True):
         for index, each in enumerate(modules):
             kind = _LOADED[each.kind]
             bindings.append(f'(name = "MODULE_{index}", {kind} = embed {_quoted(each.file)})')
-        loader = f'(name = "{_LOADER}", esModule = embed "{_GUEST}/{_LOADER}")'
+        loader = f'(name = "{_LOADER}", esModule = embed "{_LOADER}")'
         return _service(_LOADER_DATE, ["experimental"], [loader], bindings)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import platform
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from edgesim import foreign
@@ -77,14 +77,28 @@ def _behind(name: str, command: Path) -> Path:
     raise UsageError(f"{command} is a script, not {name}'s native program; {INSTALL} brings that")
 
 
+async def run_program(
+    command: Sequence[str],
+    *,
+    stdout: int | None = None,
+    stderr: int | None = None,
+    cwd: str | None = None,
+) -> int:
+    """Run a program to its end; return its exit status.  UsageError if it cannot be run."""
+    try:
+        process = await foreign.start(
+            command, pass_fds=[], env={}, stdout=stdout, stderr=stderr, cwd=cwd
+        )
+    except OSError as error:
+        raise UsageError(f"cannot run {command[0]}: {error.strerror}") from error
+    return await process.wait()
+
+
 async def newest_date(workerd: Path, folder: Path) -> str:
     """Return the date of workerd's version, as its compatibility date; ``folder`` is for files."""
     output = folder / "version"
     with output.open("wb") as file:
-        process = await foreign.start(
-            [str(workerd), "--version"], pass_fds=[], env={}, stdout=file.fileno()
-        )
-        await process.wait()
+        await run_program([str(workerd), "--version"], stdout=file.fileno())
     found = _DATE.search(output.read_text("utf-8", "replace"))
     if found is None:
         raise UsageError(f"{workerd} does not name its version; is it workerd?")

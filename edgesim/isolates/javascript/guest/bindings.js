@@ -2,6 +2,9 @@
 
 import { current } from "./invocation.js";
 import { R2Bucket } from "./r2.js";
+import {
+  Error, TypeError, list, listOf, parseJson, stringify, toLowerCase,
+} from "./safe.js";
 
 class Queue {
   #name;
@@ -12,27 +15,30 @@ class Queue {
 
   async send(body, options = {}) {
     if (body === undefined) throw new TypeError("Message body cannot be undefined");
-    const message = forQueue({ ...options, body });
-    const sent = { contentType: options?.contentType, delaySeconds: options?.delaySeconds };
-    return current().call(this.#name, "send", [message.body], sent);
+    const message = forQueue({ __proto__: null, ...options, body });
+    const { contentType, delaySeconds } = options ?? {};
+    const sent = { __proto__: null, contentType, delaySeconds };
+    return await current().call(this.#name, "send", listOf(message.body), sent);
   }
 
   async sendBatch(messages, options = {}) {
-    return current().call(this.#name, "sendBatch", [Array.from(messages, forQueue)], options);
+    const all = list();
+    for (const each of messages) all[all.length] = forQueue(each);
+    return await current().call(this.#name, "sendBatch", listOf(all), options);
   }
 
   async metrics() {
-    return current().call(this.#name, "metrics");
+    return await current().call(this.#name, "metrics");
   }
 }
 
 /** A message whose body crosses as what its content type makes of it. */
 function forQueue(message) {
   if (message?.body === undefined) return message;
-  if ((message.contentType ?? "json").toLowerCase() !== "json") return message;
-  const json = JSON.stringify(message.body);
+  if (toLowerCase(message.contentType ?? "json") !== "json") return message;
+  const json = stringify(message.body);
   if (json === undefined) throw new TypeError("Message body cannot be serialized to JSON");
-  return { ...message, body: JSON.parse(json) };
+  return { __proto__: null, ...message, body: parseJson(json) };
 }
 
 class Pipeline {
@@ -43,17 +49,18 @@ class Pipeline {
   }
 
   async send(records) {
-    await current().call(this.#name, "send", [records]);
+    await current().call(this.#name, "send", listOf(records));
   }
 }
 
 const FETCHER = {
+  __proto__: null,
   get({ name }, method) {
     if (typeof method !== "string" || method === "then") return undefined;
-    if (method === "fetch") return (input, init) => current().fetch(name, input, init);
+    if (method === "fetch") return async (input, init) => await current().fetch(name, input, init);
     if (method === "connect") return refuseSockets;
-    if (method === "scheduled") return (options = {}) => current().call(name, method, [], options);
-    return async (...args) => current().call(name, method, args);
+    if (method === "scheduled") return (options = {}) => current().call(name, method, list(), options);
+    return async (...args) => await current().call(name, method, args);
   },
 };
 

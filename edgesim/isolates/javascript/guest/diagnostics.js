@@ -1,20 +1,21 @@
 // Messages that worker code publishes on node:diagnostics_channel, for its trace.
 
 import { currentOrNull } from "./invocation.js";
+import { apply, listOf } from "./safe.js";
 
 try {
   const { Channel } = await import("node:diagnostics_channel");
-  const { publish } = Channel.prototype;
+  const { publish, subscribe, unsubscribe } = Channel.prototype;
   Channel.prototype.publish = function (message) {
     const invocation = currentOrNull();
-    if (invocation === null) return publish.call(this, message);
+    if (invocation === null) return apply(publish, this, listOf(message));
     // Only a subscriber is told the channel's name.
     const record = (_, name) => invocation.diagnose(name, message);
-    this.subscribe(record);
+    apply(subscribe, this, listOf(record));
     try {
-      return publish.call(this, message);
+      return apply(publish, this, listOf(message));
     } finally {
-      this.unsubscribe(record);
+      apply(unsubscribe, this, listOf(record));
     }
   };
 } catch {

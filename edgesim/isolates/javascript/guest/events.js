@@ -1,35 +1,43 @@
 // The arguments of queue, tail and scheduled handlers.
 
+import { Date, define, list, mapped } from "./safe.js";
+
 class Message {
+  #id;
   #decide;
 
   constructor({ id, timestamp, attempts, body }, decide) {
-    this.id = id;
-    this.timestamp = new Date(timestamp);
-    this.attempts = attempts;
-    this.body = body;
+    this.#id = id;
     this.#decide = decide;
+    define(this, "id", id);
+    define(this, "timestamp", new Date(timestamp));
+    define(this, "attempts", attempts);
+    define(this, "body", body);
   }
 
   ack() {
-    this.#decide(this.id, "ack", null);
+    this.#decide(this.#id, "ack", null);
   }
 
   retry(options = {}) {
-    this.#decide(this.id, "retry", options?.delaySeconds ?? null);
+    this.#decide(this.#id, "retry", options?.delaySeconds ?? null);
   }
 }
 
 export class MessageBatch {
-  #decisions = { messages: {}, all: null, delaySeconds: null };
+  #decisions = { __proto__: null, messages: { __proto__: null }, all: null, delaySeconds: null };
 
   constructor({ queue, messages, metadata }) {
-    const decide = (id, ...decision) => {
-      this.#decisions.messages[id] ??= decision;
+    const decide = (id, decision, delaySeconds) => {
+      if (this.#decisions.messages[id] !== undefined) return;
+      const decided = list();
+      decided[0] = decision;
+      decided[1] = delaySeconds;
+      this.#decisions.messages[id] = decided;
     };
-    this.queue = queue;
-    this.messages = messages.map((each) => new Message(each, decide));
-    this.metadata = metadata;
+    define(this, "queue", queue);
+    define(this, "messages", mapped(messages, (each) => new Message(each, decide)));
+    define(this, "metadata", metadata);
   }
 
   ackAll() {
@@ -51,8 +59,8 @@ export class ScheduledController {
   #noRetry = false;
 
   constructor({ cron, scheduledTime }) {
-    this.cron = cron;
-    this.scheduledTime = scheduledTime;
+    define(this, "cron", cron);
+    define(this, "scheduledTime", scheduledTime);
   }
 
   noRetry() {
@@ -64,14 +72,17 @@ export class ScheduledController {
   }
 }
 
+export const { decisionsOf } = MessageBatch; // a Worker has the class, by its events
+export const { isFinal } = ScheduledController;
+
 /** Traces as a tail handler receives them: the request's original is behind getUnredacted(). */
 export function traceItems(items) {
-  for (const { event } of items) {
-    const request = event?.request;
+  for (let at = 0; at < items.length; at++) {
+    const request = items[at].event?.request;
     if (!request) continue;
     const { unredacted = request } = request;
     delete request.unredacted;
-    Object.defineProperty(request, "getUnredacted", { value: () => unredacted });
+    define(request, "getUnredacted", () => unredacted, false);
   }
   return items;
 }

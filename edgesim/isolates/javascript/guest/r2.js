@@ -1,14 +1,21 @@
 // The R2 binding of worker code: the bucket, its objects, multipart uploads.
 
 import { current } from "./invocation.js";
+import {
+  ArrayBuffer, Blob, Date, Headers, ReadableStream, Response, String, TypeError, Uint8Array, assign,
+  bodyOfResponse, bytesOfResponse, codeAt, define, entries, isA, isArray, isUsed, isView,
+  headerPairs, jsonOfResponse, list, listOf, mapped, textOfResponse, toUtc,
+} from "./safe.js";
 
 const HEADERS = {
+  __proto__: null,
   contentType: "content-type",
   contentLanguage: "content-language",
   contentDisposition: "content-disposition",
   contentEncoding: "content-encoding",
   cacheControl: "cache-control",
 };
+const ZERO = 48, A = 97; // character codes of hexadecimal digits
 const ALGORITHMS = ["md5", "sha1", "sha256", "sha384", "sha512"];
 
 class Checksums {
@@ -16,7 +23,10 @@ class Checksums {
 
   constructor(hex) {
     this.#hex = hex;
-    for (const name of ALGORITHMS) if (hex[name] !== undefined) this[name] = fromHex(hex[name]);
+    for (let at = 0; at < ALGORITHMS.length; at++) {
+      const name = ALGORITHMS[at];
+      if (hex[name] !== undefined) define(this, name, fromHex(hex[name]));
+    }
   }
 
   toJSON() {
@@ -27,10 +37,10 @@ class Checksums {
 class R2Object {
   constructor(found) {
     const { checksums, uploaded, httpMetadata, body, ...rest } = found;
-    Object.assign(this, rest);
-    this.uploaded = new Date(uploaded);
-    this.checksums = new Checksums(checksums);
-    if (httpMetadata !== undefined) this.httpMetadata = withDate(httpMetadata);
+    assign(this, rest);
+    define(this, "uploaded", new Date(uploaded));
+    define(this, "checksums", new Checksums(checksums));
+    if (httpMetadata !== undefined) define(this, "httpMetadata", withDate(httpMetadata));
   }
 
   writeHttpMetadata(headers) {
@@ -40,11 +50,12 @@ class R2Object {
           "`include` when listing?",
       );
     }
-    for (const [field, name] of Object.entries(HEADERS)) {
-      if (this.httpMetadata[field] !== undefined) headers.set(name, this.httpMetadata[field]);
+    for (const field in HEADERS) {
+      const value = this.httpMetadata[field];
+      if (value !== undefined) headers.set(HEADERS[field], value);
     }
     const { cacheExpiry } = this.httpMetadata;
-    if (cacheExpiry !== undefined) headers.set("expires", cacheExpiry.toUTCString());
+    if (cacheExpiry !== undefined) headers.set("expires", toUtc(cacheExpiry));
   }
 }
 
@@ -57,32 +68,32 @@ class R2ObjectBody extends R2Object {
   }
 
   get body() {
-    return this.#response.body;
+    return bodyOfResponse(this.#response);
   }
 
   get bodyUsed() {
-    return this.#response.bodyUsed;
+    return isUsed(this.#response);
   }
 
   async arrayBuffer() {
-    return this.#response.arrayBuffer();
+    return await bytesOfResponse(this.#response);
   }
 
   async bytes() {
-    return new Uint8Array(await this.#response.arrayBuffer());
+    return new Uint8Array(await bytesOfResponse(this.#response));
   }
 
   async text() {
-    return this.#response.text();
+    return await textOfResponse(this.#response);
   }
 
   async json() {
-    return this.#response.json();
+    return await jsonOfResponse(this.#response);
   }
 
   async blob() {
     const type = this.httpMetadata?.contentType;
-    return new Blob([await this.#response.arrayBuffer()], type === undefined ? {} : { type });
+    return new Blob([await bytesOfResponse(this.#response)], { __proto__: null, type: type ?? "" });
   }
 }
 
@@ -96,17 +107,17 @@ class R2MultipartUpload {
   }
 
   async uploadPart(partNumber, value, options = {}) {
-    const args = [this.key, this.uploadId, partNumber];
+    const args = listOf(this.key, this.uploadId, partNumber);
     const body = content(value, "uploadPart", "R2MultipartUpload");
     return (await current().callWithBody(this.#bucket, "uploadPart", args, options, body)).value;
   }
 
   async complete(parts) {
-    return shown(await current().call(this.#bucket, "completeMultipartUpload", [this.key, this.uploadId, parts]));
+    return shown(await current().call(this.#bucket, "completeMultipartUpload", listOf(this.key, this.uploadId, parts)));
   }
 
   async abort() {
-    await current().call(this.#bucket, "abortMultipartUpload", [this.key, this.uploadId]);
+    await current().call(this.#bucket, "abortMultipartUpload", listOf(this.key, this.uploadId));
   }
 }
 
@@ -118,35 +129,37 @@ export class R2Bucket {
   }
 
   async head(key) {
-    return shown(await current().call(this.#name, "head", [String(key)]));
+    return shown(await current().call(this.#name, "head", listOf(String(key))));
   }
 
   async get(key, options = {}) {
     const invocation = current();
-    const call = [this.#name, "get", [String(key)], crossing(options)];
-    const { value, body } = await invocation.callWithBody(...call, null);
+    const args = listOf(String(key));
+    const found = await invocation.callWithBody(this.#name, "get", args, crossing(options), null);
+    const { value, body } = found;
     if (value === null) return null;
     return value.body ? new R2ObjectBody(value, body ?? new Uint8Array()) : new R2Object(value);
   }
 
   async put(key, value, options = {}) {
-    const call = [this.#name, "put", [String(key)], crossing(options)];
-    return shown((await current().callWithBody(...call, content(value, "put", "R2Bucket"))).value);
+    const args = listOf(String(key));
+    const body = content(value, "put", "R2Bucket");
+    return shown((await current().callWithBody(this.#name, "put", args, crossing(options), body)).value);
   }
 
   async delete(keys) {
-    const named = Array.isArray(keys) ? keys.map(String) : String(keys);
-    await current().call(this.#name, "delete", [named]);
+    const named = isArray(keys) ? mapped(keys, String) : String(keys);
+    await current().call(this.#name, "delete", listOf(named));
   }
 
   async list(options = {}) {
-    const { objects, ...rest } = await current().call(this.#name, "list", [], crossing(options));
-    return { ...rest, objects: objects.map((each) => new R2Object(each)) };
+    const { objects, ...rest } = await current().call(this.#name, "list", list(), crossing(options));
+    return { ...rest, objects: mapped(objects, (each) => new R2Object(each)) };
   }
 
   async createMultipartUpload(key, options = {}) {
-    const call = [this.#name, "createMultipartUpload", [String(key)], crossing(options)];
-    const upload = await current().call(...call);
+    const args = listOf(String(key));
+    const upload = await current().call(this.#name, "createMultipartUpload", args, crossing(options));
     return new R2MultipartUpload(this.#name, upload.key, upload.uploadId);
   }
 
@@ -157,19 +170,20 @@ export class R2Bucket {
 
 /** Options in the form in which they cross: Headers as pairs. */
 function crossing(options) {
-  return Object.fromEntries(
-    Object.entries(options ?? {}).map(([name, value]) => [
-      name,
-      value instanceof Headers ? [...value.entries()] : value,
-    ]),
-  );
+  const given = entries(options ?? {});
+  const made = { __proto__: null };
+  for (let at = 0; at < given.length; at++) {
+    const { 0: name, 1: value } = given[at];
+    made[name] = isA(Headers, value) ? headerPairs(value) : value;
+  }
+  return made;
 }
 
 /** The bytes of a value to store, as the body of a request. */
 function content(value, method, owner) {
   if (value === null || value === undefined) return new Uint8Array();
-  const stored = value instanceof ReadableStream || value instanceof Blob || value instanceof ArrayBuffer;
-  if (stored || ArrayBuffer.isView(value) || typeof value === "string") return value;
+  const stored = isA(ReadableStream, value) || isA(Blob, value) || isA(ArrayBuffer, value);
+  if (stored || isView(value) || typeof value === "string") return value;
   throw new TypeError(
     `Failed to execute '${method}' on '${owner}': parameter 2 is not of type 'ReadableStream or ` +
       "ArrayBuffer or ArrayBufferView or string or Blob'.",
@@ -185,5 +199,11 @@ function withDate({ cacheExpiry, ...metadata }) {
 }
 
 function fromHex(hex) {
-  return Uint8Array.from(hex.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16)).buffer;
+  const buffer = new ArrayBuffer(hex.length / 2);
+  const bytes = new Uint8Array(buffer);
+  for (let at = 0; at < hex.length; at++) {
+    const code = codeAt(hex, at);
+    bytes[at >> 1] = (bytes[at >> 1] << 4) | (code < A ? code - ZERO : code - A + 10);
+  }
+  return buffer;
 }

@@ -1,10 +1,11 @@
 // Timers of virtual time: the platform wakes them. The globals, and what node:timers exports.
-
-import { current } from "./invocation.js";
+//
+// It imports nothing: modules of worker code can import it, by way of node:timers.
 
 const pending = new Map();
 let count = 0;
 let sleep = null;
+let fail = null;
 
 /** A timer as Node returns it; its number where a number is wanted. */
 class Timeout {
@@ -60,7 +61,7 @@ function start(repeats, callback, ms, args) {
       try {
         callback(...args);
       } catch (error) {
-        current().fail(error);
+        fail(error);
       }
     } while (pending.has(id));
   };
@@ -94,9 +95,10 @@ export async function wait(ms, signal) {
   return Promise.race([slept, aborted]);
 }
 
-/** Replaces the global timers; `asleep` waits in virtual time. */
-export function installTimers(asleep) {
+/** Replaces the global timers; `asleep` waits in virtual time, `failing` records an exception. */
+export function installTimers(asleep, failing) {
   sleep = asleep;
+  fail = failing;
   const isNode = globalThis.Cloudflare?.compatibilityFlags?.enable_nodejs_global_timers;
   const number = (make) => (callback, ms, ...args) => Number(make(callback, ms, ...args));
   globalThis.setTimeout = isNode ? timers.setTimeout : number(timers.setTimeout);

@@ -1,7 +1,11 @@
 // Values between a Worker and the platform, as JSON with tags: {"$": kind, "v": value}.
 // edgesim/isolates/javascript/values.py is the platform's half.
 
-const { parse: parseJson } = JSON; // a Worker may replace them
+import {
+  ArrayBuffer, DOMException, Date, OBJECT, String, Uint8Array, atob, btoa, codeAt, define, entries,
+  getPrototypeOf, includes, isA, isArray, isFinite, isView, latin1, list, milliseconds, parseJson,
+} from "./safe.js";
+
 const TAG = "$";
 
 /** Returns a JSON-safe copy of `value`; a DataCloneError for what cannot cross. */
@@ -11,7 +15,7 @@ export function pack(value) {
     case "boolean":
       return value;
     case "number":
-      return Number.isFinite(value) ? value : tagged("number", String(value));
+      return isFinite(value) ? value : tagged("number", String(value));
     case "undefined":
       return null;
     case "bigint":
@@ -24,57 +28,73 @@ export function pack(value) {
 }
 
 function packObject(value) {
-  if (Array.isArray(value)) return Array.from(value, pack);
-  if (value instanceof Date) return tagged("date", value.getTime());
-  if (value instanceof ArrayBuffer) return tagged("bytes", base64(new Uint8Array(value)));
-  if (ArrayBuffer.isView(value)) {
-    return tagged("bytes", base64(new Uint8Array(value.buffer, value.byteOffset, value.byteLength)));
+  if (isArray(value)) {
+    const copy = list();
+    for (let at = 0; at < value.length; at++) copy[at] = pack(value[at]);
+    return copy;
   }
-  const prototype = Object.getPrototypeOf(value);
-  if (prototype !== Object.prototype && prototype !== null) throw uncloneable(value);
-  const copy = {};
-  for (const [name, each] of Object.entries(value)) if (each !== undefined) copy[name] = pack(each);
+  if (isA(Date, value)) return tagged("date", milliseconds(value));
+  if (isA(ArrayBuffer, value)) return tagged("bytes", btoa(latin1(new Uint8Array(value))));
+  if (isView(value)) {
+    const bytes = new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
+    return tagged("bytes", btoa(latin1(bytes)));
+  }
+  const prototype = getPrototypeOf(value);
+  if (prototype !== OBJECT && prototype !== null) throw uncloneable(value);
+  const copy = { __proto__: null };
+  const fields = entries(value);
+  for (let at = 0; at < fields.length; at++) {
+    const { 0: name, 1: each } = fields[at];
+    if (each !== undefined) copy[name] = pack(each);
+  }
   return TAG in copy ? tagged("object", copy) : copy;
 }
 
 /** Returns the value that `text`, JSON written by the platform, stands for. */
 export function parse(text) {
   const value = parseJson(text);
-  return text.includes(`"${TAG}":`) ? unpack(value) : value;
+  return includes(text, `"${TAG}":`) ? unpack(value) : value;
 }
 
 function unpack(value) {
-  if (Array.isArray(value)) return value.map(unpack);
   if (value === null || typeof value !== "object") return value;
-  if (TAG in value) {
-    switch (value[TAG]) {
+  if (isArray(value)) {
+    for (let at = 0; at < value.length; at++) define(value, at, unpack(value[at]));
+    return value;
+  }
+  // The platform's JSON has own properties only.
+  const fields = entries(value);
+  const { 0: first, 1: second } = fields;
+  if (fields.length === 2 && first[0] === TAG) {
+    switch (first[1]) {
       case "date":
-        return new Date(value.v);
+        return new Date(second[1]);
       case "bytes":
-        return Uint8Array.from(atob(value.v), (each) => each.charCodeAt(0)).buffer;
+        return bytesOf(atob(second[1]));
       case "number":
-        return Number(value.v);
+        return +second[1];
       case "object":
-        return unpackFields(value.v);
+        return unpackFields(entries(second[1]));
     }
   }
-  return unpackFields(value);
+  return unpackFields(fields);
 }
 
-function unpackFields(value) {
-  return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, unpack(each)]));
+function unpackFields(fields) {
+  const found = {};
+  for (let at = 0; at < fields.length; at++) define(found, fields[at][0], unpack(fields[at][1]));
+  return found;
+}
+
+function bytesOf(text) {
+  const buffer = new ArrayBuffer(text.length);
+  const bytes = new Uint8Array(buffer);
+  for (let at = 0; at < text.length; at++) bytes[at] = codeAt(text, at);
+  return buffer;
 }
 
 function tagged(kind, value) {
-  return { [TAG]: kind, v: value };
-}
-
-function base64(bytes) {
-  let text = "";
-  for (let at = 0; at < bytes.length; at += 0x8000) {
-    text += String.fromCharCode(...bytes.subarray(at, at + 0x8000));
-  }
-  return btoa(text);
+  return { __proto__: null, [TAG]: kind, v: value };
 }
 
 function uncloneable(value) {

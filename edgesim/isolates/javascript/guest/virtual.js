@@ -5,16 +5,22 @@
 // nothing is left to run.
 
 import { current, currentOrNull } from "./invocation.js";
+import {
+  Response, byteLength, bytesOfResponse, define, getHeader, headersOfResponse, isRedirected, split,
+  startTimer, urlOfResponse,
+} from "./safe.js";
 import { installTimers } from "./timers.js";
 
 const NOW = "x-edgesim-now";
 const RANDOM_BYTES_MAX = 65_536;
-const startTimer = globalThis.setTimeout;
 
 /** Sets the clock of an invocation from the header of a reply. */
 export function setClock(invocation, response) {
-  const times = response.headers.get(NOW);
-  if (times !== null) [invocation.now, invocation.steady] = times.split(",").map(Number);
+  const times = getHeader(headersOfResponse(response), NOW);
+  if (times === null) return;
+  const { 0: now, 1: steady } = split(times, ",");
+  invocation.now = +now;
+  invocation.steady = +steady;
 }
 
 /** Calls `note` once everything that can run in this isolate now has run. */
@@ -24,10 +30,10 @@ export function whenIdle(note) {
 
 /** A copy of a response with its body in memory. */
 export async function whole(response) {
-  const bytes = await response.arrayBuffer();
-  const copy = new Response(bytes.byteLength ? bytes : null, response);
-  Object.defineProperty(copy, "url", { value: response.url });
-  Object.defineProperty(copy, "redirected", { value: response.redirected });
+  const bytes = await bytesOfResponse(response);
+  const copy = new Response(byteLength(bytes) ? bytes : null, response);
+  define(copy, "url", urlOfResponse(response), false);
+  define(copy, "redirected", isRedirected(response), false);
   return copy;
 }
 
@@ -50,7 +56,7 @@ export function install(sleep) {
       Reflect.construct(target, [bits, name, { lastModified: now(), ...options }], type),
   });
   installChance();
-  installTimers(sleep);
+  installTimers(sleep, (error) => current().fail(error));
 }
 
 /** Intl.DateTimeFormat without a date formats the present. */
