@@ -21,8 +21,10 @@ def scratch_folder(purpose: str) -> Iterator[Path]:
     """Make a folder for temporary files, removed at the end; ``purpose`` is part of its name."""
     _remove_abandoned()
     folder, lock = _make(f"{_PREFIX}{purpose}-")
+    files = folder / "files"  # apart from the lock: who uses it may lock it itself
+    files.mkdir()
     try:
-        yield folder
+        yield files
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
