@@ -43,8 +43,8 @@ _LOADERS = {
 }  # fmt: skip
 _GUEST = "edgesim/main.js"
 _GUEST_OPTIONS = (
-    "--bundle", "--splitting", "--format=esm", "--target=es2024", "--external:cloudflare:*", "--external:node:*",
-    "--log-level=error", "--color=false",
+    "--bundle", "--splitting", "--format=esm", "--target=es2024",
+    "--external:cloudflare:*", "--external:node:*", "--log-level=error", "--color=false",
 )  # fmt: skip
 _RULE_LOADERS = {"Text": "text", "Data": "copy", "CompiledWasm": "copy"}
 _EXTENSION = re.compile(r"\*\*/\*(\.[\w.]+)")

@@ -189,7 +189,7 @@ async def _open(
 ) -> AsyncIterator[JavaScriptIsolates]:
     """Bundle the Worker and start workerd."""
     problem: EdgesimError | None = None
-    with scratch_folder("javascript") as folder:
+    with scratch_folder("js") as folder:
         program = await _prepare(spec, folder, fresh=fresh)
         async with anyio.create_task_group() as tasks, asyncio.TaskGroup() as requests:
             isolates = JavaScriptIsolates(spec, program, tasks, requests, clock)

@@ -21,7 +21,7 @@ _DIGITS = {
     )
 }
 _CONTINUES = 32
-_GUEST = re.compile(r"^    at (.*\()?edgesim/[a-z0-9]+\.js:\d")
+_GUEST = re.compile(r"^    at (.*\()?edgesim/[\w-]+\.js:\d")
 _FRAME = re.compile(r"(?<=[ (])worker:(\d+):(\d+)")
 
 
