@@ -2,7 +2,7 @@
 
 A Worker's body is plain bytes; the header makes the platform compress it. A body that a Worker in
 Python has compressed itself is compressed twice, as on the platform: Python's Response has no
-``encodeBody``.  Whoever calls a Worker reads the plain body, beside the header.
+``encodeBody``.  The caller of a Worker reads the plain body, beside the header.
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ async def test_warm_contains(tmp_path, kind):
 
 @pytest.mark.parametrize("level", ["process", "warm"])
 async def test_the_numbers_of_invocations_are_out_of_reach(tmp_path, monkeypatch, level):
-    """What builtins are given by edgesim's modules has no number of any invocation."""
+    """Builtins that record their arguments learn no number of any invocation."""
     numbers = []
     made = WorkerdInvocation.__init__
 

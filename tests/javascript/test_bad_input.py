@@ -248,7 +248,7 @@ HANDLERS = [
 
 @pytest.mark.parametrize(("keys", "key", "handler"), HANDLERS)
 async def test_a_missing_handler_names_file_and_key(tmp_path, keys, key, handler):
-    """What the wrangler file asks for needs a handler."""
+    """Each event that the wrangler file asks for needs a handler."""
     write_javascript(tmp_path, "main", GOOD, **keys)
     with pytest.raises(ConfigError) as caught:
         async with running(tmp_path, "main"):
