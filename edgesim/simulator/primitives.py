@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 
 import msgspec
+import structlog
 
 from edgesim.backends import Backends
 from edgesim.clock import Clock
@@ -14,6 +15,7 @@ from edgesim.config import Project, WorkerConfig
 from edgesim.config.dataflow import SqlPipelineSpec, needs_engine
 from edgesim.config.queues import ConsumerConfig, PullConfig, QueueConfig
 from edgesim.config.sql_statements import InsertInto
+from edgesim.errors import EdgesimError
 from edgesim.model import BatchResult, HttpRequest, HttpResponse, Message, R2Object
 from edgesim.pipelines.iceberg.catalog import Catalog
 from edgesim.pipelines.iceberg.engine import IcebergEngine, TableError
@@ -36,6 +38,8 @@ from edgesim.runtime.schedule import Schedule
 from edgesim.runtime.tail import TailConsumer
 
 ACCOUNT = "edgesim"
+
+log = structlog.get_logger()
 
 Deliver = Callable[[str, str, Sequence[Message], Metrics], Awaitable[BatchResult]]
 """Delivers a batch: Worker name, queue name, messages, the queue's metrics."""
@@ -189,12 +193,17 @@ class Primitives:
         return SqlFiles(name, config, bucket, query, self.sql)
 
     async def prepare_tables(self) -> None:
-        """Create the Iceberg tables that are missing; ConfigError if one cannot be as wanted."""
+        """Create the Iceberg tables that are missing; ConfigError if one cannot be as wanted.
+
+        If the store fails, the sinks create their tables with their first files.
+        """
         for spec, statement, table in self.tables:
             try:
                 await table.prepare()
             except TableError as error:
                 raise spec.error_at(statement.place, error.problem) from error
+            except EdgesimError as error:
+                log.warning("table not created yet", sink=table.name, error=str(error))
 
     def _consumer(self, worker: WorkerConfig, config: ConsumerConfig) -> Consumer:
         dead_letter = config.dead_letter_queue

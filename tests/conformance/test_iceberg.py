@@ -1,6 +1,5 @@
 """Iceberg tables of catalog sinks over the embedded R2 drivers: rows once, whatever fails when."""
 
-import io
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,10 +8,7 @@ from typing import Any
 
 import anyio
 import msgspec
-import pyarrow.parquet
 import pytest
-from pyiceberg.io import FileIO, InputFile, OutputFile
-from pyiceberg.table.metadata import TableMetadataUtil
 
 from edgesim import drivers
 from edgesim.clock import Clock
@@ -28,7 +24,7 @@ from edgesim.pipelines.sql.wire import Query
 from edgesim.pipelines.streams.window import StreamWindow
 from edgesim.r2.bucket import Bucket
 from edgesim.r2.notifications import Notifications
-from tests.r2_world import text
+from tests.iceberg_files import table_rows
 
 pytestmark = pytest.mark.anyio
 
@@ -67,38 +63,6 @@ class BrokenBucket(Bucket):
         raise RunError("the store is gone")
 
 
-class LoadedFile(InputFile):
-    def __init__(self, location: str, content: bytes) -> None:
-        super().__init__(location)
-        self.content = content
-
-    def open(self, seekable: bool = True) -> io.BytesIO:
-        return io.BytesIO(self.content)
-
-    def exists(self) -> bool:
-        return True
-
-    def __len__(self) -> int:
-        return len(self.content)
-
-
-class LoadedFiles(FileIO):
-    """The content of a bucket, in memory."""
-
-    def __init__(self, contents: dict[str, bytes]) -> None:
-        super().__init__()
-        self.contents = contents
-
-    def new_input(self, location: str) -> LoadedFile:
-        return LoadedFile(location, self.contents[location])
-
-    def new_output(self, location: str) -> OutputFile:
-        raise NotImplementedError
-
-    def delete(self, location: Any) -> None:
-        raise NotImplementedError
-
-
 class Lake:
     """A bucket with its catalog, and the engines of its tables."""
 
@@ -128,26 +92,8 @@ class Lake:
         segment.append(lines.encode(), len(rows))
         return StreamWindow("flow/1 table", [segment])
 
-    async def rows(self, namespace: str = "games\x1feu") -> list[dict[str, Any]]:
-        """The rows of the current snapshot, by its manifests."""
-        loaded = await self.catalog().load(namespace, "plays")
-        metadata = TableMetadataUtil.parse_raw(loaded.content.decode())
-        contents = {
-            f"s3://lake/{each.key}": await text(await self.bucket.get(each.key))
-            for each in (await self.bucket.list()).objects
-        }
-        files = LoadedFiles(contents)
-        snapshot = metadata.current_snapshot()
-        found = []
-        for manifest in snapshot.manifests(files) if snapshot else []:
-            for entry in manifest.fetch_manifest_entry(files):
-                data = io.BytesIO(contents[entry.data_file.file_path])
-                rows = pyarrow.parquet.read_table(data).to_pylist()
-                assert len(rows) == entry.data_file.record_count
-                found += rows
-        summary = snapshot.summary if snapshot else None
-        assert (summary["total-records"] if summary else "0") == str(len(found))
-        return found
+    async def rows(self) -> list[dict[str, Any]]:
+        return await table_rows(self.catalog(), "games\x1feu", "plays")
 
     async def close(self) -> None:
         await self.iceberg.close()
