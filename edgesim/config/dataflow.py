@@ -28,6 +28,8 @@ _SQL_KEYS = {"sql", "sql_file"}
 ENGINE_LIBRARIES = ("datafusion", "pyarrow", "jsonpath_rfc9535")
 TABLE_LIBRARIES = ("pyiceberg",)
 BUFFER_BYTES_MAX = 1_000_000_000
+COUNT_MAX = 20
+"""Streams, sinks and pipelines of an account on Cloudflare: so many of each."""
 
 
 class HttpIngestConfig(msgspec.Struct, forbid_unknown_fields=True):
@@ -115,6 +117,9 @@ def read_dataflow(
 ) -> Dataflow:
     """Read the files that the tables name, and check all references; ConfigError names the key."""
     for kind, names in (("streams", streams), ("sinks", sinks), ("pipelines", pipelines)):
+        if len(names) > COUNT_MAX:
+            problem = f"there are {len(names)}; an account on Cloudflare has at most {COUNT_MAX}"
+            raise ConfigError(file, kind, problem)
         for name in names:
             if not _NAME.fullmatch(name):
                 problem = "a name has letters, digits and underscores only"

@@ -77,6 +77,22 @@ def test_a_catalog_sink_has_a_table(tmp_path, kind):
     assert (sink.format, sink.compression) == ("parquet", "zstd")
 
 
+@pytest.mark.parametrize("kind", ["streams", "sinks", "pipelines"])
+@pytest.mark.parametrize("count", [20, 21])
+def test_an_account_has_twenty_of_each(tmp_path, kind, count):
+    """Twenty streams, sinks and pipelines are read; one more is refused with the number."""
+    more = {
+        "streams": "[streams.s{0}]\n",
+        "sinks": '[sinks.s{0}]\nbucket = "lake"\npath = "{0}"\n',
+        "pipelines": '[pipelines.s{0}]\nsql = "INSERT INTO lake SELECT * FROM clicks"\n',
+    }[kind]
+    folder = project(tmp_path, FLOW + "".join(more.format(each) for each in range(count - 1)))
+    if count <= 20:
+        assert len(getattr(load_project(folder).dataflow, kind)) == count
+    else:
+        assert f"edgesim.toml: {kind}: there are 21; " in problem(folder)
+
+
 def test_sql_can_be_in_a_file_of_its_own(tmp_path):
     """Several statements of a file are read, with their comments."""
     (tmp_path / "flow.sql").write_text(
