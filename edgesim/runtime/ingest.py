@@ -97,9 +97,11 @@ class HttpIngest:
             raise IngestError(405, f"{request.method} is not supported; POST an array of records")
         if stream.http.auth:
             self._authenticate(request.header("authorization"))
-        records = _records(await _read(request.body), request.header("content-encoding"))
+        body = _unpacked(await _read(request.body), request.header("content-encoding"))
         try:
-            return await stream.send(records)
+            return await stream.send_json(body)
+        except (ValueError, RecursionError) as error:
+            raise IngestError(400, f"the body is not valid JSON: {error}", BAD_BODY) from error
         except BufferFullError as error:
             raise IngestError(429, str(error)) from error
         except EdgesimError as error:
@@ -128,23 +130,20 @@ async def _read(body: Body) -> bytes:
     return b"".join(pieces)
 
 
-def _records(body: bytes, encoding: str | None) -> Any:
+def _unpacked(body: bytes, encoding: str | None) -> bytes:
     match (encoding or "identity").strip().lower():
         case "identity":
             pass
         case "gzip":
-            body = _unpacked(body)
+            body = _gunzipped(body)
         case other:
             raise IngestError(415, f"content-encoding {other!r} is not supported; use gzip")
     if len(body) > SEND_BYTES_MAX:
         raise _too_large()
-    try:
-        return msgspec.json.decode(body)
-    except (ValueError, RecursionError) as error:
-        raise IngestError(400, f"the body is not valid JSON: {error}", BAD_BODY) from error
+    return body
 
 
-def _unpacked(body: bytes) -> bytes:
+def _gunzipped(body: bytes) -> bytes:
     unpacker = zlib.decompressobj(_GZIP)
     try:
         data = unpacker.decompress(body, SEND_BYTES_MAX + 1)

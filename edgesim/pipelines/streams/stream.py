@@ -22,7 +22,12 @@ from edgesim.clock import Clock
 from edgesim.config.dataflow import HttpIngestConfig, StreamSpec
 from edgesim.errors import EdgesimError, PlatformError
 from edgesim.pipelines.buffer import Buffer
-from edgesim.pipelines.pipeline import RETRY_SECONDS, RETRY_SECONDS_MAX, encode_records
+from edgesim.pipelines.pipeline import (
+    RETRY_SECONDS,
+    RETRY_SECONDS_MAX,
+    SEND_BYTES_MAX,
+    encode_records,
+)
 from edgesim.pipelines.segment import Segment
 from edgesim.pipelines.streams.kept_schema import keep_schema
 from edgesim.pipelines.streams.positions import Position, Positions
@@ -34,6 +39,9 @@ SEGMENT_BYTES_MAX = 64_000_000
 SAMPLES_MAX = 20
 """Dropped records that are kept to be looked at; older ones are forgotten."""
 SAMPLE_CHARS_MAX = 2_000
+
+Json = bytes
+"""A JSON text; the class below has a property named bytes."""
 
 log = structlog.get_logger()
 
@@ -136,6 +144,16 @@ class RecordStream:
             self._note(drops)
         self.records += len(records)
         return len(records)
+
+    async def send_json(self, body: Json) -> int:
+        """Like ``send``, for a list in JSON.  ValueError or RecursionError if it is none."""
+        rows = self._row_type.decoded(body) if len(body) <= SEND_BYTES_MAX else None
+        if rows is None:
+            return await self.send(_decoded(body))
+        if self.readers and rows:
+            await self._append(rows)
+        self.records += len(rows)
+        return len(rows)
 
     async def roll(self) -> None:
         """End all windows now; returns once they are stored, or if a window cannot end.
@@ -320,3 +338,10 @@ class RecordStream:
             for segment in list(self._buffer.sealed):
                 if all(reader.is_past(segment) for reader in self.readers):
                     await self._buffer.forget(segment)
+
+
+def _decoded(body: bytes) -> Any:
+    try:
+        return msgspec.json.decode(body)
+    except msgspec.MsgspecError as error:
+        raise ValueError(str(error)) from error
