@@ -38,9 +38,51 @@ INSERT = "workers/insert/insert.py"
 FRAMES = "edgesim/pipelines/frames.py"
 BLOCKS = "edgesim/r2/local/block_sums.py"
 ENGINE = "edgesim/clickhouse/chdb/process.py"
+CATALOG = "edgesim/pipelines/iceberg/catalog.py"
+TABLE = "edgesim/pipelines/sinks/catalog_table.py"
+POSITIONS = "edgesim/pipelines/streams/positions.py"
+STREAM = "edgesim/pipelines/streams/stream.py"
+ICEBERG_TESTS = "tests/conformance/test_iceberg.py"
+STREAM_TESTS = "tests/conformance/test_streams.py"
 DISK_TESTS = "tests/unit/replay/test_disk.py"
 
 MUTATIONS = [
+    # --- Streams and Iceberg tables ---
+    Mutation(
+        "window of a table not recognised after a crash",
+        f"{ICEBERG_TESTS}::test_a_failure_at_each_put_loses_and_repeats_nothing",
+        [Edit(TABLE, "        if each.summary.get(WINDOW) == window.id:\n", "        if False:\n")],
+    ),
+    Mutation(
+        "catalog changed without compare-and-swap",
+        f"{ICEBERG_TESTS}::test_writers_at_the_same_time_lose_nothing",
+        [Edit(CATALOG, "content, only_if=unchanged)", "content)")],
+    ),
+    Mutation(
+        "commit on metadata that have changed meanwhile",
+        f"{ICEBERG_TESTS}::test_writers_at_the_same_time_lose_nothing",
+        [
+            Edit(
+                CATALOG, '            if tables.get(table, "") != old:\n', "            if False:\n"
+            )
+        ],
+    ),
+    Mutation(
+        "a stream's log forgotten before every sink is past it",
+        f"{STREAM_TESTS}::test_a_slow_sink_keeps_its_records_while_another_goes_on",
+        [
+            Edit(
+                STREAM,
+                "if all(reader.is_past(segment) for reader in self.readers)",
+                "if any(reader.is_past(segment) for reader in self.readers)",
+            )
+        ],
+    ),
+    Mutation(
+        "positions of a stream always in one file",
+        f"{STREAM_TESTS}::test_one_damaged_file_is_no_loss",
+        [Edit(POSITIONS, "self._files[saved.save % len(self._files)]", "self._files[0]")],
+    ),
     # --- Pipelines ---
     Mutation(
         "pipeline log not flushed before the acknowledgement",
