@@ -179,6 +179,10 @@ async def test_a_failure_at_each_put_loses_and_repeats_nothing(lake, after):
     assert failing > 5
     found = sorted(row["n"] for row in await lake.rows())
     assert found == list(range(1, failing + 1))
+    keys = [each.key for each in (await lake.bucket.list()).objects]
+    files = [key.rpartition("/") for key in keys if key.endswith(".metadata.json")]
+    versions = [(folder, name.partition("-")[0]) for folder, _, name in files]
+    assert len(versions) == len(set(versions)) > failing
 
 
 async def test_writers_at_the_same_time_lose_nothing(lake):

@@ -152,7 +152,7 @@ class Catalog:
         """Create a table; ``metadata`` makes the request for a location and a table id."""
         (await self.state()).check_free(namespace, table)
         created = await self.staged(metadata)
-        location = await self._write_metadata(created, head_of(created), "")
+        location = await self._write_metadata(created, head_of(created), "", self._clock.uuid())
 
         def add(state: CatalogState) -> None:
             state.check_free(namespace, table)
@@ -179,7 +179,7 @@ class Catalog:
         content = (await self.engine.ask(asked, wire.Metadata)).content
         head = head_of(content)
         self._check_place(head.location)
-        location = await self._write_metadata(content, head, old)
+        location = await self._write_metadata(content, head, old, self._clock.uuid())
         if not await self._replace(namespace, table, old, location):
             raise CatalogError(409, "CommitFailedException", "the table has changed; try again")
         return LoadedTable(location, content)
@@ -188,10 +188,13 @@ class Catalog:
         self,
         namespace: str,
         table: str,
+        commit: str,
         make: Callable[[LoadedTable, bytes, int], wire.AppendFile | None],
     ) -> None:
         """Commit a snapshot; ``make`` gives None if the table has it already.
 
+        ``commit`` is in the name of the metadata file.  A commit that is repeated after a crash
+        overwrites the file: readers without a catalog take the one with the highest number.
         ``make`` gets the table, the current manifest list and the time, and is called again if the
         table changes meanwhile.
         """
@@ -206,7 +209,7 @@ class Catalog:
             await self.write(asked.manifest_location, done.manifest)
             await self.write(asked.list_location, done.manifest_list)
             head = head_of(done.content)
-            location = await self._write_metadata(done.content, head, loaded.location)
+            location = await self._write_metadata(done.content, head, loaded.location, commit)
             if await self._replace(namespace, table, loaded.location, location):
                 return
         raise CatalogError(503, "ServiceUnavailableException", "too many commits at once")
@@ -248,10 +251,10 @@ class Catalog:
 
         return await self.change(swap)
 
-    async def _write_metadata(self, content: bytes, head: TableHead, old: str) -> str:
+    async def _write_metadata(self, content: bytes, head: TableHead, old: str, commit: str) -> str:
         name = old.rpartition("/")[2].partition("-")[0]
         number = int(name) + 1 if name.isascii() and name.isdigit() else 0
-        location = f"{head.location}/metadata/{number:05d}-{self._clock.uuid()}.metadata.json"
+        location = f"{head.location}/metadata/{number:05d}-{commit}.metadata.json"
         await self.write(location, content)
         return location
 

@@ -144,7 +144,6 @@ class CatalogTable:
         ) -> iceberg.AppendFile | None:
             if _last_of(loaded, window) is not None:
                 return None
-            commit = self._clock.uuid()
             number = _snapshot_id(window.id)
             return iceberg.AppendFile(
                 loaded.content,
@@ -152,14 +151,14 @@ class CatalogTable:
                 manifest_list,
                 path,
                 location,
-                f"{root}/metadata/{commit}-m0.avro",
-                f"{root}/metadata/snap-{number}-0-{commit}.avro",
+                f"{root}/metadata/{window.id}-m0.avro",
+                f"{root}/metadata/snap-{number}-0-{window.id}.avro",
                 number,
                 {WINDOW: window.id, LAST_SEGMENT: str(window.last)},
                 now_ms,
             )
 
-        await self._catalog.append(self._namespace, self.config.table, snapshot)
+        await self._catalog.append(self._namespace, self.config.table, window.id, snapshot)
         log.info("sink wrote file", sink=self.name, key=location, rows=window.rows)
 
 
