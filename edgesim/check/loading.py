@@ -1,16 +1,17 @@
 """The dynamic analysis: import each Worker's module under the platform's restrictions.
 
-Each import runs in a process of its own (``python -m edgesim.check.loading MAIN``), which writes a
-JSON report to standard output; output of worker code goes to standard error.
+Each import runs in a process of its own (``python -m edgesim.check.loading MAIN SECONDS``), which
+writes a JSON report to standard output; output of worker code goes to standard error.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import resource
+import signal
 import subprocess
 import sys
-import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,12 @@ from edgesim.config import WorkerConfig
 from edgesim.isolates.guest.worker_import import add_own_modules, load, reset_import_path
 
 STARTUP_SECONDS = 1.0
-LOADING_SECONDS_MAX = 30.0
+MEASUREMENTS = 3
+"""A module is imported so often before it is called slow: a loaded machine spoils single times."""
+LOADING_SECONDS_MAX = 30
+"""Limit of one import's CPU time; on a loaded machine it takes longer by the clock."""
+WAITING_SECONDS_MAX = 120.0
+"""Limit of one import by the clock, for a module that waits."""
 NOT_HERE = "not in edgesim"
 """Marks the import errors of SDK features that edgesim does not support."""
 REFUSAL = "Disallowed operation called within global scope"
@@ -38,31 +44,51 @@ _EVENTS = {
 
 def check_loading(worker: WorkerConfig, root: Path) -> Iterator[Finding]:
     """Yield the findings of one import: exceptions, refused operations, CPU time above 1 s."""
-    env = json.dumps([[each.name, each.kind, each.value] for each in worker.bindings()])
-    try:
-        finished = subprocess.run(  # noqa: S603 (our own module)
-            [sys.executable, "-P", "-B", "-m", "edgesim.check.loading", str(worker.main)],
-            input=env,
-            capture_output=True,
-            text=True,
-            timeout=LOADING_SECONDS_MAX,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        problem = f"importing the module takes more than {LOADING_SECONDS_MAX:.0f} s"
-        yield _finding(worker, root, "loading", problem, "Do the work in a handler")
-        return
-    try:
-        report = json.loads(finished.stdout)
-    except ValueError:
-        problem = f"importing the module ended its process (status {finished.returncode})"
-        yield _finding(worker, root, "loading", problem, "Import it with python to see why")
+    report, problem = _imported(worker)
+    if report is None:
+        yield _finding(worker, root, "loading", *problem)
         return
     for each in report["findings"]:
         yield Finding(relative(Path(each.pop("file")), root), **each)
-    if report["seconds"] > STARTUP_SECONDS:
-        problem = f"importing the module took {report['seconds']:.1f} s of CPU; there it may take 1"
-        yield _finding(worker, root, "startup", problem, "Import less", "warning")
+    if not report["loaded"]:
+        return  # the time of half an import says nothing
+    seconds = report["seconds"]
+    for _ in range(1, MEASUREMENTS):
+        if seconds <= STARTUP_SECONDS:
+            return
+        again, _ = _imported(worker)
+        seconds = min(seconds, again["seconds"] if again is not None else seconds)
+    if seconds > STARTUP_SECONDS:
+        text = f"importing the module took {seconds:.1f} s of CPU; there it may take 1"
+        yield _finding(worker, root, "startup", text, "Import less", "warning")
+
+
+def _imported(worker: WorkerConfig) -> tuple[dict[str, Any] | None, tuple[str, str]]:
+    """Import the module in a process; returns its report, or None with the problem and the cure."""
+    env = json.dumps([[each.name, each.kind, each.value] for each in worker.bindings()])
+    try:
+        finished = subprocess.run(  # noqa: S603 (our own module)
+            [
+                *(sys.executable, "-P", "-B", "-m", "edgesim.check.loading"),
+                *(str(worker.main), str(LOADING_SECONDS_MAX)),
+            ],
+            input=env,
+            capture_output=True,
+            text=True,
+            timeout=WAITING_SECONDS_MAX,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        problem = f"importing the module takes more than {WAITING_SECONDS_MAX:.0f} s"
+        return None, (problem, "Do the work in a handler")
+    if finished.returncode == -signal.SIGXCPU:
+        problem = f"importing the module takes more than {LOADING_SECONDS_MAX} s of CPU"
+        return None, (problem, "Do the work in a handler")
+    try:
+        return json.loads(finished.stdout), ("", "")
+    except ValueError:
+        problem = f"importing the module ended its process (status {finished.returncode})"
+        return None, (problem, "Import it with python to see why")
 
 
 def _finding(
@@ -127,6 +153,11 @@ class _Watch:
         )
 
 
+def _user_seconds() -> float:
+    """CPU time of this process's own code, without the kernel's work, such as freeing memory."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_utime
+
+
 def _main() -> None:
     main = Path(sys.argv[1])
     out, sys.stdout = sys.stdout, sys.stderr
@@ -142,16 +173,22 @@ def _main() -> None:
     clock_and_random.install()
     add_own_modules(main)
     sys.addaudithook(watch.audit)
-    started = time.process_time()
+    resource.setrlimit(
+        resource.RLIMIT_CPU, (int(sys.argv[2]), resource.getrlimit(resource.RLIMIT_CPU)[1])
+    )
+    loaded = False
+    started = _user_seconds()
     try:
         with clock_and_random.global_scope() as importing:
             load(main)
+        loaded = True
         watch.drew(importing.drawn_by, clock_and_random.ALLOW)
     except BaseException as error:  # noqa: BLE001 (any exception of an import is a finding)
         watch.failed(error)
-    seconds = time.process_time() - started
+    seconds = _user_seconds() - started
     watch.active = False
-    print(json.dumps({"findings": watch.findings, "seconds": seconds}), file=out, flush=True)
+    report = {"findings": watch.findings, "loaded": loaded, "seconds": seconds}
+    print(json.dumps(report), file=out, flush=True)
     os._exit(0)  # a thread that the module started must not delay the exit
 
 

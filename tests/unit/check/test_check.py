@@ -131,6 +131,35 @@ def test_sources(source, line, level, rule, problem, tmp_path, request):
     assert seen[0].cure
 
 
+SPIN = "import time as t\nend = t.thread_time() + {}\n"
+SPIN += "while t.thread_time() < end: sum(range(10**5))\n"
+
+
+def test_a_slow_import_is_a_warning(tmp_path):
+    """A module takes more than a second of CPU at every import; one that fails is only failing."""
+    slow = found(project(tmp_path, SPIN.format(1.6) + CLEAN))
+    assert [(each.rule, each.level) for each in slow] == [("startup", "warning")]
+    failing = found(project(tmp_path, SPIN.format(1.6) + "1 / 0\n" + CLEAN))
+    assert [each.rule for each in failing] == ["loading"]
+
+
+def test_one_slow_import_is_no_finding(tmp_path):
+    """An import that a loaded machine slows down once is measured again."""
+    spin = f"import os\nif not os.path.exists({str(tmp_path / 'again')!r}):\n"
+    spin += f"    open({str(tmp_path / 'again')!r}, 'w').close()\n"
+    spin += textwrap.indent(SPIN.format(1.6), "    ")
+    assert [each.rule for each in found(project(tmp_path, spin + CLEAN))] == ["file"]
+    assert (tmp_path / "again").exists()
+
+
+def test_an_endless_import_ends(tmp_path, monkeypatch):
+    """An import ends with its limit of CPU time."""
+    monkeypatch.setattr("edgesim.check.loading.LOADING_SECONDS_MAX", 1)
+    [only] = found(project(tmp_path, "while True: pass\n" + CLEAN))
+    assert (only.rule, only.level) == ("loading", "error")
+    assert "more than 1 s of CPU" in only.problem
+
+
 SETTINGS = [
     ({"compatibility_date": None}, 1, "error", "compatibility", "no `compatibility_date`"),
     ({"compatibility_date": "2025-01-01"}, 4, "warning", "compatibility", "wraps no R2"),
