@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     from edgesim.pipelines.sql.validation import check_sql
 
     project = find_project(arguments)
-    anyio.run(check_sql, project.dataflow)
+    anyio.run(check_sql, project.dataflow, project.account.sql)
     anyio.run(check_tables, project.dataflow)
     findings = check_project(project)
     shown = FORMATS[arguments.format](findings)

@@ -19,6 +19,7 @@ import msgspec
 from edgesim.cli.arguments import PROJECT_HELP, add_files, find_project
 from edgesim.clock import Clock
 from edgesim.config.dataflow import Dataflow, SqlPipelineSpec
+from edgesim.config.sql_limits import SqlLimits
 from edgesim.errors import ConfigError, ExpectationError, UsageError
 from edgesim.pipelines.dry_run import DryRun, dry_run
 from edgesim.pipelines.sql.engine import SqlEngine
@@ -53,10 +54,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the rows, or compare them with the expected ones."""
     if arguments.update and arguments.expect is None:
         raise UsageError("--update rewrites the file of --expect; name one")
-    flow = find_project(arguments).dataflow
+    project = find_project(arguments)
+    flow = project.dataflow
     spec = _known("pipeline with SQL", arguments.name, flow.pipelines)
     stream = _stream(spec, arguments.stream)
-    result = anyio.run(_run, flow, spec, stream, arguments.input)
+    result = anyio.run(_run, flow, spec, stream, arguments.input, project.account.sql)
     if arguments.update:
         arguments.expect.write_bytes(_shown(result))
         print(f"{arguments.expect}: {_summary(result)}")
@@ -71,9 +73,11 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-async def _run(flow: Dataflow, spec: SqlPipelineSpec, stream: str, file: Path) -> DryRun:
+async def _run(
+    flow: Dataflow, spec: SqlPipelineSpec, stream: str, file: Path, limits: SqlLimits
+) -> DryRun:
     with scratch_folder("sql") as folder:
-        engine = SqlEngine(folder)
+        engine = SqlEngine(folder, limits)
         try:
             return await dry_run(flow, spec, stream, _records(file), engine, Clock())
         finally:
@@ -162,7 +166,8 @@ def _tables(result: DryRun) -> Iterator[str]:
         yield from _aligned([head, types, *body])
         yield ""
     for drop in result.dropped:
-        yield f"dropped record {drop.record}: {drop.reason} ({drop.column})"
+        place = drop.column or f"into {drop.sink}: {drop.problem}"
+        yield f"dropped record {drop.record}: {drop.reason} ({place})"
     yield _summary(result)
 
 

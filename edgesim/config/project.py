@@ -16,6 +16,7 @@ from edgesim.config.outbound import OutboundConfig
 from edgesim.config.pipelines import PipelineConfig
 from edgesim.config.queues import PullConfig, QueueConfig
 from edgesim.config.sinks import SinkConfig
+from edgesim.config.sql_limits import SqlLimits
 from edgesim.config.wrangler import (
     WorkerConfig,
 )
@@ -83,6 +84,7 @@ class AccountFile(msgspec.Struct, forbid_unknown_fields=True):
     """Pipelines of the legacy form; see ``Project.dataflow`` for the others."""
     streams: dict[str, RecordStreamConfig] = {}
     sinks: dict[str, SinkConfig] = {}
+    sql: SqlLimits = SqlLimits()
     r2: dict[str, BucketConfig] = {}
     queues: dict[str, QueueConfig] = {}
     clickhouse: ClickHouseConfig = msgspec.field(default_factory=ClickHouseConfig)

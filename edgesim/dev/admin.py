@@ -136,7 +136,7 @@ async def _dropped(simulator: Simulator, request: Request) -> Response:
     if name not in simulator.primitives.streams:
         known = ", ".join(simulator.primitives.streams) or "none"
         return PlainTextResponse(f"there is no stream named {name!r}; known: {known}\n", 404)
-    return JSONResponse(msgspec.to_builtins(list(simulator.primitives.streams[name].samples)))
+    return JSONResponse(msgspec.to_builtins(list(simulator.primitives.streams[name].drops.samples)))
 
 
 async def _stats(simulator: Simulator, request: Request) -> Response:

@@ -68,7 +68,7 @@ _FAMILIES = {
         "records": _counter("streams_records", "Records accepted."),
         "bytes": _counter("streams_bytes", "Bytes of the rows that fit the schema, as JSON."),
         "pending": _gauge("streams_pending", "Rows in this node's log that a sink still lacks."),
-        "dropped": _counter("streams_dropped", "Records that do not fit the stream's schema."),
+        "dropped": _counter("streams_dropped", "Records that the schema or a statement drops."),
     },
     "sinks": {
         "records": _counter("sinks_records", "Rows written."),

@@ -248,5 +248,23 @@ ENGINE_REFUSED = {
     },
 }  # fmt: skip
 """Calls refused to the embedded ClickHouse engine: connections, programs, other processes."""
+_CLONE_THREAD = 0x10000
+ONLY_THREADS = ((Check(0, (_CLONE_THREAD,), ignoring=~_CLONE_THREAD & 0xFFFFFFFF),),)
+"""Flags of ``clone`` in the SQL process: threads of its own, no process."""
+SQL_REFUSED = {
+    "x86_64": {
+        "fork": 57, "vfork": 58, "socketpair": 53, "accept": 43, "accept4": 288, "tkill": 200,
+        "rt_sigqueueinfo": 129, "rt_tgsigqueueinfo": 297, "pidfd_send_signal": 424,
+        "pidfd_getfd": 438, "process_madvise": 440, "perf_event_open": 298, "userfaultfd": 323,
+        "keyctl": 250, "add_key": 248, "request_key": 249, "memfd_create": 319,
+    },
+    "aarch64": {
+        "socketpair": 199, "accept": 202, "accept4": 242, "tkill": 130, "rt_sigqueueinfo": 138,
+        "rt_tgsigqueueinfo": 240, "pidfd_send_signal": 424, "pidfd_getfd": 438,
+        "process_madvise": 440, "perf_event_open": 241, "userfaultfd": 282, "keyctl": 219,
+        "add_key": 217, "request_key": 218, "memfd_create": 279,
+    },
+}  # fmt: skip
+"""Further calls refused to the SQL process, which needs neither sockets nor children."""
 WORKERD_ALLOWED = frozenset({"socket", "connect", "listen", "execve"})
 """Of these, calls that workerd needs: it is started by execve, and serves and connects sockets."""

@@ -19,7 +19,9 @@ from edgesim.jail.calls import (
     ENGINE_REFUSED,
     NARROWED,
     ON_A_DESCRIPTOR,
+    ONLY_THREADS,
     REFUSED,
+    SQL_REFUSED,
     WORKERD_ALLOWED,
     Check,
 )
@@ -127,6 +129,18 @@ def engine_program() -> Program:
     code = _begin()
     for number in ENGINE_REFUSED[platform.machine()].values():
         code += _when(number, _ERRNO | errno.EPERM)
+    return Program([*code, _return(_ALLOW)])
+
+
+def sql_program() -> Program:
+    """Return the filter of the process that runs pipelines' SQL: threads, but no other process."""
+    machine = platform.machine()
+    code = _begin()
+    # libc then falls back to clone, whose flags a filter can read.
+    code += _when(_CLONE3, _ERRNO | errno.ENOSYS)
+    for number in (ENGINE_REFUSED[machine] | SQL_REFUSED[machine]).values():
+        code += _when(number, _ERRNO | errno.EPERM)
+    code += _allow(call_number("clone"), ONLY_THREADS)
     return Program([*code, _return(_ALLOW)])
 
 

@@ -14,18 +14,25 @@ from edgesim.config.pipelines import Field
 from edgesim.config.sql_statements import InsertInto
 from edgesim.pipelines.sql.engine import SqlEngine
 from edgesim.pipelines.sql.queries import query_of
+from edgesim.pipelines.sql.transformation import Transformation
 from edgesim.pipelines.sql.wire import FileFormat, ResultColumn
 from edgesim.pipelines.streams.rows import MisfitError, row_of
 
 _JSON = FileFormat("json", "uncompressed", 1)
 
 
-class DroppedRecord(msgspec.Struct, frozen=True):
-    """A record that does not fit the schema; ``record`` is its number, from 1."""
+class DroppedRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A record that is dropped; ``record`` is its number, from 1.
+
+    ``column`` is the one that does not fit the schema; ``problem`` is the error of the statement
+    that fills ``sink``.
+    """
 
     record: int
     reason: str
-    column: str
+    column: str = ""
+    sink: str = ""
+    problem: str = ""
 
 
 class StatementResult(msgspec.Struct, frozen=True):
@@ -52,22 +59,22 @@ async def dry_run(
     engine: SqlEngine,
     clock: Clock,
 ) -> DryRun:
-    """Run the statements of a pipeline that read this stream.
-
-    SqlEngineError if one fails on a row.
-    """
+    """Run the statements of a pipeline that read this stream."""
     source = flow.streams[stream]
     count, rows, dropped = 0, [], []
+    numbers: list[int] = []
     for count, record in enumerate(records, 1):
         try:
             rows.append(row_of(record, source.fields))
+            numbers.append(count)
         except MisfitError as fault:
             dropped.append(DroppedRecord(count, fault.reason, fault.column))
     statements = [
-        await _result(flow, statement, source, rows, engine, clock)
+        await _result(flow, statement, source, rows, numbers, dropped, engine, clock)
         for statement in spec.statements
         if statement.stream == stream
     ]
+    dropped.sort(key=lambda each: each.record)
     return DryRun(count, dropped, statements)
 
 
@@ -76,6 +83,8 @@ async def _result(
     statement: InsertInto,
     source: StreamSpec,
     rows: Sequence[dict[str, Any]],
+    numbers: Sequence[int],
+    dropped: list[DroppedRecord],
     engine: SqlEngine,
     clock: Clock,
 ) -> StatementResult:
@@ -86,7 +95,14 @@ async def _result(
     query = query_of(statement, source.fields, clock)
     columns = await engine.describe(query)
     lines = msgspec.json.Encoder().encode_lines(rows)
-    path, _ = await engine.transform(query, _JSON, "rows", itertools.repeat(lines, bool(lines)))
+
+    def drop(row: int, _: bytes, reason: str, problem: str) -> None:
+        dropped.append(DroppedRecord(numbers[row], reason, "", statement.sink, problem))
+
+    transformation = Transformation(
+        engine, query, _JSON, "rows", lambda: itertools.repeat(lines, bool(lines))
+    )
+    path, _ = await transformation.run(drop)
     found = msgspec.json.Decoder(dict[str, Any]).decode_lines(path.read_bytes())
     path.unlink()
     return StatementResult(statement.sink, columns, found)

@@ -23,6 +23,7 @@ from edgesim.pipelines.pipeline import Pipeline
 from edgesim.pipelines.sinks.catalog_table import CatalogTable
 from edgesim.pipelines.sinks.json_files import JsonFiles
 from edgesim.pipelines.sinks.sql_files import SqlFiles
+from edgesim.pipelines.sinks.statement import SinkStatement
 from edgesim.pipelines.sql.engine import SqlEngine
 from edgesim.pipelines.sql.queries import query_of
 from edgesim.pipelines.streams.pipeline import SqlPipeline
@@ -76,7 +77,7 @@ class Primitives:
             name: RecordStream(spec, project.state / "pipelines" / name, clock)
             for name, spec in project.dataflow.streams.items()
         }
-        self.sql = SqlEngine(project.state / "sql")
+        self.sql = SqlEngine(project.state / "sql", project.account.sql)
         self.iceberg = IcebergEngine()
         self.catalogs = {
             sink.bucket: Catalog(self.bucket(sink.bucket), self.iceberg, clock)
@@ -185,12 +186,14 @@ class Primitives:
         if not needs_engine(statement, config):
             return JsonFiles(name, config, bucket)
         query = query_of(statement, flow.streams[statement.stream].fields, self.clock)
+        cuts = self.project.state / "sql-cuts"
+        running = SinkStatement(name, query, self.sql, cuts, self.clock)
         if config.is_catalog:
             catalog = self.catalogs[config.bucket]
-            table = CatalogTable(name, config, catalog, query, self.sql, self.clock)
+            table = CatalogTable(name, config, catalog, running, self.clock)
             self.tables.append((spec, statement, table))
             return table
-        return SqlFiles(name, config, bucket, query, self.sql)
+        return SqlFiles(name, config, bucket, running)
 
     async def prepare_tables(self) -> None:
         """Create the Iceberg tables that are missing; ConfigError if one cannot be as wanted.

@@ -92,7 +92,7 @@ def _of_stream(stream: RecordStream) -> dict[str, Any]:
         "records": stream.records,
         "bytes": stream.bytes,
         "pending": stream.pending,
-        "dropped": dict(stream.dropped),
+        "dropped": dict(stream.drops.counts),
     }
 
 

@@ -27,6 +27,7 @@ from edgesim.config.pipelines import Field
 from edgesim.config.sinks import SinkConfig
 from edgesim.config.sql_statements import read_statements
 from edgesim.pipelines.sinks.sql_files import SqlFiles
+from edgesim.pipelines.sinks.statement import SinkStatement
 from edgesim.pipelines.sql.engine import SqlEngine
 from edgesim.pipelines.sql.queries import query_of
 from edgesim.pipelines.streams.stream import RecordStream
@@ -104,7 +105,8 @@ async def streamed(folder, bodies, rounds):
         stream = RecordStream(
             StreamSpec("plays", RecordStreamConfig(), FIELDS), folder / "log", clock
         )
-        stream.add_reader("plays", SqlFiles("plays", sink, bucket, query, engine))
+        running = SinkStatement("plays", query, engine, folder / "cuts", clock)
+        stream.add_reader("plays", SqlFiles("plays", sink, bucket, running))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(stream.run)
             for _ in range(rounds):

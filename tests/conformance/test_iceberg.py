@@ -19,6 +19,7 @@ from edgesim.pipelines.iceberg.catalog import INGEST_COLUMN, Catalog, CatalogErr
 from edgesim.pipelines.iceberg.engine import IcebergEngine, TableError
 from edgesim.pipelines.segment import Segment
 from edgesim.pipelines.sinks.catalog_table import SINK, CatalogTable
+from edgesim.pipelines.sinks.statement import SinkStatement
 from edgesim.pipelines.sql.engine import SqlEngine
 from edgesim.pipelines.sql.wire import Query
 from edgesim.pipelines.streams.window import StreamWindow
@@ -82,7 +83,8 @@ class Lake:
     ) -> CatalogTable:
         query = Query(sql, "s", FIELDS, "2026-01-01T00:00:00")
         config = msgspec.structs.replace(CONFIG, **changes)
-        return CatalogTable(name, config, self.catalog(), query, self.sql, self.clock)
+        statement = SinkStatement(name, query, self.sql, self.folder / "cuts", self.clock)
+        return CatalogTable(name, config, self.catalog(), statement, self.clock)
 
     def window(self, *rows: dict[str, Any]) -> StreamWindow:
         self.windows += 1

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 
 from edgesim.config.pipelines import Field
 from edgesim.pipelines.sql.engine import SqlEngine
+from edgesim.pipelines.sql.transformation import Transformation
 from edgesim.pipelines.sql.wire import FileFormat, Query
 
 FIELDS = [
@@ -59,11 +61,18 @@ SENT = [
 """The rows as values of their columns' types."""
 
 
+def no_drops(*drop: Any) -> None:
+    raise AssertionError(drop)
+
+
 async def written(folder: Path, form: FileFormat, sql: str = "SELECT * FROM s") -> Path:
     engine = SqlEngine(folder / "sql")
     lines = (json.dumps(row, separators=(",", ":"), ensure_ascii=False) + "\n" for row in ROWS)
     query = Query(sql, "s", FIELDS, "2026-01-01T00:00:00")
-    path, done = await engine.transform(query, form, "file", (line.encode() for line in lines))
+    whole = "".join(lines).encode()
+    path, done = await Transformation(engine, query, form, "file", lambda: iter([whole])).run(
+        no_drops
+    )
     assert done.rows == len(ROWS)
     kept = path.rename(folder / "file.parquet")
     await engine.close()
@@ -118,9 +127,13 @@ async def test_row_groups_have_a_target_size(tmp_path):
     engine = SqlEngine(tmp_path / "sql")
     rows = [{"id": f"{number}{'x' * 1_000_000}"} for number in range(9)]
     query = Query("SELECT * FROM s", "s", [Field("string", "id")], "2026-01-01T00:00:00")
+
+    def lines() -> Iterator[bytes]:
+        return (json.dumps(row).encode() + b"\n" for row in rows)
+
     for size, groups in ((1, 2), (1 << 30, 1)):
-        lines = (json.dumps(row).encode() + b"\n" for row in rows)
-        path, _ = await engine.transform(query, parquet(row_group_bytes=size), "file", lines)
+        form = parquet(row_group_bytes=size)
+        path, _ = await Transformation(engine, query, form, "file", lines).run(no_drops)
         assert pyarrow.parquet.ParquetFile(path).metadata.num_row_groups == groups
         assert pyarrow.parquet.read_table(path).to_pylist() == rows
     await engine.close()

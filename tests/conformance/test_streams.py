@@ -20,7 +20,8 @@ from edgesim.config.sinks import SinkConfig
 from edgesim.errors import PlatformError, RunError
 from edgesim.model import read_all
 from edgesim.pipelines.sinks.json_files import JsonFiles
-from edgesim.pipelines.streams.stream import SAMPLES_MAX, BufferFullError, RecordStream
+from edgesim.pipelines.streams.drops import SAMPLES_MAX
+from edgesim.pipelines.streams.stream import BufferFullError, RecordStream
 from edgesim.r2.bucket import Bucket, R2ObjectBody
 from edgesim.r2.notifications import Notifications
 from tests.full_disk import damage
@@ -177,13 +178,13 @@ async def test_records_that_do_not_fit_are_dropped_and_counted(house):
         assert sent == 4
         [rows] = (await house.rolled(stream)).values()
     assert rows == [{"id": "a", "n": None}]
-    assert stream.dropped == {"missing_field": 1, "null_value": 1, "type_mismatch": 1}
-    assert [(each.reason, each.column) for each in stream.samples] == [
+    assert stream.drops.counts == {"missing_field": 1, "null_value": 1, "type_mismatch": 1}
+    assert [(each.reason, each.column) for each in stream.drops.samples] == [
         ("missing_field", "id"),
         ("null_value", "id"),
         ("type_mismatch", "n"),
     ]
-    assert json.loads(stream.samples[2].record) == {"id": "b", "n": ""}
+    assert json.loads(stream.drops.samples[2].record) == {"id": "b", "n": ""}
     assert stream.records == 4
 
 
@@ -193,8 +194,8 @@ async def test_a_file_of_dropped_records_does_not_exist(house):
     async with house.running() as stream:
         await stream.send([{"n": number} for number in range(SAMPLES_MAX + 5)])
         assert await house.rolled(stream) == {}
-    assert json.loads(stream.samples[0].record) == {"n": 5}
-    assert len(stream.samples) == SAMPLES_MAX
+    assert json.loads(stream.drops.samples[0].record) == {"n": 5}
+    assert len(stream.drops.samples) == SAMPLES_MAX
 
 
 @pytest.mark.parametrize("records", [None, {}, "a", [1], [{"a": 1}, None], [[{}]], [{"a": b""}, 5]])

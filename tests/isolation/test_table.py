@@ -5,6 +5,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from edgesim.jail.calls import CALLS
+from tests.conformance.sql_attacks import ROWS, STATEMENTS
 from tests.isolation import javascript_table
 from tests.isolation.table import ATTACKS, IMPORT_WALKS, WALKS
 
@@ -43,6 +44,13 @@ def test_every_attack_of_javascript_is_in_the_table():
     source = (Path(__file__).parent / "attacker" / "attacker.js").read_text()
     named = [name for each in javascript_table.ATTACKS for name in each.names.split()]
     assert sorted(named) == sorted(re.findall(r'^  "([a-z0-9-]+)":', source, re.MULTILINE))
+
+
+def test_docs_carry_the_attacks_on_sql():
+    """isolation.md has each attack of a row or a statement, with its outcome, and no other."""
+    expected = [f"| a row: {each} | its row is dropped (`{ROWS[each][2]}`) |" for each in ROWS]
+    expected += [f"| a statement: {each} | refused at the start |" for each in STATEMENTS]
+    assert _rows("| An attack on the SQL process ") == expected
 
 
 def test_no_attack_stands_twice():

@@ -26,8 +26,8 @@ from edgesim.pipelines.iceberg.catalog import (
 from edgesim.pipelines.iceberg.engine import TableError
 from edgesim.pipelines.sinks.json_files import file_metadata
 from edgesim.pipelines.sinks.sql_files import content_of
-from edgesim.pipelines.sql.engine import SqlEngine
-from edgesim.pipelines.sql.wire import FileFormat, Query
+from edgesim.pipelines.sinks.statement import SinkStatement
+from edgesim.pipelines.sql.wire import FileFormat
 from edgesim.pipelines.streams.window import LAST_SEGMENT, StreamWindow, Written
 
 WINDOW = "edgesim-window"
@@ -46,16 +46,14 @@ class CatalogTable:
         name: str,
         config: SinkConfig,
         catalog: Catalog,
-        query: Query,
-        engine: SqlEngine,
+        statement: SinkStatement,
         clock: Clock,
     ) -> None:
         self.name = name
         self.config = config
         self._catalog = catalog
         self._namespace = config.namespace.replace(".", NAMESPACE_SEPARATOR)
-        self._query = query
-        self._engine = engine
+        self._statement = statement
         self._clock = clock
 
     async def prepare(self) -> bytes:
@@ -63,7 +61,7 @@ class CatalogTable:
 
         TableError if the table is another sink's, or has other columns than the statement.
         """
-        columns = (await self._engine.describe_columns(self._query)).schema
+        columns = await self._statement.schema()
         try:
             loaded = await self._catalog.load(self._namespace, self.config.table)
         except CatalogError as error:
@@ -92,6 +90,7 @@ class CatalogTable:
         schema = await self.prepare()
         loaded = await self._catalog.load(self._namespace, self.config.table)
         if (last := _last_of(loaded, window)) is not None:
+            self._statement.forget(window)
             return Written(last=last)
         ingest_us = int(window.opened_at.timestamp() * 1_000_000)
         form = FileFormat(
@@ -102,7 +101,7 @@ class CatalogTable:
             INGEST_COLUMN,
             ingest_us,
         )
-        path, done = await self._engine.transform(self._query, form, window.id, window.lines())
+        path, done, drops = await self._statement.transform(window, form)
         try:
             if done.rows:
                 day = window.opened_at.strftime("%Y-%m-%d")
@@ -117,7 +116,8 @@ class CatalogTable:
                 await self._commit(window, str(path), location)
         finally:
             path.unlink(missing_ok=True)
-        return Written(done.rows, done.bytes, 1 if done.rows else 0)
+        self._statement.forget(window)
+        return Written(done.rows, done.bytes, 1 if done.rows else 0, drops=drops)
 
     async def _create(self, columns: bytes) -> LoadedTable:
         def new_table(location: str, table_id: str) -> iceberg.NewTable:

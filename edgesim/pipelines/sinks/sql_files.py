@@ -8,12 +8,12 @@ from pathlib import Path
 import anyio.lowlevel
 import structlog
 
-from edgesim.config.sinks import MB, SinkConfig
+from edgesim.config.sinks import SinkConfig
 from edgesim.model import Stream
 from edgesim.pipelines.pipeline import CHUNK_BYTES, ObjectStore
 from edgesim.pipelines.sinks.json_files import file_key, file_metadata
-from edgesim.pipelines.sql.engine import SqlEngine
-from edgesim.pipelines.sql.wire import FileFormat, Query
+from edgesim.pipelines.sinks.statement import SinkStatement
+from edgesim.pipelines.sql.queries import format_of
 from edgesim.pipelines.streams.window import StreamWindow, Written
 
 log = structlog.get_logger()
@@ -23,18 +23,12 @@ class SqlFiles:
     """Writes the result of one statement; a window that is written again is the same file."""
 
     def __init__(
-        self,
-        name: str,
-        config: SinkConfig,
-        bucket: ObjectStore,
-        query: Query,
-        engine: SqlEngine,
+        self, name: str, config: SinkConfig, bucket: ObjectStore, statement: SinkStatement
     ) -> None:
         self.name = name
         self.config = config
         self._bucket = bucket
-        self._query = query
-        self._engine = engine
+        self._statement = statement
 
     async def write(self, window: StreamWindow) -> Written:
         """Store the window's file, unless an earlier run has, or no row is left of it."""
@@ -42,11 +36,9 @@ class SqlFiles:
         if window.rows == 0:
             return Written()
         if (found := await self._bucket.head(key)) is not None:
+            self._statement.forget(window)
             return Written(last=window.last_in(found))
-        form = FileFormat(
-            self.config.format, self.config.compression, self.config.target_row_group_size * MB
-        )
-        path, done = await self._engine.transform(self._query, form, window.id, window.lines())
+        path, done, drops = await self._statement.transform(window, format_of(self.config))
         try:
             if done.rows:
                 metadata = file_metadata(self.config)
@@ -59,7 +51,8 @@ class SqlFiles:
                 log.info("sink wrote file", sink=self.name, key=key, rows=done.rows)
         finally:
             path.unlink(missing_ok=True)
-        return Written(done.rows, done.bytes, 1 if done.rows else 0)
+        self._statement.forget(window)
+        return Written(done.rows, done.bytes, 1 if done.rows else 0, drops=drops)
 
 
 async def content_of(path: Path) -> AsyncIterator[bytes]:

@@ -7,10 +7,11 @@ process, and the next one starts it anew.
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
@@ -22,13 +23,35 @@ from anyio import BrokenResourceError, ClosedResourceError, EndOfStream, Incompl
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from edgesim import foreign
+from edgesim.config.sql_limits import SqlLimits
 from edgesim.errors import RunError
 from edgesim.pipelines.sql import wire
 
-ROWS_BYTES = 1 << 22
-"""Rows are sent in frames of about this size."""
 _GONE = (BrokenResourceError, ClosedResourceError, EndOfStream, IncompleteRead)
 CLOSE_SECONDS = 5.0
+_JSON = wire.FileFormat("json", "uncompressed", 1)
+
+_PROBLEMS = {
+    wire.TIME: "it needs more than the CPU time of a batch (sql.batch_cpu_seconds)",
+    wire.MEMORY: "it needs more than the memory of a batch (sql.memory_bytes)",
+}
+_REASONS = {
+    -signal.SIGPROF: wire.TIME,
+    wire.OUT_OF_MEMORY: wire.MEMORY,
+    -signal.SIGABRT: wire.MEMORY,  # by which DataFusion ends if it cannot get memory
+    -signal.SIGSEGV: wire.CRASH,  # a stack that is too deep, for example
+    -signal.SIGBUS: wire.CRASH,
+    -signal.SIGILL: wire.CRASH,
+}
+_ENVIRONMENT = {
+    "LANG": "C.UTF-8",
+    "TZ": "UTC",
+    "TOKIO_WORKER_THREADS": "1",
+    # DataFusion's memory is mapped as it is needed: of what is reserved before, a limit says
+    # nothing, and mimalloc takes no notice if it is refused later.
+    "MIMALLOC_DISALLOW_ARENA_ALLOC": "1",
+    "MIMALLOC_ARENA_EAGER_COMMIT": "0",
+}
 
 log = structlog.get_logger()
 T = TypeVar("T", bound=wire.SqlFrame)
@@ -38,35 +61,71 @@ class SqlEngineError(RunError):
     """The engine refuses a query, or fails to run it."""
 
 
+class EngineEndedError(RunError):
+    """The process has ended during a request; ``reason`` is a limit, or ``CRASH``.
+
+    ``is_own``: the engine ended itself; otherwise it was killed from outside, as far as is known.
+    """
+
+    def __init__(self, status: int | None) -> None:
+        self.reason = _REASONS.get(status or 0, wire.CRASH)
+        self.is_own = status is not None and status in _REASONS
+        text = _PROBLEMS.get(self.reason, f"status {status}")
+        super().__init__(f"the SQL engine ended during a statement: {text}")
+
+
 class SqlEngine:
     """One process; ``scratch`` is the folder for files on their way to a bucket."""
 
-    def __init__(self, scratch: Path) -> None:
+    def __init__(self, scratch: Path, limits: SqlLimits | None = None) -> None:
         self._scratch = scratch
+        self.limits = limits or SqlLimits()
         self._asking = anyio.Lock()
         self._process: foreign.Process | None = None
         self._stream: foreign.Stream | None = None
         self._reader: BufferedByteReceiveStream
 
-    async def describe(self, query: wire.Query) -> list[wire.ResultColumn]:
+    async def describe(
+        self, query: wire.Query, form: wire.FileFormat = _JSON
+    ) -> list[wire.ResultColumn]:
         """The columns of a query's result.  SqlEngineError if a pipeline cannot run it."""
-        return (await self.describe_columns(query)).columns
+        return (await self.describe_columns(query, form)).columns
 
-    async def describe_columns(self, query: wire.Query) -> wire.Columns:
+    async def describe_columns(
+        self, query: wire.Query, form: wire.FileFormat = _JSON
+    ) -> wire.Columns:
         """Like ``describe``, with the result's Arrow schema."""
-        async with self._exchange():
-            await self._send(wire.Describe(query))
-            return await self._receive(wire.Columns)
+        try:
+            async with self._exchange():
+                await self._send(wire.Describe(query, form, self.limits.batch_cpu_seconds))
+                return await self._receive(wire.Columns)
+        except EngineEndedError as error:
+            if error.is_own:
+                problem = _PROBLEMS.get(error.reason, "it is too long or too deep for the engine")
+                raise SqlEngineError(f"the statement cannot be planned: {problem}") from error
+            raise
 
     async def transform(
-        self, query: wire.Query, form: wire.FileFormat, name: str, lines: Iterator[bytes]
+        self,
+        query: wire.Query,
+        form: wire.FileFormat,
+        name: str,
+        batches: Iterator[tuple[bytes, float]],
+        dropped: Callable[[Sequence[wire.RowDrop]], None],
     ) -> tuple[Path, wire.Transformed]:
-        """Run a query over rows; returns the file of its result, which the caller removes."""
+        """Run a query over batches of rows, each with the CPU seconds that it may take.
+
+        Returns the file of the result, which the caller removes.  ``dropped`` is called after each
+        batch with its rows that fail.  EngineEndedError if the process ends with a batch.
+        """
         async with self._exchange():
             path = self._scratch / name
-            await self._send(wire.Transform(query, form, str(path)))
-            for rows in _joined(lines):
-                await self._send(wire.Rows(rows))
+            seconds = self.limits.batch_cpu_seconds
+            await self._send(wire.Transform(query, form, str(path), seconds))
+            await self._receive(wire.SqlReady)
+            for lines, seconds in batches:
+                await self._send(wire.Rows(lines, seconds))
+                dropped((await self._receive(wire.RowsDone)).drops)
             await self._send(wire.EndOfRows())
             return path, await self._receive(wire.Transformed)
 
@@ -85,11 +144,12 @@ class SqlEngine:
             except SqlEngineError:
                 raise
             except BaseException as error:
+                process = self._process
                 with anyio.CancelScope(shield=True):
                     await self.close()
                 if isinstance(error, _GONE):
-                    problem = "the SQL engine ended during a statement; the next one starts it anew"
-                    raise RunError(problem) from error
+                    status = process.returncode if process is not None else None
+                    raise EngineEndedError(status) from error
                 raise
 
     async def _start(self) -> None:
@@ -102,18 +162,16 @@ class SqlEngine:
             with theirs, foreign.logged_stderr("sql engine") as stderr:
                 self._process = await foreign.start(
                     [
-                        sys.executable,
-                        "-P",
-                        "-m",
-                        "edgesim.pipelines.sql.process",
-                        str(theirs.fileno()),
+                        *(sys.executable, "-P", "-m", "edgesim.pipelines.sql.process"),
+                        *(str(theirs.fileno()), str(self._scratch)),
+                        str(self.limits.memory_bytes),
                     ],
-                    env={"LANG": "C.UTF-8", "TZ": "UTC"},
+                    env=_ENVIRONMENT,
                     stdout=subprocess.DEVNULL,
                     stderr=stderr,
                     pass_fds=[theirs.fileno()],
                 )
-            await self._receive(wire.EndOfRows)
+            await self._receive(wire.SqlReady)
         except BaseException as error:
             with anyio.CancelScope(shield=True):
                 await self.close()
@@ -146,16 +204,3 @@ class SqlEngine:
             with suppress(ProcessLookupError):
                 process.kill()
             await process.aclose()
-
-
-def _joined(lines: Iterator[bytes]) -> Iterator[bytes]:
-    """The rows in frames of about ROWS_BYTES."""
-    pieces, size = [], 0
-    for piece in lines:
-        pieces.append(piece)
-        size += len(piece)
-        if size >= ROWS_BYTES:
-            yield b"".join(pieces)
-            pieces, size = [], 0
-    if pieces:
-        yield b"".join(pieces)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import msgspec
 import pyarrow as pa
@@ -23,42 +22,45 @@ GZIP_LEVEL = 4
 class JsonResult:
     """Newline-delimited JSON, with every column in every row."""
 
-    def __init__(self, path: Path, format_: FileFormat, schema: pa.Schema) -> None:
-        self._path = path
+    def __init__(self, raw: BinaryIO, format_: FileFormat, schema: pa.Schema) -> None:
+        self._raw = raw
         self._packs = format_.compression == "gzip"
         self.rows = 0
         self.bytes = 0
 
     def __enter__(self) -> Self:
-        self._raw = self._path.open("wb")
         self._file: Any = self._raw
         if self._packs:  # without a name and a time, so equal rows are equal bytes
             self._file = gzip.GzipFile("", "wb", GZIP_LEVEL, self._raw, mtime=0)
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._file.close()
-        self._raw.close()
+        if self._packs:
+            self._file.close()
 
-    def write(self, table: pa.Table) -> None:
-        """Add the rows of a table."""
+    def encoded(self, table: pa.Table) -> tuple[bytes, int]:
+        """The lines of a table's rows, and their number."""
         columns = [
             _json_values(column, field)
             for column, field in zip(table.columns, table.schema, strict=True)
         ]
         names = table.column_names
         rows = [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
-        lines = msgspec.json.Encoder(decimal_format="number").encode_lines(rows)
+        return msgspec.json.Encoder(decimal_format="number").encode_lines(rows), len(rows)
+
+    def write(self, encoded: tuple[bytes, int]) -> None:
+        """Add encoded rows."""
+        lines, rows = encoded
         self._file.write(lines)
-        self.rows += len(rows)
+        self.rows += rows
         self.bytes += len(lines)
 
 
 class ParquetResult:
     """Parquet; a row group is written when its rows have reached the target size in memory."""
 
-    def __init__(self, path: Path, format_: FileFormat, schema: pa.Schema) -> None:
-        self._path = path
+    def __init__(self, raw: BinaryIO, format_: FileFormat, schema: pa.Schema) -> None:
+        self._raw = raw
         self._format = format_
         self._schema = plain_schema(schema)
         self._group: list[pa.Table] = []
@@ -69,7 +71,7 @@ class ParquetResult:
     def __enter__(self) -> Self:
         compression = self._format.compression
         self._writer = pyarrow.parquet.ParquetWriter(
-            self._path,
+            self._raw,
             self._schema,
             compression="none" if compression == "uncompressed" else compression,
         )
@@ -80,9 +82,12 @@ class ParquetResult:
             self._end_group()
         self._writer.close()
 
+    def encoded(self, table: pa.Table) -> pa.Table:
+        """The table in the file's types."""
+        return table.cast(self._schema)
+
     def write(self, table: pa.Table) -> None:
-        """Add the rows of a table."""
-        table = table.cast(self._schema)
+        """Add the rows of an encoded table."""
         self._group.append(table)
         self._group_bytes += table.nbytes
         self.rows += table.num_rows
@@ -100,13 +105,13 @@ class ParquetResult:
 class TableResult(ParquetResult):
     """Parquet for an Iceberg table: with its columns, their ids, and the ingest column."""
 
-    def __init__(self, path: Path, format_: FileFormat, schema: pa.Schema) -> None:
-        super().__init__(path, format_, pa.ipc.read_schema(pa.py_buffer(format_.schema)))
+    def __init__(self, raw: BinaryIO, format_: FileFormat, schema: pa.Schema) -> None:
+        super().__init__(raw, format_, pa.ipc.read_schema(pa.py_buffer(format_.schema)))
 
-    def write(self, table: pa.Table) -> None:
-        """Add the rows of a table; times are cut to the microseconds that Iceberg has."""
+    def encoded(self, table: pa.Table) -> pa.Table:
+        """The table in the file's columns; times are cut to the microseconds that Iceberg has."""
         columns = [self._column(field, table) for field in self._schema]
-        super().write(pa.table(columns, schema=self._schema))
+        return pa.table(columns, schema=self._schema)
 
     def _column(self, field: pa.Field, table: pa.Table) -> pa.Array | pa.ChunkedArray:
         if field.name == self._format.ingest_column:

@@ -120,6 +120,17 @@ def extract_json_string(text: str | None, query: str | None) -> str | None:
     return values[0] if values and isinstance(values[0], str) else None
 
 
+def check_path(query: str) -> None:
+    """ValueError if it is not a JSONPath."""
+    from jsonpath_rfc9535 import JSONPathError
+    from jsonpath_rfc9535 import compile as compiled
+
+    try:
+        compiled(query)
+    except JSONPathError as error:
+        raise ValueError(f"{query!r} is not a JSONPath: {error}") from error
+
+
 def _matches(text: str | None, query: str | None) -> list[Any] | None:
     from jsonpath_rfc9535 import JSONPathError, JSONPathRecursionError, find
 

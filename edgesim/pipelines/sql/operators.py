@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgesim.config.sql_tokens import SqlToken, tokens_of
-from edgesim.pipelines.sql.json_functions import BY_PATH
+from edgesim.pipelines.sql.json_functions import BY_JSONPATH, BY_PATH, check_path
 
 _OPERATORS = {"->": "json_get", "->>": "json_as_text", "?": "json_contains"}
 _NOW = {"NOW", "CURRENT_TIMESTAMP"}
@@ -99,6 +99,10 @@ class _Rewriter:
     def _function(self, at: int) -> tuple[str, int]:
         name = self._tokens[at].text
         arguments, after = self._inside(at + 1)
+        if name.lower() in BY_JSONPATH and after >= at + 5:
+            comma, path = self._tokens[after - 3 : after - 1]
+            if comma.is_symbol(",") and path.kind == "string":  # else it is known with a row only
+                check_path(path.text[1:-1].replace("''", "'"))
         if name.lower() in BY_PATH:
             name = f"{name.lower()}_{self._arguments(at + 2) - 1}"
         return name + arguments, after

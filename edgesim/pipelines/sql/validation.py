@@ -7,10 +7,11 @@ from collections.abc import Mapping
 
 from edgesim.clock import Clock
 from edgesim.config.dataflow import Dataflow, SqlPipelineSpec, needs_engine
+from edgesim.config.sql_limits import SqlLimits
 from edgesim.config.sql_statements import InsertInto
 from edgesim.config.sql_tokens import tokens_of
 from edgesim.pipelines.sql.engine import SqlEngine, SqlEngineError
-from edgesim.pipelines.sql.queries import query_of
+from edgesim.pipelines.sql.queries import format_of, query_of
 from edgesim.pipelines.sql.wire import ResultColumn
 from edgesim.scratch import scratch_folder
 
@@ -29,16 +30,17 @@ async def result_columns(flow: Dataflow, engine: SqlEngine, clock: Clock) -> Res
                 continue
             query = query_of(statement, flow.streams[statement.stream].fields, clock)
             try:
-                found[spec.name, number] = await engine.describe(query)
+                form = format_of(flow.sinks[statement.sink])
+                found[spec.name, number] = await engine.describe(query, form)
             except SqlEngineError as error:
                 raise _located(spec, statement, str(error)) from error
     return found
 
 
-async def check_sql(flow: Dataflow) -> None:
+async def check_sql(flow: Dataflow, limits: SqlLimits) -> None:
     """Plan every statement on an engine of its own; ConfigError if it refuses one."""
     with scratch_folder("sql") as folder:
-        engine = SqlEngine(folder)
+        engine = SqlEngine(folder, limits)
         try:
             await result_columns(flow, engine, Clock())
         finally:

@@ -1,7 +1,9 @@
 """Protocol between the platform and the SQL process: frames of a length and a msgpack value.
 
-A request is a Describe, which is answered by Columns, or a Transform followed by Rows and an End,
-which is answered by Transformed once the file is complete.  SqlFailed replaces any answer.
+The process's first frame is SqlReady.  A request is a Describe, which is answered by Columns, or a
+Transform, which is answered by SqlReady.  Each Rows after it is answered by RowsDone, and an
+EndOfRows by Transformed once the file is complete.  SqlFailed replaces any answer and ends the
+request.
 """
 
 from __future__ import annotations
@@ -11,6 +13,11 @@ from typing import BinaryIO, Literal
 import msgspec
 
 from edgesim.config.pipelines import Field
+
+SQL_ERROR, TIME, MEMORY, CRASH = "sql_error", "time_limit", "memory_limit", "engine_crash"
+"""Reasons for which a row is dropped."""
+OUT_OF_MEMORY = 3
+"""Exit status of the process if it cannot get memory."""
 
 
 class Query(msgspec.Struct, array_like=True):
@@ -38,9 +45,15 @@ class FileFormat(msgspec.Struct, array_like=True):
 
 
 class Describe(msgspec.Struct, tag=True, array_like=True):
-    """Request: the columns of a query's result."""
+    """Request: the columns of a query's result, if files can have them."""
 
     query: Query
+    format: FileFormat
+    seconds: float
+
+
+class SqlReady(msgspec.Struct, tag=True, array_like=True):
+    """The process waits for a request, or for the rows of one."""
 
 
 class Transform(msgspec.Struct, tag=True, array_like=True):
@@ -49,16 +62,32 @@ class Transform(msgspec.Struct, tag=True, array_like=True):
     query: Query
     format: FileFormat
     path: str
+    seconds: float
 
 
 class Rows(msgspec.Struct, tag=True, array_like=True):
-    """Rows of the stream, newline-delimited JSON; each frame ends with a row."""
+    """Rows of the stream, newline-delimited JSON, and the CPU seconds that they may take."""
 
     lines: bytes
+    seconds: float
+
+
+class RowDrop(msgspec.Struct, array_like=True):
+    """A row that is not in the file, by its index in its frame, with the engine's error."""
+
+    row: int
+    reason: str
+    message: str
+
+
+class RowsDone(msgspec.Struct, tag=True, array_like=True):
+    """Answer to Rows: those that failed one by one."""
+
+    drops: list[RowDrop]
 
 
 class EndOfRows(msgspec.Struct, tag=True, array_like=True):
-    """The rows are complete; the process's first frame: it is ready."""
+    """The rows are complete."""
 
 
 class ResultColumn(msgspec.Struct, array_like=True):
@@ -89,7 +118,17 @@ class SqlFailed(msgspec.Struct, tag=True, array_like=True):
     message: str
 
 
-SqlFrame = Describe | Transform | Rows | EndOfRows | Columns | Transformed | SqlFailed
+SqlFrame = (
+    SqlReady
+    | Describe
+    | Transform
+    | Rows
+    | RowsDone
+    | EndOfRows
+    | Columns
+    | Transformed
+    | SqlFailed
+)
 _DECODER: msgspec.msgpack.Decoder[SqlFrame] = msgspec.msgpack.Decoder(SqlFrame)
 
 

@@ -9,6 +9,7 @@ import anyio
 
 from edgesim.config.sinks import SinkConfig
 from edgesim.pipelines.segment import Segment
+from edgesim.pipelines.streams.drops import Drops
 from edgesim.pipelines.streams.positions import Position
 from edgesim.pipelines.streams.window import StreamWindow, Written
 
@@ -68,15 +69,18 @@ class WindowReader:
             self._watched, self._ends_at = ahead[0], anyio.current_time() + left
         return max(self._ends_at - anyio.current_time(), 0)
 
-    async def move(self, segments: Iterable[Segment]) -> int:
-        """Store the window that has ended; returns the last segment that is in the sink now."""
+    async def move(self, segments: Iterable[Segment]) -> tuple[int, Drops]:
+        """Store the window that has ended.
+
+        Returns the last segment that is in the sink now, and the rows that are not.
+        """
         first, last = self.position.first, self.position.last
         inside = [segment for segment in segments if first <= segment.number <= last]
         window = StreamWindow(self.name, inside)
         written = await self.sink.write(window)
         _add(self.read, Written(window.rows, window.bytes))
         _add(self.written, written)
-        return written.last or last
+        return written.last or last, written.drops or Drops()
 
 
 def _add(total: Written, more: Written) -> None:

@@ -9,7 +9,6 @@ the same to a sender, and need a second parse of every record.
 
 from __future__ import annotations
 
-from collections import Counter, deque
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,6 +28,7 @@ from edgesim.pipelines.pipeline import (
     encode_records,
 )
 from edgesim.pipelines.segment import Segment
+from edgesim.pipelines.streams.drops import DroppedSample, Drops, shown
 from edgesim.pipelines.streams.kept_schema import keep_schema
 from edgesim.pipelines.streams.positions import Position, Positions
 from edgesim.pipelines.streams.reader import Sink, WindowReader
@@ -36,9 +36,6 @@ from edgesim.pipelines.streams.row_types import RowType
 from edgesim.pipelines.streams.rows import MisfitError, row_of
 
 SEGMENT_BYTES_MAX = 64_000_000
-SAMPLES_MAX = 20
-"""Dropped records that are kept to be looked at; older ones are forgotten."""
-SAMPLE_CHARS_MAX = 2_000
 
 Json = bytes
 """A JSON text; the class below has a property named bytes."""
@@ -48,15 +45,6 @@ log = structlog.get_logger()
 
 class BufferFullError(PlatformError):
     """The records that wait for their sinks have reached the stream's limit."""
-
-
-class DroppedSample(msgspec.Struct, frozen=True):
-    """A record that did not fit the schema: the reason, the column, and its text, maybe cut."""
-
-    at: float
-    reason: str
-    column: str
-    record: str
 
 
 class SendWatcher(Protocol):
@@ -91,9 +79,8 @@ class RecordStream:
         self.readers: list[WindowReader] = []
         self.records = 0
         """Number of accepted records since the start, dropped ones included."""
-        self.dropped: Counter[str] = Counter()
-        """Number of records that did not fit the schema, by reason."""
-        self.samples: deque[DroppedSample] = deque(maxlen=SAMPLES_MAX)
+        self.drops = Drops()
+        """Records that did not fit the schema, and rows on which a statement failed."""
 
     @property
     def http(self) -> HttpIngestConfig:
@@ -210,18 +197,18 @@ class RecordStream:
 
     # --- records ---
 
-    def _fitting(self, records: list[Any]) -> tuple[list[Any], list[DroppedSample]]:
+    def _fitting(self, records: list[Any]) -> tuple[list[Any], Drops]:
         """The rows of the records that fit the schema, and the others."""
+        rows, drops = [], Drops()
         if (fitting := self._row_type.rows(records)) is not None:
-            return fitting, []
-        rows, drops = [], []
+            return fitting, drops
         for record in records:
             try:
                 rows.append(row_of(record, self._spec.fields))
             except MisfitError as fault:
-                text = self._encoder.encode(record)[:SAMPLE_CHARS_MAX].decode("utf-8", "replace")
+                text = shown(self._encoder.encode(record))
                 now = self._clock.now()
-                drops.append(DroppedSample(now, fault.reason, fault.column, text))
+                drops.add(DroppedSample(now, fault.reason, fault.column, text))
         return rows, drops
 
     async def _append(self, rows: list[Any]) -> None:
@@ -236,12 +223,10 @@ class RecordStream:
             self.watcher.accepted_by(self.name, plain)
         self._watch()
 
-    def _note(self, drops: list[DroppedSample]) -> None:
-        if drops:
-            counts = Counter(drop.reason for drop in drops)
-            self.dropped += counts
-            self.samples.extend(drops)
-            log.warning("stream dropped records", stream=self.name, **counts)
+    def _note(self, drops: Drops) -> None:
+        if drops.counts:
+            self.drops.extend(drops)
+            log.warning("stream dropped records", stream=self.name, **drops.counts)
 
     def _check_room(self) -> None:
         size = sum(segment.bytes for segment in self._segments())
@@ -318,12 +303,16 @@ class RecordStream:
 
     async def _moved(self, reader: WindowReader) -> bool:
         """Store the reader's window; False if that fails."""
+        place = {"stream": self.name, "reader": reader.name, "sink": reader.sink.name}
         try:
-            last = await reader.move(self._buffer.sealed)
+            last, drops = await reader.move(self._buffer.sealed)
         except (EdgesimError, OSError) as error:
-            place = {"stream": self.name, "reader": reader.name, "sink": reader.sink.name}
             log.error("sink cannot write, will try again", **place, error=str(error))
             return False
+        if drops.counts:
+            self.drops.extend(drops)
+            problem = drops.samples[-1].problem
+            log.error("statement dropped records", **place, **drops.counts, problem=problem)
         if not await self._save({reader.name: Position(last + 1)}):
             return False
         await self._forget()

@@ -11,18 +11,21 @@ import msgspec
 
 from edgesim.model import R2Object
 from edgesim.pipelines.segment import Segment
+from edgesim.pipelines.streams.drops import Drops
 
 
 class Written(msgspec.Struct):
     """Counts of what a sink has written: rows, their bytes as text, and files.
 
-    ``last`` is the last segment in a file that was stored before; 0 if the file is new.
+    ``last`` is the last segment in a file that was stored before; 0 if the file is new.  ``drops``
+    are the rows that the statement could not have.
     """
 
     rows: int = 0
     bytes: int = 0
     files: int = 0
     last: int = 0
+    drops: Drops | None = None
 
 
 LAST_SEGMENT = "edgesim-last-segment"
