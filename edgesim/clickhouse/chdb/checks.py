@@ -19,9 +19,9 @@ import msgspec
 
 from edgesim.clickhouse import statements
 from edgesim.clickhouse.chdb.limits import StatementLimits, lower
+from edgesim.clickhouse.chdb.paths import ACCESS_DENIED, check_paths
 from edgesim.errors import ClickHouseError
 
-ACCESS_DENIED = 497
 _HARMLESS_SYSTEM = {"FLUSH", "SYNC", "RELOAD", "WAIT"}
 _SYSTEM = "SYSTEM {} is refused: it would stop or change the engine that all Workers share"
 _KILL = "KILL QUERY is refused: a statement ends when its client leaves, or with its time"
@@ -89,6 +89,7 @@ def check(
         _check_setting(name)
     words = list(_words(sql, settings))
     _check_targets(words)
+    check_paths(sql)
     for part in _parallel(words):
         match [each.keyword for each in part[:2]]:
             case ["SYSTEM", what] if what not in _HARMLESS_SYSTEM:

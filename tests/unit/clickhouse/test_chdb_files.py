@@ -15,6 +15,7 @@ pytestmark = [
 TEXT = "'RawBLOB', 'x String'"
 RENAMES = "SETTINGS rename_files_after_processing = 'planted_%f%e'"
 A_DISK = "disk(type = object_storage, object_storage_type = local, path = 'PATH/')"
+A_PIPE = "SOURCE(FILE(format 'CSV' path '/dev/fd/0'))"
 A_CACHE = "SOURCE(FILE(path 'PATH' format 'CSV')) LAYOUT(SSD_CACHE(PATH 'PATH')) LIFETIME(0)"
 AN_ERROR_FILE = "input_format_allow_errors_num = 9, input_format_record_errors_file_path = 'PATH'"
 
@@ -103,6 +104,41 @@ async def test_no_setting_of_a_request_writes_or_renames_a_file(database, settin
     assert [*path.rglob("*planted*")] == []
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM file('/dev/fd/0', 'LineAsString')",
+        "SELECT * FROM `file`('/dev/fd/0', 'LineAsString')",
+        "SELECT * FROM file/**/('/proc/self/fd/0')",
+        "DESCRIBE TABLE file('/dev/stdin', 'CSV')",
+        "SELECT file('/dev/fd/0')",
+        "SELECT * FROM file('/tmp/../dev/fd/0', 'LineAsString')",
+        "SELECT * FROM file('FOLDER/link', 'LineAsString')",
+        "SELECT * FROM file('/d?v/fd/0', 'LineAsString')",
+        "SELECT * FROM file('{/dev,/x}/fd/0', 'LineAsString')",
+        "SELECT * FROM file('FOLDER/{a,../../../../../../dev/fd/0}', 'LineAsString')",
+        "SELECT * FROM file('\\x2fdev/fd/0', 'LineAsString')",
+        "SELECT * FROM file(concat('/dev', '/fd/0'), 'LineAsString')",
+        "SELECT * FROM file('/de' || 'v/fd/0', 'LineAsString')",
+        "SELECT * FROM file($$/dev/fd/0$$, 'LineAsString')",
+        "WITH '/dev/fd/0' AS p SELECT * FROM file(p, 'LineAsString')",
+        "SELECT * FROM url('file:///dev/fd/0', 'LineAsString')",
+        "INSERT INTO kept FROM INFILE '/dev/fd/0' FORMAT CSV",
+        "CREATE VIEW w AS SELECT * FROM file('/dev/fd/0', 'LineAsString')",
+        f"CREATE DICTIONARY w (x UInt8) PRIMARY KEY x {A_PIPE} LAYOUT(FLAT()) LIFETIME(0)",
+    ],
+)
+async def test_no_device_or_pipe_is_read(database, sql):
+    """A statement that would wait for a pipe for ever is refused, whatever names the pipe."""
+    path, _, ask = database
+    link = path / "link"
+    if not link.is_symlink():
+        link.symlink_to("/dev/fd/0")
+    status, text = await ask(sql.replace("FOLDER", str(path)))
+    assert status != 200
+    assert "ACCESS_DENIED" in text or "the embedded engine reads files" in text
+
+
 async def test_the_engine_starts_after_all_that(database):
     """The tables and their rows are there after the engine has been started anew."""
     _, driver, ask = database
@@ -120,6 +156,7 @@ async def test_tables_that_only_resemble_these_are_made(database):
         "CREATE MATERIALIZED VIEW m ENGINE = Memory AS SELECT engine FROM e",
         "CREATE TABLE url (file String) ENGINE = File(CSV)",
         "INSERT INTO url (file) VALUES ('x')",
+        "CREATE TABLE file (`a b` Int8) ENGINE = Null",
         "CREATE TABLE n AS numbers(3)",
         "CREATE TABLE c ENGINE = Log AS SELECT CAST(1 AS Decimal(9, 2)) AS d",
         "CREATE TABLE v AS (SELECT 1 AS file)",
