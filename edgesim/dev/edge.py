@@ -8,6 +8,7 @@ sender they are removed and set again.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
@@ -64,6 +65,10 @@ _OF_PROGRAMS = {b"x-client-version"}
 """Headers that Iceberg clients send themselves, in spite of their prefix."""
 _PROXY_HEADERS = {*_EDGE_HEADERS, b"max-forwards", b"proxy-connection", b"via", b"x-nginx-proxy"}
 
+NAMES_KEPT_MAX, NAME_KEPT_MAX, ADDRESSES_KEPT_MAX = 1024, 64, 1024
+"""Header names and their length, and addresses, whose kind is kept: clients repeat them."""
+_EDGE, _PROXY, _CLIENT = "edge", "proxy", "client"
+
 _Address = IPv4Address | IPv6Address
 
 
@@ -87,7 +92,7 @@ class Edge:
             and peer.is_loopback
             and not self._is_trusted(peer)
             and scope["http_version"] != "1.0"
-            and not any(_is_of_a_proxy(name) for name, _ in scope["headers"])
+            and not any(_sender(name) is not _CLIENT for name, _ in scope["headers"])
         )
 
     def request(self, scope: Scope, body: Body, cf: dict[str, Any]) -> HttpRequest:
@@ -97,7 +102,7 @@ class Edge:
         headers = [
             (name.decode("latin-1"), value.strip(b" \t").decode("utf-8", "replace"))
             for name, value in scope["headers"]
-            if trusted or not _is_of_the_edge(name)
+            if trusted or _sender(name) is not _EDGE
         ]
         given = dict(headers)
         scheme = _last(given.get("x-forwarded-proto", "")) if trusted else ""
@@ -159,19 +164,30 @@ def _last(values: str) -> str:
     return values.rpartition(",")[2].strip().lower()
 
 
-def _is_of_the_edge(name: bytes) -> bool:
-    return name in _EDGE_HEADERS or name.startswith(_EDGE_PREFIXES)
+def _sender(name: bytes) -> str:
+    """Return who may set a header: _EDGE (the edge itself), _PROXY (any proxy) or _CLIENT."""
+    return _known_sender(name) if len(name) <= NAME_KEPT_MAX else _sender_of(name)
 
 
-def _is_of_a_proxy(name: bytes) -> bool:
+def _sender_of(name: bytes) -> str:
+    if name in _EDGE_HEADERS or name.startswith(_EDGE_PREFIXES):
+        return _EDGE
     if name in _OF_PROGRAMS:
-        return False
-    return name in _PROXY_HEADERS or name.startswith(_PROXY_PREFIXES)
+        return _CLIENT
+    return _PROXY if name in _PROXY_HEADERS or name.startswith(_PROXY_PREFIXES) else _CLIENT
+
+
+_known_sender = lru_cache(NAMES_KEPT_MAX)(_sender_of)
 
 
 def _peer(scope: Scope) -> _Address | None:
     client = scope.get("client")
-    return None if client is None else _address(client[0])
+    return None if client is None else _peer_address(client[0])
+
+
+@lru_cache(ADDRESSES_KEPT_MAX)
+def _peer_address(text: str) -> _Address | None:
+    return _address(text)
 
 
 def _address(text: str) -> _Address | None:

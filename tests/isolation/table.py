@@ -38,6 +38,26 @@ ATTACKS = [
     # --- what invocations share ---
     Attack("module-globals", "changes globals of its modules", CONTAINED),
     Attack("own-class", "changes attributes of its own classes", CONTAINED),
+    Attack(
+        "own-functions",
+        "changes code, defaults and `__globals__` of its own functions",
+        CONTAINED,
+    ),
+    Attack(
+        "leftover-destructor",
+        "leaves garbage whose destructor changes its modules later",
+        CONTAINED,
+    ),
+    Attack(
+        "leftover-generator",
+        "leaves a generator that changes its modules when it is closed",
+        CONTAINED,
+    ),
+    Attack(
+        "leftover-reference",
+        "leaves a weak reference to its class, with a callback",
+        CONTAINED,
+    ),
     Attack("library-class", "changes a class of the standard library", SHARED, "ok exception"),
     Attack(
         "library-class-imported-late",

@@ -139,6 +139,8 @@ class Gates(NamedTuple):
     """Let edgesim's own code use ``ctypes``; worker code that runs meanwhile gains no more."""
     objects: Callable[[], list[Any]]
     """``gc.get_objects``; the caller must not pass the result to worker code."""
+    referents: Callable[..., list[Any]]
+    """``gc.get_referents``; likewise."""
     frames_shut: Callable[[], AbstractContextManager[None]]
     """Refuse access to frames."""
     shut_frames: Callable[[bool], bool]
@@ -177,7 +179,9 @@ def take_gates() -> Gates:
     suspended = partial(_Suspension, sealed(hook.suspend))
     frames_shut = partial(_Suspension, sealed(hook.shut_frames))
     seal = partial(_seal_shared, hook)
-    return Gates(suspended, hook.objects, frames_shut, sealed(hook.shut_frames), seal)
+    return Gates(
+        suspended, hook.objects, hook.referents, frames_shut, sealed(hook.shut_frames), seal
+    )
 
 
 def _seal_shared(hook: _Hook, channel: int, end_if_tampered: Callable[[], None]) -> int | None:
@@ -319,6 +323,14 @@ class _Hook:
         finally:
             self._listing = False
 
+    def referents(self, *objects: Any) -> list[Any]:
+        """See ``Gates``."""
+        self._listing = True
+        try:
+            return gc.get_referents(*objects)
+        finally:
+            self._listing = False
+
     def shut_frames(self, shut: bool) -> bool:
         """See ``Gates``."""
         before, self._frames_shut = self._frames_shut, shut
@@ -364,5 +376,5 @@ class _Hook:
         raise PermissionError(1, f"Operation not permitted in an isolate ({event})")
 
 
-UNINTERRUPTED = {_Hook.objects.__code__, _Hook.__call__.__code__}
+UNINTERRUPTED = {_Hook.objects.__code__, _Hook.referents.__code__, _Hook.__call__.__code__}
 """Code during which the SIGPROF handler runs nothing else, since the hook allows more there."""

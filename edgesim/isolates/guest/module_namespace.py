@@ -16,7 +16,6 @@ from __future__ import annotations
 import builtins
 import importlib
 import importlib.util
-import pdb  # noqa: T100 (breakpoint() is what the inline level is for)
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -227,6 +226,10 @@ class Namespace:
             return self.modules[name]
         return None if self._sources.find(name) is None else self._load_chain(name)
 
+    def growing(self) -> tuple[dict[Any, Any], ...]:
+        """Return the dicts to which a late import adds an entry."""
+        return self.modules, self._views
+
     def spec_of(self, name: str) -> ModuleSpec | None:
         """Return the spec of the Worker's module of that name, or None."""
         found = self._sources.find(name)
@@ -370,6 +373,8 @@ class _View(ModuleType):
 _MODULE, _NAMESPACE = vars(_View)["_module"], vars(_View)["_namespace"]
 delattr(_View, "_module")
 delattr(_View, "_namespace")
+VIEW = _View
+"""The class of views, which has two slots that its names do not show."""
 
 
 class _BuiltinsView(ModuleType):
@@ -394,4 +399,6 @@ class _BuiltinsView(ModuleType):
 
 def _breakpoint(*args: Any, **kwargs: Any) -> None:
     """Start the debugger on the real terminal, since stdout is the Worker's log."""
+    import pdb  # noqa: T100 (for the inline level; isolates would share its memory for nothing)
+
     pdb.Pdb(stdout=sys.__stdout__, nosigint=True).set_trace(sys._getframe(1))  # noqa: SLF001

@@ -1,6 +1,7 @@
 """Scheduler of a ``warm`` isolate: many invocations in one process, isolated from each other.
 
-Each invocation has its own modules (module_namespace.py), event loop and mailbox
+Each invocation has its own modules (module_namespace.py; reused after a proof that nothing in them
+changed, namespace_pool.py), event loop and mailbox
 (warm_invocation.py), time, randomness and log lines; its CPU time is measured per event loop turn.
 Tasks that are still pending when an invocation ends never run again.  If an invocation has changed
 shared state, the isolate sends Tainted, and the platform starts no further invocation in it.
@@ -35,7 +36,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from contextvars import copy_context
 from functools import partial
 from math import inf, isnan
 from operator import call
@@ -45,6 +45,7 @@ from edgesim.isolates.guest import clock_and_random, guard, stand_ins, warm_invo
 from edgesim.isolates.guest.jailed_loop import PLATFORM, Turn, Wire
 from edgesim.isolates.guest.keyed_socket import KeyedSocket
 from edgesim.isolates.guest.module_namespace import CodeCache, Namespace, Sources, sealed_sources
+from edgesim.isolates.guest.namespace_pool import NamespacePool, NoPool, Reusable, load_modules
 from edgesim.isolates.guest.platform_names import NEAR, names_check
 from edgesim.isolates.guest.sealed import UNINTERRUPTED, opaque, sealed
 from edgesim.isolates.guest.serve import CpuLimitExceeded, Entrypoints, entrypoints, failed
@@ -83,6 +84,13 @@ class Resident:
         self.replies: list[Reply] = []
         self.wake_at = inf
         self._mailbox: Mailbox | None = mailbox
+        self.modules: Reusable | None = None
+        """The pool's modules in which the invocation runs, if it does."""
+
+    def give_back_step(self, give_back: Callable[..., Any]) -> Step:
+        """Return the step that gives the modules back; this object drops its reference to them."""
+        modules, self.modules = self.modules, None
+        return give_back, modules
 
     def step(self, function: Callable[..., Any], *args: Any) -> Step:
         """Return a step: a call of ``function`` with this invocation's mailbox first."""
@@ -106,11 +114,13 @@ class Scheduler:
         end_if_tampered: Callable[[], None],
         cpu_ms: int,
         page: Any,
+        pool: NamespacePool | None = None,
     ) -> None:
         self.wire = wire
         self.results: deque[Any] = deque(maxlen=1)
         """Result of the last step."""
         self._load = load
+        self._pool = NoPool() if pool is None else pool
         self._new_env = new_env
         self._changed = changed
         # Called before any name is looked up after worker code ran, which may have replaced it.
@@ -143,6 +153,7 @@ class Scheduler:
     def steps(self) -> Iterator[Step]:
         """Yield all steps of the isolate, without end."""
         self._end_if_tampered()
+        yield from self._fill_pool()
         while True:
             for number, frame in self._turn.select(self._timeout()):
                 self._take(number, frame)
@@ -156,14 +167,37 @@ class Scheduler:
                     yield resident.step(warm_invocation.turn, self._now, self._steady, replies)
                     self._settle(resident)
                 if resident.done is not None:
-                    self._ready.pop(resident.number, None)
-                    self._enter(resident)
-                    yield resident.last_step(warm_invocation.leave, self._changed)
-                    self._end_if_tampered()
-                    self._finish(resident)
+                    yield from self._leave(resident)
             if warm_invocation.garbage_is_due():
                 yield (warm_invocation.collect,)
                 self._end_if_tampered()
+
+    def _leave(self, resident: Resident) -> Iterator[Step]:
+        """Remove an ended invocation and send its Done."""
+        self._ready.pop(resident.number, None)
+        self._enter(resident)
+        yield resident.last_step(warm_invocation.leave, self._changed)
+        self._end_if_tampered()
+        change = self.results.pop()
+        if resident.modules is not None:
+            yield resident.give_back_step(self._pool.give_back)
+            self._end_if_tampered()
+        if change is None and self._pool.wants_one:
+            yield from self._fill_pool()
+        self._finish(resident, change)
+
+    def _fill_pool(self) -> Iterator[Step]:
+        """Load modules for the pool, outside any invocation's context."""
+        while self._pool.wants_one:
+            yield self._pool.load_step()
+            self._end_if_tampered()
+            loaded = self.results.pop()
+            yield (gc.collect,)  # garbage of the load would count as references
+            self._end_if_tampered()
+            step, loaded = (self._pool.add, loaded), None
+            yield step
+            del step
+            self._end_if_tampered()
 
     def _timeout(self) -> float | None:
         if self._ready:
@@ -211,9 +245,14 @@ class Scheduler:
         begun, self._begun = self._begun, []
         for resident, invoke in begun:
             self._live[resident.number] = resident
+            modules = resident.modules = self._pool.take()
+            load = self._load if modules is None else modules.entering
+            del modules
             self._start(resident)
-            yield resident.step(warm_invocation.begin, invoke, self._load, self._new_env)
+            yield resident.step(warm_invocation.begin, invoke, load, self._new_env)
             self._settle(resident)
+            if resident.done is not None:
+                yield from self._leave(resident)
 
     # --- one turn of one invocation ---
 
@@ -277,13 +316,12 @@ class Scheduler:
             self._set_timer(resident, None)
             self._ready[resident.number] = resident
 
-    def _finish(self, resident: Resident) -> None:
+    def _finish(self, resident: Resident, change: str | None) -> None:
         assert resident.done is not None
         self._show_none()
         del self._live[resident.number]
         resident.done.cpu_ms = resident.cpu_seconds * 1000
         self.wire.put(resident.number, resident.done)
-        change = self.results.pop()
         if change is not None:
             self.wire.put(PLATFORM, Tainted(change))
 
@@ -394,9 +432,12 @@ def shared_main(sock: socket.socket, page: int, worker: LoadedWorker) -> Callabl
         worker.codes, state, warm_invocation.build_class, near, gates.frames_shut
     )
     load = partial(_load_afresh, sources, worker.name)
+    new_env = sealed(worker.new_env)
+    load_reusable = partial(load_modules, sources, worker.name, new_env)
     scheduler = Scheduler(
-        *(Wire(sock), load, sealed(worker.new_env), sealed(state.changed)),
+        *(Wire(sock), load, new_env, sealed(state.changed)),
         *(end_if_tampered, worker.cpu_ms, mmap.mmap(page, PAGE.size)),
+        NamespacePool(gates.suspended, gates.frames_shut, gates.referents, sources, load_reusable),
     )
     signal.signal(signal.SIGPROF, scheduler.timer_handler(gates.shut_frames))
     signal.setitimer(signal.ITIMER_PROF, TICK_SECONDS, TICK_SECONDS)
@@ -404,8 +445,6 @@ def shared_main(sock: socket.socket, page: int, worker: LoadedWorker) -> Callabl
     if (key := gates.seal(sock.fileno(), end_if_tampered)) is not None:
         scheduler.wire = Wire(KeyedSocket(sock, key, gates.suspended))
     del key
-    with suppress(Exception):  # the first invocation loads the modules again and reports the error
-        copy_context().run(load)
     return scheduler.main()
 
 

@@ -28,6 +28,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import arguments
 import js
@@ -169,6 +170,56 @@ class Default(WorkerEntrypoint):
 
 for each in arguments.TRIES:
     ATTACKS[each] = lambda worker, request, name=each: arguments.attempt(name)
+
+
+# --- what reused modules would show ---
+
+
+def changes_later():
+    global counter
+    counter = 1000
+    sibling.seen.append("evil")
+    Mine.attribute = "evil"
+
+
+@attack
+def own_functions(worker, request):
+    encodes.__code__ = (lambda value: 1000).__code__
+    changes_later.__globals__["counter"] = 1000
+    Default.honest.__defaults__ = ("evil",)
+    Default.__call__ = changes_later
+
+
+@attack
+def leftover_destructor(worker, request):
+    class Haunted:
+        def __del__(self):
+            changes_later()
+
+    haunted = Haunted()
+    haunted.cycle = haunted
+
+
+@attack
+def leftover_generator(worker, request):
+    def generator():
+        try:
+            yield
+        finally:
+            changes_later()
+
+    running = generator()
+    next(running)
+    cycle = [running]
+    cycle.append(cycle)
+
+
+@attack
+def leftover_reference(worker, request):
+    cycle = [weakref.ref(Mine, lambda _: changes_later())]
+    cycle.append(cycle)
+    Mine.attribute = "evil"
+    Mine.attribute = "clean"
 
 
 # --- state that the invocations of a process share ---
