@@ -36,7 +36,6 @@ KNOWN = [
     "type('C', (), {'__slots__': ('a',)})()",
     "type('C', (dict,), {})(a=1)",
     "__import__('collections').namedtuple('N', 'a b')(1, [])",
-    "__import__('enum').Enum('E', 'A B').A",
     "__import__('re').compile('x')",
     "__import__('threading').Lock()",
     "__import__('decimal').Decimal(1)",
@@ -48,6 +47,9 @@ KNOWN = [
     "__import__('logging').getLogger('known')",
     "[].append",
 ]
+
+if sys.version_info < (3, 12):  # later versions count a reference to its dict that is not visited
+    KNOWN.append("__import__('enum').Enum('E', 'A B').A")
 
 
 def refusals(expressions):
