@@ -8,9 +8,10 @@ Python has compressed itself is compressed twice, as on the platform: Python's R
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Protocol
 
+import anyio.lowlevel
 import brotli
 
 from edgesim.errors import PlatformError
@@ -18,6 +19,8 @@ from edgesim.model import Body, Stream, iterate
 
 SLICE_BYTES = 65_536
 """Bytes compressed at a time: the event loop runs other tasks between two slices."""
+PIECE_BYTES = 262_144
+"""Approximate bytes decompressed at a time: 2 KB of Brotli can be 1 GB."""
 _GZIP_WINDOW = 31
 _BROTLI_QUALITY = 5
 
@@ -43,8 +46,8 @@ class _Brotli:
 
 
 class _Unpacker(Protocol):
-    def unpack(self, data: bytes) -> bytes:
-        """Decompress data; return the output available so far; an Exception if it is invalid."""
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        """Yield decompressed data in pieces of bounded size; an Exception if it is invalid."""
 
     def is_finished(self) -> bool:
         """True once the compressed data is complete."""
@@ -53,7 +56,13 @@ class _Unpacker(Protocol):
 class _Gunzip:
     def __init__(self) -> None:
         self._unpacker = zlib.decompressobj(wbits=_GZIP_WINDOW)
-        self.unpack = self._unpacker.decompress
+
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        piece = b""
+        while (data or len(piece) == PIECE_BYTES) and not self._unpacker.eof:
+            piece = self._unpacker.decompress(data, PIECE_BYTES)
+            data = self._unpacker.unconsumed_tail
+            yield piece
 
     def is_finished(self) -> bool:
         return self._unpacker.eof
@@ -61,8 +70,14 @@ class _Gunzip:
 
 class _Unbrotli:
     def __init__(self) -> None:
-        unpacker = brotli.Decompressor()
-        self.unpack, self.is_finished = unpacker.process, unpacker.is_finished
+        self._unpacker = brotli.Decompressor()
+        self.is_finished = self._unpacker.is_finished
+
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        piece = self._unpacker.process(data, output_buffer_limit=PIECE_BYTES)
+        while piece:
+            yield piece
+            piece = self._unpacker.process(b"", output_buffer_limit=PIECE_BYTES)
 
 
 _UNPACKERS: dict[str, tuple[str, type[_Unpacker]]] = {
@@ -97,12 +112,14 @@ async def _plain_chunks(body: Body, name: str, unpacker: _Unpacker) -> AsyncIter
     try:
         async for chunk in iterate(body):
             for begin in range(0, len(chunk), SLICE_BYTES):
+                pieces = unpacker.pieces(chunk[begin : begin + SLICE_BYTES])
                 try:
-                    plain = unpacker.unpack(chunk[begin : begin + SLICE_BYTES])
+                    while (plain := next(pieces, None)) is not None:
+                        await anyio.lowlevel.checkpoint()
+                        if plain:
+                            yield plain
                 except (zlib.error, brotli.error) as error:
                     raise failed from error
-                if plain:
-                    yield plain
         if not unpacker.is_finished():
             raise failed
     finally:
@@ -116,6 +133,7 @@ async def _chunks(body: Body, packer: _Packer, even_empty: bool) -> AsyncIterato
         async for chunk in iterate(body):
             empty = empty and not chunk
             for begin in range(0, len(chunk), SLICE_BYTES):
+                await anyio.lowlevel.checkpoint()  # neither side need wait: the output is small
                 yield packer.pack(chunk[begin : begin + SLICE_BYTES])
         if not empty:
             yield packer.finish()

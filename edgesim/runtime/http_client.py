@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
+import anyio.lowlevel
 import msgspec
 import structlog
 from aiohttp.client_proto import ResponseHandler
@@ -171,6 +172,8 @@ class _Chunks:
         if not chunk:
             self._answer.release()
             raise StopAsyncIteration
+        # readany() returns at once while there is data, and a little data can unpack to a lot.
+        await anyio.lowlevel.checkpoint()
         return chunk
 
     async def aclose(self) -> None:

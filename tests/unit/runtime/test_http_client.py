@@ -1,14 +1,17 @@
 """A Worker's HTTP client with a hostile server."""
 
+import gzip
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import anyio
+import anyio.lowlevel
 import pytest
 from anyio.abc import ObjectReceiveStream
 
+from edgesim import packing
 from edgesim.errors import PlatformError
-from edgesim.model import HttpRequest, Stream, read_all
+from edgesim.model import Body, HttpRequest, Stream, iterate, read_all
 from edgesim.runtime.http_client import INFORMATIONAL_MAX, HttpClient
 from edgesim.runtime.reach import Reach
 
@@ -54,6 +57,41 @@ async def test_informational_responses_without_end_are_an_error() -> None:
         with pytest.raises(PlatformError, match="informational"):
             await client.send(HttpRequest("GET", url, [], b""))
     await client.close()
+
+
+async def test_a_body_that_unpacks_to_a_lot_leaves_turns_to_others() -> None:
+    """Between two chunks of a body that is there already, other tasks run."""
+    packed = gzip.compress(bytes(20_000_000))
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"
+    client = HttpClient("main", Reach())
+    async with server(head % len(packed) + packed) as url:
+        response = await client.send(HttpRequest("GET", url, [], b""))
+        assert isinstance(response.body, Stream)
+        assert await turns_between_chunks(packing.packed(response.body, "gzip")) == set()
+        response = await client.send(HttpRequest("GET", url, [], b""))
+        assert await turns_between_chunks(response.body) == set()
+    await client.close()
+
+
+async def turns_between_chunks(body: Body) -> set[int]:
+    """The numbers of chunks, but for the last, before which no other task had a turn."""
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await anyio.lowlevel.checkpoint()
+            turns += 1
+
+    without, chunks, before = set(), 0, -1
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(count)
+        async for _ in iterate(body):
+            without |= {chunks} if turns == before else set()
+            chunks, before = chunks + 1, turns
+        tasks.cancel_scope.cancel()
+    assert chunks > 20
+    return without - {chunks - 1}
 
 
 @asynccontextmanager
