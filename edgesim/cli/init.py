@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the files and print the next command."""
     folder: Path = arguments.folder
     template = _template(arguments.language)
-    taken = sorted(str(path) for path in template if (folder / path).exists())
+    taken = sorted(str(path) for path in template if _is_taken(folder, path))
     if taken:
         raise UsageError(
             f"{folder / taken[0]} exists already; name another folder: edgesim init DIR"
@@ -47,6 +47,12 @@ def run(arguments: argparse.Namespace) -> int:
     install = "npm install && " if "package.json" in map(str, template) else ""
     print(f"{len(template)} files in {folder.resolve()}; next: {where}{install}edgesim dev")
     return 0
+
+
+def _is_taken(folder: Path, path: Path) -> bool:
+    """Return True if the file exists, or a symbolic link on its way leads elsewhere."""
+    on_the_way = [folder / path, *(folder / each for each in path.parents if each != Path())]
+    return (folder / path).exists() or any(each.is_symlink() for each in on_the_way)
 
 
 def _template(language: str) -> dict[Path, str]:

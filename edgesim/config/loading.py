@@ -33,6 +33,7 @@ from edgesim.config.project import (
     BackendUrls,
     Overrides,
     Project,
+    is_service_name,
 )
 from edgesim.config.references import check_references
 from edgesim.config.streams import resolve_streams
@@ -150,6 +151,9 @@ def _read_account(file: Path) -> tuple[AccountFile, Dataflow]:
         if queue.pull and queue.pull.dead_letter_queue == name:
             key = f"queues.{name}.pull.dead_letter_queue"
             raise ConfigError(file, key, "is the queue itself; name another queue")
+    if not is_service_name(account.clickhouse.service):
+        problem = f"{account.clickhouse.service!r} is not letters, digits, dashes and underscores"
+        raise ConfigError(file, "clickhouse.service", problem)
     allowed(file, account.outbound.allow)
     _check_proxies(file, account.server.trusted_proxies)
     return account, dataflow

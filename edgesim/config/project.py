@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,6 +29,7 @@ DEFAULT = "default"
 """Key of ``isolation`` for the Workers without a level of their own."""
 PULL = "a pull consumer"
 """Entry of ``Project.consumers`` for a queue with a pull consumer."""
+_SERVICE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 
 
 class BucketConfig(msgspec.Struct, forbid_unknown_fields=True):
@@ -46,6 +48,11 @@ class ClickHouseConfig(msgspec.Struct, forbid_unknown_fields=True):
     service: str = "clickhouse"
     schema: str | None = None
     port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] | None = None
+
+
+def is_service_name(name: str) -> bool:
+    """Return True for the name of a service, which also names a folder of an export."""
+    return _SERVICE_NAME.fullmatch(name) is not None
 
 
 class TailConfig(msgspec.Struct, forbid_unknown_fields=True):

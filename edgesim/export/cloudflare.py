@@ -36,8 +36,14 @@ dev = ["workers-py>=1.17", "workers-runtime-sdk>=1.9"]
 def export_cloudflare(project: Project, out: Path) -> list[Path]:
     """Write the project to ``out`` and return the files written.
 
-    UsageError if ``out`` is not empty and not an earlier export.
+    UsageError if ``out`` is not empty and not an earlier export, or has a symbolic link, which
+    would lead the files elsewhere.
     """
+    for path in (out, *sorted(out.rglob("*"))):
+        if path.is_symlink():
+            raise UsageError(
+                f"{path} is a symbolic link; delete it, or name another folder (--out)"
+            )
     if out.is_dir() and any(out.iterdir()) and not (out / SCRIPT).is_file():
         raise UsageError(f"{out} is not empty and not an export; name another folder (--out)")
     written = []
@@ -87,13 +93,22 @@ def _copy(source: Path, folder: Path, out: Path) -> list[Path]:
         if file.is_relative_to(out.resolve()):
             continue
         path = file.relative_to(source)
-        hidden = any(part.startswith(".") or part in _LEFT_AT_HOME for part in path.parts)
-        if hidden or not file.is_file():
+        if not file.is_file() or _stays_at_home(path) or not _leads_into(file, source):
             continue
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, folder / path)
         written.append(folder / path)
     return written
+
+
+def _leads_into(file: Path, source: Path) -> bool:
+    """Return False for a symbolic link to a file that is not in the folder, or not exported."""
+    found, folder = file.resolve(), source.resolve()
+    return found.is_relative_to(folder) and not _stays_at_home(found.relative_to(folder))
+
+
+def _stays_at_home(path: Path) -> bool:
+    return any(part.startswith(".") or part in _LEFT_AT_HOME for part in path.parts)
 
 
 def _proxy(project: Project, folder: Path) -> list[Path]:

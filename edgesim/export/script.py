@@ -99,7 +99,10 @@ deploy() {
 
 secret() {
   worker=$1 name=$2
-  eval "value=\\${$name:-}"
+  case $name in
+    [0-9]* | *[!A-Za-z0-9_]*) value= ;;  # no name of a variable
+    *) eval "value=\\${$name:-}" ;;
+  esac
   # shellcheck disable=SC2154  # eval has set it
   if test -n "$value"; then printf '%s' "$value" | wrangler secret put "$name" --name "$worker"
   elif wrangler secret list --name "$worker" | grep -q "\\"$name\\""; then

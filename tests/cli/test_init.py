@@ -53,3 +53,18 @@ def test_nothing_is_overwritten(tmp_path):
     assert refused.returncode == 2
     assert "schema.sql exists already" in refused.stderr
     assert [each.name for each in tmp_path.iterdir()] == ["schema.sql"]
+
+
+def test_symbolic_links_are_not_followed(tmp_path):
+    """A link in the folder, also one to nothing, does not lead the files out of it."""
+    folder, outside = tmp_path / "new", tmp_path / "outside"
+    folder.mkdir()
+    outside.mkdir()
+    for name, target in ((".gitignore", outside / "made"), ("receiver", outside)):
+        (folder / name).symlink_to(target)
+        refused = edgesim("init", folder)
+        assert refused.returncode == 2
+        assert f"{name}" in refused.stderr
+        assert "exists already" in refused.stderr
+        (folder / name).unlink()
+    assert not any(outside.iterdir())
