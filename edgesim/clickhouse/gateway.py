@@ -147,6 +147,9 @@ class Gateway:
 
 async def _statement(request: HttpRequest, parameters: dict[str, str]) -> Statement:
     encoding = _encoding(request)
+    if not parameters.get("query_id", "").isprintable():
+        problem = "query_id has a character that is not printable"
+        raise ClickHouseError(statements.BAD_ARGUMENTS, problem)
     wanted = request.header("x-clickhouse-format") or parameters.get("default_format")
     settings = {name: value for name, value in parameters.items() if name not in _OWN}
     if request.method == "GET":

@@ -50,7 +50,11 @@ class ClickHousePort:
 
     def _refusal(self, scope: Scope) -> str | None:
         headers = Headers(scope=scope)
-        if "origin" in headers or not set(headers.getlist("sec-fetch-site")) <= _OWN_SITES:
+        if (
+            "origin" in headers
+            or "referer" in headers
+            or not set(headers.getlist("sec-fetch-site")) <= _OWN_SITES
+        ):
             return "a web page may not use this ClickHouse"
         if any(self._access.is_admin(each) for each in _passwords(scope, headers)):
             return None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 
 import anyio
 import anyio.lowlevel
 import msgspec
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
 from edgesim.cost.bill import bill
 from edgesim.cost.prices import read_prices
@@ -16,7 +17,7 @@ from edgesim.cost.usage import a_month_of, roles_of, used
 from edgesim.errors import UsageError
 from edgesim.model import TraceItem
 from edgesim.observation.locate import locate
-from edgesim.observation.recent import RecentTraces, Subscription, shown
+from edgesim.observation.recent import READERS_MAX, RecentTraces, Subscription, shown
 from edgesim.observation.sighting import Needle
 from edgesim.observation.topology import topology
 from edgesim.observation.traces import STEP, holds
@@ -98,12 +99,24 @@ async def events(simulator: Simulator, request: Request) -> Response:
     the client was too slow for, since the stream began).
     """
     recent: RecentTraces = request.app.state.recent
+    if not recent.has_room:
+        problem = f"there are {READERS_MAX} readers of events already; close one of them\n"
+        return PlainTextResponse(problem, 503)
     headers = {"cache-control": "no-store"}
     stream = _stream(recent, request.query_params.get("worker"))
-    return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
+    first = await anext(stream)  # it counts as a reader from here on
+    whole = _continued(first, stream)
+    return StreamingResponse(whole, media_type="text/event-stream", headers=headers)
 
 
-async def _stream(recent: RecentTraces, worker: str | None) -> AsyncIterator[bytes]:
+async def _continued(first: bytes, stream: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
+    async with aclosing(stream):
+        yield first
+        async for event in stream:
+            yield event
+
+
+async def _stream(recent: RecentTraces, worker: str | None) -> AsyncGenerator[bytes]:
     with recent.subscribe() as subscription:
         yield b": edgesim\n\n"
         dropped = 0
@@ -122,7 +135,7 @@ async def _next(subscription: Subscription) -> TraceItem | bool | None:
     """The next trace; False after a time without any, None at the end of the stream."""
     try:
         with anyio.move_on_after(HEARTBEAT_SECONDS):
-            return await subscription.traces.receive()
+            return await subscription.receive()
     except anyio.EndOfStream:
         return None
     return False

@@ -18,21 +18,42 @@ BYTES_MAX = 32 << 20
 """Approximate memory of the traces that are kept."""
 UNREAD_MAX = 1000
 """New traces that one reader may leave unread; further ones are dropped for it, and counted."""
+UNREAD_BYTES_MAX = 8 << 20
+"""Approximate memory of the traces that one reader may leave unread."""
+READERS_MAX = 32
+"""Streams of new traces at a time: each holds a connection as long as its reader likes."""
 
 
 class Subscription:
     """New traces for one reader; ``dropped`` counts traces lost because it read too slowly."""
 
     def __init__(self) -> None:
-        self._send, self.traces = anyio.create_memory_object_stream[TraceItem](UNREAD_MAX)
+        self._send, self._traces = anyio.create_memory_object_stream[tuple[int, TraceItem]](
+            UNREAD_MAX
+        )
+        self._unread_bytes = 0
         self.dropped = 0
 
-    def offer(self, item: TraceItem) -> None:
-        """Pass on a trace, unless too many are unread."""
+    def offer(self, size: int, item: TraceItem) -> None:
+        """Pass on a trace of that size, unless too many or too large ones are unread."""
         try:
-            self._send.send_nowait(item)
+            if self._unread_bytes and self._unread_bytes + size > UNREAD_BYTES_MAX:
+                raise anyio.WouldBlock
+            self._send.send_nowait((size, item))
+            self._unread_bytes += size
         except anyio.WouldBlock:
             self.dropped += 1
+
+    async def receive(self) -> TraceItem:
+        """Return the next trace; anyio.EndOfStream after the last one."""
+        size, item = await self._traces.receive()
+        self._unread_bytes -= size
+        return item
+
+    def close(self) -> None:
+        """End the stream; unread traces are discarded."""
+        self.end()
+        self._traces.close()
 
     def end(self) -> None:
         """End the stream after the traces that it holds."""
@@ -59,11 +80,16 @@ class RecentTraces:
         while self._bytes > BYTES_MAX or len(self._kept) > TRACES_MAX:
             self._bytes -= self._kept.popleft()[0]
         for subscription in self._subscriptions:
-            subscription.offer(item)
+            subscription.offer(size, item)
 
     def oldest_first(self) -> list[TraceItem]:
         """The traces that are kept."""
         return [item for _, item in self._kept]
+
+    @property
+    def has_room(self) -> bool:
+        """False while there are READERS_MAX streams."""
+        return len(self._subscriptions) < READERS_MAX
 
     @contextmanager
     def subscribe(self) -> Iterator[Subscription]:
@@ -76,8 +102,7 @@ class RecentTraces:
             yield subscription
         finally:
             self._subscriptions.discard(subscription)
-            subscription.end()
-            subscription.traces.close()
+            subscription.close()
 
     def end(self) -> None:
         """End all streams: the platform is shutting down."""

@@ -28,6 +28,8 @@ SECONDS_MAX = 10.0
 LISTED = 500
 FOUND_MAX = 20
 """Lines of one window or object that are shown."""
+LINE_BYTES_MAX = 1 << 20
+"""A longer line is searched in parts of about this size."""
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -106,7 +108,7 @@ async def _in_object(
 
 
 async def _blocks(bucket: Bucket, found: R2Object) -> AsyncIterator[bytes]:
-    """The object's content, unpacked, in blocks that end with a line."""
+    """The object's content, unpacked, in blocks that end with a line unless it is very long."""
     got = await bucket.get(found.key)
     if not isinstance(got, R2ObjectBody):
         return  # deleted meanwhile
@@ -126,6 +128,9 @@ async def _blocks(bucket: Bucket, found: R2Object) -> AsyncIterator[bytes]:
             whole, newline, rest = (rest + piece).rpartition(b"\n")
             if newline:
                 yield whole + newline
+            if len(rest) > LINE_BYTES_MAX:
+                yield rest
+                rest = b""
     except ClickHouseError as error:
         raise EdgesimError(f"its gzip data is damaged: {error}") from error
     if rest:

@@ -110,6 +110,7 @@ def test_answers_are_packed_for_those_who_ask(running):
         {"Host": "evil.example:8123"},
         {"Origin": "http://evil.example"},
         {"Origin": "null"},
+        {"Referer": "http://evil.example/"},
         {"Sec_Fetch_Site": "cross-site"},
     ],
 )

@@ -1,15 +1,18 @@
 """`edgesim tail`: invocations of a running project as they finish."""
 
+import http.client
 import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
 
+from edgesim.observation.recent import READERS_MAX
 from tests.processes import ROOT, Dev, dev, edgesim
 from tests.simulated import write_worker
 
@@ -66,7 +69,7 @@ def test_pretty(running, tmp_path):
         running.request("/fail", method="GET")
         assert lines(process, 3)[0].endswith(" one GET " + running.url + "/fail - exception")
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
 
 
 def test_json_and_filters(running, tmp_path):
@@ -95,7 +98,7 @@ def test_it_ends_with_the_project(running, tmp_path):
     """The end of the project ends the command, and does not wait for it."""
     with tailing(tmp_path) as process:
         assert running.stop() == 0
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
 
 
 def test_refusals(running, tmp_path):
@@ -108,3 +111,28 @@ def test_refusals(running, tmp_path):
     done = edgesim("tail", "--project", tmp_path, "--state", tmp_path / "other")
     assert done.returncode == 2
     assert "start it with `edgesim dev`" in done.stderr
+
+
+def test_readers_are_limited(running):
+    """Streams of events beyond a number are refused, so that they cannot take all connections."""
+
+    @contextmanager
+    def reader() -> Iterator[int]:
+        connection = http.client.HTTPConnection(running.url.removeprefix("http://"), timeout=60)
+        with closing(connection):
+            connection.request("GET", "/cdn-cgi/edgesim/events")
+            with connection.getresponse() as answer:
+                yield answer.status
+
+    def status() -> int:
+        with reader() as answer:
+            return answer
+
+    with ExitStack() as readers:
+        for _ in range(READERS_MAX):
+            assert readers.enter_context(reader()) == 200
+        assert status() == 503
+        assert running.request("/a", method="GET")[0] == 200
+    deadline = time.monotonic() + 60
+    while status() != 200:  # until the server has noticed that they are gone
+        assert time.monotonic() < deadline

@@ -280,3 +280,11 @@ async def test_an_engine_killed_in_an_insert_is_no_success(engine):
     assert status == 503
     assert "ended during a statement" in text
     assert await engine.run("SELECT count() FROM u") == "0"
+
+
+@pytest.mark.parametrize("name", ["a\r\nx-evil: 1", "a\0b", "\x7f"])
+async def test_a_query_id_that_no_header_can_hold_is_refused(engine, name):
+    """The id is sent back in a header."""
+    status, text = await engine.ask("SELECT 1", query_id=name)
+    assert status == 400
+    assert "query_id has a character that is not printable" in text

@@ -37,9 +37,26 @@ async def test_a_slow_reader_misses_traces():
     with kept.subscribe() as slow, kept.subscribe() as quick:
         for number in range(recent.UNREAD_MAX + 7):
             kept.add(item(str(number)))
-            assert (await quick.traces.receive()).script_name == str(number)
+            assert (await quick.receive()).script_name == str(number)
         assert (slow.dropped, quick.dropped) == (7, 0)
-        assert (await slow.traces.receive()).script_name == "0"
+        assert (await slow.receive()).script_name == "0"
+
+
+@pytest.mark.anyio
+async def test_a_slow_reader_holds_little_memory(monkeypatch):
+    """Unread traces of one reader are bounded by bytes too; what it reads makes room again."""
+    monkeypatch.setattr(recent, "UNREAD_BYTES_MAX", 100_000)
+    kept = RecentTraces()
+    with kept.subscribe() as slow:
+        for number in range(6):
+            kept.add(item(str(number), "x" * 30_000))
+        assert slow.dropped == 3
+        assert (await slow.receive()).script_name == "0"
+        kept.add(item("later", "x" * 30_000))
+        assert [(await slow.receive()).script_name for _ in range(3)] == ["1", "2", "later"]
+        assert slow.dropped == 3
+        kept.add(item("huge", "x" * 200_000))
+        assert (await slow.receive()).script_name == "huge"
 
 
 @pytest.mark.anyio
@@ -49,11 +66,11 @@ async def test_streams_end_with_the_platform():
     with kept.subscribe() as reader:
         kept.add(item("last"))
         kept.end()
-        assert (await reader.traces.receive()).script_name == "last"
+        assert (await reader.receive()).script_name == "last"
         with pytest.raises(anyio.EndOfStream):
-            await reader.traces.receive()
+            await reader.receive()
     with kept.subscribe() as late, pytest.raises(anyio.EndOfStream):
-        await late.traces.receive()
+        await late.receive()
 
 
 def test_secrets_are_not_shown():
