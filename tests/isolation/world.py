@@ -2,12 +2,13 @@
 
 import importlib
 import json
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
+from structlog.testing import capture_logs
 
 from edgesim.clock import Clock
 from edgesim.errors import PlatformError
@@ -125,3 +126,14 @@ async def open_world(
     spec = WorkerSpec("w", str(main), env, **({"limits": limits} | settings))
     async with module.open_isolates(spec, clock) as isolates:
         yield World(level, isolates, clock, buckets or {})
+
+
+@contextmanager
+def no_change_found() -> Iterator[None]:
+    """AssertionError if a `warm` process is retired because worker code changed its state.
+
+    Its number would prove less: a process that waits for a core for seconds is retired too.
+    """
+    with capture_logs() as logged:
+        yield
+    assert [each["changed"] for each in logged if each["event"] == "isolate retired"] == []
