@@ -30,6 +30,7 @@ COMMANDS = {
     "plan": "edgesim.cli.plan",
     "pipelines": "edgesim.cli.pipelines",
     "tail": "edgesim.cli.tail",
+    "tap": "edgesim.cli.tap",
     "trace": "edgesim.cli.trace",
     "sql": "edgesim.cli.sql",
     "r2": "edgesim.cli.r2",

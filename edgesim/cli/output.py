@@ -37,9 +37,13 @@ def open_descriptors() -> None:
 def end_if_nobody_reads(error: BaseException) -> None:
     """Exit by SIGPIPE if ``error`` is a broken pipe on standard output or standard error."""
     if isinstance(error, BrokenPipeError) and (_is_broken(1) or _is_broken(2)):
-        line_writer.flush()
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGPIPE)
+        _end_by_sigpipe()
+
+
+def exit_if_nobody_reads() -> None:
+    """Exit by SIGPIPE if standard output is a pipe whose reader has gone."""
+    if _is_broken(1):
+        _end_by_sigpipe()
 
 
 def cannot_print() -> bool:
@@ -80,6 +84,12 @@ def finish() -> None:
             sys.stderr.flush()
         except OSError:
             _discard(sys.stderr)
+
+
+def _end_by_sigpipe() -> None:
+    line_writer.flush()
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGPIPE)
 
 
 def _discard(stream: TextIO) -> None:

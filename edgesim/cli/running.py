@@ -77,6 +77,21 @@ def pieces(answer: http.client.HTTPResponse | urllib.error.HTTPError) -> Iterato
         raise RunError("the running project aborted its response; see its log") from error
 
 
+def server_events(
+    answer: http.client.HTTPResponse | urllib.error.HTTPError,
+) -> Iterator[tuple[str, str]]:
+    """The name and data of each Server-Sent Event; two empty strings for a comment."""
+    name = ""
+    for line in answer:
+        field, _, value = line.decode().rstrip("\n").partition(": ")
+        if field == "event":
+            name = value
+        elif field == "data":
+            yield name, value
+        elif line.startswith(b":"):
+            yield "", ""
+
+
 @asynccontextmanager
 async def opened(project: Project) -> AsyncIterator[Simulator]:
     """Open the project's state and backends without running a Worker."""

@@ -18,8 +18,8 @@ from urllib.parse import quote
 
 from edgesim.cli import logs
 from edgesim.cli.arguments import add_project, project_of
-from edgesim.cli.output import complain
-from edgesim.cli.running import ask, serving
+from edgesim.cli.output import complain, exit_if_nobody_reads
+from edgesim.cli.running import ask, server_events, serving
 from edgesim.cli.terminal import printable
 from edgesim.errors import RunError, UsageError
 
@@ -69,15 +69,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _invocations(answer: HTTPResponse | HTTPError) -> Iterator[dict[str, Any]]:
     """Read the traces of a stream of Server-Sent Events."""
-    name = ""
-    for line in answer:
-        field, _, value = line.decode().rstrip("\n").partition(": ")
-        if field == "event":
-            name = value
-        elif field == "data" and name == "invocation":
-            yield json.loads(value)
-        elif field == "data" and name == "dropped":
-            complain(f"edgesim: {value} invocations were not shown: this reader is too slow")
+    for name, data in server_events(answer):
+        if name == "invocation":
+            yield json.loads(data)
+        elif name == "dropped":
+            complain(f"edgesim: {data} invocations were not shown: this reader is too slow")
+        else:
+            exit_if_nobody_reads()
 
 
 def _is_wanted(item: dict[str, Any], arguments: argparse.Namespace) -> bool:

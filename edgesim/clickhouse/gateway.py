@@ -12,12 +12,13 @@ from urllib.parse import parse_qsl, urlsplit
 import anyio
 import msgspec
 
-from edgesim.clickhouse import statements
+from edgesim.clickhouse import inserted, statements
 from edgesim.clickhouse.compression import gunzip, gzip
 from edgesim.clickhouse.driver import ClickHouseDriver, QueryResult, Statement
 from edgesim.clickhouse.exceptions import NOT_IMPLEMENTED, http_status
 from edgesim.errors import ClickHouseError, RunError
 from edgesim.model import Headers, HttpRequest, HttpResponse, Stream, iterate, read_all
+from edgesim.taps import Tap
 
 INTO_OUTFILE_NOT_ALLOWED = 358
 READONLY = 164
@@ -62,6 +63,8 @@ class Gateway:
         self._schema_applied = not schema.strip()
         self._applying = anyio.Lock()
         self._shares: dict[str, anyio.Semaphore] = {}
+        self.tap: Tap | None = None
+        """Watchers of the inserts that succeed."""
 
     async def fetch(self, request: HttpRequest, caller: str = "") -> HttpResponse:
         """Serve one request; errors become responses in ClickHouse's format.
@@ -120,7 +123,10 @@ class Gateway:
         parameters: dict[str, str],
         caller: str,
     ) -> HttpResponse:
+        watch = inserted.watch(statement, caller) if self.tap and self.tap.readers else None
         answer = await self._execute(statement, caller)
+        if self.tap and watch:
+            self.tap.offer(1, [watch.record(answer.written_rows)])
         headers: Headers = [
             ("content-type", _CONTENT_TYPES.get(answer.format, _TEXT)),
             ("x-clickhouse-format", answer.format),

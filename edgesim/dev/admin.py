@@ -23,7 +23,7 @@ from starlette.types import ASGIApp
 
 from edgesim import line_writer, operations
 from edgesim.config.cron import parse_cron
-from edgesim.dev import metrics, observe, resources
+from edgesim.dev import metrics, observe, resources, tapping
 from edgesim.dev.access import Access
 from edgesim.dev.catalog_api import catalog_routes
 from edgesim.dev.edge import host_of
@@ -36,6 +36,7 @@ from edgesim.observation.recent import RecentTraces
 from edgesim.r2.bucket import R2ObjectBody
 from edgesim.runtime.routing import named_by
 from edgesim.simulator import Simulator, stats
+from edgesim.taps import Taps
 
 PREFIX = "/cdn-cgi/edgesim"
 SCHEDULED = ("/cdn-cgi/local/scheduled", "/cdn-cgi/handler/scheduled")
@@ -63,6 +64,7 @@ def admin_app(
     front: Front,
     access: Access,
     recent: RecentTraces,
+    taps: Taps,
     is_ready: Callable[[], bool],
     problem: Callable[[], str],
 ) -> ASGIApp:
@@ -109,6 +111,7 @@ def admin_app(
             Route(f"{PREFIX}/streams/{{name}}/dropped", guarded(_dropped), methods=["GET"]),
             Route(f"{PREFIX}/trace", guarded(observe.trace), methods=["GET"]),
             Route(f"{PREFIX}/events", guarded(observe.events), methods=["GET"]),
+            Route(f"{PREFIX}/tap", guarded(tapping.tap), methods=["GET"]),
             Route(f"{PREFIX}/flow", guarded(observe.flow), methods=["GET"]),
             Route(f"{PREFIX}/invocations", guarded(observe.invocations), methods=["GET"]),
             Route(f"{PREFIX}/cost", guarded(observe.cost), methods=["GET"]),
@@ -128,6 +131,7 @@ def admin_app(
     )
     app.state.front = front
     app.state.recent = recent
+    app.state.taps = taps
     return app
 
 

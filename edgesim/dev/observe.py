@@ -14,18 +14,20 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from edgesim.cost.bill import bill
 from edgesim.cost.prices import read_prices
 from edgesim.cost.usage import a_month_of, roles_of, used
+from edgesim.dev import sse
 from edgesim.errors import UsageError
 from edgesim.model import TraceItem
 from edgesim.observation.locate import locate
-from edgesim.observation.recent import READERS_MAX, RecentTraces, Subscription, shown
+from edgesim.observation.recent import READERS_MAX, RecentTraces, Subscription
 from edgesim.observation.sighting import Needle
 from edgesim.observation.topology import topology
 from edgesim.observation.traces import STEP, holds
+from edgesim.runtime.trace import shown
 from edgesim.simulator import Simulator, stats
 
 LIMIT_MAX = 1000
 HEARTBEAT_SECONDS = 15.0
-"""Interval of comments on an idle stream, so that neither side takes it for dead."""
+"""Interval of comments on an idle stream."""
 
 
 async def trace(simulator: Simulator, request: Request) -> Response:
@@ -123,12 +125,12 @@ async def _stream(recent: RecentTraces, worker: str | None) -> AsyncGenerator[by
         while (item := await _next(subscription)) is not None:
             if subscription.dropped > dropped:
                 dropped = subscription.dropped
-                yield _event("dropped", dropped)
+                yield sse.event("dropped", dropped)
             if isinstance(item, TraceItem):
                 if worker in {None, item.script_name}:
-                    yield _event("invocation", shown(item))
+                    yield sse.event("invocation", shown(item))
             else:
-                yield b": idle\n\n"
+                yield sse.IDLE
 
 
 async def _next(subscription: Subscription) -> TraceItem | bool | None:
@@ -139,7 +141,3 @@ async def _next(subscription: Subscription) -> TraceItem | bool | None:
     except anyio.EndOfStream:
         return None
     return False
-
-
-def _event(name: str, data: object) -> bytes:
-    return b"event: %s\ndata: %s\n\n" % (name.encode(), msgspec.json.encode(data))

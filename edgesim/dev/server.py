@@ -65,6 +65,7 @@ from edgesim.isolates.protocol.limits import KERNEL_GUARDS
 from edgesim.observation.recent import RecentTraces
 from edgesim.runtime.reach import Reach
 from edgesim.simulator import Simulator, open_simulator
+from edgesim.taps import Taps
 from edgesim.urls import same_place
 from edgesim.writer_thread import WriterThread
 
@@ -126,7 +127,8 @@ class Server:
         self._clock = Clock()
         self._front = Front(loopback=options.host in LOOPBACK_HOSTS, explained=not options.strict)
         self._reach = Reach(strict=options.strict)
-        self._recent = RecentTraces()
+        self._taps = Taps(self._clock)
+        self._recent = RecentTraces(self._taps)
         self._leaving = False
         self._state: StateWatch | None = None
         self._stop = anyio.Event()
@@ -150,7 +152,7 @@ class Server:
             own_token = secrets.token_urlsafe(32)
             access = Access(self._environment.admin_token, own_token)
             self._front.admin = admin_app(
-                self._front, access, self._recent, self._is_ready, self._problem
+                self._front, access, self._recent, self._taps, self._is_ready, self._problem
             )
             self._front.api = queues_api(self._front, access, self._environment.api_token)
             url = f"http://{_shown(self._options.host)}:{listener.getsockname()[1]}"
@@ -236,7 +238,12 @@ class Server:
                 reach = self._reach
                 reach.allow = allowed(project.file, project.account.outbound.allow)
                 async with open_simulator(
-                    project, backends, self._clock, reach=reach, traces=self._recent
+                    project,
+                    backends,
+                    self._clock,
+                    reach=reach,
+                    traces=self._recent,
+                    taps=self._taps,
                 ) as simulator:
                     self._front.show(simulator)
                     _say_how_isolated(simulator)
@@ -368,6 +375,7 @@ class Server:
 
             async def end() -> None:
                 await self._stop.wait()
+                self._taps.end()
                 self._recent.end()  # or open streams would hold the server back
                 server.should_exit = True
 

@@ -8,11 +8,11 @@ from edgesim.config import Project
 from edgesim.errors import EdgesimError, UsageError
 from edgesim.model import TraceItem
 from edgesim.observation.messages import in_queue
-from edgesim.observation.recent import shown
 from edgesim.observation.records import in_bucket, in_pipelines
 from edgesim.observation.sighting import Needle, Sighting
 from edgesim.observation.tables import in_tables
 from edgesim.observation.traces import in_tails, in_traces
+from edgesim.runtime.trace import shown
 from edgesim.simulator import Simulator
 
 TEXT_CHARS_MAX = 1000

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import anyio
-import msgspec
 
 from edgesim.model import TraceItem
 from edgesim.runtime.tail import bytes_of
-from edgesim.runtime.trace import delivered
+from edgesim.taps import Taps
 
 TRACES_MAX = 10_000
 BYTES_MAX = 32 << 20
@@ -63,7 +63,9 @@ class Subscription:
 class RecentTraces:
     """A TraceSink that keeps the latest traces; the oldest ones are dropped first."""
 
-    def __init__(self) -> None:
+    def __init__(self, taps: Taps | None = None) -> None:
+        """``taps`` has the places ``workers.NAME``, whose records are console lines."""
+        self._taps = taps
         self._kept: deque[tuple[int, TraceItem]] = deque()
         self._bytes = 0
         self.count = 0
@@ -81,6 +83,9 @@ class RecentTraces:
             self._bytes -= self._kept.popleft()[0]
         for subscription in self._subscriptions:
             subscription.offer(size, item)
+        if self._taps is not None:
+            count = len(item.logs) + len(item.exceptions)
+            self._taps.at(f"workers.{item.script_name}").offer(count, console_lines(item))
 
     def oldest_first(self) -> list[TraceItem]:
         """The traces that are kept."""
@@ -111,11 +116,9 @@ class RecentTraces:
             subscription.end()
 
 
-def shown(item: TraceItem) -> TraceItem:
-    """The trace as ``wrangler tail`` shows it: secrets in headers and URLs are redacted."""
-    (safe,) = delivered([item])
-    request = (safe.event or {}).get("request")
-    if request is None:
-        return safe
-    request = {name: value for name, value in request.items() if name != "unredacted"}
-    return msgspec.structs.replace(safe, event={**(safe.event or {}), "request": request})
+def console_lines(item: TraceItem) -> Iterator[dict[str, Any]]:
+    """The console lines of an invocation, then its exceptions."""
+    for entry in item.logs:
+        yield {"level": entry.level, "message": entry.message}
+    for exception in item.exceptions:
+        yield {"level": "exception", "message": [f"{exception.name}: {exception.message}"]}

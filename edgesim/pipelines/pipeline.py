@@ -30,6 +30,7 @@ from edgesim.model import HttpMetadata, Stream
 from edgesim.pipelines.buffer import Buffer
 from edgesim.pipelines.log import Segment
 from edgesim.pipelines.schema import fault, stripped
+from edgesim.taps import Tap
 
 SEND_BYTES_MAX = 5_000_000
 """Maximum size of one send, as JSON (platform: 5 MB a request)."""
@@ -61,13 +62,20 @@ class Pipeline:
     """One Pipeline.  ``send`` needs no task; ``run`` ends windows and writes objects."""
 
     def __init__(
-        self, name: str, config: PipelineConfig, bucket: ObjectStore, folder: Path, clock: Clock
+        self,
+        name: str,
+        config: PipelineConfig,
+        bucket: ObjectStore,
+        folder: Path,
+        clock: Clock,
+        tap: Tap | None = None,
     ) -> None:
         self.name = name
         self._config = config
         self._bucket = bucket
         self._clock = clock
         self._buffer = Buffer("pipeline", name, folder, clock, self)
+        self._tap = tap or Tap(f"pipelines.{name}", clock)
         self._flushed = anyio.Event()
         self.objects = 0
         self.dropped: Counter[str] = Counter()
@@ -105,12 +113,13 @@ class Pipeline:
         Raises PlatformError: TypeError for any other value, Error for too many bytes or a failed
         write.
         """
-        lines = encode_records(records)
+        lines, kept = encode_records(records), records
         if self._config.schema:
-            records = self._kept(records)
-            lines = encode_records(records)
+            kept = self._kept(records)
+            lines = encode_records(kept)
         if lines:
-            await self._buffer.append(lines, len(records))
+            await self._buffer.append(lines, len(kept))
+        self._tap.offer(len(records), records)
 
     async def roll(self) -> None:
         """End the window now; returns once all records are in objects, or the window cannot end."""

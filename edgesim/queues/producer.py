@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import anyio
 import msgspec
@@ -24,6 +25,7 @@ from edgesim.errors import PlatformError, UsageError
 from edgesim.model import ContentType, Message
 from edgesim.queues.driver import Depth, NewMessage, QueueDriver
 from edgesim.queues.encoding import content_type_of, decode
+from edgesim.taps import Tap
 
 log = structlog.get_logger()
 
@@ -73,6 +75,7 @@ class Queue:
         driver: QueueDriver,
         clock: Clock,
         config: QueueConfig = _DEFAULTS,
+        tap: Tap | None = None,
     ) -> None:
         self.name = name
         self.config = config
@@ -81,6 +84,7 @@ class Queue:
         self.changed = anyio.Event()
         self._driver = driver
         self._clock = clock
+        self._tap = tap or Tap(f"queues.{name}", clock)
         self._next_expiry = 0.0
 
     # --- producers ---
@@ -135,6 +139,7 @@ class Queue:
         with self.waking():
             await self._driver.send(self.name, messages)
         self.operations += sum(_billed(len(request.body)) for request in requests)
+        self._tap.offer(count, (_passing("sent", message, 0) for message in messages))
         oldest_ms = timestamp_ms if before.oldest_ms is None else before.oldest_ms
         return Metrics(before.messages + count, before.bytes + size, oldest_ms)
 
@@ -188,6 +193,8 @@ class Queue:
         now = self._clock.now()
         leased = await self._driver.lease(self.name, limit, now, now + seconds, leased_max)
         self.operations += sum(_billed(len(message.body)) for message in leased)
+        passing = (_passing("delivered", message, message.attempts) for message in leased)
+        self._tap.offer(len(leased), passing)
         return leased
 
     async def ack(self, lease_ids: Sequence[str]) -> int:
@@ -230,6 +237,12 @@ class Queue:
     def _bill_move(self, moved: int, to: Queue) -> None:
         self.operations += moved  # deleted here
         to.operations += moved  # and written there
+        if moved:
+            to.show_moved(moved, self.name)
+
+    def show_moved(self, messages: int, source: str) -> None:
+        """Show watchers that messages have been moved here from the queue ``source``."""
+        self._tap.offer(1, [{"event": "moved", "from": source, "messages": messages}])
 
     async def _expire(self) -> None:
         # Done on every read, so that messages expire in a queue without a consumer too.
@@ -256,6 +269,15 @@ class Queue:
 def is_delay(seconds: float) -> bool:
     """True if the platform accepts these seconds as a delay (NaN is refused)."""
     return 0 <= seconds <= DELAY_SECONDS_MAX
+
+
+def _passing(event: str, message: NewMessage | Message, attempts: int) -> dict[str, Any]:
+    """A message as a tap shows it."""
+    try:
+        body = decode(message.body, content_type_of(message.content_type))
+    except ValueError:
+        body = message.body.decode("utf-8", "replace")
+    return {"event": event, "id": message.id, "attempts": attempts, "body": body}
 
 
 def _billed(size: int) -> int:

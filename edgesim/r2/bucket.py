@@ -21,8 +21,9 @@ from edgesim.r2.locks import KeyLocks
 from edgesim.r2.multipart import LIFETIME_MS, MultipartUpload, upload_id
 from edgesim.r2.notifications import CopySource, Notifications
 from edgesim.r2.options import Conditional, Range, read_checksum
-from edgesim.r2.upload import Upload
+from edgesim.r2.upload import Upload, written
 from edgesim.r2.verified import verified
+from edgesim.taps import Tap
 from edgesim.timeline import Ages
 
 
@@ -46,12 +47,18 @@ class Bucket:
     """
 
     def __init__(
-        self, name: str, driver: R2Driver, clock: Clock, notifications: Notifications
+        self,
+        name: str,
+        driver: R2Driver,
+        clock: Clock,
+        notifications: Notifications,
+        tap: Tap | None = None,
     ) -> None:
         self.name = name
         self._driver = driver
         self._clock = clock
         self._notifications = notifications
+        self._tap = tap or Tap(f"r2.{name}", clock)
         self._ages = Ages(clock, f"r2 bucket {name}")
         # Wake the relay after every change: a failed call may have committed its notifications.
         self._locks = KeyLocks(notifications.wake)
@@ -155,6 +162,7 @@ class Bucket:
             self._clock,
             self._ages,
             self._notifications,
+            self._tap,
         )
 
     async def _put(
@@ -182,12 +190,16 @@ class Bucket:
         async with self._locks.of([planned.key]):
             if only_if is None:
                 await self._driver.put(self.name, planned.key, upload.chunks(), finish)
+                self._tap.offer(1, [written(action, stored)])
                 return stored
             seen = await self._driver.head(self.name, planned.key)
             if not only_if.holds(seen):
                 return None
             done = await self._driver.put(self.name, planned.key, upload.chunks(), finish, seen)
-            return stored if done else None
+            if not done:
+                return None
+            self._tap.offer(1, [written(action, stored)])
+            return stored
 
     def _planned(
         self,
@@ -218,6 +230,7 @@ class Bucket:
 
         async with self._locks.of(keys):
             await self._driver.delete(self.name, keys, outbox)
+        self._tap.offer(len(keys), ({"action": "DeleteObject", "key": key} for key in keys))
 
     async def list(
         self,

@@ -21,7 +21,8 @@ from edgesim.r2.driver import Assembled, OutboxEntry, Part, Uploads
 from edgesim.r2.limits import refusal
 from edgesim.r2.locks import KeyLocks
 from edgesim.r2.notifications import Notifications
-from edgesim.r2.upload import Upload
+from edgesim.r2.upload import Upload, written
+from edgesim.taps import Tap
 from edgesim.timeline import Ages
 
 LIFETIME_MS = 7 * 24 * 3600 * 1000
@@ -44,6 +45,7 @@ class MultipartUpload:
         clock: Clock,
         ages: Ages,
         notifications: Notifications,
+        tap: Tap,
     ) -> None:
         self.key = key
         self.upload_id = upload_id
@@ -54,6 +56,7 @@ class MultipartUpload:
         self._clock = clock
         self._ages = ages
         self._notifications = notifications
+        self._tap = tap
 
     async def upload_part(self, number: int, body: Body) -> Part:
         """Store a part, durable on return; replaces an earlier part of that number."""
@@ -100,6 +103,7 @@ class MultipartUpload:
                     )
         if stored is None:
             raise refusal(action, limits.NO_SUCH_UPLOAD)
+        self._tap.offer(1, [written("CompleteMultipartUpload", stored)])
         return stored
 
     async def abort(self) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any
 
 import anyio.lowlevel
 
+from edgesim.config.notifications import Action
 from edgesim.errors import PlatformError
-from edgesim.model import Body, Stream, iterate
+from edgesim.model import Body, R2Object, Stream, iterate
 from edgesim.r2 import limits
 from edgesim.r2.limits import refusal
 from edgesim.r2.options import ALGORITHMS
@@ -95,3 +97,9 @@ class Upload:
         await self._chunks.aclose()
         if isinstance(self._body, Stream):
             await self._body.aclose()
+
+
+def written(action: Action, stored: R2Object) -> dict[str, Any]:
+    """An object that was written, as a tap shows it."""
+    shown = {"key": stored.key, "size": stored.size, "etag": stored.etag}
+    return {"action": action, **shown, "metadata": stored.custom_metadata}

@@ -22,6 +22,8 @@ from edgesim.backoff import Backoff
 from edgesim.config.project import TailConfig
 from edgesim.isolates.protocol.wire import NOT_RUN, Done
 from edgesim.model import TraceItem
+from edgesim.runtime.trace import shown
+from edgesim.taps import Tap
 
 PENDING_BYTES = 32 << 20
 """Size of pending traces from which new work waits."""
@@ -50,11 +52,12 @@ class TraceSink(Protocol):
 class TailConsumer:
     """Buffer and delivery loop of one Tail Worker; ``items`` and ``lost`` count traces."""
 
-    def __init__(self, worker: str, config: TailConfig) -> None:
+    def __init__(self, worker: str, config: TailConfig, tap: Tap | None = None) -> None:
         self.worker = worker
         self.items = 0
         self.lost = 0
         self._config = config
+        self._tap = tap
         self.pending_bytes = 0
         """Approximate memory of the pending traces."""
         self._mean_bytes = 0.0
@@ -102,6 +105,8 @@ class TailConsumer:
         self._mean_bytes += (size - self._mean_bytes) / MEAN_ITEMS
         self._buffer.append((anyio.current_time(), size, item))
         self._arrived.set()
+        if self._tap is not None:
+            self._tap.offer(1, map(shown, [item]))
 
     def flush_now(self) -> None:
         """Deliver the next batch without waiting for more traces."""

@@ -153,3 +153,13 @@ def _request_bytes(request: dict[str, Any]) -> int:
     headers = request["headers"].items()
     texts = len(request["url"].encode()) + sum(len(name) + len(value) for name, value in headers)
     return texts + (len(msgspec.json.encode(request["cf"])) if request["cf"] else 0)
+
+
+def shown(item: TraceItem) -> TraceItem:
+    """The trace as ``wrangler tail`` shows it: secrets in headers and URLs are redacted."""
+    (safe,) = delivered([item])
+    request = (safe.event or {}).get("request")
+    if request is None:
+        return safe
+    request = {name: value for name, value in request.items() if name != "unredacted"}
+    return msgspec.structs.replace(safe, event={**(safe.event or {}), "request": request})

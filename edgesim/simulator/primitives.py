@@ -37,6 +37,7 @@ from edgesim.r2.notifications import Notifications
 from edgesim.runtime.lineage import Lineage
 from edgesim.runtime.schedule import Schedule
 from edgesim.runtime.tail import TailConsumer
+from edgesim.taps import Taps
 
 ACCOUNT = "edgesim"
 
@@ -50,11 +51,18 @@ class Primitives:
     """Buckets, queues, pipelines, tails, consumers and schedules; none is started here."""
 
     def __init__(
-        self, project: Project, backends: Backends, clock: Clock, deliver: Deliver
+        self,
+        project: Project,
+        backends: Backends,
+        clock: Clock,
+        deliver: Deliver,
+        taps: Taps | None = None,
     ) -> None:
         self.project = project
         self.backends = backends
         self.clock = clock
+        self.taps = taps or Taps(clock)
+        backends.gateway.tap = self.taps.at("clickhouse")
         self._deliver = deliver
         rules = {name: bucket.notifications for name, bucket in project.account.r2.items()}
         self.notifications = Notifications(rules, clock, ACCOUNT)
@@ -70,11 +78,14 @@ class Primitives:
                 self.bucket(config.bucket),
                 project.state / "pipelines" / name,
                 clock,
+                self.taps.at(f"pipelines.{name}"),
             )
             for name, config in project.account.pipelines.items()
         }
         self.streams = {
-            name: RecordStream(spec, project.state / "pipelines" / name, clock)
+            name: RecordStream(
+                spec, project.state / "pipelines" / name, clock, self.taps.at(f"streams.{name}")
+            )
             for name, spec in project.dataflow.streams.items()
         }
         self.sql = SqlEngine(project.state / "sql", project.account.sql)
@@ -91,7 +102,9 @@ class Primitives:
             name: self._sql_pipeline(spec) for name, spec in project.dataflow.pipelines.items()
         }
         self.tails = {
-            tail.target: TailConsumer(tail.target, project.account.tail)
+            tail.target: TailConsumer(
+                tail.target, project.account.tail, self.taps.at(f"tails.{tail.target}")
+            )
             for worker in project.workers.values()
             for tail in worker.settings.tail_consumers
         }
@@ -119,13 +132,15 @@ class Primitives:
         """The queue of that name; it is created on first use."""
         if name not in self.queues:
             config = self.project.account.queues.get(name) or QueueConfig()
-            self.queues[name] = Queue(name, self.backends.queues, self.clock, config)
+            tap = self.taps.at(f"queues.{name}")
+            self.queues[name] = Queue(name, self.backends.queues, self.clock, config, tap)
         return self.queues[name]
 
     def bucket(self, name: str) -> Bucket:
         """The bucket of that name; it is created on first use."""
         if name not in self.buckets:
-            self.buckets[name] = Bucket(name, self.backends.r2, self.clock, self.notifications)
+            tap = self.taps.at(f"r2.{name}")
+            self.buckets[name] = Bucket(name, self.backends.r2, self.clock, self.notifications, tap)
         return self.buckets[name]
 
     def queue_names(self) -> set[str]:

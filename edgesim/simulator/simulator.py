@@ -49,6 +49,7 @@ from edgesim.simulator.draining import Drain
 from edgesim.simulator.primitives import Primitives
 from edgesim.simulator.stats import Usage
 from edgesim.simulator.workers import Workers, isolates_of
+from edgesim.taps import Taps
 
 SCHEDULED_SECONDS, SCHEDULED_PAUSE_SECONDS = 60.0, 2.0
 """Retry time and retry interval of a scheduled handler that the platform could not run."""
@@ -77,9 +78,10 @@ class Simulator:
         invocations: asyncio.TaskGroup,
         open_isolates: OpenIsolates | None = None,
         traces: TraceSink | None = None,
+        taps: Taps | None = None,
     ) -> None:
         self.project = project
-        self.primitives = Primitives(project, backends, clock, self._deliver_batch)
+        self.primitives = Primitives(project, backends, clock, self._deliver_batch, taps)
         self.opened_at = clock.elapsed()
         """Steady time of the start, in seconds."""
         self.requests = 0
@@ -270,17 +272,19 @@ async def open_simulator(
     network: Fetch | None = None,
     reach: Reach | None = None,
     traces: TraceSink | None = None,
+    taps: Taps | None = None,
 ) -> AsyncIterator[Simulator]:
     """Run a Simulator; at the end it finishes the work that can be finished.
 
     ``open_isolates`` and ``network`` replace the project's isolation level and the internet;
-    ``reach`` restricts the connections of Workers; ``traces`` receives every trace.
+    ``reach`` restricts the connections of Workers; ``traces`` receives every trace; readers watch
+    records at ``taps``.
     WorkerLoadError or ConfigError if a Worker does not load.
     """
     try:
         async with anyio.create_task_group() as tasks, asyncio.TaskGroup() as invocations:
             simulator = Simulator(
-                project, backends, clock, tasks, invocations, open_isolates, traces
+                project, backends, clock, tasks, invocations, open_isolates, traces, taps
             )
             fetch_of = simulator.workers.fetch_of
             async with open_outbound(

@@ -30,6 +30,7 @@ from edgesim.queues.driver import NewMessage, QueueDriver
 from edgesim.r2.driver import R2Driver
 from edgesim.r2.local.indexed import IndexedR2
 from edgesim.simulator import Simulator, open_simulator
+from edgesim.taps import Taps
 from tests.simulated import write_worker
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
@@ -92,7 +93,7 @@ async def running(folder: Path) -> AsyncIterator[tuple[Simulator, Front]]:
         front = Front()
         front.show(simulator)
         front.admin = admin_app(
-            front, Access(None, "own"), RecentTraces(), lambda: True, lambda: ""
+            front, Access(None, "own"), RecentTraces(), Taps(clock), lambda: True, lambda: ""
         )
         yield simulator, front
 

@@ -34,6 +34,7 @@ from edgesim.pipelines.streams.positions import Position, Positions
 from edgesim.pipelines.streams.reader import Sink, WindowReader
 from edgesim.pipelines.streams.row_types import RowType
 from edgesim.pipelines.streams.rows import MisfitError, row_of
+from edgesim.taps import Tap
 
 SEGMENT_BYTES_MAX = 64_000_000
 
@@ -60,10 +61,13 @@ class SendWatcher(Protocol):
 class RecordStream:
     """One stream.  ``send`` needs no task; ``run`` ends windows and writes them into the sinks."""
 
-    def __init__(self, spec: StreamSpec, folder: Path, clock: Clock) -> None:
+    def __init__(
+        self, spec: StreamSpec, folder: Path, clock: Clock, tap: Tap | None = None
+    ) -> None:
         self.name = spec.name
         self._spec = spec
         self._clock = clock
+        self._tap = tap or Tap(f"streams.{spec.name}", clock)
         keep_schema(folder, spec.fields)
         self._positions = Positions(folder)
         self._first = self._positions.first_free
@@ -130,6 +134,7 @@ class RecordStream:
                 await self._append(rows)
             self._note(drops)
         self.records += len(records)
+        self._tap.offer(len(records), records)
         return len(records)
 
     async def send_json(self, body: Json) -> int:

@@ -5,7 +5,8 @@ import pytest
 
 from edgesim.model import TraceItem, TraceLog
 from edgesim.observation import recent
-from edgesim.observation.recent import RecentTraces, shown
+from edgesim.observation.recent import RecentTraces
+from edgesim.runtime.trace import shown
 
 
 def item(name: str = "w", text: str = "") -> TraceItem:
