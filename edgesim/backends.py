@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -27,9 +27,22 @@ class Backends(msgspec.Struct):
     gateway: Gateway
 
 
+class Wrapping(Protocol):
+    """Drivers to use in place of the opened ones, which they call."""
+
+    def r2(self, driver: R2Driver) -> R2Driver:
+        """Wrap the object store."""
+
+    def queues(self, driver: QueueDriver) -> QueueDriver:
+        """Wrap the message store."""
+
+    def clickhouse(self, driver: ClickHouseDriver) -> ClickHouseDriver:
+        """Wrap the database."""
+
+
 @asynccontextmanager
 async def open_backends(
-    project: Project, environment: Environment, clock: Clock
+    project: Project, environment: Environment, clock: Clock, wrapping: Wrapping | None = None
 ) -> AsyncIterator[Backends]:
     """Open the project's stores; ConfigError or UsageError if one cannot be opened."""
     async with AsyncExitStack() as stack:
@@ -37,6 +50,9 @@ async def open_backends(
         queues = await stack.enter_async_context(open_queues(project, environment, clock))
         database = await stack.enter_async_context(open_clickhouse(project, environment))
         name = project.account.clickhouse.schema or "the schema"
+        if wrapping is not None:
+            r2, queues = wrapping.r2(r2), wrapping.queues(queues)
+            database = wrapping.clickhouse(database)
         yield Backends(r2, queues, Gateway(database, project.schema, name))
 
 

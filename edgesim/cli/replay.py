@@ -86,7 +86,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Replay on a temporary state unless one is named; return 1 if an expectation fails."""
-    from edgesim.replay import expectations, faults, fixture, report, runner
+    from edgesim import faults
+    from edgesim.replay import expectations, fixture, report, runner
     from edgesim.replay.targets import targets_of
 
     logs.configure(verbose=arguments.verbose)
@@ -126,8 +127,8 @@ def _shrink(plan: Plan, arguments: argparse.Namespace) -> int:
     """Shrink the case, print the command that reproduces it, and return 1, since it fails."""
     import msgspec
 
+    from edgesim.faults import FaultRule
     from edgesim.replay import report, runner, shrink
-    from edgesim.replay.faults import FaultRule
     from edgesim.replay.fixture import Fixture
 
     if arguments.state:

@@ -23,10 +23,12 @@ from starlette.types import ASGIApp
 
 from edgesim import line_writer, operations
 from edgesim.config.cron import parse_cron
+from edgesim.dev import faults as fault_endpoints
 from edgesim.dev import metrics, observe, resources, tapping
 from edgesim.dev.access import Access
 from edgesim.dev.catalog_api import catalog_routes
 from edgesim.dev.edge import host_of
+from edgesim.dev.faults import StoreFaults
 from edgesim.dev.front import Front
 from edgesim.dev.pages import page_routes
 from edgesim.dev.s3_reading import s3_routes
@@ -67,10 +69,12 @@ def admin_app(
     taps: Taps,
     is_ready: Callable[[], bool],
     problem: Callable[[], str],
+    faults: StoreFaults | None = None,
 ) -> ASGIApp:
     """Build the application.
 
     ``problem`` returns the reason why written data is no longer safe, or an empty string.
+    Without ``faults`` none can be switched on.
     """
 
     def guarded(
@@ -112,6 +116,8 @@ def admin_app(
             Route(f"{PREFIX}/trace", guarded(observe.trace), methods=["GET"]),
             Route(f"{PREFIX}/events", guarded(observe.events), methods=["GET"]),
             Route(f"{PREFIX}/tap", guarded(tapping.tap), methods=["GET"]),
+            Route(f"{PREFIX}/faults", guarded(fault_endpoints.show), methods=["GET"]),
+            Route(f"{PREFIX}/faults", guarded(fault_endpoints.switch), methods=["PUT"]),
             Route(f"{PREFIX}/flow", guarded(observe.flow), methods=["GET"]),
             Route(f"{PREFIX}/invocations", guarded(observe.invocations), methods=["GET"]),
             Route(f"{PREFIX}/cost", guarded(observe.cost), methods=["GET"]),
@@ -132,6 +138,7 @@ def admin_app(
     app.state.front = front
     app.state.recent = recent
     app.state.taps = taps
+    app.state.faults = faults
     return app
 
 

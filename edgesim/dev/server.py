@@ -44,6 +44,7 @@ from edgesim.dev.access import Access
 from edgesim.dev.admin import admin_app
 from edgesim.dev.connection import connections
 from edgesim.dev.edge import LOOPBACK_HOSTS
+from edgesim.dev.faults import StoreFaults
 from edgesim.dev.front import Front
 from edgesim.dev.inspector import HEAD_BYTES_MAX, InspectorServer
 from edgesim.dev.presence import FILE, Owner, StateWatch, own
@@ -129,6 +130,7 @@ class Server:
         self._reach = Reach(strict=options.strict)
         self._taps = Taps(self._clock)
         self._recent = RecentTraces(self._taps)
+        self._faults = None if options.strict else StoreFaults(self._clock)
         self._leaving = False
         self._state: StateWatch | None = None
         self._stop = anyio.Event()
@@ -152,7 +154,13 @@ class Server:
             own_token = secrets.token_urlsafe(32)
             access = Access(self._environment.admin_token, own_token)
             self._front.admin = admin_app(
-                self._front, access, self._recent, self._taps, self._is_ready, self._problem
+                self._front,
+                access,
+                self._recent,
+                self._taps,
+                self._is_ready,
+                self._problem,
+                self._faults,
             )
             self._front.api = queues_api(self._front, access, self._environment.api_token)
             url = f"http://{_shown(self._options.host)}:{listener.getsockname()[1]}"
@@ -171,7 +179,7 @@ class Server:
             await refuse_early(project, self._environment, self._clock)
             clickhouse: str | None = None
             async with (
-                open_backends(project, self._environment, self._clock) as backends,
+                open_backends(project, self._environment, self._clock, self._faults) as backends,
                 anyio.create_task_group() as tasks,
             ):
                 tasks.start_soon(self._front.watch)

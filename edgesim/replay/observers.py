@@ -16,12 +16,12 @@ from edgesim.clickhouse import statements
 from edgesim.clickhouse.compression import Gunzip
 from edgesim.clickhouse.driver import QueryResult, Statement
 from edgesim.clock import Clock
+from edgesim.faults.injector import KilledError, Life
 from edgesim.isolates.host.driver import Host, Isolates, WrappedIsolates
 from edgesim.isolates.protocol.wire import NOT_RUN, Call, Done, Invoke, Log, Respond
 from edgesim.model import Body, Message, R2Object, Stream, iterate
 from edgesim.queues.driver import NewMessage, QueueDriver
 from edgesim.r2.driver import ANYTHING, Expected, Finished, R2Driver
-from edgesim.replay.faults.injector import KilledError, Life
 from edgesim.replay.history import History
 from edgesim.runtime.decisions import checked, decisions_of
 

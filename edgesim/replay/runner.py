@@ -22,12 +22,12 @@ from edgesim.clickhouse.driver import ClickHouseDriver
 from edgesim.clock import Clock
 from edgesim.config import Environment, Project
 from edgesim.errors import UsageError
+from edgesim.faults.injector import Fired, Injector
+from edgesim.faults.language import FaultRule
 from edgesim.model import read_all
 from edgesim.replay import checkers, expectations
 from edgesim.replay.determinism import check_deterministic
 from edgesim.replay.expectations import Answered, Expectations, Mismatch, Outcome
-from edgesim.replay.faults.injector import Fired, Injector
-from edgesim.replay.faults.language import FaultRule
 from edgesim.replay.fixture import Fixture, RecordedFetch, RecordedRequest
 from edgesim.replay.history import History
 from edgesim.replay.latencies import Latencies

@@ -13,7 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from edgesim.errors import UsageError
-from edgesim.replay.faults.language import FaultRule
+from edgesim.faults.language import FaultRule
 from edgesim.replay.runner import ReplayReport
 
 TRIES_MAX = 300

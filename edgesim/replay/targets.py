@@ -7,17 +7,14 @@ from pathlib import Path
 
 from edgesim import drivers, urls
 from edgesim.config import Project
-from edgesim.replay.faults.stores import QUEUE_METHODS, R2_METHODS
+from edgesim.faults.targets import store_targets
 
 
 def targets_of(project: Project) -> Mapping[str, Sequence[str]]:
     """Target names that fault rules may use in this project, by group."""
-    buckets, queues = sorted(project.bucket_names()), sorted(project.queue_names())
     sendable = [*project.account.pipelines, *project.dataflow.streams]
     return {
-        "r2": ["r2", *(f"r2.{name}" for name in (*R2_METHODS, *buckets))],
-        "queues": ["queues", *(f"queues.{name}" for name in (*QUEUE_METHODS, *queues))],
-        "clickhouse": ["clickhouse", "clickhouse.insert", "clickhouse.query"],
+        **store_targets(project),
         "pipelines": ["pipelines", *(f"pipelines.{name}" for name in sendable)],
         "workers": ["workers", *project.workers],
         "platform": ["platform"],

@@ -13,21 +13,21 @@ from typing import Any
 import anyio
 import msgspec
 
+from edgesim import faults
 from edgesim.backends import require_libraries
 from edgesim.clickhouse.chdb.driver import ChdbClickHouse
 from edgesim.config import load_project
 from edgesim.config.project import DEFAULT, Overrides
 from edgesim.errors import RunError, first_error
+from edgesim.faults.injector import Fired, Injector
 from edgesim.model import Headers, HttpRequest, HttpResponse, TraceItem, read_all
 from edgesim.observation.locate import locate
 from edgesim.observation.sighting import Sighting
 from edgesim.operations import known_bucket, known_queue
 from edgesim.queues.producer import Queue
 from edgesim.r2.bucket import Bucket
-from edgesim.replay import faults
 from edgesim.replay.determinism import check_deterministic
 from edgesim.replay.expectations import read_lines
-from edgesim.replay.faults.injector import Fired, Injector
 from edgesim.replay.fixture import ORIGIN, unix_time
 from edgesim.replay.history import History
 from edgesim.replay.network import Network

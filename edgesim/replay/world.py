@@ -26,14 +26,14 @@ from edgesim.clickhouse.gateway import Gateway
 from edgesim.clock import Clock
 from edgesim.config import Environment, Project
 from edgesim.errors import RunError, UsageError
+from edgesim.faults.injector import Injector, Life
+from edgesim.faults.language import MOMENTS, STOPS, FaultRule
+from edgesim.faults.stores import FaultyClickHouse, FaultyQueues, FaultyR2
 from edgesim.isolates.host.driver import Isolates
 from edgesim.model import HttpRequest, HttpResponse, WorkerSpec, read_all
 from edgesim.replay import totals
 from edgesim.replay.faults.disk import SimulatedDisk
-from edgesim.replay.faults.injector import Injector, Life
 from edgesim.replay.faults.isolates import FaultyIsolates
-from edgesim.replay.faults.language import MOMENTS, STOPS, FaultRule
-from edgesim.replay.faults.stores import FaultyClickHouse, FaultyQueues, FaultyR2
 from edgesim.replay.history import History
 from edgesim.replay.observers import (
     ObservedClickHouse,

@@ -22,6 +22,7 @@ PAGES = (
     "r2/events",
     "sql",
     "cost",
+    "faults",
 )
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>"
 
@@ -255,3 +256,26 @@ def test_a_token_is_asked_for(tmp_path, page, monkeypatch):
         show(page, running, "sql")
         page.get_by_role("button", name="Run").click()
         expect(page.get_by_role("cell", name="events", exact=True)).to_be_visible()
+
+
+def test_faults_are_switched_on_and_off(running, page):
+    """A fault takes effect at once; every page shows it as text until it is switched off."""
+    show(page, running, "faults")
+    page.locator("#target").select_option("clickhouse.insert")
+    page.locator("#kind").select_option("outage")
+    page.get_by_role("button", name="Switch on", exact=True).click()
+    expect(page.locator("#banner")).to_contain_text("Faults are on: clickhouse.insert outage")
+    running.post([EVENT])
+    running.request("/cdn-cgi/edgesim/drain?timeout=1", b"")
+    assert running.sql("SELECT count() FROM events") == [{"count()": 0}]
+    expect(page.locator("#rules td.number")).not_to_have_text("0")
+    show(page, running, "queues")
+    expect(page.locator("#banner")).to_contain_text("clickhouse.insert outage")
+    page.get_by_role("link", name="Change").click()
+    page.get_by_label("Amount and time").fill(HOSTILE)
+    page.get_by_role("button", name="Switch on", exact=True).click()
+    expect(page.get_by_role("alert")).to_contain_text(HOSTILE.split(maxsplit=1)[0])
+    page.get_by_role("button", name="Switch all off").click()
+    expect(page.locator("#banner")).to_be_hidden()
+    running.drain()
+    assert running.sql("SELECT count() FROM events") == [{"count()": 1}]

@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from edgesim import faults
 from edgesim.cli import logs
 from edgesim.clickhouse.chdb.driver import ChdbClickHouse
 from edgesim.config import load_project
@@ -26,7 +27,7 @@ from edgesim.config.project import DEFAULT, Overrides
 from edgesim.errors import RunError
 from edgesim.model import read_all
 from edgesim.r2.bucket import R2ObjectBody
-from edgesim.replay import checkers, faults, runner
+from edgesim.replay import checkers, runner
 from edgesim.replay.expectations import read_lines
 from edgesim.replay.runner import Plan, ReplayReport
 from edgesim.replay.shared_database import database

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from edgesim import faults
 from edgesim.config import Project, load_project
 from edgesim.config.project import DEFAULT, Overrides
-from edgesim.replay import faults, runner
+from edgesim.replay import runner
 from edgesim.replay.runner import Plan, ReplayReport
 from edgesim.replay.targets import targets_of
 from tests.simulated import write_worker

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from edgesim import faults
 from edgesim.config import load_project
 from edgesim.config.project import DEFAULT, Overrides
-from edgesim.replay import checkers, faults, runner
+from edgesim.replay import checkers, runner
 from edgesim.replay.digests import Digests
 from edgesim.replay.runner import Plan, ReplayReport
 from edgesim.replay.targets import targets_of

@@ -26,6 +26,20 @@ export async function get(path) {
   return (await ask(path)).json();
 }
 
+// The reply, or null if there is none: for what every page asks in passing, without questions.
+export async function glance(path) {
+  try {
+    const response = await fetch(PREFIX + path, { headers: headers() });
+    return response.ok ? await response.json() : null;
+  } catch {
+    return null;
+  }
+}
+
+export async function switchFaults(rules) {
+  return (await ask("/faults", { method: "PUT", body: rules.join("\n") })).json();
+}
+
 export function download(bucket, key) {
   return ask(`/r2?bucket=${encodeURIComponent(bucket)}&key=${encodeURIComponent(key)}`);
 }

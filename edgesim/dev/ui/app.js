@@ -2,6 +2,7 @@
 
 import { h } from "./dom.js";
 import { cost } from "./cost.js";
+import { faults, showBanner } from "./faults.js";
 import { find } from "./find.js";
 import { flow } from "./flow.js";
 import { invocations } from "./invocations.js";
@@ -9,7 +10,7 @@ import { queues } from "./queues.js";
 import { r2 } from "./r2.js";
 import { sqlPage } from "./sql.js";
 
-const PAGES = { flow, invocations, find, queues, r2, sql: sqlPage, cost };
+const PAGES = { flow, invocations, find, queues, r2, sql: sqlPage, cost, faults };
 const main = document.getElementById("main");
 const connection = document.getElementById("connection");
 let leave = new AbortController();
@@ -54,3 +55,4 @@ export async function every(milliseconds, signal, action) {
 
 window.addEventListener("hashchange", show);
 show();
+showBanner();

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from edgesim import durable
+from edgesim.faults.injector import Injector, KilledError
 from edgesim.replay.faults.connection import FaultyConnection
-from edgesim.replay.faults.injector import Injector, KilledError
 from edgesim.replay.faults.medium import Image, Medium, read_database
 
 

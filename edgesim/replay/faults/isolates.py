@@ -15,9 +15,9 @@ import anyio
 
 from edgesim.clock import Clock
 from edgesim.errors import PlatformError
+from edgesim.faults.injector import Injector, Life
 from edgesim.isolates.host.driver import Host, Isolates, WrappedIsolates
 from edgesim.isolates.protocol.wire import Call, Done, Failure, Invoke, Log, Respond
-from edgesim.replay.faults.injector import Injector, Life
 from edgesim.replay.virtual_clock import VirtualClock
 
 CRASH_CALLS_MAX = 6

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from edgesim import durable
+from edgesim import durable, faults
 from edgesim.clock import Clock
+from edgesim.faults.injector import Injector, KilledError
 from edgesim.foreign import StoppingLoop
 from edgesim.pipelines.log import WriteAheadLog
-from edgesim.replay import faults
 from edgesim.replay.faults.disk import SimulatedDisk
-from edgesim.replay.faults.injector import Injector, KilledError
 from edgesim.replay.virtual_loop import VirtualLoop
 
 TARGETS = {

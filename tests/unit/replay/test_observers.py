@@ -6,9 +6,9 @@ import anyio
 import pytest
 
 from edgesim.clock import Clock
+from edgesim.faults.injector import Life
 from edgesim.isolates.host.driver import Host, Isolates
 from edgesim.isolates.protocol.wire import NOT_RUN, Call, Done, Invoke, Log, Respond
-from edgesim.replay.faults.injector import Life
 from edgesim.replay.history import History
 from edgesim.replay.observers import ObservedIsolates
 

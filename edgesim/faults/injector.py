@@ -13,7 +13,7 @@ import msgspec
 
 from edgesim.clock import Clock
 from edgesim.errors import EdgesimError, RunError
-from edgesim.replay.faults.language import STOPS, FaultRule
+from edgesim.faults.language import STOPS, FaultRule
 
 FIRED_MAX = 10_000
 """Maximum individual faults kept for the report; the rest are only counted."""
@@ -87,6 +87,13 @@ class Injector:
             self._chances.append(random.Random(f"{self.seed} {rule.text}"))
         self._count_down(added)
         return added
+
+    def remove(self, rule: FaultRule) -> None:
+        """Remove a rule and its count; what it already delays or refuses is not changed."""
+        at = self.rules.index(rule)
+        del self.rules[at], self._chances[at]
+        self._countdowns = [each for each in self._countdowns if each.rule != rule]
+        del self.counts[rule.text]
 
     def _count_down(self, rules: Sequence[FaultRule]) -> None:
         self._countdowns += [

@@ -100,6 +100,11 @@ def read(spec: str, targets: Mapping[str, Collection[str]]) -> list[FaultRule]:
             raise UsageError(f"{path}: cannot be read as fault rules: {reason(error)}") from error
     else:
         text, where = spec.replace(";", "\n"), "--faults: rule "
+    return parse(text, where, targets)
+
+
+def parse(text: str, where: str, targets: Mapping[str, Collection[str]]) -> list[FaultRule]:
+    """Parse rules, one a line; UsageError names the line, after ``where``."""
     rules = []
     for number, line in enumerate(text.splitlines(), 1):
         words = line.partition("#")[0].split()
@@ -176,7 +181,7 @@ def _check_target(target: str, kind: str, targets: Mapping[str, Collection[str]]
     known = [name for group in targets.values() for name in group]
     if target not in known:
         raise ValueError(f"there is no target {target!r}{_hint(target, known)}")
-    if not any(target in targets[group] for group in KINDS[kind]):
+    if not any(target in targets.get(group, ()) for group in KINDS[kind]):
         raise ValueError(f"{kind} is a fault of {', '.join(KINDS[kind])}, not of {target}")
 
 

@@ -11,11 +11,11 @@ from typing import TypeVar, cast
 from edgesim.clickhouse import statements
 from edgesim.clickhouse.driver import ClickHouseDriver, QueryResult, Statement
 from edgesim.clock import Clock
+from edgesim.faults.injector import Injector, Life
+from edgesim.faults.uploads import UPLOAD_METHODS, FaultyUploads
 from edgesim.model import Message, R2Object
 from edgesim.queues.driver import Depth, NewMessage, QueueDriver
 from edgesim.r2.driver import ANYTHING, Expected, Finished, OutboxEntry, R2Driver, Uploads
-from edgesim.replay.faults.injector import Injector, Life
-from edgesim.replay.faults.uploads import UPLOAD_METHODS, FaultyUploads
 
 HOLD_BACK_SECONDS = 30.0
 """Maximum delay of a reordered message, during which others overtake it."""

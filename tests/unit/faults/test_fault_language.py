@@ -4,9 +4,9 @@ import math
 
 import pytest
 
+from edgesim import faults
 from edgesim.config import load_project
 from edgesim.errors import UsageError
-from edgesim.replay import faults
 from edgesim.replay.targets import targets_of
 from tests.processes import WORKERS
 

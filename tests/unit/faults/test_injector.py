@@ -1,8 +1,8 @@
 """Fault injection: strikes, their counts and the calm mode."""
 
+from edgesim import faults
 from edgesim.clock import Clock
-from edgesim.replay import faults
-from edgesim.replay.faults.injector import FIRED_MAX, Injector
+from edgesim.faults.injector import FIRED_MAX, Injector
 
 
 def test_the_first_strikes_are_told_and_all_are_counted():
