@@ -7,6 +7,7 @@ contains.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -28,6 +29,7 @@ from edgesim.pipelines.iceberg.catalog import (
     CatalogState,
     LoadedTable,
     bad_request,
+    decoded,
     head_of,
     named,
     shown,
@@ -40,6 +42,7 @@ PREFIX = "/cdn-cgi/edgesim/catalog"
 REQUEST_BYTES_MAX = 5_000_000
 _PAGE, _PAGE_MAX = 100, 1000
 """Entries of a page, and the most that a client may ask for; the platform's numbers."""
+_NUMBER = re.compile("[0-9]{1,18}")
 _NAMESPACE = "/v1/{prefix}/namespaces/{namespace}"
 _TABLE = f"{_NAMESPACE}/tables/{{table}}"
 
@@ -102,18 +105,21 @@ def catalog_routes(front: Front, access: Access) -> list[Route]:
                     raise CatalogError(status, "NotAuthorizedException", refusal)
                 catalog = _catalog(await front.simulator(), request)
                 result = await endpoint(catalog, request)
+                return Response(status_code=204) if result is None else JSONResponse(result)
             except TableError as error:
                 return _failure(bad_request(error))
             except CatalogError as error:
                 return _failure(error)
-            except (PlatformError, msgspec.MsgspecError) as error:
+            except PlatformError as error:
                 return _failure(CatalogError(400, "BadRequestException", str(error)))
             except ClientDisconnect:
                 return Response(status_code=400)
             except EdgesimError as error:
                 log.error("catalog request failed", error=str(error))
                 return _failure(CatalogError(503, "ServiceUnavailableException", str(error)))
-            return Response(status_code=204) if result is None else JSONResponse(result)
+            except RecursionError:
+                problem = "it is nested too deeply"
+                return _failure(CatalogError(400, "BadRequestException", problem))
 
         return serve
 
@@ -157,7 +163,7 @@ async def _namespaces(catalog: Catalog, request: Request) -> Any:
 
 
 async def _create_namespace(catalog: Catalog, request: Request) -> Any:
-    wanted = msgspec.json.decode(await _body(request), type=_Namespace)
+    wanted = decoded(await _body(request), _Namespace, "the body")
     name = NAMESPACE_SEPARATOR.join(wanted.namespace)
     if not name or not all(wanted.namespace):
         raise CatalogError(400, "BadRequestException", "a namespace has a name")
@@ -200,7 +206,7 @@ async def _drop_namespace(catalog: Catalog, request: Request) -> None:
 
 async def _change_namespace(catalog: Catalog, request: Request) -> Any:
     name = _namespace(request)
-    wanted = msgspec.json.decode(await _body(request), type=_Properties)
+    wanted = decoded(await _body(request), _Properties, "the body")
 
     def update(state: CatalogState) -> Any:
         state.check_namespace(name)
@@ -226,7 +232,7 @@ async def _tables(catalog: Catalog, request: Request) -> Any:
 
 async def _create_table(catalog: Catalog, request: Request) -> Any:
     body = await _body(request)
-    wanted = msgspec.json.decode(body, type=_NewTable)
+    wanted = decoded(body, _NewTable, "the body")
     namespace = _namespace(request)
 
     def metadata(location: str, table_id: str) -> wire.ClientTable:
@@ -239,7 +245,7 @@ async def _create_table(catalog: Catalog, request: Request) -> Any:
 
 
 async def _register(catalog: Catalog, request: Request) -> Any:
-    wanted = msgspec.json.decode(await _body(request), type=_Registration)
+    wanted = decoded(await _body(request), _Registration, "the body")
     namespace = _namespace(request)
     content = await catalog.read(wanted.metadata_location)
     head_of(content)
@@ -268,7 +274,10 @@ async def _credentials(catalog: Catalog, request: Request) -> Any:
 
 async def _commit(catalog: Catalog, request: Request) -> Any:
     done = await catalog.commit(*_table(request), await _body(request))
-    return {"metadata-location": done.location, "metadata": msgspec.json.decode(done.content)}
+    return {
+        "metadata-location": done.location,
+        "metadata": decoded(done.content, object, "the table's metadata"),
+    }
 
 
 async def _drop_table(catalog: Catalog, request: Request) -> None:
@@ -283,7 +292,7 @@ async def _drop_table(catalog: Catalog, request: Request) -> None:
 
 
 async def _rename(catalog: Catalog, request: Request) -> None:
-    wanted = msgspec.json.decode(await _body(request), type=_Renaming)
+    wanted = decoded(await _body(request), _Renaming, "the body")
     old, new = wanted.source, wanted.destination
     source = NAMESPACE_SEPARATOR.join(old.namespace)
     target = NAMESPACE_SEPARATOR.join(new.namespace)
@@ -348,7 +357,7 @@ async def _body(request: Request) -> bytes:
 
 def _loaded(request: Request, table: LoadedTable) -> Any:
     answer: dict[str, Any] = {
-        "metadata": msgspec.json.decode(table.content),
+        "metadata": decoded(table.content, object, "the table's metadata"),
         "config": s3_reading.settings(request),
     }
     return answer | ({"metadata-location": table.location} if table.location else {})
@@ -360,7 +369,7 @@ def _page(request: Request, key: str, entries: list[Any]) -> Mapping[str, Any]:
     if asked is None and token is None:
         return {key: entries}
     size, start = asked or str(_PAGE), token or "0"
-    if not (size.isascii() and size.isdigit() and start.isascii() and start.isdigit()):
+    if not (_NUMBER.fullmatch(size) and _NUMBER.fullmatch(start)):
         raise CatalogError(400, "BadRequestException", "pageSize or pageToken is wrong")
     end = int(start) + min(max(int(size), 1), _PAGE_MAX)
     page: dict[str, Any] = {key: entries[int(start) : end]}

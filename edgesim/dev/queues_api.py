@@ -221,7 +221,7 @@ async def _body(request: Request, kind: type[Any]) -> Any:
             raise _RefusedError(413, 10205, f"the body is over {BODY_BYTES_MAX} bytes")
     try:
         return msgspec.json.decode(bytes(content) or b"{}", type=kind)
-    except msgspec.DecodeError as error:  # also ValidationError
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _RefusedError(400, 10207, f"bad JSON: {error} (10207)") from error
 
 

@@ -10,6 +10,7 @@ prefix ``local/r2/s3/<bucket>/...``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from email.utils import formatdate
@@ -33,6 +34,7 @@ FOLDER = "local/r2/s3/"
 PREFIX = f"{PARENT}/{FOLDER}".rstrip("/")
 SESSION_TOKEN = "x-amz-security-token"  # noqa: S105 (the name of a header)
 _KEYS_MAX = 1000
+_NUMBER = re.compile("[0-9]{1,18}")
 
 
 class _S3Error(Exception):
@@ -144,7 +146,7 @@ async def _list(bucket: Bucket, request: Request, prefix: str, above: str = "") 
     """Objects of the bucket with that prefix; ``above`` is put before each key."""
     query = request.query_params
     most = query.get("max-keys", str(_KEYS_MAX))
-    if not (most.isascii() and most.isdigit()):
+    if not _NUMBER.fullmatch(most):
         raise _S3Error(400, "InvalidArgument", "max-keys is not a number")
     found = await bucket.list(
         prefix=prefix,
@@ -187,7 +189,7 @@ def _range(header: str) -> Range:
     unit, _, span = header.partition("=")
     first, dash, last = span.strip().partition("-")
     numbers = [each for each in (first, last) if each]
-    if unit != "bytes" or not dash or not numbers or not all(map(str.isdecimal, numbers)):
+    if unit != "bytes" or not dash or not numbers or not all(map(_NUMBER.fullmatch, numbers)):
         raise _S3Error(400, "InvalidArgument", f"not a range of bytes: {header}")
     if not first:
         return Range(suffix=int(last))

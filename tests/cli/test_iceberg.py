@@ -159,6 +159,7 @@ def test_wrong_requests_get_one_line(project, tmp_path):
             (f"{CATALOG}/lake/v1/x/namespaces/no", 404, "no namespace no"),
             (f"{CATALOG}/lake/v1/x/namespaces/games/tables/no", 404, "no table games.no"),
             (f"{CATALOG}/lake/v1/x/namespaces?pageSize=x", 400, "pageSize"),
+            (f"{CATALOG}/lake/v1/x/namespaces?pageToken={'9' * 5000}", 400, "pageToken"),
         ):
             found, text = get(running, path)
             error = json.loads(text)["error"]
@@ -167,12 +168,15 @@ def test_wrong_requests_get_one_line(project, tmp_path):
         tables = f"{CATALOG}/lake/v1/x/namespaces/games/tables"
         for body, problem in (
             (b"{", "truncated"),
+            (b'{"name": "t", "x": ' + b"[" * 100_000, "recursion"),
+            (b'{"name": "\xff"}', "the body is damaged"),
             (b'{"name": "t"}', "schema"),
             (b'{"name": "t", "schema": {"type": "struct", "fields": [{}]}}', "schema"),
         ):
             status, answer = running.request(tables, body)
             assert (status, problem in json.loads(answer)["error"]["message"]) == (400, True)
         assert get(running, f"{S3}/no/key")[0] == 404
+        assert get(running, f"{S3}/lake?max-keys={'9' * 5000}")[0] == 400
         assert get(running, f"{S3}/lake/no")[0] == 404
         assert "<Code>NoSuchKey" in get(running, f"{S3}/lake/no")[1]
         assert running.request(f"{S3}/lake/new", b"x", method="PUT")[0] == 501
@@ -195,6 +199,7 @@ def test_files_are_read_in_parts(project, tmp_path):
             ("bytes=8-99", 206, "89"),
             ("bytes=10-", 416, None),
             ("bytes=x", 400, None),
+            (f"bytes={'9' * 5000}-", 400, None),
         ):
             found, text = get(running, path, range=span)
             assert (found, text if body is not None else None) == (status, body)

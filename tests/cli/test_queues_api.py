@@ -174,6 +174,8 @@ def test_messages_are_pushed_over_http(empty):
         ("/jobs/messages", {"body": "x", "content_type": "v8"}, (400, 10207, "json or text")),
         ("/jobs/messages", {}, (400, 10207, "missing required field `body`")),
         ("/jobs/messages", b"{", (400, 10207, "bad JSON")),
+        ("/jobs/messages", b'{"body": ' + b"[" * 100_000, (400, 10207, "recursion")),
+        ("/jobs/messages", b'{"body": "\xff"}', (400, 10207, "bad JSON")),
         ("/jobs/messages", b" " * 2_000_001, (413, 10205, "the body is over")),
         ("/jobs/messages/pull", {"batch_size": 101}, (400, 10207, "from 1 to 100")),
         ("/jobs/messages/pull", {"visibility_timeout_ms": 43_200_001}, (400, 10207, "43200000")),

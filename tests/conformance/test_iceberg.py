@@ -14,15 +14,21 @@ from edgesim import drivers
 from edgesim.clock import Clock
 from edgesim.config.pipelines import Field
 from edgesim.config.sinks import SinkConfig
-from edgesim.errors import RunError
-from edgesim.pipelines.iceberg.catalog import INGEST_COLUMN, Catalog, CatalogError
+from edgesim.errors import EdgesimError, RunError
+from edgesim.model import read_all
+from edgesim.pipelines.iceberg.catalog import (
+    FILE_BYTES_MAX,
+    INGEST_COLUMN,
+    Catalog,
+    CatalogError,
+)
 from edgesim.pipelines.iceberg.engine import IcebergEngine, TableError
 from edgesim.pipelines.segment import Segment
 from edgesim.pipelines.sinks.catalog_table import SINK, CatalogTable
 from edgesim.pipelines.sinks.statement import SinkStatement
 from edgesim.pipelines.sql.engine import SqlEngine
 from edgesim.pipelines.sql.wire import Query
-from edgesim.pipelines.streams.window import StreamWindow
+from edgesim.pipelines.streams.window import LAST_SEGMENT, StreamWindow
 from edgesim.r2.bucket import Bucket
 from edgesim.r2.notifications import Notifications
 from tests.iceberg_files import table_rows
@@ -185,6 +191,42 @@ async def test_a_failure_at_each_put_loses_and_repeats_nothing(lake, after):
     files = [key.rpartition("/") for key in keys if key.endswith(".metadata.json")]
     versions = [(folder, name.partition("-")[0]) for folder, _, name in files]
     assert len(versions) == len(set(versions)) > failing
+
+
+DEEP = "[" * 100_000
+LARGE = " " * (FILE_BYTES_MAX + 1)
+
+
+@pytest.mark.parametrize("content", ["garbage", DEEP, '{"a": ' + DEEP, LARGE, "{}", "\ud800"])
+async def test_files_that_a_worker_has_replaced_stop_only_their_table(lake, content):
+    """Whatever the catalog or a table's metadata holds, the window is an error, and kept."""
+    sink = lake.sink()
+    await sink.write(lake.window(PLAY))
+    catalog = lake.catalog()
+    table = catalog.key_of((await catalog.load("games\x1feu", "plays")).location)
+    state = f"{catalog.folder}/catalog.json"
+    # The table first: each write that succeeds has another file.  "{}" is a catalog without tables.
+    for number, key in enumerate([table] if content == "{}" else [table, state]):
+        kept = await read_all((await lake.bucket.get(key)).body)
+        await lake.bucket.put(key, content.encode(errors="surrogatepass"))
+        window = lake.window({"id": str(number)})
+        with pytest.raises(EdgesimError):
+            await sink.write(window)
+        await lake.bucket.put(key, kept)
+        await sink.write(window)
+        assert [row["id"] for row in await lake.rows()].count(str(number)) == 1
+
+
+@pytest.mark.parametrize("number", ["x", "9" * 5000, "-1", ""])
+async def test_a_window_whose_segment_is_no_number_is_known(lake, number):
+    """A snapshot's summary that a Worker has changed names no segment."""
+    window = lake.window(PLAY)
+    await lake.sink().write(window)
+    loaded = await lake.catalog().load("games\x1feu", "plays")
+    metadata = json.loads(loaded.content)
+    metadata["snapshots"][0]["summary"][LAST_SEGMENT] = number
+    await lake.catalog().write(loaded.location, json.dumps(metadata).encode())
+    assert (await lake.sink().write(window)).last == window.last
 
 
 async def test_writers_at_the_same_time_lose_nothing(lake):

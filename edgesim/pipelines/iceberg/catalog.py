@@ -30,6 +30,8 @@ INGEST_COLUMN = "__ingest_ts"
 NAMESPACE_SEPARATOR = "\x1f"
 """Between the parts of a namespace, as in URLs of the REST protocol."""
 ATTEMPTS_MAX = 20
+FILE_BYTES_MAX = 64_000_000
+"""Largest file of metadata that is read: Workers can write to the bucket too."""
 
 T = TypeVar("T")
 
@@ -101,9 +103,17 @@ class TableHead(msgspec.Struct, rename="kebab"):
         return next((each.manifest_list for each in found), "")
 
 
+def decoded(content: bytes, kind: type[T], what: str) -> T:
+    """Decode a file of the catalog, or a request; CatalogError if that is impossible."""
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise CatalogError(400, "BadRequestException", f"{what} is damaged: {error}") from error
+
+
 def head_of(content: bytes) -> TableHead:
-    """Read a table's metadata."""
-    return msgspec.json.decode(content, type=TableHead)
+    """Read a table's metadata; CatalogError if it is none."""
+    return decoded(content, TableHead, "the table's metadata")
 
 
 def shown(namespace: str) -> str:
@@ -215,9 +225,9 @@ class Catalog:
         raise CatalogError(503, "ServiceUnavailableException", "too many commits at once")
 
     async def read(self, location: str) -> bytes:
-        """The content of a file of the catalog; CatalogError if it is missing."""
-        found = await self.bucket.get(self.key_of(location))
-        if not isinstance(found, R2ObjectBody):
+        """The content of a file of the catalog; CatalogError if it is missing or too large."""
+        found = await self._get(self.key_of(location))
+        if found is None:
             raise CatalogError(404, "NotFoundException", f"{location} is missing")
         return await read_all(found.body)
 
@@ -259,11 +269,22 @@ class Catalog:
         return location
 
     async def _read_state(self) -> tuple[CatalogState, str | None]:
-        found = await self.bucket.get(self._state_key)
-        if not isinstance(found, R2ObjectBody):
+        found = await self._get(self._state_key)
+        if found is None:
             return CatalogState(), None
+        place = f"object {self._state_key} of bucket {self.bucket.name}, the catalog itself,"
         content = await read_all(found.body)
-        return msgspec.json.decode(content, type=CatalogState), found.object.etag
+        return decoded(content, CatalogState, place), found.object.etag
+
+    async def _get(self, key: str) -> R2ObjectBody | None:
+        found = await self.bucket.get(key)
+        if not isinstance(found, R2ObjectBody):
+            return None
+        if found.object.size > FILE_BYTES_MAX:
+            await found.body.aclose()
+            size = f"{found.object.size} bytes; the catalog reads {FILE_BYTES_MAX}"
+            raise CatalogError(400, "BadRequestException", f"object {key} has {size}")
+        return found
 
     async def _write_state(self, state: CatalogState, etag: str | None) -> bool:
         unchanged = (

@@ -28,7 +28,7 @@ from edgesim.pipelines.sinks.json_files import file_metadata
 from edgesim.pipelines.sinks.sql_files import content_of
 from edgesim.pipelines.sinks.statement import SinkStatement
 from edgesim.pipelines.sql.wire import FileFormat
-from edgesim.pipelines.streams.window import LAST_SEGMENT, StreamWindow, Written
+from edgesim.pipelines.streams.window import LAST_SEGMENT, StreamWindow, Written, segment_number
 
 WINDOW = "edgesim-window"
 """Key of a snapshot's summary: the id of the window that it has."""
@@ -166,7 +166,7 @@ def _last_of(loaded: LoadedTable, window: StreamWindow) -> int | None:
     """The last segment of the window, if a snapshot of the table has it."""
     for each in reversed(head_of(loaded.content).snapshots):
         if each.summary.get(WINDOW) == window.id:
-            return int(each.summary.get(LAST_SEGMENT, window.last))
+            return segment_number(each.summary.get(LAST_SEGMENT)) or window.last
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -30,6 +31,7 @@ class Written(msgspec.Struct):
 
 LAST_SEGMENT = "edgesim-last-segment"
 """Custom metadata of a file: the number of the last segment in it."""
+_NUMBER = re.compile("[0-9]{1,18}")
 
 
 class StreamWindow:
@@ -60,9 +62,14 @@ class StreamWindow:
         It differs from the window's own if the positions were lost by a disk that lied: the window
         may have been longer or shorter then.
         """
-        return int(file.custom_metadata.get(LAST_SEGMENT, self.last))
+        return segment_number(file.custom_metadata.get(LAST_SEGMENT)) or self.last
 
     def lines(self) -> Iterator[bytes]:
         """The rows as newline-delimited JSON, in chunks that end with a row."""
         for segment in self._segments:
             yield from segment.lines()
+
+
+def segment_number(text: str | None) -> int:
+    """The segment that a stored file names; 0 if it names none, as after a Worker's write."""
+    return int(text) if text and _NUMBER.fullmatch(text) else 0
