@@ -18,12 +18,13 @@ import msgspec
 import structlog
 
 from edgesim.dev.edge import LOOPBACK_HOSTS
+from edgesim.isolates.javascript.inspector import SERVICE
 
 HEAD_BYTES_MAX = 16_384
 HEAD_SECONDS = 10.0
 _CHUNK = 1 << 16
-_SERVICE = "/main"
-"""The path of the Worker in workerd's own inspector."""
+_DEBUGGERS = {"", "chrome-devtools", "devtools", "vscode-file", "vscode-webview"}
+"""Schemes of origins that may connect: debuggers send one of these, or no origin."""
 _FRONTEND = "devtools://devtools/bundled/js_app.html?experiments=true&v8only=true&ws="
 
 log = structlog.get_logger()
@@ -87,7 +88,7 @@ async def _pass_on(
     theirs, ours = await asyncio.open_connection("127.0.0.1", port)
     try:
         kept = [line for line in lines if line and not line.lower().startswith("host:")]
-        head = [f"GET {_SERVICE} HTTP/1.1", f"Host: {host}", *kept]
+        head = [f"GET /{SERVICE} HTTP/1.1", f"Host: {host}", *kept]
         ours.write("\r\n".join([*head, "", ""]).encode("latin-1"))
         async with anyio.create_task_group() as tasks:
             for source, target in ((reader, ours), (theirs, writer)):
@@ -110,7 +111,7 @@ async def _copy(
 def _is_local(host: str, origin: str) -> bool:
     """False for another host's name, which resolves to this one, and for web pages."""
     name = urlsplit(f"//{host}").hostname
-    return name in LOOPBACK_HOSTS and not origin.lower().startswith(("http:", "https:", "null"))
+    return name in LOOPBACK_HOSTS and origin.partition(":")[0].lower() in _DEBUGGERS
 
 
 def _target(name: str, host: str) -> dict[str, str]:

@@ -2,14 +2,15 @@
 
 import asyncio
 import json
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import aiohttp
 import anyio
 import pytest
 
 from tests.javascript_world import programs, write_javascript
-from tests.processes import dev, edgesim
+from tests.processes import descendants, dev, edgesim
 from tests.simulated import write_worker
 
 pytestmark = pytest.mark.anyio
@@ -121,7 +122,13 @@ async def test_a_breakpoint_in_the_source_stops_a_request(inspected):
 
 
 @pytest.mark.parametrize(
-    "headers", [{"Host": "evil.example"}, {"Origin": "https://evil.example"}, {"Origin": "null"}]
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "file://"},
+    ],
 )
 async def test_web_pages_are_refused(inspected, headers):
     """A name that resolves to this machine, and an origin of the web, reach no debugger."""
@@ -129,6 +136,34 @@ async def test_web_pages_are_refused(inspected, headers):
     async with aiohttp.ClientSession(headers=headers) as session:
         for path in (url, url.replace("/json", "/main")):
             assert (await session.get(path)).status == 403
+
+
+def listening(pid):
+    """The TCP ports at which a process listens."""
+    inodes = set()
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            inodes.add(each.readlink().name.removeprefix("socket:[").removesuffix("]"))
+    table = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return [
+        int(row[1].partition(":")[2], 16) for row in table if row[3] == "0A" and row[9] in inodes
+    ]
+
+
+async def test_workerd_itself_has_no_path_to_guess(inspected):
+    """A page that finds workerd's own port, where no origin is checked, connects to no Worker."""
+    running, url = inspected
+    async with debugging(url) as debugger:
+        await debugger.send("Runtime.enable")
+        started = descendants(running.process.pid)
+        (port,) = [port for pid in started for port in listening(pid)]
+        page = {"Origin": "https://evil.example"}
+        async with aiohttp.ClientSession(headers=page) as session:
+            for path in ("main", "", "json"):
+                with pytest.raises(aiohttp.WSServerHandshakeError):
+                    await session.ws_connect(f"http://127.0.0.1:{port}/{path}")
+            listed = await session.get(f"http://127.0.0.1:{port}/json")
+            assert "access-control-allow-origin" not in listed.headers
 
 
 async def test_a_worker_reaches_no_debugger(inspected):

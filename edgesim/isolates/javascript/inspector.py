@@ -5,8 +5,12 @@ A Unix socket would need no port, but workerd 2026-11-17 waits for ever for the 
 
 from __future__ import annotations
 
+import secrets
+
 import msgspec
 
+SERVICE = f"main-{secrets.token_hex(16)}"
+"""The Worker's service in workerd, which is its path there: workerd itself serves web pages too."""
 _EVENT = "listen-inspector"
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from edgesim.isolates.javascript.inspector import SERVICE
 from edgesim.model import BindingSpec
 
 SOCKET, PLATFORM = "main", "platform"
@@ -26,12 +27,15 @@ _CONFIGURATION = f"""using Workerd = import "/workerd/workerd.capnp";
 const config :Workerd.Config = (
   v8Flags = ["--max-heap-size={{heap}}"],
   services = [
-    (name = "main", worker = .worker),
+    (name = "{SERVICE}", worker = .worker),
     (name = "internet", network = (allow = [])),
     (name = "{PLATFORM}", external = (http = (style = proxy, cfBlobHeader = "x-edgesim-cf"))),
   ],
   sockets = [
-    (name = "{SOCKET}", service = "main", http = (style = proxy, cfBlobHeader = "x-edgesim-cf")),
+    (
+      name = "{SOCKET}", service = "{SERVICE}",
+      http = (style = proxy, cfBlobHeader = "x-edgesim-cf"),
+    ),
   ],
 );
 

@@ -12,9 +12,10 @@ from contextlib import contextmanager
 import structlog
 
 from edgesim.foreign import STDERR_CHARS_MAX, STDERR_LINES_MAX
+from edgesim.isolates.javascript.inspector import SERVICE
 
 _KEPT = 20
-_SERVICE = re.compile(r"service main: (.+)")
+_SERVICE = re.compile(rf"service {SERVICE}: (.+)")
 _NOISE = re.compile(
     r"^(stack: |/.+@0x[0-9a-f]+ |\[\d+:0x|<---|\*\*\* Received signal|$)"
     r"|error: Uncaught exception: "
