@@ -62,11 +62,16 @@ def _show_table(rows: list[dict[str, Any]]) -> None:
     if not rows:
         print("none")
         return
-    lines = [list(rows[0]), *([printable(_field(value)) for value in row.values()] for row in rows)]
+    lines = [list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         padded = [text.ljust(width) for text, width in zip(line, widths, strict=True)]
         print("  ".join(padded).rstrip())
+
+
+def _cell(value: Any) -> str:
+    """A field in one line, so that no key or body looks like another row."""
+    return printable(_field(value)).replace("\n", "\\n")
 
 
 def _field(value: Any) -> str:

@@ -14,6 +14,7 @@ import anyio
 from edgesim.cli import logs
 from edgesim.cli.arguments import add_project, project_of
 from edgesim.cli.running import ask, opened, serving
+from edgesim.cli.terminal import printable
 from edgesim.config import Project
 from edgesim.errors import RunError
 from edgesim.model import HttpRequest, read_all
@@ -44,7 +45,10 @@ def run(arguments: argparse.Namespace) -> int:
         status, body = anyio.run(_ask_state, project, query, wanted)
     if status != 200:
         raise RunError(body.decode("utf-8", "replace").strip())
-    sys.stdout.buffer.write(body)
+    if sys.stdout.isatty():  # rows may hold what clients sent
+        sys.stdout.write(printable(body.decode("utf-8", "replace")))
+    else:
+        sys.stdout.buffer.write(body)
     sys.stdout.flush()
     return 0
 

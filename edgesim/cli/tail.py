@@ -101,13 +101,19 @@ def _pretty(item: dict[str, Any]) -> str:
     at = datetime.fromtimestamp(item["eventTimestamp"] / 1000).astimezone()
     lines = [f"{at:%H:%M:%S} {item['scriptName']} {_happened(item)} - {item['outcome']}"]
     lines += [
-        f"  ({entry['level']}) {text}"
+        f"  ({entry['level']}) {_indented(text)}"
         for entry, text in zip(item["logs"], _texts(item), strict=False)
     ]
     lines += [
-        f"  ✘ {exception['name']}: {exception['message']}" for exception in item["exceptions"]
+        f"  ✘ {_indented(exception['name'])}: {_indented(exception['message'])}"
+        for exception in item["exceptions"]
     ]
     return printable("\n".join(lines))
+
+
+def _indented(text: str) -> str:
+    """Indent further lines, so that none can be mistaken for an invocation."""
+    return text.replace("\n", "\n    ")
 
 
 def _happened(item: dict[str, Any]) -> str:

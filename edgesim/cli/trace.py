@@ -75,4 +75,5 @@ def _line(sighting: dict[str, Any]) -> str:
         for name, value in sighting["detail"].items()
     )
     at = sighting["at"] or "-"
-    return printable(f"{sighting['stage']:<9} {at:<24} {sighting['place']}  {detail}".rstrip())
+    line = printable(f"{sighting['stage']:<9} {at:<24} {sighting['place']}  {detail}".rstrip())
+    return line.replace("\n", "\n    ")  # further lines cannot be mistaken for another place

@@ -20,6 +20,8 @@ SOURCE = """
 class Default(WorkerEntrypoint):
     async def fetch(self, request):
         print("hello from", request.url)
+        if "forge" in request.url:
+            raise ValueError("x\\n12:00:00 two GET /admin 200 - ok")
         if "fail" in request.url:
             raise ValueError("broken on purpose")
         return Response("ok")
@@ -66,6 +68,11 @@ def test_pretty(running, tmp_path):
         first, second = lines(process, 2)
         assert first.endswith(f" one GET {running.url}/a 200 - ok")
         assert second == f"  (log) hello from {running.url}/a"
+        running.request("/forge", method="GET")
+        found = lines(process, 2)
+        while not found[-1].endswith("/admin 200 - ok"):
+            found += lines(process, 1)
+        assert found[-1] == "    12:00:00 two GET /admin 200 - ok"
         running.request("/fail", method="GET")
         assert lines(process, 3)[0].endswith(" one GET " + running.url + "/fail - exception")
         process.send_signal(signal.SIGINT)
