@@ -64,6 +64,8 @@ STARVED_SECONDS = 0.03
 """CPU time within ``STALL_SECONDS`` below which a runnable process is waiting for a core."""
 STARVED_MAX = 20
 """Consecutive checks after which a process that waits for a core is retired nevertheless."""
+NOBODY_SECONDS = 5.0
+"""Least CPU time of collecting garbage, or of loading modules, before the process is killed."""
 BLOCKED_SECONDS = 30.0
 """Maximum time that one callback may block without using CPU, such as in a deadlock."""
 DRAIN_SECONDS = 30.0
@@ -97,6 +99,9 @@ class _WarmIsolate:
         """Futures of the CPU times (ms) of cancelled invocations, which their Done reports."""
         self._state = ""
         self._cpu_before: float | None = None
+        self._nobody_before: float | None = None
+        self._nobody = 0.0
+        self._has_sent = False
         self._alarm = Alarm(clock)
 
     @property
@@ -148,6 +153,7 @@ class _WarmIsolate:
 
     def take(self, message: FrameBatch) -> None:
         """Process a received message; ValueError for frames that an isolate may not send."""
+        self._has_sent = True
         for number, frame in message.frames:
             conversation = self.conversations.get(number)
             if conversation is not None:
@@ -225,6 +231,26 @@ class _WarmIsolate:
         if before is None or self._cpu_before is None:
             return False
         return self._state == "R" and self._cpu_before - before < STARVED_SECONDS
+
+    def seconds_for_nobody(self) -> float:
+        """Return the CPU time since an invocation ran, a message came or the process was idle.
+
+        Garbage is collected then: a destructor that an invocation has left may never end.
+        """
+        now, before = self.cpu_seconds(), self._nobody_before
+        if now is None or before is None:
+            self._nobody_before, self._nobody = now, 0.0
+        else:
+            self._nobody_before = now
+            self._nobody += now - before
+            if self.running or self._has_sent or (now == before and self._state != "R"):
+                self._nobody = 0.0
+        self._has_sent = False
+        return self._nobody
+
+    def computes_for_nobody(self) -> bool:
+        """True if the process has used CPU time since the last look, for no invocation."""
+        return self._nobody > 0.0
 
     def cpu_seconds(self) -> float | None:
         """Return the CPU time of the process in seconds; None if it is unknown."""
@@ -401,11 +427,16 @@ class WarmIsolates(Isolates):
         """Retire the process if one callback blocks it."""
         before = starved = 0
         while True:
-            if not isolate.conversations:
+            if not isolate.conversations and not isolate.computes_for_nobody():
                 isolate.occupied = anyio.Event()
                 await isolate.occupied.wait()
             await anyio.sleep(STALL_SECONDS)
             running = isolate.running
+            limit = max(self._forks.spec.limits.cpu_ms / 1000, NOBODY_SECONDS)
+            if isolate.seconds_for_nobody() > limit:
+                isolate.retired = isolate.out_of_time = True
+                isolate.fork.kill()
+                return
             starved = starved + 1 if isolate.waits_for_a_core() else 0
             if running and running == before and not 0 < starved < STARVED_MAX:
                 isolate.retire(but=running)
