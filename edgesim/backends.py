@@ -15,16 +15,18 @@ from edgesim.clickhouse.gateway import Gateway
 from edgesim.clock import Clock
 from edgesim.config import Environment, Project
 from edgesim.errors import ConfigError
+from edgesim.kv.driver import KvDriver
 from edgesim.queues.driver import QueueDriver
 from edgesim.r2.driver import R2Driver
 
 
 class Backends(msgspec.Struct):
-    """The opened stores of a project."""
+    """The opened stores of a project; ``kv`` is None if it has no namespaces."""
 
     r2: R2Driver
     queues: QueueDriver
     gateway: Gateway
+    kv: KvDriver | None = None
 
 
 class Wrapping(Protocol):
@@ -35,6 +37,9 @@ class Wrapping(Protocol):
 
     def queues(self, driver: QueueDriver) -> QueueDriver:
         """Wrap the message store."""
+
+    def kv(self, driver: KvDriver) -> KvDriver:
+        """Wrap the key-value store."""
 
     def clickhouse(self, driver: ClickHouseDriver) -> ClickHouseDriver:
         """Wrap the database."""
@@ -48,19 +53,27 @@ async def open_backends(
     async with AsyncExitStack() as stack:
         r2 = await stack.enter_async_context(open_r2(project, environment, clock))
         queues = await stack.enter_async_context(open_queues(project, environment, clock))
+        kv = None
+        if project.uses("kv"):
+            kv = await stack.enter_async_context(open_kv(project, environment, clock))
         database = await stack.enter_async_context(open_clickhouse(project, environment))
         name = project.account.clickhouse.schema or "the schema"
         if wrapping is not None:
             r2, queues = wrapping.r2(r2), wrapping.queues(queues)
             database = wrapping.clickhouse(database)
-        yield Backends(r2, queues, Gateway(database, project.schema, name))
+            kv = None if kv is None else wrapping.kv(kv)
+        yield Backends(r2, queues, Gateway(database, project.schema, name), kv)
 
 
 def require_libraries(project: Project) -> None:
     """ConfigError if a library is missing that a store of the project would import later."""
     for name, url in msgspec.structs.asdict(project.backends).items():
         library = drivers.properties(name, url).library
-        if library is None or (name == "clickhouse" and not project.uses_clickhouse):
+        if (
+            library is None
+            or not project.uses(name)
+            or (name == "clickhouse" and not project.uses_clickhouse)
+        ):
             continue
         module, missing, cure = library
         if importlib.util.find_spec(module) is None:
@@ -82,6 +95,14 @@ def open_queues(
 ) -> AbstractAsyncContextManager[QueueDriver]:
     """Open the message store."""
     store: AbstractAsyncContextManager[QueueDriver] = _open("queues", project, environment, clock)
+    return store
+
+
+def open_kv(
+    project: Project, environment: Environment, clock: Clock
+) -> AbstractAsyncContextManager[KvDriver]:
+    """Open the key-value store."""
+    store: AbstractAsyncContextManager[KvDriver] = _open("kv", project, environment, clock)
     return store
 
 

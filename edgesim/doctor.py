@@ -32,6 +32,7 @@ from edgesim.errors import (
 from edgesim.isolates.host import driver as isolates_driver
 from edgesim.isolates.protocol.limits import KERNEL_GUARDS
 from edgesim.jail import landlock, seccomp
+from edgesim.kv import probe as kv_probe
 from edgesim.model import Diagnosis, Stream, read_all
 from edgesim.queues import probe as queues_probe
 from edgesim.r2 import probe as r2_probe
@@ -53,6 +54,8 @@ async def examine(
     for config in project.workers.values():
         yield await _worker(project, config, clock)
     for name, check in _CHECKS.items():
+        if not project.uses(name):
+            continue
         own = partial(_unless_open, name, check) if running else check
         async for finding in _in_time(name, own, project, environment, clock):
             yield finding
@@ -66,7 +69,7 @@ async def refuse_early(project: Project, environment: Environment, clock: Clock)
     backends.require_libraries(project)
     for name, look in _LOOKS.items():
         where, said, cure = getattr(project.backends, name), "", ""
-        if drivers.properties(name, where).embedded:
+        if not project.uses(name) or drivers.properties(name, where).embedded:
             continue
         try:
             with anyio.fail_after(EARLY_SECONDS):
@@ -190,6 +193,12 @@ async def _queues(
             yield finding
 
 
+async def _kv(project: Project, environment: Environment, clock: Clock) -> AsyncIterator[Diagnosis]:
+    async with backends.open_kv(project, environment, clock) as store:
+        async for finding in kv_probe.probe(store, clock, urls.redact(project.backends.kv)):
+            yield finding
+
+
 async def _clickhouse(
     project: Project, environment: Environment, clock: Clock
 ) -> AsyncIterator[Diagnosis]:
@@ -208,6 +217,11 @@ async def _look_at_queues(project: Project, environment: Environment, clock: Clo
         await store.names()
 
 
+async def _look_at_kv(project: Project, environment: Environment, clock: Clock) -> None:
+    async with backends.open_kv(project, environment, clock) as store:
+        await store.get(NAME, NAME, clock.now())
+
+
 async def _look_at_clickhouse(project: Project, environment: Environment, clock: Clock) -> None:
     async with backends.open_clickhouse(project, environment) as database:
         try:
@@ -222,9 +236,15 @@ def _buckets(project: Project) -> list[str]:
     return sorted(project.bucket_names()) or [NAME]
 
 
-_CHECKS: dict[str, Check] = {"r2": _r2, "queues": _queues, "clickhouse": _clickhouse}
+_CHECKS: dict[str, Check] = {
+    "r2": _r2,
+    "queues": _queues,
+    "kv": _kv,
+    "clickhouse": _clickhouse,
+}
 _LOOKS: dict[str, Callable[[Project, Environment, Clock], Awaitable[None]]] = {
     "r2": _look_at_r2,
     "queues": _look_at_queues,
+    "kv": _look_at_kv,
     "clickhouse": _look_at_clickhouse,
 }

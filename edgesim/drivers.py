@@ -1,9 +1,10 @@
 """Finds the drivers of the stores: edgesim's own and those of installed packages, by URL scheme.
 
-A driver is a module with the function ``open_r2``, ``open_queues`` or ``open_clickhouse`` (the
-Protocol of the primitive is its contract) and with the constants of Properties.  A package adds
-drivers by entry points of the groups ``edgesim.r2``, ``edgesim.queues`` and ``edgesim.clickhouse``:
-the name is the scheme, the value the module.
+A driver is a module with the function ``open_r2``, ``open_queues``, ``open_kv`` or
+``open_clickhouse`` (the Protocol of the primitive is its contract) and with the constants of
+Properties.  A package adds drivers by entry points of the groups ``edgesim.r2``,
+``edgesim.queues``, ``edgesim.kv`` and ``edgesim.clickhouse``: the name is the scheme, the value the
+module.
 
 Modules are imported on use: a driver's library is loaded only by a project that needs it.  Entry
 points are read only for schemes that are not built in, because that takes some 10 ms.
@@ -36,6 +37,10 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "memory": "edgesim.queues.memory",
         "sqlite": "edgesim.queues.sqlite.driver",
         "nats": "edgesim.queues.nats.driver",
+    },
+    "kv": {
+        "memory": "edgesim.kv.memory",
+        "sqlite": "edgesim.kv.sqlite",
     },
     "clickhouse": {
         "chdb": "edgesim.clickhouse.chdb.driver",

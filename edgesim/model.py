@@ -220,7 +220,7 @@ class TraceItem(msgspec.Struct, rename="camel"):
 
 # --- Isolates -----------------------------------------------------------------------------------
 
-BindingKind = Literal["text", "json", "r2", "queue", "pipeline", "service"]
+BindingKind = Literal["text", "json", "r2", "kv", "queue", "pipeline", "service"]
 
 
 class BindingSpec(msgspec.Struct, frozen=True):

@@ -50,7 +50,8 @@ async def simulated(
     (folder / "edgesim.toml").write_text(
         f"workers = [{names}]\n"
         + textwrap.dedent(account)
-        + f'\n[backends]\nr2 = "memory:"\nqueues = "memory:"\nclickhouse = "chdb:{folder}/none"\n'
+        + '\n[backends]\nr2 = "memory:"\nqueues = "memory:"\nkv = "memory:"\n'
+        + f'clickhouse = "chdb:{folder}/none"\n'
     )
     overrides = Overrides(isolation={"default": isolation}, environment=environment)
     project = load_project(folder, overrides, programs or Environment())

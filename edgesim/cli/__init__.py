@@ -35,6 +35,7 @@ COMMANDS = {
     "sql": "edgesim.cli.sql",
     "r2": "edgesim.cli.r2",
     "queue": "edgesim.cli.queue",
+    "kv": "edgesim.cli.kv",
     "cost": "edgesim.cli.cost",
     "doctor": "edgesim.cli.doctor",
     "completion": "edgesim.cli.completion",

@@ -19,6 +19,7 @@ PROJECT_HELP = "folder with edgesim.toml or a wrangler file (default: . or ./wor
 _BACKENDS = {
     "r2": "memory:, file:PATH or s3://HOST:PORT",
     "queues": "memory:, sqlite:PATH or nats://HOST:PORT/NAME",
+    "kv": "memory: or sqlite:PATH",
     "clickhouse": "chdb:PATH, clickhouse+http://HOST:PORT/DB or clickhouse://HOST:PORT/DB",
 }
 
@@ -155,6 +156,7 @@ def project_of(
             isolation_default=level,
             r2=arguments.r2,
             queues=arguments.queues,
+            kv=arguments.kv,
             clickhouse=arguments.clickhouse,
             inspect=getattr(arguments, "inspect", None) is not None,
         ),

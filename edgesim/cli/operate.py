@@ -1,4 +1,4 @@
-"""Operations on queues and buckets, shared by the ``queue`` and ``r2`` commands."""
+"""Operations on stores, shared by the ``queue``, ``r2`` and ``kv`` commands."""
 
 from __future__ import annotations
 

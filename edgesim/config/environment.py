@@ -16,6 +16,7 @@ class Environment(msgspec.Struct, frozen=True):
 
     r2: str | None = None
     queues: str | None = None
+    kv: str | None = None
     clickhouse: str | None = None
     admin_token: str | None = None
     api_token: str | None = None

@@ -77,6 +77,7 @@ class BackendUrls(msgspec.Struct, forbid_unknown_fields=True):
 
     r2: str = "file:.edgesim/r2"
     queues: str = "sqlite:.edgesim/queues.db"
+    kv: str = "sqlite:.edgesim/kv.db"
     clickhouse: str = "chdb:.edgesim/clickhouse"
 
 
@@ -117,6 +118,7 @@ class Overrides(msgspec.Struct, frozen=True):
     """Level if neither a flag nor the project sets one; depends on the command."""
     r2: str | None = None
     queues: str | None = None
+    kv: str | None = None
     clickhouse: str | None = None
     inspect: bool = False
     """True if JavaScript Workers serve debuggers; they run at ``warm`` then."""
@@ -160,6 +162,20 @@ class Project(msgspec.Struct):
         """True if the project has a schema, or a Worker with a binding to the gateway."""
         bound = {each.service for w in self.workers.values() for each in w.settings.services}
         return bool(self.schema) or self.account.clickhouse.service in bound
+
+    def uses(self, backend: str) -> bool:
+        """True if the store of that backend is opened; that of KV only for namespaces."""
+        return backend != "kv" or bool(self.kv_namespaces())
+
+    def kv_namespaces(self) -> dict[str, list[str]]:
+        """Names of the bindings to each KV namespace, by its id."""
+        found: dict[str, list[str]] = {}
+        for worker in self.workers.values():
+            for each in worker.settings.kv_namespaces:
+                names = found.setdefault(each.id, [])
+                if each.binding not in names:
+                    names.append(each.binding)
+        return found
 
     def isolation_of(self, worker: str) -> str:
         """Isolation level of the Worker, else of the project."""

@@ -50,6 +50,17 @@ class R2BindingConfig(msgspec.Struct):
     bucket_name: Annotated[str, msgspec.Meta(min_length=1)] = ""
 
 
+class KvNamespaceConfig(msgspec.Struct):
+    """A KV namespace on ``env``, named by ``id``; a missing one is derived from both names.
+
+    ``preview_id`` is for ``wrangler dev`` on Cloudflare's servers and has no effect here.
+    """
+
+    binding: str
+    id: Annotated[str, msgspec.Meta(min_length=1)] = ""
+    preview_id: str | None = None
+
+
 class Producer(msgspec.Struct):
     """A queue on ``env``; ``delivery_delay`` in seconds, None means the queue's own."""
 
@@ -156,6 +167,7 @@ class WranglerFile(msgspec.Struct):
     compatibility_flags: list[str] = []
     vars: dict[str, Any] = {}
     r2_buckets: list[R2BindingConfig] = []
+    kv_namespaces: list[KvNamespaceConfig] = []
     queues: Queues = msgspec.field(default_factory=Queues)
     pipelines: list[PipelineBindingConfig] = []
     services: list[ServiceBindingConfig] = []
@@ -257,6 +269,7 @@ class WorkerConfig(msgspec.Struct):
             for name, value in texts.items()
         ]
         specs += [BindingSpec(each.binding, "r2") for each in settings.r2_buckets]
+        specs += [BindingSpec(each.binding, "kv") for each in settings.kv_namespaces]
         specs += [BindingSpec(each.binding, "queue") for each in settings.queues.producers]
         specs += [BindingSpec(each.binding, "pipeline") for each in settings.pipelines]
         specs += [BindingSpec(each.binding, "service") for each in settings.services]
@@ -367,9 +380,11 @@ def _name_of(folder: Path) -> str:
 
 
 def _name_resources(settings: WranglerFile) -> None:
-    """Name the buckets and queues without a name, as wrangler does on deploy."""
+    """Name the buckets, namespaces and queues without a name, as wrangler does on deploy."""
     for bucket in settings.r2_buckets:
         bucket.bucket_name = bucket.bucket_name or _provisioned(settings.name, bucket.binding)
+    for namespace in settings.kv_namespaces:
+        namespace.id = namespace.id or _provisioned(settings.name, namespace.binding)
     for producer in settings.queues.producers:
         producer.queue = producer.queue or _provisioned(settings.name, producer.binding)
 

@@ -49,7 +49,7 @@ class UnknownKey(msgspec.Struct, frozen=True):
 _NO_BINDINGS = frozenset(
     {
         *("queues", "r2_buckets", "pipelines", "services", "tail_consumers", "vars", "secrets"),
-        *("streaming_tail_consumers", "triggers", "route", "routes"),
+        *("kv_namespaces", "streaming_tail_consumers", "triggers", "route", "routes"),
     }
 )
 """Keys of bindings that edgesim supports, and of tables without bindings."""

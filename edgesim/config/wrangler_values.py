@@ -17,7 +17,15 @@ TAKE_NULL = frozenset({"dev", "env", "limits", "tail_consumers", "triggers"})
 _PIPELINE_KEYS = ("stream", "pipeline")
 _CHECKED = frozenset(
     {
-        *("compatibility_date", "compatibility_flags", "limits", "main", "name", "observability"),
+        *(
+            "compatibility_date",
+            "compatibility_flags",
+            "kv_namespaces",
+            "limits",
+            "main",
+            "name",
+            "observability",
+        ),
         *("pipelines", "queues", "r2_buckets", "route", "routes", "secrets", "services"),
         *("tail_consumers", "triggers", "vars", "workers_dev"),
     }

@@ -13,8 +13,9 @@ from edgesim.clock import Clock
 from edgesim.errors import UsageError
 from edgesim.faults.injector import Injector, Life
 from edgesim.faults.language import KINDS, FaultRule, parse
-from edgesim.faults.stores import FaultyClickHouse, FaultyQueues, FaultyR2
+from edgesim.faults.stores import FaultyClickHouse, FaultyKv, FaultyQueues, FaultyR2
 from edgesim.faults.targets import store_targets
+from edgesim.kv.driver import KvDriver
 from edgesim.queues.driver import QueueDriver
 from edgesim.r2.driver import R2Driver
 from edgesim.simulator import Simulator
@@ -40,6 +41,10 @@ class StoreFaults:
     def queues(self, driver: QueueDriver) -> QueueDriver:
         """The message store with the faults."""
         return FaultyQueues(driver, self._injector, self._life, self._clock)
+
+    def kv(self, driver: KvDriver) -> KvDriver:
+        """The key-value store with the faults."""
+        return FaultyKv(driver, self._injector, self._life)
 
     def clickhouse(self, driver: ClickHouseDriver) -> ClickHouseDriver:
         """The database with the faults."""

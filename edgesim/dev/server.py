@@ -401,7 +401,8 @@ def _state_paths(project: Project) -> list[Path]:
     logs = [*project.account.pipelines, *project.dataflow.streams]
     paths += [state / "pipelines" / name for name in logs]
     for name, url in msgspec.structs.asdict(project.backends).items():
-        paths += drivers.files_of(name, url)
+        if project.uses(name):
+            paths += drivers.files_of(name, url)
     return paths
 
 

@@ -34,7 +34,7 @@ import msgspec
 
 from edgesim.errors import UsageError, reason
 
-_STORES = ("r2", "queues", "clickhouse")
+_STORES = ("r2", "queues", "kv", "clickhouse")
 KINDS: dict[str, tuple[str, ...]] = {
     "error": (*_STORES, "pipelines", "workers"),
     "latency": (*_STORES, "pipelines", "workers"),

@@ -13,6 +13,7 @@ from edgesim.clickhouse.driver import ClickHouseDriver, QueryResult, Statement
 from edgesim.clock import Clock
 from edgesim.faults.injector import Injector, Life
 from edgesim.faults.uploads import UPLOAD_METHODS, FaultyUploads
+from edgesim.kv.driver import KvDriver, KvEntry, KvKey
 from edgesim.model import Message, R2Object
 from edgesim.queues.driver import Depth, NewMessage, QueueDriver
 from edgesim.r2.driver import ANYTHING, Expected, Finished, OutboxEntry, R2Driver, Uploads
@@ -26,6 +27,7 @@ R2_METHODS = (
 QUEUE_METHODS = (
     *("send", "lease", "ack", "release", "move", "redrive", "peek", "depth", "purge", "expire"),
 )
+KV_METHODS = ("get", "put", "delete", "list")
 
 _Result = TypeVar("_Result")
 
@@ -108,6 +110,37 @@ class FaultyR2:
         targets = ("r2", f"r2.{method}", f"r2.{bucket}")
         where = f"r2.{method} {bucket}/{detail}" if bucket else f"r2.{method} {detail}".rstrip()
         return await self._injector.around(self._life, targets, where, act)
+
+
+class FaultyKv:
+    """See KvDriver."""
+
+    def __init__(self, inner: KvDriver, injector: Injector, life: Life) -> None:
+        self._inner = inner
+        self._injector = injector
+        self._life = life
+
+    async def get(self, namespace: str, key: str, now: float) -> KvEntry | None:
+        return await self._call("get", key, lambda: self._inner.get(namespace, key, now))
+
+    async def put(self, namespace: str, key: str, entry: KvEntry, now: float) -> None:
+        await self._call("put", key, lambda: self._inner.put(namespace, key, entry, now))
+
+    async def delete(self, namespace: str, key: str) -> None:
+        await self._call("delete", key, lambda: self._inner.delete(namespace, key))
+
+    async def list(
+        self, namespace: str, prefix: str, after: str, limit: int, now: float
+    ) -> Sequence[KvKey]:
+        return await self._call(
+            "list", prefix, lambda: self._inner.list(namespace, prefix, after, limit, now)
+        )
+
+    async def _call(
+        self, method: str, detail: str, act: Callable[[], Awaitable[_Result]]
+    ) -> _Result:
+        where = f"kv.{method} {detail}".rstrip()
+        return await self._injector.around(self._life, ("kv", f"kv.{method}"), where, act)
 
 
 class FaultyQueues:

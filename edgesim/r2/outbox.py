@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from edgesim.r2.database import Database
+from edgesim.database import Database
 from edgesim.r2.driver import OutboxEntry
 
 SCHEMA = """

@@ -16,7 +16,7 @@ from edgesim.isolates.host import driver as isolates_driver
 def check_deterministic(project: Project) -> None:
     """UsageError for the first driver that does not support virtual time."""
     for primitive, url in msgspec.structs.asdict(project.backends).items():
-        if not drivers.properties(primitive, url).deterministic:
+        if project.uses(primitive) and not drivers.properties(primitive, url).deterministic:
             usable = [name for name in drivers.known(primitive) if _is_usable(primitive, name)]
             raise _unsuitable(f"{primitive} backend {urls.redact(url)!r}", usable)
     for name, worker in project.workers.items():

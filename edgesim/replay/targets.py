@@ -18,7 +18,7 @@ def targets_of(project: Project) -> Mapping[str, Sequence[str]]:
         "pipelines": ["pipelines", *(f"pipelines.{name}" for name in sendable)],
         "workers": ["workers", *project.workers],
         "platform": ["platform"],
-        "disk": ["disk", "disk.pipelines", "disk.r2", "disk.blobs", "disk.queues"],
+        "disk": ["disk", "disk.pipelines", "disk.r2", "disk.blobs", "disk.queues", "disk.kv"],
         "clock": ["clock"],
     }
 
@@ -26,8 +26,9 @@ def targets_of(project: Project) -> Mapping[str, Sequence[str]]:
 def areas_of(project: Project) -> dict[Path, str]:
     """Files and folders that persist between platform runs, with their fault targets."""
     areas = {logs_of(project): "disk.pipelines"}
-    for name, url in (("r2", project.backends.r2), ("queues", project.backends.queues)):
-        if drivers.properties(name, url).files:
+    for name in ("r2", "queues", "kv"):
+        url = getattr(project.backends, name)
+        if project.uses(name) and drivers.properties(name, url).files:
             areas[Path(urls.path_of(url)).absolute()] = f"disk.{name}"
     if (blobs := blobs_of(project)) is not None:
         areas[blobs] = "disk.blobs"

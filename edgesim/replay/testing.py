@@ -91,7 +91,11 @@ class VirtualProject:
         start: str | None = None,
     ) -> None:
         overrides = Overrides(
-            state=state, isolation={DEFAULT: isolation}, r2="memory:", queues="memory:"
+            state=state,
+            isolation={DEFAULT: isolation},
+            r2="memory:",
+            queues="memory:",
+            kv="memory:",
         )
         self.project = load_project(folder, overrides)
         check_deterministic(self.project)

@@ -28,7 +28,7 @@ from edgesim.config import Environment, Project
 from edgesim.errors import RunError, UsageError
 from edgesim.faults.injector import Injector, Life
 from edgesim.faults.language import MOMENTS, STOPS, FaultRule
-from edgesim.faults.stores import FaultyClickHouse, FaultyQueues, FaultyR2
+from edgesim.faults.stores import FaultyClickHouse, FaultyKv, FaultyQueues, FaultyR2
 from edgesim.isolates.host.driver import Isolates
 from edgesim.model import HttpRequest, HttpResponse, WorkerSpec, read_all
 from edgesim.replay import totals
@@ -277,7 +277,14 @@ class World:
     async def _open_stores(self, stack: AsyncExitStack, *, durable: bool) -> dict[str, Any]:
         """Open the stores that do, or do not, keep their data when they are closed."""
         environment, stores = Environment.read(), {}
-        for name, open_store in (("r2", backends.open_r2), ("queues", backends.open_queues)):
+        openers = {
+            "r2": backends.open_r2,
+            "queues": backends.open_queues,
+            "kv": backends.open_kv,
+        }
+        for name, open_store in openers.items():
+            if not self.project.uses(name):
+                continue
             url = getattr(self.project.backends, name)
             if drivers.properties(name, url).durable is durable:
                 opened: Any = open_store(self.project, environment, self.wall)
@@ -292,10 +299,12 @@ class World:
         watched_r2: Any = ObservedR2(stores["r2"], self.history, places)
         watched_queues: Any = ObservedQueues(stores["queues"], self.history)
         watched_database: Any = ObservedClickHouse(self._database, self.history)
+        kv = FaultyKv(stores["kv"], self.injector, life) if "kv" in stores else None
         return Backends(
             FaultyR2(watched_r2, self.injector, life),
             FaultyQueues(watched_queues, self.injector, life, self.wall),
             Gateway(FaultyClickHouse(watched_database, self.injector, life), self.project.schema),
+            kv,
         )
 
     async def _one_life(self, stores: Backends, life: Life) -> None:

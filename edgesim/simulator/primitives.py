@@ -15,7 +15,8 @@ from edgesim.config import Project, WorkerConfig
 from edgesim.config.dataflow import SqlPipelineSpec, needs_engine
 from edgesim.config.queues import ConsumerConfig, PullConfig, QueueConfig
 from edgesim.config.sql_statements import InsertInto
-from edgesim.errors import EdgesimError
+from edgesim.errors import ConfigError, EdgesimError
+from edgesim.kv.namespace import KvNamespace
 from edgesim.model import BatchResult, HttpRequest, HttpResponse, Message, R2Object
 from edgesim.pipelines.iceberg.catalog import Catalog
 from edgesim.pipelines.iceberg.engine import IcebergEngine, TableError
@@ -69,6 +70,8 @@ class Primitives:
         self.queues: dict[str, Queue] = {}
         """The queues used so far, by name."""
         self.buckets: dict[str, Bucket] = {}
+        self.namespaces: dict[str, KvNamespace] = {}
+        """The KV namespaces used so far, by id."""
         self.r2_operations: dict[str, Counter[str]] = {}
         """Operations of Workers, by bucket and price class."""
         self.pipelines = {
@@ -142,6 +145,15 @@ class Primitives:
             tap = self.taps.at(f"r2.{name}")
             self.buckets[name] = Bucket(name, self.backends.r2, self.clock, self.notifications, tap)
         return self.buckets[name]
+
+    def namespace(self, identifier: str) -> KvNamespace:
+        """The KV namespace of that id; ConfigError if the store was not opened at the start."""
+        if identifier not in self.namespaces:
+            if self.backends.kv is None:
+                problem = "the project had none at its start; restart edgesim to open their store"
+                raise ConfigError(self.project.file, "kv_namespaces", problem)
+            self.namespaces[identifier] = KvNamespace(identifier, self.backends.kv, self.clock)
+        return self.namespaces[identifier]
 
     def queue_names(self) -> set[str]:
         """Every queue that the project names or that is in use."""

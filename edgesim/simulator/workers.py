@@ -24,6 +24,7 @@ from edgesim.isolates.host.restarting import OpenIsolates, open_restarting
 from edgesim.model import HttpRequest, HttpResponse, WorkerSpec
 from edgesim.runtime.bindings import PipelineBinding, QueueBinding, ServiceBinding
 from edgesim.runtime.invocation import Binding, Fetch
+from edgesim.runtime.kv_binding import KvBinding
 from edgesim.runtime.lineage import Lineage
 from edgesim.runtime.meter import Metered
 from edgesim.runtime.outbound import Outbound
@@ -156,6 +157,8 @@ class Workers(Mapping[str, Worker]):
             operations = self._primitives.r2_operations.setdefault(bucket.bucket_name, Counter())
             binding = R2Binding(self._primitives.bucket(bucket.bucket_name))
             bindings[bucket.binding] = Metered(binding, operations)
+        for namespace in settings.kv_namespaces:
+            bindings[namespace.binding] = KvBinding(self._primitives.namespace(namespace.id))
         for producer in settings.queues.producers:
             bindings[producer.binding] = QueueBinding(
                 self._primitives.queue(producer.queue), producer.delivery_delay

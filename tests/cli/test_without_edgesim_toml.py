@@ -84,7 +84,7 @@ def project(folder: Path) -> Path:
         "r2_buckets": [{"binding": "FILES", "bucket_name": "files-staging"}],
         "queues": {"producers": [{"binding": "JOBS", "queue": "jobs-staging", "dely": 1}]},
         "pipelines": [{"binding": "P", "pipeline": ID}],
-        "kv_namespaces": [{"binding": "CACHE", "id": "1"}],
+        "d1_databases": [{"binding": "CACHE"}],
     }
     broken = {"r2_buckets": [{"binding": "B", "bucket_name": "B"}]}
     old_style = [{"binding": "P", "pipeline": "clicks"}]

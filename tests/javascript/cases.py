@@ -1,8 +1,10 @@
 """Behaviours asked from JavaScript: name, the body of a handler, the JSON that it returns.
 
-``fails(call)`` returns [name, message] of the exception; ``env`` has B (R2), Q (a queue), SELF (the
-Worker's class Rpc), PY (a Worker in Python) and texts; ``text(stream)`` reads a stream.
+``fails(call)`` returns [name, message] of the exception; ``env`` has B (R2), K (KV), Q (a queue),
+SELF (the class Rpc), PY (a Worker in Python) and texts; ``text(stream)`` reads a stream.
 """
+
+from tests.javascript.kv_cases import KV
 
 SHA256_HELLO = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
 MD5_HELLO = "5d41402abc4b2a76b9719d911017c592"
@@ -714,4 +716,4 @@ GLOBALS = [
     ("eval is refused", 'return (await fails((async () => eval("1"))()))[0]', "EvalError"),
 ]
 
-CASES = [*R2, *QUEUES, *HTTP, *SERVICES, *GLOBALS]
+CASES = [*R2, *KV, *QUEUES, *HTTP, *SERVICES, *GLOBALS]

@@ -1,4 +1,4 @@
-"""The R2, queue, HTTP, service and runtime behaviours of ``cases``, asked from JavaScript."""
+"""The R2, KV, queue, HTTP, service and runtime behaviours of ``cases``, asked from JavaScript."""
 
 import json
 from pathlib import Path
@@ -90,6 +90,7 @@ def answers(folder: Path, level: str) -> list[tuple[int, bytes]]:
     settings: dict[str, Any] = {
         "vars": {"TEXT": "text", "DATA": {"a": [1]}},
         "r2_buckets": [{"binding": "B", "bucket_name": "bucket"}],
+        "kv_namespaces": [{"binding": "K", "id": "ns"}],
         "queues": {
             "producers": [{"binding": "Q", "queue": "q"}],
             "consumers": [{"queue": "q"}],

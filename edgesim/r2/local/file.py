@@ -23,8 +23,8 @@ import structlog
 
 from edgesim import durable
 from edgesim.clock import Clock
+from edgesim.database import Database, is_damage
 from edgesim.errors import ConfigError, RunError, UsageError
-from edgesim.r2.database import Database, is_damage
 from edgesim.r2.local.blobs import Blobs
 from edgesim.r2.local.indexed import IndexedR2
 from edgesim.r2.local.rebuild import rebuild

@@ -17,8 +17,8 @@ import anyio.lowlevel
 import structlog
 
 from edgesim.clock import Clock
+from edgesim.database import Database
 from edgesim.model import R2Object
-from edgesim.r2.database import Database
 from edgesim.r2.driver import ANYTHING, Anything, Expected, Finished, OutboxEntry, R2Driver
 from edgesim.r2.local import labels
 from edgesim.r2.local.blobs import Blobs, all_names, drop_all

@@ -13,9 +13,9 @@ from functools import partial
 import msgspec
 
 from edgesim.clock import Clock
+from edgesim.database import Database
 from edgesim.errors import RunError
 from edgesim.model import R2Object, Stream
-from edgesim.r2.database import Database
 from edgesim.r2.driver import Assembled, OutboxEntry, Part, Uploads
 from edgesim.r2.local import labels
 from edgesim.r2.local.blobs import Blobs, drop_all

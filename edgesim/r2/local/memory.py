@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio.lowlevel
 
 from edgesim.clock import Clock
-from edgesim.r2.database import Database
+from edgesim.database import Database
 from edgesim.r2.local.blobs import Blobs
 from edgesim.r2.local.indexed import IndexedR2
 from edgesim.r2.local.schema import SCHEMA, prepare

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from edgesim.database import Database
 from edgesim.errors import RunError
 from edgesim.model import R2Object
-from edgesim.r2.database import Database
 from edgesim.r2.driver import OutboxEntry
 from edgesim.r2.outbox import SCHEMA as OUTBOX_SCHEMA
 from edgesim.r2.outbox import Outbox

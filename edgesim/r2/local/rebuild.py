@@ -13,7 +13,7 @@ import structlog
 
 from edgesim import durable
 from edgesim.clock import Clock
-from edgesim.r2.database import Database
+from edgesim.database import Database
 from edgesim.r2.local import labels
 from edgesim.r2.local.blobs import Blobs, all_names
 from edgesim.r2.local.indexed_uploads import IndexedUploads

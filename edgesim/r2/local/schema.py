@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from edgesim.database import Database
 from edgesim.errors import RunError
-from edgesim.r2.database import Database
 from edgesim.r2.local import indexed_uploads, object_table
 
 SCHEMA = object_table.SCHEMA + indexed_uploads.SCHEMA

@@ -20,9 +20,9 @@ import anyio
 
 from edgesim import durable
 from edgesim.clock import Clock
+from edgesim.database import Database
 from edgesim.errors import RunError, UsageError
 from edgesim.model import R2Object, iterate
-from edgesim.r2.database import Database
 from edgesim.r2.driver import ANYTHING, Anything, Expected, Finished, OutboxEntry, R2Driver
 from edgesim.r2.outbox import SCHEMA, Intent, Outbox
 from edgesim.r2.s3.answers import Reader

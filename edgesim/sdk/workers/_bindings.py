@@ -15,6 +15,7 @@ from pyodide.ffi import to_proxy
 from workers._binding import Binding, merged_options
 from workers._convert import from_wire
 from workers._http import Request, Response, fetch_through
+from workers._kv import KvNamespace
 from workers._r2 import R2Bucket
 from workers._runtime import current_env
 
@@ -97,6 +98,7 @@ class Fetcher(Binding):
 
 KINDS: dict[str, type[Binding]] = {
     "r2": R2Bucket,
+    "kv": KvNamespace,
     "queue": WorkerQueue,
     "pipeline": Pipeline,
     "service": Fetcher,

@@ -6,7 +6,6 @@ are raw JavaScript values, with attributes only.  Names are JavaScript's.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -17,6 +16,7 @@ from pyodide.ffi import JsException, JsProxy
 from workers._binding import Binding, merged_options
 from workers._convert import JsDict, from_wire
 from workers._http import BodyReader
+from workers._json import parse_json
 
 _ALGORITHMS = ("md5", "sha1", "sha256", "sha384", "sha512")
 _FIELDS = {
@@ -41,7 +41,6 @@ _HEADERS = {
     "cacheControl": "cache-control",
     "cacheExpiry": "expires",
 }
-_SAFE_INTEGER_MAX = 2**53 - 1
 
 
 def _values(wire: dict[str, Any]) -> dict[str, Any]:
@@ -149,24 +148,7 @@ class R2ObjectBody(R2Object):
 
     async def json(self) -> Any:
         """Read and parse all bytes as JSON with JavaScript's numbers; JsException if invalid."""
-        text = await self.text()
-        try:
-            parsed = json.loads(
-                text, parse_int=_number, parse_float=_number, parse_constant=_no_constant
-            )
-        except ValueError as error:
-            raise JsException("SyntaxError", str(error)) from None
-        return from_wire(parsed)
-
-
-def _number(text: str) -> int | float:
-    number = float(text)
-    is_whole = number.is_integer() and abs(number) <= _SAFE_INTEGER_MAX
-    return int(number) if is_whole else number
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"Unexpected token {name[0]!r}, {name!r} is not valid JSON")
+        return from_wire(parse_json(await self.text()))
 
 
 class R2ChecksumsProxy(JsProxy):

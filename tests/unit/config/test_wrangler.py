@@ -154,14 +154,14 @@ def test_names_that_are_left_to_wrangler(tmp_path):
 def test_what_the_start_warns_of(tmp_path):
     """Warnings: unknown keys with a suggestion, missing secrets and unsupported bindings."""
     text = """{"name": "a", "main": "entry.py", "triggers": {"cron": []},
-               "kv_namespaces": [{"binding": "CACHE", "id": "1"}], "secrets": {"required": ["K"]},
+               "d1_databases": [{"binding": "CACHE"}], "secrets": {"required": ["K"]},
                "env": {"s": {"r2_bucket": []}}}"""
     warnings = load_worker(worker(tmp_path, text)).warnings
     assert warnings == [
         "Cloudflare knows no key `triggers.cron`; did you mean `crons`?",
         "Cloudflare knows no key `r2_bucket` in env.s; did you mean `r2_buckets`?",
         "secret K is required and in no .dev.vars or .env file",
-        "kv_namespaces is not in edgesim: env.CACHE is not there",
+        "d1_databases is not in edgesim: env.CACHE is not there",
     ]
 
 

@@ -20,9 +20,9 @@ from multidict import CIMultiDict
 from structlog.testing import capture_logs
 
 from edgesim.clock import Clock
+from edgesim.database import Database
 from edgesim.errors import ConfigError, RunError, UsageError
 from edgesim.model import HttpMetadata, R2Object
-from edgesim.r2.database import Database
 from edgesim.r2.driver import OutboxEntry
 from edgesim.r2.options import Conditional, Range
 from edgesim.r2.outbox import SCHEMA, Intent, Outbox

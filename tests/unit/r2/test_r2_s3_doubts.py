@@ -11,9 +11,9 @@ from miniopy_async.api import Minio
 
 from edgesim.clock import Clock
 from edgesim.config.pipelines import PipelineConfig
+from edgesim.database import Database
 from edgesim.errors import RunError
 from edgesim.pipelines.pipeline import Pipeline
-from edgesim.r2.database import Database
 from edgesim.r2.driver import OutboxEntry
 from edgesim.r2.outbox import SCHEMA, Intent, Outbox
 from edgesim.r2.s3 import doubts as doubts_module

@@ -1,6 +1,7 @@
 // The bindings on env, one class for each kind.
 
 import { current } from "./invocation.js";
+import { KvNamespace } from "./kv.js";
 import { R2Bucket } from "./r2.js";
 import {
   Error, TypeError, list, listOf, parseJson, stringify, toLowerCase,
@@ -70,6 +71,7 @@ function refuseSockets() {
 
 const KINDS = {
   r2: (name) => new R2Bucket(name),
+  kv: (name) => new KvNamespace(name),
   queue: (name) => new Queue(name),
   pipeline: (name) => new Pipeline(name),
   service: (name) => new Proxy({ name }, FETCHER),

@@ -1,4 +1,4 @@
-"""The SQLite file in which R2's drivers keep their state.
+"""A SQLite file in which drivers keep their state, one thread writing.
 
 Transactions run in a dedicated thread (see WriterThread), because a commit waits for the disk.
 Single statements are read on the calling thread, by a second connection that sees only committed
@@ -25,17 +25,19 @@ T = TypeVar("T")
 class Database:
     """A connection that commits durably; failures are raised as RunError with the cause kept."""
 
-    def __init__(self, path: Path | None, schema: str, cure: str = "") -> None:
+    def __init__(
+        self, path: Path | None, schema: str, cure: str = "", what: str = "r2 state"
+    ) -> None:
         """``path`` None keeps everything in memory; ``schema`` creates missing tables.
 
-        ``cure`` is the fix to suggest if the file is damaged.
+        ``cure`` is the fix to suggest if the file is damaged; ``what`` names the store in errors.
         """
         self._cure = cure
-        self.name = "r2 state memory" if path is None else f"r2 state {path}"
+        self.name = f"{what} memory" if path is None else f"{what} {path}"
         self._files = [] if path is None else [path, path.with_name(f"{path.name}-wal")]
         self._identities: list[durable.Identity | None] = []
         self._failure = ""
-        self._thread = WriterThread("r2 state")
+        self._thread = WriterThread(what)
         self._is_threaded = path is not None and has_ordinary_loop()
         self._writing: int | None = None  # id of the thread that has a transaction open
         with self._explained():

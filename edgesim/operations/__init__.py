@@ -1,4 +1,4 @@
-"""Operator actions on queues and buckets, for the admin endpoints and the commands.
+"""Operator actions on queues, buckets and KV namespaces, for the admin endpoints and the commands.
 
 An operation takes a Simulator (its Workers need not run) and plain arguments, and returns plain
 values, so that it can be requested over HTTP from a running project or applied to the state of a
@@ -19,6 +19,9 @@ import msgspec
 
 from edgesim.errors import UsageError, hint
 from edgesim.model import Message, R2Object
+from edgesim.operations import kv
+from edgesim.operations.paging import LIST_PAGE, iso
+from edgesim.operations.paging import PagedRows as PagedRows
 from edgesim.queues.encoding import decode
 from edgesim.r2.bucket import Bucket
 from edgesim.simulator import Simulator
@@ -26,30 +29,6 @@ from edgesim.writer_thread import WriterThread
 
 FOLDER_PAGE = 200
 """Folders and objects of one page of a bucket."""
-LIST_PAGE = 500
-"""Objects of one page of a listing: a few milliseconds of work."""
-
-
-class PagedRows:
-    """The result of a potentially long operation: rows, in pages, read once."""
-
-    def __init__(self, pages: AsyncIterator[list[dict[str, Any]]]) -> None:
-        self.pages = pages
-
-    async def as_json(self) -> AsyncIterator[bytes]:
-        """All rows as one JSON array, in pieces.  The first page is read before the first piece."""
-        begun = False
-        async for page in self.pages:
-            text = msgspec.json.encode(page)[1:-1]
-            yield (b"," if begun and text else b"") + text if begun else b"[" + text
-            begun = True
-        yield b"]" if begun else b"[]"
-
-    async def all(self) -> list[dict[str, Any]]:
-        """Read all rows into one list."""
-        return [row async for page in self.pages for row in page]
-
-
 PEEK_BYTES = 256_000
 """Size of the bodies in one page of messages; decoding one may take 40 ms, hence a thread."""
 Operation = Callable[..., Awaitable[Any]]
@@ -228,6 +207,10 @@ OPERATIONS: dict[str, Operation] = {
     "queue.send": _queue_send,
     "queue.purge": _queue_purge,
     "queue.redrive": _queue_redrive,
+    "kv.ls": kv.ls,
+    "kv.get": kv.get,
+    "kv.put": kv.put,
+    "kv.rm": kv.rm,
     "pipeline.roll": _pipeline_roll,
     "r2.buckets": _r2_buckets,
     "r2.count": _r2_count,
@@ -272,7 +255,7 @@ def _shown(message: Message) -> dict[str, Any]:
     return {
         "id": message.id,
         "attempts": message.attempts,
-        "timestamp": _iso(message.timestamp_ms),
+        "timestamp": iso(message.timestamp_ms),
         "contentType": message.content_type,
         # Bytes, also those in v8 bodies, as base64; times as ISO strings.
         "body": msgspec.to_builtins(decode(message.body, message.content_type)),
@@ -284,10 +267,5 @@ def _described(found: R2Object) -> dict[str, Any]:
         "key": found.key,
         "size": found.size,
         "etag": found.etag,
-        "uploaded": _iso(found.uploaded),
+        "uploaded": iso(found.uploaded),
     }
-
-
-def _iso(time_ms: float) -> str:
-    time = datetime.fromtimestamp(time_ms / 1000, UTC)
-    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,1 @@
+"""KV namespaces: ``namespace`` has the platform's behaviour, ``driver`` the interface of stores."""
