@@ -168,6 +168,7 @@ ONLY_LINUX = re.compile(r"/proc/|\.(prctl|memfd_create|pidfd_open|unshare|syncfs
 PASS_PATHS_TO_LANDLOCK = {
     ROOT / "edgesim/clickhouse/chdb/process.py",
     ROOT / "edgesim/isolates/javascript/launch.py",
+    ROOT / "edgesim/pipelines/confinement.py",
 }
 
 

@@ -1,65 +1,28 @@
-"""The Iceberg process: ``python -m edgesim.pipelines.iceberg.process FD`` serves a socket.
+"""The Iceberg process: ``python -m edgesim.pipelines.iceberg.process FD``.
 
-It ends when the socket closes.
+It serves a socket until it closes.  It is confined before pyiceberg and pyarrow are imported, since
+these start threads.  It opens no file and no connection: the platform reads and writes the bucket.
 """
 
 from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Callable
-from typing import BinaryIO
-
-from pydantic import ValidationError
 
 from edgesim.jail.lifeline import end_with_edgesim
-from edgesim.pipelines.iceberg import tables, wire
+from edgesim.pipelines.confinement import confine
 
 
-def _answer(request: wire.IcebergFrame) -> wire.IcebergFrame:
-    match request:
-        case wire.NewTable():
-            return wire.Metadata(tables.new_table(request))
-        case wire.ClientTable():
-            return wire.Metadata(tables.client_table(request))
-        case wire.Commit():
-            return wire.Metadata(tables.commit(request))
-        case wire.DescribeTable():
-            return wire.TableColumns(tables.describe(request))
-        case wire.AppendFile():
-            return tables.append_file(request)
-    raise ValueError(f"not a request: {type(request).__name__}")
+def main() -> None:
+    """Confine the process, then serve requests."""
+    end_with_edgesim()
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    confine()
+    from edgesim.pipelines.iceberg.serving import serve
 
-
-def _answer_or_refusal(request: wire.IcebergFrame) -> wire.IcebergFrame:
-    try:
-        return _answer(request)
-    except tables.RefusedTableError as error:
-        return wire.TableRefused(error.kind, _one_line(error))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        return wire.TableRefused("bad", f"{place}: {first['msg']}" if place else first["msg"])
-    except Exception as error:  # noqa: BLE001 (pyiceberg's checks raise many kinds)
-        return wire.TableRefused("bad", _one_line(error))
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def serve(pipe: BinaryIO, send: Callable[[bytes], None]) -> None:
-    """Serve requests until the socket closes."""
-    send(wire.encode(wire.Ready()))
-    while True:
-        try:
-            request = wire.read(pipe)
-        except EOFError:
-            return
-        send(wire.encode(_answer_or_refusal(request)))
+    with channel, channel.makefile("rb") as stream:
+        serve(stream, channel.sendall)
 
 
 if __name__ == "__main__":
-    end_with_edgesim()
-    with socket.socket(fileno=int(sys.argv[1])) as channel, channel.makefile("rb") as stream:
-        serve(stream, channel.sendall)
+    main()

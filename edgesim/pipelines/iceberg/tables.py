@@ -10,7 +10,6 @@ import io
 import json
 import logging
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Literal
 from uuid import UUID
 
@@ -217,7 +216,7 @@ def append_file(request: wire.AppendFile) -> wire.Appended:
     if not isinstance(base, TableMetadataV2):
         problem = f"the table has format version {base.format_version}; a sink writes version 2"
         raise RefusedTableError("columns", problem)
-    data = _data_file(base, Path(request.path), request.data_location)
+    data = _data_file(base, request)
     manifest, entry = _manifest(base, data, request)
     manifest_list = _manifest_list(base, entry, request)
     updates = _snapshot_updates(base, data, request)
@@ -274,19 +273,19 @@ def _encoded(metadata: TableMetadata, now_ms: int) -> bytes:
     return dated.model_dump_json(exclude_none=True, by_alias=True).encode()
 
 
-def _data_file(base: TableMetadata, file: Path, location: str) -> DataFile:
+def _data_file(base: TableMetadata, request: wire.AppendFile) -> DataFile:
     schema, spec = base.schema(), base.spec()
     statistics = data_file_statistics_from_parquet_metadata(
-        pq.read_metadata(file),
+        pq.read_metadata(io.BytesIO(request.footer)),
         compute_statistics_plan(schema, base.properties),
         parquet_path_to_id_mapping(schema),
     )
     return DataFile.from_args(
         content=DataFileContent.DATA,
-        file_path=location,
+        file_path=request.data_location,
         file_format=FileFormat.PARQUET,
         partition=statistics.partition(spec, schema),
-        file_size_in_bytes=file.stat().st_size,
+        file_size_in_bytes=request.size,
         sort_order_id=None,
         spec_id=base.default_spec_id,
         equality_ids=None,

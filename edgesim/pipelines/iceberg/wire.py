@@ -49,7 +49,9 @@ class Commit(msgspec.Struct, tag=True, array_like=True):
 
 
 class AppendFile(msgspec.Struct, tag=True, array_like=True):
-    """Request: a new snapshot of a table with one more data file, which is in ``path`` for now.
+    """Request: a new snapshot of a table with one more data file.
+
+    ``footer`` is the end of the Parquet file, and ``size`` the number of its bytes.
 
     ``manifest_list`` is the content of the current snapshot's; empty if there is no snapshot.
     ``summary`` is added to the snapshot's.
@@ -58,7 +60,8 @@ class AppendFile(msgspec.Struct, tag=True, array_like=True):
     base: bytes
     base_location: str
     manifest_list: bytes
-    path: str
+    footer: bytes
+    size: int
     data_location: str
     manifest_location: str
     list_location: str

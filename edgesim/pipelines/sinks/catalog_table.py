@@ -6,7 +6,10 @@ there, and is not stored twice.  A file that no snapshot has yet is written agai
 
 from __future__ import annotations
 
+import os
+import struct
 from hashlib import blake2b
+from pathlib import Path
 
 import structlog
 
@@ -34,6 +37,9 @@ WINDOW = "edgesim-window"
 """Key of a snapshot's summary: the id of the window that it has."""
 SINK = "edgesim.sink"
 """Property of a table: the sink that made it."""
+
+_FOOTER_END = struct.Struct("<I4s")
+"""The end of a Parquet file: the length of its metadata before it, and ``PAR1``."""
 
 log = structlog.get_logger()
 
@@ -113,7 +119,7 @@ class CatalogTable:
                     http_metadata=file_metadata(self.config),
                     custom_metadata=window.metadata,
                 )
-                await self._commit(window, str(path), location)
+                await self._commit(window, path, location)
         finally:
             path.unlink(missing_ok=True)
         self._statement.forget(window)
@@ -136,7 +142,8 @@ class CatalogTable:
                 raise
             return await self._catalog.load(self._namespace, self.config.table)  # another node's
 
-    async def _commit(self, window: StreamWindow, path: str, location: str) -> None:
+    async def _commit(self, window: StreamWindow, path: Path, location: str) -> None:
+        footer, size = _footer(path)
         root = location.rpartition("/data/")[0]
 
         def snapshot(
@@ -149,7 +156,8 @@ class CatalogTable:
                 loaded.content,
                 loaded.location,
                 manifest_list,
-                path,
+                footer,
+                size,
                 location,
                 f"{root}/metadata/{window.id}-m0.avro",
                 f"{root}/metadata/snap-{number}-0-{window.id}.avro",
@@ -160,6 +168,16 @@ class CatalogTable:
 
         await self._catalog.append(self._namespace, self.config.table, window.id, snapshot)
         log.info("sink wrote file", sink=self.name, key=location, rows=window.rows)
+
+
+def _footer(path: Path) -> tuple[bytes, int]:
+    """The end of a Parquet file, which has the metadata, and the size of the file."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(size - _FOOTER_END.size)
+        length, _ = _FOOTER_END.unpack(file.read())
+        file.seek(size - _FOOTER_END.size - length)
+        return file.read(), size
 
 
 def _last_of(loaded: LoadedTable, window: StreamWindow) -> int | None:

@@ -10,7 +10,8 @@ import socket
 import sys
 
 from edgesim.jail.lifeline import end_with_edgesim
-from edgesim.pipelines.sql.process_limits import ProcessLimits, confine
+from edgesim.pipelines.confinement import confine
+from edgesim.pipelines.sql.process_limits import ProcessLimits
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(
 ATTEMPTS = """
 import ctypes, json, os, resource, signal, socket, subprocess, sys, threading
 from pathlib import Path
-from edgesim.pipelines.sql.process_limits import confine
+from edgesim.pipelines.confinement import confine
 scratch, secret, inherited, parent = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 confine(scratch)
 libc = ctypes.CDLL(None, use_errno=True)

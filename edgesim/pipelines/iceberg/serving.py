@@ -1,0 +1,53 @@
+"""Answers of the Iceberg process: each request by pyiceberg, each refusal as one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import BinaryIO
+
+from pydantic import ValidationError
+
+from edgesim.pipelines.iceberg import tables, wire
+
+
+def _answer(request: wire.IcebergFrame) -> wire.IcebergFrame:
+    match request:
+        case wire.NewTable():
+            return wire.Metadata(tables.new_table(request))
+        case wire.ClientTable():
+            return wire.Metadata(tables.client_table(request))
+        case wire.Commit():
+            return wire.Metadata(tables.commit(request))
+        case wire.DescribeTable():
+            return wire.TableColumns(tables.describe(request))
+        case wire.AppendFile():
+            return tables.append_file(request)
+    raise ValueError(f"not a request: {type(request).__name__}")
+
+
+def _answer_or_refusal(request: wire.IcebergFrame) -> wire.IcebergFrame:
+    try:
+        return _answer(request)
+    except tables.RefusedTableError as error:
+        return wire.TableRefused(error.kind, _one_line(error))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        return wire.TableRefused("bad", f"{place}: {first['msg']}" if place else first["msg"])
+    except Exception as error:  # noqa: BLE001 (pyiceberg's checks raise many kinds)
+        return wire.TableRefused("bad", _one_line(error))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def serve(pipe: BinaryIO, send: Callable[[bytes], None]) -> None:
+    """Serve requests until the socket closes."""
+    send(wire.encode(wire.Ready()))
+    while True:
+        try:
+            request = wire.read(pipe)
+        except EOFError:
+            return
+        send(wire.encode(_answer_or_refusal(request)))
