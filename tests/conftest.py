@@ -1,5 +1,6 @@
 """Fixtures and Hypothesis settings that all tests share."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +10,11 @@ from edgesim.system import LINUX
 from tests.driver_urls import OPTION
 from tests.full_disk import FullDisk, fill_disk
 from tests.servers_nats import NatsServer, nats_server
+
+# A shell that starts the tests in the background makes them ignore SIGINT, and edgesim's processes
+# would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The machine's load decides how fast Hypothesis generates examples; it is no property of edgesim.
 settings.register_profile("edgesim", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -1,7 +1,7 @@
 """A KV namespace: the platform's limits and errors over any driver.
 
-Source of limits and texts: workerd and Miniflare, which tests/portability compares.  A read sees
-the last completed write at once; on the platform other locations may see it up to 60 s later.
+Limits and error texts are those of workerd and Miniflare.  A read sees the last completed write at
+once; on the platform other locations may see it up to 60 s later.
 """
 
 from __future__ import annotations
