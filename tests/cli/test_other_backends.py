@@ -104,7 +104,7 @@ def test_what_runs_is_written_down_without_secrets(server):
     """The owner file lists the URLs of the open stores."""
     owner = json.loads((server.folder / "state/owner.json").read_text())
     assert owner["backends"]["queues"] == server.queues
-    assert owner["backends"].keys() == {"r2", "queues", "clickhouse"}
+    assert owner["backends"].keys() == {"r2", "queues", "kv", "clickhouse"}
 
 
 def test_another_state_is_another_matter(server, tmp_path):

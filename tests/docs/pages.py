@@ -74,6 +74,10 @@ NOT_RUN: dict[str, dict[str, str]] = {
     },
     "docs/reference/event-pipeline.md": {"receiver -> tail": DIAGRAM},
     "docs/reference/javascript.md": {"npm install": INSTALLS},
+    "docs/reference/kv.md": {
+        "await self.env": "tests/conformance/test_kv_workers.py calls each",
+        "edgesim kv put": "needs a project with that binding; tests/cli/test_kv.py has one",
+    },
     "docs/reference/streams.md": {
         "[streams.clicks] ": "names a schema file; tests/unit/config/test_dataflow.py has it",
         "INSERT INTO posts": "needs that project; tests/conformance runs such statements",

@@ -51,6 +51,10 @@ __all__ = [
     "whole",
 ]
 
+# Worker code and traces see the name of the module that they import from, as on the platform.
+for _public in (ConversionError, JsArray, JsBuffer, JsDate, JsException, JsNull, JsProxy):
+    _public.__module__ = __name__
+
 
 def to_js(
     obj: Any,
