@@ -267,7 +267,9 @@ class Forks:
 
     def _end(self, error: Exception | None) -> None:
         if not self._boot_reported.is_set():
-            why = f"wrote {error}" if error else "ended its process while it was imported"
+            # A broken connection (OSError) is the process's end too: it left data unread.
+            has_ended = error is None or isinstance(error, OSError)
+            why = "ended its process while it was imported" if has_ended else f"wrote {error}"
             self.booted = Booted(error=f"{self.spec.main} {why}")
             self._boot_reported.set()
         self.lost.set()
