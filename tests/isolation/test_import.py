@@ -51,7 +51,7 @@ REFUSED = {
     "loop": ("while True: pass", "was not imported within"),
     "garbage": (f"import os; os.write({CONTROL}, b'garbage, and more')", "wrote"),
     "frame of 2 GB": (f"import os; os.write({CONTROL}, b'\\x7f\\xff\\xff\\xff')", "wrote"),
-    "closed": ("import os; os.closerange(0, 64)", "ended its process"),
+    "closed": ("import os; os.closerange(0, 1 << 16)", "ended its process"),
     "wrong frames": (WRONG_FRAMES, "wrote"),
     "another's death": (FORGED, "wrote"),
 }
