@@ -67,18 +67,18 @@ class WriteAheadLog:
         """Read the waiting files; yields between pieces of work, so that other tasks can run.
 
         A file that cannot be read, or whose damaged bytes cannot be set aside, is reported and
-        waits for the next call.
+        waits for the next call.  A file leaves ``waiting`` once its records are in a segment, so
+        that another thread sees them in one place or the other.
         """
-        files, self.waiting = self.waiting, []
-        for path in files:
+        for path in list(self.waiting):
             try:
                 segment = yield from Segment.recover(path)
             except (OSError, RunError) as error:
                 log.error("pipeline log not recovered", file=str(path), error=str(error))
-                self.waiting.append(path)
                 continue
             if segment is not None:
                 self._place(segment)
+            self.waiting.remove(path)
         self._newest = None
 
     def _place(self, segment: Segment) -> None:
