@@ -21,6 +21,8 @@ class Mutation(NamedTuple):
     name: str
     caught_by: int | str
     edits: list[Edit]
+    scenario: str = "events"
+    """The project that a seed in ``caught_by`` runs on: see `tests.simulation.scenarios`."""
 
 
 SEGMENT = "edgesim/pipelines/segment.py"

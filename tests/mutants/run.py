@@ -59,7 +59,9 @@ def mutated(mutation: Mutation) -> Iterator[Path]:
 def notices(mutation: Mutation, known: int | str) -> str:
     """Return the report of the seed or the test; empty if it does not detect the mutation."""
     with mutated(mutation) as copy:
-        return _test(copy, known) if isinstance(known, str) else _seeds(copy, known, 1)
+        if isinstance(known, str):
+            return _test(copy, known)
+        return _seeds(copy, mutation.scenario, known, 1)
 
 
 def caught_by(mutation: Mutation) -> str:
@@ -67,7 +69,7 @@ def caught_by(mutation: Mutation) -> str:
     found = notices(mutation, mutation.caught_by)
     if not found and isinstance(mutation.caught_by, int):
         with mutated(mutation) as copy:
-            return _seeds(copy, 0, SEEDS_MAX)
+            return _seeds(copy, mutation.scenario, 0, SEEDS_MAX)
     return found
 
 
@@ -76,16 +78,16 @@ def _test(copy: Path, test: str) -> str:
     return f"test {test}" if done.returncode == 1 else ""
 
 
-def _seeds(copy: Path, first: int, count: int) -> str:
+def _seeds(copy: Path, scenario: str, first: int, count: int) -> str:
     done = _run(
         copy,
-        *("tests.simulation.run", "--first", str(first), "--seeds", str(count)),
-        "--until-failure",
+        *("tests.simulation.run", "--scenario", scenario, "--until-failure"),
+        *("--first", str(first), "--seeds", str(count)),
     )
-    found = re.search(r"^seed (\d+) FAILED: (.*)$", done.stdout, re.MULTILINE)
+    found = re.search(r"^(\w+ seed \d+) FAILED: (.*)$", done.stdout, re.MULTILINE)
     if found is None and done.returncode:
         raise RuntimeError(f"the simulation broke: {done.stdout[-500:]} {done.stderr[-2000:]}")
-    return f"seed {found[1]}: {found[2]}" if found else ""
+    return f"{found[1]}: {found[2]}" if found else ""
 
 
 def _run(copy: Path, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:

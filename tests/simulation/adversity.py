@@ -5,7 +5,8 @@ Faults end when the traffic ends.  Kills may come a little later, when only reco
 
 import random
 
-from tests.simulation.traffic import HORIZON_SECONDS
+HORIZON_SECONDS = 600.0
+"""Seconds in which requests arrive and most faults happen."""
 
 MENU = [
     "r2 error {percent}",

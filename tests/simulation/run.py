@@ -1,14 +1,14 @@
-"""Run one seed: its traffic, its faults, the whole chain into ClickHouse, every checker.
+"""Run seeds: random traffic and faults on a project in virtual time, then every checker.
 
 python -m tests.simulation.run --seeds 1000 --first 0      (make sim SEEDS=1000)
 """
 
 import argparse
-import json
 import shutil
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import structlog
 
 from edgesim import faults
@@ -24,72 +23,22 @@ from edgesim.cli import logs
 from edgesim.clickhouse.chdb.driver import ChdbClickHouse
 from edgesim.config import load_project
 from edgesim.config.project import DEFAULT, Overrides
-from edgesim.errors import RunError
-from edgesim.model import read_all
-from edgesim.r2.bucket import R2ObjectBody
-from edgesim.replay import checkers, runner
-from edgesim.replay.expectations import read_lines
+from edgesim.replay import runner
+from edgesim.replay.checkers import CHECKERS, Checker
 from edgesim.replay.runner import Plan, ReplayReport
 from edgesim.replay.shared_database import database
 from edgesim.replay.targets import targets_of
 from edgesim.replay.virtual_loop import run_virtual
 from edgesim.replay.world import World
 from tests.processes import ROOT, WORKERS
-from tests.simulation import adversity, traffic
+from tests.simulation.scenarios import SCENARIOS, Scenario
+from tests.simulation.scenarios.events import rows_are_records
 from tests.simulation.tally import Tally
 
 FAST_DISK = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
 FAILURES = ROOT / ".simulation"
-PROJECT = Path(__file__).parent / "project"
-
-
-async def rows_are_records(world: World) -> list[str]:
-    """Every event that is in an object is a row of `events`, and no event is two rows.
-
-    Exception: an object whose message went to the dead-letter queue is not inserted.
-    """
-    [[rows, ids]] = json.loads(
-        await world.ask("SELECT toUInt32(count()), toUInt32(uniqExact(match_id)) FROM events")
-    )["data"]
-    stored = len(world.history.accepted["events"])
-    problems = []
-    if rows != ids:
-        problems.append(f"{rows} rows of events have {ids} different ids")
-    stored -= world.history.damaged["events"]
-    if rows < stored and not _dead(world) and not world.history.lied:
-        problems.append(f"{stored} events were accepted, {rows} are rows, and nothing died")
-    return problems
-
-
-async def uploads_are_whole(world: World) -> list[str]:
-    """Every object that the uploader reports as stored has all its parts or is reported damaged."""
-    archive = world.simulator.primitives.bucket("archive")
-    problems, unreadable = [], len(world.history.unreadable)
-    async for found in world.simulator.primitives.objects("stored", ""):
-        if ("stored", found.key) in world.history.unreadable:
-            continue
-        async for lines in read_lines(world.simulator, "stored", found.key):
-            for said in map(msgspec.json.decode, lines):
-                try:
-                    there = await archive.get(said["key"])
-                    if not isinstance(there, R2ObjectBody) or there.object.size != said["size"]:
-                        problems.append(f"{said} was stored, and {there} is there")
-                        continue
-                    whole = set(await read_all(there.body)) == {ord("x")}
-                except RunError as error:
-                    unreadable += 1
-                    whole = unreadable <= world.history.blobs_damaged
-                    problems += [] if whole else [f"{said} cannot be read: {error}"]
-                else:
-                    problems += [] if whole else [f"{said} was stored, and other bytes are there"]
-    return problems
-
-
-def _dead(world):
-    """Return True if the platform or the insert Worker sent anything to a dead-letter queue."""
-    consumers = world.project.workers["insert"].settings.queues.consumers
-    names = {consumer.dead_letter_queue for consumer in consumers}
-    return any(flow.entered for name, flow in world.history.queues.items() if name in names)
+DEFAULT_SCENARIOS = ["events", "streams"]
+SCENARIO_HELP = "default: events and streams; a seed of tables takes seconds"
 
 
 LOG_DAMAGE = (
@@ -133,13 +82,6 @@ class Heard:
         return problems
 
 
-CHECKERS = {
-    **checkers.CHECKERS,
-    "each event one row": rows_are_records,
-    "uploads are whole": uploads_are_whole,
-}
-
-
 class Simulation:
     """Runs seeds, all on one ClickHouse engine."""
 
@@ -149,32 +91,46 @@ class Simulation:
         self._isolation = isolation
         self.heard = Heard()
 
-    def run(self, seed: int) -> ReplayReport:
+    @property
+    def zygotes(self) -> bool:
+        """Isolates are processes."""
+        return self._isolation != "inline"
+
+    def run(self, scenario: Scenario, seed: int) -> ReplayReport:
         """Run one seed and return its report; its traffic and faults stay in its folder."""
         folder = self.folder(seed)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        (folder / "traffic.ndjson").write_text("\n".join(traffic.generate(seed)) + "\n")
-        rules = adversity.generate(seed, zygotes=self._isolation != "inline")
+        (folder / "traffic.ndjson").write_text("\n".join(scenario.traffic(seed)) + "\n")
+        rules = scenario.faults(seed, self.zygotes)
         (folder / "faults.txt").write_text("\n".join(rules) + "\n")
-        return self._replay(PROJECT, folder / "traffic.ndjson", folder / "faults.txt", seed)
+        wanted = {**CHECKERS, **scenario.checkers}
+        if scenario.says_damage:
+            wanted["damage is said"] = self.heard.damage
+        files = folder / "traffic.ndjson", folder / "faults.txt"
+        return self._replay(scenario.project, *files, seed, wanted)
 
     def again(self, kept: Path, seed: int) -> ReplayReport:
         """Run a kept case (traffic over this repository's Workers, faults) and return its report.
 
         Such a case is kept because the traffic of a seed changes with the generator.
         """
-        return self._replay(WORKERS, kept / "traffic.ndjson.gz", kept / "faults.txt", seed)
+        wanted = {
+            **CHECKERS,
+            "each event one row": rows_are_records,
+            "damage is said": self.heard.damage,
+        }
+        files = kept / "traffic.ndjson.gz", kept / "faults.txt"
+        return self._replay(WORKERS, *files, seed, wanted)
 
-    def _replay(self, root: Path, fixture: Path, spec: Path, seed: int) -> ReplayReport:
+    def _replay(
+        self, root: Path, fixture: Path, spec: Path, seed: int, wanted: dict[str, Checker]
+    ) -> ReplayReport:
         state = self.folder(seed) / "state"
         shutil.rmtree(state, ignore_errors=True)
         state.mkdir(parents=True)  # as in a replay: creating it is a durable step
         project = load_project(root, Overrides(state=state, isolation={DEFAULT: self._isolation}))
-        wanted = {**CHECKERS, "damage is said": self.heard.damage}
         self.heard.events.clear()
-        if root != PROJECT:
-            del wanted["uploads are whole"]
         plan = Plan(
             project,
             [fixture],
@@ -189,16 +145,16 @@ class Simulation:
     def folder(self, seed: int) -> Path:
         return self._folder / f"seed-{seed}"
 
-    def keep(self, seed: int) -> str:
+    def keep(self, scenario: Scenario, seed: int) -> str:
         """Copy a failing seed's files to a permanent folder; return the command that repeats it."""
-        kept = FAILURES / f"seed-{seed}"
+        kept = FAILURES / f"{scenario.project.name}-{seed}"
         kept.mkdir(parents=True, exist_ok=True)
         for name in ("traffic.ndjson", "faults.txt"):
             shutil.copy(self.folder(seed) / name, kept / name)
         where = kept.relative_to(ROOT)
         return (
             f"edgesim replay {where}/traffic.ndjson --faults {where}/faults.txt --seed {seed} "
-            f"--project {PROJECT.relative_to(ROOT)} --isolation {self._isolation} --check"
+            f"--project {scenario.project.relative_to(ROOT)} --isolation {self._isolation} --check"
         )
 
 
@@ -217,46 +173,58 @@ def open_simulation(isolation: str = "inline") -> Iterator[Simulation]:
             run_virtual(lambda _: engine.close())
 
 
+def run_seeds(simulation: Simulation, name: str, options: argparse.Namespace) -> bool:
+    """Run the seeds of one scenario, print failures and a summary; return True if all is well."""
+    scenario = SCENARIOS[name]
+    failed = 0
+    tally = Tally()
+    began = time.perf_counter()
+    for number, seed in enumerate(range(options.first, options.first + options.seeds), 1):
+        problems = _problems(simulation, scenario, seed, tally)
+        if problems:
+            failed += 1
+            print(f"{name} seed {seed} FAILED: {'; '.join(problems)}")
+            print(f"  repeat: {simulation.keep(scenario, seed)}", flush=True)
+            if options.until_failure:
+                break
+        shutil.rmtree(simulation.folder(seed), ignore_errors=True)
+        if number % 50 == 0:
+            took = time.perf_counter() - began
+            print(
+                f"{name}: {number} seeds, {failed} failed, {took / number:.2f} s each", flush=True
+            )
+    print(f"{name}: {options.seeds} seeds, {failed} failed; what took effect:")
+    print("\n".join(tally.lines()))
+    if never := tally.missing(options.seeds, scenario.effects, zygotes=simulation.zygotes):
+        print(f"{name}: never happened: {', '.join(sorted(never))}")
+    return not failed and not never
+
+
+def _problems(simulation: Simulation, scenario: Scenario, seed: int, tally: Tally) -> list[str]:
+    try:
+        report = simulation.run(scenario, seed)
+    except Exception as error:  # noqa: BLE001 (the seed must be printed for any exception)
+        traceback.print_exc()
+        return [f"{type(error).__name__}: {error}"]
+    tally.add(report, simulation.heard.cost)
+    problems = [f"{each.checker}: {each.problem}" for each in report.violations]
+    return problems if report.drained else [*problems, "not drained"]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--scenario", choices=SCENARIOS, action="append", help=SCENARIO_HELP)
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--isolation", default="inline")
     parser.add_argument("--until-failure", action="store_true", help="stop at the first one")
     options = parser.parse_args()
     logs.configure(verbose=False)
-    failed = 0
-    tally = Tally()
-    began = time.perf_counter()
     with open_simulation(options.isolation) as simulation:
-        for number, seed in enumerate(range(options.first, options.first + options.seeds), 1):
-            try:
-                report = simulation.run(seed)
-                problems = [f"{each.checker}: {each.problem}" for each in report.violations]
-                if not report.drained:
-                    problems.append("not drained")
-                tally.add(report, simulation.heard.cost)
-            except Exception as error:  # noqa: BLE001 (the seed must be printed for any exception)
-                import traceback
-
-                traceback.print_exc()
-                problems = [f"{type(error).__name__}: {error}"]
-            if problems:
-                failed += 1
-                print(f"seed {seed} FAILED: {'; '.join(problems)}")
-                print(f"  repeat: {simulation.keep(seed)}", flush=True)
-                if options.until_failure:
-                    break
-            shutil.rmtree(simulation.folder(seed), ignore_errors=True)
-            if number % 50 == 0:
-                took = time.perf_counter() - began
-                print(f"{number} seeds, {failed} failed, {took / number:.2f} s each", flush=True)
-    print(f"{options.seeds} seeds, {failed} failed; what took effect:")
-    print("\n".join(tally.lines()))
-    zygotes = options.isolation != "inline"
-    if never := tally.missing(options.seeds, zygotes=zygotes):
-        print(f"never happened: {', '.join(sorted(never))}")
-    return 1 if failed or never else 0
+        passed = [
+            run_seeds(simulation, name, options) for name in options.scenario or DEFAULT_SCENARIOS
+        ]
+    return 0 if all(passed) else 1
 
 
 if __name__ == "__main__":

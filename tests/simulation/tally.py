@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 
 from edgesim.replay.runner import ReplayReport
 
@@ -41,11 +42,11 @@ class Tally:
         for name in sorted(RULES | EFFECTS | self._times.keys()):
             yield f"  {name:26}{self._seeds[name]:6} seeds{self._times[name]:9} times"
 
-    def missing(self, seeds: int, *, zygotes: bool) -> set[str]:
-        """Return the faults that should have taken effect by now and have not."""
+    def missing(self, seeds: int, effects: AbstractSet[str], *, zygotes: bool) -> set[str]:
+        """Return those of ``effects`` that should have been seen by now and have not."""
         if seeds < SEEDS_TO_JUDGE:
             return set()
-        wanted = RULES | EFFECTS | ({"zygote-death"} if zygotes else set())
+        wanted = effects | ({"zygote-death"} if zygotes else set())
         return {name for name in wanted if not self._times[name]}
 
 

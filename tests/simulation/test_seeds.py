@@ -7,9 +7,11 @@ import pytest
 
 from tests.simulation import adversity
 from tests.simulation.run import Simulation, open_simulation
+from tests.simulation.scenarios import SCENARIOS
 from tests.simulation.tally import EFFECTS, RULES, SEEDS_TO_JUDGE, Tally, kind_of
 
 SEEDS = range(5)
+EVENTS = SCENARIOS["events"]
 FOUND = Path(__file__).parent / "regressions"
 REGRESSIONS = {
     # A lease whose reply was lost kept its messages for ever if the queue had no others.
@@ -37,7 +39,7 @@ def simulation() -> Iterator[Simulation]:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_seed_is_clean(simulation, seed):
     """Random traffic, random faults, then no faults: no checker reports a violation."""
-    _check(simulation.run(seed), lambda: simulation.keep(seed))
+    _check(simulation.run(EVENTS, seed), lambda: simulation.keep(EVENTS, seed))
 
 
 @pytest.mark.parametrize("name", REGRESSIONS)
@@ -55,9 +57,11 @@ def test_each_fault_is_on_the_menu():
 def test_a_fault_that_never_took_effect_is_missed():
     """The tally reports it once enough seeds have run."""
     tally = Tally()
-    assert not tally.missing(SEEDS_TO_JUDGE - 1, zygotes=False)
-    assert tally.missing(SEEDS_TO_JUDGE, zygotes=False) == RULES | EFFECTS
-    assert "zygote-death" in tally.missing(SEEDS_TO_JUDGE, zygotes=True)
+    wanted = EVENTS.effects
+    assert wanted == RULES | EFFECTS
+    assert not tally.missing(SEEDS_TO_JUDGE - 1, wanted, zygotes=False)
+    assert tally.missing(SEEDS_TO_JUDGE, wanted, zygotes=False) == wanted
+    assert "zygote-death" in tally.missing(SEEDS_TO_JUDGE, wanted, zygotes=True)
 
 
 def test_every_case_is_run():

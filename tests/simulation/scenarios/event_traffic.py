@@ -1,9 +1,10 @@
-"""Traffic of one seed, as a fixture: each event has its own id."""
+"""Requests to the Workers of this repository: each event has its own id."""
 
 import json
 import random
 
-HORIZON_SECONDS = 600.0
+from tests.simulation.adversity import HORIZON_SECONDS
+
 PART_BYTES_MIN = 5 << 20
 START_MS = 1_893_456_000_000
 KINDS = ["kill", "death", "chat", "purchase", "match_end"]
