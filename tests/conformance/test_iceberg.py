@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +72,17 @@ class BrokenBucket(Bucket):
 class Lake:
     """A bucket with its catalog, and the engines of its tables."""
 
-    def __init__(self, bucket: BrokenBucket, folder: Path, clock: Clock) -> None:
+    def __init__(
+        self,
+        bucket: BrokenBucket,
+        folder: Path,
+        clock: Clock,
+        engines: tuple[IcebergEngine, SqlEngine],
+    ) -> None:
         self.bucket = bucket
         self.folder = folder
         self.clock = clock
-        self.iceberg = IcebergEngine()
-        self.sql = SqlEngine(folder / "sql")
+        self.iceberg, self.sql = engines
         self.windows = 0
 
     def catalog(self) -> Catalog:
@@ -103,26 +107,33 @@ class Lake:
     async def rows(self) -> list[dict[str, Any]]:
         return await table_rows(self.catalog(), "games\x1feu", "plays")
 
-    async def close(self) -> None:
-        await self.iceberg.close()
-        await self.sql.close()
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """One event loop for all tests: the engines' processes belong to it."""
+    return "asyncio"
 
 
-@asynccontextmanager
-async def opened(url: str, folder: Path) -> AsyncIterator[Lake]:
-    clock = Clock()
-    async with drivers.opener("r2", url)(url, clock, folder / "local") as driver:
-        bucket = BrokenBucket("lake", driver, clock, Notifications({}, clock, "account"))
-        lake = Lake(bucket, folder, clock)
-        yield lake
-        await lake.close()
+@pytest.fixture(scope="module")
+async def engines(
+    anyio_backend: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[tuple[IcebergEngine, SqlEngine]]:
+    """Engines for all tests: the start of their processes takes longer than most of the tests."""
+    iceberg, sql = IcebergEngine(), SqlEngine(tmp_path_factory.mktemp("scratch") / "sql")
+    yield iceberg, sql
+    await iceberg.close()
+    await sql.close()
 
 
 @pytest.fixture(params=["memory:", "file:"])
-async def lake(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Lake]:
+async def lake(
+    request: pytest.FixtureRequest, tmp_path: Path, engines: tuple[IcebergEngine, SqlEngine]
+) -> AsyncIterator[Lake]:
     url = f"file:{tmp_path}/r2" if request.param == "file:" else request.param
-    async with opened(url, tmp_path) as found:
-        yield found
+    clock = Clock()
+    async with drivers.opener("r2", url)(url, clock, tmp_path / "local") as driver:
+        bucket = BrokenBucket("lake", driver, clock, Notifications({}, clock, "account"))
+        yield Lake(bucket, tmp_path, clock, engines)
 
 
 PLAY = {

@@ -7,8 +7,6 @@ import json
 import os
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -47,13 +45,30 @@ def encoded(*rows: dict[str, Any]) -> bytes:
     return b"".join(json.dumps(row, separators=(",", ":")).encode() + b"\n" for row in rows)
 
 
-@asynccontextmanager
-async def running_engine(folder: Path, limits: SqlLimits) -> AsyncIterator[SqlEngine]:
-    engine = SqlEngine(folder / "sql", limits)
-    try:
-        yield engine
-    finally:
-        await engine.close()
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """One event loop for all tests: the engines' processes belong to it."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def impatient(
+    anyio_backend: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[SqlEngine]:
+    """An engine with little CPU time for a batch; it renews a process that an attack has ended."""
+    engine = SqlEngine(tmp_path_factory.mktemp("impatient") / "sql", SHORT)
+    yield engine
+    await engine.close()
+
+
+@pytest.fixture(scope="module")
+async def patient(
+    anyio_backend: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[SqlEngine]:
+    """An engine of which no test reaches the limit of CPU time."""
+    engine = SqlEngine(tmp_path_factory.mktemp("patient") / "sql", LONG)
+    yield engine
+    await engine.close()
 
 
 async def run(
@@ -69,7 +84,7 @@ async def run(
 
 
 @pytest.mark.parametrize("name", ROWS)
-async def test_a_row_costs_itself(tmp_path, name):
+async def test_a_row_costs_itself(patient, impatient, name):
     """The rows before and after it are in the file; it is not, and the reason is known."""
     expression, attack, reason = ROWS[name]
     sql = f"SELECT n, {expression} AS x FROM s"
@@ -84,10 +99,9 @@ async def test_a_row_costs_itself(tmp_path, name):
     if name == "base64":
         ordinary["t"] = "aGk="
     rows = encoded({"n": 1, **ordinary}, {"n": 2, **attack}, {"n": 3, **ordinary})
-    limits = SHORT if reason == "time_limit" else LONG
-    async with running_engine(tmp_path, limits) as engine:
-        await engine.describe(query(sql))
-        found, drops = await run(engine, sql, rows)
+    engine = impatient if reason == "time_limit" else patient
+    await engine.describe(query(sql))
+    found, drops = await run(engine, sql, rows)
     assert found == [1, 3]
     assert [(number, json.loads(line)["n"], why) for number, line, why, _ in drops] == [
         (1, 2, reason)
@@ -96,64 +110,60 @@ async def test_a_row_costs_itself(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", STATEMENTS)
-async def test_a_statement_is_refused_by_the_engine(tmp_path, name):
+async def test_a_statement_is_refused_by_the_engine(patient, impatient, name):
     """The engine refuses it in one line, and goes on."""
-    async with running_engine(tmp_path, SHORT if "ends" in name else LONG) as engine:
-        with pytest.raises(SqlEngineError) as caught:
-            await engine.describe(query(STATEMENTS[name]))
-        assert "\n" not in str(caught.value)
-        assert len(await engine.describe(query("SELECT n FROM s"))) == 1
+    engine = impatient if "ends" in name else patient
+    with pytest.raises(SqlEngineError) as caught:
+        await engine.describe(query(STATEMENTS[name]))
+    assert "\n" not in str(caught.value)
+    assert len(await engine.describe(query("SELECT n FROM s"))) == 1
 
 
-async def test_json_of_a_row_forges_no_row(tmp_path):
+async def test_json_of_a_row_forges_no_row(patient):
     """Text in the place of a JSON column is text, with its line ends escaped."""
     rows = encoded({"n": 1, "t": '1}\n{"n":666}'}, {"n": 2, "j": {"a": [1]}})
-    async with running_engine(tmp_path, LONG) as engine:
-        for sql in (
-            "SELECT n, coalesce(t, j) AS j FROM s",
-            "SELECT n, CASE WHEN t IS NULL THEN j ELSE t END AS j FROM s",
-            "SELECT n, j FROM (SELECT n, coalesce(t, j) AS j FROM s)",
-            "SELECT n, unnest(make_array(t, j)) AS j FROM s WHERE n = 1",
-        ):
-            found, drops = await run(engine, sql, rows)
-            assert set(found) <= {1, 2}
-            assert drops == []
+    for sql in (
+        "SELECT n, coalesce(t, j) AS j FROM s",
+        "SELECT n, CASE WHEN t IS NULL THEN j ELSE t END AS j FROM s",
+        "SELECT n, j FROM (SELECT n, coalesce(t, j) AS j FROM s)",
+        "SELECT n, unnest(make_array(t, j)) AS j FROM s WHERE n = 1",
+    ):
+        found, drops = await run(patient, sql, rows)
+        assert set(found) <= {1, 2}
+        assert drops == []
 
 
-async def test_a_batch_of_failing_rows(tmp_path):
+async def test_a_batch_of_failing_rows(patient):
     """Half of 2,000 rows fail: the others are there, in order."""
     rows = encoded(*({"n": number, "f": number % 2} for number in range(2_000)))
-    async with running_engine(tmp_path, LONG) as engine:
-        found, drops = await run(engine, "SELECT n, 1 / arrow_cast(f, 'Int64') AS x FROM s", rows)
+    found, drops = await run(patient, "SELECT n, 1 / arrow_cast(f, 'Int64') AS x FROM s", rows)
     assert found == list(range(1, 2_000, 2))
     assert [number for number, *_ in drops] == list(range(0, 2_000, 2))
 
 
-async def test_a_statement_that_is_slow_everywhere_drops_nothing(tmp_path):
+async def test_a_statement_that_is_slow_everywhere_drops_nothing(impatient):
     """It runs in smaller batches."""
     rows = encoded(*({"n": number, "t": "abc" * 500} for number in range(500)))
     sql = "SELECT n, levenshtein(t, reverse(t)) AS x FROM s"
-    async with running_engine(tmp_path, SHORT) as engine:
-        await engine.describe(query(sql))
-        process = engine._process
-        assert await run(engine, sql, rows) == (list(range(500)), [])
-        assert engine._process is not process  # the batch was over the limit
+    await impatient.describe(query(sql))
+    process = impatient._process
+    assert await run(impatient, sql, rows) == (list(range(500)), [])
+    assert impatient._process is not process  # the batch was over the limit
 
 
-async def test_cuts_are_kept(tmp_path):
+async def test_cuts_are_kept(impatient, tmp_path):
     """After a crash the same rows are left out at once; another query is judged anew."""
     file = tmp_path / "cuts" / "window.json"
     sql, other = f"SELECT n, {ENDLESS} AS x FROM s", "SELECT n, t FROM s"
     rows = encoded({"n": 1}, {"n": 2, "t": "ab" * 500}, {"n": 3})
-    async with running_engine(tmp_path, SHORT) as engine:
-        first = await run(engine, sql, rows, Cuts(query(sql), file))
-        assert first[0] == [1, 3]
-        process = engine._process
-        assert await run(engine, sql, rows, Cuts(query(sql), file)) == first
-        assert engine._process is process
-        assert await run(engine, other, rows, Cuts(query(other), file)) == ([1, 2, 3], [])
-        file.write_bytes(file.read_bytes()[:-5])
-        assert await run(engine, sql, rows, Cuts(query(sql), file)) == first
+    first = await run(impatient, sql, rows, Cuts(query(sql), file))
+    assert first[0] == [1, 3]
+    process = impatient._process
+    assert await run(impatient, sql, rows, Cuts(query(sql), file)) == first
+    assert impatient._process is process
+    assert await run(impatient, other, rows, Cuts(query(other), file)) == ([1, 2, 3], [])
+    file.write_bytes(file.read_bytes()[:-5])
+    assert await run(impatient, sql, rows, Cuts(query(sql), file)) == first
 
 
 class KilledEngine(SqlEngine):
@@ -204,22 +214,19 @@ class LosingStore:
         return await self.bucket.put(key, body, **options)
 
 
-async def test_a_stream_counts_and_shows_what_its_statement_drops(tmp_path):
+async def test_a_stream_counts_and_shows_what_its_statement_drops(impatient, tmp_path):
     """The window goes through; each reason is counted once, also if a put is repeated."""
     clock = Clock()
     sink = SinkConfig("lake", format="json", compression="uncompressed", roll_interval=3600)
     sql = f"SELECT 10 / n AS x, {ENDLESS} AS y FROM s"
     open_r2 = drivers.opener("r2", "memory:")
-    async with (
-        running_engine(tmp_path, SHORT) as engine,
-        open_r2("memory:", clock, tmp_path / "local") as driver,
-    ):
+    async with open_r2("memory:", clock, tmp_path / "local") as driver:
         bucket = Bucket("lake", driver, clock, Notifications({}, clock, "account"))
         store, cuts = LosingStore(bucket), tmp_path / "cuts"
         stream = RecordStream(
             StreamSpec("s", RecordStreamConfig(), FIELDS), tmp_path / "log", clock
         )
-        statement = SinkStatement("lake", query(sql), engine, cuts, clock)
+        statement = SinkStatement("lake", query(sql), impatient, cuts, clock)
         stream.add_reader("r", SqlFiles("lake", sink, store, statement))
         with structlog.testing.capture_logs() as logs:
             async with anyio.create_task_group() as tasks:
