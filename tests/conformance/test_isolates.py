@@ -210,31 +210,33 @@ async def test_exception_is_told_with_its_traceback(level):
     assert "isolates" not in failure.message
 
 
-@pytest.mark.parametrize("header", ["'a\\r\\nSet-Cookie: x=1'", "'a\\n\u2603'", "'nul\\0'"])
-async def test_a_header_cannot_carry_another(level, header):
+async def test_a_header_cannot_carry_another(level):
     """A header value with a line end or NUL is a TypeError, and there is no response."""
-    done, host = await level.fetch(
-        f"""
+    source = """
         class Default(WorkerEntrypoint):
             async def fetch(self, request):
-                return Response("x", headers={{"x-a": {header}}})
+                return Response("x", headers={"x-a": await request.text()})
         """
-    )
-    assert "Invalid header value" in done.exceptions[0].message
-    assert host.responses == []
+    async with level.load(source) as isolates:
+        for header in ("a\r\nSet-Cookie: x=1", "a\n\u2603", "nul\0"):
+            host = Recorder(level.clock)
+            done = await isolates.invoke(level.request(body=header.encode()), host)
+            assert "Invalid header value" in done.exceptions[0].message, header
+            assert host.responses == []
 
 
-@pytest.mark.parametrize("value", ["None", "'text'", "42"])
-async def test_only_a_response_is_a_response(level, value):
+async def test_only_a_response_is_a_response(level):
     """Any return value but a Response is the platform's TypeError."""
-    done, _ = await level.fetch(
-        f"""
+    source = """
         class Default(WorkerEntrypoint):
             async def fetch(self, request):
-                return {value}
+                return await request.json()
         """
-    )
-    assert "the Promise did not resolve to 'Response'" in done.exceptions[0].message
+    async with level.load(source) as isolates:
+        for value in (b"null", b'"text"', b"42"):
+            done = await isolates.invoke(level.request(body=value), Recorder(level.clock))
+            message = done.exceptions[0].message
+            assert "the Promise did not resolve to 'Response'" in message, value
 
 
 async def test_system_exit_is_only_an_exception(level):
@@ -377,19 +379,20 @@ async def test_refusal_of_a_binding_is_a_js_exception(level):
     assert host.responses[0].body == b"Error: message length of 9 bytes exceeds limit (10204)"
 
 
-@pytest.mark.parametrize("value", ["(1, 2)", "bytearray(b'x')", "{'a': (1,)}", "object()"])
-async def test_values_that_cannot_cross(level, value):
+async def test_values_that_cannot_cross(level):
     """A tuple, a bytearray or an unknown object as an argument is a TypeError; nothing is sent."""
-    done, host = await level.fetch(
-        f"""
+    source = """
+        VALUES = [(1, 2), bytearray(b'x'), {'a': (1,)}, object()]
         class Default(WorkerEntrypoint):
             async def fetch(self, request):
-                await self.env.Q.send({value})
-        """,
-        BindingSpec("Q", "queue"),
-    )
-    assert "TypeError" in done.exceptions[0].message
-    assert host.calls == []
+                await self.env.Q.send(VALUES[int(await request.text())])
+        """
+    async with level.load(source, BindingSpec("Q", "queue")) as isolates:
+        for number in range(4):
+            host = Recorder(level.clock)
+            done = await isolates.invoke(level.request(body=b"%d" % number), host)
+            assert "TypeError" in done.exceptions[0].message, number
+            assert host.calls == []
 
 
 async def test_body_by_handle_is_passed_on_unread(level):
@@ -703,20 +706,18 @@ async def test_anything_can_be_logged(level):
     assert host.logs[1][1] == [None, "b'bytes'", None]
 
 
-@pytest.mark.parametrize("depth", [200, 400, 440, 460, 480, 500, 10_000])
-async def test_values_nested_deeply(level, depth):
+async def test_values_nested_deeply(level):
     """At any depth a value is sent, or the invocation has an exception of its own."""
 
     async def echo(call: Call) -> Any:
         return call.args[0]
 
-    done, host = await level.fetch(
-        f"""
+    source = """
         from pyodide.ffi import to_js
         class Default(WorkerEntrypoint):
             async def fetch(self, request):
                 value = []
-                for _ in range({depth}):
+                for _ in range(int(await request.text())):
                     value = [value]
                 for attempt in (lambda: console.log(value), lambda: console.log(to_js(value))):
                     try:
@@ -728,21 +729,17 @@ async def test_values_nested_deeply(level, depth):
                 except RecursionError:
                     pass
                 return Response("ok")
-        """,
-        BindingSpec("SVC", "service"),
-        SVC=echo,
-    )
-    assert done.outcome == "ok", done
-    assert host.responses[0].body == b"ok"
+        """
+    async with level.load(source, BindingSpec("SVC", "service")) as isolates:
+        for depth in (200, 400, 440, 460, 480, 500, 10_000):
+            host = Recorder(level.clock, SVC=echo)
+            done = await isolates.invoke(level.request(body=str(depth).encode()), host)
+            assert done.outcome == "ok", (depth, done)
+            assert host.responses[0].body == b"ok", depth
 
 
-@pytest.mark.parametrize("depth", [400, *range(700, 1020, 20)])
-async def test_an_event_nested_deeply(level, depth):
+async def test_an_event_nested_deeply(level):
     """The handler receives it, or the invocation is an exception; the isolate stays usable."""
-    body: Any = []
-    for _ in range(depth):
-        body = [body]
-    message = {"id": "0", "timestamp": 1, "attempts": 1, "body": body}
     host = Recorder(level.clock)
     source = """
         class Default(WorkerEntrypoint):
@@ -751,12 +748,17 @@ async def test_an_event_nested_deeply(level, depth):
                     message.ack()
         """
     async with level.load(source) as isolates:
-        event = {"queue": "q", "messages": [message]}
-        done = await isolates.invoke(Invoke("queue", event, level.clock.now()), host)
-        assert done.outcome in {"ok", "exception"}, done
-        event = {"queue": "q", "messages": []}
-        done = await isolates.invoke(Invoke("queue", event, level.clock.now()), host)
-        assert done.outcome == "ok", done
+        for depth in (400, *range(700, 1020, 20)):
+            body: Any = []
+            for _ in range(depth):
+                body = [body]
+            message = {"id": "0", "timestamp": 1, "attempts": 1, "body": body}
+            event = {"queue": "q", "messages": [message]}
+            done = await isolates.invoke(Invoke("queue", event, level.clock.now()), host)
+            assert done.outcome in {"ok", "exception"}, (depth, done)
+            event = {"queue": "q", "messages": []}
+            done = await isolates.invoke(Invoke("queue", event, level.clock.now()), host)
+            assert done.outcome == "ok", (depth, done)
 
 
 async def test_decisions_that_cannot_cross(level):
