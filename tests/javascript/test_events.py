@@ -1,6 +1,11 @@
-"""JavaScript Workers: handlers, bindings, traces; the same at both levels."""
+"""JavaScript Workers: handlers, bindings, traces; the same at both levels.
+
+Each level runs on one of the event loops: the loop runs the platform's side of a connection, which
+is the same for both levels; a level decides only what workerd does with it.
+"""
 
 import json
+from typing import Any
 
 import anyio
 import pytest
@@ -8,17 +13,27 @@ import pytest
 from edgesim.model import HttpRequest, Stream, read_all
 from edgesim.r2.bucket import R2ObjectBody
 from tests.javascript_world import running, write_javascript
-from tests.loops import on_both_loops  # noqa: F401 (every test here runs on both loops)
 from tests.simulated import ask, settle, write_worker
 
 pytestmark = pytest.mark.anyio
 
-LEVELS = ["process", "warm"]
+PLACES = [("process", "asyncio"), ("warm", "uvloop")]
 
 
-@pytest.fixture(params=LEVELS)
-def level(request):
-    return request.param
+@pytest.fixture(params=PLACES, ids="-".join)
+def place(request: pytest.FixtureRequest) -> tuple[str, str]:
+    level, loop = request.param
+    return level, loop
+
+
+@pytest.fixture
+def level(place: tuple[str, str]) -> str:
+    return place[0]
+
+
+@pytest.fixture(name="anyio_backend")
+def loop_of_the_place(place: tuple[str, str]) -> tuple[str, dict[str, Any]]:
+    return "asyncio", {"use_uvloop": place[1] == "uvloop"}
 
 
 async def content(simulator, bucket, key):
