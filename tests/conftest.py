@@ -1,5 +1,7 @@
 """Fixtures and Hypothesis settings that all tests share."""
 
+import compileall
+import os
 import signal
 from collections.abc import Iterator
 
@@ -9,6 +11,7 @@ from hypothesis import HealthCheck, settings
 from edgesim.system import LINUX
 from tests.driver_urls import OPTION
 from tests.full_disk import FullDisk, fill_disk
+from tests.processes import ROOT
 from tests.servers_nats import NatsServer, nats_server
 
 # A shell that starts the tests in the background makes them ignore SIGINT, and edgesim's processes
@@ -30,6 +33,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="URL",
         help="URL of a driver from an installed package; {folder} is replaced by an empty folder",
     )
+
+
+def pytest_configure() -> None:
+    """Compile edgesim once, before any process runs it.
+
+    The tests start thousands of processes.  If PYTHONDONTWRITEBYTECODE is set, each would compile
+    all modules that it imports, which takes a third of the time of a start.
+    """
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        compileall.compile_dir(ROOT / "edgesim", quiet=1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -11,7 +11,8 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
@@ -79,7 +80,8 @@ def build_parser(names: Iterable[str] = COMMANDS) -> Parser:
     parser.add_argument("--version", action=ShowVersion, help="print the version")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in names:
-        module = import_module(COMMANDS[name])
+        with _without_rich():
+            module = import_module(COMMANDS[name])
         text = (module.__doc__ or "").partition(": ")[2].strip()
         command = commands.add_parser(
             name, help=text.partition("\n")[0].rstrip("."), description=sentence(text)
@@ -93,6 +95,23 @@ def build_parser(names: Iterable[str] = COMMANDS) -> Parser:
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     return parser
+
+
+@contextmanager
+def _without_rich() -> Iterator[None]:
+    """Hide the package rich from imports in the block.
+
+    structlog imports it where it is installed, which takes longer than the rest of structlog.
+    edgesim formats its log lines without it; worker code can still import it later.
+    """
+    if "rich" in sys.modules:
+        yield
+        return
+    sys.modules["rich"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules["rich"]
 
 
 def _run(argv: Sequence[str] | None) -> int:
