@@ -18,8 +18,8 @@ _SOURCES = Path(__file__).parents[2]
 """The folder that has the package ``edgesim``."""
 
 
-def confine(scratch: str | None = None) -> None:
-    """Leave the process its libraries to read and ``scratch`` to write; no network, no child.
+def confine(*, readable: str | None = None, writable: str | None = None) -> None:
+    """Leave the process its libraries and two folders; no network, no child.
 
     Call it before a library starts a thread: Landlock and seccomp hold the calling thread and those
     that it starts.
@@ -28,7 +28,7 @@ def confine(scratch: str | None = None) -> None:
         resource.setrlimit(limit, (value, value))
     libraries = [each for each in sys.path if "site-packages" in each]
     libraries += [f"{sys.base_prefix}/lib", str(_SOURCES / "edgesim")]
-    writable = ["/dev/null", *([scratch] if scratch else [])]
-    landlock.restrict([*libraries, *_SYSTEM, f"/proc/{os.getpid()}"], writable)
+    read = [*libraries, *_SYSTEM, f"/proc/{os.getpid()}", *([readable] if readable else [])]
+    landlock.restrict(read, ["/dev/null", *([writable] if writable else [])])
     if seccomp.available():
         seccomp.sql_program().put_on()

@@ -216,7 +216,7 @@ def test_a_stream_fans_out_by_sql(fan_out, tmp_path):
     ]
     assert stats["sinks"]["posts"]["records"] == 2
     assert stats["pipelines"]["fan_out"]["objects"] == 2
-    assert list((state / "sql").iterdir()) == []
+    assert [file for file in (state / "sql").rglob("*") if not file.is_dir()] == []
 
 
 def test_sql_runs_in_virtual_time_through_kills(fan_out, tmp_path):

@@ -299,3 +299,12 @@ async def test_an_error_among_the_rows_costs_its_row_only(tmp_path: Path):
     assert (done.rows, path.read_text()) == (3, '{"n":1}\n{"n":-2}\n{"n":30}\n')
     assert drops == []
     await engine.close()
+
+
+@pytest.mark.anyio
+async def test_a_folder_may_have_any_name(tmp_path: Path):
+    """Rows are read in a folder whose name has patterns and escapes of URLs."""
+    engine = SqlEngine(tmp_path / "a [b]? {c,d} *%20#é" / "sql")
+    path, done, drops = await transformed(engine, "SELECT n FROM s")
+    assert (done.rows, path.read_text(), drops) == (3, '{"n":1}\n{"n":-2}\n{"n":30}\n', [])
+    await engine.close()

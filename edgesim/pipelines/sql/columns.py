@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -30,6 +31,7 @@ _TYPES: dict[str, pa.DataType] = {
     "binary": pa.binary(),
     "bytes": pa.binary(),
 }
+_BYTES = ("binary", "bytes")
 _PREFIX, _SUFFIX = len(b'{"value":'), len(b"}")
 
 
@@ -60,6 +62,21 @@ def table_of(lines: bytes, fields: Sequence[Field]) -> pa.Table:
         for column, field in zip(table.select(read.names).columns, fields, strict=True)
     ]
     return pa.table(columns, schema=schema)
+
+
+def can_read_rows(fields: Sequence[Field]) -> bool:
+    """True if DataFusion's JSON reader makes the same columns of the rows as ``table_of``.
+
+    It has no whole record for an unstructured stream, and reads bytes in another form.
+    """
+    return bool(fields) and not any(_has(field, each) for field in fields for each in _BYTES)
+
+
+def rows_with_json_as_text(rows: Path, fields: Sequence[Field]) -> bytes | None:
+    """The rows of a file with ``json`` values as strings; None if there is no ``json`` field."""
+    if any(_has(field, "json") for field in fields):
+        return _json_as_text(rows.read_bytes(), fields)
+    return None
 
 
 def _arrow_field(field: Field, *, is_read: bool) -> pa.Field:

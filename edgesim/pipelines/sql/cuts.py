@@ -6,7 +6,7 @@ the same rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -55,11 +55,11 @@ class Cuts:
             if saved.sql == query.sql:
                 self._saved = saved
 
-    def of(self, number: int, rows: Sequence[bytes], seconds: float) -> list[Piece]:
-        """The pieces of a batch; a batch that is not cut is one piece."""
+    def of(self, number: int, rows: int, seconds: float) -> list[Piece]:
+        """The pieces of a batch of so many rows; a batch that is not cut is one piece."""
         pieces = self._saved.pieces.get(number, [])
-        if sum(piece.rows for piece in pieces) != len(rows):  # not cut, or the log was damaged
-            pieces = self._saved.pieces[number] = [Piece(len(rows), seconds)]
+        if sum(piece.rows for piece in pieces) != rows:  # not cut, or the log was damaged
+            pieces = self._saved.pieces[number] = [Piece(rows, seconds)]
         return pieces
 
     def replace(self, number: int, index: int, found: list[Piece]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -74,6 +75,20 @@ class Planner:
     def transformed(self, table: pa.Table) -> pa.Table:
         """The result of the query over these rows."""
         self._register([table.to_batches()])
+        return self._frame().to_arrow_table()
+
+    def transformed_file(self, rows: Path) -> pa.Table:
+        """The result of the query over a file of newline-delimited JSON.
+
+        This takes half the CPU time of a table that pyarrow has read.
+        """
+        self._context.deregister_table(self._query.stream)
+        self._context.register_json(
+            self._query.stream,
+            rows.absolute().as_uri(),  # in a path, [ and ? are patterns
+            schema=self._empty.schema,
+            file_extension=rows.suffix,
+        )
         return self._frame().to_arrow_table()
 
     def each(self, tables: Sequence[pa.Table]) -> Iterator[pa.Table | BaseException]:

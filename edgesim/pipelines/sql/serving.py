@@ -15,7 +15,7 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from edgesim.pipelines.sql import wire
-from edgesim.pipelines.sql.columns import table_of
+from edgesim.pipelines.sql.columns import can_read_rows, rows_with_json_as_text, table_of
 from edgesim.pipelines.sql.files import RESULTS, JsonResult, ParquetResult, plain_schema
 from edgesim.pipelines.sql.planner import PlanError, Planner
 from edgesim.pipelines.sql.process_limits import ProcessLimits, end_for_memory
@@ -68,9 +68,9 @@ def _answer(
             ):
                 send(wire.encode(wire.SqlReady()))
                 while isinstance(frame := wire.read(pipe), wire.Rows):
-                    batch = Batch(planner, file)
+                    batch = Batch(planner, file, Path(f"{path}.rows"))
                     with limits.of_a_batch(frame.seconds):
-                        batch.run(frame.lines)
+                        batch.run(Path(frame.path))
                     batch.write()
                     send(wire.encode(wire.RowsDone(batch.drops)))
             return wire.Transformed(file.rows, file.bytes)
@@ -78,18 +78,24 @@ def _answer(
 
 
 class Batch:
-    """Rows of one frame on their way to the file; ``drops`` are the rows that fail."""
+    """Rows of one frame on their way to the file; ``drops`` are the rows that fail.
 
-    def __init__(self, planner: Planner, file: JsonResult | ParquetResult) -> None:
+    ``scratch`` is a file for rows in another form.
+    """
+
+    def __init__(self, planner: Planner, file: JsonResult | ParquetResult, scratch: Path) -> None:
         self._planner = planner
         self._file = file
+        self._scratch = scratch
         self._fields = planner.fields
         self._encoded: list[pa.Table | tuple[bytes, int]] = []
         self.drops: list[wire.RowDrop] = []
 
-    def run(self, lines: bytes) -> None:
-        """Transform and encode the rows, together if that works, else one by one."""
-        table, numbers = self._read(lines)
+    def run(self, rows: Path) -> None:
+        """Transform and encode the rows of a file, together if that works, else one by one."""
+        if self._run_file(rows):
+            return
+        table, numbers = self._read(rows.read_bytes())
         if not numbers or self._fault(self._transformed(table)) is None:
             return
         parts = [table.slice(at, PART_ROWS) for at in range(0, len(numbers), PART_ROWS)]
@@ -102,6 +108,29 @@ class Batch:
         """Write the results; OSError if the disk refuses them, which is no row's fault."""
         for each in self._encoded:
             self._file.write(each)
+
+    def _run_file(self, rows: Path) -> bool:
+        """Run all rows by DataFusion's own reader; False if it has no such type, or if a row fails.
+
+        OSError if the disk does not take rows in another form.
+        """
+        if not can_read_rows(self._fields):
+            return False
+        try:
+            text = rows_with_json_as_text(rows, self._fields)
+        except BaseException as error:  # noqa: BLE001 (as below)
+            _end_if_memory(error)
+            return False
+        if text is not None:
+            self._scratch.write_bytes(text)
+        try:
+            file = rows if text is None else self._scratch
+            result: pa.Table | BaseException = self._planner.transformed_file(file)
+        except BaseException as error:  # noqa: BLE001 (as below)
+            result = error
+        finally:
+            self._scratch.unlink(missing_ok=True)
+        return self._fault(result) is None
 
     def _read(self, lines: bytes) -> tuple[pa.Table, Sequence[int]]:
         """The rows as a table, with their numbers; those that cannot be in one are dropped."""

@@ -9,6 +9,7 @@ window is tried again, and cut like that only if it ends the process again and a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import anyio
@@ -39,13 +40,18 @@ Dropped = Callable[[int, bytes, str, str], None]
 
 
 class PiecePlace(msgspec.Struct):
-    """The piece that the process is working on: its batch, its index there, and its rows."""
+    """The piece that the process is working on: its batch, its index there, and its lines."""
 
     batch: int
     piece: int
     first: int
     """Number of its first row in the window."""
-    rows: list[bytes]
+    lines: bytes
+
+    @property
+    def rows(self) -> list[bytes]:
+        """Its lines, one by one."""
+        return self.lines.splitlines(keepends=True)
 
 
 class Transformation:
@@ -102,25 +108,23 @@ class Transformation:
         self._place = None
         first = 0
         for number, lines in enumerate(batches(self._lines())):
-            rows = lines.splitlines(keepends=True)
-            at = 0
-            for index, piece in enumerate(self._cuts.of(number, rows, self._seconds)):
-                some = rows[at : at + piece.rows]
+            pieces = self._cuts.of(number, lines.count(b"\n"), self._seconds)
+            for index, (piece, some) in enumerate(zip(pieces, _parts(lines, pieces), strict=True)):
                 if piece.reason:
-                    drops.append((first + at, some[0], piece.reason, _PROBLEMS[piece.reason]))
+                    drops.append((first, some, piece.reason, _PROBLEMS[piece.reason]))
                 else:
-                    self._place = PiecePlace(number, index, first + at, some)
-                    yield b"".join(some), piece.seconds
-                at += piece.rows
-            first += len(rows)
+                    self._place = PiecePlace(number, index, first, some)
+                    yield some, piece.seconds
+                first += piece.rows
 
     def _noting(
         self, drops: list[tuple[int, bytes, str, str]]
     ) -> Callable[[Sequence[wire.RowDrop]], None]:
         def note(found: Sequence[wire.RowDrop]) -> None:
             assert self._place is not None
+            rows = self._place.rows if found else []
             for each in found:
-                row = self._place.rows[each.row]
+                row = rows[each.row]
                 drops.append((self._place.first + each.row, row, each.reason, each.message))
 
         return note
@@ -128,12 +132,13 @@ class Transformation:
     async def _cut(self, place: PiecePlace, reason: str) -> None:
         """Cut the piece that has ended the process, and save it."""
         found: list[Piece] = []
-        waiting = [place.rows]
+        piece = place.rows
+        waiting = [piece]
         while waiting:
             rows = waiting.pop()
-            share = _PART_SHARE * len(rows) / len(place.rows)
+            share = _PART_SHARE * len(rows) / len(piece)
             seconds = self._seconds * min(max(RECORD_SHARE, share), 1.0)
-            fault = reason if rows is place.rows else await self._fault(rows, seconds)
+            fault = reason if rows is piece else await self._fault(rows, seconds)
             if not fault:
                 found.append(Piece(len(rows), seconds * _SLACK))
             elif len(rows) == 1:
@@ -164,3 +169,13 @@ class Transformation:
             else:
                 path.unlink()
                 return ""
+
+
+def _parts(lines: bytes, pieces: Sequence[Piece]) -> Iterator[bytes]:
+    """The lines of each piece."""
+    if len(pieces) == 1:
+        yield lines
+        return
+    rows = iter(lines.splitlines(keepends=True))
+    for piece in pieces:
+        yield b"".join(islice(rows, piece.rows))

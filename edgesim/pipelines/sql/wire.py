@@ -66,9 +66,9 @@ class Transform(msgspec.Struct, tag=True, array_like=True):
 
 
 class Rows(msgspec.Struct, tag=True, array_like=True):
-    """Rows of the stream, newline-delimited JSON, and the CPU seconds that they may take."""
+    """A file of rows, newline-delimited JSON, and the CPU seconds that they may take."""
 
-    lines: bytes
+    path: str
     seconds: float
 
 

@@ -19,8 +19,9 @@ ATTEMPTS = """
 import ctypes, json, os, resource, signal, socket, subprocess, sys, threading
 from pathlib import Path
 from edgesim.pipelines.confinement import confine
-scratch, secret, inherited, parent = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-confine(scratch)
+scratch, rows, secret = sys.argv[1:4]
+inherited, parent = int(sys.argv[4]), int(sys.argv[5])
+confine(readable=rows, writable=scratch)
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -45,6 +46,9 @@ ATTEMPTS = {
     "read the environment of edgesim": lambda: Path(f"/proc/{parent}/environ").read_text(),
     "read a system file": lambda: Path("/etc/passwd").read_text(),
     "write beside its folder": lambda: Path(scratch + "/../x").write_text("x"),
+    "write where it reads": lambda: Path(rows, "x").write_text("x"),
+    "write what it reads": lambda: Path(rows, "some").write_text("x"),
+    "remove what it reads": lambda: os.unlink(rows + "/some"),
     "write a library": lambda: Path(os.__file__).with_name("x.py").write_text("x"),
     "remove a file": lambda: os.unlink(secret),
     "link a file": lambda: os.link(secret, scratch + "/hard"),
@@ -73,7 +77,7 @@ for name, attempt in ATTEMPTS.items():
         found[name] = ""
     except Exception as error:
         found[name] = type(error).__name__
-Path(scratch, "own").write_text("x")
+Path(scratch, "own").write_text(Path(rows, "some").read_text())
 thread = threading.Thread(target=lambda: None)
 thread.start()
 thread.join()
@@ -82,15 +86,18 @@ print(json.dumps(found))
 
 
 def test_nothing_else_is_in_reach(tmp_path: Path):
-    """Each attempt is refused; threads, and files in its own folder, are not."""
-    scratch, secret = tmp_path / "scratch", tmp_path / "secret"
+    """Each attempt is refused; threads, and files in its own folders, are not."""
+    scratch, rows, secret = tmp_path / "scratch", tmp_path / "rows", tmp_path / "secret"
     scratch.mkdir()
+    rows.mkdir()
+    (rows / "some").write_text("rows")
     secret.write_text("x")
     ours, theirs = socket.socketpair()
     with ours, theirs:
         done = subprocess.run(
             [
-                *(sys.executable, "-P", "-c", ATTEMPTS, str(scratch), str(secret)),
+                *(sys.executable, "-P", "-c", ATTEMPTS),
+                *(str(scratch), str(rows), str(secret)),
                 *(str(theirs.fileno()), str(os.getpid())),
             ],
             pass_fds=[theirs.fileno()],
@@ -103,4 +110,4 @@ def test_nothing_else_is_in_reach(tmp_path: Path):
     assert len(found) > 20
     assert {name for name, error in found.items() if not error} == set()
     assert secret.read_text() == "x"
-    assert (scratch / "own").exists()
+    assert (scratch / "own").read_text() == "rows"
