@@ -305,11 +305,13 @@ def test_without_descriptors_a_dead_process_is_still_known_as_dead():
         assert not _is_alive(process.pid, process.pid)
 
 
-@pytest.mark.parametrize("poison", [13, 14, 15, 16])
-async def test_a_worker_that_ends_its_own_process_has_its_attempts_counted(consumer, poison):
+async def test_a_worker_that_ends_its_own_process_has_its_attempts_counted(consumer):
     """A message whose handler exits is dead-lettered after max_retries; others are delivered."""
-    for body in (1, poison, 2):
-        await consumer.primitives.queue("in").send(str(body).encode())
-    await empty(consumer)
-    assert await bodies(consumer, "dead") == [poison]
-    assert {body for body, _ in await bodies(consumer, "out")} == {1, 2}
+    for poison in (13, 14, 15, 16):
+        for body in (poison + 100, poison, poison + 200):
+            await consumer.primitives.queue("in").send(str(body).encode())
+        await empty(consumer)
+        assert (await bodies(consumer, "dead"))[-1] == poison
+    assert sorted(await bodies(consumer, "dead")) == [13, 14, 15, 16]
+    seen = {body for body, _ in await bodies(consumer, "out")}
+    assert seen == {poison + more for poison in (13, 14, 15, 16) for more in (100, 200)}

@@ -16,7 +16,7 @@ WORKER = Path(__file__).parent / "reuse" / "worker.py"
 CHANGES = WORKER.with_name("changes.py").read_text()
 LEFT = re.findall(r"^def leave_(\w+)", CHANGES, re.MULTILINE)
 """Names of what an invocation can leave behind."""
-EXAMPLES = 80
+EXAMPLES = 40
 KINDS_SEEN = 10
 CHANGES_MAX = 3
 REUSES = 12
