@@ -11,7 +11,7 @@ import pytest
 from edgesim.errors import EdgesimError
 from edgesim.isolates.javascript.invocation import WorkerdInvocation
 from edgesim.simulator import Simulator
-from tests.isolation.javascript_table import ATTACKS, JavaScriptAttacks
+from tests.isolation.javascript_table import ATTACKS, CPU, JavaScriptAttacks
 from tests.isolation.table import CONTAINED
 from tests.javascript_world import running, write_javascript
 from tests.simulated import ask
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.linux, pytest.mark.timeout(600)]
 
 ATTACKER = Path(__file__).parent / "attacker"
 SECONDS_MAX = 100
-LEAVES_SECONDS = 2
+LEAVES_SECONDS = 0.5
 """After which the client of an attack that has no other end leaves."""
 OTHER = """
 export default {
@@ -35,24 +35,38 @@ KEYS: dict[str, Any] = {
     "queues": {"producers": [{"binding": "Q", "queue": "q"}]},
     "services": [{"binding": "SELF", "service": "main"}, {"binding": "OTHER", "service": "other"}],
     "vars": {"TEXT": "clean", "PORT": "1", "ADMIN": "http://127.0.0.1:1/cdn-cgi/edgesim/health"},
-    "limits": {"cpu_ms": 400},
     "compatibility_flags": ["nodejs_compat"],
 }
-
-
-@pytest.fixture(name="anyio_backend")
-def one_loop():
-    return "asyncio"
+CPU_MS, LOOP_CPU_MS = 400, 100
+"""Limit of the attacker: loops end sooner, allocations have the time to reach the other limit."""
+WAITS_OUT = "wait-until-for-ever"
+"""In the kind that waits for as long as `waitUntil` work may take."""
 
 
 @asynccontextmanager
-async def open_attacked(folder: Path, level: str) -> AsyncIterator[Simulator]:
+async def open_attacked(folder: Path, level: str, cpu_ms: int = CPU_MS) -> AsyncIterator[Simulator]:
     """Open a project of the attacker and its neighbour."""
-    write_javascript(folder, "main", (ATTACKER / "attacker.js").read_text(), **KEYS)
+    limits = {"cpu_ms": cpu_ms}
+    write_javascript(folder, "main", (ATTACKER / "attacker.js").read_text(), limits=limits, **KEYS)
     (folder / "main" / "loop.wasm").write_bytes((ATTACKER / "loop.wasm").read_bytes())
     write_javascript(folder, "other", OTHER)
     async with running(folder, "main", "other", isolation=level) as simulator:
         yield simulator
+
+
+@pytest.fixture(scope="module")
+async def fresh(anyio_backend: str, tmp_path_factory: Any) -> AsyncIterator[dict[int, Simulator]]:
+    """Projects at `process` by the CPU limit; an attack leaves nothing in them for the next."""
+    folder = tmp_path_factory.mktemp("fresh")
+    async with (
+        open_attacked(folder / "long", "process", CPU_MS) as long,
+        open_attacked(folder / "short", "process", LOOP_CPU_MS) as short,
+    ):
+        yield {CPU_MS: long, LOOP_CPU_MS: short}
+
+
+def cpu_limit(kind: JavaScriptAttacks) -> int:
+    return LOOP_CPU_MS if kind.outcomes == CPU else CPU_MS
 
 
 async def attack(simulator: Simulator, name: str) -> set[str]:
@@ -84,14 +98,35 @@ async def expect(simulator: Simulator, path: str, text: bytes) -> None:
         assert await ask(simulator, f"http://x/{path}") == (200, text)
 
 
-@pytest.mark.parametrize("kind", ATTACKS, ids=lambda kind: kind.names.split()[0])
-async def test_process_contains(tmp_path, kind):
+async def contains_at_process(simulator: Simulator, kind: JavaScriptAttacks) -> None:
     """An isolate for each invocation: the next one finds nothing changed."""
-    async with open_attacked(tmp_path, "process") as simulator:
-        for name in kind.names.split():
-            outcomes = await attack(simulator, name)
-            assert outcomes <= set(kind.outcomes.split()), (name, outcomes)
-            await expect(simulator, "honest", b"value clean 0 undefined")
+    for name in kind.names.split():
+        outcomes = await attack(simulator, name)
+        assert outcomes <= set(kind.outcomes.split()), (name, outcomes)
+        await expect(simulator, "honest", b"value clean 0 undefined")
+
+
+async def contains_at_warm(simulator: Simulator, kind: JavaScriptAttacks) -> None:
+    """One isolate, as in production: the Worker goes on, and its bindings and console work."""
+    for name in kind.names.split():
+        outcomes = await attack(simulator, name)
+        assert outcomes <= set(kind.outcomes.split()), (name, outcomes)
+        if kind.warm == CONTAINED:
+            await expect(simulator, "probe", b"probe")
+
+
+def quick(kinds: list[JavaScriptAttacks]) -> list[Any]:
+    return [
+        pytest.param(kind, id=kind.names.split()[0])
+        for kind in kinds
+        if WAITS_OUT not in kind.names.split()
+    ]
+
+
+@pytest.mark.parametrize("kind", quick(ATTACKS))
+async def test_process_contains(fresh, kind):
+    """An isolate for each invocation: the next one finds nothing changed."""
+    await contains_at_process(fresh[cpu_limit(kind)], kind)
 
 
 def kinds_at_warm() -> list[Any]:
@@ -102,12 +137,8 @@ def kinds_at_warm() -> list[Any]:
         for name in kind.names.split()
         if is_poison(kind) or kind.warm != CONTAINED
     ]
-    others = [
-        pytest.param(kind, id=kind.names.split()[0])
-        for kind in ATTACKS
-        if not is_poison(kind) and kind.warm == CONTAINED
-    ]
-    return others + apart
+    others = [kind for kind in ATTACKS if not is_poison(kind) and kind.warm == CONTAINED]
+    return quick(others) + apart
 
 
 def is_poison(kind: JavaScriptAttacks) -> bool:
@@ -117,12 +148,19 @@ def is_poison(kind: JavaScriptAttacks) -> bool:
 @pytest.mark.parametrize("kind", kinds_at_warm())
 async def test_warm_contains(tmp_path, kind):
     """One isolate, as in production: the Worker goes on, and its bindings and console work."""
-    async with open_attacked(tmp_path, "warm") as simulator:
-        for name in kind.names.split():
-            outcomes = await attack(simulator, name)
-            assert outcomes <= set(kind.outcomes.split()), (name, outcomes)
-            if kind.warm == CONTAINED:
-                await expect(simulator, "probe", b"probe")
+    async with open_attacked(tmp_path, "warm", cpu_limit(kind)) as simulator:
+        await contains_at_warm(simulator, kind)
+
+
+async def test_both_contain_work_that_never_ends(fresh, tmp_path):
+    """The same for `waitUntil` work; at both levels at a time, since the 30 s pass at each."""
+    (kind,) = [each for each in ATTACKS if WAITS_OUT in each.names.split()]
+    async with (
+        open_attacked(tmp_path, "warm") as warm,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(contains_at_process, fresh[CPU_MS], kind)
+        tasks.start_soon(contains_at_warm, warm, kind)
 
 
 @pytest.mark.parametrize("level", ["process", "warm"])
