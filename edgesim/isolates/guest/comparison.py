@@ -40,6 +40,11 @@ def is_same(now: Any, before: Any) -> bool:
     return False
 
 
+def are_identical(now: list[Any], before: list[Any]) -> bool:
+    """Return True if both lists hold the same objects in the same order."""
+    return len(now) == len(before) and all(map(is_, now, before))
+
+
 def changed_keys(now: dict[Any, Any], before: dict[Any, Any]) -> Iterator[Any]:
     """Yield the keys whose values differ, and the keys that exist in only one of the dicts."""
     kept = 0

@@ -22,15 +22,21 @@ from _abc import _get_dump  # type: ignore[import-not-found]
 from abc import ABCMeta, get_cache_token
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from ctypes import c_uint64, c_void_p, sizeof
 from enum import Enum
-from functools import cache, partial
-from operator import attrgetter
+from functools import partial
+from gc import get_referents
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
 from edgesim.isolates.guest.comparison import DICTS, changed_keys, is_same
+from edgesim.isolates.guest.dict_versions import (
+    has_all_versions,
+    has_versions,
+    tag_of,
+    version,
+)
+from edgesim.isolates.guest.fingerprint import Fingerprint
 
 DEPTH_MAX = 3
 """Levels of nested containers that are compared, the outermost included."""
@@ -46,8 +52,6 @@ _EXEMPT = {
 """Names that ordinary use changes, without effect on the next invocation."""
 _LIVE = {"sys", "builtins", "os", "edgesim", "workers", "js", "pyodide", "gc", "_thread"}
 """Packages that are not compared here: the platform's, and those compared by ``shared_state``."""
-_VERSION_OFFSET = 3 * sizeof(c_void_p)
-"""Offset of ``ma_version_tag`` in a PyDictObject of CPython 3.11 to 3.13; each write changes it."""
 _SETTINGS: dict[str, Callable[[Any], Any]] = {
     "csv": lambda csv: (csv.field_size_limit(), csv.list_dialects()),
     "decimal": lambda decimal: [
@@ -59,7 +63,6 @@ _SETTINGS: dict[str, Callable[[Any], Any]] = {
     "tracemalloc": lambda tracemalloc: tracemalloc.is_tracing(),
 }
 """Settings and registries inside a C module, by the module that worker code imports."""
-_version = attrgetter("value")
 
 
 class _Held(NamedTuple):
@@ -70,50 +73,26 @@ class _Held(NamedTuple):
     before: Any
 
 
-@cache  # the audit hook refuses ctypes later
-def has_versions() -> bool:
-    """Return True if this interpreter keeps a version number in each dict."""
-    probe = {"a": 1}
-    if sys.implementation.name != "cpython" or sys.version_info >= (3, 14):
-        return False
-    tag = c_uint64.from_address(id(probe) + _VERSION_OFFSET)
-    seen = {tag.value}
-    for value in (2, 3):
-        probe["a"] = value
-        seen.add(tag.value)
-    return len(seen) == 3
-
-
-def marks_of(dicts: list[dict[str, Any]]) -> Callable[[], Any]:
-    """Return a function whose result changes when one of the dicts is written to.
-
-    The function looks up no name.  Without dict versions, a change that was undone is not seen.
-    """
-    gather, over = list, map
-    if has_versions():
-        read = _version
-        tags = [c_uint64.from_address(id(each) + _VERSION_OFFSET) for each in dicts]
-        return lambda: gather(over(read, tags))
-    number = id
-    return lambda: [
-        (gather(over(number, each)), gather(over(number, each.values()))) for each in dicts
-    ]
-
-
 class LibraryState:
     """A snapshot of the packages that worker code has imported."""
 
-    def __init__(self, vendored: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        vendored: frozenset[str] = frozenset(),
+        referents: Callable[..., list[Any]] = get_referents,
+    ) -> None:
         self._exempt = _LIVE | vendored
+        self._referents = referents
         self._packages: set[str] = set()
         self._taken: set[str] = set()
         self._seen: set[int] = set()
         self._functions: dict[FunctionType, tuple[str, tuple[Any, ...]]] = {}
+        self._functions_seen: Fingerprint | None = None
         self._abcs: list[tuple[type, int]] = []
         self._abc_token = get_cache_token()
         self._versioned = has_versions()
         self._dicts: list[_Held] = []
-        self._tags: list[c_uint64] = []
+        self._tags: list[Any] = []
         self._versions: list[int] = []
         self._others: list[_Held] = []
         self._settings: list[tuple[str, Callable[[], Any], Any]] = []
@@ -129,25 +108,25 @@ class LibraryState:
         """Compare the function from now on."""
         if function not in self._functions:
             self._functions[function] = _name_of(function), _state_of(function)
+            self._functions_seen = None
 
     def accept(self) -> None:
         """Take a new snapshot: an import of a library module made the changes, not worker code."""
         self._dicts = [_again(each) for each in self._dicts]
         self._others = [_again(each) for each in self._others]
-        self._versions = list(map(_version, self._tags))
+        self._versions = list(map(version, self._tags))
         self._abcs = [(kind, _registered(kind)) for kind, _ in self._abcs]
         self._abc_token = get_cache_token()
         self._settings = [(name, read, read()) for name, read, _ in self._settings]
 
     def changed(self) -> str | None:
         """Return the name of state that differs from the snapshot; None if nothing differs."""
-        for function, (name, state) in self._functions.items():
-            if not is_same(_state_of(function), state):
-                return name
-        if list(map(_version, self._tags)) != self._versions:
+        if (changed := self._changed_function()) is not None:
+            return changed
+        if list(map(version, self._tags)) != self._versions:
             if (found := _first_changed(self._dicts)) is not None:
                 return found
-            self._versions = list(map(_version, self._tags))  # a change was undone
+            self._versions = list(map(version, self._tags))  # a change was undone
         if get_cache_token() != self._abc_token:
             for kind, count in self._abcs:
                 if _registered(kind) != count:
@@ -159,6 +138,18 @@ class LibraryState:
         for name, read, before in self._settings:
             if not is_same(read(), before):
                 return f"a setting of {name}"
+        return None
+
+    def _changed_function(self) -> str | None:
+        # Reading the parts of a function raises an audit event for each.
+        if self._functions_seen is not None and self._functions_seen.is_current():
+            return None
+        for function, (name, state) in self._functions.items():
+            if not is_same(_state_of(function), state):
+                return name
+        if has_all_versions():
+            dicts = [each for function in self._functions for each in _dicts_of(function)]
+            self._functions_seen = Fingerprint(dicts, self._functions, self._referents)
         return None
 
     def _take(self) -> None:
@@ -182,7 +173,7 @@ class LibraryState:
 
     def _add(self, held: _Held) -> None:
         if self._versioned and isinstance(held.container, dict):
-            tag = c_uint64.from_address(id(held.container) + _VERSION_OFFSET)
+            tag = tag_of(held.container)
             self._dicts.append(held)
             self._tags.append(tag)
             self._versions.append(tag.value)
@@ -252,6 +243,12 @@ def _held(where: str, value: Any, seen: set[int], depth: int = 1) -> Iterator[_H
 def _name_of(function: FunctionType) -> str:
     names = function.__module__, function.__qualname__
     return ".".join(each for each in names if type(each) is str)
+
+
+def _dicts_of(function: FunctionType) -> Iterator[dict[Any, Any]]:
+    yield function.__dict__
+    if (keywords := function.__kwdefaults__) is not None:
+        yield keywords
 
 
 def _state_of(function: FunctionType) -> tuple[Any, ...]:

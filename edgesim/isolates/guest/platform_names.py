@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
 
-from edgesim.isolates.guest.library_state import marks_of
+from edgesim.isolates.guest.dict_versions import marks_of
 
 _OWN_PACKAGES = {"edgesim", "workers", "js", "pyodide", "__main__"}
 USED = (
@@ -25,6 +25,8 @@ USED = (
 _HOOKS = {"breakpointhook", "displayhook", "excepthook", "unraisablehook"}
 """Functions of ``sys`` that ordinary code replaces; the platform calls none of them."""
 NEAR = (
+    "edgesim.isolates.guest.comparison",
+    "edgesim.isolates.guest.fingerprint",
     "edgesim.isolates.guest.library_state",
     "edgesim.isolates.guest.module_namespace",
     "edgesim.isolates.guest.shared_state",

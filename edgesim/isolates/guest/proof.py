@@ -21,15 +21,12 @@ import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from itertools import chain
-from operator import is_
 from typing import Any
 from weakref import getweakrefcount
 
+from edgesim.isolates.guest.comparison import are_identical
+from edgesim.isolates.guest.dict_versions import has_all_versions, marks_of
 from edgesim.isolates.guest.graph import NAME_OF, QUALNAME_OF, Graph, Probe, Referents
-from edgesim.isolates.guest.library_state import has_versions, marks_of
-
-_TAGGED = has_versions() and sys.version_info < (3, 13)
-"""True if each write to a dict changes its version, also through the object that it belongs to."""
 
 
 class Proof:
@@ -65,8 +62,8 @@ class Proof:
         """Return True if the graph is as it was; runs no code of its objects."""
         return (
             self._marks() == self._now
-            and _are_same(self._referents(*self._objects), self._references)
-            and _are_same(self._all_names(), self._names)
+            and are_identical(self._referents(*self._objects), self._references)
+            and are_identical(self._all_names(), self._names)
             and self._probed() == self._values
             and self._count() == self._counts
             and self._count_weak() == self._weak
@@ -92,8 +89,4 @@ class Proof:
 
 
 def _is_tagged(each: dict[Any, Any]) -> bool:
-    return _TAGGED and type(each) is dict
-
-
-def _are_same(now: list[Any], before: list[Any]) -> bool:
-    return len(now) == len(before) and all(map(is_, now, before))
+    return type(each) is dict and has_all_versions()

@@ -425,7 +425,9 @@ def shared_main(sock: socket.socket, page: int, worker: LoadedWorker) -> Callabl
     asyncio.set_event_loop(None)
     gates = guard.take_gates()
     with gates.suspended():
-        state = SharedState(gates.suspended, gates.frames_shut, gates.objects, worker.vendored)
+        state = SharedState(
+            gates.suspended, gates.frames_shut, gates.objects, gates.referents, worker.vendored
+        )
     end_if_tampered = ending(names_check([registry]))
     near = ending(names_check(modules=NEAR))
     sources = sealed_sources(

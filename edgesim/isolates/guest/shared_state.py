@@ -25,7 +25,7 @@ import signal
 import sys
 import warnings
 import weakref
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import AbstractContextManager
 from contextvars import copy_context
 from functools import partial
@@ -35,7 +35,9 @@ from typing import Any, cast
 
 from edgesim.isolates.guest import guard
 from edgesim.isolates.guest.comparison import has_all_of, is_same
-from edgesim.isolates.guest.library_state import LibraryState, has_versions, marks_of
+from edgesim.isolates.guest.dict_versions import has_all_versions, has_versions, marks_of
+from edgesim.isolates.guest.fingerprint import Fingerprint, Referents
+from edgesim.isolates.guest.library_state import LibraryState
 from edgesim.isolates.guest.sealed import sealed
 from edgesim.isolates.guest.stand_ins import StandIn
 
@@ -89,6 +91,11 @@ _PROBES: dict[str, Callable[[], Any]] = {
     "warnings.filters": lambda: _WARNINGS.get("filters"),
     "asyncio": lambda: _POLICY.get("_event_loop_policy"),
 }
+_IN_C = {
+    *("the interpreter", "the locale", "open descriptors", "weakref.finalize"),
+    *("the decimal context", "threads", "signal handlers", "masked signals", "the CPU timer"),
+}
+"""Probes of state that is not in dicts and lists, so that a fingerprint cannot show a change."""
 
 _PROBES_WITHOUT_SECCOMP: dict[str, Callable[[], Any]] = {
     "threads": _thread._count,
@@ -138,6 +145,10 @@ class _SharedPart:
         self._read = read
         self.accept()
 
+    def containers(self) -> Iterator[Any]:
+        """Yield the dicts and lists whose contents are compared."""
+        return _containers(self._read())
+
     def accept(self) -> None:
         """Take a new snapshot."""
         value = self._read()
@@ -163,6 +174,7 @@ class SharedState:
         suspended: Callable[[], AbstractContextManager[None]],
         frames_shut: Callable[[], AbstractContextManager[None]],
         objects: Callable[[], list[Any]],
+        referents: Referents,
         vendored: frozenset[str],
     ) -> None:
         """``vendored``: packages whose state is shared, as on the platform, and not compared."""
@@ -170,6 +182,7 @@ class SharedState:
         self._frames_shut = frames_shut
         # Sealed: worker code that the library calls can inspect this object.
         self._freeze_modules = sealed(partial(_freeze_modules, objects))
+        self._referents = sealed(referents)
         self._vendored = vendored
         self._modules: dict[str, ModuleType] = {}
         self._module_marks = marks_of([cast("dict[str, Any]", sys.modules)])
@@ -186,10 +199,13 @@ class SharedState:
         self._reported = False
         self._early: str | None = None
         self._declared: list[str] = []
-        self.library = LibraryState(vendored)
+        self.library = LibraryState(vendored, self._referents)
+        self._unchanged: Fingerprint | None = None
         _record_codecs(self._declared)
         self.keep_modules()
-        self._probes = [_SharedPart(name, read) for name, read in probes.items()]
+        parts = [_SharedPart(name, read) for name, read in probes.items()]
+        self._in_c = [each for each in parts if each.name in _IN_C]
+        self._contained = [each for each in parts if each.name not in _IN_C]
 
     def keep_modules(self) -> None:
         """Protect newly imported modules, before worker code can reach them."""
@@ -218,7 +234,7 @@ class SharedState:
     def begin_import(self) -> None:
         """Begin a library module's import, whose own changes do not count as the Worker's."""
         if self._early is None:
-            with self._frames_shut():
+            with self.suspended(), self._frames_shut():
                 self._early = self.library.changed() or self._setting_changed()
 
     def end_import(self, name: str) -> None:
@@ -234,7 +250,7 @@ class SharedState:
         """Return the name of changed shared state; a change is reported once, then None."""
         if self._reported:
             return None
-        with self._frames_shut():
+        with self.suspended(), self._frames_shut():
             found = self._found()
         self._reported = found is not None
         return found
@@ -249,12 +265,22 @@ class SharedState:
         return found
 
     def _setting_changed(self) -> str | None:
-        return next((each.name for each in self._probes if each.has_changed()), None)
+        for each in self._in_c:
+            if each.has_changed():
+                return each.name
+        if self._unchanged is not None and self._unchanged.is_current():
+            return None
+        for each in self._contained:
+            if each.has_changed():
+                return each.name
+        self._unchanged = _fingerprint(self._contained, self._referents)
+        return None
 
     def accept_settings(self) -> None:
         """Take a new snapshot of the settings; a change until now is not worker code's."""
-        for each in self._probes:
+        for each in (*self._in_c, *self._contained):
             each.accept()
+        self._unchanged = None
 
     def _has_its_modules(self) -> bool:
         """Return True if no module is missing in ``sys.modules``; the library may add some."""
@@ -281,6 +307,39 @@ def _as_it_is(value: Any) -> Any:
     if type(value) is tuple:
         return tuple(map(_as_it_is, value))
     return value.copy() if type(value) is list or type(value) is dict else value
+
+
+def _containers(value: Any) -> Iterator[Any]:
+    """Yield the containers that ``_as_it_is`` copies."""
+    if type(value) is tuple:
+        for each in value:
+            yield from _containers(each)
+    elif type(value) is list or type(value) is dict:
+        yield value
+
+
+def _fingerprint(parts: Iterable[_SharedPart], referents: Referents) -> Fingerprint | None:
+    """Return the fingerprint of the parts, which are unchanged; None if there can be none."""
+    cache, loggers = sys.path_importer_cache, _MANAGER.get("loggerDict")
+    if not has_all_versions() or type(cache) is not dict or type(loggers) is not dict:
+        return None
+    found: list[Any] = [vars(sys), vars(os.environ), cache]  # by which the parts are read
+    found += [_LOGGING, _WARNINGS, _POLICY, _MANAGER, loggers]
+    for part in parts:
+        found += part.containers()
+    for logger in (_ROOT, *loggers.values()):
+        if issubclass(type(logger), logging.Logger):
+            attributes = _ATTRIBUTES_OF(logger)
+            if type(attributes) is not dict:
+                return None
+            found.append(attributes)
+            for name, value in attributes.items():
+                if type(name) is not str or name not in _OF_ITSELF:
+                    found += _containers(value)
+    if any(type(each) is not dict and type(each) is not list for each in found):
+        return None
+    dicts = [each for each in found if type(each) is dict]
+    return Fingerprint(dicts, [each for each in found if type(each) is list], referents)
 
 
 def _logging() -> Any:
