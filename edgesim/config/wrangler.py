@@ -382,14 +382,15 @@ def _name_of(folder: Path) -> str:
 def _name_resources(settings: WranglerFile) -> None:
     """Name the buckets, namespaces and queues without a name, as wrangler does on deploy."""
     for bucket in settings.r2_buckets:
-        bucket.bucket_name = bucket.bucket_name or _provisioned(settings.name, bucket.binding)
+        bucket.bucket_name = bucket.bucket_name or provisioned_name(settings.name, bucket.binding)
     for namespace in settings.kv_namespaces:
-        namespace.id = namespace.id or _provisioned(settings.name, namespace.binding)
+        namespace.id = namespace.id or provisioned_name(settings.name, namespace.binding)
     for producer in settings.queues.producers:
-        producer.queue = producer.queue or _provisioned(settings.name, producer.binding)
+        producer.queue = producer.queue or provisioned_name(settings.name, producer.binding)
 
 
-def _provisioned(worker: str, binding: str) -> str:
+def provisioned_name(worker: str, binding: str) -> str:
+    """The name of a resource whose binding names none: wrangler creates it on deploy."""
     return f"{worker}-{binding.lower()}".replace("_", "-")
 
 

@@ -20,6 +20,7 @@ OPERATIONS_PER_MESSAGE = 3
 ITEMS = (
     *("requests", "cpu_ms", "pipeline_sql_gb", "pipeline_sink_gb", "pipeline_parquet_gb"),
     *("r2_class_a", "r2_class_b", "r2_gb_month", "queue_operations"),
+    *("kv_reads", "kv_writes", "kv_deletes", "kv_lists"),
 )
 
 Usage = dict[str, dict[str, float]]
@@ -88,7 +89,10 @@ def planned(load: Load) -> Usage:
 
 
 def used(stats: Mapping[str, Any], roles: Roles) -> Usage:
-    """Usage of a run by Worker, pipeline, bucket and queue; storage counts as kept for a month."""
+    """Usage of a run by Worker and store; objects in R2 count as kept for a month.
+
+    Values in KV are not counted.
+    """
     usage: Usage = {}
     for worker, outcomes in stats["invocations"].items():
         billed = {"cpu_ms": stats["cpu_ms"].get(worker, 0.0)}
@@ -113,6 +117,8 @@ def used(stats: Mapping[str, Any], roles: Roles) -> Usage:
         }
     for name, queue in stats["queues"].items():
         usage[f"queue {name}"] = {"queue_operations": queue["operations"]}
+    for name, namespace in stats.get("kv", {}).items():
+        usage[f"kv {name}"] = {f"kv_{operation}": count for operation, count in namespace.items()}
     return {stage: items for stage, items in usage.items() if any(items.values())}
 
 

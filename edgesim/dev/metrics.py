@@ -88,6 +88,12 @@ _FAMILIES = {
         "retried": _counter("queues_retried", "Messages given back by this node."),
         "dead": _counter("queues_dead", "Messages that this node gave up."),
     },
+    "kv": {
+        "reads": _counter("kv_reads", "Keys read, by this node."),
+        "writes": _counter("kv_writes", "Keys written, by this node."),
+        "deletes": _counter("kv_deletes", "Keys deleted, by this node."),
+        "lists": _counter("kv_lists", "Pages of keys listed, by this node."),
+    },
     "front": {
         "waiting": _gauge("front_waiting", "Requests held back because too much waits."),
         "refused": _counter("front_refused", "Requests answered 503 because they waited too long."),
@@ -102,6 +108,7 @@ _LABELS = {
     "sinks": "sink",
     "r2": "bucket",
     "queues": "queue",
+    "kv": "namespace",
 }
 _INVOCATIONS = _counter("invocations", "Invocations that ended.")
 _CPU = _counter("cpu_seconds", "CPU time of the Worker's invocations.")

@@ -1,11 +1,12 @@
 """setup.sh: creates what wrangler files cannot declare, in Cloudflare's order; safe to repeat.
 
-Order: buckets and queues, then streams, sinks and pipelines, then the Workers, each after the
-Workers it depends on, then secrets, then the event notification rules.
+Order: buckets, queues and KV namespaces, then streams, sinks and pipelines, then the Workers, each
+after the Workers it depends on, then secrets, then the event notification rules.
 """
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator
 
@@ -15,7 +16,9 @@ from edgesim.config.notifications import NotificationRule
 from edgesim.config.pipelines import PipelineConfig
 from edgesim.config.queues import QueueConfig
 from edgesim.config.sinks import SinkConfig
+from edgesim.config.wrangler import provisioned_name
 
+_NAMESPACE_ID = re.compile("[0-9a-f]{32}")
 PROXY_SECRETS = ("CLICKHOUSE_URL", "CLICKHOUSE_USER", "CLICKHOUSE_PASSWORD")
 ROLL_SECONDS_MIN = 10
 
@@ -81,6 +84,32 @@ pipeline() {
   else wrangler pipelines create "$1" --sql "$2"; fi
 }
 
+# The id of a KV namespace by title; nothing if there is none.
+namespace_id() {
+  wrangler kv namespace list | node -e '
+    const list = JSON.parse(require("node:fs").readFileSync(0, "utf8"));
+    const one = list.find((each) => each.title === process.argv[1]);
+    if (one) console.log(one.id);' "$1"
+}
+
+namespace() {
+  if test -n "$(namespace_id "$1")"; then say "namespace $1: there already"
+  else wrangler kv namespace create "$1"; fi
+}
+
+# A wrangler file has a title as the id of a namespace; Cloudflare wants its own id.
+bind_namespace() {
+  node -e '
+    const fs = require("node:fs");
+    const [file, title, id] = process.argv.slice(1);
+    const text = title.replace(/[^\\w]/g, (one) => "\\\\" + one);
+    const key = "([\\"\\x27]?\\\\bid[\\"\\x27]?\\\\s*[:=]\\\\s*)";
+    const found = new RegExp(key + "([\\"\\x27])" + text + "\\\\2", "g");
+    const changed = (_, before) => before + JSON.stringify(id);
+    fs.writeFileSync(file, fs.readFileSync(file, "utf8").replace(found, changed));
+  ' "$1" "$2" "$(namespace_id "$2")"
+}
+
 # A wrangler file names a stream; Cloudflare wants its id.
 bind_stream() {
   file=$1 name=$2 id=$(id_of streams "$2")
@@ -140,9 +169,11 @@ def script(project: Project) -> str:
         _HEAD,
         _section("Buckets", (f"bucket {_q(name)}" for name in sorted(project.bucket_names()))),
         _section("Queues", _queues(project)),
+        _section("KV namespaces", (f"namespace {_q(name)}" for name in named_namespaces(project))),
         _section("Streams, sinks and pipelines of the legacy form", _pipelines(project)),
         _section("Streams, then sinks, then the pipelines between them", _dataflow(project)),
         _section("The ids of the streams, into the wrangler files", _stream_ids(project)),
+        _section("The ids of the namespaces, into the wrangler files", _namespace_ids(project)),
         _section("Workers, each after those it names", _deployments(project)),
         _section("Secrets", _secrets(project)),
         _section("Event notifications: from here on things happen", _notifications(project)),
@@ -173,6 +204,22 @@ def named_by(worker: WorkerConfig) -> list[str]:
     settings = worker.settings
     tails = [each.target for each in settings.tail_consumers]
     return [each.service for each in settings.services] + tails
+
+
+def named_namespaces(project: Project) -> list[str]:
+    """Ids in wrangler files that are none of Cloudflare's; the script creates their namespaces.
+
+    A binding without an id is left out: ``wrangler deploy`` creates its namespace itself.
+    """
+    return sorted(
+        {
+            each.id
+            for worker in project.workers.values()
+            for each in worker.settings.kv_namespaces
+            if each.id != provisioned_name(worker.name, each.binding)
+            and not _NAMESPACE_ID.fullmatch(each.id)
+        }
+    )
 
 
 def uses_clickhouse(project: Project) -> bool:
@@ -276,6 +323,14 @@ def _stream_ids(project: Project) -> Iterator[str]:
         file = f"{worker.name}/{worker.file.name}"
         for target in sorted({each.target for each in worker.settings.pipelines}):
             yield f"bind_stream {_q(file)} {target}"
+
+
+def _namespace_ids(project: Project) -> Iterator[str]:
+    named = named_namespaces(project)
+    for worker in project.workers.values():
+        file = f"{worker.name}/{worker.file.name}"
+        for target in sorted({each.id for each in worker.settings.kv_namespaces} & set(named)):
+            yield f"bind_namespace {_q(file)} {_q(target)}"
 
 
 def _deployments(project: Project) -> Iterator[str]:

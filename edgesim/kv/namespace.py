@@ -41,6 +41,15 @@ def failed(call: str, status: int, problem: str) -> PlatformError:
     return PlatformError(f"KV {call} failed: {status} {problem}")
 
 
+class KvOperations(msgspec.Struct):
+    """Billed operations of a namespace since the start; each key of a bulk read is one."""
+
+    reads: int = 0
+    writes: int = 0
+    deletes: int = 0
+    lists: int = 0
+
+
 class KvNamespace:
     """One namespace, named by its id."""
 
@@ -48,12 +57,14 @@ class KvNamespace:
         self.id = identifier
         self._driver = driver
         self._clock = clock
+        self.operations = KvOperations()
 
     async def get(self, key: str, cache_ttl: int | None = None) -> KvEntry | None:
         """Return the entry of a key; None if there is none, or if it has expired."""
         _check_name(key)
         _check_length(key, "GET")
         _check_cache_ttl(cache_ttl, "GET")
+        self.operations.reads += 1
         return await self._driver.get(self.id, key, self._clock.now())
 
     async def get_many(
@@ -73,6 +84,7 @@ class KvNamespace:
         found: dict[str, KvEntry | None] = {}
         size = 0
         for key in dict.fromkeys(keys):
+            self.operations.reads += 1
             entry = found[key] = await self._driver.get(self.id, key, self._clock.now())
             size += 0 if entry is None else len(entry.value)
             if size > VALUE_BYTES_MAX:
@@ -103,12 +115,14 @@ class KvNamespace:
             problem = f"Metadata length of {size} exceeds limit of {METADATA_BYTES_MAX}."
             raise failed("PUT", 413, problem)
         entry = KvEntry(await _whole(value), expires, metadata)
+        self.operations.writes += 1
         await self._driver.put(self.id, key, entry, now)
 
     async def delete(self, key: str) -> None:
         """Remove the entry of a key, if there is one."""
         _check_name(key)
         _check_length(key, "DELETE")
+        self.operations.deletes += 1
         await self._driver.delete(self.id, key)
 
     async def list(
@@ -125,6 +139,7 @@ class KvNamespace:
         _check_length(prefix, "GET")
         after = _after(cursor) if cursor else ""
         now = self._clock.now()
+        self.operations.lists += 1
         found = await self._driver.list(self.id, prefix, after, wanted + 1, now)
         if len(found) <= wanted:
             return KvListing(found)

@@ -9,7 +9,7 @@ import msgspec
 
 from edgesim.config import Project, WorkerConfig
 
-Kind = Literal["worker", "stream", "pipeline", "bucket", "queue", "database"]
+Kind = Literal["worker", "stream", "pipeline", "bucket", "queue", "namespace", "database"]
 DATABASE = "ClickHouse"
 
 
@@ -97,5 +97,7 @@ def _of_worker(project: Project, worker: WorkerConfig) -> Iterator[FlowEdge]:
             yield FlowEdge(here, FlowNode("worker", service.service), "calls")
         else:
             yield FlowEdge(here, FlowNode("database", DATABASE), "SQL")
+    for namespace in settings.kv_namespaces:
+        yield FlowEdge(here, FlowNode("namespace", namespace.id), "values", main=False)
     for bucket in settings.r2_buckets:
         yield FlowEdge(here, FlowNode("bucket", bucket.bucket_name), "objects", main=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from edgesim.kv.namespace import KvOperations
 from edgesim.pipelines.schema import REASONS
 from edgesim.simulator import Simulator
 
@@ -14,6 +15,7 @@ OUTCOMES = {
 }
 _OF_A_QUEUE = {"backlog", "operations", "delivered", "retried", "dead"}
 _OF_A_BUCKET = {"objects", "class_a", "class_b"}
+_OF_A_NAMESPACE = set(KvOperations.__struct_fields__)
 
 
 def at(stats: Mapping[str, Any], simulator: Simulator, path: str) -> Any:
@@ -45,6 +47,10 @@ def _countable(place: list[str], simulator: Simulator) -> Collection[str]:
             return simulator.primitives.bucket_names()
         case ["r2", _]:
             return _OF_A_BUCKET
+        case ["kv"]:
+            return simulator.project.kv_namespaces()
+        case ["kv", _]:
+            return _OF_A_NAMESPACE
         case ["invocations", _]:
             return OUTCOMES
         case ["pipelines" | "streams", _, "dropped"]:

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from edgesim.pipelines.pipeline import Pipeline
 from edgesim.pipelines.streams.pipeline import SqlPipeline
 from edgesim.pipelines.streams.stream import RecordStream
@@ -50,6 +52,10 @@ def counters(
         "queues": {
             name: _of_queue(primitives, name, depths.get(name))
             for name in sorted(primitives.queues.keys() | depths.keys())
+        },
+        "kv": {
+            name: msgspec.to_builtins(namespace.operations)
+            for name, namespace in sorted(primitives.namespaces.items())
         },
         "invocations": {name: dict(worker.outcomes) for name, worker in workers.items()},
         "cpu_ms": {name: round(worker.cpu_ms, 3) for name, worker in workers.items()},

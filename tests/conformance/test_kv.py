@@ -12,7 +12,7 @@ import pytest
 from edgesim.drivers import known, opener, properties
 from edgesim.errors import ConfigError, PlatformError, RunError
 from edgesim.kv.driver import KvEntry
-from edgesim.kv.namespace import KvNamespace
+from edgesim.kv.namespace import KvNamespace, KvOperations
 from edgesim.kv.probe import probe
 from edgesim.model import Stream
 from edgesim.replay.virtual_loop import VirtualLoop
@@ -71,6 +71,19 @@ async def refusal(call):
 async def chunks(*parts):
     for part in parts:
         yield part
+
+
+async def test_operations_are_counted(kv):
+    """Each key of a bulk read is one; a call that is refused is none."""
+    for key in ("a", "b"):
+        await kv.put(key, b"1")
+    await kv.get("a")
+    await kv.get_many(["a", "b", "c", "a"])
+    await kv.delete("a")
+    await kv.list()
+    for refused in (kv.get(""), kv.put("x" * 513, b""), kv.list(limit=1001)):
+        await refusal(refused)
+    assert kv.operations == KvOperations(reads=4, writes=2, deletes=1, lists=1)
 
 
 # --- drivers ------------------------------------------------------------------------------------

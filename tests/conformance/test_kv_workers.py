@@ -6,6 +6,7 @@ import anyio
 import pytest
 
 from edgesim.errors import RunError
+from edgesim.observation.topology import FlowNode, topology
 from tests.simulated import ask, simulated, write_worker
 
 LEVELS = ["process", "warm", "inline"]
@@ -219,6 +220,15 @@ async def test_workers_share_a_namespace_by_its_id(tmp_path):
         assert await ask(simulator, worker="two") == (200, b'["one", null]')
         await simulator.primitives.namespace("one-b").put("k", b"own")
         assert await ask(simulator, worker="one") == (200, b'["two", "own"]')
+        counted = (await simulator.stats())["kv"]
+        found = topology(simulator.project)
+    assert counted["shared"] == {"reads": 3, "writes": 3, "deletes": 0, "lists": 0}
+    assert counted["one-b"] == {"reads": 3, "writes": 1, "deletes": 0, "lists": 0}
+    shared_node = FlowNode("namespace", "shared")
+    assert {edge.source.name for edge in found.edges if edge.target == shared_node} == {
+        "one",
+        "two",
+    }
 
 
 @pytest.mark.anyio

@@ -34,6 +34,12 @@ def answer(things: dict[str, dict[str, list[str]]], arguments: list[str]) -> int
             return made(things, "bucket", name, [])
         case ["queues", "create", name, *options]:
             return made(things, "queue", name, options)
+        case ["kv", "namespace", "list"]:
+            found = things.get("namespace", {})
+            print(json.dumps([{"id": f"id-of-{each}", "title": each} for each in found]))
+            return 0
+        case ["kv", "namespace", "create", title]:
+            return made(things, "namespace", title, [])
         case ["pipelines", "streams" | "sinks" as kind, "list", *_]:
             return listed(things, kind)
         case ["pipelines", "list", *_]:

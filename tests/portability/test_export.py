@@ -20,6 +20,10 @@ import pytest
 from tests.portability.node import HERE, MODULES, node_for
 from tests.processes import WORKERS, edgesim
 
+NAMESPACES = """"kv_namespaces": [
+  { "binding": "SEEN", "id": "seen (x) [1].*", "preview_id": "seen (x) [1].*" },
+  { "binding": "DEPLOYED", "id": "0123456789abcdef0123456789abcdef" },
+  { "binding": "PROVISIONED" }]"""
 ENVIRONMENT = {"WRANGLER_SEND_METRICS": "false", "NO_COLOR": "1", "CI": "true"}
 
 
@@ -28,6 +32,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Workers of this repository, with a secret, a rule with a prefix, and a schema."""
     folder = tmp_path_factory.mktemp("project") / "workers"
     shutil.copytree(WORKERS, folder, ignore=shutil.ignore_patterns(".edgesim"))
+    wrangler_file = folder / "insert" / "wrangler.jsonc"
+    text = wrangler_file.read_text().rstrip().removesuffix("}").rstrip().removesuffix(",")
+    wrangler_file.write_text(f"{text}, {NAMESPACES} }}")
     (folder / "receiver" / ".dev.vars").write_text('API_KEY="do-not-tell"\n')
     with (folder / "edgesim.toml").open("a") as file:
         file.write('[[r2.backup.notifications]]\nqueue = "ingest"\nprefix = "in here/"\n')
@@ -174,6 +181,15 @@ def test_the_script_binds_streams_by_their_ids(first_run, account):
     assert '"stream": "id-of-errors"' in text
 
 
+def test_the_script_binds_namespaces_by_their_ids(first_run, account):
+    """A title in the wrangler file is replaced by its id; an id, or none, is left as it is."""
+    text = (account.out / "insert" / "wrangler.jsonc").read_text()
+    assert list(account.things()["namespace"]) == ["seen (x) [1].*"]
+    assert '"SEEN", "id": "id-of-seen (x) [1].*", "preview_id": "seen (x) [1].*"' in text
+    assert '"id": "0123456789abcdef0123456789abcdef"' in text
+    assert '{ "binding": "PROVISIONED" }' in text
+
+
 def test_secrets_come_from_the_environment_or_are_asked_for(first_run, account):
     """Secrets set in the environment are used; the others are read from standard input."""
     assert account.things()["secret receiver"] == {"API_KEY": ["from the environment"]}
@@ -217,7 +233,7 @@ def test_the_official_command_line_has_every_command_and_option(first_run, expor
         if end is not None:
             options = {word for word in words if word.startswith("--")}
             used.setdefault(tuple(words[: end + 1]), set()).update(options)
-    assert len(used) == 7
+    assert len(used) == 8
     with ThreadPoolExecutor(2) as pool:
         helps = pool.map(lambda command: wrangler(*command, "--help", cwd=exported), used)
         for command, shown in zip(used, helps, strict=True):

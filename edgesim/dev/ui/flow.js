@@ -4,7 +4,7 @@ import { get, operate } from "./api.js";
 import { every } from "./app.js";
 import { button, bytes, h, number, svg } from "./dom.js";
 
-const PAGE_OF = { worker: "invocations", pipeline: "flow", stream: "flow", bucket: "r2", queue: "queues", database: "sql" };
+const PAGE_OF = { worker: "invocations", pipeline: "flow", stream: "flow", bucket: "r2", queue: "queues", namespace: "flow", database: "sql" };
 
 export async function flow(root, words, { signal, say }) {
   const picture = h("div", { class: "flow" });
@@ -74,11 +74,12 @@ function layout(graph) {
     }
     if (!moved) break;
   }
-  // The database has no way on, so it needs no column of its own.
-  const others = graph.nodes.filter((node) => node.kind !== "database");
+  // The database has no way on, so it needs no column of its own; namespaces stand beside it.
+  const isLast = (node) => node.kind === "database" || node.kind === "namespace";
+  const others = graph.nodes.filter((node) => !isLast(node));
   const last = Math.max(...others.map((node) => depth.get(idOf(node)) ?? 0));
   for (const node of graph.nodes) {
-    if (node.kind === "database") depth.set(idOf(node), Math.min(depth.get(idOf(node)) ?? last, last));
+    if (isLast(node)) depth.set(idOf(node), Math.min(depth.get(idOf(node)) ?? last, last));
   }
   const columns = [];
   for (const node of graph.nodes) (columns[depth.get(idOf(node)) ?? 0] ??= []).push(node);
@@ -146,6 +147,10 @@ function figuresOf(node, seen) {
   if (node.kind === "bucket") {
     const found = stats.r2[node.name] ?? {};
     return [[["objects", number(found.objects ?? 0)], ["size", bytes(found.bytes ?? 0)]], false];
+  }
+  if (node.kind === "namespace") {
+    const found = stats.kv[node.name] ?? {};
+    return [["reads", "writes", "deletes", "lists"].map((name) => [name, number(found[name] ?? 0)]), false];
   }
   if (node.kind === "queue") {
     const found = stats.queues[node.name] ?? {};

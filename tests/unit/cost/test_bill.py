@@ -88,6 +88,19 @@ def test_a_run_is_billed_by_what_its_workers_are():
     assert usd(usage, included=False) == pytest.approx(expected)
 
 
+def test_kv_is_billed_by_operation():
+    """Keys that are read have one price; writes, deletions and lists another."""
+    stats = STATS | {
+        "kv": {"seen": {"reads": 12_000_000, "writes": 3, "deletes": 2, "lists": 1}, "idle": {}}
+    }
+    usage = used(stats, Roles("receiver", []))
+    assert usage["kv seen"] == {"kv_reads": 12e6, "kv_writes": 3, "kv_deletes": 2, "kv_lists": 1}
+    assert "kv idle" not in usage
+    alone = {"kv seen": usage["kv seen"]}
+    assert usd(alone, included=False) == pytest.approx(6 + 6 * 5e-6)
+    assert usd(alone) == pytest.approx(PRICES.plan_usd + 1)
+
+
 def test_sql_and_sinks_are_billed_apart():
     """A pipeline's SQL is billed once; each sink has the price of its format."""
     stats = STATS | {
