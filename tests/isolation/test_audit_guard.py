@@ -38,6 +38,7 @@ async def test_warm_stays_warm(audited):
         "write-its-own-source",
         "remove-its-own-source",
         "write-anywhere",
+        "another-file-system",
         "symbolic-link",
         "change-folder",
         "tcp-socket",

@@ -28,12 +28,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import Context, ContextVar
 from ctypes import py_object, pythonapi
+from functools import cached_property
 from random import Random
 from types import FrameType
 from typing import Any
 
 from workers._runtime import GLOBAL_SCOPE, current
 
+from edgesim.isolates.guest.memory_files import FileSystem
 from edgesim.isolates.guest.packages import FOLDER
 
 ALLOW = "PYTHON_WORKERS_ALLOW_TOP_LEVEL_ENTROPY"
@@ -42,11 +44,16 @@ _IMPORT_SEED = 43
 
 
 class Import:
-    """The import of a Worker's modules: its random numbers, and the packages that drew some."""
+    """The import of a Worker's modules: its random numbers, its files, packages that drew some."""
 
     def __init__(self) -> None:
         self.drawn_by: set[str] = set()
         self._random: Random | None = None
+
+    @cached_property
+    def files(self) -> FileSystem:
+        """The files that it writes."""
+        return FileSystem()
 
     @property
     def random(self) -> Random:

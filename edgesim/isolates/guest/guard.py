@@ -15,6 +15,7 @@ import sys
 import sysconfig
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
+from contextvars import Context
 from functools import partial
 from pathlib import Path
 from types import FunctionType
@@ -44,13 +45,13 @@ CPU_GRACE_SECONDS = 0.1
 
 _OF_OTHERS = (
     "_thread.start", "ctypes.", "fcntl.", "ftplib.", "os.exec", "os.fork", "os.kill",
-    "os.posix_spawn", "os.spawn", "os.startfile", "os.system", "pty.spawn", "resource.", "shutil.",
+    "os.posix_spawn", "os.spawn", "os.startfile", "os.system", "pty.spawn", "resource.",
     "signal.", "smtplib.", "socket.", "sqlite3.", "subprocess.", "syslog.", "webbrowser.",
 )  # fmt: skip
 """Prefixes of audit events of operations that an isolate may not use."""
 _OF_FILES = (
     "os.chdir", "os.chflags", "os.chmod", "os.chown", "os.link", "os.mkdir", "os.remove",
-    "os.rename", "os.rmdir", "os.symlink", "os.truncate", "os.utime", "tempfile.",
+    "os.rename", "os.rmdir", "os.symlink", "os.truncate", "os.utime",
 )  # fmt: skip
 _OF_OBJECTS = {
     "cpython.PyInterpreterState_New",  # an interpreter of its own would have no hook
@@ -366,7 +367,8 @@ class _Hook:
     def _is_within(folders: Iterable[str], path: Any) -> bool:
         if isinstance(path, int):
             return False
-        real = os.path.realpath(os.fsdecode(path or "."))
+        # In no context: the files of an invocation are not meant, and no code of its own may run.
+        real = Context().run(os.path.realpath, os.fsdecode(path or "."))
         return any(real == each or real.startswith(each + "/") for each in folders)
 
     @staticmethod

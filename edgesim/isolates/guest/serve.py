@@ -29,6 +29,7 @@ from workers._http import handler_response
 from workers._runtime import current, current_env
 
 from edgesim.isolates.guest.clock_and_random import new_random
+from edgesim.isolates.guest.memory_files import FileSystem
 from edgesim.isolates.protocol.limits import (
     CANCEL_SECONDS,
     EVENT_SECONDS,
@@ -93,6 +94,11 @@ class Serving:
     def random(self) -> Random:
         """The invocation's own source of randomness."""
         return new_random(self._seed)
+
+    @cached_property
+    def files(self) -> FileSystem:
+        """The invocation's own files."""
+        return FileSystem()
 
     def now(self) -> float:
         """Return the platform's wall clock in Unix seconds."""

@@ -15,7 +15,7 @@ import select
 import socket
 import sys
 
-from edgesim.isolates.guest import clock_and_random, jailed_loop, serve, temporary_files
+from edgesim.isolates.guest import clock_and_random, file_functions, jailed_loop, serve
 from edgesim.isolates.protocol.wire import DEFAULT, Invoke, one
 from workers import Request, Response, WorkerEntrypoint
 
@@ -44,15 +44,17 @@ class _Rehearsal(WorkerEntrypoint):
 _ENTRYPOINTS: serve.Entrypoints = {DEFAULT: _Rehearsal}
 
 
-def rehearsed_loop() -> jailed_loop.TurnLoop:
+def rehearsed_loop(folders: list[str]) -> jailed_loop.TurnLoop:
     """Return the event loop for all forks after its rehearsals.
+
+    ``folders`` contain modules; they stay visible to worker code below ``/tmp`` too.
 
     From now on the process's stdout and stderr are the console of worker code.
     """
     sys.stdout = serve.ConsoleStream("log", sys.stderr)
     sys.stderr = serve.ConsoleStream("error", sys.stderr)
     clock_and_random.install()
-    temporary_files.install()
+    file_functions.install(folders)
     mimetypes.init([])  # no files of types: the platform has none, and the guard refuses these
     loop = jailed_loop.TurnLoop()
     asyncio.set_event_loop(loop)

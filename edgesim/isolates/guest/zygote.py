@@ -102,8 +102,8 @@ def _serve(control: socket.socket, boot: Boot, family: ProcessFamily | None) -> 
     from edgesim.isolates.guest.snapshot import Snapshot
     from edgesim.isolates.guest.warm_up import rehearsed_loop
 
-    loop = rehearsed_loop()
     own, *packages = module_folders(main_file)
+    loop = rehearsed_loop([*sys.path, str(Path(__file__).parents[1]), own, *packages])
     folders = [SDK, str(Path(__file__).parents[1]), *packages, *readable(own, boot.hidden)]
     guards = guard.put_on(boot.guard, folders, [own], boot.memory_bytes)
     add_own_modules(main_file)  # only now: modules of the Worker must not be imported unguarded

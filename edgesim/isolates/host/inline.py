@@ -87,9 +87,10 @@ class InlineIsolates(Isolates):
         from workers._bindings import Env
         from workers._runtime import current_env
 
-        from edgesim.isolates.guest import clock_and_random, serve
+        from edgesim.isolates.guest import clock_and_random, file_functions, serve
 
         clock_and_random.install()
+        file_functions.install([])
         self.guards: list[str] = []
         self.zygote = None
         self._serve = serve
@@ -173,10 +174,14 @@ async def open_isolates(spec: WorkerSpec, clock: Clock) -> AsyncIterator[InlineI
     _route_console()
     stand_ins.install()
     # Last in the path, so that no vendored package shadows a module that the platform imports.
-    packages = module_folders(Path(spec.main))[1:]
+    folders = module_folders(Path(spec.main))
+    packages = folders[1:]
     sys.path.extend(packages)
+    from edgesim.isolates.guest import file_functions
+
     try:
-        yield InlineIsolates(spec, clock)
+        with file_functions.visible([*sys.path, *folders]):
+            yield InlineIsolates(spec, clock)
     finally:
         for each in packages:
             sys.path.remove(each)

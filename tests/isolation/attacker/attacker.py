@@ -12,6 +12,7 @@ import ctypes
 import gc
 import importlib
 import inspect
+import io
 import json
 import logging
 import mmap
@@ -863,12 +864,69 @@ def write_its_own_source(worker, request):
 
 @attack
 def write_anywhere(worker, request):
-    for folder in ("/tmp", "/dev/shm", "/var/tmp", os.path.expanduser("~"), "."):
+    import posix
+
+    paths = [
+        os.path.join(each, "evil")
+        for each in ("/dev/shm", "/var/tmp", os.path.expanduser("~"), ".")
+    ]
+    for path in (*paths, "/tmp/../dev/shm/evil", "/proc/self/cwd/evil"):
+        for opened in (open, lambda path, _: os.open(path, os.O_WRONLY | os.O_CREAT)):
+            try:
+                opened(path, "w")
+            except OSError:
+                continue
+            return "written"
+    # The real functions, past the folder in memory.
+    for path in (*paths, "/tmp/evil"):
+        for opened in (io.FileIO, lambda path, _: posix.open(path, os.O_WRONLY | os.O_CREAT)):
+            try:
+                opened(path, "w")
+            except OSError:
+                continue
+            return "written"
+    raise PermissionError
+
+
+@attack
+def write_files_without_end(worker, request):
+    for number in range(1 << 40):
+        with open(f"/tmp/{number}", "wb") as file:
+            file.write(bytes(1 << 20))
+
+
+@attack
+def write_empty_files_without_end(worker, request):
+    for number in range(1 << 40):
+        os.mkdir(f"/tmp/{number}")
+
+
+@attack
+def another_file_system(worker, request):
+    import posix
+
+    from workers._runtime import current
+
+    reached = []
+
+    class Files:
+        def __getattr__(self, name):
+            frame = sys._getframe()
+            while frame is not None:
+                if type(frame.f_locals.get("self")).__name__ == "_Hook":
+                    reached.append(frame.f_locals["self"])
+                frame = frame.f_back
+            raise PermissionError(name)
+
+    current.get().files = Files()
+    for opened in (posix.open, os.open):
         try:
-            open(os.path.join(folder, "evil"), "w")
-        except OSError:
+            opened("/tmp/evil", os.O_RDONLY)
+        except (FileNotFoundError, PermissionError):
             continue
-        return "written"
+        return "opened"
+    if reached:
+        return "reached"
     raise PermissionError
 
 

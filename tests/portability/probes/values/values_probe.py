@@ -1,10 +1,16 @@
 """Probes of console, raw JavaScript values, conversions and time: each path runs one function."""
 
 import asyncio
+import gzip
 import logging
+import os
+import shutil
 import sys
+import tempfile
 import time
+import zipfile
 from datetime import datetime
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from js import (
@@ -213,3 +219,78 @@ async def the_time(worker):
 async def sizes(worker):
     print(hash("a") == hash("a"))
     return [failing(lambda: worker.ctx.wait_until), failing(lambda: worker.env.X)]
+
+
+async def files(worker):
+    """Files in memory: plain ones, temporary ones, folders, archives, descriptors, failures."""
+    found = []
+    with open("/tmp/probe.txt", "w") as file:
+        file.write("h\u00e9\n" * 2)
+    with open("/tmp/probe.txt", "a+") as file:
+        file.write("end")
+        file.seek(0)
+        found += [file.read(), file.name, file.mode, file.closed]
+    with open("/tmp/probe.txt", "r+b") as file:
+        file.seek(1)
+        file.write(b"??")
+        found += [file.seek(0, 2), file.truncate(5), file.tell(), type(file).__name__]
+    found.append(list(open("/tmp/probe.txt", "rb").read()))
+    with tempfile.NamedTemporaryFile("w", suffix=".csv") as file:
+        file.write("a,b")
+        file.flush()
+        os.fsync(file.fileno())
+        found += [
+            Path(file.name).read_text(),
+            Path(file.name).parent == Path(tempfile.gettempdir()),
+        ]
+    found.append(os.path.exists(file.name))
+    with tempfile.TemporaryDirectory() as folder:
+        os.makedirs(f"{folder}/a/b")
+        Path(folder, "a/b/c.txt").write_text("c")
+        Path(folder, "a/d.bin").write_bytes(b"dd")
+        shutil.copytree(f"{folder}/a", f"{folder}/e")
+        shutil.move(f"{folder}/e", f"{folder}/f")
+        shutil.make_archive(f"{folder}/packed", "zip", f"{folder}/f")
+        with zipfile.ZipFile(f"{folder}/packed.zip") as packed:
+            packed.extractall(f"{folder}/g")
+        found.append(sorted(str(each.relative_to(folder)) for each in Path(folder).rglob("*")))
+        found.append([sorted(names) for _, *both in os.walk(f"{folder}/g") for names in both])
+        found.append([os.stat(f"{folder}/g/d.bin").st_size, os.path.isdir(f"{folder}/g")])
+        with os.scandir(f"{folder}/f") as entries:
+            found.append(sorted([each.name, each.is_dir(), each.is_file()] for each in entries))
+        for failing_call in (
+            lambda: open(f"{folder}/none"),
+            lambda: open(f"{folder}/a", "w"),
+            lambda: open(f"{folder}/a/d.bin/x"),
+            lambda: open(f"{folder}/a/d.bin", "x"),
+            lambda: open(f"{folder}/a/d.bin", "wr"),
+            lambda: open(f"{folder}/a/d.bin").write("x"),
+            lambda: os.mkdir(f"{folder}/a"),
+            lambda: os.rmdir(f"{folder}/a"),
+            lambda: os.remove(f"{folder}/a"),
+            lambda: os.rmdir(f"{folder}/a/d.bin"),
+            lambda: os.rename(f"{folder}/none", f"{folder}/b"),
+            lambda: os.rename(f"{folder}/a/d.bin", f"{folder}/a/b"),
+            lambda: os.listdir(f"{folder}/a/d.bin"),
+            lambda: os.close(os.open(f"{folder}/a/d.bin", os.O_CREAT | os.O_EXCL)),
+        ):
+            found.append(failing(failing_call))
+    found.append(os.path.exists(folder))
+    descriptor = os.open("/tmp/probe.txt", os.O_RDWR | os.O_TRUNC)
+    found += [os.write(descriptor, b"hello"), os.lseek(descriptor, -2, os.SEEK_CUR)]
+    found += [os.read(descriptor, 10).decode(), os.fstat(descriptor).st_size]
+    os.ftruncate(descriptor, 2)
+    os.close(descriptor)
+    found.append(failing(lambda: os.read(descriptor, 1)))
+    with tempfile.TemporaryFile() as file:
+        file.write(b"x" * 10_000)
+        found += [file.seek(9_000), len(file.read())]
+    os.replace("/tmp/probe.txt", "/tmp/other.txt")
+    found.append(gzip.open("/tmp/packed.gz", "wt").write("text"))
+    found += [
+        Path("/tmp/other.txt").read_bytes().decode(),
+        gzip.open("/tmp/packed.gz").read().decode(),
+    ]
+    os.remove("/tmp/other.txt")
+    os.remove("/tmp/packed.gz")
+    return found
