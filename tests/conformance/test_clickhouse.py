@@ -75,12 +75,31 @@ class Client:
         return int((await self.ask("SELECT count() FROM t"))[1])
 
 
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """One event loop for all tests: the shared engine's process belongs to it."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def engine(
+    anyio_backend: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Any]:
+    """An embedded engine for the tests that leave it and its folder alone, like the server."""
+    url = f"chdb:{tmp_path_factory.mktemp('chdb')}/clickhouse"
+    async with drivers.opener("clickhouse", url)(url) as database:
+        yield database
+
+
 def make(schemes: list[str]) -> Any:
     @pytest.fixture(params=schemes)
-    async def client(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Client]:
+    async def client(
+        request: pytest.FixtureRequest, tmp_path: Path, engine: Any
+    ) -> AsyncIterator[Client]:
         if request.param == "chdb":
-            url = f"chdb:{tmp_path}/clickhouse"
-        elif request.param in INSTALLED:
+            yield Client(request.param, engine)
+            return
+        if request.param in INSTALLED:
             url = url_of_installed(request, request.param, tmp_path)
         else:
             http, tcp = request.getfixturevalue("server")
@@ -95,6 +114,14 @@ client = make(["chdb", *SERVER, *INSTALLED])
 parsing = make(["chdb", "clickhouse+http"])
 embedded = make(["chdb"])
 server_client = make(SERVER)
+
+
+@pytest.fixture
+async def alone(tmp_path: Path) -> AsyncIterator[Client]:
+    """A client of an embedded engine that the test may kill, or open a second time."""
+    url = f"chdb:{tmp_path}/clickhouse"
+    async with drivers.opener("clickhouse", url)(url) as database:
+        yield Client("chdb", database)
 
 
 async def test_ping(client):
@@ -253,41 +280,41 @@ async def test_insert_through_input(embedded):
 
 
 @pytest.mark.parametrize("sql", ["INSERT INTO t FORMAT JSONEachRow", INPUT])
-async def test_a_token_makes_an_insert_idempotent(embedded, sql):
+async def test_a_token_makes_an_insert_idempotent(alone, sql):
     """The same token twice is one insert, another token is another one; also after a restart."""
-    await embedded.table()
-    await embedded.ask("ALTER TABLE t MODIFY SETTING non_replicated_deduplication_window = 100")
+    await alone.table()
+    await alone.ask("ALTER TABLE t MODIFY SETTING non_replicated_deduplication_window = 100")
     for token in ("a", "a", "b", "a"):
-        status, text = await embedded.ask(sql, ROWS, insert_deduplication_token=token)
+        status, text = await alone.ask(sql, ROWS, insert_deduplication_token=token)
         assert status == 200, text
-    assert await embedded.count() == 2_000
-    await embedded.database.close()
-    embedded.database._process = embedded.database._control = None
-    await embedded.ask(sql, ROWS, insert_deduplication_token="b")
-    assert await embedded.count() == 2_000
+    assert await alone.count() == 2_000
+    await alone.database.close()
+    alone.database._process = alone.database._control = None
+    await alone.ask(sql, ROWS, insert_deduplication_token="b")
+    assert await alone.count() == 2_000
 
 
-async def test_the_engine_killed(embedded):
+async def test_the_engine_killed(alone):
     """SIGKILL of the engine: acknowledged rows are there, and further statements run."""
-    await embedded.table()
-    await embedded.ask("INSERT INTO t FORMAT JSONEachRow", ROWS)
-    embedded.database._process.kill()
-    await embedded.database._process.wait()
-    assert await embedded.count() == 1_000
+    await alone.table()
+    await alone.ask("INSERT INTO t FORMAT JSONEachRow", ROWS)
+    alone.database._process.kill()
+    await alone.database._process.wait()
+    assert await alone.count() == 1_000
 
 
-async def test_the_engine_killed_while_it_reads(embedded):
+async def test_the_engine_killed_while_it_reads(alone):
     """A read-only statement is repeated on the next engine, invisibly to the client."""
-    await embedded.table()
-    await embedded.ask("INSERT INTO t FORMAT JSONEachRow", ROWS)
+    await alone.table()
+    await alone.ask("INSERT INTO t FORMAT JSONEachRow", ROWS)
 
     async def kill() -> None:
         await anyio.wait_all_tasks_blocked()
-        embedded.database._process.kill()
+        alone.database._process.kill()
 
     async with anyio.create_task_group() as group:
         group.start_soon(kill)
-        assert await embedded.ask("SELECT count() FROM t WHERE sleep(1) = 0") == (200, "1000\n")
+        assert await alone.ask("SELECT count() FROM t WHERE sleep(1) = 0") == (200, "1000\n")
 
 
 native = make(["clickhouse"])
@@ -461,15 +488,15 @@ async def test_a_url_that_is_none(scheme, url, told):
     assert "secret" not in str(caught.value)
 
 
-async def test_schema_is_applied_before_the_first_statement(embedded):
+async def test_schema_is_applied_before_the_first_statement(alone):
     """Each statement of the schema runs once; a wrong one fails each request until it is fixed."""
     schema = "CREATE TABLE s (a UInt8) ENGINE = Log; -- a; comment\nINSERT INTO s VALUES (1), (2);"
-    embedded.gateway = Gateway(embedded.database, schema)
+    alone.gateway = Gateway(alone.database, schema)
     for _ in range(2):
-        assert await embedded.ask("SELECT count() FROM s") == (200, "2\n")
-    embedded.gateway = Gateway(embedded.database, "CREATE TABEL x")
+        assert await alone.ask("SELECT count() FROM s") == (200, "2\n")
+    alone.gateway = Gateway(alone.database, "CREATE TABEL x")
     for _ in range(2):
-        status, text = await embedded.ask("SELECT 1")
+        status, text = await alone.ask("SELECT 1")
         assert status == 400
         assert "in the schema, at: CREATE TABEL x" in text
 
@@ -516,12 +543,12 @@ async def test_a_bad_row_leaves_nothing_of_millions(embedded, sql):
     assert await embedded.count() == 0
 
 
-async def test_an_answer_that_breaks_off_is_an_error(embedded):
+async def test_an_answer_that_breaks_off_is_an_error(alone):
     """A reader never takes a partial reply for a complete one."""
     url = f"http://clickhouse/?{urlencode({'query': 'SELECT number FROM numbers(20000000)'})}"
-    answer = await embedded.gateway.fetch(HttpRequest("POST", url))
+    answer = await alone.gateway.fetch(HttpRequest("POST", url))
     await answer.body.read()
-    embedded.database._process.kill()
+    alone.database._process.kill()
     with pytest.raises(RunError, match="ended during a statement"):
         await read_all(answer.body)
 
@@ -609,11 +636,11 @@ async def test_a_folder_of_any_name(tmp_path):
         assert await embedded.count() == 1_000
 
 
-async def test_a_database_that_is_open_elsewhere(embedded, monkeypatch):
+async def test_a_database_that_is_open_elsewhere(alone, monkeypatch):
     """The error names the folder and the cure."""
-    assert await embedded.ask("SELECT 1") == (200, "1\n")
+    assert await alone.ask("SELECT 1") == (200, "1\n")
     chdb = importlib.import_module("edgesim.clickhouse.chdb.driver")
-    path = embedded.database._path
+    path = alone.database._path
     async with chdb.open_clickhouse(f"chdb:{path}") as database:
         status, text = await Client("chdb", database).ask("SELECT 1")
     assert status == 503
@@ -678,11 +705,11 @@ anyio.run(main)
 """
 
 
-async def test_the_platform_killed(embedded):
+async def test_the_platform_killed(alone):
     """SIGKILL of the platform during an upload: no engine stays, and no row of the upload."""
-    await embedded.table()
-    await embedded.database.close()
-    url = f"chdb:{embedded.database._path}"
+    await alone.table()
+    await alone.database.close()
+    url = f"chdb:{alone.database._path}"
     async with await anyio.open_process([sys.executable, "-c", PLATFORM, url]) as platform:
         assert platform.stdout is not None
         engine = int(await platform.stdout.receive())
@@ -690,7 +717,7 @@ async def test_the_platform_killed(embedded):
     with anyio.fail_after(60):
         while _alive(engine):  # noqa: ASYNC110 (the exit of another process can only be polled)
             await anyio.sleep(0.01)
-    assert await embedded.count() == 0
+    assert await alone.count() == 0
 
 
 def _alive(process_id: int) -> bool:

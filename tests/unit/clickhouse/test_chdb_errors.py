@@ -39,8 +39,31 @@ class Engine:
         return text.strip()
 
 
+@pytest.fixture(scope="module")
+def anyio_backend():
+    """One event loop for all tests: the shared engine's process belongs to it."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def shared(anyio_backend, tmp_path_factory):
+    """An engine for the tests that leave its process alone."""
+    async with open_clickhouse(f"chdb:{tmp_path_factory.mktemp('chdb')}/db") as database:
+        yield Engine(database)
+
+
 @pytest.fixture
-async def engine(tmp_path):
+async def engine(shared):
+    """The shared engine; what the test has created is dropped at its end."""
+    yield shared
+    tables = "SELECT name FROM system.tables WHERE database = currentDatabase()"
+    for table in (await shared.run(tables)).split():
+        await shared.run(f"DROP TABLE IF EXISTS `{table}` SYNC")  # a view takes its own table along
+
+
+@pytest.fixture
+async def alone(tmp_path):
+    """An engine whose process the test limits or kills."""
     async with open_clickhouse(f"chdb:{tmp_path}/db") as database:
         yield Engine(database)
 
@@ -211,23 +234,23 @@ async def test_an_error_text_that_is_not_utf8(engine):
     assert (status, text[:9]) == (500, "Code: 395")
 
 
-async def test_without_descriptors(engine):
+async def test_without_descriptors(alone):
     """Out of file descriptors, inserts fail; every acknowledged row is stored."""
-    await engine.run("CREATE TABLE t (n UInt32, s String) ENGINE = MergeTree ORDER BY n")
-    pid = engine.database._process.pid
+    await alone.run("CREATE TABLE t (n UInt32, s String) ENGINE = MergeTree ORDER BY n")
+    pid = alone.database._process.pid
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     acknowledged = []
     for limit in range(40, 8, -4):
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, before[1]))
         for number, form in enumerate(FORMS):
             value = limit * 10 + number
-            if (await engine.ask(*fill(form, value)))[0] == 200:
+            if (await alone.ask(*fill(form, value)))[0] == 200:
                 acknowledged.append(value)
-            pid = await _same_limit(engine, limit, before[1])
+            pid = await _same_limit(alone, limit, before[1])
     resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
     assert len(acknowledged) < 8 * len(FORMS)
-    await engine.run(*fill("json", 1))
-    found = await engine.run("SELECT arraySort(groupArray(n)) FROM t")
+    await alone.run(*fill("json", 1))
+    found = await alone.run("SELECT arraySort(groupArray(n)) FROM t")
     assert set(acknowledged) <= set(map(int, found[1:-1].split(",")))
 
 
@@ -241,45 +264,45 @@ async def _same_limit(engine, limit, most):
     return process.pid
 
 
-async def test_a_full_disk(engine):
+async def test_a_full_disk(alone):
     """Every form of INSERT fails while files cannot grow and works again afterwards."""
-    await engine.run("CREATE TABLE t (n UInt32, s String) ENGINE = MergeTree ORDER BY n")
-    pid = engine.database._process.pid
+    await alone.run("CREATE TABLE t (n UInt32, s String) ENGINE = MergeTree ORDER BY n")
+    pid = alone.database._process.pid
     before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (16, before[1]))
     for form in FORMS:
-        status, text = await engine.ask(*fill(form, 7))
+        status, text = await alone.ask(*fill(form, 7))
         assert status >= 500, text
-    if engine.database._process.pid == pid:
+    if alone.database._process.pid == pid:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
-    assert await engine.run("SELECT count() FROM t") == "0"
+    assert await alone.run("SELECT count() FROM t") == "0"
     for number, form in enumerate(FORMS):
-        await engine.run(*fill(form, number))
-    assert await engine.run("SELECT count() FROM t") == str(len(FORMS))
+        await alone.run(*fill(form, number))
+    assert await alone.run("SELECT count() FROM t") == str(len(FORMS))
 
 
-async def test_an_engine_killed_in_an_insert_is_no_success(engine):
+async def test_an_engine_killed_in_an_insert_is_no_success(alone):
     """An engine killed during an insert is a 503; the next statement starts a new engine."""
-    await engine.run("CREATE TABLE t (n UInt32) ENGINE = MergeTree ORDER BY n")
-    await engine.run("CREATE TABLE u (n UInt32) ENGINE = MergeTree ORDER BY n")
-    await engine.run("CREATE MATERIALIZED VIEW v TO u AS SELECT n FROM t WHERE sleepEachRow(1) = 0")
+    await alone.run("CREATE TABLE t (n UInt32) ENGINE = MergeTree ORDER BY n")
+    await alone.run("CREATE TABLE u (n UInt32) ENGINE = MergeTree ORDER BY n")
+    await alone.run("CREATE MATERIALIZED VIEW v TO u AS SELECT n FROM t WHERE sleepEachRow(1) = 0")
     answers = []
 
     async def insert():
         longest = {"function_sleep_max_microseconds_per_block": "60000000"}
-        answers.append(await engine.ask("INSERT INTO t FORMAT CSV", b"1\n" * 60, **longest))
+        answers.append(await alone.ask("INSERT INTO t FORMAT CSV", b"1\n" * 60, **longest))
 
     running = "SELECT count() FROM system.processes WHERE startsWith(query, 'INSERT INTO t')"
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(insert)
         with anyio.fail_after(60):
-            while await engine.run(running) != "1":  # noqa: ASYNC110 (the engine sends no event)
+            while await alone.run(running) != "1":  # noqa: ASYNC110 (the engine sends no event)
                 await anyio.sleep(0.01)
-        engine.database._process.kill()
+        alone.database._process.kill()
     [(status, text)] = answers
     assert status == 503
     assert "ended during a statement" in text
-    assert await engine.run("SELECT count() FROM u") == "0"
+    assert await alone.run("SELECT count() FROM u") == "0"
 
 
 @pytest.mark.parametrize("name", ["a\r\nx-evil: 1", "a\0b", "\x7f"])
