@@ -52,9 +52,9 @@ def run(project):
 def test_entries_while_running_and_after(project, run, tmp_path):
     """ls, get, put and rm do the same on a running project and on its state; the example runs."""
     source, out = tmp_path / "source.bin", tmp_path / "out.bin"
-    source.write_bytes(bytes(range(256)) * (25 << 12))  # 25 MiB
 
-    def check(key):
+    def check(key, size):
+        source.write_bytes(bytes(range(256)) * (size >> 8))
         assert run("put", "FOO", key, "hällo", "--metadata", '{"a": 1}') == (
             0,
             f"stored {key}\n",
@@ -74,9 +74,9 @@ def test_entries_while_running_and_after(project, run, tmp_path):
 
     with dev(project, project / ".edgesim", "--no-reload") as running:
         assert running.request("/", method="GET") == (200, b"baz")
-        check("a/b c?&=")
+        check("a/b c?&=", 25 << 20)  # the largest value
         assert running.stop() == 0
-    check("stopped")
+    check("stopped", 1 << 20)
     assert run("ls") == (0, "<YOUR_KV_NAMESPACE_ID>\tFOO\n", "")
     assert run("get", "FOO", "bar") == (0, "baz", "")
 
