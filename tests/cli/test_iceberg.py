@@ -1,6 +1,7 @@
 """Iceberg tables of a running project, as ordinary clients see them."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -47,15 +48,27 @@ CATALOG = "/cdn-cgi/edgesim/catalog"
 S3 = "/cdn-cgi/local/r2/s3"
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    folder = tmp_path / "project"
+def write_project(folder: Path) -> Path:
     folder.mkdir()
     (folder / "edgesim.toml").write_text(ACCOUNT)
     (folder / "plays.json").write_text(json.dumps(SCHEMA))
     (folder / "flow.sql").write_text('INSERT INTO "table" SELECT * FROM plays WHERE n IS NOT NULL')
     write_worker(folder, "main", MODULE)
     return folder
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    return write_project(tmp_path / "project")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Dev, Path]]:
+    """A running project whose tables no test changes, and its folder."""
+    folder = tmp_path_factory.mktemp("shared")
+    project = write_project(folder / "project")
+    with dev(project, folder / "state", "--no-reload") as running:
+        yield running, folder
 
 
 def send(running: Dev, *records: object) -> None:
@@ -150,65 +163,65 @@ def test_clients_change_the_catalog(project, tmp_path):
         assert sorted((row["id"], row["more"]) for row in rows) == [("a", None), ("b", None)]
 
 
-def test_wrong_requests_get_one_line(project, tmp_path):
+def test_wrong_requests_get_one_line(server):
     """A bucket without a catalog, a wrong warehouse or a damaged body: what it is, and the cure."""
-    with dev(project, tmp_path / "state", "--no-reload") as running:
-        for path, expected, problem in (
-            (f"{CATALOG}/lakes/v1/config", 404, "did you mean 'lake'?"),
-            (f"{CATALOG}/lake/v1/config?warehouse=x", 404, "edgesim_lake"),
-            (f"{CATALOG}/lake/v1/x/namespaces/no", 404, "no namespace no"),
-            (f"{CATALOG}/lake/v1/x/namespaces/games/tables/no", 404, "no table games.no"),
-            (f"{CATALOG}/lake/v1/x/namespaces?pageSize=x", 400, "pageSize"),
-            (f"{CATALOG}/lake/v1/x/namespaces?pageToken={'9' * 5000}", 400, "pageToken"),
-        ):
-            found, text = get(running, path)
-            error = json.loads(text)["error"]
-            assert (found, error["code"]) == (expected, expected)
-            assert problem in error["message"]
-        tables = f"{CATALOG}/lake/v1/x/namespaces/games/tables"
-        for body, problem in (
-            (b"{", "truncated"),
-            (b'{"name": "t", "x": ' + b"[" * 100_000, "recursion"),
-            (b'{"name": "\xff"}', "the body is damaged"),
-            (b'{"name": "t"}', "schema"),
-            (b'{"name": "t", "schema": {"type": "struct", "fields": [{}]}}', "schema"),
-        ):
-            status, answer = running.request(tables, body)
-            assert (status, problem in json.loads(answer)["error"]["message"]) == (400, True)
-        assert get(running, f"{S3}/no/key")[0] == 404
-        assert get(running, f"{S3}/lake?max-keys={'9' * 5000}")[0] == 400
-        assert get(running, f"{S3}/lake/no")[0] == 404
-        assert "<Code>NoSuchKey" in get(running, f"{S3}/lake/no")[1]
-        assert running.request(f"{S3}/lake/new", b"x", method="PUT")[0] == 501
-        page = {"origin": "https://evil.example"}
-        assert get(running, f"{CATALOG}/lake/v1/config", **page)[0] == 401
-        assert get(running, f"{S3}/lake/no", **page)[0] == 403
+    running, _ = server
+    for path, expected, problem in (
+        (f"{CATALOG}/lakes/v1/config", 404, "did you mean 'lake'?"),
+        (f"{CATALOG}/lake/v1/config?warehouse=x", 404, "edgesim_lake"),
+        (f"{CATALOG}/lake/v1/x/namespaces/no", 404, "no namespace no"),
+        (f"{CATALOG}/lake/v1/x/namespaces/games/tables/no", 404, "no table games.no"),
+        (f"{CATALOG}/lake/v1/x/namespaces?pageSize=x", 400, "pageSize"),
+        (f"{CATALOG}/lake/v1/x/namespaces?pageToken={'9' * 5000}", 400, "pageToken"),
+    ):
+        found, text = get(running, path)
+        error = json.loads(text)["error"]
+        assert (found, error["code"]) == (expected, expected)
+        assert problem in error["message"]
+    tables = f"{CATALOG}/lake/v1/x/namespaces/games/tables"
+    for body, problem in (
+        (b"{", "truncated"),
+        (b'{"name": "t", "x": ' + b"[" * 100_000, "recursion"),
+        (b'{"name": "\xff"}', "the body is damaged"),
+        (b'{"name": "t"}', "schema"),
+        (b'{"name": "t", "schema": {"type": "struct", "fields": [{}]}}', "schema"),
+    ):
+        status, answer = running.request(tables, body)
+        assert (status, problem in json.loads(answer)["error"]["message"]) == (400, True)
+    assert get(running, f"{S3}/no/key")[0] == 404
+    assert get(running, f"{S3}/lake?max-keys={'9' * 5000}")[0] == 400
+    assert get(running, f"{S3}/lake/no")[0] == 404
+    assert "<Code>NoSuchKey" in get(running, f"{S3}/lake/no")[1]
+    assert running.request(f"{S3}/lake/new", b"x", method="PUT")[0] == 501
+    page = {"origin": "https://evil.example"}
+    assert get(running, f"{CATALOG}/lake/v1/config", **page)[0] == 401
+    assert get(running, f"{S3}/lake/no", **page)[0] == 403
 
 
-def test_files_are_read_in_parts(project, tmp_path):
+def test_files_are_read_in_parts(server, tmp_path):
     """GET with ranges, HEAD and lists, as S3 clients use them."""
-    with dev(project, tmp_path / "state", "--no-reload") as running:
-        where = ("--project", project, "--state", tmp_path / "state")
-        (tmp_path / "file").write_bytes(b"0123456789")
-        assert edgesim("r2", "put", "lake", "a/b&c", tmp_path / "file", *where).returncode == 0
-        path = f"{S3}/lake/a/b%26c"
-        for span, status, body in (
-            ("bytes=2-4", 206, "234"),
-            ("bytes=7-", 206, "789"),
-            ("bytes=-2", 206, "89"),
-            ("bytes=8-99", 206, "89"),
-            ("bytes=10-", 416, None),
-            ("bytes=x", 400, None),
-            (f"bytes={'9' * 5000}-", 400, None),
-        ):
-            found, text = get(running, path, range=span)
-            assert (found, text if body is not None else None) == (status, body)
-        assert running.request(path, method="HEAD") == (200, b"")
-        _, listed = get(running, f"{S3}/lake?list-type=2&prefix=a/")
-        assert "<Key>a/b&amp;c</Key>" in listed
-        assert "<Size>10</Size>" in listed
-        _, listed = get(running, "/cdn-cgi?list-type=2&prefix=local/r2/s3/lake/a")
-        assert "<Key>local/r2/s3/lake/a/b&amp;c</Key>" in listed
+    running, folder = server
+    where = ("--project", folder / "project", "--state", folder / "state")
+    (tmp_path / "file").write_bytes(b"0123456789")
+    assert edgesim("r2", "put", "lake", "a/b&c", tmp_path / "file", *where).returncode == 0
+    path = f"{S3}/lake/a/b%26c"
+    for span, status, body in (
+        ("bytes=2-4", 206, "234"),
+        ("bytes=7-", 206, "789"),
+        ("bytes=-2", 206, "89"),
+        ("bytes=8-99", 206, "89"),
+        ("bytes=10-", 416, None),
+        ("bytes=x", 400, None),
+        (f"bytes={'9' * 5000}-", 400, None),
+    ):
+        found, text = get(running, path, range=span)
+        assert (found, text if body is not None else None) == (status, body)
+    assert running.request(path, method="HEAD") == (200, b"")
+    _, listed = get(running, f"{S3}/lake?list-type=2&prefix=a/")
+    assert "<Key>a/b&amp;c</Key>" in listed
+    assert "<Size>10</Size>" in listed
+    _, listed = get(running, "/cdn-cgi?list-type=2&prefix=local/r2/s3/lake/a")
+    assert "<Key>local/r2/s3/lake/a/b&amp;c</Key>" in listed
 
 
 def test_the_admin_token_opens_catalog_and_files(project, tmp_path, monkeypatch):

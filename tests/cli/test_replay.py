@@ -8,22 +8,35 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from edgesim import cli
+from tests.docs.blocks import blocks_of
+from tests.docs.pages import NOT_RUN
 from tests.processes import ROOT, WORKERS, edgesim
 
 EXAMPLES = sorted((ROOT / "examples").glob("*/expected.toml"))
 EVENT = '{"event": "kill", "player_id": "p1", "ts": 1767225600000}'
 
 
-@pytest.mark.parametrize("level", ["process", "inline"])
 @pytest.mark.parametrize("expected", EXAMPLES, ids=[path.parent.name for path in EXAMPLES])
-def test_examples_come_to_what_they_say(expected, level):
-    """Each example's fixture, replayed, meets its expected.toml."""
+def test_examples_come_to_what_they_say(expected):
+    """Each example's fixture, replayed at `inline`, meets its expected.toml."""
     fixture = next(expected.parent.glob("*.ndjson*"))
     project = expected.parent if (expected.parent / "edgesim.toml").exists() else WORKERS
     done = edgesim(
-        *("replay", fixture, "--project", project, "--expect", expected, "--isolation", level)
+        *("replay", fixture, "--project", project, "--expect", expected, "--isolation", "inline")
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("expected", EXAMPLES, ids=[path.parent.name for path in EXAMPLES])
+def test_examples_are_replayed_at_the_default_level(expected):
+    """The README's replay with expected.toml is among the blocks that tests/docs runs."""
+    page = str((expected.parent / "README.md").relative_to(ROOT))
+    command = f"--expect {expected.relative_to(ROOT)}"
+    run = [each for each in blocks_of(page) if command in each.text and each.language == "sh"]
+    assert run
+    for block in run:
+        assert "--isolation" not in block.text
+        assert not any(block.first_line.startswith(start) for start in NOT_RUN.get(page, ()))
 
 
 def test_a_wrong_expectation_fails(tmp_path):
