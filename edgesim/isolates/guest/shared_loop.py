@@ -62,6 +62,7 @@ from edgesim.isolates.protocol.wire import (
     Tainted,
     decoded,
 )
+from edgesim.system import LINUX
 
 TICK_SECONDS = 0.02
 """Interval, in CPU time of one callback, at which frames of all invocations are sent."""
@@ -115,7 +116,10 @@ class Scheduler:
         cpu_ms: int,
         page: Any,
         pool: NamespacePool | None = None,
+        *,
+        end_by_timer: bool = False,
     ) -> None:
+        """``end_by_timer``: let the kernel end the process if a callback exceeds its CPU time."""
         self.wire = wire
         self.results: deque[Any] = deque(maxlen=1)
         """Result of the last step."""
@@ -139,6 +143,8 @@ class Scheduler:
         self._running: Resident | None = None
         self._began = 0.0
         self._sleep: Sleep = opaque(end_if_tampered, self.sleep)
+        self._set_timer_to = partial(signal.setitimer, signal.ITIMER_VIRTUAL)
+        self._end_by_timer = end_by_timer
 
     def time(self) -> float:
         """Return the platform's steady clock (Unix seconds) as of its last message."""
@@ -259,6 +265,9 @@ class Scheduler:
     def _start(self, resident: Resident) -> None:
         self._enter(resident)
         self._running = resident
+        if self._end_by_timer:
+            left = max(self._cpu_seconds - resident.cpu_seconds, 0.0)
+            self._set_timer_to(left + guard.CPU_GRACE_SECONDS)
 
     def _enter(self, resident: Resident) -> None:
         self._began = time.thread_time()
@@ -277,6 +286,8 @@ class Scheduler:
         self._began = now
         self._running = None
         self._show_none()
+        if self._end_by_timer:
+            self._set_timer_to(0.0)
 
     def _settle(self, resident: Resident) -> None:
         """Process the report of a turn: send frames, measure CPU time, set the timer."""
@@ -440,6 +451,7 @@ def shared_main(sock: socket.socket, page: int, worker: LoadedWorker) -> Callabl
         *(Wire(sock), load, new_env, sealed(state.changed)),
         *(end_if_tampered, worker.cpu_ms, mmap.mmap(page, PAGE.size)),
         NamespacePool(gates.suspended, gates.frames_shut, gates.referents, sources, load_reusable),
+        end_by_timer=not LINUX,  # elsewhere the platform cannot read this process's CPU time
     )
     signal.signal(signal.SIGPROF, scheduler.timer_handler(gates.shut_frames))
     signal.setitimer(signal.ITIMER_PROF, TICK_SECONDS, TICK_SECONDS)

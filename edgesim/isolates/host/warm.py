@@ -63,7 +63,10 @@ STALL_SECONDS = 0.1
 STARVED_SECONDS = 0.03
 """CPU time within ``STALL_SECONDS`` below which a runnable process is waiting for a core."""
 STARVED_MAX = 20
-"""Consecutive checks after which a process that waits for a core is retired nevertheless."""
+"""Consecutive checks after which a process that waits for a core is retired nevertheless.
+
+Without a clock of the process's CPU time, every callback may be waiting for a core.
+"""
 NOBODY_SECONDS = 5.0
 """Least CPU time of collecting garbage, or of loading modules, before the process is killed."""
 BLOCKED_SECONDS = 30.0
@@ -225,8 +228,11 @@ class _WarmIsolate:
     def waits_for_a_core(self) -> bool:
         """Return True if the process was runnable but had hardly any CPU time since the last call.
 
-        Then the load of the machine delays the callback, not the callback's own work.
+        Then the load of the machine delays the callback, not the callback's own work.  True also if
+        the CPU time is unknown.
         """
+        if not LINUX:
+            return True
         before, self._cpu_before = self._cpu_before, self.cpu_seconds()
         if before is None or self._cpu_before is None:
             return False
@@ -437,15 +443,20 @@ class WarmIsolates(Isolates):
                 isolate.retired = isolate.out_of_time = True
                 isolate.fork.kill()
                 return
-            starved = starved + 1 if isolate.waits_for_a_core() else 0
-            if running and running == before and not 0 < starved < STARVED_MAX:
+            waits, same = isolate.waits_for_a_core(), running != 0 and running == before
+            starved = starved + 1 if waits and same else 0
+            if same and not 0 < starved < STARVED_MAX:
                 isolate.retire(but=running)
                 self._settled.set()
                 await self._limit_cpu(isolate, running)
             before = running
 
     async def _limit_cpu(self, isolate: _WarmIsolate, running: int) -> None:
-        """Kill the process if the blocking callback exceeds its CPU time or BLOCKED_SECONDS."""
+        """Kill the process if the blocking callback exceeds its CPU time or BLOCKED_SECONDS.
+
+        If the CPU time is unknown, a timer of the process's own ends it (shared_loop.py), and the
+        callback may take the CPU limit and BLOCKED_SECONDS.
+        """
         limit = self._forks.spec.limits.cpu_ms / 1000 + CPU_GRACE_SECONDS
         began, clock = isolate.cpu_seconds(), self._clock.elapsed()
         while True:
@@ -453,9 +464,8 @@ class WarmIsolates(Isolates):
             if isolate.running != running:
                 return  # the callback returned; the remaining invocations may finish
             now = isolate.cpu_seconds()
-            used = passed = self._clock.elapsed() - clock
-            if began is not None and now is not None:
-                used = now - began
+            passed = self._clock.elapsed() - clock
+            used = limit if began is None or now is None else now - began
             if used > limit:
                 isolate.out_of_time = True
             elif passed - used > BLOCKED_SECONDS:

@@ -120,7 +120,7 @@ class Fork:
             number = os.WTERMSIG(self.exit.status)
             if out_of_time is None:
                 out_of_time = number in _CPU_SIGNALS or self.exit.cpu_ms > limits.cpu_ms
-            if out_of_time:
+            if out_of_time or number == signal.SIGVTALRM:  # the timer of one of its callbacks
                 return _verdict("exceededCpu", CPU_EXCEEDED)
             if self.exit.memory_bytes > _NEARLY * limits.memory_bytes:
                 return _verdict("exceededMemory", MEMORY_EXCEEDED)

@@ -118,8 +118,12 @@ class Env:
 
     def __getattr__(self, name: str) -> Any:
         """Return a new copy of a JSON variable, raw as on the platform."""
-        if name.startswith("_") or name not in self._json:
+        if name.startswith("_"):
             raise AttributeError(name)
+        if name not in self._json:
+            raise AttributeError(
+                f"env.{name}: the wrangler file declares no such binding or variable"
+            )
         return to_proxy(json.loads(self._json[name]))
 
 
