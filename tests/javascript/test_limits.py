@@ -34,7 +34,7 @@ export default {
       }
       case "/cut": return new Response((await (await fetch(await request.text())).text()).length);
       case "/hand-on": return fetch(await request.text());
-      case "/wait": await scheduler.wait(3000); break;
+      case "/wait": await scheduler.wait(500); break;
       case "/builtins": Array.prototype.map = Object.entries = JSON.stringify = () => { throw 1; };
         break;
     }
@@ -80,7 +80,7 @@ def children():
 )
 async def test_a_limit_ends_the_invocation_alone(tmp_path, level, path, status, outcome):
     """The guilty one gets the platform's outcome; the Worker serves the next request."""
-    limits = {"cpu_ms": 400 if outcome == "exceededCpu" else 20_000}
+    limits = {"cpu_ms": 100 if outcome == "exceededCpu" else 20_000}
     write_javascript(tmp_path, "main", HOSTILE, limits=limits, r2_buckets=BUCKET)
     async with running(tmp_path, "main", isolation=level) as simulator:
         assert (await ask(simulator, f"http://x/{path}"))[0] == status
