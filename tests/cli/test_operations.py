@@ -16,6 +16,8 @@ from edgesim.replay.virtual_loop import VirtualLoop, run_virtual
 from tests.processes import WORKERS, dev, edgesim, on_terminal
 
 EVENT = {"event": "kill", "player_id": "p1", "ts": 1_767_225_600_000}
+INLINE = ("--isolation", "inline")
+"""No test here depends on the isolation level, and without zygotes a start takes half the time."""
 
 Command = Callable[..., str]
 
@@ -46,7 +48,7 @@ def test_objects_while_running_and_after(tmp_path):
         run("r2", "rm", "events", f"{prefix}/../a b?&=.bin")
         assert run("r2", "ls", "events", "--prefix", prefix) == ""
 
-    with dev(WORKERS, tmp_path / "state", "--no-reload") as running:
+    with dev(WORKERS, tmp_path / "state", "--no-reload", *INLINE) as running:
         check("running")
         assert running.stop() == 0
     check("stopped")
@@ -55,7 +57,7 @@ def test_objects_while_running_and_after(tmp_path):
 def test_requeue_doubles_nothing(tmp_path):
     """Objects that are notified again are inserted again, but ClickHouse has each event once."""
     run = commands(tmp_path)
-    with dev(WORKERS, tmp_path, "--no-reload") as running:
+    with dev(WORKERS, tmp_path, "--no-reload", *INLINE) as running:
         running.post([EVENT | {"player_id": f"p{number}"} for number in range(10)])
         running.drain()
         assert run("r2", "requeue", "events") == "objects 1, messages 1\n"
@@ -98,7 +100,7 @@ def test_a_file_that_somebody_puts_is_ingested(tmp_path):
     (tmp_path / "more.json.gz").write_bytes(
         gzip.compress(b'{"event":"kill","player_id":"x","ts":1767225600000,"props":{}}\n')
     )
-    with dev(WORKERS, tmp_path / "state", "--no-reload") as running:
+    with dev(WORKERS, tmp_path / "state", "--no-reload", *INLINE) as running:
         run("r2", "put", "events", "by-hand.json.gz", tmp_path / "more.json.gz")
         running.drain()
         assert running.sql("SELECT player_id FROM events") == [{"player_id": "x"}]
@@ -114,7 +116,7 @@ def test_dead_letters_are_put_back(tmp_path):
     wrangler = project / "insert" / "wrangler.jsonc"
     wrangler.write_text(wrangler.read_text().replace('"ATTEMPTS_MAX": "9"', '"ATTEMPTS_MAX": "1"'))
     run = commands(tmp_path / "state", project)
-    with dev(project, tmp_path / "state", "--no-reload") as running:
+    with dev(project, tmp_path / "state", "--no-reload", *INLINE) as running:
         running.post(EVENT)
         running.drain()
         assert "events" in run("queue", "peek", "ingest-dlq")
@@ -125,7 +127,7 @@ def test_dead_letters_are_put_back(tmp_path):
     assert "ingest-dlq\t1\t" in run("queue", "ls")
     tables.write_text(right)
     assert run("queue", "redrive", "ingest-dlq", "--to", "ingest") == "moved 1\n"
-    with dev(project, tmp_path / "state", "--no-reload") as running:
+    with dev(project, tmp_path / "state", "--no-reload", *INLINE) as running:
         running.drain()
         assert running.sql("SELECT count() AS n FROM events") == [{"n": 1}]
         assert running.stats()["queues"]["ingest-dlq"]["backlog"] == 0

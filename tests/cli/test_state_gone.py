@@ -13,6 +13,9 @@ from tests.cli.test_operations import fill
 from tests.crash.crash_world import EVENT, records_by_object
 from tests.processes import WORKERS, Dev, dev, edgesim
 
+INLINE = ("--isolation", "inline")
+"""No test here depends on the isolation level, and without zygotes a start takes half the time."""
+
 
 def send(running: Dev, name: str) -> int:
     """Send one event to the Worker that responds 200 when it is in the pipeline's log."""
@@ -46,7 +49,7 @@ WAYS: dict[str, Callable[[Path], None]] = {
 def test_a_state_that_is_gone_is_noticed(tmp_path, way):
     """Sends are refused, health and drain name the reason, no second node starts, exit code 3."""
     state = tmp_path / "state"
-    with dev(WORKERS, state, "--no-reload") as running:
+    with dev(WORKERS, state, "--no-reload", *INLINE) as running:
         assert send(running, "before") == 200
         WAYS[way](state)
         for number in range(3):
@@ -71,7 +74,7 @@ def test_a_state_that_is_gone_is_noticed(tmp_path, way):
 def test_a_part_of_the_state_that_is_gone_is_noticed(tmp_path, part):
     """Health names the missing part."""
     state = tmp_path / "state"
-    with dev(WORKERS, state, "--no-reload") as running:
+    with dev(WORKERS, state, "--no-reload", *INLINE) as running:
         assert running.request("/cdn-cgi/edgesim/health", method="GET")[0] == 200
         (state / part).rename(tmp_path / "moved")
         running.wait_log("state deleted or replaced")
@@ -83,7 +86,7 @@ def test_a_part_of_the_state_that_is_gone_is_noticed(tmp_path, part):
 def test_what_was_acknowledged_outlives_its_log(tmp_path):
     """Records whose log was deleted while the node ran still become an object when it stops."""
     state = tmp_path / "state"
-    with dev(WORKERS, state, command="serve") as running:
+    with dev(WORKERS, state, *INLINE, command="serve") as running:
         assert send(running, "kept") == 200
         shutil.rmtree(state / "pipelines")
         assert send(running, "refused") == 500
@@ -121,7 +124,7 @@ def test_a_damaged_object_is_not_got(tmp_path, is_running):
         assert [path.name for path in tmp_path.glob(".out*")] == []
 
     if is_running:
-        with dev(WORKERS, state, "--no-reload") as running:
+        with dev(WORKERS, state, "--no-reload", *INLINE) as running:
             get_fails()
             running.wait_log("r2 object damaged")
             assert running.request("/cdn-cgi/edgesim/health", method="GET")[0] == 200
@@ -132,7 +135,7 @@ def test_a_damaged_object_is_not_got(tmp_path, is_running):
 def test_a_damaged_small_object_is_no_200(tmp_path):
     """The admin endpoint returns 503 if it has not sent the status yet."""
     state = tmp_path / "state"
-    with dev(WORKERS, state, "--no-reload") as running:
+    with dev(WORKERS, state, "--no-reload", *INLINE) as running:
         path = "/cdn-cgi/edgesim/r2?bucket=events&key=a"
         assert running.request(path, b"0123456789", method="PUT")[0] == 200
         [blob] = (state / "r2" / "blobs").iterdir()
@@ -168,7 +171,7 @@ def test_a_long_listing_is_streamed(tmp_path):
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines()
 
-    with dev(WORKERS, state, "--no-reload") as running:
+    with dev(WORKERS, state, "--no-reload", *INLINE) as running:
         lines = listed()
         assert running.stop() == 0
     assert [line.partition("\t")[0] for line in lines] == keys

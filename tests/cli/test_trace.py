@@ -10,6 +10,8 @@ from tests.simulated import write_worker
 
 Sightings = list[dict[str, Any]]
 EVENT = {"event": "kill", "player_id": "player-7731", "ts": 1_767_225_600_000}
+INLINE = ("--isolation", "inline")
+"""No test here depends on the isolation level, and without zygotes a start takes half the time."""
 
 
 def trace(text: str, state: Path, project: Path = WORKERS) -> Sightings:
@@ -25,7 +27,7 @@ def stages(found: Sightings) -> list[tuple[str, str]]:
 
 def test_an_event_is_followed_to_its_row(tmp_path):
     """Before the window ends an event is in the pipeline's log, then in an object and a table."""
-    with dev(WORKERS, tmp_path, "--no-reload") as running:
+    with dev(WORKERS, tmp_path, "--no-reload", *INLINE) as running:
         running.post([EVENT | {"player_id": "someone-else"}, EVENT, EVENT | {"event": "die"}])
         running.wait_log("tail")
         found = trace("player-7731", tmp_path)
@@ -57,7 +59,7 @@ def test_records_in_an_open_window_are_found(tmp_path):
     write_worker(project, "w", source, pipelines=[{"binding": "OUT", "stream": "p"}])
     (project / "edgesim.toml").write_text('workers = ["w"]\n[pipelines.p]\nbucket = "records"\n')
     state = tmp_path / "state"
-    with dev(project, state, "--no-reload") as running:
+    with dev(project, state, "--no-reload", *INLINE) as running:
         assert running.request("/")[0] == 200
         (found,) = trace("record-31", state, project)
         assert stages([found]) == [("pipeline", "p")]
@@ -70,7 +72,7 @@ def test_records_in_an_open_window_are_found(tmp_path):
 def test_texts_that_json_escapes_are_found(tmp_path):
     """A text is found as it is, although records hold it as a JSON string."""
     texts = ['a "quoted" näme', "back\\slash", "<b>'html'</b>"]
-    with dev(WORKERS, tmp_path, "--no-reload") as running:
+    with dev(WORKERS, tmp_path, "--no-reload", *INLINE) as running:
         for text in texts:
             running.post(EVENT | {"player_id": text})
         running.drain()
@@ -96,7 +98,7 @@ def test_messages_are_found_by_their_object(tmp_path):
     )
     notification = '[[r2.files.notifications]]\nqueue = "notes"\n[queues.notes]\n'
     (project / "edgesim.toml").write_text(f'workers = ["w"]\n{notification}')
-    with dev(project, tmp_path / "state", "--no-reload") as running:
+    with dev(project, tmp_path / "state", "--no-reload", *INLINE) as running:
         assert running.request("/")[0] == 200
         running.wait_log("fetch")
         found = trace("needle", tmp_path / "state", project)
@@ -108,7 +110,7 @@ def test_messages_are_found_by_their_object(tmp_path):
 
 def test_an_unknown_event_is_said(tmp_path):
     """A text that is nowhere is exit code 1; an empty one is a usage error."""
-    with dev(WORKERS, tmp_path, "--no-reload"):
+    with dev(WORKERS, tmp_path, "--no-reload", *INLINE):
         done = edgesim("trace", "nobody", "--project", WORKERS, "--state", tmp_path)
         assert (done.returncode, done.stdout) == (1, "'nobody' is nowhere in this project\n")
         done = edgesim("trace", "", "--project", WORKERS, "--state", tmp_path)
