@@ -43,11 +43,25 @@ _DATE = re.compile(r"([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})")
 _NAME = re.compile(r"[a-z0-9_][a-z0-9_-]*")
 
 
+class S3Credentials(msgspec.Struct, rename="camel"):
+    """A key pair that opens the bucket to clients of the S3 API."""
+
+    access_key_id: Annotated[str, msgspec.Meta(min_length=1)]
+    secret_access_key: Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class LocalBucketConfig(msgspec.Struct):
+    """Settings of a bucket that only ``wrangler dev`` and edgesim read."""
+
+    experimental_s3_credentials: S3Credentials | None = None
+
+
 class R2BindingConfig(msgspec.Struct):
     """A bucket on ``env``; a missing name is derived from the Worker's and the binding's."""
 
     binding: str
     bucket_name: Annotated[str, msgspec.Meta(min_length=1)] = ""
+    local_dev: LocalBucketConfig | None = None
 
 
 class KvNamespaceConfig(msgspec.Struct):

@@ -31,7 +31,7 @@ from edgesim.dev.edge import host_of
 from edgesim.dev.faults import StoreFaults
 from edgesim.dev.front import Front
 from edgesim.dev.pages import page_routes
-from edgesim.dev.s3_reading import s3_routes
+from edgesim.dev.s3_api.app import s3_routes
 from edgesim.errors import PlatformError, RunError, UsageError
 from edgesim.model import HttpRequest, Stream, iterate
 from edgesim.observation.recent import RecentTraces

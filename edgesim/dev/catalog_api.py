@@ -1,7 +1,7 @@
 """Iceberg's REST catalog protocol, for the buckets of R2 Data Catalog sinks.
 
 ``/cdn-cgi/edgesim/catalog/<bucket>`` is the catalog's URI, ``edgesim_<bucket>`` its warehouse.
-Clients read data and metadata files through ``s3_reading``, whose address and key a table's answer
+Clients read data and metadata files through the S3 API, whose address and key a table's answer
 contains.
 """
 
@@ -17,9 +17,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from edgesim.dev import s3_reading
 from edgesim.dev.access import Access, bearer
 from edgesim.dev.front import Front
+from edgesim.dev.s3_api.client_settings import settings
 from edgesim.errors import EdgesimError, PlatformError, hint
 from edgesim.pipelines.iceberg import wire
 from edgesim.pipelines.iceberg.catalog import (
@@ -269,7 +269,7 @@ async def _table_exists(catalog: Catalog, request: Request) -> None:
 async def _credentials(catalog: Catalog, request: Request) -> Any:
     (await catalog.state()).location(*_table(request))
     place = f"s3://{catalog.bucket.name}/"
-    return {"storage-credentials": [{"prefix": place, "config": s3_reading.settings(request)}]}
+    return {"storage-credentials": [{"prefix": place, "config": settings(request)}]}
 
 
 async def _commit(catalog: Catalog, request: Request) -> Any:
@@ -358,7 +358,7 @@ async def _body(request: Request) -> bytes:
 def _loaded(request: Request, table: LoadedTable) -> Any:
     answer: dict[str, Any] = {
         "metadata": decoded(table.content, object, "the table's metadata"),
-        "config": s3_reading.settings(request),
+        "config": settings(request),
     }
     return answer | ({"metadata-location": table.location} if table.location else {})
 

@@ -6,7 +6,7 @@ with cursors and delimiters, and the notifications for each change.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 
 import msgspec
@@ -16,6 +16,7 @@ from edgesim.config.notifications import Action
 from edgesim.model import Body, HttpMetadata, R2Object, Stream
 from edgesim.r2 import limits
 from edgesim.r2.driver import Finished, OutboxEntry, R2Driver
+from edgesim.r2.limits import refusal
 from edgesim.r2.listing import Listing, Page, position, read_page
 from edgesim.r2.locks import KeyLocks
 from edgesim.r2.multipart import LIFETIME_MS, MultipartUpload, upload_id
@@ -124,16 +125,36 @@ class Bucket:
             _check("put", planned)
             return await self._put(planned, upload, only_if, "PutObject")
 
-    async def copy(self, source: Bucket, source_key: str, key: str) -> R2Object | None:
-        """Copy another object's bytes and metadata to ``key``; None if there is no such object."""
+    async def copy(
+        self,
+        source: Bucket,
+        source_key: str,
+        key: str,
+        *,
+        source_only_if: Conditional | None = None,
+        only_if: Conditional | None = None,
+        changed: Callable[[R2Object], R2Object] | None = None,
+    ) -> R2Object | None:
+        """Copy another object's bytes and metadata to ``key``; None if there is no such object.
+
+        ``changed`` returns the copy's metadata.  PlatformError (10031), without any change, if a
+        condition on the source or on the object at ``key`` does not hold.
+        """
         limits.check_key("copy", key)
-        found = await source.get(source_key)
-        if not isinstance(found, R2ObjectBody):
+        found = await source.get(source_key, only_if=source_only_if)
+        if found is None:
             return None
-        planned = msgspec.structs.replace(found.object, key=key, version=self._clock.hex_id())
+        if not isinstance(found, R2ObjectBody):
+            raise refusal("copy", limits.PRECONDITION_FAILED)
         async with aclosing(Upload("copy", found.body)) as upload:
+            planned = found.object if changed is None else changed(found.object)
+            planned = msgspec.structs.replace(planned, key=key, version=self._clock.hex_id())
+            _check("copy", planned)
             copied_from = CopySource(source.name, source_key)
-            return await self._put(planned, upload, None, "CopyObject", copied_from)
+            stored = await self._put(planned, upload, only_if, "CopyObject", copied_from)
+        if stored is None:
+            raise refusal("copy", limits.PRECONDITION_FAILED)
+        return stored
 
     async def create_multipart_upload(
         self,

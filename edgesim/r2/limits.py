@@ -28,6 +28,7 @@ INVALID_MAX_KEYS = 10022
 NO_SUCH_UPLOAD = 10024
 INVALID_PART = 10025
 INVALID_ARGUMENT = 10029
+PRECONDITION_FAILED = 10031
 BAD_DIGEST = 10037
 INVALID_RANGE = 10039
 BAD_UPLOAD = 10048
@@ -40,6 +41,7 @@ _TEXTS = {
     INVALID_PART: "One or more of the specified parts could not be found.",
     BAD_UPLOAD: "There was a problem with the multipart upload.",
     INVALID_ARGUMENT: "Metadata missing or invalid",
+    PRECONDITION_FAILED: "At least one of the pre-conditions you specified did not hold.",
     METADATA_TOO_LARGE: "Your metadata headers exceed the maximum allowed metadata size.",
     INVALID_OBJECT_NAME: "The specified object name is not valid.",
     INVALID_MAX_KEYS: "MaxKeys params must be positive integer <= 1000.",

@@ -94,6 +94,11 @@ def _cursor(entry: R2Object | str) -> str:
     return base64.urlsafe_b64encode(text.encode()).decode()
 
 
+def cursor_after_prefix(prefix: str) -> str:
+    """The cursor of a page that ended with this delimited prefix."""
+    return _cursor(prefix)
+
+
 def position(cursor: str | None) -> str:
     """The position that a cursor stands for; PlatformError for an invalid one."""
     if cursor is None:

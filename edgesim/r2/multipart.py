@@ -79,6 +79,18 @@ class MultipartUpload:
                 raise refusal("uploadPart", limits.NO_SUCH_UPLOAD)
             return part
 
+    async def parts(self) -> Sequence[Part]:
+        """The uploaded parts, by number."""
+        limits.check_key("listParts", self.key)
+        store_id = self._store_id()
+        found: Sequence[Part] | None = None
+        if store_id is not None:
+            found = await self._uploads.parts(self._bucket, self.key, store_id)
+        if found is None:
+            raise refusal("listParts", limits.NO_SUCH_UPLOAD)
+        latest = {part.number: part for part in found}  # some servers list replaced parts too
+        return [latest[number] for number in sorted(latest)]
+
     async def complete(self, parts: Sequence[tuple[int, str]]) -> R2Object:
         """Join the parts, passed as (number, etag) in any order, into the object.
 

@@ -192,7 +192,6 @@ def test_wrong_requests_get_one_line(server):
     assert get(running, f"{S3}/lake?max-keys={'9' * 5000}")[0] == 400
     assert get(running, f"{S3}/lake/no")[0] == 404
     assert "<Code>NoSuchKey" in get(running, f"{S3}/lake/no")[1]
-    assert running.request(f"{S3}/lake/new", b"x", method="PUT")[0] == 501
     page = {"origin": "https://evil.example"}
     assert get(running, f"{CATALOG}/lake/v1/config", **page)[0] == 401
     assert get(running, f"{S3}/lake/no", **page)[0] == 403
