@@ -25,11 +25,13 @@ PAGES = (
     "faults",
 )
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+INLINE = ("--isolation", "inline")
+"""No page depends on the isolation level, and without zygotes a start takes half the time."""
 
 
 @pytest.fixture
 def running(tmp_path) -> Iterator[Dev]:
-    with dev(WORKERS, tmp_path, "--no-reload") as running:
+    with dev(WORKERS, tmp_path, "--no-reload", *INLINE) as running:
         yield running
 
 
@@ -247,7 +249,7 @@ def test_every_control_has_a_name(running, page):
 def test_a_token_is_asked_for(tmp_path, page, monkeypatch):
     """With an admin token the pages show no data until it is given."""
     monkeypatch.setenv("EDGESIM_ADMIN_TOKEN", "s3cret-token")
-    with dev(WORKERS, tmp_path, "--no-reload") as running:
+    with dev(WORKERS, tmp_path, "--no-reload", *INLINE) as running:
         page.once("dialog", lambda dialog: dialog.dismiss())
         show(page, running, "queues")
         expect(page.get_by_role("status")).to_contain_text("token is missing")
