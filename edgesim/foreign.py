@@ -243,6 +243,18 @@ async def start(
     )
 
 
+async def end(process: Process | None, stream: Stream | None, seconds: float) -> None:
+    """End a process that exits when its stream closes; kill it if it has not in that time."""
+    if stream is not None:
+        await stream.aclose()
+    if process is not None:
+        with anyio.move_on_after(seconds):
+            await process.wait()
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.aclose()
+
+
 @contextmanager
 def logged_stderr(process: str) -> Iterator[int]:
     """A file descriptor for a child's standard error; its lines are written to edgesim's log.

@@ -1,7 +1,8 @@
 """edgesim check: report code and settings that would fail on Cloudflare.
 
 Reads the configuration and every module that the Workers import, and imports each Worker once.
-Statements of SQL pipelines are planned by the SQL engine.
+Statements of SQL pipelines are planned by the SQL engine. A running project is asked for its sinks
+that cannot write.
 Exits with 1 if it finds an error.
 """
 
@@ -31,13 +32,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the findings; return 1 if one of them is an error."""
     from edgesim.check import check_project
     from edgesim.check.findings import FORMATS
+    from edgesim.cli.running import failing_sinks
     from edgesim.pipelines.iceberg.validation import check_tables
     from edgesim.pipelines.sql.validation import check_sql
 
     project = find_project(arguments)
     anyio.run(check_sql, project.dataflow, project.account.sql)
-    anyio.run(check_tables, project.dataflow)
-    findings = check_project(project)
+    anyio.run(check_tables, project.dataflow, project.account.sql, project.account.iceberg)
+    findings = [*check_project(project), *failing_sinks(project)]
     shown = FORMATS[arguments.format](findings)
     if shown:
         print(shown)

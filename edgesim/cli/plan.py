@@ -8,6 +8,7 @@ and what would be lost. --out writes the script that does it.
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import msgspec
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the changes, and write the script or the applied state."""
+    from edgesim.cli.running import failing_sinks
     from edgesim.export.plan_script import plan_script
 
     project = find_project(arguments)
@@ -56,6 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
             print(change)
         if not found:
             print("nothing to change")
+    for finding in failing_sinks(project):
+        print(finding.problem, file=sys.stderr)
     if arguments.out is not None:
         arguments.out.write_text(plan_script(project, found), "utf-8")
         arguments.out.chmod(0o755)

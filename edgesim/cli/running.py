@@ -11,7 +11,9 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 import anyio
+import msgspec
 
+from edgesim.check.findings import Finding, relative
 from edgesim.clock import Clock
 from edgesim.config import Environment, Project
 from edgesim.dev.presence import Owner, find_owner, own
@@ -23,6 +25,12 @@ if TYPE_CHECKING:
 
 PREFIX = "/cdn-cgi/edgesim"
 PIECE_BYTES = 1 << 18
+
+
+class _Health(msgspec.Struct):
+    """The reply of ``health``."""
+
+    failing_sinks: dict[str, str] = {}
 
 
 def serving(project: Project) -> Owner | None:
@@ -66,6 +74,26 @@ def ask(
         raise RunError(f"the project that runs at {owner.url} does not reply: {error}") from error
     with answer:
         yield answer
+
+
+def failing_sinks(project: Project) -> list[Finding]:
+    """A warning for each sink of the running project that cannot write; none if it does not run."""
+    owner = find_owner(project.state)
+    if owner is None or owner.url is None:
+        return []
+    with ask(owner, "/health", method="GET") as answer:
+        found = msgspec.json.decode(answer.read(), type=_Health).failing_sinks
+    return [
+        Finding(
+            relative(project.file, project.root),
+            1,
+            "warning",
+            "failing-sink",
+            f"sink {name} of the project that runs at {owner.url} cannot write: {problem}",
+            "Its records wait in the log; it tries again",
+        )
+        for name, problem in found.items()
+    ]
 
 
 def pieces(answer: http.client.HTTPResponse | urllib.error.HTTPError) -> Iterator[bytes]:

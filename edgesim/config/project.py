@@ -12,6 +12,7 @@ from edgesim.config.dataflow import (
     Dataflow,
     RecordStreamConfig,
 )
+from edgesim.config.iceberg_limits import IcebergLimits
 from edgesim.config.notifications import NotificationRule
 from edgesim.config.outbound import OutboundConfig
 from edgesim.config.pipelines import PipelineConfig
@@ -93,6 +94,7 @@ class AccountFile(msgspec.Struct, forbid_unknown_fields=True):
     streams: dict[str, RecordStreamConfig] = {}
     sinks: dict[str, SinkConfig] = {}
     sql: SqlLimits = SqlLimits()
+    iceberg: IcebergLimits = IcebergLimits()
     r2: dict[str, BucketConfig] = {}
     queues: dict[str, QueueConfig] = {}
     clickhouse: ClickHouseConfig = msgspec.field(default_factory=ClickHouseConfig)

@@ -104,6 +104,10 @@ def admin_app(
     async def health(request: Request) -> Response:
         if found := problem():
             return JSONResponse({"status": "failed", "problem": found}, 503)
+        failing = front.failing_sinks()
+        refusal = access.refusal(request.scope, front.edge) if failing else None
+        if failing and refusal is None:  # names and reasons are not for every client
+            return JSONResponse({"status": "ok", "failing_sinks": failing})
         return JSONResponse({"status": "ok"})
 
     app = Starlette(

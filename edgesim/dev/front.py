@@ -96,6 +96,10 @@ class Front:
         """The ports of the running Workers' debuggers, by Worker."""
         return {} if self._simulator is None else self._simulator.workers.inspector_ports()
 
+    def failing_sinks(self) -> dict[str, str]:
+        """The problem of each sink that cannot write now, by name."""
+        return {} if self._simulator is None else self._simulator.primitives.failing_sinks()
+
     @property
     def serving(self) -> bool:
         """True if there is a Simulator now."""

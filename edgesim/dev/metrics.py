@@ -74,6 +74,7 @@ _FAMILIES = {
         "records": _counter("sinks_records", "Rows written."),
         "bytes": _counter("sinks_bytes", "Their bytes, as JSON without compression."),
         "files": _counter("sinks_files", "Files written by this node."),
+        "failing": _gauge("sinks_failing", "Statements whose last attempt to write failed."),
     },
     "r2": {
         "objects": _gauge("r2_objects", "Objects in the bucket."),

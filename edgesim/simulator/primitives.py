@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 
+import anyio
 import msgspec
 import structlog
 
 from edgesim.backends import Backends
+from edgesim.backoff import Backoff
 from edgesim.clock import Clock
 from edgesim.config import Project, WorkerConfig
 from edgesim.config.dataflow import SqlPipelineSpec, needs_engine
@@ -19,8 +21,8 @@ from edgesim.errors import ConfigError, EdgesimError
 from edgesim.kv.namespace import KvNamespace
 from edgesim.model import BatchResult, HttpRequest, HttpResponse, Message, R2Object
 from edgesim.pipelines.iceberg.catalog import Catalog
-from edgesim.pipelines.iceberg.engine import IcebergEngine, TableError
-from edgesim.pipelines.pipeline import Pipeline
+from edgesim.pipelines.iceberg.engine import IcebergEngine
+from edgesim.pipelines.pipeline import RETRY_SECONDS, RETRY_SECONDS_MAX, Pipeline
 from edgesim.pipelines.sinks.catalog_table import CatalogTable
 from edgesim.pipelines.sinks.json_files import JsonFiles
 from edgesim.pipelines.sinks.sql_files import SqlFiles
@@ -28,7 +30,7 @@ from edgesim.pipelines.sinks.statement import SinkStatement
 from edgesim.pipelines.sql.engine import SqlEngine
 from edgesim.pipelines.sql.queries import query_of
 from edgesim.pipelines.streams.pipeline import SqlPipeline
-from edgesim.pipelines.streams.reader import Sink
+from edgesim.pipelines.streams.reader import Sink, WindowReader
 from edgesim.pipelines.streams.stream import RecordStream
 from edgesim.queues.consumer import Consumer
 from edgesim.queues.producer import Metrics, Queue
@@ -92,15 +94,14 @@ class Primitives:
             for name, spec in project.dataflow.streams.items()
         }
         self.sql = SqlEngine(project.state / "sql", project.account.sql)
-        self.iceberg = IcebergEngine()
+        self.iceberg = IcebergEngine(project.account.iceberg)
         self.catalogs = {
             sink.bucket: Catalog(self.bucket(sink.bucket), self.iceberg, clock)
             for sink in project.dataflow.sinks.values()
             if sink.is_catalog
         }
         """The Iceberg catalogs, by bucket."""
-        self.tables: list[tuple[SqlPipelineSpec, InsertInto, CatalogTable]] = []
-        """The statements that fill Iceberg tables."""
+        self._tables: list[tuple[WindowReader, CatalogTable]] = []
         self.sql_pipelines = {
             name: self._sql_pipeline(spec) for name, spec in project.dataflow.pipelines.items()
         }
@@ -203,6 +204,8 @@ class Primitives:
             stream = self.streams[statement.stream]
             sink = self._sink(spec, statement)
             reader = stream.add_reader(f"{spec.name}/{number} {statement.sink}", sink)
+            if isinstance(sink, CatalogTable):
+                self._tables.append((reader, sink))
             readers.append((stream, reader))
         return SqlPipeline(spec.name, readers)
 
@@ -217,23 +220,49 @@ class Primitives:
         running = SinkStatement(name, query, self.sql, cuts, self.clock)
         if config.is_catalog:
             catalog = self.catalogs[config.bucket]
-            table = CatalogTable(name, config, catalog, running, self.clock)
-            self.tables.append((spec, statement, table))
-            return table
+            return CatalogTable(name, config, catalog, running, self.clock)
         return SqlFiles(name, config, bucket, running)
 
-    async def prepare_tables(self) -> None:
-        """Create the Iceberg tables that are missing; ConfigError if one cannot be as wanted.
+    def failing_sinks(self) -> dict[str, str]:
+        """The problem of each sink whose last attempt to write failed, by the sink's name."""
+        return {
+            reader.sink.name: reader.problem
+            for stream in self.streams.values()
+            for reader in stream.readers
+            if reader.problem
+        }
 
-        If the store fails, the sinks create their tables with their first files.
+    async def prepare_tables(self) -> None:
+        """Create the Iceberg tables that are missing.
+
+        Workers and clients can change a table's metadata: one that cannot be used makes its sink
+        fail, and not the start.
         """
-        for spec, statement, table in self.tables:
-            try:
-                await table.prepare()
-            except TableError as error:
-                raise spec.error_at(statement.place, error.problem) from error
-            except EdgesimError as error:
-                log.warning("table not created yet", sink=table.name, error=str(error))
+        for reader, table in self._tables:
+            await self._prepare(reader, table)
+
+    async def retry_tables(self) -> None:
+        """Prepare the tables again that could not be, until their sinks work."""
+        async with anyio.create_task_group() as tasks:
+            for reader, table in self._tables:
+                if reader.problem:
+                    tasks.start_soon(self._insist_on, reader, table)
+
+    async def _insist_on(self, reader: WindowReader, table: CatalogTable) -> None:
+        backoff = Backoff(RETRY_SECONDS, RETRY_SECONDS_MAX)
+        while reader.problem:
+            await anyio.sleep(backoff.failed())
+            if reader.problem and not reader.is_writing:  # else its stream tries to write
+                await self._prepare(reader, table)
+
+    async def _prepare(self, reader: WindowReader, table: CatalogTable) -> None:
+        try:
+            await table.prepare()
+        except (EdgesimError, OSError) as error:
+            reader.problem = str(error)
+            log.error("sink is failing, will try again", sink=table.name, error=reader.problem)
+        else:
+            reader.problem = ""
 
     def _consumer(self, worker: WorkerConfig, config: ConsumerConfig) -> Consumer:
         dead_letter = config.dead_letter_queue

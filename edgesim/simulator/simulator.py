@@ -31,6 +31,7 @@ from edgesim.model import (
     ScheduledResult,
     TraceItem,
 )
+from edgesim.pipelines.iceberg.validation import check_columns
 from edgesim.pipelines.sql.validation import result_columns
 from edgesim.queues.driver import Depth
 from edgesim.queues.producer import Metrics
@@ -188,6 +189,12 @@ class Simulator:
     async def start(self, outbound: Outbound) -> None:
         """Validate the SQL, create tables and start every Worker; raises the first error."""
         await result_columns(self.project.dataflow, self.primitives.sql, self.primitives.clock)
+        await check_columns(
+            self.project.dataflow,
+            self.primitives.sql,
+            self.primitives.iceberg,
+            self.primitives.clock,
+        )
         await self.primitives.prepare_tables()
         await self.workers.start_all(outbound)
 
@@ -204,6 +211,7 @@ class Simulator:
                 tasks.start_soon(consumer.run)
             for schedule in primitives.schedules:
                 tasks.start_soon(schedule.run, partial(self._run_schedule, schedule))
+            tasks.start_soon(primitives.retry_tables)
             tasks.start_soon(relay)
             tasks.start_soon(self._heed_other_nodes)
 

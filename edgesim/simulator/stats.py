@@ -103,16 +103,18 @@ def _of_stream(stream: RecordStream) -> dict[str, Any]:
 
 
 def _of_sink(primitives: Primitives, name: str) -> dict[str, int]:
-    written = [
-        reader.written
+    readers = [
+        reader
         for stream in primitives.streams.values()
         for reader in stream.readers
         if reader.sink.name == name
     ]
+    written = [reader.written for reader in readers]
     return {
         "records": sum(each.rows for each in written),
         "bytes": sum(each.bytes for each in written),
         "files": sum(each.files for each in written),
+        "failing": sum(bool(reader.problem) for reader in readers),
     }
 
 

@@ -5,6 +5,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from edgesim.jail.calls import CALLS
+from tests.conformance import iceberg_attacks
 from tests.conformance.sql_attacks import ROWS, STATEMENTS
 from tests.isolation import javascript_table
 from tests.isolation.table import ATTACKS, IMPORT_WALKS, WALKS
@@ -51,6 +52,14 @@ def test_docs_carry_the_attacks_on_sql():
     expected = [f"| a row: {each} | its row is dropped (`{ROWS[each][2]}`) |" for each in ROWS]
     expected += [f"| a statement: {each} | refused at the start |" for each in STATEMENTS]
     assert _rows("| An attack on the SQL process ") == expected
+
+
+def test_docs_carry_the_attacks_on_tables():
+    """isolation.md has each attack on the files of an Iceberg table, and no other."""
+    expected = [
+        f"| {each} | the sink is failing, its rows wait |" for each in iceberg_attacks.ATTACKS
+    ]
+    assert _rows("| An attack on the files of a table ") == expected
 
 
 def test_no_attack_stands_twice():

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import parse_qsl
 
@@ -164,14 +164,7 @@ class ChdbClickHouse:
         """Stop the engine, killing it after CLOSE_SECONDS; a later statement starts a new one."""
         control, self._control = self._control, None
         process, self._process = self._process, None
-        if control is not None:
-            await control.aclose()
-        if process is not None:
-            with anyio.move_on_after(CLOSE_SECONDS):
-                await process.wait()
-            with suppress(ProcessLookupError):
-                process.kill()
-            await process.aclose()
+        await foreign.end(process, control, CLOSE_SECONDS)
 
 
 class _ChdbRows:

@@ -176,7 +176,7 @@ class Catalog:
         table_id = self._clock.uuid()
         location = f"s3://{self.bucket.name}/{self.folder}/{table_id}"
         asked = await self.engine.ask(metadata(location, table_id), wire.Metadata)
-        self._check_place(head_of(asked.content).location)
+        self.check_place(head_of(asked.content).location)
         return asked.content
 
     async def commit(self, namespace: str, table: str, request: bytes) -> LoadedTable:
@@ -188,7 +188,7 @@ class Catalog:
         asked = wire.Commit(base, old, request, self.now_ms())
         content = (await self.engine.ask(asked, wire.Metadata)).content
         head = head_of(content)
-        self._check_place(head.location)
+        self.check_place(head.location)
         location = await self._write_metadata(content, head, old, self._clock.uuid())
         if not await self._replace(namespace, table, old, location):
             raise CatalogError(409, "CommitFailedException", "the table has changed; try again")
@@ -242,7 +242,7 @@ class Catalog:
             raise CatalogError(400, "BadRequestException", f"{location} is not in {place}")
         return location.removeprefix(place)
 
-    def _check_place(self, location: str) -> None:
+    def check_place(self, location: str) -> None:
         """CatalogError for a table outside the folder of the catalog, as on the platform."""
         if not self.key_of(location).startswith(f"{self.folder}/"):
             problem = f"a table's location is below s3://{self.bucket.name}/{self.folder}/"

@@ -6,10 +6,10 @@ process, and the next one starts it anew.
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
-from contextlib import suppress
 from typing import TypeVar
 
 import anyio
@@ -17,11 +17,21 @@ from anyio import BrokenResourceError, ClosedResourceError, EndOfStream, Incompl
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from edgesim import foreign
+from edgesim.config.iceberg_limits import IcebergLimits
 from edgesim.errors import RunError
 from edgesim.pipelines.iceberg import wire
+from edgesim.pipelines.process_limits import OUT_OF_MEMORY
 
 _GONE = (BrokenResourceError, ClosedResourceError, EndOfStream, IncompleteRead)
 CLOSE_SECONDS = 5.0
+_TIME = "it needs more than the CPU time of a request (iceberg.request_cpu_seconds)"
+_MEMORY = "it needs more than the memory of a request (iceberg.memory_bytes)"
+_REASONS = {
+    -signal.SIGPROF: _TIME,
+    -signal.SIGALRM: "it did not end",
+    OUT_OF_MEMORY: _MEMORY,
+    -signal.SIGABRT: _MEMORY,  # by which pyarrow ends if it cannot get memory
+}
 
 T = TypeVar("T", bound=wire.IcebergFrame)
 
@@ -37,14 +47,18 @@ class TableError(RunError):
 class IcebergEngine:
     """One process for all tables."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: IcebergLimits | None = None) -> None:
+        self._limits = limits or IcebergLimits()
         self._asking = anyio.Lock()
         self._process: foreign.Process | None = None
         self._stream: foreign.Stream | None = None
         self._reader: BufferedByteReceiveStream
 
     async def ask(self, request: wire.IcebergFrame, answer: type[T]) -> T:
-        """Send a request and return its answer; TableError if it is refused."""
+        """Send a request and return its answer; TableError if it is refused.
+
+        RunError if the process ends meanwhile, as it does beyond a limit.
+        """
         async with self._asking:
             try:
                 if self._process is None or self._process.returncode is not None:
@@ -56,11 +70,11 @@ class IcebergEngine:
             except TableError:
                 raise
             except BaseException as error:
+                process = self._process
                 with anyio.CancelScope(shield=True):
                     await self._close()
                 if isinstance(error, _GONE):
-                    problem = "the Iceberg process ended; the next request starts it anew"
-                    raise RunError(problem) from error
+                    raise RunError(_problem(process, request)) from error
                 raise
 
     async def close(self) -> None:
@@ -75,7 +89,10 @@ class IcebergEngine:
         module = "edgesim.pipelines.iceberg.process"
         with theirs, foreign.logged_stderr("iceberg") as stderr:
             self._process = await foreign.start(
-                [sys.executable, "-P", "-m", module, str(theirs.fileno())],
+                [
+                    *(sys.executable, "-P", "-m", module, str(theirs.fileno())),
+                    *(str(self._limits.memory_bytes), str(self._limits.request_cpu_seconds)),
+                ],
                 env={"LANG": "C.UTF-8", "TZ": "UTC"},
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
@@ -95,11 +112,10 @@ class IcebergEngine:
     async def _close(self) -> None:
         stream, self._stream = self._stream, None
         process, self._process = self._process, None
-        if stream is not None:
-            await stream.aclose()
-        if process is not None:
-            with anyio.move_on_after(CLOSE_SECONDS):
-                await process.wait()
-            with suppress(ProcessLookupError):
-                process.kill()
-            await process.aclose()
+        await foreign.end(process, stream, CLOSE_SECONDS)
+
+
+def _problem(process: foreign.Process | None, request: wire.IcebergFrame) -> str:
+    status = process.returncode if process is not None else None
+    reason = _REASONS.get(status or 0, f"status {status}; the next request starts it anew")
+    return f"the Iceberg process ended during {type(request).__name__}: {reason}"

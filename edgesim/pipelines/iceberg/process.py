@@ -1,4 +1,4 @@
-"""The Iceberg process: ``python -m edgesim.pipelines.iceberg.process FD``.
+"""The Iceberg process: ``python -m edgesim.pipelines.iceberg.process FD MEMORY_BYTES CPU_SECONDS``.
 
 It serves a socket until it closes.  It is confined before pyiceberg and pyarrow are imported, since
 these start threads.  It opens no file and no connection: the platform reads and writes the bucket.
@@ -11,6 +11,7 @@ import sys
 
 from edgesim.jail.lifeline import end_with_edgesim
 from edgesim.pipelines.confinement import confine
+from edgesim.pipelines.process_limits import ProcessLimits
 
 
 def main() -> None:
@@ -21,7 +22,7 @@ def main() -> None:
     from edgesim.pipelines.iceberg.serving import serve
 
     with channel, channel.makefile("rb") as stream:
-        serve(stream, channel.sendall)
+        serve(stream, channel.sendall, ProcessLimits(int(sys.argv[2])), float(sys.argv[3]))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import BinaryIO
 from pydantic import ValidationError
 
 from edgesim.pipelines.iceberg import tables, wire
+from edgesim.pipelines.process_limits import ProcessLimits, end_for_memory
 
 
 def _answer(request: wire.IcebergFrame) -> wire.IcebergFrame:
@@ -34,6 +35,9 @@ def _answer_or_refusal(request: wire.IcebergFrame) -> wire.IcebergFrame:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
         return wire.TableRefused("bad", f"{place}: {first['msg']}" if place else first["msg"])
+    except MemoryError:
+        end_for_memory()
+        raise
     except Exception as error:  # noqa: BLE001 (pyiceberg's checks raise many kinds)
         return wire.TableRefused("bad", _one_line(error))
 
@@ -42,12 +46,16 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def serve(pipe: BinaryIO, send: Callable[[bytes], None]) -> None:
-    """Serve requests until the socket closes."""
+def serve(
+    pipe: BinaryIO, send: Callable[[bytes], None], limits: ProcessLimits, seconds: float
+) -> None:
+    """Serve requests until the socket closes, each within ``seconds`` of CPU time."""
     send(wire.encode(wire.Ready()))
     while True:
         try:
             request = wire.read(pipe)
         except EOFError:
             return
-        send(wire.encode(_answer_or_refusal(request)))
+        with limits.of_a_request(seconds):
+            answer = wire.encode(_answer_or_refusal(request))
+        send(answer)

@@ -74,7 +74,9 @@ class CatalogTable:
             if error.status != 404:
                 raise
             loaded = await self._create(columns)
-        owner = head_of(loaded.content).properties.get(SINK)
+        head = head_of(loaded.content)
+        self._catalog.check_place(head.location)
+        owner = head.properties.get(SINK)
         place = f"table {self.config.namespace}.{self.config.table} of bucket {self.config.bucket}"
         if owner != self.name:
             made = f"was made by sink {owner!r}" if owner else "was not made by this sink"
@@ -84,7 +86,11 @@ class CatalogTable:
         try:
             return (await self._catalog.engine.ask(asked, iceberg.TableColumns)).schema
         except TableError as error:
-            problem = f"{place} has other columns than the statement: it {error.problem}"
+            problem = (
+                f"{place} has other columns than the statement: it {error.problem}"
+                if error.kind == "columns"
+                else f"{place} has damaged metadata: {error.problem}"
+            )
             raise TableError(
                 error.kind, f"{problem}; name another table, or drop that one"
             ) from error

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,6 +25,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from edgesim import foreign
 from edgesim.config.sql_limits import SqlLimits
 from edgesim.errors import RunError
+from edgesim.pipelines.process_limits import OUT_OF_MEMORY
 from edgesim.pipelines.sql import wire
 
 _GONE = (BrokenResourceError, ClosedResourceError, EndOfStream, IncompleteRead)
@@ -38,7 +39,7 @@ _PROBLEMS = {
 }
 _REASONS = {
     -signal.SIGPROF: wire.TIME,
-    wire.OUT_OF_MEMORY: wire.MEMORY,
+    OUT_OF_MEMORY: wire.MEMORY,
     -signal.SIGABRT: wire.MEMORY,  # by which DataFusion ends if it cannot get memory
     -signal.SIGSEGV: wire.CRASH,  # a stack that is too deep, for example
     -signal.SIGBUS: wire.CRASH,
@@ -205,14 +206,7 @@ class SqlEngine:
         """End the process."""
         stream, self._stream = self._stream, None
         process, self._process = self._process, None
-        if stream is not None:
-            await stream.aclose()
-        if process is not None:
-            with anyio.move_on_after(CLOSE_SECONDS):
-                await process.wait()
-            with suppress(ProcessLookupError):
-                process.kill()
-            await process.aclose()
+        await foreign.end(process, stream, CLOSE_SECONDS)
 
 
 async def _write(path: Path, lines: bytes) -> None:

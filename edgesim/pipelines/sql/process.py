@@ -11,7 +11,7 @@ import sys
 
 from edgesim.jail.lifeline import end_with_edgesim
 from edgesim.pipelines.confinement import confine
-from edgesim.pipelines.sql.process_limits import ProcessLimits
+from edgesim.pipelines.process_limits import ProcessLimits
 
 
 def main() -> None:

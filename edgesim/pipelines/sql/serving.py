@@ -14,11 +14,11 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
+from edgesim.pipelines.process_limits import ProcessLimits, end_for_memory
 from edgesim.pipelines.sql import wire
 from edgesim.pipelines.sql.columns import can_read_rows, rows_with_json_as_text, table_of
 from edgesim.pipelines.sql.files import RESULTS, JsonResult, ParquetResult, plain_schema
 from edgesim.pipelines.sql.planner import PlanError, Planner
-from edgesim.pipelines.sql.process_limits import ProcessLimits, end_for_memory
 
 PART_ROWS = 256
 """Rows of a part of a batch that has failed."""
@@ -51,7 +51,7 @@ def _answer(
 ) -> wire.SqlFrame:
     match request:
         case wire.Describe(query, form, seconds):
-            with limits.of_a_batch(seconds):
+            with limits.of_a_request(seconds):
                 schema = plain_schema(Planner(query, limits.memory_bytes).schema)
                 with RESULTS[form.format](io.BytesIO(), form, schema):
                     pass  # an error for types that its files cannot have
@@ -60,7 +60,7 @@ def _answer(
                 schema.serialize().to_pybytes(),
             )
         case wire.Transform(query, form, path, seconds):
-            with limits.of_a_batch(seconds):
+            with limits.of_a_request(seconds):
                 planner = Planner(query, limits.memory_bytes)
             with (
                 Path(path).open("wb") as raw,
@@ -69,7 +69,7 @@ def _answer(
                 send(wire.encode(wire.SqlReady()))
                 while isinstance(frame := wire.read(pipe), wire.Rows):
                     batch = Batch(planner, file, Path(f"{path}.rows"))
-                    with limits.of_a_batch(frame.seconds):
+                    with limits.of_a_request(frame.seconds):
                         batch.run(Path(frame.path))
                     batch.write()
                     send(wire.encode(wire.RowsDone(batch.drops)))

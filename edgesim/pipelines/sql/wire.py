@@ -16,8 +16,6 @@ from edgesim.config.pipelines import Field
 
 SQL_ERROR, TIME, MEMORY, CRASH = "sql_error", "time_limit", "memory_limit", "engine_crash"
 """Reasons for which a row is dropped."""
-OUT_OF_MEMORY = 3
-"""Exit status of the process if it cannot get memory."""
 
 
 class Query(msgspec.Struct, array_like=True):

@@ -40,6 +40,8 @@ class WindowReader:
         self._ends_at = 0.0
         self.read = Written()
         self.written = Written()
+        self.problem = ""
+        """The error of the sink's last attempt; empty if it succeeded."""
 
     @property
     def is_writing(self) -> bool:

@@ -312,8 +312,10 @@ class RecordStream:
         try:
             last, drops = await reader.move(self._buffer.sealed)
         except (EdgesimError, OSError) as error:
-            log.error("sink cannot write, will try again", **place, error=str(error))
+            reader.problem = str(error)
+            log.error("sink cannot write, will try again", **place, error=reader.problem)
             return False
+        reader.problem = ""
         if drops.counts:
             self.drops.extend(drops)
             problem = drops.samples[-1].problem

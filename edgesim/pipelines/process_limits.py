@@ -1,7 +1,7 @@
-"""Limits of the SQL process: CPU time and memory of a batch.
+"""Limits of the SQL and Iceberg processes: CPU time and memory of a request.
 
-A batch that exceeds a limit ends the process, since nothing else stops DataFusion.  The platform
-then starts another one, with less of the rows.
+A request that exceeds a limit ends the process, since nothing else stops DataFusion and pyarrow.
+The platform reads the reason from the exit status, and starts another process.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edgesim.pipelines.sql.wire import OUT_OF_MEMORY
 from edgesim.system import LINUX
 
+OUT_OF_MEMORY = 3
+"""Exit status of a process that cannot get memory."""
 HANG_FACTOR = 60
-"""A batch that takes this multiple of its CPU time by the clock is a fault of the engine."""
-_ENGINE_SECONDS_MIN = 60
+"""A request that takes this multiple of its CPU time by the clock is a fault of the library."""
+_HANG_SECONDS_MIN = 60
 _PAGE_BYTES = resource.getpagesize()
 
 
@@ -28,15 +29,15 @@ def end_for_memory() -> None:
 
 
 class ProcessLimits:
-    """``memory_bytes`` is what a batch may need beyond what the process has."""
+    """``memory_bytes`` is what a request may need beyond what the process has."""
 
     def __init__(self, memory_bytes: int) -> None:
         self.memory_bytes = memory_bytes
 
     @contextmanager
-    def of_a_batch(self, seconds: float) -> Iterator[None]:
+    def of_a_request(self, seconds: float) -> Iterator[None]:
         """Limit CPU time and memory; the signals' default is the end of the process."""
-        hang = max(HANG_FACTOR * seconds, _ENGINE_SECONDS_MIN)
+        hang = max(HANG_FACTOR * seconds, _HANG_SECONDS_MIN)
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         if LINUX:
             resource.setrlimit(resource.RLIMIT_DATA, (self._data_bytes() + self.memory_bytes, hard))
