@@ -25,12 +25,22 @@ from edgesim.clickhouse import statements
 from edgesim.errors import ClickHouseError
 
 POLL_MS = 200
+MUTATION_POLL_SECONDS = 1.0
 GRACE_SECONDS = 2.0
 """Seconds from a statement's time limit, which the engine checks itself, until it is killed."""
 STUBBORN_SECONDS = 10.0
 """Seconds from the first KILL QUERY until the engine is restarted; some statements ignore it."""
 THREADS = 64
 """Maximum concurrent statements; the gateway limits each Worker to a share of them."""
+_MUTATION = ("database", "table", "mutation_id")
+_MUTATIONS = (
+    "SELECT toString(now() - create_time), database, table, mutation_id FROM system.mutations"
+    " WHERE NOT is_done"
+)
+_PARTS = (
+    "SELECT toString(elapsed), database, table, result_part_name FROM system.merges"
+    " WHERE is_mutation"
+)
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 
 
@@ -86,13 +96,22 @@ class _Running:
 
 
 class Watchdog:
-    """Kills statements whose client has disconnected or whose time limit has passed."""
+    """Kills statements whose client has disconnected or whose time limit has passed.
+
+    So also mutations (ALTER TABLE ... UPDATE and others), which go on in the background when their
+    statement has ended.
+    """
 
     def __init__(self, session: Any, limits: StatementLimits) -> None:
         self.limits = limits
         self._session = session
         self._running: dict[int, _Running] = {}
         self._lock = threading.Lock()
+        self._mutating = True
+        """False while there can be no mutation; an earlier run may have left one."""
+        self._next_look = 0.0
+        self._killed: dict[str, float] = {}
+        """When the mutation of each table was killed that still runs, in monotonic seconds."""
         threading.Thread(target=self._watch, daemon=True).start()
 
     @contextmanager
@@ -114,6 +133,9 @@ class Watchdog:
                 running = dict(self._running)
             try:
                 self._look_at(running)
+                if self._mutating and time.monotonic() > self._next_look:
+                    self._next_look = time.monotonic() + MUTATION_POLL_SECONDS
+                    self._look_at_mutations()
             except Exception:  # noqa: BLE001 (a refused KILL QUERY must not end the watch)
                 traceback.print_exc()
 
@@ -126,6 +148,42 @@ class Watchdog:
         for number, each in running.items():
             if number in gone or now > each.deadline:
                 self._kill(each, now)
+
+    def expect_mutations(self) -> None:
+        """Look for mutations: a statement that may have begun one has ended."""
+        self._mutating = True
+
+    def _look_at_mutations(self) -> None:
+        """Kill what exceeds the time of a statement; restart the engine if that does not help."""
+        limit = self.limits.max_execution_time + GRACE_SECONDS
+        self._mutating = False  # before the look, since a statement may begin one meanwhile
+        unfinished = self._rows(_MUTATIONS)
+        working = self._rows(_PARTS)
+        self._mutating = self._mutating or bool(unfinished or working)
+        for age, *names in unfinished:
+            if float(age) <= limit:
+                continue
+            database, table, mutation = names
+            sys.stderr.write(
+                f"mutation {mutation} of {database}.{table} killed: it took longer than "
+                f"max_execution_time ({self.limits.max_execution_time:g} s)\n"
+            )
+            where = " AND ".join(
+                f"{name} = {statements.quoted(value)}"
+                for name, value in zip(_MUTATION, names, strict=True)
+            )
+            self._session.query(f"KILL MUTATION WHERE {where} ASYNC")
+        # A killed mutation is no longer listed; the part that it is working on is.
+        now = time.monotonic()
+        parts = {".".join(names) for age, *names in working if float(age) > limit}
+        self._killed = {part: self._killed.get(part, now) for part in parts}
+        if any(now > since + STUBBORN_SECONDS for since in self._killed.values()):
+            sys.stderr.write("a mutation could not be killed; the ClickHouse engine restarts\n")
+            os._exit(1)
+
+    def _rows(self, sql: str) -> list[list[str]]:
+        answer = self._session.query(sql, "JSONCompactEachRow").bytes()
+        return [msgspec.json.decode(line, type=list[str]) for line in answer.splitlines()]
 
     def _kill(self, running: _Running, now: float) -> None:
         if running.killed_at is None:

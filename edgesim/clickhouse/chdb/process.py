@@ -274,7 +274,10 @@ def _query(store: Store, session: Any, run: Run) -> Iterator[Frame]:
         result = session.query(run.sql, wanted)
     else:
         with store.change():
-            result = session.query(run.sql, wanted)
+            try:
+                result = session.query(run.sql, wanted)
+            finally:
+                store.watchdog.expect_mutations()
             chdb_tokens.write_through(store.path, store.disk)  # it may have created a table
     yield Started(wanted, result.rows_written() if what == "INSERT" else None)
     yield from map(Chunk, _slices(result.bytes()))
