@@ -18,7 +18,7 @@ import msgspec
 import structlog
 
 from edgesim.dev.edge import LOOPBACK_HOSTS
-from edgesim.isolates.javascript.inspector import SERVICE
+from edgesim.isolates.javascript.inspector import ADDRESS, SERVICE
 
 HEAD_BYTES_MAX = 16_384
 HEAD_SECONDS = 10.0
@@ -74,7 +74,7 @@ class InspectorServer:
                 known = ", ".join(f"/{name}" for name in self._ports())
                 _reply(writer, 404, {"error": f"no Worker has this path; there are {known}"})
             else:
-                await _pass_on(f"127.0.0.1:{port}", port, lines, reader, writer)
+                await _pass_on(f"{ADDRESS}:{port}", port, lines, reader, writer)
 
 
 async def _pass_on(
@@ -85,7 +85,7 @@ async def _pass_on(
     writer: asyncio.StreamWriter,
 ) -> None:
     """Send the request to a Worker's inspector, and every byte after it both ways."""
-    theirs, ours = await asyncio.open_connection("127.0.0.1", port)
+    theirs, ours = await asyncio.open_connection(ADDRESS, port)
     try:
         kept = [line for line in lines if line and not line.lower().startswith("host:")]
         head = [f"GET /{SERVICE} HTTP/1.1", f"Host: {host}", *kept]

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import socket
+import sys
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -139,39 +141,62 @@ async def test_web_pages_are_refused(inspected, headers):
 
 
 def listening(pid):
-    """The TCP ports at which a process listens."""
+    """The TCP addresses and ports at which a process listens."""
     inodes = set()
     for each in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(FileNotFoundError):
             inodes.add(each.readlink().name.removeprefix("socket:[").removesuffix("]"))
     table = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return [
-        int(row[1].partition(":")[2], 16) for row in table if row[3] == "0A" and row[9] in inodes
+        (socket.inet_ntoa(bytes.fromhex(address)[::-1]), int(port, 16))
+        for row in table
+        if row[3] == "0A" and row[9] in inodes
+        for address, port in [row[1].split(":")]
     ]
 
 
 async def test_workerd_itself_has_no_path_to_guess(inspected):
-    """A page that finds workerd's own port, where no origin is checked, connects to no Worker."""
+    """A page of another origin that finds workerd's own port connects to no Worker."""
     running, url = inspected
     async with debugging(url) as debugger:
         await debugger.send("Runtime.enable")
         started = descendants(running.process.pid)
-        (port,) = [port for pid in started for port in listening(pid)]
+        ((address, port),) = [each for pid in started for each in listening(pid)]
         page = {"Origin": "https://evil.example"}
         async with aiohttp.ClientSession(headers=page) as session:
             for path in ("main", "", "json"):
                 with pytest.raises(aiohttp.WSServerHandshakeError):
-                    await session.ws_connect(f"http://127.0.0.1:{port}/{path}")
-            listed = await session.get(f"http://127.0.0.1:{port}/json")
+                    await session.ws_connect(f"http://{address}:{port}/{path}")
+            listed = await session.get(f"http://{address}:{port}/json")
             assert "access-control-allow-origin" not in listed.headers
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="loopback has one address here")
+async def test_dns_rebinding_finds_no_port_of_workerd(inspected):
+    """workerd lists its path to every host name, so none of its ports is at a known address."""
+    running, url = inspected
+    async with debugging(url) as debugger:
+        await debugger.send("Runtime.enable")
+        started = descendants(running.process.pid)
+        ((address, port),) = [each for pid in started for each in listening(pid)]
+        assert address.startswith("127.")
+        for known in ("127.0.0.1", "127.0.0.2", "127.0.1.1", "127.127.127.127"):
+            with pytest.raises(OSError):
+                await anyio.connect_tcp(known, port)
 
 
 async def test_a_worker_reaches_no_debugger(inspected):
     """Neither edgesim's port nor workerd's own."""
     running, url = inspected
-    status, body = await asyncio.to_thread(running.request, f"/call?to={url}", method="GET")
-    assert status == 200
-    assert b"port of edgesim itself" in body
+    async with debugging(url) as debugger:
+        await debugger.send("Runtime.enable")
+        started = descendants(running.process.pid)
+        own = [f"http://{address}:{port}" for pid in started for address, port in listening(pid)]
+    assert own
+    for each in (url, *own):
+        status, body = await asyncio.to_thread(running.request, f"/call?to={each}", method="GET")
+        assert status == 200
+        assert b"port of edgesim itself" in body
 
 
 async def test_an_unknown_path_names_the_workers(inspected):
