@@ -17,6 +17,7 @@ import fcntl
 import os
 import socket
 import stat
+import struct
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -33,6 +34,8 @@ from edgesim.system import LINUX
 
 FILE = "owner.json"
 _OTHERS = 0o077
+_CREDENTIALS = struct.Struct("iII")
+"""Linux's ``ucred``: process, user, group."""
 
 log = structlog.get_logger()
 
@@ -132,30 +135,59 @@ def _lock_names(names: Iterable[Path]) -> Iterator[None]:
             try:
                 stack.enter_context(_bound(name) if LINUX else _locked(name))
             except OSError as error:
-                if error.errno in {errno.EADDRINUSE, errno.EWOULDBLOCK}:
-                    raise _NameTakenError from error
                 log.warning("state directory not locked by its name", error=str(error))
         yield
 
 
 def _bound(name: str) -> socket.socket:
-    """Take an address in Linux's abstract socket namespace, which has no files; OSError."""
+    """Take an address in Linux's abstract socket namespace, which has no files.
+
+    Every user can take any address there: _NameTakenError only if a process of this user or of root
+    has it, which its listening socket proves; OSError if another user has it.
+    """
     lock = socket.socket(socket.AF_UNIX)
     try:
         lock.bind(f"\0{name}")
-    except OSError:
+        lock.listen()
+    except OSError as error:
         lock.close()
-        raise
+        if error.errno != errno.EADDRINUSE:
+            raise
+        if (holder := _listening_user(name)) in {0, os.geteuid()}:
+            raise _NameTakenError from error
+        who = "another user" if holder is None else f"user {holder}"
+        raise OSError(errno.EADDRINUSE, f"{who} has taken the address @{name}") from error
     return lock
 
 
+def _listening_user(name: str) -> int | None:
+    """The user whose process listens at an abstract address; None if none does, or it is full."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(f"\0{name}")
+        except OSError:
+            return None
+        credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    _, user, _ = _CREDENTIALS.unpack(credentials)
+    return int(user)
+
+
 def _locked(name: str) -> BinaryIO:
-    """Lock a file of this name in the folder for temporary files, which stays there; OSError."""
+    """Lock a file of this name in the folder for temporary files, which stays there.
+
+    _NameTakenError if a process of this user has it; OSError if the file is another user's.
+    """
     path = Path(tempfile.gettempdir(), name)
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     lock = os.fdopen(os.open(path, flags, 0o600), "r+b")
     try:
+        if (user := os.fstat(lock.fileno()).st_uid) != os.geteuid():
+            raise PermissionError(errno.EPERM, f"{path} belongs to user {user}")
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.close()
+        raise _NameTakenError from error
     except OSError:
         lock.close()
         raise

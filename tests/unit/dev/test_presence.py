@@ -1,12 +1,18 @@
 """A state directory has one owner at a time and is closed to other users."""
 
+import fcntl
 import os
+import socket
 import subprocess
+import sys
+import tempfile
+import weakref
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from edgesim.dev import presence
 from edgesim.dev.presence import FILE, own
 from edgesim.errors import UsageError
 
@@ -137,3 +143,74 @@ def test_a_link_that_leads_elsewhere_is_still_taken(tmp_path):
         for resolved, name in ((link.resolve(), link), (state, state)):
             with pytest.raises(UsageError, match="is in use by"), own(resolved, name):
                 pass
+
+
+def taken_addresses() -> set[str]:
+    lines = Path("/proc/net/unix").read_text().splitlines()
+    names = {line.rpartition(" ")[2] for line in lines}
+    return {name for name in names if name.startswith("@edgesim-state-")}
+
+
+def not_listening(_lock: socket.socket) -> str:
+    return "another user"
+
+
+def listening_as_another_user(lock: socket.socket) -> str:
+    if os.geteuid():
+        pytest.skip("to be another user needs root")
+    os.seteuid(65_534)
+    try:
+        lock.listen()
+    finally:
+        os.seteuid(0)
+    return "user 65534"
+
+
+def listening_with_a_full_queue(lock: socket.socket) -> str:
+    lock.listen(0)
+    waiting = socket.socket(socket.AF_UNIX)
+    waiting.connect(lock.getsockname())
+    weakref.finalize(lock, waiting.close)
+    return "another user"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there are no abstract addresses")
+@pytest.mark.parametrize(
+    "how", [not_listening, listening_as_another_user, listening_with_a_full_queue]
+)
+def test_an_address_that_another_user_has_taken_stops_no_start(tmp_path, how, capsys):
+    """The addresses are open to every user: one that is taken is a warning, not a refusal."""
+    state = tmp_path / "state"
+    before = taken_addresses()
+    with own(state):
+        names = taken_addresses() - before
+    assert names
+    with ExitStack() as stack:
+        for name in names:
+            squatter = stack.enter_context(socket.socket(socket.AF_UNIX))
+            squatter.bind(f"\0{name[1:]}")
+            who = how(squatter)
+        with own(state):
+            assert f"{who} has taken the address" in capsys.readouterr().out
+            with pytest.raises(UsageError, match="is in use by"), own(state):
+                pass
+
+
+def test_a_lock_file_of_another_user_stops_no_start(tmp_path, monkeypatch, capsys):
+    """Where the lock is a file in a shared folder, one that is another user's is a warning."""
+    if os.geteuid():
+        pytest.skip("to be another user needs root")
+    monkeypatch.setattr(presence, "LINUX", False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "shared"))
+    (tmp_path / "shared").mkdir()
+    state = tmp_path / "state"
+    with own(state):
+        (name,) = {each.name for each in (tmp_path / "shared").iterdir()}
+        with pytest.raises(UsageError, match="is in use by"), own(state):
+            pass
+    lock = tmp_path / "shared" / name
+    os.chown(lock, 65_534, 65_534)
+    with lock.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with own(state):
+            assert "belongs to user 65534" in capsys.readouterr().out
