@@ -313,7 +313,13 @@ def load_worker(
         raw["name"] = _name_of(folder) + (f"-{environment}" if environment else "")
         warnings.append(f"the file has no name: {raw['name']!r} is used, from its folder")
     if "main" not in raw:
-        raise ConfigError(file, "main", "is missing; name the Worker's main module")
+        problem = "is missing; name the Worker's main module"
+        if "assets" in raw:
+            problem = (
+                "is missing: a Worker of static assets only has no code to run, and edgesim serves "
+                "no assets; name a main module, or leave this Worker out"
+            )
+        raise ConfigError(file, "main", problem)
     settings: WranglerFile = convert(file, raw, WranglerFile)
     if not _NAME.fullmatch(settings.name):
         problem = f"{settings.name!r} is not lower-case letters, digits, dashes and underscores"

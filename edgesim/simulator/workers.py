@@ -232,7 +232,8 @@ def _check_handlers(project: Project, config: WorkerConfig, worker: Worker) -> N
                 needed.setdefault("tail", (other.file, f"tail_consumers[{index}].service"))
     if config.settings.triggers.crons:
         needed["scheduled"] = config.file, "triggers.crons"
-    if config.name == project.entry:
+    # As with wrangler, a Worker for crons or queues only can be the entry: a request fails then.
+    if config.name == project.entry and not any(map(worker.has, ("queue", "scheduled", "tail"))):
         needed["fetch"] = config.file, "main"
     place = "in its default export" if config.is_javascript else "in its class Default"
     for handler, (file, key) in needed.items():

@@ -77,6 +77,31 @@ def test_a_schedule_by_hand_under_both_paths(tmp_path, path):
             assert json.loads(body) == {"outcome": outcome, "noRetry": expected == 500}
 
 
+def test_dev_runs_a_worker_for_crons_only(tmp_path):
+    """A Worker without fetch can be the entry, as with wrangler; a request to it fails."""
+    worker(tmp_path / "w", "w", triggers={"crons": ["0 0 1 1 *"]})
+    source = "from workers import WorkerEntrypoint\n\n\nclass Default(WorkerEntrypoint):\n"
+    source += (
+        "    async def scheduled(self, controller, env=None, ctx=None):\n        print('ran')\n"
+    )
+    (tmp_path / "w" / "entry.py").write_text(source)
+    with dev(tmp_path / "w", tmp_path / "state", "--no-reload") as running:
+        path = "/cdn-cgi/local/scheduled?cron=*+*+*+*+*"
+        assert running.request(path, method="GET") == (200, b"ok\n")
+        status, body = running.request("/", method="GET")
+    assert status == 500
+    assert b"Handler does not export a fetch() function." in body
+
+
+def test_a_worker_of_assets_only(tmp_path):
+    """Wrangler deploys one without `main`; here the line says that it has no code to run."""
+    (tmp_path / "wrangler.jsonc").write_text('{"name": "site", "assets": {"directory": "."}}')
+    done = edgesim("check", tmp_path)
+    assert done.returncode == 2
+    assert "main: is missing: a Worker of static assets only has no code to run" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 def project(folder: Path) -> Path:
     """A project whose environment has its own resources and a deployed stream's old key."""
     staging = {

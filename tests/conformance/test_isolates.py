@@ -585,6 +585,7 @@ async def test_rpc(level):
         ("x = 1 / 0", "ZeroDivisionError"),
         ("class Default: pass", "not a subclass"),
         ("x = 1", "no class Default"),
+        ("async def on_queue(batch): ...", "make it `queue` of class Default(WorkerEntrypoint)"),
         ("import asyncio; asyncio.run(fetch('http://x'))", "global scope"),
         ("raise SystemExit(1)", "SystemExit"),
     ],
@@ -855,6 +856,24 @@ async def test_a_computing_invocation_that_is_cancelled_has_its_cpu_time(name, t
         tasks.cancel_scope.cancel()
     assert host.cpu_ms is not None
     assert 0 < host.cpu_ms < (time.perf_counter() - began) * 1000
+
+
+async def test_a_request_to_a_worker_without_fetch(level):
+    """It fails with the platform's text; the Worker's other handlers run."""
+    source = """
+        class Default(WorkerEntrypoint):
+            async def scheduled(self, controller, env=None, ctx=None):
+                print(controller.cron)
+        """
+    host = Recorder(level.clock)
+    async with level.load(source) as isolates:
+        assert isolates.handlers == {"scheduled"}
+        (failure,) = (await isolates.invoke(level.request(), host)).exceptions
+        assert "Handler does not export a fetch() function." in failure.message
+        event = {"cron": "* * * * *", "scheduledTime": 0}
+        done = await isolates.invoke(Invoke("scheduled", event, level.clock.now()), host)
+    assert done.outcome == "ok"
+    assert host.logs == [("log", ["* * * * *"])]
 
 
 async def test_temporary_files_and_blocking_calls(level):

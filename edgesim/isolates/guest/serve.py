@@ -52,6 +52,8 @@ from edgesim.isolates.protocol.wire import (
 )
 from workers import Request, WorkerEntrypoint
 
+NO_FETCH = "Handler does not export a fetch() function."
+_LEGACY = ("on_fetch", "on_scheduled", "on_queue", "on_trace", "on_tail", "on_alarm", "on_pubsub")
 _PLATFORM_FOLDER = str(Path(__file__).parents[2])
 
 
@@ -198,6 +200,12 @@ Entrypoints = dict[str, type[WorkerEntrypoint]]
 def entrypoints(module: ModuleType) -> Entrypoints:
     """Return the module's entrypoints; ImportError if its ``Default`` is missing or invalid."""
     default = getattr(module, DEFAULT, None)
+    legacy = [name for name in _LEGACY if callable(getattr(module, name, None))]
+    if default is None and legacy:
+        raise ImportError(
+            f"module-level {legacy[0]} is not called since compatibility date 2025-08-14: make it "
+            f"`{legacy[0].removeprefix('on_')}` of class Default(WorkerEntrypoint)"
+        )
     if default is None:
         raise ImportError("no class Default(WorkerEntrypoint) in the module that `main` names")
     if not (isinstance(default, type) and issubclass(default, WorkerEntrypoint)):
@@ -264,6 +272,8 @@ async def _serve(
 
 
 async def _fetch(instance: Any, event: Any, serving: Serving, done: Done) -> None:
+    if not callable(getattr(instance, "fetch", None)):
+        raise JsException("Error", NO_FETCH)
     request = Request._from_wire(event)
     response = handler_response(await _call(*relaxed(instance.fetch, request, None, None)))
     await response._settle()
