@@ -169,7 +169,12 @@ ATTACKS = [
     JavaScriptAttacks(
         "replaces `Promise.prototype.then`, or adds `Object.prototype.toJSON`",
         f"ok {RAISES}",
-        "poison-then poison-to-json",
+        "poison-then poison-to-json poison-then-getter",
+    ),
+    JavaScriptAttacks(
+        "locks `Promise.prototype.then` with a function of its own",
+        f"ok {RAISES}",
+        "poison-then-locked",
         warm=BROKEN,
     ),
     JavaScriptAttacks(

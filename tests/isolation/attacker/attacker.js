@@ -252,6 +252,8 @@ const POISONS = {
   "poison-array-index": () => { for (let i = 0; i < 10; i++) Object.defineProperty(Array.prototype, i, { get() { return "poisoned"; }, set(v) { note(v); }, configurable: true }); },
   "poison-iterator": () => { poison(Array.prototype, Symbol.iterator, refuse); poison(String.prototype, Symbol.iterator, refuse); poison(Map.prototype, Symbol.iterator, refuse); poison(Object.prototype, Symbol.iterator, refuse); },
   "poison-then": () => { poison(Promise.prototype, "then", refuse); },
+  "poison-then-getter": () => { Object.defineProperty(Promise.prototype, "then", { get: () => refuse, configurable: true }); },
+  "poison-then-locked": () => { Object.defineProperty(Promise.prototype, "then", { value: refuse, writable: false, configurable: false }); },
   "poison-promise": () => { for (const name of ["catch", "finally"]) poison(Promise.prototype, name, refuse); for (const name of ["resolve", "reject", "race", "all", "any", "allSettled"]) poison(Promise, name, refuse); globalThis.Promise = refuse; },
   "poison-promise-constructor": () => { Object.defineProperty(Promise.prototype, "constructor", { get: refuse }); },
   "poison-promise-species": () => { Object.defineProperty(Promise, Symbol.species, { get: refuse }); },

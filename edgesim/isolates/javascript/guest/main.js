@@ -7,7 +7,7 @@ import { bind } from "./bindings.js";
 import {
   Headers, Request, Response, TypeError, apply, bodyOfRequest, bodyOfResponse, bytesOfRequest,
   byteLength, calling, cfOfRequest, define, deleteHeader, getHeader, headersOfRequest,
-  headersOfResponse, isA, isResponse, isUsed, keys, list, methodOfRequest, parseJson, setHeader,
+  headersOfResponse, isA, isResponse, isUsed, keeping, keys, list, methodOfRequest, parseJson, setHeader,
   stringify, textOfRequest, urlOfRequest,
 } from "./safe.js";
 import { parse, pack } from "./values.js";
@@ -32,6 +32,7 @@ let waitUntil = null; // workerd's own
 bind(env, specs);
 globalThis.fetch = async (input, init) => await current().fetch("", input, init);
 const worker = await load();
+const putBack = keeping();
 
 /** The Worker's module, or why it does not load. */
 async function load() {
@@ -77,6 +78,7 @@ function call(entrypoint, handler, event, context) {
 
 export default {
   async fetch(request, _, context) {
+    putBack();
     const head = parseJson(getHeader(headersOfRequest(request), INVOKE));
     if (head.handler === "ping") return new Response();
     if (head.handler === "settle") return new Response(await finished);

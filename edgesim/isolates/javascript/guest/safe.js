@@ -34,8 +34,10 @@ export const { isView } = ArrayBuffer;
 export const { floor } = Math;
 export const { keys, entries, getPrototypeOf, setPrototypeOf, prototype: OBJECT } = Object;
 export const { apply } = Reflect;
+const { defineProperty: tryDefineProperty, deleteProperty } = Reflect;
 const { defineProperty } = Object;
 const { prototype: ARRAY } = Array;
+const { prototype: PROMISE } = Promise;
 const { fromCharCode } = String;
 const { getOwnPropertyDescriptor, hasOwn } = Object;
 const hasInstance = Function.prototype[Symbol.hasInstance];
@@ -97,6 +99,33 @@ const resolved = calling(Promise.resolve);
 // another, they would call methods that worker code may replace.
 defineProperty(Promise.prototype, "constructor", { writable: false, configurable: false });
 defineProperty(Promise, Symbol.species, { configurable: false });
+
+/**
+ * Returns a function that puts back what workerd's own functions look up, as it is now: worker code
+ * that has replaced it would fail every later invocation of the isolate.
+ */
+export function keeping() {
+  const places = listOf(listOf(PROMISE, "then"), listOf(OBJECT, "toJSON"));
+  for (let at = 0; at < places.length; at++) {
+    places[at][2] = ownProperty(places[at][0], places[at][1]);
+  }
+  return () => {
+    for (let at = 0; at < places.length; at++) {
+      const { 0: target, 1: name, 2: kept } = places[at];
+      const now = ownProperty(target, name);
+      if (now?.value === kept?.value && now?.get === kept?.get) continue;
+      // Neither throws: what worker code has locked stays as it is.
+      if (kept === undefined) deleteProperty(target, name);
+      else tryDefineProperty(target, name, kept);
+    }
+  };
+}
+
+/** A descriptor that inherits nothing. */
+function ownProperty(target, name) {
+  const found = getOwnPropertyDescriptor(target, name);
+  return found && setPrototypeOf(found, null);
+}
 
 export function isA(kind, value) {
   return apply(hasInstance, kind, [value]);
