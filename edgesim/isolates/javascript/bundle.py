@@ -12,6 +12,7 @@ import msgspec
 
 from edgesim import foreign
 from edgesim.errors import ConfigError, WorkerLoadError
+from edgesim.isolates.javascript.inputs import check_inputs
 from edgesim.isolates.javascript.settings import Module
 from edgesim.isolates.javascript.tools import run_program
 from edgesim.model import JavaScript, WorkerSpec
@@ -62,10 +63,12 @@ class Bundle(msgspec.Struct, frozen=True):
 async def build(spec: WorkerSpec, javascript: JavaScript, esbuild: Path, folder: Path) -> Bundle:
     """Bundle the Worker into ``folder``; WorkerLoadError with file and line of the first error."""
     output = folder / _FOLDER
-    command = [str(esbuild), spec.main, *_options(javascript, output)]
+    metafile = folder / "inputs.json"
+    command = [str(esbuild), spec.main, *_options(javascript, output), f"--metafile={metafile}"]
     text = await _run(command, folder, javascript.folder)
     if text is not None:
         raise WorkerLoadError(f"worker {spec.name}: {_problem(text, javascript)}")
+    check_inputs(spec.name, metafile, Path(javascript.folder), Path(spec.main))
     bundled = output / f"{MAIN}.js"
     modules = [Module(MAIN, "js", f"{_FOLDER}/{MAIN}.js")]
     modules += _others(javascript, output)
