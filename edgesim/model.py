@@ -102,7 +102,10 @@ class HttpResponse(msgspec.Struct):
 
 def _header(headers: Headers, name: str) -> str | None:
     wanted = name.lower()
-    return next((value for key, value in headers if key.lower() == wanted), None)
+    for key, value in headers:
+        if key.lower() == wanted:
+            return value
+    return None
 
 
 # --- Queues -------------------------------------------------------------------------------------

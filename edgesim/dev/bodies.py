@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import anyio
-from starlette.types import Receive
+from starlette.types import Message, Receive
 
 BODY_BYTES_MAX = 100_000_000
 """The platform's request body limit on its lower plans; larger bodies are answered with 413."""
@@ -38,8 +38,10 @@ class Bodies:
         self._freed = anyio.Event()
 
     @asynccontextmanager
-    async def read(self, receive: Receive) -> AsyncIterator[bytes]:
+    async def read(self, receive: Receive, first: Message | None = None) -> AsyncIterator[bytes]:
         """Read the whole body; it occupies the budget until the block ends.
+
+        ``first``: the message that was already received.
 
         BodyTooLargeError; NoRoomError; ConnectionResetError if the client disconnects before the
         end.
@@ -48,7 +50,8 @@ class Bodies:
         size = taken = 0
         try:
             while True:
-                message = await receive()
+                message = await receive() if first is None else first
+                first = None
                 if message["type"] == "http.disconnect":
                     raise ConnectionResetError
                 chunks.append(message.get("body", b""))

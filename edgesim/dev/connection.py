@@ -11,6 +11,7 @@ import asyncio
 import re
 from collections import deque
 from collections.abc import Callable
+from math import inf
 from typing import Any, Literal
 from urllib.parse import unquote
 
@@ -27,6 +28,8 @@ from edgesim.dev.room import Room
 PIPELINE_MAX = 16
 """Maximum requests that wait behind another on one connection; beyond it the request is refused."""
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
+EARLY_SECONDS = 0.002
+"""A timer may fire this long before its time: uvloop counts whole milliseconds."""
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 _NO_ROOM = Refusal(503, "the server has no room for another connection; try again")
 _TOO_SLOW = Refusal(408, "the request took too long to arrive")
@@ -55,6 +58,7 @@ class HttpConnection(asyncio.Protocol):
         self._loop = _loop or asyncio.get_running_loop()
         self._room = room
         self._limits = room.limits
+        self._seconds = room.seconds
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport
         self._active: Exchange | None = None
@@ -75,11 +79,13 @@ class HttpConnection(asyncio.Protocol):
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._headers_size = 0
+        self._expects_continue = False
         self._reading = True
         self._writable = asyncio.Event()
         self._writable.set()
         self._phase: Phase = ""
         self._timer: asyncio.TimerHandle | None = None
+        self._deadline = inf
         self._received = 0
         self._written = 0
         self._progress = 0
@@ -170,6 +176,7 @@ class HttpConnection(asyncio.Protocol):
         self._head_size = self._headers_size = 0
         self._url = b""
         self._headers = []
+        self._expects_continue = False
 
     def on_url(self, url: bytes) -> None:
         """Add a part of the request's target."""
@@ -184,7 +191,10 @@ class HttpConnection(asyncio.Protocol):
         if self._stopped or not self._in_head:
             return
         self._headers_size += len(name) + len(value) + 4
-        self._headers.append((name.lower(), value))
+        lower = name.lower()
+        self._headers.append((lower, value))
+        if lower == b"expect" and value.lower() == b"100-continue":
+            self._expects_continue = True
         if self._headers_size > self._limits.head_bytes:
             self._refuse(Refusal(431, "the headers are over 128 KB"))
 
@@ -212,10 +222,7 @@ class HttpConnection(asyncio.Protocol):
             keep_alive=version == "1.1"
             and self._parser.should_keep_alive()
             and not self._parser.should_upgrade(),
-            expects_continue=any(
-                name == b"expect" and value.lower() == b"100-continue"
-                for name, value in self._headers
-            ),
+            expects_continue=self._expects_continue,
         )
         if self._active is None:
             self._begin(self._newest)
@@ -250,7 +257,7 @@ class HttpConnection(asyncio.Protocol):
             "root_path": "",
             "headers": self._headers,
             "method": method,
-            "path": unquote(path.decode()),
+            "path": unquote(path.decode()) if b"%" in path else path.decode(),
             "raw_path": path,
             "query_string": query,
             "extensions": {TARGET: target},
@@ -276,9 +283,15 @@ class HttpConnection(asyncio.Protocol):
         self._written += len(data)
         self._transport.write(data)
 
+    @property
+    def is_writable(self) -> bool:
+        """True if the client has read most of the output."""
+        return self._writable.is_set()
+
     async def writable(self) -> None:
         """Wait until the client has read most of the output."""
-        await self._writable.wait()
+        if not self._writable.is_set():
+            await self._writable.wait()
 
     def keeps(self, size: int) -> None:
         """Count a response held in memory until the client has read it; size 0 releases it."""
@@ -383,14 +396,20 @@ class HttpConnection(asyncio.Protocol):
         return "head" if self._in_head or newest is None else "idle"
 
     def _watch(self) -> None:
-        """Start the timer of this phase, in place of the previous one."""
-        if self._timer is not None:
+        """Set the deadline of this phase.
+
+        A timer that is set stays if it fires before: setting one for each request costs more.
+        """
+        if self._phase == "busy":
+            self._deadline = inf
+            return
+        self._progress = self._taken()
+        self._deadline = self._loop.time() + self._seconds[self._phase]
+        if self._timer is not None and self._timer.when() > self._deadline:
             self._timer.cancel()
             self._timer = None
-        if self._phase != "busy":
-            self._progress = self._taken()
-            seconds: float = getattr(self._limits, f"{self._phase}_seconds")
-            self._timer = self._loop.call_later(seconds, self._look)
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._deadline, self._look)
 
     def _taken(self) -> int:
         """Bytes that the client has sent, or in phase "write" has read."""
@@ -399,9 +418,12 @@ class HttpConnection(asyncio.Protocol):
         return self._received
 
     def _look(self) -> None:
-        """The phase's timer has expired: extend it if the client made progress, otherwise close."""
+        """The timer has expired; at the phase's deadline, close unless the client made progress."""
         self._timer = None
-        if self._transport.is_closing():
+        if self._transport.is_closing() or self._deadline == inf:
+            return
+        if self._loop.time() < self._deadline - EARLY_SECONDS:
+            self._timer = self._loop.call_at(self._deadline, self._look)
             return
         moved = self._taken() - self._progress
         if self._phase in {"body", "write"} and moved >= self._limits.bytes_least:

@@ -98,7 +98,7 @@ class Edge:
     def request(self, scope: Scope, body: Body, cf: dict[str, Any]) -> HttpRequest:
         """The request passed to a Worker, with the headers that the edge sets."""
         peer = _peer(scope)
-        trusted = peer is not None and self._is_trusted(peer)
+        trusted = bool(self._trusted) and peer is not None and self._is_trusted(peer)
         headers = [
             (name.decode("latin-1"), value.strip(b" \t").decode("utf-8", "replace"))
             for name, value in scope["headers"]
@@ -108,7 +108,7 @@ class Edge:
         scheme = _last(given.get("x-forwarded-proto", "")) if trusted else ""
         if scheme not in {"http", "https"}:
             scheme = scope["scheme"]
-        client = self._client(scope, peer) if trusted else str(peer or "127.0.0.1")
+        client = self._client(scope, peer) if trusted else _shown(peer)
         # XX is the platform's code for an unknown country.
         country = given.get("cf-ipcountry") or str(cf.get("country") or "XX")
         edge = {
@@ -149,8 +149,10 @@ class Edge:
 
 def host_of(scope: Scope) -> str:
     """The lower-case host name of the Host header, without its port; "" if there is none."""
-    host: bytes = dict(scope["headers"]).get(b"host", b"")
-    return name_of(host.decode("latin-1"))
+    for name, value in reversed(scope["headers"]):
+        if name == b"host":
+            return name_of(value.decode("latin-1"))
+    return ""
 
 
 def name_of(authority: str) -> str:
@@ -188,6 +190,11 @@ def _peer(scope: Scope) -> _Address | None:
 @lru_cache(ADDRESSES_KEPT_MAX)
 def _peer_address(text: str) -> _Address | None:
     return _address(text)
+
+
+@lru_cache(ADDRESSES_KEPT_MAX)
+def _shown(peer: _Address | None) -> str:
+    return str(peer or "127.0.0.1")
 
 
 def _address(text: str) -> _Address | None:

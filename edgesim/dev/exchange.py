@@ -11,6 +11,7 @@ import asyncio
 import http
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import structlog
@@ -26,6 +27,10 @@ HOP_BY_HOP = {
     *(b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer"),
     *(b"transfer-encoding", b"upgrade"),
 }
+EXCHANGE = "edgesim.exchange"
+"""Name of the ASGI extension with the Exchange, whose ``respond`` sends a response in one step."""
+_LINES_KEPT_MAX, _LINE_KEPT_MAX = 1024, 256
+"""Header lines of responses, and their length, that are kept: responses repeat them."""
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*")
 
@@ -39,6 +44,7 @@ class Exchange:
         self, connection: HttpConnection, scope: Scope, *, keep_alive: bool, expects_continue: bool
     ) -> None:
         self.scope = scope
+        scope["extensions"][EXCHANGE] = self
         self.keep_alive = keep_alive
         self.more_body = True
         self.started = False
@@ -48,7 +54,8 @@ class Exchange:
         self._expects_continue = expects_continue
         self._body = bytearray()
         self._end_received = False
-        self._arrived = asyncio.Event()
+        self._reader: asyncio.Future[None] | None = None
+        """Future of the application that waits for a part of the body."""
         self._has_body = True
         self._head = b""
         """Buffered response head, sent together with the first part of the body."""
@@ -72,12 +79,16 @@ class Exchange:
         """Add a part of the body; it is dropped if the response is complete."""
         if not self.complete:
             self._body += data
-            self._arrived.set()
+            self._wake()
 
     def end_body(self) -> None:
         """Mark the request body as complete."""
         self.more_body = False
-        self._arrived.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
 
     @property
     def is_full(self) -> bool:
@@ -87,7 +98,7 @@ class Exchange:
     def disconnect(self) -> None:
         """Mark the client as disconnected; also used if edgesim stops serving it."""
         self.disconnected = True
-        self._arrived.set()
+        self._wake()
 
     @property
     def on_wire(self) -> bool:
@@ -105,8 +116,10 @@ class Exchange:
                 self._end_received = not self.more_body
                 self._connection.adjust()
                 return {"type": "http.request", "body": body, "more_body": self.more_body}
-            self._arrived.clear()
-            await self._arrived.wait()
+            # Several may wait: the application, and the front for the client's disconnect.
+            if self._reader is None or self._reader.done():
+                self._reader = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._reader)
         return {"type": "http.disconnect"}
 
     # --- the response ---
@@ -133,12 +146,10 @@ class Exchange:
         lengths = set()
         for name, value in [*self._connection.default_headers, *headers]:
             lower = name.lower()
-            if not _NAME.fullmatch(lower) or not _VALUE.fullmatch(value):
-                raise ValueError(f"the response has an invalid header {lower[:100]!r}")
             if lower == b"content-length":
                 lengths.add(value)
-            elif lower not in HOP_BY_HOP:
-                lines.append(b"%b: %b\r\n" % (lower, value))
+            else:
+                lines.append(_line(lower, value))
         lines += self._framing(status, lengths)
         if self._expects_continue and self.more_body:
             self.keep_alive = False  # whether the client will send its body is unknown
@@ -171,6 +182,31 @@ class Exchange:
         self.keep_alive = False  # HTTP/1.0: the body ends with the connection
         return []
 
+    def respond(
+        self,
+        status: int,
+        reason: str | None,
+        headers: Iterable[tuple[bytes, bytes]],
+        body: bytes,
+    ) -> bool:
+        """Send a whole response now; False if it must be sent in parts, as the client reads it.
+
+        ``headers`` include the content-length.  ValueError for one that cannot be framed.
+        """
+        if len(body) > WRITE_BYTES_MAX or not self._connection.is_writable:
+            return False
+        if self.disconnected:
+            return True
+        self._start(status, headers, reason)
+        if self._has_body and body:
+            self._account(len(body))
+            self._write_part(body)
+        self._write_head()
+        if self._left:
+            raise ValueError(f"the response is {self._left} bytes short of its content-length")
+        self._finish()
+        return True
+
     async def _write(self, body: bytes, *, more: bool) -> None:
         if not self.started or self.complete:
             raise ValueError("a response body outside of a response")
@@ -184,8 +220,11 @@ class Exchange:
             raise ValueError(f"the response is {self._left} bytes short of its content-length")
         if self._chunked:
             self._connection.write(b"0\r\n\r\n")
+        self._finish()
+
+    def _finish(self) -> None:
         self.complete = True
-        self._arrived.set()
+        self._wake()
         self._connection.finish(self)
 
     def _account(self, size: int) -> None:
@@ -217,6 +256,20 @@ class Exchange:
             part = b"%x\r\n%b\r\n" % (len(part), part)
         self._connection.write(self._head + part)
         self._head = b""
+
+
+def _line(name: bytes, value: bytes) -> bytes:
+    """Return the line of a header; empty for one that only this module may set."""
+    return (_kept_line if len(value) <= _LINE_KEPT_MAX else _new_line)(name, value)
+
+
+def _new_line(name: bytes, value: bytes) -> bytes:
+    if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+        raise ValueError(f"the response has an invalid header {name[:100]!r}")
+    return b"" if name in HOP_BY_HOP else b"%b: %b\r\n" % (name, value)
+
+
+_kept_line = lru_cache(_LINES_KEPT_MAX)(_new_line)
 
 
 def _status_line(status: int, reason: str | None) -> bytes:

@@ -12,10 +12,11 @@ from collections import defaultdict
 import anyio
 import msgspec
 import structlog
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from edgesim.dev.bodies import Bodies, BodyTooLargeError, NoRoomError
+from edgesim.dev.bodies import SMALL_BYTES_MAX, Bodies, BodyTooLargeError, NoRoomError
 from edgesim.dev.edge import Edge, host_of
+from edgesim.dev.exchange import EXCHANGE
 from edgesim.dev.record import Recorder
 from edgesim.errors import EdgesimError, PlatformError
 from edgesim.model import HttpResponse, iterate
@@ -132,8 +133,12 @@ class Front:
         if not await self._room(scope):  # before reading the body, which stays with the client
             await send_response(_overloaded(), scope, send)
             return
+        first = await receive()
+        if _is_small(first):  # the usual case: it needs no budget, and has arrived with its head
+            await self._serve_with(first.get("body", b""), scope, receive, send)
+            return
         try:
-            async with self._bodies.read(receive) as body:
+            async with self._bodies.read(receive, first) as body:
                 await self._serve_with(body, scope, receive, send)
         except ConnectionResetError:
             return  # the client disconnected while sending
@@ -163,7 +168,7 @@ class Front:
         Requests for the same Worker wait in order of arrival.
         """
         simulator = await self.simulator()
-        if simulator.has_room and not any(turn.locked() for turn in self._turns.values()):
+        if not self.waiting and simulator.has_room:
             return True  # the usual case, without routing the request twice
         worker = self._worker_that_needs_room(simulator, scope)
         if worker is None:
@@ -230,9 +235,8 @@ class Front:
 
     def _worker_of(self, simulator: Simulator, scope: Scope, url: str) -> str:
         """The Worker that the request names; "" for the entry Worker; _NoWorkerError for none."""
-        direct = self.edge.is_direct(scope)
         name, _ = named_by(host_of(scope))
-        if direct and name:
+        if name and self.edge.is_direct(scope):
             if name not in simulator.workers:
                 known = ", ".join(simulator.workers)
                 raise _NoWorkerError(f"there is no Worker named {name!r}; known: {known}")
@@ -244,6 +248,15 @@ class Front:
         if name and name != simulator.project.entry:
             raise _NoWorkerError("error code: 404, no Worker has a route for this host")
         return name
+
+
+def _is_small(message: Message) -> bool:
+    """True for a whole body, in one message, that does not count against the budget."""
+    return (
+        message["type"] == "http.request"
+        and not message.get("more_body", False)
+        and len(message.get("body", b"")) <= SMALL_BYTES_MAX
+    )
 
 
 def _is_for_api(scope: Scope) -> bool:
@@ -265,20 +278,26 @@ async def send_response(response: HttpResponse, scope: Scope, send: Send) -> Non
     A stream that fails, or whose length differs from its content-length, aborts the connection, so
     that the client does not take the part for the whole.
     """
+    exchange = scope["extensions"].get(EXCHANGE)
     body = response.body
     if body and not response.encoded and response.status not in _NULL_BODY:
         body = packed(body, response.header("content-encoding"))
     length = len(body) if isinstance(body, bytes) else body.length
+    lower = [(name.lower(), value) for name, value in response.headers]
     headers = [
-        (name.lower().encode("latin-1"), value.encode())
-        for name, value in response.headers
-        if name.lower() not in _FRAMING
+        (name.encode("latin-1"), value.encode()) for name, value in lower if name not in _FRAMING
     ]
     if scope["method"] == "HEAD":  # the length of the body that a GET would return
         own = response.header("content-length") or ""
         length = int(own) if own.isascii() and own.isdigit() else length
     if length is not None:
         headers.append((b"content-length", b"%d" % length))
+    if (
+        exchange is not None
+        and isinstance(body, bytes)
+        and exchange.respond(response.status, response.status_text, headers, body)
+    ):
+        return
     start = {"type": "http.response.start", "status": response.status, "headers": headers}
     await send(start if response.status_text is None else start | {"reason": response.status_text})
     if isinstance(body, bytes):

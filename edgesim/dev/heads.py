@@ -53,7 +53,12 @@ def problem_of(
         return Refusal(405, f"method {method} is not served")
     if method not in _METHODS:
         return Refusal(501, f"method {method} is not known")
-    hosts = [value.strip(b" \t") for name, value in headers if name == b"host"]
+    hosts, encodings = [], []
+    for name, value in headers:
+        if name == b"host":
+            hosts.append(value.strip(b" \t"))
+        elif name == b"transfer-encoding":
+            encodings.append(value)
     if len(hosts) > 1 or (not hosts and version == "1.1"):
         return Refusal(400, "a request needs exactly one Host header")
     if hosts and not _is_authority(hosts[0]):
@@ -63,8 +68,8 @@ def problem_of(
         return Refusal(400, "the URL's host is not the one of the Host header")
     if not _is_target(target_of(url)):
         return Refusal(400, "the URL is not a path with a query")
-    for name, value in headers:
-        if name == b"transfer-encoding" and (value.lower() != b"chunked" or version == "1.0"):
+    for value in encodings:
+        if value.lower() != b"chunked" or version == "1.0":
             return Refusal(501, "the only transfer encoding is chunked")
     if not _VALUE.fullmatch(b"".join([value for _, value in headers])):
         return Refusal(400, "a header has a control character")

@@ -62,6 +62,11 @@ class Room:
 
     def __init__(self, limits: ListenerLimits) -> None:
         self.limits = limits
+        self.seconds = {
+            phase: getattr(limits, f"{phase}_seconds")
+            for phase in ("head", "idle", "body", "write", "linger")
+        }
+        """Maximum wait for a client, by the phase of its connection."""
         self._holders: set[Holder] = set()
         self._waiting: dict[Holder, None] = {}
         self._unread: dict[Holder, int] = {}

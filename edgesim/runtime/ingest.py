@@ -64,6 +64,8 @@ class HttpIngest:
 
     def target_of(self, url: str) -> str | None:
         """Like ``named_by``, also for the path of clients without names under ``localhost``."""
+        if "ingest" not in url.lower():  # most URLs, which need not be parsed
+            return None
         path = urlsplit(url).path
         if path.startswith(PATH):
             name = path.removeprefix(PATH).rstrip("/")

@@ -11,6 +11,7 @@ Worker waited for them; beyond ``PENDING_BYTES_MAX`` their traces are lost.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
@@ -103,7 +104,7 @@ class TailConsumer:
             return
         self.pending_bytes += size
         self._mean_bytes += (size - self._mean_bytes) / MEAN_ITEMS
-        self._buffer.append((anyio.current_time(), size, item))
+        self._buffer.append((asyncio.get_running_loop().time(), size, item))
         self._arrived.set()
         if self._tap is not None:
             self._tap.offer(1, map(shown, [item]))

@@ -150,8 +150,8 @@ def _shown(event: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _request_bytes(request: dict[str, Any]) -> int:
-    headers = request["headers"].items()
-    texts = len(request["url"].encode()) + sum(len(name) + len(value) for name, value in headers)
+    headers = request["headers"]
+    texts = len(request["url"].encode()) + sum(map(len, headers)) + sum(map(len, headers.values()))
     return texts + (len(msgspec.json.encode(request["cf"])) if request["cf"] else 0)
 
 

@@ -151,7 +151,13 @@ class Simulator:
     @property
     def has_room(self) -> bool:
         """False while too much earlier work of any Worker is unfinished."""
-        return self._in_flight < IN_FLIGHT_MAX and all(map(self._tail_has_room, self._tailed_by))
+        in_flight = self.workers.in_flight
+        if in_flight >= IN_FLIGHT_MAX:
+            return False
+        for name, tail in self.primitives.tails.items():
+            if not tail.has_room(in_flight) and not self._tail_has_room(name):
+                return False
+        return True
 
     def has_room_for(self, worker: str) -> bool:
         """False while new requests to that Worker should wait; True if there is no such Worker.
@@ -162,13 +168,9 @@ class Simulator:
         if worker not in self.workers:
             return True
         share = IN_FLIGHT_MAX // len(self.workers)
-        if self._in_flight >= IN_FLIGHT_MAX and self.workers[worker].in_flight >= share:
+        if self.workers.in_flight >= IN_FLIGHT_MAX and self.workers[worker].in_flight >= share:
             return False
         return all(map(self._tail_has_room, self._tails_behind[worker]))
-
-    @property
-    def _in_flight(self) -> int:
-        return sum(worker.in_flight for worker in self.workers.values())
 
     def _tail_has_room(self, name: str) -> bool:
         tailed = sum(self.workers[worker].in_flight for worker in self._tailed_by[name])

@@ -71,6 +71,11 @@ class Workers(Mapping[str, Worker]):
     def __len__(self) -> int:
         return len(self._running)
 
+    @property
+    def in_flight(self) -> int:
+        """Number of invocations of all Workers that have not ended."""
+        return sum([worker.in_flight for worker in self._running.values()])
+
     def inspector_ports(self) -> dict[str, int]:
         """The ports on loopback at which debuggers of Workers are served now, by Worker."""
         ports = {name: worker.inspector_port() for name, worker in self._running.items()}

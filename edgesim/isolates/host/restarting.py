@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from math import inf
 
 import anyio
 import structlog
@@ -46,13 +47,15 @@ class RestartingIsolates(Isolates):
 
     async def invoke(self, invoke: Invoke, host: Host) -> Done:
         """See Isolates; the fault is NOT_RUN if no zygote could be started in time."""
-        deadline = anyio.current_time() + WAIT_SECONDS
+        deadline = inf
         while True:
             current, replaced = self._current, self._replaced
             if not current.lost.is_set():
                 done = await current.invoke(invoke, host)
                 if done.fault != NOT_RUN or not current.lost.is_set():
                     return done
+            if deadline == inf:
+                deadline = anyio.current_time() + WAIT_SECONDS
             with anyio.CancelScope(deadline=deadline):
                 await replaced.wait()
             if self._current is current:

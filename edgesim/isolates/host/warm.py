@@ -225,25 +225,26 @@ class _WarmIsolate:
         self._alarm.cancel()
         self.ended.set()
 
-    def waits_for_a_core(self) -> bool:
+    def waits_for_a_core(self, now: float | None) -> bool:
         """Return True if the process was runnable but had hardly any CPU time since the last call.
 
         Then the load of the machine delays the callback, not the callback's own work.  True also if
-        the CPU time is unknown.
+        the CPU time is unknown.  ``now``: its CPU time.
         """
         if not LINUX:
             return True
-        before, self._cpu_before = self._cpu_before, self.cpu_seconds()
+        before, self._cpu_before = self._cpu_before, now
         if before is None or self._cpu_before is None:
             return False
         return self._state == "R" and self._cpu_before - before < STARVED_SECONDS
 
-    def seconds_for_nobody(self) -> float:
+    def seconds_for_nobody(self, now: float | None) -> float:
         """Return the CPU time since an invocation ran, a message came or the process was idle.
 
-        Garbage is collected then: a destructor that an invocation has left may never end.
+        Garbage is collected then: a destructor that an invocation has left may never end.  ``now``:
+        the CPU time of the process.
         """
-        now, before = self.cpu_seconds(), self._nobody_before
+        before = self._nobody_before
         if now is None or before is None:
             self._nobody_before, self._nobody = now, 0.0
         else:
@@ -439,11 +440,12 @@ class WarmIsolates(Isolates):
             await anyio.sleep(STALL_SECONDS)
             running = isolate.running
             limit = max(self._forks.spec.limits.cpu_ms / 1000, NOBODY_SECONDS)
-            if isolate.seconds_for_nobody() > limit:
+            now = isolate.cpu_seconds()
+            if isolate.seconds_for_nobody(now) > limit:
                 isolate.retired = isolate.out_of_time = True
                 isolate.fork.kill()
                 return
-            waits, same = isolate.waits_for_a_core(), running != 0 and running == before
+            waits, same = isolate.waits_for_a_core(now), running != 0 and running == before
             starved = starved + 1 if waits and same else 0
             if same and not 0 < starved < STARVED_MAX:
                 isolate.retire(but=running)

@@ -75,6 +75,15 @@ def responding(status=200, headers=(), *chunks: bytes, error: Exception | None =
         b"GET / HTTP/1.1\r\nHost: x\n\r\n",
         b"GET / HTTP/1.1\r\nHost : x\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\nX: a\r\n b\r\n\r\n",
+        POST + b"Content-Length: 4\r\n Transfer-Encoding: chunked\r\n\r\nabcd" + GET,
+        POST + b"Content-Length: 4\r\n\tX: a\r\n\r\nabcd" + GET,
+        POST + b"Content-Length : 4\r\n\r\nabcd" + GET,
+        POST + b"Content-Length\t: 4\r\n\r\nabcd" + GET,
+        POST + b"X: a\nContent-Length: 4\r\n\r\nabcd" + GET,
+        POST + b"X: a\rContent-Length: 4\r\n\r\nabcd" + GET,
+        POST + b"Transfer-Encoding: chunked\r\n\r\n1 \r\na\r\n0\r\n\r\n" + GET,
+        POST + b"Transfer-Encoding: chunked\r\n\r\n\r\na\r\n0\r\n\r\n" + GET,
+        POST + b"Transfer-Encoding: chunked\r\n\r\n1;\x00\r\na\r\n0\r\n\r\n" + GET,
         b"GET / HTTP/1.1\r\nHost: x\r\n X: a\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\nX: a\x00b\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\nX: a\x01b\r\n\r\n",
@@ -122,6 +131,8 @@ async def test_ambiguous_requests_are_refused(request_bytes):
         (b"GET / HTTP/1.1\r\nhost: [::1]:8787\r\n\r\n", ""),
         (b"GET http://x/ HTTP/1.1\r\nHost: X\r\n\r\n", ""),
         (POST + b"Content-Length: 3\r\n\r\nabc", "abc"),
+        (CHUNKED + b'3;a="b;c"\r\nabc\r\n0;x\r\n\r\n', "abc"),
+        (CHUNKED + b"0003\r\nabc\r\n000\r\n\r\n", "abc"),
         (
             POST + b"Transfer-Encoding: Chunked\r\n\r\n2\r\nab\r\n1;x=y\r\nc\r\n0\r\nT: 1\r\n\r\n",
             "abc",
@@ -335,6 +346,33 @@ async def test_a_silent_client_is_let_go(sent, expected):
     async with listening(limits=limits) as listener, listener.client() as client:
         await client.send(sent)
         assert statuses(await client.rest()) == expected
+
+
+@pytest.mark.parametrize(
+    ("sent", "last"),
+    [(b"GET / HT", 408), (POST + b"Content-Length: 5\r\n\r\nabc", 408), (b"", 200)],
+)
+async def test_each_wait_has_its_own_time(sent, last):
+    """A short limit holds after a longer one has begun, and at each of several requests."""
+    short, long = (0.2, 3600.0) if sent else (3600.0, 0.2)
+    limits = ListenerLimits(head_seconds=short, body_seconds=short, idle_seconds=long)
+    async with listening(limits=limits) as listener, listener.client() as client:
+        for _ in range(3 if sent else 0):
+            await client.send(GET)
+            assert b"200 OK" in await client.until(b'"body": ""}')
+        await client.send(GET + sent)
+        assert statuses(await client.rest())[-1] == last
+
+
+async def test_a_limit_ends_with_its_wait():
+    """A connection whose head arrived in time stays open beyond the time limit of heads."""
+    limits = ListenerLimits(head_seconds=3, idle_seconds=3600)
+    async with listening(limits=limits) as listener, listener.client() as client:
+        await client.send(GET)
+        await client.until(b'"body": ""}')
+        assert await listener.ask(b"GET / HT")  # refused once that time is over
+        await client.send(LAST)
+        assert statuses(await client.rest()) == [200]
 
 
 async def test_a_client_that_does_not_read_is_let_go():
