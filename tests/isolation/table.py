@@ -339,7 +339,7 @@ ATTACKS = [
     # --- files, sockets, terminal ---
     Attack("read-passwords", "reads `/etc/passwd`", MAY, RAISES, PERMISSION),
     Attack("read-ssh-keys", "lists `~/.ssh`", MAY, RAISES, "Error"),
-    Attack("read-the-project", "reads a file beside its own folder", MAY, RAISES, PERMISSION),
+    Attack("read-the-project", "reads a file beside its own folder", MAY, RAISES, "Error"),
     Attack(
         "read-the-hidden",
         "reads a file whose name begins with a dot, or the state directory, in its own folder",

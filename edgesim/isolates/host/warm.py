@@ -32,7 +32,7 @@ from edgesim.isolates.host.cpu_clock import cpu_seconds
 from edgesim.isolates.host.driver import Host, Isolates
 from edgesim.isolates.host.link import Link, open_link
 from edgesim.isolates.host.zygotes import Fork, Forks, open_forks
-from edgesim.isolates.protocol.limits import WALL_EXCEEDED
+from edgesim.isolates.protocol.limits import CPU_EXCEEDED, WALL_EXCEEDED
 from edgesim.isolates.protocol.wire import (
     LOST,
     Cancel,
@@ -69,6 +69,8 @@ Without a clock of the process's CPU time, every callback may be waiting for a c
 """
 NOBODY_SECONDS = 5.0
 """Least CPU time of collecting garbage, or of loading modules, before the process is killed."""
+SLOWED_MAX = 7
+"""Most that a busy machine may slow a callback down whose CPU time is unknown."""
 BLOCKED_SECONDS = 30.0
 """Maximum time that one callback may block without using CPU, such as in a deadlock."""
 DRAIN_SECONDS = 30.0
@@ -94,6 +96,8 @@ class _WarmIsolate:
         self.retired = False
         """True if the isolate gets no further invocation."""
         self.out_of_time = False
+        self.blocked = False
+        """True if it was killed because one callback blocked it for too long."""
         self.error: Exception | None = None
         self.ended = anyio.Event()
         self.occupied = anyio.Event()
@@ -199,12 +203,6 @@ class _WarmIsolate:
                 del self.conversations[number]
                 conversation.interrupt()
         self.close_if_done()
-
-    def blame_for_blocking(self, number: int) -> None:
-        """Set the verdict of an invocation that blocked the process without using CPU."""
-        conversation = self.conversations.get(number)
-        if conversation is not None:
-            conversation.verdict = Done("exceededWallTime", [Failure("Error", WALL_EXCEEDED)])
 
     def close_if_done(self) -> None:
         """Close a retired process once its last invocation has ended."""
@@ -418,6 +416,10 @@ class WarmIsolates(Isolates):
             self._forks.spec.limits, isolate.error, out_of_time=isolate.out_of_time
         )
         cpu_ms = isolate.running_cpu_ms()
+        if isolate.blocked and cpu_ms > self._forks.spec.limits.cpu_ms:  # known only now
+            done = Done("exceededCpu", [Failure("Error", CPU_EXCEEDED)])
+        elif isolate.blocked and not isolate.out_of_time:
+            done = Done("exceededWallTime", [Failure("Error", WALL_EXCEEDED)])
         known = any(conversation.number == guilty for conversation in conversations)
         for conversation in conversations:
             if done.blameless:
@@ -456,23 +458,25 @@ class WarmIsolates(Isolates):
     async def _limit_cpu(self, isolate: _WarmIsolate, running: int) -> None:
         """Kill the process if the blocking callback exceeds its CPU time or BLOCKED_SECONDS.
 
-        If the CPU time is unknown, a timer of the process's own ends it (shared_loop.py), and the
-        callback may take the CPU limit and BLOCKED_SECONDS.
+        If the CPU time is unknown, a timer of the process's own ends it (shared_loop.py), unless
+        worker code has disarmed that; so a multiple of the limit is the most it may take.
         """
         limit = self._forks.spec.limits.cpu_ms / 1000 + CPU_GRACE_SECONDS
+        blocked = min(SLOWED_MAX * limit, limit + BLOCKED_SECONDS) - STARVED_MAX * STALL_SECONDS
         began, clock = isolate.cpu_seconds(), self._clock.elapsed()
         while True:
             await anyio.sleep(STALL_SECONDS)
             if isolate.running != running:
                 return  # the callback returned; the remaining invocations may finish
             now = isolate.cpu_seconds()
-            passed = self._clock.elapsed() - clock
-            used = limit if began is None or now is None else now - began
-            if used > limit:
-                isolate.out_of_time = True
-            elif passed - used > BLOCKED_SECONDS:
-                isolate.blame_for_blocking(running)
+            used, passed = 0.0, self._clock.elapsed() - clock
+            if began is None or now is None:
+                isolate.blocked = passed > blocked
             else:
+                used = now - began
+                isolate.blocked = passed - used > BLOCKED_SECONDS
+            isolate.out_of_time = used > limit
+            if not isolate.out_of_time and not isolate.blocked:
                 continue
             isolate.fork.kill()
             return
