@@ -32,7 +32,7 @@ EXCHANGE = "edgesim.exchange"
 _LINES_KEPT_MAX, _LINE_KEPT_MAX = 1024, 256
 """Header lines of responses, and their length, that are kept: responses repeat them."""
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_VALUE = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*")
+_VALUE = re.compile(rb"[^\x00\r\n]*")
 
 log = structlog.get_logger()
 

@@ -11,7 +11,8 @@ from edgesim.errors import PlatformError
 from edgesim.isolates.protocol.wire import Call
 from edgesim.model import Headers
 
-_HEADER = re.compile(r"[!-9;-~]+: [^\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]*")
+_HEADER = re.compile(r"[!-9;-~]+: [^\x00\r\n\ud800-\udfff]*")
+"""As in workerd, a value may have any control character but NUL and those that end it."""
 _METHOD = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 

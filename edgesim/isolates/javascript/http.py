@@ -118,6 +118,8 @@ class WorkerdConnection(asyncio.Protocol, ABC):
         self.closed = False
         self._transport: asyncio.Transport | None = None
         self._parser: Any = self._new_parser()
+        # workerd lets control characters into values; it folds no lines, which this allows too.
+        self._parser.set_dangerous_leniencies(lenient_headers=True)
         self._headers: list[tuple[str, str]] = []
         self._head_bytes = 0
         self._chunks: _ArrivingBody | None = None
