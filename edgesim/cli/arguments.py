@@ -82,6 +82,12 @@ def add_address(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)"
     )
+    parser.add_argument(
+        "--s3-port",
+        type=_port,
+        metavar="PORT",
+        help="also serve the S3 API on this port, 0 for a free one (default: [server] s3_port)",
+    )
     parser.add_argument("--quiet", action="store_true", help="log warnings and errors only")
 
 

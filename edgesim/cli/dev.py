@@ -50,12 +50,13 @@ def run(arguments: argparse.Namespace) -> int:
         not arguments.no_reload,
         arguments.record,
         inspect=arguments.inspect,
+        s3_port=arguments.s3_port,
     )
     if not arguments.quiet:
         for line in project_of(arguments).defaults:
             print(line, file=sys.stderr)
     server = Server(lambda: project_of(arguments), options, Environment.read())
-    ready = (say_ready, say_ready_clickhouse)
+    ready = (say_ready, say_ready_port)
     anyio.run(server.run, *ready, backend_options={"use_uvloop": True})
     return 0
 
@@ -65,6 +66,6 @@ def say_ready(url: str) -> None:
     print(f"Ready on {url}", flush=True)
 
 
-def say_ready_clickhouse(url: str) -> None:
-    """Print the address of the ClickHouse HTTP port, which the project may configure."""
-    print(f"ClickHouse on {url}", flush=True)
+def say_ready_port(name: str, url: str) -> None:
+    """Print the address of a further port that the project may configure: ClickHouse, S3."""
+    print(f"{name} on {url}", flush=True)

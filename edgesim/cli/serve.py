@@ -12,7 +12,7 @@ import anyio
 
 from edgesim.cli import logs
 from edgesim.cli.arguments import add_address, add_isolation, add_project, project_of
-from edgesim.cli.dev import say_ready, say_ready_clickhouse
+from edgesim.cli.dev import say_ready, say_ready_port
 
 DRAIN_SECONDS = 30.0
 
@@ -51,9 +51,10 @@ def run(arguments: argparse.Namespace) -> int:
         strict=True,
         drain_seconds=arguments.drain_seconds,
         notice_seconds=arguments.notice_seconds,
+        s3_port=arguments.s3_port,
     )
     server = Server(lambda: project_of(arguments, level="warm"), options, Environment.read())
-    ready = (say_ready, say_ready_clickhouse)
+    ready = (say_ready, say_ready_port)
     anyio.run(server.run, *ready, backend_options={"use_uvloop": True})
     return 0
 

@@ -68,9 +68,11 @@ class ServerConfig(msgspec.Struct, forbid_unknown_fields=True):
 
     ``trusted_proxies``: addresses or CIDR networks of reverse proxies; only these may set the
     headers that name the client (``cf-connecting-ip``, ``x-forwarded-for`` and so on).
+    ``s3_port``: port for S3 clients on this machine; 0 picks a free port.
     """
 
     trusted_proxies: list[str] = []
+    s3_port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] | None = None
 
 
 class BackendUrls(msgspec.Struct, forbid_unknown_fields=True):

@@ -43,7 +43,7 @@ from edgesim.dev import clickhouse_port
 from edgesim.dev.access import Access
 from edgesim.dev.admin import admin_app
 from edgesim.dev.connection import connections
-from edgesim.dev.edge import LOOPBACK_HOSTS
+from edgesim.dev.edge import LOOPBACK_HOSTS, Edge
 from edgesim.dev.faults import StoreFaults
 from edgesim.dev.front import Front
 from edgesim.dev.inspector import HEAD_BYTES_MAX, InspectorServer
@@ -52,6 +52,7 @@ from edgesim.dev.queues_api import queues_api
 from edgesim.dev.record import Recorder, recording
 from edgesim.dev.reload import changes, is_configuration, reload_workers
 from edgesim.dev.room import Room, limits_here
+from edgesim.dev.s3_api.app import S3Api
 from edgesim.doctor import refuse_early
 from edgesim.errors import (
     ClickHouseError,
@@ -78,7 +79,7 @@ STATE_SECONDS = 1.0
 SAME_SIGNAL_SECONDS = 0.15
 """Signals within this time count as one: `timeout` and others signal the process and its group."""
 CONNECTIONS_MAX = 1024
-CLICKHOUSE_CONNECTIONS_MAX = 64
+PORT_CONNECTIONS_MAX = 64
 
 log = structlog.get_logger()
 
@@ -98,6 +99,8 @@ class ServerOptions(msgspec.Struct, frozen=True):
     """Seconds at shutdown during which requests are still served, while readiness reports 503."""
     inspect: int | None = None
     """Port of the debugger of JavaScript Workers."""
+    s3_port: int | None = None
+    """Port of the S3 API; None means ``[server] s3_port``."""
 
 
 class _Uvicorn(uvicorn.Server):
@@ -137,12 +140,12 @@ class Server:
         self._http_ended = anyio.Event()
 
     async def run(
-        self, ready: Callable[[str], None], ready_clickhouse: Callable[[str], None]
+        self, ready: Callable[[str], None], ready_port: Callable[[str, str], None]
     ) -> None:
         """Serve until SIGINT or SIGTERM.
 
-        ``ready`` is called with the URL once requests are accepted, ``ready_clickhouse`` with that
-        of the ClickHouse port, if the project configures one.
+        ``ready`` is called with the URL once requests are accepted, ``ready_port`` with the name
+        and URL of each further port that the project configures: ClickHouse, S3.
         """
         project = self._load()
         with (
@@ -173,11 +176,11 @@ class Server:
                 gc.freeze()  # exclude long-lived start-up objects from garbage collection
                 ownership.announce(Owner(os.getpid(), url, own_token, places))
                 ready(url)
-                if clickhouse is not None:
-                    ready_clickhouse(clickhouse)
+                for name, address in ports.items():
+                    ready_port(name, address)
 
             await refuse_early(project, self._environment, self._clock)
-            clickhouse: str | None = None
+            ports: dict[str, str] = {}
             async with (
                 open_backends(project, self._environment, self._clock, self._faults) as backends,
                 anyio.create_task_group() as tasks,
@@ -186,7 +189,7 @@ class Server:
                 tasks.start_soon(self._watch_signals)
                 tasks.start_soon(self._watch_state)
                 await tasks.start(self._serve_http, self._front, listener)
-                clickhouse = await self._serve_clickhouse(project, access, tasks)
+                await self._serve_ports(project, access, tasks, ports)
                 await self._serve_inspector(tasks)
                 await self._simulate(project, backends, up)
                 tasks.cancel_scope.cancel()
@@ -194,25 +197,38 @@ class Server:
         if problem:
             raise RunError(problem)
 
-    async def _serve_clickhouse(
-        self, project: Project, access: Access, tasks: TaskGroup
-    ) -> str | None:
-        """Serve the ClickHouse port on loopback; return its URL, or None if none is configured.
+    async def _serve_ports(
+        self, project: Project, access: Access, tasks: TaskGroup, ports: dict[str, str]
+    ) -> None:
+        """Serve the ports of ClickHouse and S3 on loopback, if configured; add their URLs.
 
-        A reload does not change the port.
+        A reload does not change the ports.
         """
-        port = project.account.clickhouse.port
-        if port is None:
-            return None
-        try:
-            listener = _listen(ServerOptions(clickhouse_port.HOST, port))
-        except UsageError as error:
-            problem = f"cannot listen on port {port}: {error.__cause__}; 0 picks a free one"
-            raise ConfigError(project.file, "clickhouse.port", problem) from error
-        self._reach.add_listener(listener)
-        app = clickhouse_port.ClickHousePort(self._front, access)
-        await tasks.start(self._serve_http, app, listener)
-        return f"http://{clickhouse_port.HOST}:{listener.getsockname()[1]}"
+        s3_key, s3_port = "server.s3_port", project.account.server.s3_port
+        if self._options.s3_port is not None:
+            s3_key, s3_port = "--s3-port", self._options.s3_port
+        edge = Edge(loopback=True)
+        for name, key, port, app in (
+            (
+                "ClickHouse",
+                "clickhouse.port",
+                project.account.clickhouse.port,
+                clickhouse_port.ClickHousePort(self._front, access),
+            ),
+            ("S3", s3_key, s3_port, S3Api(self._front, access, "", edge)),
+        ):
+            if port is None:
+                continue
+            try:
+                listener = _listen(ServerOptions(clickhouse_port.HOST, port))
+            except UsageError as error:
+                problem = f"cannot listen on port {port}: {error.__cause__}; 0 picks a free one"
+                if key.startswith("--"):
+                    raise UsageError(f"{key}: {problem}") from error
+                raise ConfigError(project.file, key, problem) from error
+            self._reach.add_listener(listener)
+            await tasks.start(self._serve_http, app, listener)
+            ports[name] = f"http://{clickhouse_port.HOST}:{listener.getsockname()[1]}"
 
     async def _serve_inspector(self, tasks: TaskGroup) -> None:
         """Serve the debugger of JavaScript Workers on loopback, if it was asked for."""
@@ -364,7 +380,7 @@ class Server:
     async def _serve_http(
         self, app: ASGIApp, listener: socket.socket, *, task_status: TaskStatus[None]
     ) -> None:
-        most = CONNECTIONS_MAX if app is self._front else CLICKHOUSE_CONNECTIONS_MAX
+        most = CONNECTIONS_MAX if app is self._front else PORT_CONNECTIONS_MAX
         limits = limits_here(most)
         config = uvicorn.Config(
             app,

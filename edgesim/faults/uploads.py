@@ -8,7 +8,7 @@ from typing import Any
 
 from edgesim.r2.driver import Uploads
 
-UPLOAD_METHODS = ("create", "put_part", "parts", "complete", "abort", "drop")
+UPLOAD_METHODS = ("create", "put_part", "parts", "in_progress", "complete", "abort", "drop")
 
 Act = Callable[[str, str, str, Callable[[], Awaitable[Any]]], Awaitable[Any]]
 """Fault-injecting call: (method, bucket, key or upload id, operation)."""

@@ -19,7 +19,7 @@ from edgesim.r2.driver import Finished, OutboxEntry, R2Driver
 from edgesim.r2.limits import refusal
 from edgesim.r2.listing import Listing, Page, position, read_page
 from edgesim.r2.locks import KeyLocks
-from edgesim.r2.multipart import LIFETIME_MS, MultipartUpload, upload_id
+from edgesim.r2.multipart import LIFETIME_MS, MultipartUpload, OpenUpload, upload_id
 from edgesim.r2.notifications import CopySource, Notifications
 from edgesim.r2.options import Conditional, Range, read_checksum
 from edgesim.r2.upload import Upload, written
@@ -169,6 +169,7 @@ class Bucket:
         _check("createMultipartUpload", planned)
         begun_ms = self._ages.now_ms()
         await self._driver.uploads.drop(self.name, self._ages.begun_by_ms(LIFETIME_MS))
+        planned = msgspec.structs.replace(planned, uploaded=begun_ms)
         store_id = await self._driver.uploads.create(self.name, planned)
         return self.resume_multipart_upload(key, upload_id(begun_ms, store_id))
 
@@ -185,6 +186,22 @@ class Bucket:
             self._notifications,
             self._tap,
         )
+
+    async def uploads(self, prefix: str = "") -> Sequence[OpenUpload]:
+        """The multipart uploads in progress to keys with ``prefix``, by key and start."""
+        limits.check_text("listMultipartUploads", prefix)
+        found = [
+            OpenUpload(
+                each.planned.key,
+                upload_id(int(each.planned.uploaded), each.upload),
+                each.planned.uploaded,
+                each.planned.storage_class,
+            )
+            for each in await self._driver.uploads.in_progress(self.name, prefix)
+        ]
+        expired_ms = self._ages.begun_by_ms(LIFETIME_MS)
+        found.sort(key=lambda each: (each.key.encode(), each.begun_ms, each.upload_id))
+        return [each for each in found if each.begun_ms > expired_ms]
 
     async def _put(
         self,

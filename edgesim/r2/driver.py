@@ -53,11 +53,27 @@ class Assembled(msgspec.Struct, frozen=True):
     uploaded: float
 
 
+class UploadInProgress(msgspec.Struct, frozen=True):
+    """A multipart upload: its id, and the metadata that ``create`` was given."""
+
+    upload: str
+    planned: R2Object
+
+
 class Uploads(Protocol):
     """The multipart uploads of a store.  ``upload`` is the id returned by ``create``."""
 
     async def create(self, bucket: str, planned: R2Object) -> str:
-        """Begin an upload; ``planned`` is the metadata known before the bytes."""
+        """Begin an upload; ``planned`` is the metadata known before the bytes.
+
+        Its ``uploaded`` is the time at which the upload begins.
+        """
+
+    async def in_progress(self, bucket: str, prefix: str) -> Sequence[UploadInProgress]:
+        """The uploads to keys with ``prefix``, in no order.
+
+        A store that does not keep their metadata returns those that this process has begun.
+        """
 
     async def put_part(
         self,

@@ -13,6 +13,8 @@ import hashlib
 from collections.abc import Sequence
 from contextlib import aclosing
 
+import msgspec
+
 from edgesim.clock import Clock
 from edgesim.errors import PlatformError
 from edgesim.model import Body, R2Object
@@ -26,6 +28,15 @@ from edgesim.taps import Tap
 from edgesim.timeline import Ages
 
 LIFETIME_MS = 7 * 24 * 3600 * 1000
+
+
+class OpenUpload(msgspec.Struct, frozen=True):
+    """An upload in progress, as a list shows it; its start is in Unix milliseconds."""
+
+    key: str
+    upload_id: str
+    begun_ms: float
+    storage_class: str
 
 
 class MultipartUpload:

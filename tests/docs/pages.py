@@ -57,6 +57,7 @@ NOT_RUN: dict[str, dict[str, str]] = {
     },
     "docs/how-to/use-s3-clients.md": {
         "export AWS_ACCESS_KEY_ID": "needs the AWS command line; put.py does the same with boto3",
+        "SELECT *": "tests/cli/test_s3_other_clients.py runs it on a free port",
     },
     "docs/how-to/run-javascript.md": {
         "edgesim init": "tests/cli/test_init.py runs it with the packages of `make portability`",

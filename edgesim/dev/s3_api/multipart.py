@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from edgesim.dev.s3_api import metadata
-from edgesim.dev.s3_api.call import S3Call, iso_time, xml_response
+from edgesim.dev.s3_api.call import S3Call, iso_time, storage_class_header, xml_response
 from edgesim.dev.s3_api.documents import read_document
 from edgesim.dev.s3_api.listing import OWNER
 from edgesim.dev.s3_api.objects import COPY_SOURCE, copy_source, read_range
@@ -18,10 +19,11 @@ from edgesim.dev.s3_api.refusals import (
     precondition_failed,
 )
 from edgesim.dev.s3_api.request import S3Request
+from edgesim.dev.s3_api.signature import encode
 from edgesim.model import HttpResponse
 from edgesim.r2.bucket import R2ObjectBody
 from edgesim.r2.limits import KEYS_MAX, PARTS_MAX
-from edgesim.r2.multipart import MultipartUpload
+from edgesim.r2.multipart import MultipartUpload, OpenUpload
 
 _NUMBER = re.compile("[0-9]{1,9}")
 
@@ -164,9 +166,76 @@ async def list_parts(call: S3Call) -> HttpResponse:
 
 
 async def list_uploads(call: S3Call) -> HttpResponse:
-    """Refused: the stores do not list their uploads."""
-    assert call.bucket
-    raise not_implemented("ListMultipartUploads")
+    """The bucket's uploads in progress, by key and then by their start."""
+    request = call.request
+    prefix, delimiter = request.parameter("prefix") or "", request.parameter("delimiter") or ""
+    encoding = request.parameter("encoding-type")
+    if encoding not in {None, "url"}:
+        raise not_implemented(f'Unrecognized encoding-type "{encoding}"')
+
+    def shown(text: str) -> str:
+        return encode(text) if encoding else text
+
+    most = _count(request, "max-uploads")
+    marker, id_marker = request.parameter("key-marker") or "", request.parameter("upload-id-marker")
+    entries = _folded(await call.bucket.uploads(prefix), prefix, delimiter)
+    rest = _after(entries, marker, id_marker or "")
+    page = rest[:most]
+    more = len(rest) > most
+    last = page[-1] if more and page else None
+    return xml_response(
+        "ListMultipartUploadsResult",
+        {
+            "Bucket": request.bucket,
+            "KeyMarker": shown(marker),
+            "UploadIdMarker": id_marker or "",
+            "NextKeyMarker": None if last is None else shown(_place(last)),
+            "NextUploadIdMarker": last.upload_id if isinstance(last, OpenUpload) else None,
+            "Prefix": shown(prefix),
+            "Delimiter": shown(delimiter) if delimiter else None,
+            "EncodingType": encoding,
+            "MaxUploads": most,
+            "IsTruncated": more,
+            "Upload": [
+                {
+                    "Key": shown(each.key),
+                    "UploadId": each.upload_id,
+                    "Initiator": OWNER,
+                    "Owner": OWNER,
+                    "StorageClass": storage_class_header(each.storage_class),
+                    "Initiated": iso_time(each.begun_ms),
+                }
+                for each in page
+                if isinstance(each, OpenUpload)
+            ],
+            "CommonPrefixes": [{"Prefix": shown(each)} for each in page if isinstance(each, str)],
+        },
+    )
+
+
+def _folded(uploads: Sequence[OpenUpload], prefix: str, delimiter: str) -> list[OpenUpload | str]:
+    """The uploads, and once each prefix into which the delimiter folds several."""
+    entries: list[OpenUpload | str] = []
+    for each in uploads:
+        end = each.key.find(delimiter, len(prefix)) if delimiter else -1
+        entry = each if end < 0 else each.key[: end + len(delimiter)]
+        if not entries or entries[-1] != entry:
+            entries.append(entry)
+    return entries
+
+
+def _after(
+    entries: Sequence[OpenUpload | str], marker: str, id_marker: str
+) -> list[OpenUpload | str]:
+    """The entries of the pages after this place; the id counts only with its key."""
+    for number, each in enumerate(entries):
+        if isinstance(each, OpenUpload) and (each.key, each.upload_id) == (marker, id_marker):
+            return list(entries[number + 1 :])
+    return [each for each in entries if _place(each).encode() > marker.encode()]
+
+
+def _place(entry: OpenUpload | str) -> str:
+    return entry if isinstance(entry, str) else entry.key
 
 
 def _count(request: S3Request, name: str, default: int = KEYS_MAX) -> int:

@@ -16,7 +16,7 @@ from edgesim.clock import Clock
 from edgesim.database import Database
 from edgesim.errors import RunError
 from edgesim.model import R2Object, Stream
-from edgesim.r2.driver import Assembled, OutboxEntry, Part, Uploads
+from edgesim.r2.driver import Assembled, OutboxEntry, Part, UploadInProgress, Uploads
 from edgesim.r2.local import labels
 from edgesim.r2.local.blobs import Blobs, drop_all
 from edgesim.r2.local.block_sums import BlockSums, read_blob
@@ -77,6 +77,18 @@ class IndexedUploads:
         upload, now_ms = planned.version, self._clock.now_ms()
         await self._database.write(partial(self.restore, bucket, planned, upload, now_ms))
         return upload
+
+    async def in_progress(self, bucket: str, prefix: str) -> Sequence[UploadInProgress]:
+        start = prefix.encode()
+        rows = self._database.run(
+            "SELECT id, object FROM uploads WHERE bucket = ? AND substr(key, 1, ?) = ?",
+            (bucket, len(start), start),
+        )
+        return [
+            UploadInProgress(row[0], msgspec.json.decode(row[1], type=R2Object))
+            for row in rows
+            if row[0] not in self._joining
+        ]
 
     def restore(self, bucket: str, planned: R2Object, upload: str, begun_ms: int) -> None:
         """Insert an upload if it is missing, in the caller's transaction."""

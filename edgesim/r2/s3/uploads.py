@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from edgesim.model import R2Object
-from edgesim.r2.driver import Assembled, OutboxEntry, Part, Uploads
+from edgesim.r2.driver import Assembled, OutboxEntry, Part, UploadInProgress, Uploads
 from edgesim.r2.outbox import Intent, Outbox
 from edgesim.r2.s3.known import KnownObjects
 from edgesim.r2.s3.metadata import Naming
@@ -32,13 +32,24 @@ class S3Uploads:
         self._outbox = outbox
         self._known = known
         self._state = state
+        self._begun: dict[tuple[str, str], UploadInProgress] = {}
+        """Uploads begun by this process, by bucket and id; the server lists no metadata."""
 
     async def create(self, bucket: str, planned: R2Object) -> str:
         await self._store.make(bucket)
         upload = await self._store.create_upload(
             bucket, self._naming.name(planned.key), self._naming.headers(planned)
         )
-        return planned.version + upload
+        begun = UploadInProgress(planned.version + upload, planned)
+        self._begun[bucket, begun.upload] = begun
+        return begun.upload
+
+    async def in_progress(self, bucket: str, prefix: str) -> Sequence[UploadInProgress]:
+        return [
+            each
+            for (place, _), each in self._begun.items()
+            if place == bucket and each.planned.key.startswith(prefix)
+        ]
 
     async def put_part(
         self,
@@ -79,6 +90,7 @@ class S3Uploads:
         async with self._outbox.announced([(intent, outbox(expected))]) as decision:
             self._known.forget(bucket, name)
             done = await self._store.complete_upload(bucket, name, _server_id(upload), parts)
+            self._begun.pop((bucket, upload), None)
             headers = await self._store.head(bucket, name)
             stored = None if headers is None else self._naming.read(name, headers)
             if stored is None or stored.version != version:
@@ -91,8 +103,12 @@ class S3Uploads:
 
     async def abort(self, bucket: str, key: str, upload: str) -> None:
         await self._store.abort_upload(bucket, self._naming.name(key), _server_id(upload))
+        self._begun.pop((bucket, upload), None)
 
     async def drop(self, bucket: str, before_ms: float) -> None:
+        for place, each in list(self._begun.items()):
+            if place[0] == bucket and each.planned.uploaded < before_ms:
+                del self._begun[place]
         for name, upload, begun_ms in await self._store.uploads(bucket, self._naming.name("")):
             if begun_ms < before_ms:
                 await self._store.abort_upload(bucket, name, upload)

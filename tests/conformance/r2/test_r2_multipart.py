@@ -484,3 +484,40 @@ async def test_of_two_who_complete_one_wins(world):
         group.start_soon(complete)
     assert sorted(str(kind) for kind, _ in results) == ["refused", "stored"]
     assert len(await world.told()) == 1
+
+
+# --- lists of uploads and parts -------------------------------------------------------------------
+
+
+async def test_uploads_in_progress_are_listed(bucket):
+    """They are ordered by key and start, with their own ids; finished ones are not listed."""
+    first = await bucket.create_multipart_upload("b/2", storage_class="InfrequentAccess")
+    second = await bucket.create_multipart_upload("b/1")
+    done = await bucket.create_multipart_upload("b/3")
+    dropped = await bucket.create_multipart_upload("b/4")
+    await done.complete(await upload_parts(done, b"x"))
+    await dropped.abort()
+    found = await bucket.uploads()
+    assert [(each.key, each.upload_id) for each in found] == [
+        ("b/1", second.upload_id),
+        ("b/2", first.upload_id),
+    ]
+    assert [each.storage_class for each in found] == ["Standard", "InfrequentAccess"]
+    assert await bucket.uploads("b/2") == found[1:]
+    assert await bucket.uploads("c") == []
+
+
+async def test_expired_uploads_are_not_listed(world):
+    """An upload of more than seven days is gone, whatever the store keeps."""
+    await world.bucket.create_multipart_upload("k")
+    world.clock.time_ms += LIFETIME_MS
+    assert await world.bucket.uploads() == []
+
+
+async def test_the_parts_of_an_upload_are_listed(bucket):
+    """They are ordered by number."""
+    upload = await bucket.create_multipart_upload("k")
+    uploaded = [await upload.upload_part(n, b"x" * n) for n in (3, 1)]
+    assert await upload.parts() == uploaded[::-1]
+    await upload.abort()
+    assert await refusal(upload.parts()) == f"listParts: {NO_SUCH_UPLOAD}"
