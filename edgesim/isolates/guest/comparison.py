@@ -9,7 +9,7 @@ same plain type, or containers of exactly the same type with the same values.
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from operator import is_
 from typing import Any
 
@@ -20,6 +20,11 @@ _SEQUENCES = frozenset(map(id, (list, tuple, deque)))
 _SETS = frozenset(map(id, (set, frozenset)))
 _PLAIN = frozenset(map(id, (str, bytes, int, float, complex, bool, type(None))))
 _MISSING = object()
+
+
+def are_plain(values: Iterable[Any]) -> bool:
+    """Return True if all values are of exactly a plain type, so that ``==`` runs only C code."""
+    return all(id(type(value)) in _PLAIN for value in values)
 
 
 def is_same(now: Any, before: Any) -> bool:
@@ -40,8 +45,8 @@ def is_same(now: Any, before: Any) -> bool:
     return False
 
 
-def are_identical(now: list[Any], before: list[Any]) -> bool:
-    """Return True if both lists hold the same objects in the same order."""
+def are_identical(now: Sequence[Any], before: Sequence[Any]) -> bool:
+    """Return True if both, plain lists or tuples, hold the same objects in the same order."""
     return len(now) == len(before) and all(map(is_, now, before))
 
 

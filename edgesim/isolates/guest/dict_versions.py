@@ -6,13 +6,12 @@ import sys
 from collections.abc import Callable
 from ctypes import c_uint64, c_void_p, sizeof
 from functools import cache
-from operator import attrgetter
 from typing import Any
 
 _VERSION_OFFSET = 3 * sizeof(c_void_p)
 """Offset of ``ma_version_tag`` in a PyDictObject of CPython 3.11 to 3.13; each write changes it."""
-version = attrgetter("value")
-"""Read the version from a tag."""
+together: Callable[[list[Any]], bytes] = b"".join
+"""Read the versions of many tags: copying their memory takes a third of reading them as numbers."""
 
 
 @cache  # the audit hook refuses ctypes later
@@ -46,9 +45,9 @@ def marks_of(dicts: list[dict[Any, Any]]) -> Callable[[], Any]:
     """
     gather, over = list, map
     if has_versions():
-        read = version
+        join = together
         tags = [tag_of(each) for each in dicts]
-        return lambda: gather(over(read, tags))
+        return lambda: join(tags)
     number = id
     return lambda: [
         (gather(over(number, each)), gather(over(number, each.values()))) for each in dicts

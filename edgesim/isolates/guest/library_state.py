@@ -34,7 +34,7 @@ from edgesim.isolates.guest.dict_versions import (
     has_all_versions,
     has_versions,
     tag_of,
-    version,
+    together,
 )
 from edgesim.isolates.guest.fingerprint import Fingerprint
 
@@ -93,7 +93,7 @@ class LibraryState:
         self._versioned = has_versions()
         self._dicts: list[_Held] = []
         self._tags: list[Any] = []
-        self._versions: list[int] = []
+        self._versions = b""
         self._others: list[_Held] = []
         self._settings: list[tuple[str, Callable[[], Any], Any]] = []
 
@@ -114,7 +114,7 @@ class LibraryState:
         """Take a new snapshot: an import of a library module made the changes, not worker code."""
         self._dicts = [_again(each) for each in self._dicts]
         self._others = [_again(each) for each in self._others]
-        self._versions = list(map(version, self._tags))
+        self._versions = together(self._tags)
         self._abcs = [(kind, _registered(kind)) for kind, _ in self._abcs]
         self._abc_token = get_cache_token()
         self._settings = [(name, read, read()) for name, read, _ in self._settings]
@@ -123,10 +123,10 @@ class LibraryState:
         """Return the name of state that differs from the snapshot; None if nothing differs."""
         if (changed := self._changed_function()) is not None:
             return changed
-        if list(map(version, self._tags)) != self._versions:
+        if together(self._tags) != self._versions:
             if (found := _first_changed(self._dicts)) is not None:
                 return found
-            self._versions = list(map(version, self._tags))  # a change was undone
+            self._versions = together(self._tags)  # a change was undone
         if get_cache_token() != self._abc_token:
             for kind, count in self._abcs:
                 if _registered(kind) != count:
@@ -176,7 +176,7 @@ class LibraryState:
             tag = tag_of(held.container)
             self._dicts.append(held)
             self._tags.append(tag)
-            self._versions.append(tag.value)
+            self._versions += together([tag])
         else:
             self._others.append(held)
 

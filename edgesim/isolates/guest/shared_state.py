@@ -34,7 +34,7 @@ from types import FunctionType, ModuleType, NoneType
 from typing import Any, cast
 
 from edgesim.isolates.guest import guard
-from edgesim.isolates.guest.comparison import has_all_of, is_same
+from edgesim.isolates.guest.comparison import are_identical, are_plain, has_all_of, is_same
 from edgesim.isolates.guest.dict_versions import has_all_versions, has_versions, marks_of
 from edgesim.isolates.guest.fingerprint import Fingerprint, Referents
 from edgesim.isolates.guest.library_state import LibraryState
@@ -74,16 +74,18 @@ _PROBES: dict[str, Callable[[], Any]] = {
     "a finder of sys": lambda: (sys.meta_path, sys.path_hooks, _foreign_finders()),
     "the interpreter": lambda: (
         sys.getrecursionlimit(),
-        sys.gettrace(),
-        sys.getprofile(),
         sys.getswitchinterval(),
         sys.get_int_max_str_digits(),
         sys.get_coroutine_origin_tracking_depth(),
         sys.getdlopenflags(),
-        tuple(sys.get_asyncgen_hooks()),
         gc.isenabled(),
-        gc.get_threshold(),
+        *gc.get_threshold(),
         gc.get_debug(),
+    ),
+    "a hook of the interpreter": lambda: (
+        sys.gettrace(),
+        sys.getprofile(),
+        *sys.get_asyncgen_hooks(),
     ),
     "sys.argv": lambda: sys.argv,
     "gc.callbacks": lambda: gc.callbacks,
@@ -92,7 +94,7 @@ _PROBES: dict[str, Callable[[], Any]] = {
     "asyncio": lambda: _POLICY.get("_event_loop_policy"),
 }
 _IN_C = {
-    *("the interpreter", "the locale", "open descriptors", "weakref.finalize"),
+    *("the interpreter", "a hook of the interpreter", "the locale", "open descriptors"),
     *("the decimal context", "threads", "signal handlers", "masked signals", "the CPU timer"),
 }
 """Probes of state that is not in dicts and lists, so that a fingerprint cannot show a change."""
@@ -153,6 +155,8 @@ class _SharedPart:
         """Take a new snapshot."""
         value = self._read()
         self._before = _as_it_is(value)
+        is_plain = type(value) is tuple and are_plain(value)
+        self._kinds = tuple(map(type, value)) if is_plain else None
         self._versioned = value if type(value) is dict and has_versions() else None
         if self._versioned is not None:
             self._marks = marks_of([self._versioned])
@@ -163,6 +167,9 @@ class _SharedPart:
         value = self._read()
         if value is self._versioned and self._marks() == self._seen:
             return False
+        if self._kinds is not None and type(value) is tuple:  # without a call for each value
+            same = are_identical(tuple(map(type, value)), self._kinds)
+            return not same or bool(value != self._before)
         return not is_same(value, self._before)
 
 
@@ -324,7 +331,7 @@ def _fingerprint(parts: Iterable[_SharedPart], referents: Referents) -> Fingerpr
     if not has_all_versions() or type(cache) is not dict or type(loggers) is not dict:
         return None
     found: list[Any] = [vars(sys), vars(os.environ), cache]  # by which the parts are read
-    found += [_LOGGING, _WARNINGS, _POLICY, _MANAGER, loggers]
+    found += [_LOGGING, _WARNINGS, _POLICY, _MANAGER, loggers, _OF_FINALIZE]
     for part in parts:
         found += part.containers()
     for logger in (_ROOT, *loggers.values()):
@@ -485,9 +492,12 @@ _FINDERS = {id(FileFinder), id(NoneType)}
 _FINDERS |= {id(type(each)) for each in sys.path_importer_cache.values()}
 
 
+(_OF_FINALIZE,) = gc.get_referents(vars(_SETS_ITSELF))  # the dict behind the view
+
+
 def _names_of_finalize() -> dict[str, Any]:
     own = {"_dirty", "_registered_with_atexit"}
-    return {name: value for name, value in vars(_SETS_ITSELF).items() if name not in own}
+    return {name: value for name, value in _OF_FINALIZE.items() if name not in own}
 
 
 def freeze_types(vendored: frozenset[str]) -> None:

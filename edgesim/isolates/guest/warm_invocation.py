@@ -70,8 +70,7 @@ class GuestLoop(IsolateLoop):
     def __init__(self, mailbox: Mailbox) -> None:
         # asyncio's __init__ takes 15 us; most attributes are the same for every loop, so they are
         # copied, and only those that differ are created here.
-        for name, value in _SETTINGS.items():
-            setattr(self, name, value)
+        vars(self).update(_SETTINGS)
         self._ready = deque()
         self._scheduled = []
         self.mailbox = mailbox

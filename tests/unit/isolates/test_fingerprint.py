@@ -1,6 +1,8 @@
 """Fingerprints of containers: any change to one of them shows, also one that was undone."""
 
+import colorsys
 import gc
+import textwrap
 from typing import Any
 
 import pytest
@@ -156,3 +158,15 @@ def test_a_function_that_is_looked_up_later_is_compared():
         assert state.changed() == f"{__name__}.Things.function"
     finally:
         Things.function.__defaults__ = before
+
+
+def test_a_later_import_hides_no_change():
+    """A change to a package is found also after another package has been added."""
+    state = LibraryState()
+    state.watch("textwrap")
+    vars(textwrap)["mine"] = 1
+    try:
+        state.watch(colorsys.__name__)
+        assert state.changed() == "textwrap.mine"
+    finally:
+        del vars(textwrap)["mine"]
