@@ -95,7 +95,12 @@ def test_from_a_worker_to_two_sinks(project, tmp_path):
     assert stats["pipelines"]["clicks_to_lake"]["objects"] == 2
     assert stats["pipelines"]["raw_to_archive"]["records"] == 2
     assert stats["sinks"]["lake"]["records"] == 1
-    assert stats["sinks"]["archive"] == {"records": 3, "files": 2, "bytes": 8 + 31 + 22}
+    assert stats["sinks"]["archive"] == {
+        "records": 3,
+        "files": 2,
+        "bytes": 8 + 31 + 22,
+        "failing": 0,
+    }
     assert stats["r2"]["archive"]["objects"] == 2
 
 
