@@ -20,6 +20,7 @@ from edgesim.config.sinks import SinkConfig
 from edgesim.errors import PlatformError, RunError
 from edgesim.model import read_all
 from edgesim.pipelines.sinks.json_files import JsonFiles
+from edgesim.pipelines.streams.checked import without_checksum
 from edgesim.pipelines.streams.drops import SAMPLES_MAX
 from edgesim.pipelines.streams.stream import BufferFullError, RecordStream
 from edgesim.r2.bucket import Bucket, R2ObjectBody
@@ -351,6 +352,41 @@ async def test_one_damaged_file_is_no_loss(house, name):
         files = await house.rolled(stream)
     stored = [row["value"]["n"] for rows in files.values() for row in rows]
     assert sorted(stored) == [1, 2, 3]
+
+
+def damage_newest_positions(folder: Path) -> None:
+    def save(file: Path) -> int:
+        text = without_checksum(file.read_bytes())
+        assert text is not None
+        return int(json.loads(text)["save"])
+
+    max(folder.glob("positions*"), key=save).write_bytes(b"x")
+
+
+async def test_a_stored_window_is_found_without_its_first_segment(house):
+    """The newest positions are damaged, and another sink still needs the end of the window only."""
+    away = FailingStore(house.bucket, 0, after=False)
+    stream = house.stream({"lake": NEVER})
+    each = sink(path="away", roll_size=0.000_001)
+    stream.add_reader("flow/away", JsonFiles("away", each, away))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(stream.run)
+        await stream.send([{"n": 1}])
+        await house.until_files(1)
+        away.times = 1_000
+        await stream.send([{"n": 2}])
+        with anyio.fail_after(60):
+            await away.failed.wait()
+            tasks.start_soon(stream.roll)
+            while len(list(house.folder.glob("*.wal"))) > 1 or len(await house.files()) < 2:
+                await anyio.lowlevel.checkpoint()
+        tasks.cancel_scope.cancel()
+    stream.close()
+    damage_newest_positions(house.folder)
+    async with house.running(lake=NEVER, away=each) as successor:
+        files = await house.rolled(successor)
+    rows = {key: [row["value"]["n"] for row in found] for key, found in files.items()}
+    assert sorted(rows.values()) == [[1], [1, 2], [2]]
 
 
 async def test_both_copies_damaged_is_one_clear_error(house):

@@ -85,6 +85,18 @@ MUTATIONS = [
         f"{STREAM_TESTS}::test_one_damaged_file_is_no_loss",
         [Edit(POSITIONS, "self._files[saved.save % len(self._files)]", "self._files[0]")],
     ),
+    Mutation(
+        "a window named by what is left of it",
+        5100178,
+        [
+            Edit(
+                STREAM,
+                "reader.position.first, ahead[-1].number, start_of(ahead[0]))",
+                "reader.position.first, ahead[-1].number)",
+            )
+        ],
+        "streams",
+    ),
     # --- Pipelines ---
     Mutation(
         "pipeline log not flushed before the acknowledgement",

@@ -23,14 +23,27 @@ _FILES = ("positions.0.json", "positions.1.json")
 log = structlog.get_logger()
 
 
+class WindowStart(msgspec.Struct, frozen=True):
+    """Key and time of a window's first segment: they name its file.
+
+    The segment is removed once all readers are past it.  If the file of positions that says so is
+    damaged, the one before still names the window, and the window's file is found.
+    """
+
+    key: str
+    opened_at: float
+
+
 class Position(msgspec.Struct, frozen=True):
     """``first`` is the number of the first segment that is not in the sink yet.
 
-    ``last`` is the number of the last segment of the window that is being written; 0 if none is.
+    ``last`` is the number of the last segment of the window that is being written, and ``start``
+    its beginning; 0 and None if none is.
     """
 
     first: int = 1
     last: int = 0
+    start: WindowStart | None = None
 
 
 class _SavedPositions(msgspec.Struct):

@@ -78,7 +78,7 @@ class WindowReader:
         """
         first, last = self.position.first, self.position.last
         inside = [segment for segment in segments if first <= segment.number <= last]
-        window = StreamWindow(self.name, inside)
+        window = StreamWindow(self.name, inside, self.position.start)
         written = await self.sink.write(window)
         _add(self.read, Written(window.rows, window.bytes))
         _add(self.written, written)

@@ -34,6 +34,7 @@ from edgesim.pipelines.streams.positions import Position, Positions
 from edgesim.pipelines.streams.reader import Sink, WindowReader
 from edgesim.pipelines.streams.row_types import RowType
 from edgesim.pipelines.streams.rows import MisfitError, row_of
+from edgesim.pipelines.streams.window import start_of
 from edgesim.taps import Tap
 
 SEGMENT_BYTES_MAX = 64_000_000
@@ -274,7 +275,7 @@ class RecordStream:
                 return True
             await self._buffer.seal()
             ending = {
-                reader.name: Position(reader.position.first, ahead[-1].number)
+                reader.name: Position(reader.position.first, ahead[-1].number, start_of(ahead[0]))
                 for reader in due
                 if (ahead := reader.ahead(self._buffer.sealed))
             }

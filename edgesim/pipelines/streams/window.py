@@ -13,6 +13,7 @@ import msgspec
 from edgesim.model import R2Object
 from edgesim.pipelines.segment import Segment
 from edgesim.pipelines.streams.drops import Drops
+from edgesim.pipelines.streams.positions import WindowStart
 
 
 class Written(msgspec.Struct):
@@ -38,17 +39,21 @@ class StreamWindow:
     """Consecutive segments of a stream's log, for one reader.
 
     ``id`` depends on the reader and the first segment only: a window that is written again after a
-    crash has the same id.
+    crash has the same id.  ``start`` is the saved beginning; by default that of the segments.
     """
 
-    def __init__(self, reader: str, segments: Sequence[Segment]) -> None:
+    def __init__(
+        self, reader: str, segments: Sequence[Segment], start: WindowStart | None = None
+    ) -> None:
+        if start is None and segments:
+            start = start_of(segments[0])
         self._segments = segments
         self.last = segments[-1].number if segments else 0
         """Number of the last segment; 0 if there is none."""
         self.rows = sum(segment.rows for segment in segments)
         self.bytes = sum(segment.bytes for segment in segments)
-        self.opened_at = datetime.fromtimestamp(segments[0].opened_at if segments else 0, UTC)
-        seed = f"{segments[0].key if segments else ''} {reader}".encode()
+        self.opened_at = datetime.fromtimestamp(start.opened_at if start else 0, UTC)
+        seed = f"{start.key if start else ''} {reader}".encode()
         self.id = str(uuid.UUID(bytes=blake2b(seed, digest_size=16).digest(), version=4))
 
     @property
@@ -68,6 +73,11 @@ class StreamWindow:
         """The rows as newline-delimited JSON, in chunks that end with a row."""
         for segment in self._segments:
             yield from segment.lines()
+
+
+def start_of(segment: Segment) -> WindowStart:
+    """The beginning of a window whose first segment this is."""
+    return WindowStart(segment.key, segment.opened_at)
 
 
 def segment_number(text: str | None) -> int:
