@@ -25,6 +25,15 @@ EMPTY = hashlib.sha256().hexdigest()
 MODULE = """
 class Default(WorkerEntrypoint):
     async def fetch(self, request):
+        body = await request.text()
+        if body:
+            answer = await fetch(body, method="PUT", body="by a Worker")
+            return Response(str(answer.status))
+        options = {
+            "customMetadata": {"lines": "a\\r\\nb: c", "k\\u00e9y": "v", "plain": "x"},
+            "httpMetadata": {"contentType": "text/a\\r\\nx: y"},
+        }
+        await self.env.KEPT.put("odd", "x", **options)
         return Response("OK")
 """
 

@@ -91,6 +91,32 @@ def test_metadata_outside_ascii_is_encoded(client):
     assert client.head_object(Bucket="kept", Key="k2")["Metadata"]["city"] == found
 
 
+def test_metadata_of_workers_stays_in_its_headers(running, client):
+    """Line ends are encoded or blanked, and names that no header can have are counted."""
+    assert running.request() == (200, b"OK")
+    found = client.get_object(Bucket="kept", Key="odd")
+    encoded = base64.b64encode(b"a\r\nb: c").decode()
+    assert found["Metadata"] == {"lines": f"=?utf-8?b?{encoded}?=", "plain": "x"}
+    assert found["MissingMeta"] == 1
+    assert found["ContentType"] == "text/a  x: y"
+
+
+def test_operations_are_counted(running, client):
+    """Changes and lists are class A of the bill, reads class B, deletions free."""
+
+    def counted() -> tuple[int, int]:
+        bucket = running.stats()["r2"]["kept"]
+        return bucket["class_a"], bucket["class_b"]
+
+    before = counted()
+    client.put_object(Bucket="kept", Key="k", Body=b"x")
+    client.list_objects_v2(Bucket="kept")
+    client.get_object(Bucket="kept", Key="k")
+    client.delete_object(Bucket="kept", Key="k")
+    after = counted()
+    assert (after[0] - before[0], after[1] - before[1]) == (2, 1)
+
+
 @pytest.mark.parametrize("algorithm", ["CRC32", "SHA1", "SHA256"])
 @pytest.mark.parametrize("size", [0, 1, 70_001, 1_048_576])
 def test_boto3_checks_what_it_sends(client, algorithm, size):

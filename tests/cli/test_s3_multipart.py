@@ -1,5 +1,7 @@
 """Multipart uploads through the S3 API, used with boto3."""
 
+import base64
+import hashlib
 import io
 import json
 from collections.abc import Iterator
@@ -195,6 +197,25 @@ def test_malformed_lists_of_parts(running, client, document):
     assert (status, code_of(body)) == (400, "MalformedXML")
     assert len(client.list_parts(**place)["Parts"]) == 1
     client.abort_multipart_upload(**place)
+
+
+def test_a_checksum_of_the_whole_object_is_not_the_lists(running, client):
+    """CompleteMultipartUpload may name the object's checksum; only Content-MD5 is the body's."""
+    place = begin(client, "whole")
+    [part] = upload(client, place, b"x")
+    document = (
+        "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber>"
+        f"<ETag>{part['ETag']}</ETag></Part></CompleteMultipartUpload>"
+    ).encode()
+    path = f"/kept/whole?uploadId={place['UploadId']}"
+    wrong = base64.b64encode(hashlib.md5(b"").digest()).decode()
+    status, _, body = signed(running.url, "POST", path, document, content_md5=wrong)
+    assert (status, code_of(body)) == (400, "BadDigest")
+    whole: dict[str, Any] = {
+        "x_amz_checksum_crc64nvme": "AAAAAAAAAAA=",
+        "x_amz_checksum_type": "FULL_OBJECT",
+    }
+    assert signed(running.url, "POST", path, document, **whole)[0] == 200
 
 
 def test_uploads_outlive_a_restart(tmp_path):

@@ -153,6 +153,15 @@ def test_aws_command_line(running, tmp_path):
     }
 
 
+def test_a_worker_cannot_reach_it(running):
+    """Neither address answers a Worker's fetch, not even for a bucket without credentials."""
+    server, url = running
+    for base in (url, server.url + BASE):
+        status, _ = server.request("/", f"{base}/open/by-worker".encode())
+        assert status == 500
+        assert send(f"{base}/open/by-worker", "GET", {})[0] == 404
+
+
 def test_the_port_is_the_operators(running, tmp_path):
     """It is on loopback; foreign hosts and pages are refused; one that is taken is one line."""
     _, url = running

@@ -6,6 +6,8 @@ prefix ``local/r2/s3/<bucket>/...``, which ``parent`` answers.
 
 from __future__ import annotations
 
+from collections import Counter
+
 import structlog
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import Receive, Scope, Send
@@ -19,7 +21,7 @@ from edgesim.dev.s3_api.client_settings import FOLDER, PARENT, PREFIX
 from edgesim.dev.s3_api.documents import error_document
 from edgesim.dev.s3_api.refusals import S3ApiError, no_such_bucket, of_binding
 from edgesim.dev.s3_api.request import S3Request
-from edgesim.dev.s3_api.routing import operation_of
+from edgesim.dev.s3_api.routing import CLASS_B, FREE, operation_of
 from edgesim.errors import EdgesimError, PlatformError
 from edgesim.model import HttpResponse
 
@@ -65,7 +67,11 @@ class S3Api:
         caller = authorisation.caller(request, self._edge or self._front.edge, now)
         operation = operation_of(request)
         screen_headers(request)
-        return await operation(S3Call(request, caller, simulator))
+        response = await operation(S3Call(request, caller, simulator))
+        if request.bucket and operation not in FREE:
+            operations = simulator.primitives.r2_operations.setdefault(request.bucket, Counter())
+            operations["class_b" if operation in CLASS_B else "class_a"] += 1
+        return response
 
     def _read(self, scope: Scope, receive: Receive) -> S3Request:
         return S3Request(scope, receive, self._base)

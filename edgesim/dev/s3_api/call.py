@@ -45,9 +45,9 @@ class S3Call(msgspec.Struct, frozen=True):
             raise no_such_bucket()
         return self.simulator.primitives.bucket(name)
 
-    def payload(self) -> Payload:
-        """The request's body."""
-        return Payload(self.request, self.caller)
+    def payload(self, *, is_object: bool = True) -> Payload:
+        """The request's body; ``is_object`` False: the headers' checksums are not of it."""
+        return Payload(self.request, self.caller, is_object=is_object)
 
     def storage_class(self) -> str | None:
         """R2's name of the storage class; None if the client names none."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import re
 from email.errors import HeaderParseError
-from email.header import Header, decode_header, make_header
+from email.header import decode_header, make_header
 from email.utils import formatdate
 
 from edgesim.dev.s3_api import checksums
@@ -17,7 +19,8 @@ _CUSTOM = "x-amz-meta-"
 _CONDITIONS = ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since")
 _CHUNKED = "aws-chunked"
 _MISSING = "x-amz-missing-meta"
-_FOLD_NEVER = 1 << 20
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_CONTROLS = re.compile("[\x00-\x1f\x7f]")
 
 
 def http_metadata(request: S3Request) -> HttpMetadata:
@@ -35,7 +38,14 @@ def http_metadata(request: S3Request) -> HttpMetadata:
 def custom_metadata(request: S3Request) -> dict[str, str]:
     """The custom metadata that a request gives its object; RFC 2047 words are decoded."""
     found: dict[str, str] = {}
-    for name, value in request.headers(_CUSTOM):
+    given = request.headers(_CUSTOM)
+    if request.has("X-Amz-Signature"):  # some SDKs move headers into the URL that they sign
+        given += [
+            (name.removeprefix(_CUSTOM), value)
+            for name, value in request.query
+            if name.startswith(_CUSTOM)
+        ]
+    for name, value in given:
         text = _decoded(value)
         found[name] = f"{found[name]},{text}" if name in found else text
     return found
@@ -105,10 +115,10 @@ def object_headers(found: R2Object) -> Headers:
         "expires": http.cache_expiry and formatdate(http.cache_expiry / 1000, usegmt=True),
         STORAGE_CLASS: storage_class_header(found.storage_class),
     }
-    headers = [(name, value) for name, value in given.items() if value]
+    headers = [(name, _CONTROLS.sub(" ", value)) for name, value in given.items() if value]
     missing = 0
     for name, value in found.custom_metadata.items():
-        if name.isascii() and name.isprintable() and not set(name) & set(' ":;,()<>@/[]?={}\\'):
+        if _TOKEN.fullmatch(name):
             headers.append((_CUSTOM + name, _encoded(value)))
         else:
             missing += 1
@@ -118,9 +128,10 @@ def object_headers(found: R2Object) -> Headers:
 
 
 def _encoded(value: str) -> str:
+    """The value as a header has it: an RFC 2047 word, unless it is plain ASCII."""
     if value.isascii() and value.isprintable():
         return value
-    return Header(value, "utf-8", maxlinelen=_FOLD_NEVER).encode(maxlinelen=_FOLD_NEVER)
+    return f"=?utf-8?b?{base64.b64encode(value.encode()).decode()}?="
 
 
 def checksum_headers(request: S3Request, found: R2Object) -> Headers:

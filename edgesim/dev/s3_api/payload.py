@@ -42,7 +42,8 @@ _STREAMING = {
 class Payload:
     """The body; ``length`` is its decoded length in bytes, None if the client does not say it."""
 
-    def __init__(self, request: S3Request, caller: Caller) -> None:
+    def __init__(self, request: S3Request, caller: Caller, *, is_object: bool) -> None:
+        """``is_object`` False: the headers' checksums are not of this body, but for its MD5."""
         claim = caller.claim
         self._receive = request.receive
         self._signer = caller.signer
@@ -55,6 +56,9 @@ class Payload:
             raise invalid_argument(f"{length} is not a number")
         self.length = None if given is None else int(given)
         self.expected = checksums.in_headers(request)
+        if not is_object:
+            md5 = checksums.CONTENT_MD5
+            self.expected = {md5: self.expected[md5]} if md5 in self.expected else {}
         self._trailer = checksums.announced(request) if self._mode in _STREAMING else None
         self._hash = ""
         if claim is not None and _HASH.fullmatch(claim.payload):

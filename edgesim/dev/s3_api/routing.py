@@ -65,6 +65,13 @@ _OBJECT_SETTINGS = {
     "torrent": ("GetObjectTorrent", None),
 }
 
+CLASS_B = {
+    *(objects.get_object, objects.head_object, buckets.head_bucket, buckets.get_location),
+    *(buckets.get_encryption, buckets.get_versioning),
+}
+"""Operations that R2 bills as reads; others are class A, as changes and lists are."""
+FREE = {objects.delete_object, deletion.delete_objects, multipart.abort_upload}
+
 
 def operation_of(request: S3Request) -> Operation:
     """The operation; S3ApiError if there is none."""
