@@ -40,7 +40,7 @@ REFUSED = {
     "kill": ("import os; os.kill(os.getppid(), 9)", "global scope"),
     "ctypes": ("import ctypes; ctypes.string_at(0)", "global scope"),
     "read": ("open('/etc/passwd')", "PermissionError"),
-    "write": ("open('/tmp/evil', 'w')", "PermissionError"),
+    "write": ("open('/var/tmp/evil', 'w')", "PermissionError"),
     "random": ("import random; random.random()", "global scope"),
     "sleep": ("import time; time.sleep(1)", "global scope"),
     "memory": ("x = bytearray(1 << 30)", "MemoryError"),
