@@ -6,8 +6,8 @@ with cursors and delimiters, and the notifications for each change.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing
 
 import msgspec
 
@@ -225,11 +225,15 @@ class Bucket:
             messages = self._notifications.messages_for(self.name, action, stored, copied_from)
             return Finished(stored, messages)
 
-        async with self._locks.of([planned.key]):
-            if only_if is None:
-                await self._driver.put(self.name, planned.key, upload.chunks(), finish)
+        if only_if is None:
+            async with AsyncExitStack() as lock:
+                # Locked at the body's end: a slow sender must not delay other writers of the key.
+                body = _then(upload.chunks(), lambda: self._lock(lock, planned.key))
+                async with aclosing(body):
+                    await self._driver.put(self.name, planned.key, body, finish)
                 self._tap.offer(1, [written(action, stored)])
-                return stored
+            return stored
+        async with self._locks.of([planned.key]):
             seen = await self._driver.head(self.name, planned.key)
             if not only_if.holds(seen):
                 return None
@@ -238,6 +242,9 @@ class Bucket:
                 return None
             self._tap.offer(1, [written(action, stored)])
             return stored
+
+    async def _lock(self, stack: AsyncExitStack, key: str) -> None:
+        await stack.enter_async_context(self._locks.of([key]))
 
     def _planned(
         self,
@@ -296,6 +303,15 @@ def _check(action: str, planned: R2Object) -> None:
     limits.check_key(action, planned.key)
     limits.check_metadata(action, planned.http_metadata, planned.custom_metadata)
     limits.check_storage_class(action, planned.storage_class)
+
+
+async def _then(
+    chunks: AsyncIterator[bytes], action: Callable[[], Awaitable[None]]
+) -> AsyncGenerator[bytes, None]:
+    """Yield the chunks, and await the action before the end."""
+    async for chunk in chunks:
+        yield chunk
+    await action()
 
 
 def _whole(found: R2Object, chunks: AsyncIterator[bytes]) -> R2ObjectBody:

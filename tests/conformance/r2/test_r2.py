@@ -910,3 +910,24 @@ async def test_objects_and_notifications_survive_the_process(durable):
         await world.driver.settle([told[0].id])
     async with durable.open() as world:
         assert await world.driver.outbox(10) == []
+
+
+async def test_a_slow_body_delays_no_other_writer(bucket):
+    """A put whose body is under way does not hold its key; the put that ends last remains."""
+    begun, go_on = anyio.Event(), anyio.Event()
+
+    async def slow():
+        yield b"slow "
+        begun.set()
+        await go_on.wait()
+        yield b"body"
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(bucket.put, "k", Stream(slow()))
+        await begun.wait()
+        with anyio.fail_after(60):
+            await bucket.put("k", b"quick")
+        assert await text(await bucket.get("k")) == b"quick"
+        await bucket.delete("k")
+        go_on.set()
+    assert await text(await bucket.get("k")) == b"slow body"
