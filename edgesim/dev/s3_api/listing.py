@@ -83,7 +83,7 @@ def _document(request: S3Request, found: Listing, wanted: int, *, is_v2: bool) -
     encoding = request.parameter("encoding-type")
 
     def shown(text: str) -> str:
-        return encode(text) if encoding else text
+        return encode(text, "/") if encoding else text
 
     above = request.above
     entries = [
@@ -105,7 +105,7 @@ def _document(request: S3Request, found: Listing, wanted: int, *, is_v2: bool) -
         "IsTruncated": found.truncated,
         "EncodingType": encoding,
     }
-    if (delimiter := request.parameter("delimiter")) is not None:
+    if delimiter := request.parameter("delimiter"):
         content["Delimiter"] = shown(delimiter)
     if is_v2:
         start = request.parameter("start-after")

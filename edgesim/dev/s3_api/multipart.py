@@ -174,7 +174,7 @@ async def list_uploads(call: S3Call) -> HttpResponse:
         raise not_implemented(f'Unrecognized encoding-type "{encoding}"')
 
     def shown(text: str) -> str:
-        return encode(text) if encoding else text
+        return encode(text, "/") if encoding else text
 
     most = _count(request, "max-uploads")
     marker, id_marker = request.parameter("key-marker") or "", request.parameter("upload-id-marker")

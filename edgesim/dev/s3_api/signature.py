@@ -265,9 +265,9 @@ def _hmac(key: bytes, text: str) -> bytes:
     return hmac.digest(key, text.encode(), "sha256")
 
 
-def encode(text: str) -> str:
-    """Percent-encode all but unreserved characters, as signatures and lists of keys have it."""
-    return quote_from_bytes(text.encode(), safe="-_.~")
+def encode(text: str, also_safe: str = "") -> str:
+    """Percent-encode all but unreserved characters; lists of keys keep "/" too, as in S3."""
+    return quote_from_bytes(text.encode(), safe=f"-_.~{also_safe}")
 
 
 def signature_does_not_match(string_to_sign: str = "", provided: str = "") -> S3ApiError:
