@@ -107,6 +107,7 @@ def test_presigned_urls_expire(running):
         (get.replace("Expires=600", "Expires=601"), (403, "SignatureDoesNotMatch")),
         (get.replace("Expires=600", "Expires=604801"), (400, "InvalidArgument")),
         (get.replace("Expires=600", "Expires=x"), (400, "InvalidArgument")),
+        (get.replace("Expires=600", "Expires=-600"), (403, "ExpiredRequest")),
         (get.replace("X-Amz-SignedHeaders=host&", ""), (400, "InvalidArgument")),
     ):
         assert altered != get

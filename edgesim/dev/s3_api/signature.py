@@ -129,7 +129,7 @@ def _of_query(request: S3Request, now: float) -> Claim:
     begin = _seconds(time, "X-Amz-Date")
     scope = _scope(request.parameter("X-Amz-Credential") or "", time)
     expires = values["Expires"]
-    if not re.fullmatch("[0-9]{1,9}", expires):
+    if not re.fullmatch("-?[0-9]{1,9}", expires):
         raise invalid_argument("X-Amz-Expires should be a number")
     if int(expires) > EXPIRES_SECONDS_MAX:
         raise invalid_argument(
