@@ -2,9 +2,11 @@
 
 import base64
 import hashlib
+import socket
 import zlib
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -269,3 +271,17 @@ def test_signed_trailers(running):
         found = put(running, b"1\r\nx\r\n" + end, UNSIGNED_TRAILER, **lacking)
         assert found == (400, "MalformedTrailerError")
     assert stored(running) is None
+
+
+def test_a_client_that_goes_away_stores_nothing(running):
+    """A body that ends before its Content-Length is dropped without a trace in the log."""
+    parts = urlsplit(running.url)
+    start = f"PUT {BASE}/open/gone HTTP/1.1\r\nHost: {parts.netloc}\r\n"
+    head = f"{start}Content-Length: 900000\r\n\r\n"
+    with socket.create_connection((parts.hostname, parts.port), timeout=60) as connection:
+        connection.sendall(head.encode() + b"x" * 300_000)
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(4096):
+            pass
+    assert send(f"{running.url}{BASE}/open/gone", "GET", {})[0] == 404
+    assert not any("Traceback" in line or "failed" in line for line in running.log)
