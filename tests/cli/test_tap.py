@@ -56,6 +56,7 @@ def next_record(process: subprocess.Popen[str]) -> Any:
 def test_one_event_at_every_place(running, state):
     """The same event passes the log, the tail, the pipeline, the bucket, the queue, the insert."""
     places = ("receiver", "tail", "pipelines.events", "r2.events", "queues.ingest", "clickhouse")
+    running.drain()  # events of other tests
     with (
         tapping(state, places[0], "--json") as log,
         tapping(state, places[1], "--json") as tail,

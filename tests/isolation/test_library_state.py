@@ -63,6 +63,14 @@ async def test_honest_use_of_the_library_keeps_the_process(world, name):
         await ask(world, "pid")  # the process reports a change at the latest before this answer
 
 
+@pytest.mark.parametrize("name", names("later("))
+async def test_a_first_use_after_the_import_keeps_the_process(world, name):
+    """A pattern or a table that the library makes at its first use is no change by the Worker."""
+    with no_change_found():
+        for kind in ("import", "later", "later", "pid"):
+            await ask(world, f"{kind}/{name}")
+
+
 @pytest.mark.parametrize("versioned", [True, False])
 def test_dicts_are_compared_with_and_without_versions(versioned):
     """A changed dict is detected by its version, or by its contents where it has no version."""

@@ -136,4 +136,5 @@ def no_change_found() -> Iterator[None]:
     """
     with capture_logs() as logged:
         yield
-    assert [each["changed"] for each in logged if each["event"] == "isolate retired"] == []
+    changes = [each["changed"] for each in logged if each["event"] == "isolate retired"]
+    assert not changes, changes

@@ -37,6 +37,7 @@ from edgesim.isolates.guest.dict_versions import (
     together,
 )
 from edgesim.isolates.guest.fingerprint import Fingerprint
+from edgesim.isolates.guest.first_uses import make_first_uses
 
 DEPTH_MAX = 3
 """Levels of nested containers that are compared, the outermost included."""
@@ -159,6 +160,7 @@ class LibraryState:
             if name.partition(".")[0] not in self._packages or not isinstance(module, ModuleType):
                 continue
             self._taken.add(name)
+            make_first_uses(name, module)
             if name in _SETTINGS:
                 read = partial(_SETTINGS[name], module)
                 self._settings.append((name, read, read()))

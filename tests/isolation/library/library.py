@@ -1,9 +1,11 @@
 """Worker that changes the standard library's state, reads that state, and uses the library honestly.
 
 `/change/<name>` makes one change, `/look/<name>` returns the state that it affects,
-`/honest/<name>` does what ordinary code does.
+`/honest/<name>` does what ordinary code does.  `/import/<name>` imports a module, and
+`/later/<name>` uses it for the first time.
 """
 
+import importlib
 import json
 import os
 
@@ -11,6 +13,7 @@ from workers import Response, WorkerEntrypoint
 
 CHANGES = {}
 HONEST = {}
+LATER = {}
 
 
 class Default(WorkerEntrypoint):
@@ -20,6 +23,10 @@ class Default(WorkerEntrypoint):
             found = os.getpid()
         elif kind == "honest":
             found = HONEST[name]()
+        elif kind == "import":
+            found = importlib.import_module(LATER[name][1]).__name__
+        elif kind == "later":
+            found = LATER[name][0](importlib.import_module(LATER[name][1]))
         else:
             found = CHANGES[name][kind == "look"]()
         return Response(json.dumps(repr(found)))
@@ -36,6 +43,14 @@ def change(look):
 def honest(function):
     HONEST[function.__name__] = function
     return function
+
+
+def later(module):
+    def keep(function):
+        LATER[function.__name__] = (function, module)
+        return function
+
+    return keep
 
 
 def see(expression):
@@ -526,3 +541,59 @@ def set_cookies():
     cookies = http.cookies.SimpleCookie()
     cookies["a"] = "b"
     return cookies.output()
+
+
+# --- first uses, in another invocation than the import ---
+
+
+@later("urllib.parse")
+def guess_a_type_of_a_url(parse):
+    import mimetypes
+
+    return mimetypes.guess_type("http://a/b.png"), parse.unquote_to_bytes("%20")
+
+
+@later("urllib.parse")
+def prepare_a_request(parse):
+    import urllib.request
+
+    request = urllib.request.Request("http://user@host:80/path")
+    return request.host, request.selector, urllib.request.parse_http_list("a, b")
+
+
+@later("base64")
+def encode_in_all_bases(base64):
+    names = ("b16", "b32", "b32hex", "b64", "a85", "b85")
+    encoded = [getattr(base64, f"{name}encode")(b"some bytes") for name in names]
+    return [getattr(base64, f"{name}decode")(text) for name, text in zip(names, encoded)]
+
+
+@later("ipaddress")
+def format_an_address(ipaddress):
+    return f"{ipaddress.IPv4Address('10.0.0.1'):#x} {ipaddress.IPv6Address('::1'):x}"
+
+
+@later("pkgutil")
+def resolve_a_name(pkgutil):
+    return pkgutil.resolve_name("json.decoder:JSONDecoder").__name__
+
+
+@later("posixpath")
+def expand_a_path(posixpath):
+    return posixpath.expandvars("$NONE/x"), posixpath.expandvars(b"$NONE/x")
+
+
+@later("zipfile")
+def read_an_encrypted_archive(zipfile):
+    import io
+
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as written:
+        written.writestr("a", "text")
+    with zipfile.ZipFile(archive) as read:
+        read.setpassword(b"password")
+        read.getinfo("a").flag_bits |= 1
+        try:
+            return read.read("a")
+        except (RuntimeError, zipfile.BadZipFile) as error:
+            return type(error).__name__
