@@ -72,6 +72,8 @@ class HttpConnection(asyncio.Protocol):
         self._in_head = False
         self._in_line = True
         """True if the next data starts or continues a request line."""
+        self._escapes = False
+        """True if the present data began with (a part of) the request line that is parsed."""
         self._line = b""
         self._head_size = 0
         self._since_body = 0
@@ -128,6 +130,7 @@ class HttpConnection(asyncio.Protocol):
             return
         self._received += len(data)
         self._since_body += len(data)
+        self._escapes = self._in_line
         try:
             self._parser.feed_data(self._escaped(data) if self._in_line else data)
         except httptools.HttpParserUpgrade:
@@ -173,6 +176,8 @@ class HttpConnection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         """Begin a request."""
         self._in_head = True
+        if not self._escapes:  # it follows another in the same data: its line is not escaped
+            self._in_line = False
         self._head_size = self._headers_size = 0
         self._url = b""
         self._headers = []
@@ -238,6 +243,7 @@ class HttpConnection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """Mark the newest request as complete."""
         self._in_line = True
+        self._escapes = False
         self._line = b""
         if self._stopped or self._newest is None:
             return
