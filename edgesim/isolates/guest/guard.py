@@ -256,7 +256,8 @@ def _library() -> list[str]:
     ]
 
 
-def _is_platform(code: Any) -> bool:
+def is_platform(code: Any) -> bool:
+    """Return True for the code of a function of edgesim."""
     return code is not None and code.co_filename.startswith(_PLATFORM_FOLDER)
 
 
@@ -345,9 +346,9 @@ class _Hook:
         refused = event in _SEEING and not self._listing
         if event == "object.__getattr__" and args[1] in _FRAME_ATTRIBUTES:
             code = getattr(args[0], args[1].replace("frame", "code"), None)
-            refused = self._frames_shut or _is_platform(code)
+            refused = self._frames_shut or is_platform(code)
         elif event == "object.__setattr__" and args[1] in _FUNCTION_PARTS:
-            refused = type(args[0]) is FunctionType and _is_platform(args[0].__code__)
+            refused = type(args[0]) is FunctionType and is_platform(args[0].__code__)
         elif event in _FRAMES:
             refused = self._frames_shut or event != "sys._getframe"
         if refused:

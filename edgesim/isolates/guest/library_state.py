@@ -8,10 +8,11 @@ worker code has imported, these are compared:
 - the names of its modules, so that a setting that the library rebinds is seen;
 - dicts, lists, sets and deques that a name or a class attribute holds, and those nested in them;
 - the attributes of objects that a name holds;
-- functions that worker code has looked up: their attributes, defaults and code.
+- functions that worker code has looked up, and those of the platform that stand in for the
+  library's: their attributes, defaults, code, and the names that they have from outer functions.
 
 Caches are exempt: they change the duration of a call, not its result.  Not compared: state that is
-not directly under a module's names (a function in a class, a closure, the interior of an object).
+not directly under a module's names (a function in a class, the interior of an object).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import sys
 from _abc import _get_dump  # type: ignore[import-not-found]
 from abc import ABCMeta, get_cache_token
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from enum import Enum
 from functools import partial
 from gc import get_referents
@@ -108,8 +109,16 @@ class LibraryState:
     def watch_function(self, function: FunctionType) -> None:
         """Compare the function from now on."""
         if function not in self._functions:
-            self._functions[function] = _name_of(function), _state_of(function)
+            self._functions[function] = _name_of(function), self._state_of(function)
             self._functions_seen = None
+
+    def watch_stand_ins(self, is_platform: Callable[[Any], bool]) -> None:
+        """Compare functions with such code, in whose place the library has functions of its own."""
+        for name, module in list(sys.modules.items()):
+            if name.partition(".")[0] in sys.stdlib_module_names and name != "__main__":
+                for value in list(vars(module).values()):
+                    if type(value) is FunctionType and is_platform(value.__code__):
+                        self.watch_function(value)
 
     def accept(self) -> None:
         """Take a new snapshot: an import of a library module made the changes, not worker code."""
@@ -146,12 +155,23 @@ class LibraryState:
         if self._functions_seen is not None and self._functions_seen.is_current():
             return None
         for function, (name, state) in self._functions.items():
-            if not is_same(_state_of(function), state):
+            if not is_same(self._state_of(function), state):
                 return name
         if has_all_versions():
             dicts = [each for function in self._functions for each in _dicts_of(function)]
-            self._functions_seen = Fingerprint(dicts, self._functions, self._referents)
+            cells = [each for function in self._functions for each in function.__closure__ or ()]
+            self._functions_seen = Fingerprint(dicts, [*self._functions, *cells], self._referents)
         return None
+
+    def _state_of(self, function: FunctionType) -> tuple[Any, ...]:
+        keywords, cells = function.__kwdefaults__, function.__closure__
+        return (
+            function.__dict__.copy(),
+            function.__code__,
+            function.__defaults__,
+            keywords and keywords.copy(),
+            cells and tuple(self._referents(*cells)),  # fewer than cells, if one is empty now
+        )
 
     def _take(self) -> None:
         """Add newly imported modules of the compared packages."""
@@ -181,6 +201,17 @@ class LibraryState:
             self._versions += together([tag])
         else:
             self._others.append(held)
+
+
+def containers_below(module: ModuleType, exempt: Container[str]) -> list[Any]:
+    """Return the containers that a snapshot of the module compares, its own names apart."""
+    seen: set[int] = set()
+    return [
+        each.container
+        for name, value in list(vars(module).items())
+        if not name.startswith("__") and f"{module.__name__}.{name}" not in exempt
+        for each in _held(f"{module.__name__}.{name}", value, seen)
+    ]
 
 
 def _again(held: _Held) -> _Held:
@@ -251,13 +282,3 @@ def _dicts_of(function: FunctionType) -> Iterator[dict[Any, Any]]:
     yield function.__dict__
     if (keywords := function.__kwdefaults__) is not None:
         yield keywords
-
-
-def _state_of(function: FunctionType) -> tuple[Any, ...]:
-    keywords = function.__kwdefaults__
-    return (
-        function.__dict__.copy(),
-        function.__code__,
-        function.__defaults__,
-        keywords and keywords.copy(),
-    )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from edgesim.isolates.guest.dict_versions import marks_of
@@ -76,6 +76,22 @@ def names_check(
         return False
 
     return have_changed
+
+
+def keyword_defaults() -> list[dict[str, Any]]:
+    """Return the keyword defaults of the platform's functions: dicts that code can write to."""
+    own = [vars(module) for name, module in sys.modules.items() if _is_one(name, None)]
+    named = {id(each): each for names in own for each in names.values()}.values()
+    classes = [each for each in named if issubclass(type(each), type)]
+    members = [each for kind in classes if _is_own(kind) for each in vars(kind).values()]
+    parts = [getattr(each, name, None) for each in members for name in ("__func__", "fget", "fset")]
+    functions = [each for each in (*named, *members, *parts) if type(each) is FunctionType]
+    found = [each.__kwdefaults__ for each in functions if _is_own(each)]
+    return list({id(each): each for each in found if each}.values())
+
+
+def _is_own(value: Any) -> bool:
+    return type(value.__module__) is str and _is_one(value.__module__, None)
 
 
 def _functions(module: str) -> dict[str, Any]:

@@ -46,7 +46,7 @@ from edgesim.isolates.guest.jailed_loop import PLATFORM, Turn, Wire
 from edgesim.isolates.guest.keyed_socket import KeyedSocket
 from edgesim.isolates.guest.module_namespace import CodeCache, Namespace, Sources, sealed_sources
 from edgesim.isolates.guest.namespace_pool import NamespacePool, NoPool, Reusable, load_modules
-from edgesim.isolates.guest.platform_names import NEAR, names_check
+from edgesim.isolates.guest.platform_names import NEAR, keyword_defaults, names_check
 from edgesim.isolates.guest.sealed import UNINTERRUPTED, opaque, sealed
 from edgesim.isolates.guest.serve import CpuLimitExceeded, Entrypoints, entrypoints, failed
 from edgesim.isolates.guest.shared_state import SharedState, is_from, is_frozen
@@ -439,7 +439,7 @@ def shared_main(sock: socket.socket, page: int, worker: LoadedWorker) -> Callabl
         state = SharedState(
             gates.suspended, gates.frames_shut, gates.objects, gates.referents, worker.vendored
         )
-    end_if_tampered = ending(names_check([registry]))
+    end_if_tampered = ending(names_check([registry, *keyword_defaults()]))
     near = ending(names_check(modules=NEAR))
     sources = sealed_sources(
         worker.codes, state, warm_invocation.build_class, near, gates.frames_shut

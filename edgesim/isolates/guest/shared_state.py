@@ -37,7 +37,7 @@ from edgesim.isolates.guest import guard
 from edgesim.isolates.guest.comparison import are_identical, are_plain, has_all_of, is_same
 from edgesim.isolates.guest.dict_versions import has_all_versions, has_versions, marks_of
 from edgesim.isolates.guest.fingerprint import Fingerprint, Referents
-from edgesim.isolates.guest.library_state import LibraryState
+from edgesim.isolates.guest.library_state import LibraryState, containers_below
 from edgesim.isolates.guest.sealed import sealed
 from edgesim.isolates.guest.stand_ins import StandIn
 
@@ -92,6 +92,11 @@ _PROBES: dict[str, Callable[[], Any]] = {
     "the locale": lambda: _locale.setlocale(_locale.LC_ALL),
     "warnings.filters": lambda: _WARNINGS.get("filters"),
     "asyncio": lambda: _POLICY.get("_event_loop_policy"),
+}
+_INTERPRETERS: tuple[ModuleType, ...] = (builtins, os, sys, gc)
+"""Modules that the probes compare by name; their containers and objects are compared beside."""
+_COMPARED_APART = {
+    *("sys.modules", "sys.path", "sys.path_importer_cache", "sys.argv", "gc.callbacks"),
 }
 _IN_C = {
     *("the interpreter", "a hook of the interpreter", "the locale", "open descriptors"),
@@ -199,6 +204,9 @@ class SharedState:
             "open descriptors": _leak_of_descriptors(),
             "weakref.finalize": _names_of_finalize,
         }
+        for module in _INTERPRETERS:
+            containers = containers_below(module, _COMPARED_APART)
+            probes[f"an object in {module.__name__}"] = partial(tuple, containers)
         if (context := _shared_decimal_context()) is not None:
             probes["the decimal context"] = lambda: repr(context)
         if not guard.holds_processes():
@@ -207,6 +215,7 @@ class SharedState:
         self._early: str | None = None
         self._declared: list[str] = []
         self.library = LibraryState(vendored, self._referents)
+        self.library.watch_stand_ins(guard.is_platform)
         self._unchanged: Fingerprint | None = None
         _record_codecs(self._declared)
         self.keep_modules()
@@ -313,7 +322,7 @@ def _as_it_is(value: Any) -> Any:
     """Return a copy of the value's containers, so that later changes do not affect it."""
     if type(value) is tuple:
         return tuple(map(_as_it_is, value))
-    return value.copy() if type(value) is list or type(value) is dict else value
+    return value.copy() if type(value) in _COPIED else value
 
 
 def _containers(value: Any) -> Iterator[Any]:
@@ -321,8 +330,11 @@ def _containers(value: Any) -> Iterator[Any]:
     if type(value) is tuple:
         for each in value:
             yield from _containers(each)
-    elif type(value) is list or type(value) is dict:
+    elif type(value) in _COPIED:
         yield value
+
+
+_COPIED = (dict, list, set)
 
 
 def _fingerprint(parts: Iterable[_SharedPart], referents: Referents) -> Fingerprint | None:
@@ -343,10 +355,10 @@ def _fingerprint(parts: Iterable[_SharedPart], referents: Referents) -> Fingerpr
             for name, value in attributes.items():
                 if type(name) is not str or name not in _OF_ITSELF:
                     found += _containers(value)
-    if any(type(each) is not dict and type(each) is not list for each in found):
+    if any(type(each) not in _COPIED for each in found):
         return None
     dicts = [each for each in found if type(each) is dict]
-    return Fingerprint(dicts, [each for each in found if type(each) is list], referents)
+    return Fingerprint(dicts, [each for each in found if type(each) is not dict], referents)
 
 
 def _logging() -> Any:

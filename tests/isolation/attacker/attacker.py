@@ -140,6 +140,8 @@ class Default(WorkerEntrypoint):
             "logging": [logging.root.level, len(logging.root.handlers), logging.root.disabled],
             "registries": [logging.getLevelName(25), repr(copy.copy(...)), reprlib.repr("a" * 40)],
             "functions": [json.dumps.__dict__, json.loads.__kwdefaults__],
+            "stand-ins": self.stand_ins(),
+            "objects": self.objects(),
             "methods": json.JSONEncoder.default.__code__.co_argcount + encodes({1}),
             "codecs": self.finds("evil"),
             "files": self.can_open(),
@@ -149,6 +151,22 @@ class Default(WorkerEntrypoint):
             "umask": os.getcwd(),
             "planted": planted.seen(),
         }
+
+    @staticmethod
+    def stand_ins():
+        """Return the state of functions that the platform has put in place of the library's."""
+        library = os.path.dirname(json.__file__)
+        with open("/tmp/honest", "wb", buffering=0) as file:
+            defaults = type(file).__init__.__kwdefaults__
+        seen = [sorted(os.listdir(library)), os.stat.__kwdefaults__, time.time() > 1e6]
+        return [*seen, sorted(vars(open)), defaults]
+
+    @staticmethod
+    def objects():
+        """Return the state of objects that modules of the interpreter refer to."""
+        containers = [os.sysconf_names, sys.warnoptions, gc.garbage, vars(builtins.help)]
+        functions = [os.environ.encodevalue, sys.stdout.write]
+        return [len(os.supports_fd), repr(containers), [each.__qualname__ for each in functions]]
 
     @staticmethod
     def finds(codec):
@@ -409,6 +427,42 @@ def library_registries(worker, request):
 def library_function_attribute(worker, request):
     json.dumps.evil = True
     json.loads.__kwdefaults__["cls"] = None
+
+
+def evil_in_closure(function, replacement):
+    for cell in function.__closure__:
+        if callable(cell.cell_contents):
+            cell.cell_contents = replacement
+
+
+@attack
+def stand_in_closure(worker, request):
+    evil_in_closure(os.listdir, lambda *_, **__: ["evil"])
+    evil_in_closure(os.dup, lambda *_, **__: 2)
+    evil_in_closure(time.time, lambda: 0.0)
+
+
+@attack
+def stand_in_attribute(worker, request):
+    open.evil = True
+    os.stat.__kwdefaults__["dir_fd"] = 2
+
+
+@attack
+def platform_defaults(worker, request):
+    with open("/tmp/evil", "wb", buffering=0) as file:
+        type(file).__init__.__kwdefaults__["closes"] = "evil"
+
+
+@attack
+def interpreter_objects(worker, request):
+    os.supports_fd.clear()
+    os.sysconf_names["evil"] = 1
+    os.environ.encodevalue = lambda _: b"evil"
+    sys.warnoptions.append("evil")
+    sys.stdout.write = lambda text: len(text)
+    gc.garbage.append("evil")
+    builtins.help.evil = True
 
 
 @attack
