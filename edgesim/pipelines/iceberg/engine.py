@@ -20,6 +20,7 @@ from edgesim import foreign
 from edgesim.config.iceberg_limits import IcebergLimits
 from edgesim.errors import RunError
 from edgesim.pipelines.iceberg import wire
+from edgesim.pipelines.process_frames import LENGTH_BYTES
 from edgesim.pipelines.process_limits import OUT_OF_MEMORY
 
 _GONE = (BrokenResourceError, ClosedResourceError, EndOfStream, IncompleteRead)
@@ -65,7 +66,7 @@ class IcebergEngine:
                     await self._close()
                     await self._start()
                 assert self._stream is not None
-                await self._stream.send(wire.encode(request))
+                await self._stream.send(wire.FRAMES.encode(request))
                 return await self._receive(answer)
             except TableError:
                 raise
@@ -101,9 +102,9 @@ class IcebergEngine:
         await self._receive(wire.Ready)
 
     async def _receive(self, kind: type[T]) -> T:
-        head = await self._reader.receive_exactly(4)
+        head = await self._reader.receive_exactly(LENGTH_BYTES)
         body = await self._reader.receive_exactly(int.from_bytes(head, "big"))
-        frame = wire.decode(body)
+        frame = wire.FRAMES.decode(body)
         if isinstance(frame, wire.TableRefused):
             raise TableError(frame.kind, frame.message)
         assert isinstance(frame, kind)

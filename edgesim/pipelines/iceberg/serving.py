@@ -50,12 +50,12 @@ def serve(
     pipe: BinaryIO, send: Callable[[bytes], None], limits: ProcessLimits, seconds: float
 ) -> None:
     """Serve requests until the socket closes, each within ``seconds`` of CPU time."""
-    send(wire.encode(wire.Ready()))
+    send(wire.FRAMES.encode(wire.Ready()))
     while True:
         try:
-            request = wire.read(pipe)
+            request = wire.FRAMES.read(pipe)
         except EOFError:
             return
         with limits.of_a_request(seconds):
-            answer = wire.encode(_answer_or_refusal(request))
+            answer = wire.FRAMES.encode(_answer_or_refusal(request))
         send(answer)

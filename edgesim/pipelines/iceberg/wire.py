@@ -1,13 +1,15 @@
-"""Protocol between the platform and the Iceberg process: frames of a length and a msgpack value.
+"""Protocol between the platform and the Iceberg process.
 
 Every request has one answer; TableRefused replaces it if the request cannot be done.
 """
 
 from __future__ import annotations
 
-from typing import BinaryIO, Literal
+from typing import Literal
 
 import msgspec
+
+from edgesim.pipelines.process_frames import FrameCodec
 
 
 class NewTable(msgspec.Struct, tag=True, array_like=True):
@@ -124,24 +126,4 @@ IcebergFrame = (
     | TableColumns
     | TableRefused
 )
-_DECODER: msgspec.msgpack.Decoder[IcebergFrame] = msgspec.msgpack.Decoder(IcebergFrame)
-
-
-def encode(frame: IcebergFrame) -> bytes:
-    """Encode a frame with its 4-byte length."""
-    body = msgspec.msgpack.encode(frame)
-    return len(body).to_bytes(4, "big") + body
-
-
-def decode(body: bytes) -> IcebergFrame:
-    """Decode a frame without its length."""
-    return _DECODER.decode(body)
-
-
-def read(pipe: BinaryIO) -> IcebergFrame:
-    """Read the next frame in the process; EOFError if the platform has closed the socket."""
-    head = pipe.read(4)
-    body = pipe.read(int.from_bytes(head, "big"))
-    if len(head) < 4 or not body:
-        raise EOFError
-    return decode(body)
+FRAMES: FrameCodec[IcebergFrame] = FrameCodec(IcebergFrame)

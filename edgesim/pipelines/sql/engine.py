@@ -25,6 +25,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from edgesim import foreign
 from edgesim.config.sql_limits import SqlLimits
 from edgesim.errors import RunError
+from edgesim.pipelines.process_frames import LENGTH_BYTES
 from edgesim.pipelines.process_limits import OUT_OF_MEMORY
 from edgesim.pipelines.sql import wire
 
@@ -191,12 +192,12 @@ class SqlEngine:
 
     async def _send(self, frame: wire.SqlFrame) -> None:
         assert self._stream is not None
-        await self._stream.send(wire.encode(frame))
+        await self._stream.send(wire.FRAMES.encode(frame))
 
     async def _receive(self, kind: type[T]) -> T:
-        head = await self._reader.receive_exactly(4)
+        head = await self._reader.receive_exactly(LENGTH_BYTES)
         body = await self._reader.receive_exactly(int.from_bytes(head, "big"))
-        frame = wire.decode(body)
+        frame = wire.FRAMES.decode(body)
         if isinstance(frame, wire.SqlFailed):
             raise SqlEngineError(frame.message)
         assert isinstance(frame, kind)

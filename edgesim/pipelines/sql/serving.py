@@ -31,10 +31,10 @@ _NO_MEMORY = (
 
 def serve(pipe: BinaryIO, send: Callable[[bytes], None], limits: ProcessLimits) -> None:
     """Serve requests, one at a time, until the socket closes."""
-    send(wire.encode(wire.SqlReady()))
+    send(wire.FRAMES.encode(wire.SqlReady()))
     while True:
         try:
-            request = wire.read(pipe)
+            request = wire.FRAMES.read(pipe)
         except EOFError:
             return
         try:
@@ -43,7 +43,7 @@ def serve(pipe: BinaryIO, send: Callable[[bytes], None], limits: ProcessLimits) 
             return
         except BaseException as error:  # noqa: BLE001 (a panic of the engine is none of Exception)
             answer = wire.SqlFailed(_message(error))
-        send(wire.encode(answer))
+        send(wire.FRAMES.encode(answer))
 
 
 def _answer(
@@ -66,13 +66,13 @@ def _answer(
                 Path(path).open("wb") as raw,
                 RESULTS[form.format](raw, form, planner.schema) as file,
             ):
-                send(wire.encode(wire.SqlReady()))
-                while isinstance(frame := wire.read(pipe), wire.Rows):
+                send(wire.FRAMES.encode(wire.SqlReady()))
+                while isinstance(frame := wire.FRAMES.read(pipe), wire.Rows):
                     batch = Batch(planner, file, Path(f"{path}.rows"))
                     with limits.of_a_request(frame.seconds):
                         batch.run(Path(frame.path))
                     batch.write()
-                    send(wire.encode(wire.RowsDone(batch.drops)))
+                    send(wire.FRAMES.encode(wire.RowsDone(batch.drops)))
             return wire.Transformed(file.rows, file.bytes)
     raise PlanError(f"not a request: {type(request).__name__}")
 

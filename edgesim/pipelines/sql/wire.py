@@ -1,4 +1,4 @@
-"""Protocol between the platform and the SQL process: frames of a length and a msgpack value.
+"""Protocol between the platform and the SQL process.
 
 The process's first frame is SqlReady.  A request is a Describe, which is answered by Columns, or a
 Transform, which is answered by SqlReady.  Each Rows after it is answered by RowsDone, and an
@@ -8,11 +8,12 @@ request.
 
 from __future__ import annotations
 
-from typing import BinaryIO, Literal
+from typing import Literal
 
 import msgspec
 
 from edgesim.config.pipelines import Field
+from edgesim.pipelines.process_frames import FrameCodec
 
 SQL_ERROR, TIME, MEMORY, CRASH = "sql_error", "time_limit", "memory_limit", "engine_crash"
 """Reasons for which a row is dropped."""
@@ -127,24 +128,4 @@ SqlFrame = (
     | Transformed
     | SqlFailed
 )
-_DECODER: msgspec.msgpack.Decoder[SqlFrame] = msgspec.msgpack.Decoder(SqlFrame)
-
-
-def encode(frame: SqlFrame) -> bytes:
-    """Encode a frame with its 4-byte length."""
-    body = msgspec.msgpack.encode(frame)
-    return len(body).to_bytes(4, "big") + body
-
-
-def decode(body: bytes) -> SqlFrame:
-    """Decode a frame without its length."""
-    return _DECODER.decode(body)
-
-
-def read(pipe: BinaryIO) -> SqlFrame:
-    """Read the next frame in the process; EOFError if the platform has closed the socket."""
-    head = pipe.read(4)
-    body = pipe.read(int.from_bytes(head, "big"))
-    if len(head) < 4 or not body:
-        raise EOFError
-    return decode(body)
+FRAMES: FrameCodec[SqlFrame] = FrameCodec(SqlFrame)
