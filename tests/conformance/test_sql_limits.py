@@ -33,7 +33,7 @@ from tests.conformance.sql_attacks import ENDLESS, FIELDS, ROWS, STATEMENTS
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
 
-SHORT = SqlLimits(batch_cpu_seconds=1.0, memory_bytes=256 << 20)
+SHORT = SqlLimits(batch_cpu_seconds=0.5, memory_bytes=256 << 20)
 LONG = SqlLimits(batch_cpu_seconds=600.0, memory_bytes=256 << 20)
 JSON = FileFormat("json", "uncompressed", 1 << 20)
 

@@ -7,7 +7,7 @@ import pytest
 from tests.simulation.run import Simulation, open_simulation
 from tests.simulation.scenarios import SCENARIOS
 
-SEEDS = range(15)
+SEEDS = range(8)
 STREAMS = SCENARIOS["streams"]
 
 

@@ -35,14 +35,19 @@ def _answer_or_refusal(request: wire.IcebergFrame) -> wire.IcebergFrame:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
         return wire.TableRefused("bad", f"{place}: {first['msg']}" if place else first["msg"])
-    except MemoryError:
-        end_for_memory()
-        raise
-    except Exception as error:  # noqa: BLE001 (pyiceberg's checks raise many kinds)
+    except BaseException as error:  # noqa: BLE001 (a panic of pydantic is none of Exception)
+        if _is_of_memory(error):
+            end_for_memory()
         return wire.TableRefused("bad", _one_line(error))
 
 
-def _one_line(error: Exception) -> str:
+def _is_of_memory(error: BaseException) -> bool:
+    """Return True for MemoryError, and for a panic whose cause it is."""
+    is_panic = not isinstance(error, Exception)
+    return isinstance(error, MemoryError) or (is_panic and "MemoryError" in str(error))
+
+
+def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 

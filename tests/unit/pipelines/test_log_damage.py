@@ -160,7 +160,7 @@ def doubled(content: bytearray, at: int, other: bytes) -> None:
     content[at : at + size] = content[:size]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(
     st.lists(
         st.tuples(st.sampled_from([flip, zero, garbage, misdirected, doubled]), st.floats(0, 1)),
@@ -191,7 +191,7 @@ def test_damage_of_any_kind_costs_only_the_frames_it_hits(damages, is_sealed):
             assert {segment.key for segment in segments} == {KEY}
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(st.integers(0, 11), st.integers(1, 400))
 def test_missing_bytes_cost_only_their_frames(number, missing):
     """Bytes that are cut out of a file cost only the frames that lost bytes."""
