@@ -16,6 +16,7 @@ import re
 import struct
 import zlib
 from collections.abc import Generator, Iterator
+from typing import Any
 
 import msgspec
 
@@ -73,23 +74,41 @@ def encode(kind: int, window: Window, place: int, rows_before: int, payload: byt
 
 def frame_at(descriptor: int, start: int) -> tuple[Frame, bytes] | None:
     """The complete frame that starts at ``start``, with its payload; None if there is none."""
+    found = _read(descriptor, start)
+    if found is None:
+        return None
+    head, window, begin, payload = found
+    _, kind, _, _, place, _, rows, length, _ = head
+    return _frame(kind, window, place, start, begin + length, rows, payload), payload
+
+
+def payload_at(descriptor: int, start: int) -> bytes | None:
+    """The payload of the complete frame that starts at ``start``; None if there is none."""
+    found = _read(descriptor, start)
+    return None if found is None else found[3]
+
+
+def _read(descriptor: int, start: int) -> tuple[Any, Window, int, bytes] | None:
+    """The numbers of a frame's head, its window, where its payload begins, and the payload."""
     piece = durable.read_at(descriptor, _GUESS_BYTES, start)
     if len(piece) < _HEAD.size or not piece.startswith(MAGIC):
         return None
-    _, kind, key_bytes, window, place, opened_at, rows, length, checksum = _HEAD.unpack_from(piece)
-    head = _HEAD.size + key_bytes
-    begin = head + _CHECKSUM.size
+    head = _HEAD.unpack_from(piece)
+    _, _, key_bytes, window, _, opened_at, _, length, checksum = head
+    end = _HEAD.size + key_bytes
+    begin = end + _CHECKSUM.size
     if len(piece) < begin:
         piece += durable.read_at(descriptor, begin - len(piece), start + len(piece))
-    if piece[head:begin] != _CHECKSUM.pack(zlib.crc32(piece[:head])):
+    if piece[end:begin] != _CHECKSUM.pack(zlib.crc32(piece[:end])):
         return None
-    if (missing := begin + length - len(piece)) > 0:
-        piece += durable.read_at(descriptor, missing, start + len(piece))
-    payload = piece[begin : begin + length]
+    if begin + length <= len(piece):
+        payload = piece[begin : begin + length]
+    else:
+        payload = durable.read_at(descriptor, length, start + begin)
     if len(payload) != length or zlib.crc32(payload) != checksum:
         return None
-    named = Window(window, opened_at, piece[_HEAD.size : head].decode())
-    return _frame(kind, named, place, start, start + begin + length, rows, payload), payload
+    named = Window(window, opened_at, piece[_HEAD.size : end].decode())
+    return head, named, start + begin, payload
 
 
 def is_cut_short(descriptor: int, start: int, size: int) -> bool:

@@ -161,16 +161,15 @@ class Segment:
 
     def _payload(self, place: int) -> bytes | None:
         descriptor = self._opened()
-        found = frames.frame_at(descriptor, place)
-        if found is None:
-            found = frames.old_frame_at(descriptor, place, self._end)
-        if found is None:
+        payload = frames.payload_at(descriptor, place)
+        if payload is None and (old := frames.old_frame_at(descriptor, place, self._end)):
+            payload = old[1]
+        if payload is None:
             end = min((each for each in self._places if each > place), default=self._end)
             saved = set_aside(self.path, descriptor, place, end)
             lost = {"file": str(self.path), "offset": place, "bytes": end - place, "saved": saved}
             log.error("pipeline log damaged, records lost", **lost)
-            return None
-        return found[1]
+        return payload
 
     def _opened(self) -> int:
         if self._descriptor is None:

@@ -70,14 +70,15 @@ class Cuts:
             durable.write_file(self._file, with_checksum(msgspec.json.encode(self._saved)))
 
 
-def batches(lines: Iterator[bytes]) -> Iterator[bytes]:
-    """The rows in batches of about BATCH_BYTES."""
-    pieces, size = [], 0
-    for piece in lines:
-        pieces.append(piece)
-        size += len(piece)
+def batches(lines: Iterator[bytes]) -> Iterator[list[bytes]]:
+    """The rows in batches of about BATCH_BYTES, in the chunks that they come in."""
+    chunks: list[bytes] = []
+    size = 0
+    for chunk in lines:
+        chunks.append(chunk)
+        size += len(chunk)
         if size >= BATCH_BYTES:
-            yield b"".join(pieces)
-            pieces, size = [], 0
-    if pieces:
-        yield b"".join(pieces)
+            yield chunks
+            chunks, size = [], 0
+    if chunks:
+        yield chunks

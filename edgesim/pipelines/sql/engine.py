@@ -31,7 +31,6 @@ from edgesim.pipelines.sql import wire
 
 _GONE = (BrokenResourceError, ClosedResourceError, EndOfStream, IncompleteRead)
 CLOSE_SECONDS = 5.0
-_WRITE_BYTES = 1 << 20
 _JSON = wire.FileFormat("json", "uncompressed", 1)
 
 _PROBLEMS = {
@@ -115,7 +114,7 @@ class SqlEngine:
         query: wire.Query,
         form: wire.FileFormat,
         name: str,
-        batches: Iterator[tuple[bytes, float]],
+        batches: Iterator[tuple[Sequence[bytes], float]],
         dropped: Callable[[Sequence[wire.RowDrop]], None],
     ) -> tuple[Path, wire.Transformed]:
         """Run a query over batches of rows, each with the CPU seconds that it may take.
@@ -130,8 +129,8 @@ class SqlEngine:
             await self._send(wire.Transform(query, form, str(path), seconds))
             await self._receive(wire.SqlReady)
             try:
-                for lines, seconds in batches:
-                    await _write(rows, lines)
+                for chunks, seconds in batches:
+                    await _write(rows, chunks)
                     await self._send(wire.Rows(str(rows), seconds))
                     dropped((await self._receive(wire.RowsDone)).drops)
             finally:
@@ -210,10 +209,9 @@ class SqlEngine:
         await foreign.end(process, stream, CLOSE_SECONDS)
 
 
-async def _write(path: Path, lines: bytes) -> None:
+async def _write(path: Path, chunks: Sequence[bytes]) -> None:
     """Write rows where the process reads them; its socket would copy them four times."""
-    view = memoryview(lines)
-    with path.open("wb", buffering=0) as file:
-        while view:
-            view = view[file.write(view[:_WRITE_BYTES]) :]
+    with path.open("wb") as file:
+        for chunk in chunks:
+            file.write(chunk)
             await anyio.lowlevel.checkpoint()  # a large batch must not block other tasks

@@ -40,18 +40,18 @@ Dropped = Callable[[int, bytes, str, str], None]
 
 
 class PiecePlace(msgspec.Struct):
-    """The piece that the process is working on: its batch, its index there, and its lines."""
+    """The piece that the process works on: its batch, its index there, and its lines in chunks."""
 
     batch: int
     piece: int
     first: int
     """Number of its first row in the window."""
-    lines: bytes
+    chunks: Sequence[bytes]
 
     @property
     def rows(self) -> list[bytes]:
         """Its lines, one by one."""
-        return self.lines.splitlines(keepends=True)
+        return b"".join(self.chunks).splitlines(keepends=True)
 
 
 class Transformation:
@@ -103,15 +103,19 @@ class Transformation:
         self._crashed_at = place.first
         return self._crashes >= CRASHES_MAX
 
-    def _pieces(self, drops: list[tuple[int, bytes, str, str]]) -> Iterator[tuple[bytes, float]]:
+    def _pieces(
+        self, drops: list[tuple[int, bytes, str, str]]
+    ) -> Iterator[tuple[Sequence[bytes], float]]:
         """The rows for the engine; ``_place`` is the piece that it has taken last."""
         self._place = None
         first = 0
-        for number, lines in enumerate(batches(self._lines())):
-            pieces = self._cuts.of(number, lines.count(b"\n"), self._seconds)
-            for index, (piece, some) in enumerate(zip(pieces, _parts(lines, pieces), strict=True)):
+        for number, chunks in enumerate(batches(self._lines())):
+            count = sum(chunk.count(b"\n") for chunk in chunks)
+            pieces = self._cuts.of(number, count, self._seconds)
+            for index, (piece, some) in enumerate(zip(pieces, _parts(chunks, pieces), strict=True)):
                 if piece.reason:
-                    drops.append((first, some, piece.reason, _PROBLEMS[piece.reason]))
+                    row = b"".join(some)
+                    drops.append((first, row, piece.reason, _PROBLEMS[piece.reason]))
                 else:
                     self._place = PiecePlace(number, index, first, some)
                     yield some, piece.seconds
@@ -158,7 +162,7 @@ class Transformation:
                     self._query,
                     self._form,
                     f"{self._name}.part",
-                    iter([(b"".join(rows), seconds)]),
+                    iter([([b"".join(rows)], seconds)]),
                     lambda _: None,
                 )
             except EngineEndedError as error:
@@ -171,11 +175,11 @@ class Transformation:
                 return ""
 
 
-def _parts(lines: bytes, pieces: Sequence[Piece]) -> Iterator[bytes]:
-    """The lines of each piece."""
+def _parts(chunks: Sequence[bytes], pieces: Sequence[Piece]) -> Iterator[Sequence[bytes]]:
+    """The lines of each piece, in chunks."""
     if len(pieces) == 1:
-        yield lines
+        yield chunks
         return
-    rows = iter(lines.splitlines(keepends=True))
+    rows = iter(b"".join(chunks).splitlines(keepends=True))
     for piece in pieces:
-        yield b"".join(islice(rows, piece.rows))
+        yield [b"".join(islice(rows, piece.rows))]
