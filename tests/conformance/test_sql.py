@@ -4,6 +4,7 @@ Each statement runs over the same three rows of the stream ``s``.
 """
 
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import anyio
 import pytest
 
 from edgesim.config.pipelines import Field
+from edgesim.errors import RunError
 from edgesim.pipelines.sql.engine import SqlEngine, SqlEngineError
 from edgesim.pipelines.sql.transformation import Transformation
 from edgesim.pipelines.sql.wire import FileFormat, Query, Transformed
@@ -307,4 +309,24 @@ async def test_a_folder_may_have_any_name(tmp_path: Path):
     engine = SqlEngine(tmp_path / "a [b]? {c,d} *%20#é" / "sql")
     path, done, drops = await transformed(engine, "SELECT n FROM s")
     assert (done.rows, path.read_text(), drops) == (3, '{"n":1}\n{"n":-2}\n{"n":30}\n', [])
+    await engine.close()
+
+
+@pytest.mark.anyio
+async def test_a_disk_without_room_for_the_rows_is_one_line(tmp_path: Path):
+    """The error names the file and the cause; the next window is transformed."""
+    engine = SqlEngine(tmp_path / "sql")
+    await engine.describe(query("SELECT n FROM s"))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16, before[1]))
+    try:
+        with pytest.raises(
+            RunError, match=r"sql/rows/result: cannot write rows .*: File too large"
+        ):
+            await transformed(engine, "SELECT n FROM s")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    path, done, drops = await transformed(engine, "SELECT n FROM s")
+    assert (done.rows, drops) == (3, [])
+    path.unlink()
     await engine.close()

@@ -120,7 +120,7 @@ class SqlEngine:
         """Run a query over batches of rows, each with the CPU seconds that it may take.
 
         Returns the file of the result, which the caller removes.  ``dropped`` is called after each
-        batch with its rows that fail.  EngineEndedError if the process ends with a batch; OSError
+        batch with its rows that fail.  EngineEndedError if the process ends with a batch; RunError
         if the disk does not take its rows.
         """
         async with self._exchange():
@@ -210,8 +210,15 @@ class SqlEngine:
 
 
 async def _write(path: Path, chunks: Sequence[bytes]) -> None:
-    """Write rows where the process reads them; its socket would copy them four times."""
-    with path.open("wb") as file:
-        for chunk in chunks:
-            file.write(chunk)
-            await anyio.lowlevel.checkpoint()  # a large batch must not block other tasks
+    """Write rows where the process reads them; its socket would copy them four times.
+
+    RunError if the disk does not take them.
+    """
+    try:
+        with path.open("wb") as file:
+            for chunk in chunks:
+                file.write(chunk)
+                await anyio.lowlevel.checkpoint()  # a large batch must not block other tasks
+    except OSError as error:
+        problem = f"{path}: cannot write rows for the SQL engine: {error.strerror}"
+        raise RunError(problem) from error
