@@ -195,13 +195,44 @@ def test_one_seed_gives_one_run(tmp_path, level):
         },
     }
     runs = [
-        virtual(tmp_path, source, level, seed=seed, requests=5, **settings) for seed in (1, 1, 2)
+        virtual(tmp_path, source, level, seed=seed, requests=40, **settings) for seed in (1, 1, 2)
     ]
     assert runs[0] == runs[1]
     assert runs[0] != runs[2]
     uuids = {each[1][1] for each in runs[0][0]}
-    assert len(uuids) == 5
+    assert len(uuids) == 40
     assert all(len(each) == 36 and each[14] == "4" for each in uuids)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_an_aborted_fetch_ends_its_turn(tmp_path, level):
+    """Fetches aborted before they leave and while they wait neither stop time nor its order."""
+    source = """
+    export default {
+      async fetch(request, env) {
+        if (request.url.endsWith("/slow")) {
+          await scheduler.wait(10_000);
+          return new Response("slow");
+        }
+        const early = AbortSignal.abort();
+        const late = AbortSignal.timeout(50);
+        const controller = new AbortController();
+        const outcome = (signal) => env.SELF.fetch("http://x/slow", { signal })
+          .then((response) => response.text(), (error) => error.name);
+        const all = [early, late, controller.signal, undefined, early].map(outcome);
+        await scheduler.wait(20);
+        controller.abort();
+        return Response.json([await Promise.all(all), Date.now()]);
+      },
+    };
+    """
+    services = [{"binding": "SELF", "service": "main"}]
+    ((seen,), _) = virtual(tmp_path, source, level, services=services)
+    aborted = "AbortError"
+    assert seen == [
+        [aborted, "TimeoutError", aborted, "slow", aborted],
+        START * 1000 + 10_000,
+    ]
 
 
 def replay(*arguments):

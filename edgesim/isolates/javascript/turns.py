@@ -1,9 +1,10 @@
 """Sockets of a workerd process where time is virtual: they are read in turns.
 
 Whenever the platform has written something, workerd has its turn: the event loop stands still until
-every invocation in the process has said that it waits, which takes no virtual time.  What arrives
-meanwhile is handed on at the end of the turn, ordered by invocation and number, since the order of
-arrival on several connections is the machine's.
+every invocation in the process has said that it waits, which takes no virtual time.  The order of
+arrival on several connections is the machine's.  So workerd gets one message at a time, and the
+next one only when it waits again; and what it says meanwhile is handed on at the end of the turn,
+ordered by invocation and number.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import asyncio
 import select
 import socket
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -36,14 +38,10 @@ class _SteppedTransport:
         self._closed = False
 
     def write(self, data: bytes) -> None:
-        try:
-            self._socket.sendall(data)
-        except OSError as error:
-            self._lose(error)
-        self._turns.spoke()
+        self._turns.say(lambda: self._send(data))
 
     def close(self) -> None:
-        self._lose(None)
+        self._turns.say(lambda: self._lose(None))
 
     def is_reading(self) -> bool:
         """True: what arrives is always read."""
@@ -67,6 +65,14 @@ class _SteppedTransport:
         else:
             self._lose(None)
 
+    def _send(self, data: bytes) -> None:
+        if self._closed:
+            return
+        try:
+            self._socket.sendall(data)
+        except OSError as error:
+            self._lose(error)
+
     def _lose(self, error: OSError | None) -> None:
         if not self._closed:
             self._closed = True
@@ -87,15 +93,18 @@ class Turns:
         self._poll = select.poll()
         self._readers: dict[int, Callable[[], None]] = {}
         self._arrived: list[tuple[Key, Callable[[], None]]] = []
-        self._due = False
+        self._said: deque[Callable[[], None]] = deque()
+        self._due = self._taking = False
         loop = asyncio.get_running_loop()
         assert isinstance(loop, StoppingLoop)
         self._listeners = loop.listeners
         self._listeners.append(self.listen_late)
 
     def close(self) -> None:
-        """Listen no more."""
+        """Listen no more; workerd has no further turn."""
         self._listeners.remove(self.listen_late)
+        while self._said:
+            self._said.popleft()()
 
     def listen_late(self) -> bool:
         """Take what an isolate says after it seemed to wait; return True if there was any.
@@ -134,8 +143,15 @@ class Turns:
         """Call ``deliver`` at the end of the turn."""
         self._arrived.append((key, deliver))
 
-    def spoke(self) -> None:
-        """Let workerd have its turn, once everything that runs now has been said."""
+    def say(self, act: Callable[[], None]) -> None:
+        """Call ``act``, a part of a message to workerd, in its next turn.
+
+        ``act`` is called at once within a turn: it replies to what the isolate itself reports.
+        """
+        if self._taking:
+            act()
+            return
+        self._said.append(act)
         if not self._due:
             self._due = True
             asyncio.get_running_loop().call_soon(self.take)
@@ -143,20 +159,28 @@ class Turns:
     def take(self, at_least: int = 0) -> None:
         """Give workerd its turn, of ``at_least`` so many looks at its sockets."""
         self._due = False
+        self._taking = True
+        self._listen(at_least)
+        while self._said:
+            self._said.popleft()()
+            self._listen()
+        self._taking = False
+        arrived, self._arrived = self._arrived, []
+        for _, deliver in sorted(arrived, key=lambda each: each[0]):
+            deliver()
+
+    def _listen(self, at_least: int = 0) -> None:
+        """Read what workerd says until it waits."""
         deadline = time.monotonic() + TURN_SECONDS
         while at_least > 0 or not self._is_quiet():
             at_least -= 1
-            found = self._poll.poll(_LOOK_MS)
-            for descriptor, _ in found:
+            for descriptor, _ in self._poll.poll(_LOOK_MS):
                 reader = self._readers.get(descriptor)
                 if reader is not None:
                     reader()
             if time.monotonic() > deadline:
                 self._give_up()
                 deadline += TURN_SECONDS
-        arrived, self._arrived = self._arrived, []
-        for _, deliver in sorted(arrived, key=lambda each: each[0]):
-            deliver()
 
     def _attach(self, sock: socket.socket, protocol: asyncio.Protocol) -> asyncio.Protocol:
         transport = _SteppedTransport(sock, protocol, self)

@@ -107,25 +107,35 @@ class Wires:
 class _Progress:
     """Progress of one invocation in virtual time.
 
-    It waits once it has read every reply: ``idle`` is the isolate's count of its calls and of the
-    replies that it has read.  It has ended once it has responded and reported.
+    It waits once each of its calls has arrived here and it has read every reply: ``idle`` is the
+    isolate's count of its calls and of those that are over.  It has ended once it has responded and
+    reported.
     """
 
     def __init__(self) -> None:
         self.begun = self.responded = self.reported = False
-        self.calls = 0
-        self.replied: set[int] = set()
+        self.heard: set[int] = set()
+        """Numbers of the calls that have arrived; they may overtake each other."""
+        self.over: set[int] = set()
+        """Numbers of the calls that are replied to, or given up by the isolate."""
         self.idle = (0, -1)
 
     def begin(self) -> None:
         """Record that its event is written."""
         self.begun = True
 
+    def note(self, text: str) -> None:
+        """Take the isolate's note: its counts, and the numbers of the calls that it gave up."""
+        calls, over, *failed = map(int, text.split(","))
+        self.idle = max(self.idle, (calls, over))  # notes may overtake each other, too
+        self.heard.update(failed)
+        self.over.update(failed)
+
     @property
     def is_quiet(self) -> bool:
         if self.reported:
-            return self.responded
-        return not self.begun or self.idle == (self.calls, len(self.replied))
+            return self.responded and len(self.heard) == max(self.heard, default=0)
+        return not self.begun or self.idle == (len(self.heard), len(self.over))
 
 
 class SteppedWires(Wires):
@@ -164,7 +174,9 @@ class SteppedWires(Wires):
             progress.reported |= response is None or response.header(KIND) != "response"
             self._turns.hand_on((invocation, _LAST), settle)
 
-        return await connection.exchange(request, self._keep, deliver, progress.begin)
+        return await connection.exchange(
+            request, self._keep, deliver, lambda: self._turns.say(progress.begin)
+        )
 
     def close(self) -> None:
         super().close()
@@ -184,18 +196,16 @@ class SteppedWires(Wires):
         progress = self._progress.get(invocation) or _Progress()
         idle = request.header(IDLE)
         if idle is not None:
-            calls, _, replies = idle.partition(",")
-            # The latest of them: they may overtake each other on their connections.
-            progress.idle = max(progress.idle, (int(calls), int(replies)))
+            progress.note(idle)
             connection.reply(HttpMessage([], status=204))
             return
         number = int(request.header(NUMBER) or 0)
-        progress.calls = max(progress.calls, number)
-        progress.replied.discard(number)  # a redirect is one call of several requests
+        progress.heard.add(number)
+        progress.over.discard(number)  # a redirect is one call of several requests
         progress.reported |= request.header(CONTROL) == "done"
 
         def deliver() -> None:
-            connection.begin(request, lambda: progress.replied.add(number))
+            connection.begin(request, lambda: self._turns.say(lambda: progress.over.add(number)))
 
         self._turns.hand_on((invocation, number), deliver)
 

@@ -57,7 +57,8 @@ if (virtual) install((ms) => current().sleep(ms));
 export class Invocation {
   // Fields, which are defined: an assignment would call a setter of Object.prototype.
   calls = 0;
-  replies = 0;
+  over = 0;
+  failed = "";
   noting = false;
   outcome = "ok";
   exceptions = list();
@@ -205,13 +206,20 @@ export class Invocation {
   /** Sends a request to the platform; in virtual time with its number, and with a whole reply. */
   async exchange(request) {
     if (!virtual) return await sendRequest(request);
-    setHeader(headersOfRequest(request), NUMBER, String(++this.calls));
+    const number = ++this.calls;
+    setHeader(headersOfRequest(request), NUMBER, String(number));
     this.note();
-    const response = await whole(await sendRequest(request));
-    setClock(this, response);
-    this.replies++;
-    this.note();
-    return response;
+    try {
+      const response = await whole(await sendRequest(request));
+      setClock(this, response);
+      return response;
+    } catch (error) {
+      this.failed += `,${number}`;
+      throw error;
+    } finally {
+      this.over++;
+      this.note();
+    }
   }
 
   /** Records that the event has been read whole; until then the platform waits. */
@@ -225,7 +233,7 @@ export class Invocation {
     this.noting = true;
     whenIdle(() => {
       this.noting = false;
-      const headers = { __proto__: null, [ID]: this.id, [IDLE]: `${this.calls},${this.replies}` };
+      const headers = { __proto__: null, [ID]: this.id, [IDLE]: `${this.calls},${this.over}${this.failed}` };
       return sendRequest(URL, { __proto__: null, method: "POST", headers });
     });
   }

@@ -1,7 +1,7 @@
 // Virtual time: the clock, the randomness and the timers of a replay are the platform's.
 //
-// The platform waits for an isolate until that has said how many calls it has made and how many
-// replies it has read.  So it reads every body whole before anybody else does, and says it once
+// The platform waits for an isolate until that has said how many calls it has made and how many of
+// them are over.  So it reads every body whole before anybody else does, and says it once
 // nothing is left to run.
 
 import { current, currentOrNull } from "./invocation.js";
