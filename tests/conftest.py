@@ -1,6 +1,7 @@
 """Fixtures and Hypothesis settings that all tests share."""
 
 import compileall
+import gc
 import os
 import signal
 import sys
@@ -57,6 +58,12 @@ def pytest_collection() -> Generator[None, object, object]:
         return (yield)
     finally:
         sys.dont_write_bytecode = before
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector the millions of objects of the collected tests."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
