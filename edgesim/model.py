@@ -288,6 +288,8 @@ class WorkerSpec(msgspec.Struct, frozen=True):
     """Settings of a JavaScript or TypeScript Worker; None for a Python Worker."""
     hidden: list[str] = []
     """Paths that its code may not read, even below its module's folder."""
+    legacy_handlers: bool = False
+    """True if a Python Worker's module-level handlers (``on_fetch``) are called."""
 
 
 # --- Doctor -------------------------------------------------------------------------------------

@@ -13,9 +13,16 @@ from edgesim.check.findings import Finding, relative
 from edgesim.check.lines import line_of
 from edgesim.check.sources import Source, dotted
 from edgesim.config import Project, WorkerConfig
+from edgesim.config.wrangler import NO_GLOBAL_HANDLERS
 
 STRICT = {"queue": "batch", "tail": "events", "scheduled": "controller"}
-_LEGACY = frozenset({"on_fetch", "on_queue", "on_scheduled", "on_trace", "on_tail"})
+_LEGACY = {
+    "on_fetch": "fetch",
+    "on_queue": "queue",
+    "on_scheduled": "scheduled",
+    "on_trace": "tail",
+}
+"""Module-level handlers, which are called before NO_GLOBAL_HANDLERS."""
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -31,16 +38,33 @@ def methods(node: ast.ClassDef | None) -> dict[str, Function]:
     return {each.name: each for each in body if isinstance(each, Function)}
 
 
+def handled(worker: WorkerConfig, main: Source) -> set[str]:
+    """Names of the handlers that the platform finds in the Worker's main module."""
+    names = set(methods(default_class(main)))
+    if not worker.settings.legacy_handlers:
+        return names
+    legacy = {_LEGACY[each.name] for each in _module_level(main)}
+    return legacy or (names - {"fetch"} | ({"fetch"} if "on_fetch" in names else set()))
+
+
+def _module_level(main: Source) -> list[Function]:
+    """Functions of the module that have names of module-level handlers."""
+    functions = [each for each in main.tree.body if isinstance(each, Function)]
+    return [each for each in functions if each.name in _LEGACY]
+
+
 def check_handlers(worker: WorkerConfig, main: Source, root: Path) -> Iterator[Finding]:
     """Yield the findings for the ``Default`` class of ``main`` and its handlers."""
     file = relative(main.file, root)
     default = default_class(main)
-    legacy = [
-        each for each in main.tree.body if isinstance(each, Function) and each.name in _LEGACY
-    ]
+    legacy = _module_level(main)
     for node in legacy:
+        if worker.settings.legacy_handlers and default is None:
+            continue
         problem = f"module-level {node.name} is not called since compatibility date 2025-08-14"
-        cure = f"Make it {node.name.removeprefix('on_')} of class Default(WorkerEntrypoint)"
+        if worker.settings.legacy_handlers:
+            problem = f"module-level {node.name} and class Default are two default entrypoints"
+        cure = f"Make it {_LEGACY[node.name]} of class Default(WorkerEntrypoint)"
         yield Finding(file, node.lineno, "error", "handler", problem, cure)
     if default is None:
         if main.error is None and not legacy and not _imports_default(main.tree):
@@ -48,11 +72,26 @@ def check_handlers(worker: WorkerConfig, main: Source, root: Path) -> Iterator[F
             cure = "Write the handlers as methods of one"
             yield Finding(file, 1, "error", "handler", problem, cure)
         return
+    yield from _fetch_name(worker, file, methods(default))
     for name, function in methods(default).items():
         if name in STRICT:
             yield from _strict(file, name, function)
         elif name == "__init__":
             yield from _init(file, function)
+
+
+def _fetch_name(
+    worker: WorkerConfig, file: str, functions: dict[str, Function]
+) -> Iterator[Finding]:
+    """The fetch handler of the class has the name that the compatibility date asks for."""
+    legacy = worker.settings.legacy_handlers
+    wrong, right = ("fetch", "on_fetch") if legacy else ("on_fetch", "fetch")
+    if wrong not in functions or right in functions:
+        return
+    since = "before" if legacy else "since"
+    problem = f"{since} compatibility date {NO_GLOBAL_HANDLERS} {right} is called, not {wrong}"
+    cure = "Set a later date" if legacy else f"Rename it to {right}"
+    yield Finding(file, functions[wrong].lineno, "error", "handler", problem, cure)
 
 
 def _imports_default(tree: ast.Module) -> bool:

@@ -9,8 +9,7 @@ from edgesim.check.handlers import (
     check_entrypoints,
     check_handlers,
     check_roles,
-    default_class,
-    methods,
+    handled,
 )
 from edgesim.check.loading import check_loading
 from edgesim.check.modules import check_modules
@@ -30,7 +29,7 @@ def check_project(project: Project) -> list[Finding]:
         if worker.is_javascript:
             continue
         mains[worker.name] = sources_of(worker)[0]
-        handlers[worker.name] = set(methods(default_class(mains[worker.name])))
+        handlers[worker.name] = handled(worker, mains[worker.name])
     found |= set(check_roles(project, handlers))
     found |= set(check_entrypoints(project, mains))
     found |= set(check_queues(project))

@@ -49,7 +49,7 @@ def _compatibility(worker: WorkerConfig, file: str) -> Iterator[Finding]:
         problem = f"before {SDK_DATE} the platform's own SDK is used, which wraps no R2 or queue"
         cure = "Set a later date, and vendor workers-runtime-sdk"
         uses = settings.r2_buckets or settings.queues.producers or settings.queues.consumers
-        level: Level = "error" if uses else "warning"
+        level: Level = "error" if uses and not settings.legacy_handlers else "warning"
         yield Finding(file, line, level, "compatibility", problem, cure)
 
 

@@ -39,6 +39,9 @@ BUILD_KEYS = frozenset(
 )
 """Keys that say how a JavaScript Worker is bundled."""
 
+NO_GLOBAL_HANDLERS = date(2025, 8, 14)
+"""From this compatibility date on, module-level handlers of Python Workers are not called."""
+
 _DATE = re.compile(r"([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})")
 _NAME = re.compile(r"[a-z0-9_][a-z0-9_-]*")
 
@@ -202,6 +205,16 @@ class WranglerFile(msgspec.Struct):
     minify: bool = False
     keep_names: bool = True
 
+    @property
+    def legacy_handlers(self) -> bool:
+        """True if the platform calls module-level handlers of a Python Worker."""
+        flags = self.compatibility_flags
+        if "disable_python_no_global_handlers" in flags:
+            return True
+        given = _DATE.fullmatch(self.compatibility_date)
+        is_old = given is not None and date(*map(int, given.groups())) < NO_GLOBAL_HANDLERS
+        return is_old and "python_no_global_handlers" not in flags
+
 
 class WorkerConfig(msgspec.Struct):
     """One Worker: paths of its file and module, and its settings."""
@@ -259,9 +272,14 @@ class WorkerConfig(msgspec.Struct):
                 inspected=self.inspected,
                 **given,
             )
-        main = str(self.main)
         return WorkerSpec(
-            self.name, main, self.bindings(), limits, javascript=javascript, hidden=self.hidden
+            self.name,
+            str(self.main),
+            self.bindings(),
+            limits,
+            javascript=javascript,
+            hidden=self.hidden,
+            legacy_handlers=settings.legacy_handlers,
         )
 
     def version_id(self) -> str:

@@ -64,6 +64,17 @@ found.append(sorted(os.listdir("/tmp")))
     assert not os.path.lexists(f"/tmp/{name}")
 
 
+async def test_the_current_folder_holds_nothing_of_the_machine(level):
+    """A relative path does not lead to the folder in which edgesim was started."""
+    source = """
+import pathlib
+found.append([os.listdir(), os.listdir("/"), os.listdir(b"./")[0].decode()])
+found.append([str(each) for each in pathlib.Path("/").iterdir()])
+"""
+    (found,) = await results(level, source, invocations=1)
+    assert found == [[["tmp"], ["tmp"], "tmp"], ["/tmp"]]
+
+
 async def test_files_of_the_machine_are_not_visible(level):
     """A file in the machine's `/tmp` does not exist for a Worker."""
     name = Path(f"/tmp/edgesim-visible-{os.getpid()}-{level.name}")

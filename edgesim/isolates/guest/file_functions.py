@@ -43,6 +43,7 @@ _BY_DESCRIPTOR = (
     *("pread", "pwrite", "read", "write"),
 )
 _PLATFORMS = {"edgesim", "importlib", "_frozen_importlib", "_frozen_importlib_external"}
+_TOP = ROOT.removeprefix("/")
 _CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789_"
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _real_open = io.open
@@ -163,6 +164,11 @@ def _place(path: Any, dir_fd: int | None = None) -> _MemoryPath | None:
     return None if files is None else _MemoryPath(files, text)
 
 
+def _is_top(path: Any) -> bool:
+    """Return True for the folder above ``/tmp``, which is a Worker's current folder too."""
+    return not isinstance(path, int) and posixpath.normpath(os.fsdecode(path)) in {".", "/"}
+
+
 def _is_visible(path: str) -> bool:
     """Return True for a visible folder, what is in it, and the folders around it."""
     if path == ROOT:
@@ -192,6 +198,8 @@ def _by_path(name: str) -> Callable[..., Any]:
         if place is not None:
             found = getattr(place.files, name)(place.path, *args, **options)
             return [each.encode() for each in found] if _gives_bytes(path, found) else found
+        if name == "listdir" and _is_top(path) and _files() is not None:
+            return [os.fsencode(_TOP) if isinstance(path, bytes) else _TOP]
         if name in _CHANGING:
             _refuse(path)
         if dir_fd is not None:

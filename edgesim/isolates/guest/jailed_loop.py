@@ -19,11 +19,11 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any, Protocol
 
+from edgesim.isolates.guest.entrypoints import Entrypoints
 from edgesim.isolates.guest.event_loop import IsolateLoop, drop_unawaited, sleep_seconds
 from edgesim.isolates.guest.serve import (
     Channel,
     CpuLimitExceeded,
-    Entrypoints,
     Serving,
     failed,
     serve,

@@ -20,11 +20,11 @@ from typing import Any
 from workers._runtime import current_env
 
 from edgesim.isolates.guest import clock_and_random, stand_ins
+from edgesim.isolates.guest.entrypoints import Entrypoints, entrypoints
 from edgesim.isolates.guest.graph import Referents, outside_reference, shared_objects, walk
 from edgesim.isolates.guest.module_namespace import Namespace, Sources
 from edgesim.isolates.guest.proof import Proof
 from edgesim.isolates.guest.sealed import sealed
-from edgesim.isolates.guest.serve import Entrypoints, entrypoints
 
 SPARE_MAX = 8
 """Maximum loaded Namespaces that wait for an invocation."""
@@ -54,7 +54,9 @@ class Reusable:
         return self.entries
 
 
-def load_modules(sources: Sources, name: str, new_env: Callable[[], Any]) -> Reusable | None:
+def load_modules(
+    sources: Sources, name: str, legacy: bool, new_env: Callable[[], Any]
+) -> Reusable | None:
     """Load the modules; None if that fails or changes more than the modules.
 
     Then each invocation loads them itself, and reports the error.
@@ -65,7 +67,7 @@ def load_modules(sources: Sources, name: str, new_env: Callable[[], Any]) -> Reu
         namespace = Namespace(sources)
         running = stand_ins.running.set(namespace)
         with clock_and_random.global_scope():
-            entries = entrypoints(namespace.load(name))
+            entries = entrypoints(namespace.load(name), legacy)
         stand_ins.running.reset(running)
         current_env.reset(env)
         return Reusable(namespace, entries) if _variables() == before else None

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from functools import cached_property
 from pathlib import Path
 from random import Random
-from types import CoroutineType, ModuleType
+from types import CoroutineType
 from typing import Any, Protocol
 
 from pyodide.ffi import JsException
@@ -29,6 +29,7 @@ from workers._http import handler_response
 from workers._runtime import current, current_env
 
 from edgesim.isolates.guest.clock_and_random import new_random
+from edgesim.isolates.guest.entrypoints import Entrypoints, class_of
 from edgesim.isolates.guest.memory_files import FileSystem
 from edgesim.isolates.protocol.limits import (
     CANCEL_SECONDS,
@@ -40,7 +41,6 @@ from edgesim.isolates.protocol.limits import (
 )
 from edgesim.isolates.protocol.unsendable import shown
 from edgesim.isolates.protocol.wire import (
-    DEFAULT,
     Call,
     Done,
     Failure,
@@ -50,10 +50,9 @@ from edgesim.isolates.protocol.wire import (
     Reply,
     Respond,
 )
-from workers import Request, WorkerEntrypoint
+from workers import Request
 
 NO_FETCH = "Handler does not export a fetch() function."
-_LEGACY = ("on_fetch", "on_scheduled", "on_queue", "on_trace", "on_tail", "on_alarm", "on_pubsub")
 _PLATFORM_FOLDER = str(Path(__file__).parents[2])
 
 
@@ -193,38 +192,6 @@ class ConsoleStream(io.TextIOBase):
             self._fallback.flush()
 
 
-Entrypoints = dict[str, type[WorkerEntrypoint]]
-"""Entrypoint classes of a main module, by name."""
-
-
-def entrypoints(module: ModuleType) -> Entrypoints:
-    """Return the module's entrypoints; ImportError if its ``Default`` is missing or invalid."""
-    default = getattr(module, DEFAULT, None)
-    legacy = [name for name in _LEGACY if callable(getattr(module, name, None))]
-    if default is None and legacy:
-        raise ImportError(
-            f"module-level {legacy[0]} is not called since compatibility date 2025-08-14: make it "
-            f"`{legacy[0].removeprefix('on_')}` of class Default(WorkerEntrypoint)"
-        )
-    if default is None:
-        raise ImportError("no class Default(WorkerEntrypoint) in the module that `main` names")
-    if not (isinstance(default, type) and issubclass(default, WorkerEntrypoint)):
-        raise ImportError("Default is not a subclass of workers.WorkerEntrypoint")  # noqa: TRY004
-    return {
-        name: each
-        for name, each in list(vars(module).items())
-        if isinstance(each, type)
-        and issubclass(each, WorkerEntrypoint)
-        and each is not WorkerEntrypoint
-    }
-
-
-def handlers_of(entries: Entrypoints) -> list[str]:
-    """Return the names of the platform's handlers that the ``Default`` class defines."""
-    entry = entries[DEFAULT]
-    return [name for name in HANDLERS if name != "rpc" and callable(getattr(entry, name, None))]
-
-
 async def serve(
     invoke: Invoke,
     load: Callable[[], Entrypoints],
@@ -304,7 +271,7 @@ async def _scheduled(instance: Any, event: Any, serving: Serving, done: Done) ->
 
 async def _rpc(instance: Any, event: Any, serving: Serving, done: Done) -> None:
     name = event["method"]
-    method = None if name.startswith("_") else getattr(type(instance), name, None)
+    method = None if name.startswith("_") else getattr(class_of(instance), name, None)
     if method is None or name in HANDLERS:
         raise TypeError(f'The RPC receiver does not implement the method "{name}".')
     arguments = [from_wire(argument) for argument in event["args"]]

@@ -42,13 +42,14 @@ from operator import call
 from typing import Any, NamedTuple
 
 from edgesim.isolates.guest import clock_and_random, guard, stand_ins, warm_invocation
+from edgesim.isolates.guest.entrypoints import Entrypoints, entrypoints
 from edgesim.isolates.guest.jailed_loop import PLATFORM, Turn, Wire
 from edgesim.isolates.guest.keyed_socket import KeyedSocket
 from edgesim.isolates.guest.module_namespace import CodeCache, Namespace, Sources, sealed_sources
 from edgesim.isolates.guest.namespace_pool import NamespacePool, NoPool, Reusable, load_modules
 from edgesim.isolates.guest.platform_names import NEAR, keyword_defaults, names_check
 from edgesim.isolates.guest.sealed import UNINTERRUPTED, opaque, sealed
-from edgesim.isolates.guest.serve import CpuLimitExceeded, Entrypoints, entrypoints, failed
+from edgesim.isolates.guest.serve import CpuLimitExceeded, failed
 from edgesim.isolates.guest.shared_state import SharedState, is_from, is_frozen
 from edgesim.isolates.guest.warm_invocation import Mailbox, Sleep, TurnReport
 from edgesim.isolates.protocol.limits import CPU_EXCEEDED, HUNG
@@ -414,6 +415,8 @@ class LoadedWorker(NamedTuple):
 
     codes: CodeCache
     name: str
+    legacy: bool
+    """True if module-level handlers are called."""
     new_env: Callable[[], Any]
     cpu_ms: int
     vendored: frozenset[str]
@@ -444,9 +447,9 @@ def shared_main(sock: socket.socket, page: int, worker: LoadedWorker) -> Callabl
     sources = sealed_sources(
         worker.codes, state, warm_invocation.build_class, near, gates.frames_shut
     )
-    load = partial(_load_afresh, sources, worker.name)
+    load = partial(_load_afresh, sources, worker.name, worker.legacy)
     new_env = sealed(worker.new_env)
-    load_reusable = partial(load_modules, sources, worker.name, new_env)
+    load_reusable = partial(load_modules, sources, worker.name, worker.legacy, new_env)
     scheduler = Scheduler(
         *(Wire(sock), load, new_env, sealed(state.changed)),
         *(end_if_tampered, worker.cpu_ms, mmap.mmap(page, PAGE.size)),
@@ -462,11 +465,11 @@ def shared_main(sock: socket.socket, page: int, worker: LoadedWorker) -> Callabl
     return scheduler.main()
 
 
-def _load_afresh(sources: Sources, name: str) -> Entrypoints:
+def _load_afresh(sources: Sources, name: str, legacy: bool) -> Entrypoints:
     with clock_and_random.global_scope():
         namespace = Namespace(sources)
         stand_ins.running.set(namespace)
-        return entrypoints(namespace.load(name))
+        return entrypoints(namespace.load(name), legacy)
 
 
 def _is_library_class(vendored: frozenset[str], kind: type) -> bool:

@@ -13,7 +13,8 @@ from typing import Any
 from workers._bindings import Env
 from workers._runtime import current_env
 
-from edgesim.isolates.guest import clock_and_random, guard, jailed_loop, serve, shared_loop
+from edgesim.isolates.guest import clock_and_random, guard, jailed_loop, shared_loop
+from edgesim.isolates.guest.entrypoints import entrypoints, handlers_of
 from edgesim.isolates.guest.module_namespace import CodeCache
 from edgesim.isolates.guest.packages import vendored
 from edgesim.isolates.guest.shared_state import freeze_types
@@ -28,13 +29,14 @@ class Snapshot:
     def __init__(self, boot: Boot, loop: jailed_loop.TurnLoop) -> None:
         self._loop = loop
         self._main = Path(boot.main)
+        self._legacy = boot.legacy
         self._cpu_ms = boot.cpu_ms
         self._bindings = boot.bindings
         self._env = self._new_env()
         current_env.set(self._env)
         with clock_and_random.global_scope():
-            self._entries = serve.entrypoints(load(self._main))
-        self.handlers = serve.handlers_of(self._entries)
+            self._entries = entrypoints(load(self._main), boot.legacy)
+        self.handlers = handlers_of(self._entries)
         self.entrypoints = list(self._entries)
         self._codes = CodeCache(self._main.parent)
         self._vendored = vendored(self._main)
@@ -59,7 +61,8 @@ class Snapshot:
         freeze_types(self._vendored)
         gc.freeze()
         worker = shared_loop.LoadedWorker(
-            self._codes, self._name, self._new_env, self._cpu_ms, self._vendored, self._loaded
+            *(self._codes, self._name, self._legacy, self._new_env, self._cpu_ms),
+            *(self._vendored, self._loaded),
         )
         return shared_loop.shared_main(sock, page, worker)
 

@@ -27,13 +27,13 @@ from functools import partial
 from types import CodeType, FrameType, NoneType
 from typing import Any, NamedTuple
 
+from edgesim.isolates.guest.entrypoints import Entrypoints
 from edgesim.isolates.guest.event_loop import IsolateLoop, drop_unawaited, sleep_seconds
 from edgesim.isolates.guest.jailed_loop import WHOLE
 from edgesim.isolates.guest.sealed import sealed
 from edgesim.isolates.guest.serve import (
     Channel,
     CpuLimitExceeded,
-    Entrypoints,
     Serving,
     failed,
     serve,

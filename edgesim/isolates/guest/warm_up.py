@@ -16,6 +16,7 @@ import socket
 import sys
 
 from edgesim.isolates.guest import clock_and_random, file_functions, jailed_loop, serve
+from edgesim.isolates.guest.entrypoints import Entrypoints
 from edgesim.isolates.protocol.wire import DEFAULT, Invoke, one
 from workers import Request, Response, WorkerEntrypoint
 
@@ -41,7 +42,7 @@ class _Rehearsal(WorkerEntrypoint):
         return Response("OK", headers={"content-type": "text/plain"})
 
 
-_ENTRYPOINTS: serve.Entrypoints = {DEFAULT: _Rehearsal}
+_ENTRYPOINTS: Entrypoints = {DEFAULT: _Rehearsal}
 
 
 def rehearsed_loop(folders: list[str]) -> jailed_loop.TurnLoop:

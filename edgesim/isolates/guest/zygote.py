@@ -80,6 +80,7 @@ def main() -> Callable[[], Any]:
     """
     ignore_group_signals()
     end_with_edgesim()
+    os.chdir("/")  # as on the platform: no relative path leads to where edgesim was started
     family = found_family()  # before worker code can start a process
     control = socket.socket(fileno=int(sys.argv[1]))
     boot = _receive_boot(control)

@@ -87,13 +87,15 @@ class InlineIsolates(Isolates):
         from workers._bindings import Env
         from workers._runtime import current_env
 
-        from edgesim.isolates.guest import clock_and_random, file_functions, serve
+        from edgesim.isolates.guest import clock_and_random, entrypoints, file_functions, serve
 
         clock_and_random.install()
         file_functions.install([])
         self.guards: list[str] = []
         self.zygote = None
         self._serve = serve
+        self._entrypoints = entrypoints
+        self._legacy = spec.legacy_handlers
         self._clock_and_random = clock_and_random
         self._clock = clock
         self._main = Path(spec.main)
@@ -108,7 +110,7 @@ class InlineIsolates(Isolates):
             entries = contextvars.copy_context().run(self._load)
         except BaseException as error:
             raise WorkerLoadError(f"worker {spec.name}: {explain(error, self._main)}") from error
-        self.handlers = frozenset(serve.handlers_of(entries))
+        self.handlers = frozenset(entrypoints.handlers_of(entries))
         self.entrypoints = frozenset(entries)
 
     def _new_env(self) -> Any:
@@ -120,7 +122,8 @@ class InlineIsolates(Isolates):
             with self._clock_and_random.global_scope():
                 namespace = Namespace(self._sources)
                 stand_ins.running.set(namespace)
-                return self._serve.entrypoints(namespace.load(self._main.stem))
+                module = namespace.load(self._main.stem)
+                return self._entrypoints.entrypoints(module, self._legacy)
         finally:
             self._current_env.reset(token)
 

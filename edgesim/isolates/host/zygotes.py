@@ -316,6 +316,7 @@ async def open_forks(spec: WorkerSpec) -> AsyncIterator[Forks]:
             spec.limits.memory_bytes,
             spec.guard,
             spec.hidden,
+            spec.legacy_handlers,
         )
         async with aclosing(process), anyio.create_task_group() as tasks:
             if process.stderr is not None:

@@ -163,6 +163,7 @@ class Boot(msgspec.Struct, tag="boot", array_like=True):
     """The platform's first frame to a zygote: import this Worker.
 
     ``guard``: "kernel" is the best sandbox that the system has, "audit" only Python's audit hook.
+    ``legacy``: module-level handlers are called.
     """
 
     name: str
@@ -172,6 +173,7 @@ class Boot(msgspec.Struct, tag="boot", array_like=True):
     memory_bytes: int
     guard: str
     hidden: list[str]
+    legacy: bool = False
 
 
 class Booted(msgspec.Struct, tag="booted", array_like=True):

@@ -151,6 +151,33 @@ def test_a_slow_import_is_a_warning(tmp_path):
     assert [each.rule for each in failing] == ["loading"]
 
 
+OLD = "2025-08-13"
+ON_FETCH = CLEAN.replace("def fetch", "def on_fetch")
+MODULE_LEVEL = "async def on_fetch(request, env): pass\n\ndef on_queue(batch): pass\n"
+CONSUMER = {"queues": {"consumers": [{"queue": "q"}]}}
+
+
+@pytest.mark.parametrize(
+    ("source", "date", "settings", "problem"),
+    [
+        (MODULE_LEVEL, OLD, CONSUMER, ""),
+        (MODULE_LEVEL, OLD, {}, "has a `queue` handler that nothing calls"),
+        ("def on_fetch(): pass\n", OLD, CONSUMER, "has no `queue` handler"),
+        (MODULE_LEVEL, "2025-08-14", {}, "module-level on_fetch is not called"),
+        (CLEAN + MODULE_LEVEL, OLD, CONSUMER, "on_fetch and class Default are two default"),
+        (ON_FETCH, OLD, {}, ""),
+        (ON_FETCH, "2025-08-14", {}, "since compatibility date 2025-08-14 fetch is called"),
+        (CLEAN, OLD, {}, "before compatibility date 2025-08-14 on_fetch is called"),
+        (CLEAN + "    on_fetch = fetch\n    def on_fetch(self): pass\n", OLD, {}, ""),
+    ],
+)
+def test_names_of_handlers_follow_the_date(tmp_path, source, date, settings, problem):
+    """Module-level handlers, and on_fetch of a class, are called before 2025-08-14 only."""
+    findings = found(project(tmp_path, source, compatibility_date=date, **settings))
+    problems = [each.problem for each in findings if each.rule in {"handler", "role", "loading"}]
+    assert any(problem in each for each in problems) if problem else not problems
+
+
 @pytest.mark.usefixtures("impatient")
 def test_one_slow_import_is_no_finding(tmp_path):
     """An import that a loaded machine slows down once is measured again."""
@@ -171,8 +198,8 @@ def test_an_endless_import_ends(tmp_path, monkeypatch):
 
 SETTINGS = [
     ({"compatibility_date": None}, 1, "error", "compatibility", "no `compatibility_date`"),
-    ({"compatibility_date": "2025-01-01"}, 4, "warning", "compatibility", "wraps no R2"),
-    ({"compatibility_date": "2025-01-01", "r2_buckets": [{"binding": "B", "bucket_name": "bbb"}]},
+    ({"compatibility_date": "2025-08-20"}, 4, "warning", "compatibility", "wraps no R2"),
+    ({"compatibility_date": "2025-08-20", "r2_buckets": [{"binding": "B", "bucket_name": "bbb"}]},
      4, "error", "compatibility", "wraps no R2"),
     ({"observability": {"enabled": True, "head_sampling": 1}}, 10, "error", "unknown-key",
      "`observability.head_sampling`"),

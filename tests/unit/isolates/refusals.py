@@ -38,7 +38,7 @@ def refusal(folder: Path, number: int, expression: str) -> str | None:
     name = f"module_{number}"
     (folder / f"{name}.py").write_text(SOURCE.format(expression=expression))
     sources = open_sources(CodeCache(folder))
-    load = partial(load_modules, sources, name, lambda: None)
+    load = partial(load_modules, sources, name, False, lambda: None)
     pool = NamespacePool(nullcontext, nullcontext, gc.get_referents, sources, load)
     run, function = pool.load_step()
     loaded = run(function)
