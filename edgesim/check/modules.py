@@ -9,7 +9,7 @@ from importlib.machinery import all_suffixes
 from pathlib import Path
 
 from edgesim.check.findings import Finding, relative
-from edgesim.check.sources import Source, aliases, dotted, imports, own_module
+from edgesim.check.sources import Source, aliases, dotted, imports, is_own
 from edgesim.config import WorkerConfig
 from edgesim.config.files import read_table
 from edgesim.isolates.guest.packages import module_folders
@@ -57,7 +57,7 @@ def check_modules(worker: WorkerConfig, sources: list[Source], root: Path) -> It
                 file, source.error.lineno or 1, "error", "syntax", source.error.msg, "Correct it"
             )
         seen: set[tuple[int, str]] = set()
-        for name, node in imports(source.tree):
+        for name, node in imports(source):
             finding = _import(worker, name, node, file)
             if finding is not None and (node.lineno, finding.problem) not in seen:
                 seen.add((node.lineno, finding.problem))
@@ -69,10 +69,10 @@ def check_modules(worker: WorkerConfig, sources: list[Source], root: Path) -> It
 def _import(worker: WorkerConfig, name: str, node: ast.stmt, file: str) -> Finding | None:
     top = name.partition(".")[0]
     line = node.lineno
-    if top == "src" and not own_module(worker.main.parent, "src"):
+    if top == "src" and not is_own(worker.main.parent, "src"):
         problem = "the folder of `main` is itself on the import path, so there is no `src`"
         return Finding(file, line, "error", "import", problem, "Leave out the prefix `src.`")
-    if top in SDK or own_module(worker.main.parent, top):
+    if top in SDK or is_own(worker.main.parent, top):
         return None
     if top in ABSENT:
         problem = f"the platform's Python has no module {top!r}"

@@ -12,11 +12,15 @@ from edgesim.config import WorkerConfig
 
 
 class Source(msgspec.Struct):
-    """One module; if it does not parse, ``error`` is set and ``tree`` is empty."""
+    """One module; if it does not parse, ``error`` is set and ``tree`` is empty.
+
+    ``package`` is the dotted name of the package that contains it, "" for none.
+    """
 
     file: Path
     tree: ast.Module
     error: SyntaxError | None = None
+    package: str = ""
 
 
 def sources_of(worker: WorkerConfig) -> list[Source]:
@@ -27,27 +31,47 @@ def sources_of(worker: WorkerConfig) -> list[Source]:
         file = waiting.pop(0)
         if file in found:
             continue
-        found[file] = _read(file)
-        for name, _ in imports(found[file].tree):
+        found[file] = _read(file, worker.main.resolve().parent)
+        for name, _ in imports(found[file]):
             waiting += own_module(worker.main.parent, name)
     return list(found.values())
 
 
-def _read(file: Path) -> Source:
+def _read(file: Path, folder: Path) -> Source:
+    package = ""
+    if file.is_relative_to(folder):
+        package = ".".join(file.parent.relative_to(folder).parts)
     try:
-        return Source(file, ast.parse(file.read_bytes(), str(file)))
+        return Source(file, ast.parse(file.read_bytes(), str(file)), package=package)
     except SyntaxError as error:
-        return Source(file, ast.Module([], []), error)
+        return Source(file, ast.Module([], []), error, package)
 
 
-def imports(tree: ast.Module) -> Iterator[tuple[str, ast.stmt]]:
-    """Yield each absolute import of the module, as its dotted name and statement."""
-    for node in ast.walk(tree):
+def imports(source: Source) -> Iterator[tuple[str, ast.stmt]]:
+    """Yield each import of the module, as its absolute dotted name and statement."""
+    for node in ast.walk(source.tree):
         if isinstance(node, ast.Import):
             yield from ((each.name, node) for each in node.names)
-        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
-            yield node.module, node
-            yield from ((f"{node.module}.{each.name}", node) for each in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = _absolute(node, source.package)
+            if module:
+                yield module, node
+                yield from ((f"{module}.{each.name}", node) for each in node.names)
+
+
+def _absolute(node: ast.ImportFrom, package: str) -> str:
+    """The module that ``from ... import`` names; "" if it is outside of every package."""
+    if not node.level:
+        return node.module or ""
+    above = package.split(".") if package else []
+    kept = above[: len(above) - node.level + 1]
+    return ".".join([*kept, *([node.module] if node.module else [])]) if kept else ""
+
+
+def is_own(folder: Path, top: str) -> bool:
+    """Return True for a module or package of the Worker's folder, also without ``__init__.py``."""
+    package = folder / top
+    return bool(own_module(folder, top)) or (package.is_dir() and any(package.rglob("*.py")))
 
 
 def own_module(folder: Path, name: str) -> list[Path]:

@@ -6,6 +6,7 @@ import pytest
 
 from edgesim.errors import ConfigError, WorkerLoadError
 from edgesim.model import read_all
+from edgesim.r2.bucket import R2ObjectBody
 from tests.simulated import ask, settle, simulated, write_worker
 
 pytestmark = pytest.mark.anyio
@@ -66,7 +67,7 @@ async def test_module_level_handlers(tmp_path, level):
         assert await simulator.scheduled("main", "0 3 * * *", 60_000) == "ok"
         for key, found in (("queued", b"6"), ("later", b"done")):
             stored = await simulator.primitives.bucket("bucket").get(key)
-            assert stored is not None
+            assert isinstance(stored, R2ObjectBody)
             assert await read_all(stored.body) == found
 
 

@@ -151,6 +151,18 @@ def test_a_slow_import_is_a_warning(tmp_path):
     assert [each.rule for each in failing] == ["loading"]
 
 
+def test_packages_without_init_are_read(tmp_path, unloaded):
+    """Modules that are imported relatively, from a package without ``__init__.py``, are checked."""
+    folder = project(tmp_path, "from art.sprites import draw\n" + CLEAN)
+    package = folder / "w" / "art" / "inner"
+    package.mkdir(parents=True)
+    (package.parent / "sprites.py").write_text("from .inner import lines\nfrom . import dots\n")
+    (package.parent / "dots.py").write_text("import ssl\n")
+    (package / "lines.py").write_text("from ..dots import x\nfrom ...beyond import y\nimport dbm\n")
+    seen = [(each.file, each.line, each.rule) for each in found(folder)]
+    assert seen == [("w/art/dots.py", 1, "import"), ("w/art/inner/lines.py", 3, "import")]
+
+
 OLD = "2025-08-13"
 ON_FETCH = CLEAN.replace("def fetch", "def on_fetch")
 MODULE_LEVEL = "async def on_fetch(request, env): pass\n\ndef on_queue(batch): pass\n"
