@@ -32,7 +32,10 @@ NOT_RUN: dict[str, dict[str, str]] = {
         ".venv/bin/pytest tests/unit": "the same tests run beside this one",
     },
     "docs/explanation/architecture.md": {" client": DIAGRAM, " " * 26 + "edgesim dev": DIAGRAM},
-    "docs/explanation/differences-from-cloudflare.md": {"make portability": INSTALLS},
+    "docs/explanation/differences-from-cloudflare.md": {
+        "make portability": INSTALLS,
+        "pip install": "needs a project of others and the network",
+    },
     "docs/how-to/add-a-driver.md": {
         "[project.entry-points": "a part of examples/driver/pyproject.toml",
         "pip install": "installs a package; tests/cli/test_installed_driver.py does it",
