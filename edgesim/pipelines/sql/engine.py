@@ -1,36 +1,25 @@
-"""The platform's side of the SQL process, which starts with the first request.
-
-Requests are served one after another.  A request that is cancelled or fails half-way ends the
-process, and the next one starts it anew.
-"""
+"""The platform's side of the SQL process."""
 
 from __future__ import annotations
 
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
 
-import anyio
 import anyio.lowlevel
-import structlog
-from anyio import BrokenResourceError, ClosedResourceError, EndOfStream, IncompleteRead
-from anyio.streams.buffered import BufferedByteReceiveStream
 
-from edgesim import foreign
 from edgesim.config.sql_limits import SqlLimits
 from edgesim.errors import RunError
-from edgesim.pipelines.process_frames import LENGTH_BYTES
+from edgesim.pipelines.library_process import (
+    LibraryProcess,
+    ProcessEndedError,
+    RequestRefusedError,
+)
 from edgesim.pipelines.process_limits import OUT_OF_MEMORY
 from edgesim.pipelines.sql import wire
 
-_GONE = (BrokenResourceError, ClosedResourceError, EndOfStream, IncompleteRead)
-CLOSE_SECONDS = 5.0
 _JSON = wire.FileFormat("json", "uncompressed", 1)
 
 _PROBLEMS = {
@@ -46,8 +35,6 @@ _REASONS = {
     -signal.SIGILL: wire.CRASH,
 }
 _ENVIRONMENT = {
-    "LANG": "C.UTF-8",
-    "TZ": "UTC",
     "TOKIO_WORKER_THREADS": "1",
     # DataFusion's memory is mapped as it is needed: of what is reserved before, a limit says
     # nothing, and mimalloc takes no notice if it is refused later.
@@ -55,11 +42,8 @@ _ENVIRONMENT = {
     "MIMALLOC_ARENA_EAGER_COMMIT": "0",
 }
 
-log = structlog.get_logger()
-T = TypeVar("T", bound=wire.SqlFrame)
 
-
-class SqlEngineError(RunError):
+class SqlEngineError(RequestRefusedError):
     """The engine refuses a query, or fails to run it."""
 
 
@@ -76,18 +60,16 @@ class EngineEndedError(RunError):
         super().__init__(f"the SQL engine ended during a statement: {text}")
 
 
-class SqlEngine:
+class SqlEngine(LibraryProcess[wire.SqlFrame]):
     """One process; ``scratch`` is the folder for rows and results on their way to a bucket."""
 
     def __init__(self, scratch: Path, limits: SqlLimits | None = None) -> None:
+        module = "edgesim.pipelines.sql.process"
+        super().__init__("SQL engine", module, wire.FRAMES, wire.SqlReady, _ENVIRONMENT)
         self._scratch = scratch
         self._rows = scratch / "rows"
         self._results = scratch / "results"
         self.limits = limits or SqlLimits()
-        self._asking = anyio.Lock()
-        self._process: foreign.Process | None = None
-        self._stream: foreign.Stream | None = None
-        self._reader: BufferedByteReceiveStream
 
     async def describe(
         self, query: wire.Query, form: wire.FileFormat = _JSON
@@ -100,7 +82,7 @@ class SqlEngine:
     ) -> wire.Columns:
         """Like ``describe``, with the result's Arrow schema."""
         try:
-            async with self._exchange():
+            async with self._request():
                 await self._send(wire.Describe(query, form, self.limits.batch_cpu_seconds))
                 return await self._receive(wire.Columns)
         except EngineEndedError as error:
@@ -123,7 +105,7 @@ class SqlEngine:
         batch with its rows that fail.  EngineEndedError if the process ends with a batch; RunError
         if the disk does not take its rows.
         """
-        async with self._exchange():
+        async with self._request():
             path, rows = self._results / name, self._rows / name
             seconds = self.limits.batch_cpu_seconds
             await self._send(wire.Transform(query, form, str(path), seconds))
@@ -139,74 +121,22 @@ class SqlEngine:
             return path, await self._receive(wire.Transformed)
 
     @asynccontextmanager
-    async def _exchange(self) -> AsyncIterator[None]:
-        async with self._asking:
-            if (
-                self._stream is None
-                or self._process is None
-                or self._process.returncode is not None
-            ):
-                await self.close()
-                await self._start()
-            try:
+    async def _request(self) -> AsyncIterator[None]:
+        try:
+            async with self._exchange():
                 yield
-            except SqlEngineError:
-                raise
-            except BaseException as error:
-                process = self._process
-                with anyio.CancelScope(shield=True):
-                    await self.close()
-                if isinstance(error, _GONE):
-                    status = process.returncode if process is not None else None
-                    raise EngineEndedError(status) from error
-                raise
+        except ProcessEndedError as error:
+            raise EngineEndedError(error.status) from error
 
-    async def _start(self) -> None:
-        shutil.rmtree(self._scratch, ignore_errors=True)  # files of an earlier process
+    def _arguments(self) -> list[str]:
+        """Also makes the folders, without the files of an earlier process."""
+        shutil.rmtree(self._scratch, ignore_errors=True)
         for folder in (self._rows, self._results):
             folder.mkdir(parents=True)
-        ours, theirs = socket.socketpair()
-        self._stream = await foreign.stream(ours)
-        self._reader = BufferedByteReceiveStream(self._stream)
-        try:
-            with theirs, foreign.logged_stderr("sql engine") as stderr:
-                self._process = await foreign.start(
-                    [
-                        *(sys.executable, "-P", "-m", "edgesim.pipelines.sql.process"),
-                        *(str(theirs.fileno()), str(self._rows), str(self._results)),
-                        str(self.limits.memory_bytes),
-                    ],
-                    env=_ENVIRONMENT,
-                    stdout=subprocess.DEVNULL,
-                    stderr=stderr,
-                    pass_fds=[theirs.fileno()],
-                )
-            await self._receive(wire.SqlReady)
-        except BaseException as error:
-            with anyio.CancelScope(shield=True):
-                await self.close()
-            if isinstance(error, _GONE):
-                raise RunError("the SQL engine did not start") from error
-            raise
+        return [str(self._rows), str(self._results), str(self.limits.memory_bytes)]
 
-    async def _send(self, frame: wire.SqlFrame) -> None:
-        assert self._stream is not None
-        await self._stream.send(wire.FRAMES.encode(frame))
-
-    async def _receive(self, kind: type[T]) -> T:
-        head = await self._reader.receive_exactly(LENGTH_BYTES)
-        body = await self._reader.receive_exactly(int.from_bytes(head, "big"))
-        frame = wire.FRAMES.decode(body)
-        if isinstance(frame, wire.SqlFailed):
-            raise SqlEngineError(frame.message)
-        assert isinstance(frame, kind)
-        return frame
-
-    async def close(self) -> None:
-        """End the process."""
-        stream, self._stream = self._stream, None
-        process, self._process = self._process, None
-        await foreign.end(process, stream, CLOSE_SECONDS)
+    def _refusal(self, answer: wire.SqlFrame) -> SqlEngineError | None:
+        return SqlEngineError(answer.message) if isinstance(answer, wire.SqlFailed) else None
 
 
 async def _write(path: Path, chunks: Sequence[bytes]) -> None:
