@@ -40,9 +40,9 @@ async def in_pipelines(
     for buffer in buffers:
         for window in buffer.windows:
             row = 0
-            for payload in window.lines():
+            for chunk in window.chunks():
                 await anyio.lowlevel.checkpoint()
-                for number, line in _lines_with(payload, needle):
+                for number, line in _lines_with(chunk.lines, needle):
                     detail = {
                         "record": row + number,
                         "of": window.rows,
@@ -50,7 +50,7 @@ async def in_pipelines(
                         "text": cut(line),
                     }
                     yield Sighting("pipeline", buffer.name, iso(window.opened_at * 1000), detail)
-                row += payload.count(b"\n")
+                row += chunk.rows
 
 
 async def in_bucket(bucket: Bucket, needle: Needle) -> AsyncIterator[Sighting]:

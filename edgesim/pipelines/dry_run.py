@@ -12,6 +12,7 @@ from edgesim.clock import Clock
 from edgesim.config.dataflow import Dataflow, SqlPipelineSpec, StreamSpec, needs_engine
 from edgesim.config.pipelines import Field
 from edgesim.config.sql_statements import InsertInto
+from edgesim.pipelines.segment import RowChunk
 from edgesim.pipelines.sql.engine import SqlEngine
 from edgesim.pipelines.sql.queries import query_of
 from edgesim.pipelines.sql.transformation import Transformation
@@ -94,13 +95,13 @@ async def _result(
         return StatementResult(statement.sink, columns, list(rows))
     query = query_of(statement, source.fields, clock)
     columns = await engine.describe(query)
-    lines = msgspec.json.Encoder().encode_lines(rows)
+    chunk = RowChunk(msgspec.json.Encoder().encode_lines(rows), len(rows))
 
     def drop(row: int, _: bytes, reason: str, problem: str) -> None:
         dropped.append(DroppedRecord(numbers[row], reason, "", statement.sink, problem))
 
     transformation = Transformation(
-        engine, query, _JSON, "rows", lambda: itertools.repeat(lines, bool(lines))
+        engine, query, _JSON, "rows", lambda: itertools.repeat(chunk, bool(rows))
     )
     path, _ = await transformation.run(drop)
     found = msgspec.json.Decoder(dict[str, Any]).decode_lines(path.read_bytes())

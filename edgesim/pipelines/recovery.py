@@ -42,8 +42,9 @@ class Seal(msgspec.Struct, frozen=True):
 class Recovered(msgspec.Struct):
     """The contents of a window's file.
 
-    ``places`` are the starts of the frames that hold records, in their order; ``end`` is the byte
-    after the last complete frame, ``rest`` the number of bytes after that.  ``window`` is None in a
+    ``places`` are the starts of the frames that hold records, in their order, and ``rows_at`` the
+    numbers of records in them; ``end`` is the byte after the last complete frame, ``rest`` the
+    number of bytes after that.  ``window`` is None in a
     first-version file.
     """
 
@@ -52,6 +53,7 @@ class Recovered(msgspec.Struct):
     end: int
     rest: int
     places: array[int]
+    rows_at: array[int]
     rows: int = 0
     bytes: int = 0
     seal: Seal | None = None
@@ -147,6 +149,7 @@ def _put_together(path: Path, kept: Sequence[Frame], size: int) -> Recovered:
         end,
         size - end,
         array("Q", [each.start for each in records]),
+        array("Q", [each.rows for each in records]),
         sum(each.rows for each in records),
         sum(each.length for each in records),
         seals[0] if seals else None,

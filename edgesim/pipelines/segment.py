@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import structlog
@@ -19,6 +20,13 @@ from edgesim.pipelines.frames import Window
 from edgesim.pipelines.recovery import Recovered, Seal, recover, set_aside
 
 log = structlog.get_logger()
+
+
+class RowChunk(NamedTuple):
+    """Consecutive records as NDJSON, and their number."""
+
+    lines: bytes
+    rows: int
 
 
 class Segment:
@@ -38,6 +46,7 @@ class Segment:
         """True if the file can take more records."""
         self._window = window
         self._places: array[int] = array("Q")
+        self._rows_at: array[int] = array("Q")  # the number of records, by place
         self._end = 0  # byte after the last complete frame
         self._descriptor: int | None = descriptor
         self._identity = durable.identity(path)
@@ -94,7 +103,8 @@ class Segment:
         window = found.window or Window(0, found.opened_at, "")
         segment = cls(path, descriptor, window, found.opened_at)
         segment.rows, segment.bytes, segment.seal = found.rows, found.bytes, found.seal
-        segment._places, segment._end = found.places, found.end
+        segment._places, segment._rows_at = found.places, found.rows_at
+        segment._end = found.end
         segment.is_resumable = found.window is not None and found.seal is None
         if found.rest and found.seal is None:
             durable.truncate(descriptor, found.end)
@@ -109,6 +119,7 @@ class Segment:
         except OSError as error:
             raise RunError(f"{self.path}: cannot write the pipeline's log: {error}") from error
         self._places.append(place)
+        self._rows_at.append(rows)
         self.rows += rows
         self.bytes += len(lines)
 
@@ -134,14 +145,18 @@ class Segment:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def lines(self) -> Iterator[bytes]:
-        """The records, as written, in chunks; a frame damaged meanwhile is left out.
+    def chunks(self) -> Iterator[RowChunk]:
+        """The records, as written; a frame damaged meanwhile is left out.
 
         Its bytes are set aside.  Reads the open file, so the records outlive its name.
         """
-        for place in self._places:
+        for place, rows in zip(self._places, self._rows_at, strict=True):
             if payload := self._payload(place):
-                yield payload
+                yield RowChunk(payload, rows)
+
+    def lines(self) -> Iterator[bytes]:
+        """The lines of the chunks."""
+        return (chunk.lines for chunk in self.chunks())
 
     def remove(self) -> None:
         """Delete the file of a window whose object is durable."""

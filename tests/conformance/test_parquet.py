@@ -14,6 +14,7 @@ import pyarrow.parquet
 import pytest
 
 from edgesim.config.pipelines import Field
+from edgesim.pipelines.segment import RowChunk
 from edgesim.pipelines.sql.engine import SqlEngine
 from edgesim.pipelines.sql.transformation import Transformation
 from edgesim.pipelines.sql.wire import FileFormat, Query
@@ -67,9 +68,9 @@ def no_drops(*drop: Any) -> None:
 
 async def written(folder: Path, form: FileFormat, sql: str = "SELECT * FROM s") -> Path:
     engine = SqlEngine(folder / "sql")
-    lines = (json.dumps(row, separators=(",", ":"), ensure_ascii=False) + "\n" for row in ROWS)
+    lines = [json.dumps(row, separators=(",", ":"), ensure_ascii=False) + "\n" for row in ROWS]
     query = Query(sql, "s", FIELDS, "2026-01-01T00:00:00")
-    whole = "".join(lines).encode()
+    whole = RowChunk("".join(lines).encode(), len(lines))
     path, done = await Transformation(engine, query, form, "file", lambda: iter([whole])).run(
         no_drops
     )
@@ -128,12 +129,12 @@ async def test_row_groups_have_a_target_size(tmp_path):
     rows = [{"id": f"{number}{'x' * 1_000_000}"} for number in range(9)]
     query = Query("SELECT * FROM s", "s", [Field("string", "id")], "2026-01-01T00:00:00")
 
-    def lines() -> Iterator[bytes]:
-        return (json.dumps(row).encode() + b"\n" for row in rows)
+    def chunks() -> Iterator[RowChunk]:
+        return (RowChunk(json.dumps(row).encode() + b"\n", 1) for row in rows)
 
     for size, groups in ((1, 2), (1 << 30, 1)):
         form = parquet(row_group_bytes=size)
-        path, _ = await Transformation(engine, query, form, "file", lines).run(no_drops)
+        path, _ = await Transformation(engine, query, form, "file", chunks).run(no_drops)
         assert pyarrow.parquet.ParquetFile(path).metadata.num_row_groups == groups
         assert pyarrow.parquet.read_table(path).to_pylist() == rows
     await engine.close()

@@ -13,6 +13,7 @@ import pytest
 
 from edgesim.config.pipelines import Field
 from edgesim.errors import RunError
+from edgesim.pipelines.segment import RowChunk
 from edgesim.pipelines.sql.engine import SqlEngine, SqlEngineError
 from edgesim.pipelines.sql.transformation import Transformation
 from edgesim.pipelines.sql.wire import FileFormat, Query, Transformed
@@ -216,15 +217,15 @@ def query(sql: str) -> Query:
     return Query(sql, "s", FIELDS, "2026-11-29T12:00:00.5")
 
 
-def lines() -> list[bytes]:
+def chunks() -> list[RowChunk]:
     """Each row in a frame of its own."""
-    return [json.dumps(row, separators=(",", ":")).encode() + b"\n" for row in ROWS]
+    return [RowChunk(json.dumps(row, separators=(",", ":")).encode() + b"\n", 1) for row in ROWS]
 
 
 async def transformed(engine: SqlEngine, sql: str) -> tuple[Path, Transformed, list[Any]]:
     """The file of a statement over the rows, and the rows that are not in it."""
     drops: list[Any] = []
-    running = Transformation(engine, query(sql), PLAIN, "result", lambda: iter(lines()))
+    running = Transformation(engine, query(sql), PLAIN, "result", lambda: iter(chunks()))
     path, done = await running.run(lambda *drop: drops.append(drop))
     return path, done, drops
 
@@ -321,7 +322,7 @@ async def test_a_disk_without_room_for_the_rows_is_one_line(tmp_path: Path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (16, before[1]))
     try:
         with pytest.raises(
-            RunError, match=r"sql/rows/result: cannot write rows .*: File too large"
+            RunError, match=r"sql/rows/result\.0: cannot write rows .*: File too large"
         ):
             await transformed(engine, "SELECT n FROM s")
     finally:

@@ -5,6 +5,7 @@ Every row attack stands between two ordinary rows of its batch.
 
 import json
 import os
+import resource
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -20,8 +21,10 @@ from edgesim.config.dataflow import RecordStreamConfig, StreamSpec
 from edgesim.config.sinks import SinkConfig
 from edgesim.config.sql_limits import SqlLimits
 from edgesim.errors import RunError
+from edgesim.pipelines.segment import RowChunk
 from edgesim.pipelines.sinks.sql_files import SqlFiles
 from edgesim.pipelines.sinks.statement import SinkStatement
+from edgesim.pipelines.sql import cuts
 from edgesim.pipelines.sql.cuts import Cuts
 from edgesim.pipelines.sql.engine import EngineEndedError, SqlEngine, SqlEngineError
 from edgesim.pipelines.sql.transformation import Transformation
@@ -42,8 +45,9 @@ def query(sql: str) -> Query:
     return Query(sql, "s", FIELDS, "2026-01-01T00:00:00")
 
 
-def encoded(*rows: dict[str, Any]) -> bytes:
-    return b"".join(json.dumps(row, separators=(",", ":")).encode() + b"\n" for row in rows)
+def encoded(*rows: dict[str, Any]) -> RowChunk:
+    lines = [json.dumps(row, separators=(",", ":")).encode() + b"\n" for row in rows]
+    return RowChunk(b"".join(lines), len(lines))
 
 
 @pytest.fixture(scope="module")
@@ -73,11 +77,11 @@ async def patient(
 
 
 async def run(
-    engine: SqlEngine, sql: str, rows: bytes, cuts: Cuts | None = None
+    engine: SqlEngine, sql: str, *rows: RowChunk, cuts: Cuts | None = None
 ) -> tuple[list[Any], list[Any]]:
     """Returns the numbers of the rows of the result, and the dropped rows."""
     drops: list[Any] = []
-    running = Transformation(engine, query(sql), JSON, "result", lambda: iter([rows]), cuts)
+    running = Transformation(engine, query(sql), JSON, "result", lambda: iter(rows), cuts)
     path, done = await running.run(lambda *drop: drops.append(drop))
     found = [json.loads(line)["n"] for line in path.read_bytes().splitlines()]
     assert len(found) == done.rows
@@ -157,14 +161,44 @@ async def test_cuts_are_kept(impatient, tmp_path):
     file = tmp_path / "cuts" / "window.json"
     sql, other = f"SELECT n, {ENDLESS} AS x FROM s", "SELECT n, t FROM s"
     rows = encoded({"n": 1}, {"n": 2, "t": "ab" * 500}, {"n": 3})
-    first = await run(impatient, sql, rows, Cuts(query(sql), file))
+    first = await run(impatient, sql, rows, cuts=Cuts(query(sql), file))
     assert first[0] == [1, 3]
     process = impatient._process
-    assert await run(impatient, sql, rows, Cuts(query(sql), file)) == first
+    assert await run(impatient, sql, rows, cuts=Cuts(query(sql), file)) == first
     assert impatient._process is process
-    assert await run(impatient, other, rows, Cuts(query(other), file)) == ([1, 2, 3], [])
+    assert await run(impatient, other, rows, cuts=Cuts(query(other), file)) == ([1, 2, 3], [])
     file.write_bytes(file.read_bytes()[:-5])
-    assert await run(impatient, sql, rows, Cuts(query(sql), file)) == first
+    assert await run(impatient, sql, rows, cuts=Cuts(query(sql), file)) == first
+
+
+async def test_rows_of_many_batches(patient, monkeypatch):
+    """Batches of any size follow each other: each row is in the result or dropped, in order."""
+    monkeypatch.setattr(cuts, "BATCH_BYTES", 1)
+    sizes = [1, 30, 2, 2, 90, 1, 1, 40]
+    numbers = iter(range(sum(sizes)))
+    rows = [encoded(*({"n": next(numbers), "f": size % 2} for _ in range(size))) for size in sizes]
+    failing = [number for number in range(sum(sizes)) if number in {0, 125, 126}]
+    sql = "SELECT n, 1 / (1 - arrow_cast(f, 'Int64')) AS x FROM s"
+    found, drops = await run(patient, sql, *rows)
+    assert [number for number, *_ in drops] == failing
+    assert [json.loads(line)["n"] for _, line, _, _ in drops] == failing
+    assert found == [number for number in range(sum(sizes)) if number not in failing]
+
+
+async def test_a_result_that_the_disk_does_not_take(tmp_path, monkeypatch):
+    """The error is the platform's, with rows on the way too; the next window is transformed."""
+    monkeypatch.setattr(cuts, "BATCH_BYTES", 1_000)
+    engine = SqlEngine(tmp_path / "sql", LONG)
+    rows = [encoded({"n": number, "t": "a" * 2_000}) for number in range(5)]
+    try:
+        await engine.describe(query("SELECT n FROM s"))
+        assert engine._process is not None
+        resource.prlimit(engine._process.pid, resource.RLIMIT_FSIZE, (5_000, 5_000))
+        with pytest.raises(RunError, match="File too large"):
+            await run(engine, "SELECT n, t FROM s", *rows)
+        assert await run(engine, "SELECT n, t FROM s", *rows) == (list(range(5)), [])
+    finally:
+        await engine.close()
 
 
 class KilledEngine(SqlEngine):

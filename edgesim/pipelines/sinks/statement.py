@@ -41,7 +41,9 @@ class SinkStatement:
         """The file of the result, which the caller removes, and the rows that are dropped."""
         if self._current is None or self._current[:2] != (window.id, form):
             cuts = Cuts(self._query, self._file_of(window))
-            running = Transformation(self._engine, self._query, form, window.id, window.lines, cuts)
+            running = Transformation(
+                self._engine, self._query, form, window.id, window.chunks, cuts
+            )
             self._current = (window.id, form, running)
         drops, aside = Drops(), bytearray()
 

@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from edgesim import durable
+from edgesim.pipelines.segment import RowChunk
 from edgesim.pipelines.sql.wire import Query
 from edgesim.pipelines.streams.checked import with_checksum, without_checksum
 
@@ -70,13 +71,13 @@ class Cuts:
             durable.write_file(self._file, with_checksum(msgspec.json.encode(self._saved)))
 
 
-def batches(lines: Iterator[bytes]) -> Iterator[list[bytes]]:
+def batches(rows: Iterator[RowChunk]) -> Iterator[list[RowChunk]]:
     """The rows in batches of about BATCH_BYTES, in the chunks that they come in."""
-    chunks: list[bytes] = []
+    chunks: list[RowChunk] = []
     size = 0
-    for chunk in lines:
+    for chunk in rows:
         chunks.append(chunk)
-        size += len(chunk)
+        size += len(chunk.lines)
         if size >= BATCH_BYTES:
             yield chunks
             chunks, size = [], 0

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
+import msgspec
 import pyarrow as pa
 
 from edgesim.pipelines.process_limits import ProcessLimits, end_for_memory
@@ -23,6 +25,8 @@ from edgesim.pipelines.sql.planner import PlanError, Planner
 PART_ROWS = 256
 """Rows of a part of a batch that has failed."""
 MESSAGE_CHARS_MAX = 300
+STATEMENTS_MAX = 32
+"""Statements that are kept planned, for their next window."""
 _NO_MEMORY = (
     "DataFusion error: Resources exhausted",
     "DataFusion error: Execution error: PyErr { type: <class 'MemoryError'>",
@@ -42,6 +46,7 @@ def serve(pipe: BinaryIO, send: Callable[[bytes], None], limits: ProcessLimits) 
         except EOFError:
             return
         except BaseException as error:  # noqa: BLE001 (a panic of the engine is none of Exception)
+            _planner.cache_clear()
             answer = wire.SqlFailed(_message(error))
         send(wire.FRAMES.encode(answer))
 
@@ -52,7 +57,7 @@ def _answer(
     match request:
         case wire.Describe(query, form, seconds):
             with limits.of_a_request(seconds):
-                schema = plain_schema(Planner(query, limits.memory_bytes).schema)
+                schema = plain_schema(_planned(query, limits).schema)
                 with RESULTS[form.format](io.BytesIO(), form, schema):
                     pass  # an error for types that its files cannot have
             return wire.Columns(
@@ -61,7 +66,7 @@ def _answer(
             )
         case wire.Transform(query, form, path, seconds):
             with limits.of_a_request(seconds):
-                planner = Planner(query, limits.memory_bytes)
+                planner = _planned(query, limits)
             with (
                 Path(path).open("wb") as raw,
                 RESULTS[form.format](raw, form, planner.schema) as file,
@@ -72,9 +77,20 @@ def _answer(
                     with limits.of_a_request(frame.seconds):
                         batch.run(Path(frame.path))
                     batch.write()
+                    if batch.drops:  # after a panic, the session may be of no use
+                        _planner.cache_clear()
                     send(wire.FRAMES.encode(wire.RowsDone(batch.drops)))
             return wire.Transformed(file.rows, file.bytes)
     raise PlanError(f"not a request: {type(request).__name__}")
+
+
+def _planned(query: wire.Query, limits: ProcessLimits) -> Planner:
+    return _planner(msgspec.msgpack.encode(query), limits.memory_bytes)
+
+
+@lru_cache(STATEMENTS_MAX)
+def _planner(query: bytes, memory_bytes: int) -> Planner:
+    return Planner(msgspec.msgpack.decode(query, type=wire.Query), memory_bytes)
 
 
 class Batch:

@@ -8,6 +8,7 @@ window is tried again, and cut like that only if it ends the process again and a
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -16,6 +17,7 @@ import anyio
 import msgspec
 
 from edgesim.backoff import Backoff
+from edgesim.pipelines.segment import RowChunk
 from edgesim.pipelines.sql import wire
 from edgesim.pipelines.sql.cuts import Cuts, Piece, batches
 from edgesim.pipelines.sql.engine import EngineEndedError, SqlEngine
@@ -34,13 +36,13 @@ _PROBLEMS = {
     wire.CRASH: f"ended the SQL engine {CRASHES_MAX} times by itself",
 }
 
-Lines = Callable[[], Iterator[bytes]]
+Rows = Callable[[], Iterator[RowChunk]]
 Dropped = Callable[[int, bytes, str, str], None]
 """Called with a row's number in the window, its line, the reason and the engine's error."""
 
 
 class PiecePlace(msgspec.Struct):
-    """The piece that the process works on: its batch, its index there, and its lines in chunks."""
+    """A piece that the engine has taken: its batch, its index there, and its lines in chunks."""
 
     batch: int
     piece: int
@@ -63,17 +65,18 @@ class Transformation:
         query: wire.Query,
         form: wire.FileFormat,
         name: str,
-        lines: Lines,
+        rows: Rows,
         cuts: Cuts | None = None,
     ) -> None:
         self._engine = engine
         self._query = query
         self._form = form
         self._name = name
-        self._lines = lines
+        self._rows = rows
         self._cuts = cuts or Cuts(query, None)
         self._seconds = engine.limits.batch_cpu_seconds
-        self._place: PiecePlace | None = None
+        self._taken: deque[PiecePlace] = deque()
+        """The piece that the process works on or has done last, then that which comes next."""
         self._crashes, self._crashed_at = 0, -1
 
     async def run(self, dropped: Dropped) -> tuple[Path, wire.Transformed]:
@@ -88,12 +91,12 @@ class Transformation:
                     self._query, self._form, self._name, self._pieces(drops), self._noting(drops)
                 )
             except EngineEndedError as error:
-                place = self._place
+                place = self._taken[0] if self._taken else None
                 if place is None or not (error.is_own or self._repeats(place)):
                     raise
                 await self._cut(place, error.reason)
             else:
-                for drop in drops:
+                for drop in sorted(drops):
                     dropped(*drop)
                 return done
 
@@ -106,18 +109,17 @@ class Transformation:
     def _pieces(
         self, drops: list[tuple[int, bytes, str, str]]
     ) -> Iterator[tuple[Sequence[bytes], float]]:
-        """The rows for the engine; ``_place`` is the piece that it has taken last."""
-        self._place = None
+        self._taken.clear()
         first = 0
-        for number, chunks in enumerate(batches(self._lines())):
-            count = sum(chunk.count(b"\n") for chunk in chunks)
+        for number, chunks in enumerate(batches(self._rows())):
+            count = sum(chunk.rows for chunk in chunks)
             pieces = self._cuts.of(number, count, self._seconds)
             for index, (piece, some) in enumerate(zip(pieces, _parts(chunks, pieces), strict=True)):
                 if piece.reason:
                     row = b"".join(some)
                     drops.append((first, row, piece.reason, _PROBLEMS[piece.reason]))
                 else:
-                    self._place = PiecePlace(number, index, first, some)
+                    self._taken.append(PiecePlace(number, index, first, some))
                     yield some, piece.seconds
                 first += piece.rows
 
@@ -125,11 +127,13 @@ class Transformation:
         self, drops: list[tuple[int, bytes, str, str]]
     ) -> Callable[[Sequence[wire.RowDrop]], None]:
         def note(found: Sequence[wire.RowDrop]) -> None:
-            assert self._place is not None
-            rows = self._place.rows if found else []
+            place = self._taken[0]
+            rows = place.rows if found else []
             for each in found:
                 row = rows[each.row]
-                drops.append((self._place.first + each.row, row, each.reason, each.message))
+                drops.append((place.first + each.row, row, each.reason, each.message))
+            if len(self._taken) > 1:
+                self._taken.popleft()
 
         return note
 
@@ -175,11 +179,12 @@ class Transformation:
                 return ""
 
 
-def _parts(chunks: Sequence[bytes], pieces: Sequence[Piece]) -> Iterator[Sequence[bytes]]:
+def _parts(chunks: Sequence[RowChunk], pieces: Sequence[Piece]) -> Iterator[Sequence[bytes]]:
     """The lines of each piece, in chunks."""
+    lines = [chunk.lines for chunk in chunks]
     if len(pieces) == 1:
-        yield chunks
+        yield lines
         return
-    rows = iter(b"".join(chunks).splitlines(keepends=True))
+    rows = iter(b"".join(lines).splitlines(keepends=True))
     for piece in pieces:
         yield [b"".join(islice(rows, piece.rows))]

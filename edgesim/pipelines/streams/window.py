@@ -11,7 +11,7 @@ from hashlib import blake2b
 import msgspec
 
 from edgesim.model import R2Object
-from edgesim.pipelines.segment import Segment
+from edgesim.pipelines.segment import RowChunk, Segment
 from edgesim.pipelines.streams.drops import Drops
 from edgesim.pipelines.streams.positions import WindowStart
 
@@ -69,10 +69,14 @@ class StreamWindow:
         """
         return segment_number(file.custom_metadata.get(LAST_SEGMENT)) or self.last
 
-    def lines(self) -> Iterator[bytes]:
-        """The rows as newline-delimited JSON, in chunks that end with a row."""
+    def chunks(self) -> Iterator[RowChunk]:
+        """The rows as newline-delimited JSON."""
         for segment in self._segments:
-            yield from segment.lines()
+            yield from segment.chunks()
+
+    def lines(self) -> Iterator[bytes]:
+        """The lines of the chunks."""
+        return (chunk.lines for chunk in self.chunks())
 
 
 def start_of(segment: Segment) -> WindowStart:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from edgesim import durable
 from edgesim.errors import RunError
 from edgesim.pipelines.log import Segment, WriteAheadLog
+from edgesim.pipelines.segment import RowChunk
 
 KEY = "event_date=2026-01-31/hr=12/01.json.gz"
 LINES = st.lists(st.integers(0, 99).map(lambda n: b'{"n":%d}\n' % n), min_size=1, max_size=8)
@@ -23,6 +24,23 @@ def segments(log: WriteAheadLog) -> list[Segment]:
 
 def kept(log: WriteAheadLog) -> list[bytes]:
     return [line for segment in segments(log) for line in segment.lines()]
+
+
+@pytest.mark.parametrize("is_recovered", [False, True])
+def test_chunks_have_the_number_of_their_records(tmp_path, is_recovered):
+    """Each append is a chunk, with so many records; also after a restart."""
+    log = WriteAheadLog(tmp_path)
+    written = [RowChunk(b'{"n":1}\n' * rows, rows) for rows in (3, 1, 70)]
+    for chunk in written:
+        log.append(0.0, KEY, *chunk)
+    if is_recovered:
+        log.close()
+        log = WriteAheadLog(tmp_path)
+    [segment] = segments(log)
+    assert list(segment.chunks()) == written
+    segment.append(b'{"n":2}\n' * 2, 2)
+    assert list(segment.chunks()) == [*written, RowChunk(b'{"n":2}\n' * 2, 2)]
+    log.close()
 
 
 @settings(deadline=None, max_examples=60)
