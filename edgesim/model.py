@@ -223,7 +223,7 @@ class TraceItem(msgspec.Struct, rename="camel"):
 
 # --- Isolates -----------------------------------------------------------------------------------
 
-BindingKind = Literal["text", "json", "r2", "kv", "queue", "pipeline", "service"]
+BindingKind = Literal["text", "json", "r2", "kv", "queue", "analytics", "pipeline", "service"]
 
 
 class BindingSpec(msgspec.Struct, frozen=True):

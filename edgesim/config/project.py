@@ -163,9 +163,10 @@ class Project(msgspec.Struct):
 
     @property
     def uses_clickhouse(self) -> bool:
-        """True if the project has a schema, or a Worker with a binding to the gateway."""
+        """True if it has a schema or datasets, or a Worker with a binding to the gateway."""
         bound = {each.service for w in self.workers.values() for each in w.settings.services}
-        return bool(self.schema) or self.account.clickhouse.service in bound
+        service = self.account.clickhouse.service
+        return bool(self.schema) or service in bound or bool(self.datasets())
 
     def uses(self, backend: str) -> bool:
         """True if the store of that backend is opened; that of KV only for namespaces."""
@@ -180,6 +181,11 @@ class Project(msgspec.Struct):
                 if each.binding not in names:
                     names.append(each.binding)
         return found
+
+    def datasets(self) -> list[str]:
+        """Names of the Analytics Engine datasets that Workers bind, sorted."""
+        workers = self.workers.values()
+        return sorted({each.name for w in workers for each in w.settings.analytics_engine_datasets})
 
     def isolation_of(self, worker: str) -> str:
         """Isolation level of the Worker, else of the project."""

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from edgesim.config.analytics import DatasetConfig, check_datasets
 from edgesim.config.buckets import check_bucket
 from edgesim.config.cron import parse_cron
 from edgesim.config.dotenv import local_secrets
@@ -185,6 +186,7 @@ class WranglerFile(msgspec.Struct):
     vars: dict[str, Any] = {}
     r2_buckets: list[R2BindingConfig] = []
     kv_namespaces: list[KvNamespaceConfig] = []
+    analytics_engine_datasets: list[DatasetConfig] = []
     queues: Queues = msgspec.field(default_factory=Queues)
     pipelines: list[PipelineBindingConfig] = []
     services: list[ServiceBindingConfig] = []
@@ -303,6 +305,8 @@ class WorkerConfig(msgspec.Struct):
         specs += [BindingSpec(each.binding, "r2") for each in settings.r2_buckets]
         specs += [BindingSpec(each.binding, "kv") for each in settings.kv_namespaces]
         specs += [BindingSpec(each.binding, "queue") for each in settings.queues.producers]
+        datasets = settings.analytics_engine_datasets
+        specs += [BindingSpec(each.binding, "analytics") for each in datasets]
         specs += [BindingSpec(each.binding, "pipeline") for each in settings.pipelines]
         specs += [BindingSpec(each.binding, "service") for each in settings.services]
         names = [spec.name for spec in specs]
@@ -381,6 +385,7 @@ def load_worker(
         file, main, settings, secrets, ignored, warnings, _routes(file, settings), absent
     )
     worker.bindings()
+    check_datasets(file, settings.analytics_engine_datasets)
     for index, bucket in enumerate(settings.r2_buckets):
         check_bucket(file, f"r2_buckets[{index}].bucket_name", bucket.bucket_name)
     return worker

@@ -50,6 +50,7 @@ _NO_BINDINGS = frozenset(
     {
         *("queues", "r2_buckets", "pipelines", "services", "tail_consumers", "vars", "secrets"),
         *("kv_namespaces", "streaming_tail_consumers", "triggers", "route", "routes"),
+        "analytics_engine_datasets",
     }
 )
 """Keys of bindings that edgesim supports, and of tables without bindings."""

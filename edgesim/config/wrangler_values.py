@@ -18,6 +18,7 @@ _PIPELINE_KEYS = ("stream", "pipeline")
 _CHECKED = frozenset(
     {
         *(
+            "analytics_engine_datasets",
             "compatibility_date",
             "compatibility_flags",
             "kv_namespaces",

@@ -21,6 +21,7 @@ ITEMS = (
     *("requests", "cpu_ms", "pipeline_sql_gb", "pipeline_sink_gb", "pipeline_parquet_gb"),
     *("r2_class_a", "r2_class_b", "r2_gb_month", "queue_operations"),
     *("kv_reads", "kv_writes", "kv_deletes", "kv_lists"),
+    *("data_points", "analytics_queries"),
 )
 
 Usage = dict[str, dict[str, float]]
@@ -119,6 +120,10 @@ def used(stats: Mapping[str, Any], roles: Roles) -> Usage:
         usage[f"queue {name}"] = {"queue_operations": queue["operations"]}
     for name, namespace in stats.get("kv", {}).items():
         usage[f"kv {name}"] = {f"kv_{operation}": count for operation, count in namespace.items()}
+    for name, dataset in stats.get("datasets", {}).items():
+        usage[f"dataset {name}"] = {"data_points": dataset["points"]}
+    queries = stats.get("analytics_sql", {}).get("queries", 0)
+    usage["analytics sql"] = {"analytics_queries": queries}
     return {stage: items for stage, items in usage.items() if any(items.values())}
 
 

@@ -41,6 +41,7 @@ _FRAMING = {
 _NULL_BODY = {204, 205, 304}
 ADMIN_PREFIX = "/cdn-cgi/"
 API_PREFIX = "/client/v4/accounts/"
+_APIS = {"analytics_engine", "queues"}
 
 log = structlog.get_logger()
 
@@ -260,7 +261,7 @@ def _is_small(message: Message) -> bool:
 
 
 def _is_for_api(scope: Scope) -> bool:
-    """True if the request is for the queues API, unless its host names a Worker.
+    """True if the request is for the account's API, unless its host names a Worker.
 
     On the platform the API has its own host.
     """
@@ -269,7 +270,7 @@ def _is_for_api(scope: Scope) -> bool:
         return False
     after_account = path.removeprefix(API_PREFIX).partition("/")[2]
     named, _ = named_by(host_of(scope))
-    return after_account.partition("/")[0] == "queues" and not named
+    return after_account.partition("/")[0] in _APIS and not named
 
 
 async def send_response(response: HttpResponse, scope: Scope, send: Send) -> None:

@@ -95,6 +95,16 @@ _FAMILIES = {
         "deletes": _counter("kv_deletes", "Keys deleted, by this node."),
         "lists": _counter("kv_lists", "Pages of keys listed, by this node."),
     },
+    "datasets": {
+        "points": _counter("datasets_points", "Data points made durable by this node."),
+        "refused": _counter("datasets_refused", "Data points over a limit of the platform."),
+        "dropped": _counter("datasets_dropped", "Data points that the log could not take."),
+        "rows": _counter("datasets_rows", "Rows inserted by this node."),
+        "pending": _gauge("datasets_pending", "Data points in this node's log only."),
+    },
+    "analytics_sql": {
+        "queries": _counter("analytics_sql_queries", "Queries over the SQL API, by this node."),
+    },
     "front": {
         "waiting": _gauge("front_waiting", "Requests held back because too much waits."),
         "refused": _counter("front_refused", "Requests answered 503 because they waited too long."),
@@ -110,6 +120,7 @@ _LABELS = {
     "r2": "bucket",
     "queues": "queue",
     "kv": "namespace",
+    "datasets": "dataset",
 }
 _INVOCATIONS = _counter("invocations", "Invocations that ended.")
 _CPU = _counter("cpu_seconds", "CPU time of the Worker's invocations.")
@@ -134,7 +145,7 @@ def render(samples: Iterable[Sample]) -> str:
 
 def of_stats(stats: dict[str, Any]) -> Iterator[Sample]:
     """Samples of the counters in ``stats``."""
-    for stage in ("receiver", "tail", "front", "log"):
+    for stage in ("receiver", "tail", "analytics_sql", "front", "log"):
         yield from _of_stage(stage, {}, stats.get(stage, {}))
     for stage, label in _LABELS.items():
         for each, counters in stats.get(stage, {}).items():

@@ -6,10 +6,6 @@ https://developers.cloudflare.com/queues/configuration/pull-consumers/ and the A
 replies have their envelope (success, errors, messages, result). Bodies of json and bytes are
 base64-encoded, text is not; v8 is base64 of edgesim's own encoding, as opaque to clients as the
 platform's.
-
-Every request needs a bearer token. If EDGESIM_API_TOKEN or EDGESIM_ADMIN_TOKEN is set, it must be
-one of those. Otherwise any token is accepted from a program on this machine, since clients send one
-anyway; requests through a proxy or from another machine are refused.
 """
 
 from __future__ import annotations
@@ -21,13 +17,11 @@ from typing import Any
 
 import msgspec
 import structlog
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp
 
-from edgesim.dev.access import Access, bearer, page_problem, same
+from edgesim.dev.api_guard import ACCOUNT, Guard, RefusedError, body_of, failure
 from edgesim.dev.front import Front
 from edgesim.errors import EdgesimError, PlatformError
 from edgesim.model import Message, Retry
@@ -36,20 +30,11 @@ from edgesim.queues.producer import MessageSendRequest, Metrics, Queue
 from edgesim.queues.pull import PullConsumer
 from edgesim.simulator import Simulator
 
-PREFIX = "/client/v4/accounts/{account}/queues"
+PREFIX = f"{ACCOUNT}/queues"
 BODY_BYTES_MAX = 2_000_000
 """More than a batch of 256 KB with the least efficient JSON escaping."""
 
 log = structlog.get_logger()
-
-
-class _RefusedError(Exception):
-    """An error reply: the HTTP status, and the platform's error code and text."""
-
-    def __init__(self, status: int, code: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
 
 
 class _Pull(msgspec.Struct):
@@ -86,35 +71,33 @@ class _PushBatch(msgspec.Struct):
 Endpoint = Callable[[Simulator, Request], Awaitable[Any]]
 
 
-def queues_api(front: Front, access: Access, token: str | None) -> ASGIApp:
-    """Build the application; ``token`` is EDGESIM_API_TOKEN, None if it is not set."""
+def queues_routes(front: Front, guard: Guard) -> list[Route]:
+    """The routes of the endpoints."""
 
     def guarded(endpoint: Endpoint) -> Callable[[Request], Awaitable[JSONResponse]]:
         async def serve(request: Request) -> JSONResponse:
             try:
-                _authenticate(request, front, access, token)
+                guard.check(request)
                 result = await endpoint(await front.simulator(), request)
-            except _RefusedError as refused:
-                return _failure(refused.status, refused.code, str(refused))
+            except RefusedError as refused:
+                return failure(refused.status, refused.code, str(refused))
             except PlatformError as error:
-                return _failure(*_status_and_code(error.message), error.message)
+                return failure(*_status_and_code(error.message), error.message)
             except EdgesimError as error:
                 log.error("queues API request failed", error=str(error))
-                return _failure(500, 15000, str(error))
+                return failure(500, 15000, str(error))
             return JSONResponse({"success": True, "errors": [], "messages": [], "result": result})
 
         return serve
 
     queue = PREFIX + "/{queue}"
-    return Starlette(
-        routes=[
-            Route(PREFIX, guarded(_list), methods=["GET"]),
-            Route(f"{queue}/messages", guarded(_push), methods=["POST"]),
-            Route(f"{queue}/messages/batch", guarded(_push_batch), methods=["POST"]),
-            Route(f"{queue}/messages/pull", guarded(_pull), methods=["POST"]),
-            Route(f"{queue}/messages/ack", guarded(_settle), methods=["POST"]),
-        ]
-    )
+    return [
+        Route(PREFIX, guarded(_list), methods=["GET"]),
+        Route(f"{queue}/messages", guarded(_push), methods=["POST"]),
+        Route(f"{queue}/messages/batch", guarded(_push_batch), methods=["POST"]),
+        Route(f"{queue}/messages/pull", guarded(_pull), methods=["POST"]),
+        Route(f"{queue}/messages/ack", guarded(_settle), methods=["POST"]),
+    ]
 
 
 def queue_id(name: str) -> str:
@@ -179,50 +162,30 @@ async def _settle(simulator: Simulator, request: Request) -> Any:
 # --- shared by the endpoints ---
 
 
-def _authenticate(request: Request, front: Front, access: Access, token: str | None) -> None:
-    problem = page_problem(request.headers)
-    if problem is not None:
-        raise _RefusedError(403, 10000, problem)
-    given = bearer(request.headers)
-    if given is None:
-        raise _RefusedError(401, 10000, "Authentication error: no Authorization: Bearer TOKEN")
-    if access.is_admin(given) or (token is not None and same(given, token)):
-        return
-    if token is not None:
-        raise _RefusedError(403, 10000, "Authentication error: the token is not EDGESIM_API_TOKEN")
-    problem = access.tokenless_problem(request.scope, front.edge)
-    if problem is not None:
-        raise _RefusedError(403, 10000, f"{problem}; or set EDGESIM_API_TOKEN")
-
-
 def _queue(simulator: Simulator, request: Request) -> Queue:
     asked = request.path_params["queue"]
     for name in simulator.primitives.queue_names() | simulator.primitives.pull_consumers.keys():
         if asked in {name, queue_id(name)}:
             return simulator.primitives.queue(name)
-    raise _RefusedError(404, 10104, f"there is no queue {asked!r} (10104)")
+    raise RefusedError(404, 10104, f"there is no queue {asked!r} (10104)")
 
 
 def _consumer(simulator: Simulator, request: Request) -> PullConsumer:
     name = _queue(simulator, request).name
     consumer = simulator.primitives.pull_consumers.get(name)
     if consumer is None:
-        raise _RefusedError(
+        raise RefusedError(
             400, 15000, f"queue {name!r} has no pull consumer: [queues.{name}.pull] in edgesim.toml"
         )
     return consumer
 
 
 async def _body(request: Request, kind: type[Any]) -> Any:
-    content = bytearray()
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > BODY_BYTES_MAX:
-            raise _RefusedError(413, 10205, f"the body is over {BODY_BYTES_MAX} bytes")
+    content = await body_of(request, BODY_BYTES_MAX, 10205)
     try:
-        return msgspec.json.decode(bytes(content) or b"{}", type=kind)
+        return msgspec.json.decode(content or b"{}", type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _RefusedError(400, 10207, f"bad JSON: {error} (10207)") from error
+        raise RefusedError(400, 10207, f"bad JSON: {error} (10207)") from error
 
 
 def _encoded(message: _Push) -> MessageSendRequest:
@@ -267,10 +230,3 @@ def _status_and_code(message: str) -> tuple[int, int]:
     if code in {10204, 10205, 10206}:
         return 413, code
     return (429 if code // 10 == 1025 else 400), code
-
-
-def _failure(status: int, code: int, message: str) -> JSONResponse:
-    errors = [{"code": code, "message": message}]
-    return JSONResponse(
-        {"success": False, "errors": errors, "messages": [], "result": None}, status
-    )

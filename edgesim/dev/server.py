@@ -41,6 +41,7 @@ from edgesim.config.outbound import allowed
 from edgesim.config.unconsumed import unheard_notifications, unheard_producers
 from edgesim.dev import clickhouse_port
 from edgesim.dev.access import Access
+from edgesim.dev.account_api import account_api
 from edgesim.dev.admin import admin_app
 from edgesim.dev.connection import connections
 from edgesim.dev.edge import LOOPBACK_HOSTS, Edge
@@ -48,7 +49,6 @@ from edgesim.dev.faults import StoreFaults
 from edgesim.dev.front import Front
 from edgesim.dev.inspector import HEAD_BYTES_MAX, InspectorServer
 from edgesim.dev.presence import FILE, Owner, StateWatch, own
-from edgesim.dev.queues_api import queues_api
 from edgesim.dev.record import Recorder, recording
 from edgesim.dev.reload import changes, is_configuration, reload_workers
 from edgesim.dev.room import Room, limits_here
@@ -165,7 +165,7 @@ class Server:
                 self._problem,
                 self._faults,
             )
-            self._front.api = queues_api(self._front, access, self._environment.api_token)
+            self._front.api = account_api(self._front, access, self._environment.api_token)
             url = f"http://{_shown(self._options.host)}:{listener.getsockname()[1]}"
             places = {
                 name: same_place(place)
@@ -416,6 +416,7 @@ def _state_paths(project: Project) -> list[Path]:
     paths = [state, state / FILE, state / "r2-local" / "outbox.db"]
     logs = [*project.account.pipelines, *project.dataflow.streams]
     paths += [state / "pipelines" / name for name in logs]
+    paths += [state / "analytics" / name for name in project.datasets()]
     for name, url in msgspec.structs.asdict(project.backends).items():
         if project.uses(name):
             paths += drivers.files_of(name, url)

@@ -9,7 +9,9 @@ import msgspec
 
 from edgesim.config import Project, WorkerConfig
 
-Kind = Literal["worker", "stream", "pipeline", "bucket", "queue", "namespace", "database"]
+Kind = Literal[
+    "worker", "stream", "pipeline", "bucket", "queue", "namespace", "dataset", "database"
+]
 DATABASE = "ClickHouse"
 
 
@@ -99,5 +101,9 @@ def _of_worker(project: Project, worker: WorkerConfig) -> Iterator[FlowEdge]:
             yield FlowEdge(here, FlowNode("database", DATABASE), "SQL")
     for namespace in settings.kv_namespaces:
         yield FlowEdge(here, FlowNode("namespace", namespace.id), "values", main=False)
+    for each in settings.analytics_engine_datasets:
+        dataset = FlowNode("dataset", each.name)
+        yield FlowEdge(here, dataset, "data points", main=False)
+        yield FlowEdge(dataset, FlowNode("database", DATABASE), "rows", main=False)
     for bucket in settings.r2_buckets:
         yield FlowEdge(here, FlowNode("bucket", bucket.bucket_name), "objects", main=False)

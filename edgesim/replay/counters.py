@@ -51,6 +51,8 @@ def _countable(place: list[str], simulator: Simulator) -> Collection[str]:
             return simulator.project.kv_namespaces()
         case ["kv", _]:
             return _OF_A_NAMESPACE
+        case ["datasets"]:
+            return simulator.project.datasets()
         case ["invocations", _]:
             return OUTCOMES
         case ["pipelines" | "streams", _, "dropped"]:

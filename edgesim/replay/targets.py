@@ -9,6 +9,8 @@ from edgesim import drivers, urls
 from edgesim.config import Project
 from edgesim.faults.targets import store_targets
 
+_AREAS = ("pipelines", "analytics", "r2", "blobs", "queues", "kv")
+
 
 def targets_of(project: Project) -> Mapping[str, Sequence[str]]:
     """Target names that fault rules may use in this project, by group."""
@@ -18,7 +20,7 @@ def targets_of(project: Project) -> Mapping[str, Sequence[str]]:
         "pipelines": ["pipelines", *(f"pipelines.{name}" for name in sendable)],
         "workers": ["workers", *project.workers],
         "platform": ["platform"],
-        "disk": ["disk", "disk.pipelines", "disk.r2", "disk.blobs", "disk.queues", "disk.kv"],
+        "disk": ["disk", *(f"disk.{area}" for area in _AREAS)],
         "clock": ["clock"],
     }
 
@@ -26,6 +28,8 @@ def targets_of(project: Project) -> Mapping[str, Sequence[str]]:
 def areas_of(project: Project) -> dict[Path, str]:
     """Files and folders that persist between platform runs, with their fault targets."""
     areas = {logs_of(project): "disk.pipelines"}
+    if project.datasets():
+        areas[project.state / "analytics"] = "disk.analytics"
     for name in ("r2", "queues", "kv"):
         url = getattr(project.backends, name)
         if project.uses(name) and drivers.properties(name, url).files:

@@ -7,17 +7,20 @@ from typing import Any
 
 def counters(stats: dict[str, Any]) -> dict[str, Any]:
     """Counters that only increase; gauges are valid for the last platform run only."""
-    gauges = {
+    gauges: dict[str, set[str]] = {
         "tail": {"pending", "pending_bytes"},
         "pipelines": {"pending", "bytes"},
         "streams": {"pending", "bytes"},
         "sinks": {"bytes"},
         "r2": {"objects", "bytes"},
         "queues": {"backlog"},
+        "kv": set(),
+        "datasets": {"pending"},
     }
     kept: dict[str, Any] = {"receiver": stats["receiver"], "invocations": stats["invocations"]}
     kept["tail"] = _without(stats["tail"], gauges["tail"])
-    for stage in ("pipelines", "streams", "sinks", "r2", "queues"):
+    kept["analytics_sql"] = stats["analytics_sql"]
+    for stage in [name for name in gauges if name != "tail"]:
         kept[stage] = {
             name: _without(counts, gauges[stage]) for name, counts in stats[stage].items()
         }

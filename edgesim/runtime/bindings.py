@@ -29,6 +29,7 @@ class QueueBinding:
     """
 
     counts_as_connection = True
+    counts_as_subrequest = True
 
     def __init__(self, queue: Queue, delivery_delay: float | None) -> None:
         self._queue = queue
@@ -108,6 +109,7 @@ class PipelineBinding:
     """Binding to one stream, or one Pipeline of the legacy form, with the method ``send``."""
 
     counts_as_connection = False
+    counts_as_subrequest = True
 
     def __init__(self, pipeline: Pipeline | RecordStream) -> None:
         self._pipeline = pipeline
@@ -125,6 +127,7 @@ class ServiceBinding:
     """Binding to an HTTP service: another Worker (with ``rpc``), or the ClickHouse gateway."""
 
     counts_as_connection = False
+    counts_as_subrequest = True
 
     def __init__(self, fetch: Fetch, rpc: Any = None, scheduled: Any = None) -> None:
         """``scheduled`` is there for callers with the flag for extra handlers."""

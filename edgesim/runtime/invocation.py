@@ -46,6 +46,7 @@ class Binding(Protocol):
 
     counts_as_connection: bool
     """True if a call counts towards CONNECTIONS_MAX."""
+    counts_as_subrequest: bool
 
     async def call(
         self, method: str, args: list[Any], options: dict[str, Any], invocation: Invocation
@@ -80,6 +81,8 @@ class Invocation(Host):
         """CPU time, if it was cancelled; else the Done has it."""
         self.outcome = "unknown"
         self.failure: Failure | None = None
+        self.data_points = 0
+        """Number of data points sent to Analytics Engine."""
         self._worker = worker
         self._bindings = bindings
         self._outbound = outbound
@@ -159,8 +162,9 @@ class Invocation(Host):
                 self.count_subrequest()
                 async with self._connections:
                     return await self.fetch_through(self._outbound, call.args)
-        self.count_subrequest()
         binding = self._bindings.get(call.binding)
+        if binding is None or binding.counts_as_subrequest:
+            self.count_subrequest()
         if binding is None:
             raise PlatformError(f"there is no binding {call.binding!r}", "TypeError")
         async with self._connections if binding.counts_as_connection else nullcontext():

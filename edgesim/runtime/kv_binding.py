@@ -32,6 +32,7 @@ class KvBinding:
     """Binding to one namespace."""
 
     counts_as_connection = True
+    counts_as_subrequest = True
 
     def __init__(self, namespace: KvNamespace) -> None:
         self._namespace = namespace

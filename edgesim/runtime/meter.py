@@ -23,6 +23,7 @@ class Metered:
 
     def __init__(self, binding: Binding, operations: Counter[str]) -> None:
         self.counts_as_connection = binding.counts_as_connection
+        self.counts_as_subrequest = binding.counts_as_subrequest
         self._binding = binding
         self._operations = operations
 

@@ -38,6 +38,7 @@ class R2Binding:
     """
 
     counts_as_connection = True
+    counts_as_subrequest = True
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket

@@ -20,7 +20,7 @@ NOTIFICATIONS_MAX = 1_000
 class Leftover(msgspec.Struct):
     """Unfinished work.
 
-    ``left`` has only non-empty stages: invocations, tail, pipelines, streams,
+    ``left`` has only non-empty stages: invocations, tail, pipelines, streams, datasets,
     notifications, queues.
     ``dead_letters`` counts messages in dead-letter queues that have no consumer, or whose consumer
     has delayed them beyond the deadline: they are in their final place.  ``is_stuck``: nothing in
@@ -41,6 +41,7 @@ async def leftover(
         "tail": {name: tail.pending for name, tail in primitives.tails.items()},
         "pipelines": {name: pipeline.pending for name, pipeline in primitives.pipelines.items()},
         "streams": {name: stream.pending for name, stream in primitives.streams.items()},
+        "datasets": {name: dataset.pending for name, dataset in primitives.datasets.items()},
     }
     found: dict[str, Any] = {
         stage: there

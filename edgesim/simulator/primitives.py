@@ -10,6 +10,8 @@ import anyio
 import msgspec
 import structlog
 
+from edgesim.analytics.dataset import Dataset
+from edgesim.analytics.query import AnalyticsSql
 from edgesim.backends import Backends
 from edgesim.backoff import Backoff
 from edgesim.clock import Clock
@@ -93,6 +95,11 @@ class Primitives:
             )
             for name, spec in project.dataflow.streams.items()
         }
+        self.datasets = {
+            name: Dataset(name, project.state / "analytics" / name, backends.gateway, clock)
+            for name in project.datasets()
+        }
+        self.analytics_sql = AnalyticsSql(backends.gateway, clock)
         self.sql = SqlEngine(project.state / "sql", project.account.sql)
         self.iceberg = IcebergEngine(project.account.iceberg)
         self.catalogs = {
@@ -130,7 +137,8 @@ class Primitives:
     @property
     def buffers(self) -> list[Pipeline | RecordStream]:
         """Everything that keeps records in a log until they are stored."""
-        return [*self.pipelines.values(), *self.streams.values()]
+        datasets = [dataset.stream for dataset in self.datasets.values()]
+        return [*self.pipelines.values(), *self.streams.values(), *datasets]
 
     def queue(self, name: str) -> Queue:
         """The queue of that name; it is created on first use."""
@@ -225,9 +233,10 @@ class Primitives:
 
     def failing_sinks(self) -> dict[str, str]:
         """The problem of each sink whose last attempt to write failed, by the sink's name."""
+        streams = [*self.streams.values(), *(each.stream for each in self.datasets.values())]
         return {
             reader.sink.name: reader.problem
-            for stream in self.streams.values()
+            for stream in streams
             for reader in stream.readers
             if reader.problem
         }

@@ -57,6 +57,12 @@ def counters(
             name: msgspec.to_builtins(namespace.operations)
             for name, namespace in sorted(primitives.namespaces.items())
         },
+        "datasets": {
+            name: msgspec.to_builtins(dataset.counts)
+            | {"pending": dataset.pending, "rows": dataset.rows}
+            for name, dataset in primitives.datasets.items()
+        },
+        "analytics_sql": {"queries": primitives.analytics_sql.queries},
         "invocations": {name: dict(worker.outcomes) for name, worker in workers.items()},
         "cpu_ms": {name: round(worker.cpu_ms, 3) for name, worker in workers.items()},
     }
@@ -143,7 +149,7 @@ def _of_bucket(primitives: Primitives, name: str, usage: Usage | None) -> dict[s
         reader.written.files
         for stream in primitives.streams.values()
         for reader in stream.readers
-        if reader.sink.config.bucket == name
+        if primitives.project.dataflow.sinks[reader.sink.name].bucket == name
     )
     stored = {} if usage is None else {"objects": usage[0], "bytes": usage[1]}
     return stored | {

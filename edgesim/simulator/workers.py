@@ -22,6 +22,7 @@ from edgesim.isolates.host import driver as isolates_driver
 from edgesim.isolates.host.driver import Isolates
 from edgesim.isolates.host.restarting import OpenIsolates, open_restarting
 from edgesim.model import HttpRequest, HttpResponse, WorkerSpec
+from edgesim.runtime.analytics_binding import AnalyticsBinding
 from edgesim.runtime.bindings import PipelineBinding, QueueBinding, ServiceBinding
 from edgesim.runtime.invocation import Binding, Fetch
 from edgesim.runtime.kv_binding import KvBinding
@@ -168,6 +169,9 @@ class Workers(Mapping[str, Worker]):
             bindings[producer.binding] = QueueBinding(
                 self._primitives.queue(producer.queue), producer.delivery_delay
             )
+        for each in settings.analytics_engine_datasets:
+            dataset = self._primitives.datasets[each.name]
+            bindings[each.binding] = AnalyticsBinding(dataset, self._primitives.clock)
         for pipeline in settings.pipelines:
             target = pipeline.target
             bindings[pipeline.binding] = PipelineBinding(

@@ -79,6 +79,9 @@ NOT_RUN: dict[str, dict[str, str]] = {
         "nats-server": "the test starts both servers on free ports",
         "edgesim dev --clickhouse": "needs a ClickHouse server; tests/nodes runs one",
     },
+    "docs/reference/analytics-engine.md": {
+        "self.env.WEATHER": "tests/conformance/test_analytics.py writes such points",
+    },
     "docs/reference/event-pipeline.md": {"receiver -> tail": DIAGRAM},
     "docs/reference/javascript.md": {"npm install": INSTALLS},
     "docs/reference/kv.md": {

@@ -43,6 +43,7 @@ class Never(Binding):
     """A bucket that never replies."""
 
     counts_as_connection = True
+    counts_as_subrequest = True
 
     async def call(
         self, method: str, args: list[Any], options: dict[str, Any], invocation: Invocation
@@ -54,6 +55,7 @@ class Slow(Binding):
     """A bucket that replies after 50 ms."""
 
     counts_as_connection = False
+    counts_as_subrequest = True
 
     async def call(
         self, method: str, args: list[Any], options: dict[str, Any], invocation: Invocation

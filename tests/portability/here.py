@@ -65,6 +65,7 @@ class QueueFake:
     """A producer whose messages are encoded and decoded by edgesim, then recorded."""
 
     counts_as_connection = False
+    counts_as_subrequest = True
 
     def __init__(self, name: str, spec: dict[str, Any], record: Recorder) -> None:
         self._name, self._spec, self._record = name, spec, record
@@ -94,6 +95,7 @@ class StubFake:
     """A service or a pipeline that records calls and replies from the scenario."""
 
     counts_as_connection = False
+    counts_as_subrequest = True
 
     def __init__(self, name: str, spec: dict[str, Any], record: Recorder) -> None:
         self._name, self._spec, self._record = name, dict(spec), record
@@ -136,6 +138,7 @@ class R2Fake:
     """edgesim's own bucket in memory; its calls are recorded."""
 
     counts_as_connection = False
+    counts_as_subrequest = True
 
     def __init__(self, name: str, spec: dict[str, Any], bucket: Bucket, record: Recorder) -> None:
         self._name, self._spec, self._record = name, spec, record

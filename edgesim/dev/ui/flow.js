@@ -4,7 +4,7 @@ import { get, operate } from "./api.js";
 import { every } from "./app.js";
 import { button, bytes, h, number, svg } from "./dom.js";
 
-const PAGE_OF = { worker: "invocations", pipeline: "flow", stream: "flow", bucket: "r2", queue: "queues", namespace: "flow", database: "sql" };
+const PAGE_OF = { worker: "invocations", pipeline: "flow", stream: "flow", bucket: "r2", queue: "queues", namespace: "flow", dataset: "flow", database: "sql" };
 
 export async function flow(root, words, { signal, say }) {
   const picture = h("div", { class: "flow" });
@@ -74,8 +74,8 @@ function layout(graph) {
     }
     if (!moved) break;
   }
-  // The database has no way on, so it needs no column of its own; namespaces stand beside it.
-  const isLast = (node) => node.kind === "database" || node.kind === "namespace";
+  // The database has no way on, so it needs no column of its own; namespaces and datasets stand beside it.
+  const isLast = (node) => ["database", "dataset", "namespace"].includes(node.kind);
   const others = graph.nodes.filter((node) => !isLast(node));
   const last = Math.max(...others.map((node) => depth.get(idOf(node)) ?? 0));
   for (const node of graph.nodes) {
@@ -151,6 +151,12 @@ function figuresOf(node, seen) {
   if (node.kind === "namespace") {
     const found = stats.kv[node.name] ?? {};
     return [["reads", "writes", "deletes", "lists"].map((name) => [name, number(found[name] ?? 0)]), false];
+  }
+  if (node.kind === "dataset") {
+    const found = stats.datasets[node.name] ?? {};
+    const lost = (found.refused ?? 0) + (found.dropped ?? 0);
+    const figures = ["points", "pending", "rows"].map((name) => [name, number(found[name] ?? 0)]);
+    return [[...figures, ["lost", number(lost)]], lost > 0];
   }
   if (node.kind === "queue") {
     const found = stats.queues[node.name] ?? {};

@@ -86,6 +86,7 @@ class Serving:
         self.seeded = seed is not None
         self.background: list[asyncio.Future[Any]] = []
         self.open_lines: dict[str, str] = {}
+        self.data_points = 0
         self._channel = channel
         self._seed = seed
         self._ids = itertools.count(1)
@@ -123,6 +124,11 @@ class Serving:
         if reply.error.name == "AbortError":
             raise AbortError(reply.error.message)
         raise JsException(reply.error.name, reply.error.message)
+
+    def post(self, binding: str, method: str, args: list[Any]) -> None:
+        """Send a call whose reply nobody reads; the invocation lasts until the reply is there."""
+        call = Call(next(self._ids), binding, method, args)
+        self.background.append(asyncio.ensure_future(self._channel.ask(call)))
 
     def log(self, level: str, message: list[Any]) -> None:
         """Send one console call; drop it if the trace's budget is already used up."""

@@ -7,18 +7,32 @@ from typing import Protocol
 
 import anyio
 
-from edgesim.config.sinks import SinkConfig
 from edgesim.pipelines.segment import Segment
 from edgesim.pipelines.streams.drops import Drops
 from edgesim.pipelines.streams.positions import Position
 from edgesim.pipelines.streams.window import StreamWindow, Written
 
 
+class RollRules(Protocol):
+    """The limits of a sink's windows."""
+
+    @property
+    def roll_interval(self) -> float:
+        """Seconds after which a window ends."""
+
+    @property
+    def roll_bytes(self) -> float:
+        """Bytes of rows that end a window."""
+
+
 class Sink(Protocol):
     """The destination of windows."""
 
     name: str
-    config: SinkConfig
+
+    @property
+    def config(self) -> RollRules:
+        """When its windows end."""
 
     async def write(self, window: StreamWindow) -> Written:
         """Store a window's rows; a window that is stored already is not stored again.

@@ -40,7 +40,7 @@ from edgesim.taps import Tap
 SEGMENT_BYTES_MAX = 64_000_000
 
 Json = bytes
-"""A JSON text; the class below has a property named bytes."""
+"""JSON texts; the class below has a property named bytes."""
 
 log = structlog.get_logger()
 
@@ -151,6 +151,15 @@ class RecordStream:
         self.records += count
         return count
 
+    async def append(self, lines: Json, rows: int) -> None:
+        """Make encoded rows durable, one a line, that need no check against a schema.
+
+        Raises PlatformError for a failed write, BufferFullError if the sinks are too far behind.
+        """
+        self._check_room()
+        await self._buffer.append(lines, rows)
+        self._watch()
+
     async def roll(self) -> None:
         """End all windows now; returns once they are stored, or if a window cannot end.
 
@@ -226,15 +235,14 @@ class RecordStream:
         return RowChunk(self._encoder.encode_lines(rows), len(rows)), plain
 
     async def _append(self, encoded: tuple[RowChunk, list[Any] | None]) -> None:
-        self._check_room()
         chunk, plain = encoded
         if self.watcher is None or plain is None:
-            await self._buffer.append(*chunk)
-        else:
-            self.watcher.sending(self.name, plain)
-            await self._buffer.append(*chunk)
-            self.watcher.accepted_by(self.name, plain)
-        self._watch()
+            await self.append(*chunk)
+            return
+        self._check_room()  # before the rows count as sent
+        self.watcher.sending(self.name, plain)
+        await self.append(*chunk)
+        self.watcher.accepted_by(self.name, plain)
 
     def _note(self, drops: Drops) -> None:
         if drops.counts:

@@ -12,6 +12,7 @@ from typing import Any
 
 from pyodide.ffi import to_proxy
 
+from workers._analytics import AnalyticsEngine
 from workers._binding import Binding, merged_options
 from workers._convert import from_wire
 from workers._http import Request, Response, fetch_through
@@ -100,6 +101,7 @@ KINDS: dict[str, type[Binding]] = {
     "r2": R2Bucket,
     "kv": KvNamespace,
     "queue": WorkerQueue,
+    "analytics": AnalyticsEngine,
     "pipeline": Pipeline,
     "service": Fetcher,
 }

@@ -18,6 +18,8 @@ class Invocation(Protocol):
     seeded: bool
     open_lines: dict[str, str]
     """Printed text without a line end yet, by log level."""
+    data_points: int
+    """Number of its data points for Analytics Engine."""
 
     @property
     def random(self) -> Random:
@@ -36,6 +38,9 @@ class Invocation(Protocol):
         self, binding: str, method: str, args: list[Any], options: dict[str, Any] | None = None
     ) -> Awaitable[Any]:
         """Call a method of a binding; its exception is raised here."""
+
+    def post(self, binding: str, method: str, args: list[Any]) -> None:
+        """Call a method of a binding at once, without its result; the invocation waits for it."""
 
     def log(self, level: str, message: list[Any]) -> None:
         """Record one console call."""

@@ -1,5 +1,6 @@
 // The bindings on env, one class for each kind.
 
+import { AnalyticsEngine } from "./analytics.js";
 import { current } from "./invocation.js";
 import { KvNamespace } from "./kv.js";
 import { R2Bucket } from "./r2.js";
@@ -73,6 +74,7 @@ const KINDS = {
   r2: (name) => new R2Bucket(name),
   kv: (name) => new KvNamespace(name),
   queue: (name) => new Queue(name),
+  analytics: (name) => new AnalyticsEngine(name),
   pipeline: (name) => new Pipeline(name),
   service: (name) => new Proxy({ name }, FETCHER),
 };

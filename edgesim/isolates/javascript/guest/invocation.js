@@ -66,6 +66,7 @@ export class Invocation {
   logs = list();
   diagnostics = list();
   diagnosticChars = 0;
+  dataPoints = 0;
   flushes = null;
   flushed = null;
   open = 0;
