@@ -171,7 +171,6 @@ def _main() -> None:
     current_env.set(Env([tuple(each) for each in env]))
     watch = _Watch(main)
     clock_and_random.install()
-    add_own_modules(main)
     sys.addaudithook(watch.audit)
     resource.setrlimit(
         resource.RLIMIT_CPU, (int(sys.argv[2]), resource.getrlimit(resource.RLIMIT_CPU)[1])
@@ -180,6 +179,7 @@ def _main() -> None:
     started = _user_seconds()
     try:
         with clock_and_random.global_scope() as importing:
+            add_own_modules(main)
             load(main)
         loaded = True
         watch.drew(importing.drawn_by, clock_and_random.ALLOW)

@@ -12,19 +12,17 @@ from edgesim.check.findings import Finding, relative
 from edgesim.check.sources import Source, aliases, dotted, imports, is_own
 from edgesim.config import WorkerConfig
 from edgesim.config.files import read_table
+from edgesim.isolates.guest.import_order import (
+    ABSENT,
+    ADDED,
+    LIBRARY,
+    NOT_EVERYWHERE,
+    REMOVED,
+    own_file,
+)
 from edgesim.isolates.guest.packages import module_folders
 
 SDK = frozenset({"workers", "js", "pyodide", "asgi"})
-# Observed in Pyodide 0.28.2 and 314, and tested there: ABSENT raises ModuleNotFoundError in both,
-# NOT_EVERYWHERE in one.
-ABSENT = frozenset(
-    (
-        *("curses", "dbm", "ensurepip", "grp", "idlelib", "msvcrt", "nt", "pwd", "pydoc_data"),
-        *("readline", "resource", "syslog", "tkinter", "turtle", "turtledemo", "venv"),
-        *("winreg", "winsound"),
-    )
-)
-NOT_EVERYWHERE = frozenset({"fcntl", "lzma", "pty", "sqlite3", "ssl", "termios", "tty"})
 NO_SOCKETS = "use fetch, or a binding"
 NO_PROCESSES = "there is one process; use asyncio"
 # These can be imported, but raise at their first use.
@@ -72,12 +70,16 @@ def _import(worker: WorkerConfig, name: str, node: ast.stmt, file: str) -> Findi
     if top == "src" and not is_own(worker.main.parent, "src"):
         problem = "the folder of `main` is itself on the import path, so there is no `src`"
         return Finding(file, line, "error", "import", problem, "Leave out the prefix `src.`")
+    if top in LIBRARY and (own := own_file(worker.main.parent, top)) is not None:
+        shown = relative(own, worker.main.parent)
+        problem = f"{top!r} is the standard library's module, not {shown}: an import finds it first"
+        return Finding(file, line, "warning", "import", problem, f"Rename {shown} if it is meant")
     if top in SDK or is_own(worker.main.parent, top):
         return None
-    if top in ABSENT:
+    if top in ABSENT or top in REMOVED:
         problem = f"the platform's Python has no module {top!r}"
         return Finding(file, line, "error", "import", problem, "Do without it")
-    if top in NOT_EVERYWHERE:
+    if top in NOT_EVERYWHERE or top in ADDED:
         problem = f"module {top!r} is not in every Python that the platform has had"
         return Finding(file, line, "warning", "import", problem, "Do without it")
     useless = USELESS.get(name) or USELESS.get(top)

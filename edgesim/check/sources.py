@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from edgesim.config import WorkerConfig
+from edgesim.isolates.guest.import_order import is_library
 
 
 class Source(msgspec.Struct):
@@ -76,6 +77,8 @@ def is_own(folder: Path, top: str) -> bool:
 
 def own_module(folder: Path, name: str) -> list[Path]:
     """The files in the Worker's folder that ``import name`` executes."""
+    if is_library(name):
+        return []
     parts = name.split(".")
     found = []
     for end in range(1, len(parts) + 1):

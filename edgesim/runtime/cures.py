@@ -7,7 +7,11 @@ from pathlib import Path
 
 from edgesim.isolates.guest.packages import cure_of
 
-_NO_MODULE = re.compile(r"^ModuleNotFoundError: No module named '([\w.]+)'\Z", re.MULTILINE)
+_NO_MODULE = re.compile(
+    r"^(?:ModuleNotFoundError: No module named|ImportError: cannot import name '\w+' from)"
+    r" '([\w.]+)'[^\n]*\Z",
+    re.MULTILINE,
+)
 _FILES = (
     "a Worker writes files in /tmp only, which is in memory and one invocation's own, and reads "
     "those of its own folder: keep bytes there, in io.BytesIO or in R2"

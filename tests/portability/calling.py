@@ -14,8 +14,9 @@ random.random = lambda: 0.5  # random numbers are the same on both sides
 
 
 def load(folder, name):
-    """Import the worker module with its folder first on ``sys.path``."""
-    sys.path.insert(0, folder)
+    """Import the worker module; its folder is where workerd puts it on ``sys.path``."""
+    packages = [at for at, each in enumerate(sys.path) if "site-packages" in each]
+    sys.path.insert(packages[0], folder)
     importlib.invalidate_caches()
     return importlib.import_module(name)
 
@@ -40,14 +41,17 @@ async def call(module, handler, ctx, env, *args):
     return python_to_rpc(await result if inspect.isawaitable(result) else result)
 
 
-def missing_modules():
-    """Return the names of the standard library's modules that cannot be imported, as JSON.
+def library_modules():
+    """Return as JSON: modules of the standard library that can be imported, and the others.
 
     Left out: private modules, and modules whose import has side effects.
     """
     skipped = {"antigravity", "idlelib", "this"}
-    names = [name for name in sys.stdlib_module_names if not name.startswith("_")]
-    return json.dumps([name for name in names if name not in skipped and not _importable(name)])
+    found = {True: [], False: []}
+    for name in sys.stdlib_module_names - skipped:
+        if not name.startswith("_"):
+            found[_importable(name)].append(name)
+    return json.dumps([found[True], found[False]])
 
 
 def _importable(name):

@@ -176,6 +176,6 @@ async function run(scenario) {
 const results = [];
 for (const scenario of job.scenarios) results.push(await run(scenario));
 const python = pyodide.runPython("import sys; sys.version.split()[0]");
-const missing = JSON.parse(pyodide.globals.get("missing_modules")());
-writeFileSync(resultsFile, JSON.stringify({ python, missing, results }));
+const [library, missing] = JSON.parse(pyodide.globals.get("library_modules")());
+writeFileSync(resultsFile, JSON.stringify({ python, library, missing, results }));
 process.exit(0);

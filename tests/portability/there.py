@@ -20,7 +20,7 @@ PYTHONS = {"pyodide-0.28.2": "3.13", "pyodide-314": "3.14"}
 
 @cache
 def on_the_platform(package: str) -> dict[str, Any]:
-    """Return the ``results`` of every scenario and the ``missing`` modules of the library."""
+    """Return the ``results`` of every scenario, and which library modules there are."""
     node = node_for(package)
     job = {
         "pyodide": package,

@@ -25,6 +25,7 @@ from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple, Protocol
 
+from edgesim.isolates.guest.import_order import is_library
 from edgesim.isolates.guest.sealed import opaque
 from edgesim.isolates.guest.stand_ins import OwnLoader, StandIn, remove_stand_ins, stand_in_for
 
@@ -61,13 +62,15 @@ class CodeCache:
         return self.library.setdefault((name, fromlist), found)
 
     def find(self, name: str) -> Code | None:
-        """Return the module ``name``, or None if the Worker has no such module."""
+        """Return the module ``name``; None if the Worker has no module that an import finds."""
         try:
             return self._codes[name]
         except KeyError:
             return self._codes.setdefault(name, self._compile(name))
 
     def _compile(self, name: str) -> Code | None:
+        if is_library(name):
+            return None
         package = self._folder.joinpath(*name.split("."))
         for file in (package / "__init__.py", package.parent / f"{package.name}.py"):
             if file.is_file():

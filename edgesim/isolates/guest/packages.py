@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from edgesim.isolates.guest.import_order import LIBRARY, own_file
+
 FOLDER = "python_modules"
 _PROJECT_NAMES = {
     "PIL": "Pillow",
@@ -37,6 +39,8 @@ def cure_of(error: BaseException | None, main: Path) -> str | None:
     if not isinstance(error, ImportError) or not error.name:
         return None
     top = error.name.partition(".")[0]
+    if top in LIBRARY:
+        return _renaming(top, main)
     package = _PROJECT_NAMES.get(top, top)
     install = f"pip install --target {FOLDER} {package}"
     if top in vendored(main):
@@ -49,6 +53,14 @@ def cure_of(error: BaseException | None, main: Path) -> str | None:
         f"vendor the package: add {package!r} to `dependencies` in pyproject.toml, then "
         f"`uv run pywrangler sync`; or {install}, in {main.parent}"
     )
+
+
+def _renaming(name: str, main: Path) -> str | None:
+    own = own_file(main.parent, name)
+    if own is None:
+        return None
+    shown = own.relative_to(main.parent)
+    return f"{shown} is not imported, since Python's standard library has {name!r}; rename it"
 
 
 def _webassembly(main: Path, top: str) -> Iterator[str]:

@@ -12,7 +12,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import edgesim
-from edgesim.isolates.guest.packages import FOLDER, cure_of, module_folders
+from edgesim.isolates.guest.import_order import FirstFinder, forget, own_names, refuse_names
+from edgesim.isolates.guest.packages import FOLDER, cure_of, module_folders, vendored
 
 if TYPE_CHECKING:
     from importlib.abc import PathEntryFinder
@@ -21,7 +22,7 @@ SDK = str(Path(edgesim.__file__).parent / "sdk")
 
 
 def reset_import_path() -> None:
-    """Set ``sys.path`` to the SDK and Python's standard library.
+    """Set ``sys.path`` to Python's standard library and the SDK.
 
     Packages installed beside edgesim are left out: the real platform has none of them.
     """
@@ -32,13 +33,20 @@ def reset_import_path() -> None:
     ]
     # edgesim itself must stay importable if it runs from a checkout, not installed.
     home = str(Path(edgesim.__file__).parents[1])
-    sys.path[:] = [SDK, *(each for each in library if each != home)]
+    sys.path[:] = [*(each for each in library if each not in {home, SDK}), SDK]
 
 
 def add_own_modules(main: Path) -> None:
-    """Complete ``sys.path``: SDK, the Worker's folder, vendored packages, standard library."""
-    sys.path[1:1] = module_folders(main)
+    """Complete ``sys.path``: standard library, the Worker's folder, SDK, vendored packages.
+
+    ImportError if a file has a name with which the Worker could not work.
+    """
+    refuse_names(main)
+    own, *packages = module_folders(main)
+    sys.path[-1:] = [own, SDK, *packages]
     sys.path_hooks.insert(0, _own_finder(main.parent))
+    sys.meta_path.insert(0, FirstFinder([own, *packages]))
+    forget(own_names(main.parent) | vendored(main))
 
 
 class _OwnSource(SourceFileLoader):

@@ -20,6 +20,7 @@ import anyio
 from edgesim.clock import Clock
 from edgesim.errors import WorkerLoadError
 from edgesim.isolates.guest import stand_ins
+from edgesim.isolates.guest.import_order import refuse_names
 from edgesim.isolates.guest.module_namespace import CodeCache, Namespace, open_sources
 from edgesim.isolates.guest.packages import module_folders
 from edgesim.isolates.guest.worker_import import SDK, explain
@@ -107,6 +108,7 @@ class InlineIsolates(Isolates):
         self._current_env = current_env
         self.lost = anyio.Event()
         try:
+            refuse_names(self._main)
             entries = contextvars.copy_context().run(self._load)
         except BaseException as error:
             raise WorkerLoadError(f"worker {spec.name}: {explain(error, self._main)}") from error

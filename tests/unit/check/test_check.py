@@ -65,6 +65,7 @@ SOURCES = [
     ("import tkinter\n" + CLEAN, 1, "error", "import", "no module 'tkinter'"),
     ("from dbm import dumb\n" + CLEAN, 1, "error", "import", "no module 'dbm'"),
     ("import ssl\n" + CLEAN, 1, "warning", "import", "not in every Python"),
+    ("import cgi\n" + CLEAN, 1, "error", "import", "no module 'cgi'"),
     ("import socket\n" + CLEAN, 1, "error", "import", "fails at its first use"),
     ("from concurrent.futures import Future\n" + CLEAN, 1, "error", "import", "first use"),
     ("import threading as t\n" + body("t.Thread()"), 6, "error", "thread", "no thread"),
