@@ -120,3 +120,42 @@ async def test_a_missing_name_of_a_shadowed_module_has_a_cure(name, tmp_path):
     with pytest.raises(WorkerLoadError, match=r"statistics\.py is not imported.*rename it"):
         async with Level(name, tmp_path).load(source, statistics="table = {}\n"):
             pass
+
+
+@pytest.mark.parametrize("name", LEVELS)
+async def test_packages_without_init(name, tmp_path):
+    """A folder of modules is a package: its modules, classes and data are found."""
+    inner = tmp_path / "own_parts" / "deep"
+    inner.mkdir(parents=True)
+    (inner.parent / "shapes.py").write_text(
+        "from dataclasses import dataclass\n@dataclass\nclass Point:\n    x: 'int'\n"
+    )
+    (inner / "more.py").write_text("from ..shapes import Point\nCOUNT = [0]\n")
+    (inner / "data.txt").write_text("data")
+    source = """
+        import pickle, typing
+        from importlib import resources
+        import own_parts.shapes
+        from own_parts import shapes
+        from own_parts.deep import more
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                import own_parts.deep
+                more.COUNT[0] += 1
+                return Response(repr([
+                    own_parts.shapes is shapes,
+                    pickle.loads(pickle.dumps(more.Point(1))),
+                    typing.get_type_hints(more.Point)["x"].__name__,
+                    resources.files("own_parts.deep").joinpath("data.txt").read_text(),
+                    own_parts.deep.more.COUNT,
+                    own_parts.__file__,
+                ]))
+        """
+    level = Level(name, tmp_path)
+    async with level.load(source) as isolates:
+        for _ in range(2):
+            host = Recorder(level.clock)
+            done = await isolates.invoke(level.request(), host)
+            assert done.outcome == "ok", done.exceptions
+            expected = b"[True, Point(x=1), 'int', 'data', [1], None]"
+            assert host.responses[0].body == expected

@@ -54,6 +54,16 @@ def own_file(folder: Path, name: str) -> Path | None:
     return None
 
 
+def is_own_folder(folder: Path, name: str, others: Iterable[Path]) -> bool:
+    """Return True if the folder ``name`` without ``__init__.py`` is a package of the Worker.
+
+    A module in one of the ``others``, or of the standard library, comes before it.
+    """
+    if name in RESERVED or name in sys.stdlib_module_names or not (folder / name).is_dir():
+        return False
+    return not any(own_file(other, name) for other in others)
+
+
 def refuse_names(main: Path) -> None:
     """Raise ImportError for a file whose name makes the Worker fail on the platform.
 
@@ -110,4 +120,5 @@ class FirstFinder:
             return None
         spec = PathFinder.find_spec(name, self._folders, target)
         # A folder without __init__.py is a package only if no other module has its name.
-        return spec if spec is not None and spec.has_location else None
+        is_folder = spec is not None and not spec.has_location
+        return None if is_folder and name in sys.stdlib_module_names else spec

@@ -25,18 +25,23 @@ from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple, Protocol
 
-from edgesim.isolates.guest.import_order import is_library
+from edgesim.isolates.guest.import_order import is_library, is_own_folder
+from edgesim.isolates.guest.packages import FOLDER
 from edgesim.isolates.guest.sealed import opaque
 from edgesim.isolates.guest.stand_ins import OwnLoader, StandIn, remove_stand_ins, stand_in_for
+from edgesim.isolates.guest.worker_import import SDK
 
 HIDDEN = "edgesim"
 """The package that worker code cannot import: the platform's own."""
 
 
 class Code(NamedTuple):
-    """A compiled module of the Worker; ``folder`` is None unless it is a package."""
+    """A compiled module of the Worker; ``folder`` is None unless it is a package.
 
-    file: str
+    ``file`` is None for a package without ``__init__.py``.
+    """
+
+    file: str | None
     code: CodeType
     folder: str | None
 
@@ -49,6 +54,7 @@ class CodeCache:
         self.library: dict[tuple[str, tuple[str, ...]], ModuleType] = {}
         """Results of import statements of library modules, by name and fromlist."""
         self._folder = folder
+        self._others = [Path(SDK), folder / FOLDER, folder.parent / FOLDER]
         self._codes: dict[str, Code | None] = {}
 
     def imported(self, name: str, fromlist: tuple[str, ...]) -> ModuleType | None:
@@ -76,6 +82,9 @@ class CodeCache:
             if file.is_file():
                 code = compile(file.read_bytes(), str(file), "exec", dont_inherit=True)
                 return Code(str(file), code, str(package) if file.parent == package else None)
+        others = [] if "." in name else self._others
+        if is_own_folder(package.parent, package.name, others):
+            return Code(None, compile("", str(package), "exec"), str(package))
         return None
 
 
@@ -336,11 +345,11 @@ class Namespace:
 
 
 def _spec(name: str, found: Code) -> ModuleSpec:
-    loader = OwnLoader(name, found.file)
+    loader = OwnLoader(name, found.file or f"{found.folder}/__init__.py")
     spec = ModuleSpec(name, loader, origin=found.file, is_package=found.folder is not None)
     if found.folder is not None:
         spec.submodule_search_locations = [found.folder]
-    spec.has_location = True
+    spec.has_location = found.file is not None
     return spec
 
 

@@ -100,7 +100,7 @@ def replace_loaded(names: Sequence[str]) -> None:
         sys.modules[name] = StandIn(name)
 
 
-def stand_in_for(name: str, file: str) -> None:
+def stand_in_for(name: str, file: str | None) -> None:
     """Add a stand-in, unless one exists or a library has a module of that name."""
     if name not in sys.modules and not _is_library_module(name, file):
         sys.modules[name] = StandIn(name)
@@ -114,7 +114,7 @@ def remove_stand_ins(name: str) -> None:
             del sys.modules[each]
 
 
-def _is_library_module(name: str, file: str) -> bool:
+def _is_library_module(name: str, file: str | None) -> bool:
     parent = name.rpartition(".")[0]
     if parent:
         return type(sys.modules.get(parent)) is not StandIn

@@ -45,7 +45,7 @@ def add_own_modules(main: Path) -> None:
     own, *packages = module_folders(main)
     sys.path[-1:] = [own, SDK, *packages]
     sys.path_hooks.insert(0, _own_finder(main.parent))
-    sys.meta_path.insert(0, FirstFinder([own, *packages]))
+    sys.meta_path.insert(0, FirstFinder([own, *packages, SDK]))
     forget(own_names(main.parent) | vendored(main))
 
 

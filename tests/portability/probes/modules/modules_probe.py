@@ -5,7 +5,10 @@ from urllib.parse import urlsplit
 
 from workers import Response, WorkerEntrypoint
 
-NAMES = ("calendar", "ipaddress", "queue", "statistics", "cgi", "curses", "pwd", "asgi", "shapes")
+NAMES = (
+    *("calendar", "ipaddress", "queue", "statistics", "cgi", "curses", "pwd", "asgi", "shapes"),
+    "parts.inner",
+)
 
 
 class Default(WorkerEntrypoint):

@@ -1,0 +1,3 @@
+"""An own module."""
+
+WHERE = "own"
