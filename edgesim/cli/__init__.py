@@ -33,6 +33,7 @@ COMMANDS = {
     "tail": "edgesim.cli.tail",
     "tap": "edgesim.cli.tap",
     "trace": "edgesim.cli.trace",
+    "mcp": "edgesim.cli.mcp",
     "sql": "edgesim.cli.sql",
     "r2": "edgesim.cli.r2",
     "queue": "edgesim.cli.queue",

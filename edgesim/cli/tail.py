@@ -85,10 +85,11 @@ def _is_wanted(item: dict[str, Any], arguments: argparse.Namespace) -> bool:
     request = (item["event"] or {}).get("request") or {}
     if arguments.method and request.get("method") not in arguments.method:
         return False
-    return arguments.search is None or arguments.search in "\n".join(_texts(item))
+    return arguments.search is None or arguments.search in "\n".join(texts(item))
 
 
-def _texts(item: dict[str, Any]) -> Iterator[str]:
+def texts(item: dict[str, Any]) -> Iterator[str]:
+    """The console lines of a trace, then its exceptions."""
     for entry in item["logs"]:
         yield " ".join(
             part if isinstance(part, str) else json.dumps(part) for part in entry["message"]
@@ -99,10 +100,10 @@ def _texts(item: dict[str, Any]) -> Iterator[str]:
 
 def _pretty(item: dict[str, Any]) -> str:
     at = datetime.fromtimestamp(item["eventTimestamp"] / 1000).astimezone()
-    lines = [f"{at:%H:%M:%S} {item['scriptName']} {_happened(item)} - {item['outcome']}"]
+    lines = [f"{at:%H:%M:%S} {item['scriptName']} {happened(item)} - {item['outcome']}"]
     lines += [
         f"  ({entry['level']}) {_indented(text)}"
-        for entry, text in zip(item["logs"], _texts(item), strict=False)
+        for entry, text in zip(item["logs"], texts(item), strict=False)
     ]
     lines += [
         f"  ✘ {_indented(exception['name'])}: {_indented(exception['message'])}"
@@ -116,7 +117,8 @@ def _indented(text: str) -> str:
     return text.replace("\n", "\n    ")
 
 
-def _happened(item: dict[str, Any]) -> str:
+def happened(item: dict[str, Any]) -> str:
+    """The event of a trace, in a few words."""
     event = item["event"] or {}
     if "request" in event:
         status = event.get("response", {}).get("status", "")

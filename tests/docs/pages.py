@@ -41,6 +41,7 @@ NOT_RUN: dict[str, dict[str, str]] = {
         "pip install": "installs a package; tests/cli/test_installed_driver.py does it",
         "pytest tests": "tests/cli/test_installed_driver.py runs the suite on such a driver",
     },
+    "docs/how-to/connect-an-editor.md": {"pip install": INSTALLS},
     "docs/how-to/deploy-to-cloudflare.md": {
         "cd cloudflare": "needs an account; tests/portability runs it against a simulated one",
     },

@@ -13,6 +13,7 @@ import pytest
 import tomli
 
 from edgesim.cli import EXIT_CODES
+from edgesim.cli.mcp.tools import TOOLS
 from edgesim.config.project import AccountFile
 from edgesim.dev import admin, metrics
 from tests.docs.variables import known_variables
@@ -128,6 +129,12 @@ def test_admin_endpoints():
     parameters = inspect.signature(admin.admin_app).parameters
     app: Any = admin.admin_app(**dict.fromkeys(parameters))  # type: ignore[arg-type]
     assert [route.path for route in app.routes if route.path not in text] == []
+
+
+def test_tools_of_mcp():
+    """connect-an-editor.md has each tool of ``edgesim mcp``, and no other."""
+    page = (ROOT / "docs" / "how-to" / "connect-an-editor.md").read_text()
+    assert [_names(row[0])[0] for row in _rows(page)] == list(TOOLS)
 
 
 @pytest.fixture(scope="module")
