@@ -1,4 +1,4 @@
-"""Endpoints under /cdn-cgi/: health, ready, stats, drain, sql, operations, manual events.
+"""Endpoints under /cdn-cgi/: the table of all, their access, and health and ready.
 
 They are for the user of this machine or for clients with the token; access.py has the rules. Only
 health and ready are open to every client: probes have no token, and these replies reveal nothing
@@ -7,59 +7,120 @@ else.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Generic, TypeVar
-from urllib.parse import quote
+from typing import Any, Literal
 
-import anyio
 import msgspec
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from edgesim import line_writer, operations
-from edgesim.config.cron import parse_cron
 from edgesim.dev import faults as fault_endpoints
-from edgesim.dev import metrics, observe, resources, tapping
+from edgesim.dev import observe, run_endpoints, store_endpoints, tapping
 from edgesim.dev.access import Access
 from edgesim.dev.catalog_api import catalog_routes
-from edgesim.dev.edge import host_of
+from edgesim.dev.endpoints import ANY_MEDIA, EVENT_STREAM, TEXT, Endpoint, json_reply
 from edgesim.dev.faults import StoreFaults
 from edgesim.dev.front import Front
+from edgesim.dev.openapi import description
 from edgesim.dev.pages import page_routes
 from edgesim.dev.s3_api.app import s3_routes
 from edgesim.errors import PlatformError, RunError, UsageError
-from edgesim.model import HttpRequest, Stream, iterate
+from edgesim.model import ScheduledResult
 from edgesim.observation.recent import RecentTraces
-from edgesim.r2.bucket import R2ObjectBody
-from edgesim.runtime.routing import named_by
-from edgesim.simulator import Simulator, stats
+from edgesim.pipelines.streams.drops import DroppedSample
 from edgesim.taps import Taps
 
 PREFIX = "/cdn-cgi/edgesim"
 SCHEDULED = ("/cdn-cgi/local/scheduled", "/cdn-cgi/handler/scheduled")
 """Wrangler's current path, and the path before 4.117, which Wrangler still serves."""
-DRAIN_SECONDS = 60.0
-DRAIN_SECONDS_MAX = 86_400
-TIME_MS_MAX = 8_640_000_000_000_000
-"""Maximum of a JavaScript Date."""
-STORE_SECONDS = 5.0
-"""Timeout of a store's reply to metrics; collectors mostly time out after ten seconds."""
 
 
-class _Wanted(msgspec.Struct, forbid_unknown_fields=True):
-    """Body of POST operations."""
+class Health(msgspec.Struct, frozen=True, omit_defaults=True):
+    """``failing_sinks``: the sinks that cannot write, with the reasons."""
 
-    operation: str
-    arguments: dict[str, Any] = {}
+    status: Literal["ok", "failed"]
+    problem: str = ""
+    failing_sinks: dict[str, str] = {}
 
 
-_Answer = TypeVar("_Answer")
-Endpoint = Callable[[Simulator, Request], Awaitable[Response]]
+class Readiness(msgspec.Struct, frozen=True):
+    """True while requests are served."""
+
+    ready: bool
+
+
+GUARDED = [
+    Endpoint("GET", f"{PREFIX}/stats", run_endpoints.counters),
+    Endpoint("GET", f"{PREFIX}/metrics", run_endpoints.prometheus, reply=TEXT),
+    Endpoint(
+        "GET",
+        f"{PREFIX}/streams/{{name}}/dropped",
+        run_endpoints.dropped,
+        reply=list[DroppedSample],
+        statuses={"404": "no such stream"},
+    ),
+    Endpoint("GET", f"{PREFIX}/trace", observe.trace),
+    Endpoint("GET", f"{PREFIX}/events", observe.events, reply=EVENT_STREAM),
+    Endpoint("GET", f"{PREFIX}/tap", tapping.tap, reply=EVENT_STREAM),
+    Endpoint("GET", f"{PREFIX}/faults", fault_endpoints.show),
+    Endpoint(
+        "PUT",
+        f"{PREFIX}/faults",
+        fault_endpoints.switch,
+        body=TEXT,
+        reply=fault_endpoints.FaultsThatAreOn,
+        statuses={"409": "not in `serve`"},
+    ),
+    Endpoint("GET", f"{PREFIX}/flow", observe.flow),
+    Endpoint("GET", f"{PREFIX}/invocations", observe.invocations),
+    Endpoint("GET", f"{PREFIX}/cost", observe.cost),
+    Endpoint(
+        "POST",
+        f"{PREFIX}/drain",
+        run_endpoints.drain,
+        reply=run_endpoints.Drained,
+        statuses={"504": "work is left"},
+    ),
+    Endpoint(
+        "POST",
+        f"{PREFIX}/sql",
+        store_endpoints.sql,
+        body=TEXT,
+        reply=ANY_MEDIA,
+        statuses={"4XX": "ClickHouse refuses the statement", "5XX": "the statement failed"},
+    ),
+    Endpoint(
+        "POST",
+        f"{PREFIX}/operations",
+        store_endpoints.operate,
+        body=store_endpoints.WantedOperation,
+        reply=Any,
+    ),
+    Endpoint(
+        "GET",
+        f"{PREFIX}/r2",
+        store_endpoints.r2_get,
+        reply=ANY_MEDIA,
+        statuses={"404": "no such object"},
+    ),
+    Endpoint("PUT", f"{PREFIX}/r2", store_endpoints.r2_put, body=ANY_MEDIA, reply=TEXT),
+    *(
+        Endpoint(
+            "GET POST",
+            path,
+            run_endpoints.scheduled,
+            reply=ScheduledResult,
+            statuses={"404": "no such handler", "500": "any outcome but ok"},
+            worker_hosts=True,
+        )
+        for path in SCHEDULED
+    ),
+]
+"""The endpoints of those who may use them; see ``Access``."""
 
 
 def admin_app(
@@ -77,66 +138,53 @@ def admin_app(
     Without ``faults`` none can be switched on.
     """
 
-    def guarded(
-        endpoint: Endpoint, *, worker_hosts: bool = False
-    ) -> Callable[[Request], Awaitable[Response]]:
-        async def serve(request: Request) -> Response:
-            refusal = access.refusal(request.scope, front.edge, worker_hosts=worker_hosts)
-            if refusal is not None:
-                return PlainTextResponse(refusal + "\n", 403)
-            try:
-                if endpoint is _drain and (found := problem()):
-                    return PlainTextResponse(f"not drained: {found}\n", 503)
-                return await endpoint(await front.simulator(), request)
-            except (UsageError, PlatformError) as error:
-                return PlainTextResponse(f"{error}\n", 400)
-            except RunError as error:  # a store does not reply
-                return PlainTextResponse(f"{error}\n", 503)
-            except ClientDisconnect:
-                return Response(status_code=400)  # the client has disconnected
-
-        return serve
+    async def guarded(endpoint: Endpoint, request: Request) -> Response:
+        worker_hosts = endpoint.worker_hosts
+        refusal = access.refusal(request.scope, front.edge, worker_hosts=worker_hosts)
+        if refusal is not None:
+            return PlainTextResponse(refusal + "\n", 403)
+        try:
+            if endpoint.function is run_endpoints.drain and (found := problem()):
+                return PlainTextResponse(f"not drained: {found}\n", 503)
+            return await endpoint.serve(await front.simulator(), request)
+        except (UsageError, PlatformError) as error:
+            return PlainTextResponse(f"{error}\n", 400)
+        except RunError as error:  # a store does not reply
+            return PlainTextResponse(f"{error}\n", 503)
+        except ClientDisconnect:
+            return Response(status_code=400)  # the client has disconnected
 
     async def ready(request: Request) -> Response:
+        """Tell whether requests are served: not at the start, at the end and while reopened."""
         now = is_ready() and not problem()
-        return JSONResponse({"ready": now}, 200 if now else 503)
+        return json_reply(Readiness(now), 200 if now else 503)
 
     async def health(request: Request) -> Response:
+        """Tell whether the process can reply, and whether its state directory is there."""
         if found := problem():
-            return JSONResponse({"status": "failed", "problem": found}, 503)
+            return json_reply(Health("failed", found), 503)
         failing = front.failing_sinks()
         refusal = access.refusal(request.scope, front.edge) if failing else None
-        if failing and refusal is None:  # names and reasons are not for every client
-            return JSONResponse({"status": "ok", "failing_sinks": failing})
-        return JSONResponse({"status": "ok"})
+        # Names and reasons are not for every client.
+        return json_reply(Health("ok", failing_sinks=failing if refusal is None else {}))
 
+    async def openapi(simulator: Any, request: Request) -> dict[str, Any]:
+        """Return this description, in the form of OpenAPI 3.1."""
+        return description(open_to_all, own)
+
+    unguarded = {"503": "not now"}
+    open_to_all = (
+        Endpoint("GET", f"{PREFIX}/health", health, reply=Health, statuses=unguarded),
+        Endpoint("GET", f"{PREFIX}/ready", ready, reply=Readiness, statuses=unguarded),
+    )
+    own = (*GUARDED, Endpoint("GET", f"{PREFIX}/openapi.json", openapi))
     app = Starlette(
         routes=[
-            Route(f"{PREFIX}/health", health, methods=["GET"]),
-            Route(f"{PREFIX}/ready", ready, methods=["GET"]),
-            Route(f"{PREFIX}/stats", guarded(_stats), methods=["GET"]),
-            Route(f"{PREFIX}/metrics", guarded(_metrics), methods=["GET"]),
-            Route(f"{PREFIX}/streams/{{name}}/dropped", guarded(_dropped), methods=["GET"]),
-            Route(f"{PREFIX}/trace", guarded(observe.trace), methods=["GET"]),
-            Route(f"{PREFIX}/events", guarded(observe.events), methods=["GET"]),
-            Route(f"{PREFIX}/tap", guarded(tapping.tap), methods=["GET"]),
-            Route(f"{PREFIX}/faults", guarded(fault_endpoints.show), methods=["GET"]),
-            Route(f"{PREFIX}/faults", guarded(fault_endpoints.switch), methods=["PUT"]),
-            Route(f"{PREFIX}/flow", guarded(observe.flow), methods=["GET"]),
-            Route(f"{PREFIX}/invocations", guarded(observe.invocations), methods=["GET"]),
-            Route(f"{PREFIX}/cost", guarded(observe.cost), methods=["GET"]),
+            *(Route(each.path, each.function, methods=each.methods) for each in open_to_all),
+            *(Route(each.path, partial(guarded, each), methods=each.methods) for each in own),
             *page_routes(PREFIX),
             *catalog_routes(front, access),
             *s3_routes(front, access),
-            Route(f"{PREFIX}/drain", guarded(_drain), methods=["POST"]),
-            Route(f"{PREFIX}/sql", guarded(_sql), methods=["POST"]),
-            Route(f"{PREFIX}/operations", guarded(_operate), methods=["POST"]),
-            Route(f"{PREFIX}/r2", guarded(_r2_get), methods=["GET"]),
-            Route(f"{PREFIX}/r2", guarded(_r2_put), methods=["PUT"]),
-            *(
-                Route(path, guarded(_scheduled, worker_hosts=True), methods=["GET", "POST"])
-                for path in SCHEDULED
-            ),
         ]
     )
     app.state.front = front
@@ -144,166 +192,3 @@ def admin_app(
     app.state.taps = taps
     app.state.faults = faults
     return app
-
-
-async def _dropped(simulator: Simulator, request: Request) -> Response:
-    name = request.path_params["name"]
-    if name not in simulator.primitives.streams:
-        known = ", ".join(simulator.primitives.streams) or "none"
-        return PlainTextResponse(f"there is no stream named {name!r}; known: {known}\n", 404)
-    return JSONResponse(msgspec.to_builtins(list(simulator.primitives.streams[name].drops.samples)))
-
-
-async def _stats(simulator: Simulator, request: Request) -> Response:
-    return JSONResponse(await simulator.stats() | _server_stats(request))
-
-
-def _server_stats(request: Request) -> dict[str, Any]:
-    """Counters of the serving process, added to those of the project."""
-    front: Front = request.app.state.front
-    return {
-        "front": {"waiting": front.waiting, "refused": front.refused},
-        "log": {"dropped": line_writer.dropped()},
-    }
-
-
-async def _metrics(simulator: Simulator, request: Request) -> Response:
-    async with anyio.create_task_group() as tasks:
-        depths = _StoreQuery(partial(stats.depths, simulator.primitives))
-        usage = _StoreQuery(partial(stats.usage, simulator.primitives))
-        tasks.start_soon(depths.ask)
-        tasks.start_soon(usage.ask)
-    samples = [
-        *metrics.of_stats(
-            simulator.counters(depths.answer or {}, usage.answer or {}) | _server_stats(request)
-        ),
-        *metrics.of_queues(stats.ages(depths.answer or {}, simulator.primitives.clock.now_ms())),
-        *metrics.of_stores({"queues": depths.answer is not None, "r2": usage.answer is not None}),
-        *metrics.of_workers({name: each.wall for name, each in simulator.workers.items()}),
-        *resources.samples(),
-    ]
-    return Response(metrics.render(samples), media_type=metrics.CONTENT_TYPE)
-
-
-class _StoreQuery(Generic[_Answer]):
-    """A query to a store; ``answer`` stays None if the store fails or times out."""
-
-    def __init__(self, question: Callable[[], Awaitable[_Answer]]) -> None:
-        self.answer: _Answer | None = None
-        self._question = question
-
-    async def ask(self) -> None:
-        with anyio.move_on_after(STORE_SECONDS), suppress(RunError):
-            self.answer = await self._question()
-
-
-async def _drain(simulator: Simulator, request: Request) -> Response:
-    asked = request.query_params.get("timeout", str(DRAIN_SECONDS))
-    timeout = _seconds(asked)
-    if timeout is None:
-        problem = (
-            f"timeout must be a number of seconds from 0 to {DRAIN_SECONDS_MAX}, not {asked!r}"
-        )
-        return PlainTextResponse(f"{problem}\n", 400)
-    found = await simulator.draining.drain(timeout)
-    return JSONResponse(
-        {
-            "drained": not found.left,
-            "left": found.left,
-            "dead_letters": found.dead_letters,
-            "stats": await simulator.stats() | _server_stats(request),
-        },
-        504 if found.left else 200,
-    )
-
-
-def _seconds(text: str) -> float | None:
-    """Parse a drain's timeout; None if it is not a number from 0 to DRAIN_SECONDS_MAX."""
-    try:
-        seconds = float(text)
-    except ValueError:
-        return None
-    return seconds if 0 <= seconds <= DRAIN_SECONDS_MAX else None
-
-
-async def _sql(simulator: Simulator, request: Request) -> Response:
-    wanted = request.query_params.get("format", "JSON")
-    answer = await simulator.primitives.clickhouse(
-        HttpRequest(
-            "POST", f"http://clickhouse/?default_format={quote(wanted)}", [], await request.body()
-        )
-    )
-    headers = {name: value for name, value in answer.headers if name.lower() != "content-length"}
-    return StreamingResponse(iterate(answer.body), answer.status, headers)
-
-
-async def _operate(simulator: Simulator, request: Request) -> Response:
-    try:
-        wanted = msgspec.json.decode(await request.body(), type=_Wanted)
-        result = await operations.perform(simulator, wanted.operation, wanted.arguments)
-        if isinstance(result, operations.PagedRows):
-            return await _streamed(result.as_json(), "application/json")
-        return JSONResponse(result)
-    except (UsageError, PlatformError, msgspec.MsgspecError) as error:
-        return PlainTextResponse(f"{error}\n", 400)
-
-
-async def _r2_get(simulator: Simulator, request: Request) -> Response:
-    bucket, key = _parameter(request, "bucket"), _parameter(request, "key")
-    operations.known_bucket(simulator, bucket)
-    found = await simulator.primitives.bucket(bucket).get(key)
-    if not isinstance(found, R2ObjectBody):
-        return PlainTextResponse(f"bucket {bucket!r} has no object {key!r}\n", 404)
-    return await _streamed(aiter(found.body), "application/octet-stream")
-
-
-async def _streamed(pieces: AsyncIterator[bytes], media_type: str) -> Response:
-    """Stream a response.
-
-    An error before the second piece is raised; a later one truncates the response.
-    """
-    first = await anext(pieces, b"")
-    second = await anext(pieces, None)
-
-    async def all_pieces() -> AsyncIterator[bytes]:
-        yield first
-        if second is not None:
-            yield second
-            async for piece in pieces:
-                yield piece
-
-    return StreamingResponse(all_pieces(), media_type=media_type)
-
-
-async def _r2_put(simulator: Simulator, request: Request) -> Response:
-    bucket, key = _parameter(request, "bucket"), _parameter(request, "key")
-    operations.known_bucket(simulator, bucket)
-    await simulator.primitives.bucket(bucket).put(key, Stream(request.stream()))
-    return PlainTextResponse("OK\n")
-
-
-def _parameter(request: Request, name: str) -> str:
-    value = request.query_params.get(name)
-    if not value:
-        raise UsageError(f"the query parameter {name!r} is missing")
-    return value
-
-
-async def _scheduled(simulator: Simulator, request: Request) -> Response:
-    by_host, _ = named_by(host_of(request.scope))
-    name = request.query_params.get("worker", by_host or simulator.project.entry)
-    if name not in simulator.workers or not simulator.workers[name].has("scheduled"):
-        return PlainTextResponse(f"Worker {name!r} has no scheduled handler\n", 404)
-    cron = request.query_params.get("cron", "* * * * *")
-    try:
-        parse_cron(cron)
-        time_ms = int(request.query_params["time"]) if "time" in request.query_params else None
-    except ValueError as error:
-        return PlainTextResponse(f"{error}\n", 400)
-    if time_ms is not None and abs(time_ms) > TIME_MS_MAX:
-        return PlainTextResponse("time is milliseconds since 1970, up to 8.64e15\n", 400)
-    result = await simulator.scheduled_result(name, cron, time_ms)
-    status = 200 if result.outcome == "ok" else 500
-    if request.query_params.get("format") == "json":
-        return JSONResponse(msgspec.to_builtins(result), status)
-    return PlainTextResponse(f"{result.outcome}\n", status)

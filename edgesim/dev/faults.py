@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+import msgspec
 import structlog
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 
 from edgesim.clickhouse.driver import ClickHouseDriver
 from edgesim.clock import Clock
+from edgesim.dev.endpoints import json_reply
 from edgesim.errors import UsageError
 from edgesim.faults.injector import Injector, Life
 from edgesim.faults.language import KINDS, FaultRule, parse
@@ -24,6 +24,27 @@ RULES_MAX = 20
 RULES_BYTES_MAX = 10_000
 
 log = structlog.get_logger()
+
+
+class ActiveFault(msgspec.Struct, frozen=True):
+    """A rule that is on, and the number of calls that it struck."""
+
+    rule: str
+    struck: int
+
+
+class FaultsThatAreOn(msgspec.Struct, frozen=True):
+    """All rules that are on."""
+
+    rules: list[ActiveFault]
+
+
+class KnownFaults(FaultsThatAreOn, frozen=True):
+    """The rules that are on, and those that can be."""
+
+    allowed: bool
+    targets: list[str]
+    kinds: list[str]
 
 
 class StoreFaults:
@@ -50,12 +71,10 @@ class StoreFaults:
         """The database with the faults."""
         return FaultyClickHouse(driver, self._injector, self._life)
 
-    def active(self) -> list[dict[str, Any]]:
-        """The rules, each with the number of calls that it struck."""
+    def active(self) -> list[ActiveFault]:
+        """The rules that are on."""
         injector = self._injector
-        return [
-            {"rule": each.text, "struck": injector.counts[each.text]} for each in injector.rules
-        ]
+        return [ActiveFault(each.text, injector.counts[each.text]) for each in injector.rules]
 
     def switch(self, rules: list[FaultRule]) -> None:
         """Use these rules from now on; one that is on already keeps its times and its count."""
@@ -71,23 +90,20 @@ class StoreFaults:
             log.info("faults are off")
 
 
-async def show(simulator: Simulator, request: Request) -> Response:
-    """Answer the rules that are on, and the targets and kinds that rules may use."""
+async def show(simulator: Simulator, request: Request) -> KnownFaults:
+    """Return the faults that are on, and the targets and kinds that rules may use."""
     faults: StoreFaults | None = request.app.state.faults
     targets = store_targets(simulator.project)
-    kinds = [name for name, groups in KINDS.items() if set(targets) & set(groups)]
-    return JSONResponse(
-        {
-            "allowed": faults is not None,
-            "rules": [] if faults is None else faults.active(),
-            "targets": [name for names in targets.values() for name in names],
-            "kinds": kinds,
-        }
+    return KnownFaults(
+        [] if faults is None else faults.active(),
+        faults is not None,
+        [name for names in targets.values() for name in names],
+        [name for name, groups in KINDS.items() if set(targets) & set(groups)],
     )
 
 
 async def switch(simulator: Simulator, request: Request) -> Response:
-    """Replace the rules by those of the body, one a line; an empty body switches all off."""
+    """Replace the faults by the rules of the body, one a line; an empty body switches all off."""
     faults: StoreFaults | None = request.app.state.faults
     if faults is None:
         return PlainTextResponse("faults are for `edgesim dev`; `serve` injects none\n", 409)
@@ -96,7 +112,7 @@ async def switch(simulator: Simulator, request: Request) -> Response:
     if len(rules) > RULES_MAX:
         raise UsageError(f"{len(rules)} rules are too many; {RULES_MAX} can be on at a time")
     faults.switch(rules)
-    return JSONResponse({"rules": faults.active()})
+    return json_reply(FaultsThatAreOn(faults.active()))
 
 
 async def _text(request: Request) -> str:

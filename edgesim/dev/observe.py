@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from typing import Annotated, Any
 
 import anyio
 import anyio.lowlevel
 import msgspec
+from msgspec import Meta
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
-from edgesim.cost.bill import bill
+from edgesim.cost.bill import Bill, bill
 from edgesim.cost.prices import read_prices
 from edgesim.cost.usage import a_month_of, roles_of, used
 from edgesim.dev import sse
-from edgesim.errors import UsageError
 from edgesim.model import TraceItem
 from edgesim.observation.locate import locate
 from edgesim.observation.recent import READERS_MAX, RecentTraces, Subscription
-from edgesim.observation.sighting import Needle
-from edgesim.observation.topology import topology
+from edgesim.observation.sighting import Needle, Sighting
+from edgesim.observation.topology import Topology, topology
 from edgesim.observation.traces import STEP, holds
 from edgesim.runtime.trace import shown
 from edgesim.simulator import Simulator, stats
@@ -30,72 +31,100 @@ HEARTBEAT_SECONDS = 15.0
 """Interval of comments on an idle stream."""
 
 
-async def trace(simulator: Simulator, request: Request) -> Response:
-    """Answer a JSON list of the places that hold the text ``q``."""
+class TraceQuery(msgspec.Struct, frozen=True):
+    """Query of ``trace``."""
+
+    q: Annotated[str, Meta(description="text to search for, 1 to 1000 characters")] = ""
+
+
+class Flow(msgspec.Struct, frozen=True):
+    """The graph of a project with its counters; times are Unix seconds."""
+
+    now: float
+    graph: Topology
+    isolation: dict[str, str]
+    stats: dict[str, Any]
+    window_ends_at: dict[str, float | None]
+    oldest_seconds: dict[str, float]
+
+
+class InvocationsQuery(msgspec.Struct, frozen=True):
+    """Query of ``invocations``."""
+
+    worker: Annotated[str, Meta(description="name of a Worker; empty for all")] = ""
+    text: Annotated[str, Meta(description="text in its request, console or exception")] = ""
+    limit: Annotated[int, Meta(ge=1, le=LIMIT_MAX)] = 100
+
+
+class Invocations(msgspec.Struct, frozen=True):
+    """Recent traces, newest first; ``count`` is the number of all since the start."""
+
+    count: int
+    invocations: list[TraceItem]
+
+
+class Cost(msgspec.Struct, frozen=True):
+    """The bill of this run so far, and of a month at its rate."""
+
+    seconds: float
+    used: Bill
+    month: Bill
+
+
+class EventsQuery(msgspec.Struct, frozen=True):
+    """Query of ``events``."""
+
+    worker: Annotated[str, Meta(description="name of a Worker; empty for all")] = ""
+
+
+async def trace(simulator: Simulator, request: Request, query: TraceQuery) -> list[Sighting]:
+    """Search the project for a text: every place that holds it, in the order of the stages."""
     recent: RecentTraces = request.app.state.recent
-    text = request.query_params.get("q", "")
-    found = [each async for each in locate(simulator, recent.oldest_first(), text)]
-    return JSONResponse(msgspec.to_builtins(found))
+    return [each async for each in locate(simulator, recent.oldest_first(), query.q)]
 
 
-async def flow(simulator: Simulator, request: Request) -> Response:
-    """Answer the graph of the project with its counters, open windows and queue ages."""
+async def flow(simulator: Simulator, request: Request) -> Flow:
+    """Return the graph of the project with its counters, open windows and queue ages."""
     primitives = simulator.primitives
     depths, usage = await stats.depths(primitives), await stats.usage(primitives)
-    windows = {name: pipeline.window_ends_at for name, pipeline in primitives.pipelines.items()}
-    return JSONResponse(
-        {
-            "now": primitives.clock.now(),
-            "graph": msgspec.to_builtins(topology(simulator.project)),
-            "isolation": {name: simulator.project.isolation_of(name) for name in simulator.workers},
-            "stats": simulator.counters(depths, usage),
-            "window_ends_at": windows,
-            "oldest_seconds": stats.ages(depths, primitives.clock.now_ms()),
-        }
+    return Flow(
+        primitives.clock.now(),
+        topology(simulator.project),
+        {name: simulator.project.isolation_of(name) for name in simulator.workers},
+        simulator.counters(depths, usage),
+        {name: pipeline.window_ends_at for name, pipeline in primitives.pipelines.items()},
+        stats.ages(depths, primitives.clock.now_ms()),
     )
 
 
-async def invocations(simulator: Simulator, request: Request) -> Response:
-    """Answer recent traces, newest first: of one ``worker``, with a ``text``, at most ``limit``."""
+async def invocations(
+    simulator: Simulator, request: Request, query: InvocationsQuery
+) -> Invocations:
+    """Return recent traces, newest first: of one Worker, with a text."""
     recent: RecentTraces = request.app.state.recent
-    worker, text = request.query_params.get("worker"), request.query_params.get("text", "")
-    limit = _limit(request.query_params.get("limit", "100"))
+    needle = Needle(query.text)
     found: list[TraceItem] = []
     for count, item in enumerate(reversed(recent.oldest_first())):
         if count % STEP == 0:
             await anyio.lowlevel.checkpoint()
-        if worker in {None, "", item.script_name} and (not text or holds(item, Needle(text))):
+        if query.worker in {"", item.script_name} and (not query.text or holds(item, needle)):
             found.append(shown(item))
-            if len(found) == limit:
+            if len(found) == query.limit:
                 break
-    body = msgspec.json.encode({"count": recent.count, "invocations": found})
-    return Response(body, media_type="application/json")
+    return Invocations(recent.count, found)
 
 
-async def cost(simulator: Simulator, request: Request) -> Response:
-    """Answer the bill of this run so far, and of a month at its rate."""
+async def cost(simulator: Simulator, request: Request) -> Cost:
+    """Return the bill of this run so far, and of a month at its rate."""
     roles = roles_of(simulator.project)
     seconds = max(simulator.primitives.clock.elapsed() - simulator.opened_at, 1.0)
     usage, prices = used(await simulator.stats(), roles), read_prices()
-    return JSONResponse(
-        msgspec.to_builtins(
-            {
-                "seconds": seconds,
-                "used": bill(usage, prices, included=False),
-                "month": bill(a_month_of(usage, seconds), prices),
-            }
-        )
-    )
+    month = bill(a_month_of(usage, seconds), prices)
+    return Cost(seconds, bill(usage, prices, included=False), month)
 
 
-def _limit(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= LIMIT_MAX:
-        raise UsageError(f"limit must be a number from 1 to {LIMIT_MAX}, not {text!r}")
-    return int(text)
-
-
-async def events(simulator: Simulator, request: Request) -> Response:
-    """Stream finished invocations as Server-Sent Events; ``worker`` selects one Worker.
+async def events(simulator: Simulator, request: Request, query: EventsQuery) -> Response:
+    """Stream invocations as they finish, as Server-Sent Events.
 
     Events are named ``invocation`` (a trace as JSON) and ``dropped`` (the number of traces that
     the client was too slow for, since the stream began).
@@ -105,7 +134,7 @@ async def events(simulator: Simulator, request: Request) -> Response:
         problem = f"there are {READERS_MAX} readers of events already; close one of them\n"
         return PlainTextResponse(problem, 503)
     headers = {"cache-control": "no-store"}
-    stream = _stream(recent, request.query_params.get("worker"))
+    stream = _stream(recent, query.worker)
     first = await anext(stream)  # it counts as a reader from here on
     whole = _continued(first, stream)
     return StreamingResponse(whole, media_type="text/event-stream", headers=headers)
@@ -118,7 +147,7 @@ async def _continued(first: bytes, stream: AsyncGenerator[bytes]) -> AsyncIterat
             yield event
 
 
-async def _stream(recent: RecentTraces, worker: str | None) -> AsyncGenerator[bytes]:
+async def _stream(recent: RecentTraces, worker: str) -> AsyncGenerator[bytes]:
     with recent.subscribe() as subscription:
         yield b": edgesim\n\n"
         dropped = 0
@@ -127,7 +156,7 @@ async def _stream(recent: RecentTraces, worker: str | None) -> AsyncGenerator[by
                 dropped = subscription.dropped
                 yield sse.event("dropped", dropped)
             if isinstance(item, TraceItem):
-                if worker in {None, item.script_name}:
+                if worker in {"", item.script_name}:
                     yield sse.event("invocation", shown(item))
             else:
                 yield sse.IDLE

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Annotated
 
 import anyio
 import msgspec
+from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from edgesim.dev import sse
-from edgesim.errors import RunError, UsageError
+from edgesim.errors import RunError
 from edgesim.observation.places import place_of
 from edgesim.simulator import Simulator
 from edgesim.taps import RATE, RATE_MAX, READERS_MAX, TapReader, Taps
@@ -19,18 +21,25 @@ IDLE_SECONDS = 1.0
 """Interval of comments on an idle stream: by them a client notices that nobody reads its output."""
 
 
-async def tap(simulator: Simulator, request: Request) -> Response:
-    """Stream the records that pass ``place``, at most ``rate`` a second.
+class TapQuery(msgspec.Struct, frozen=True):
+    """Query of ``tap``."""
+
+    place: Annotated[str, Meta(description="such as pipelines.NAME, or the name of a Worker")] = ""
+    rate: Annotated[int, Meta(ge=1, le=RATE_MAX)] = RATE
+    """Records a second; further ones are left out."""
+
+
+async def tap(simulator: Simulator, request: Request, query: TapQuery) -> Response:
+    """Stream the records that pass a place, as Server-Sent Events.
 
     Events are named ``record``, and ``skipped`` (the number of records left out since the start).
     """
     taps: Taps = request.app.state.taps
-    place = place_of(simulator, request.query_params.get("place", ""))
-    rate = _rate(request.query_params.get("rate", str(RATE)))
+    place = place_of(simulator, query.place)
     if taps.reader_count >= READERS_MAX:
         raise RunError(f"there are {READERS_MAX} readers already; end one of them")
     headers = {"cache-control": "no-store"}
-    stream = _stream(taps, place, rate)
+    stream = _stream(taps, place, query.rate)
     return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
 
 
@@ -53,9 +62,3 @@ async def _next(reader: TapReader) -> bytes | None:
     except anyio.EndOfStream:
         return None
     return b""
-
-
-def _rate(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= RATE_MAX:
-        raise UsageError(f"rate must be a number from 1 to {RATE_MAX}, not {text!r}")
-    return int(text)
