@@ -32,6 +32,7 @@ COMMANDS = {
     "pipelines": "edgesim.cli.pipelines",
     "tail": "edgesim.cli.tail",
     "tap": "edgesim.cli.tap",
+    "invocations": "edgesim.cli.invocations",
     "trace": "edgesim.cli.trace",
     "mcp": "edgesim.cli.mcp",
     "sql": "edgesim.cli.sql",

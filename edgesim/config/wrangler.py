@@ -7,6 +7,7 @@ not use are accepted and listed; a key that edgesim uses must have the right typ
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import uuid
 from collections.abc import Mapping
@@ -43,6 +44,7 @@ BUILD_KEYS = frozenset(
 NO_GLOBAL_HANDLERS = date(2025, 8, 14)
 """From this compatibility date on, module-level handlers of Python Workers are not called."""
 
+_VENDORED = frozenset({"node_modules", "python_modules"})
 _DATE = re.compile(r"([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})")
 _NAME = re.compile(r"[a-z0-9_][a-z0-9_-]*")
 
@@ -285,12 +287,19 @@ class WorkerConfig(msgspec.Struct):
         )
 
     def version_id(self) -> str:
-        """UUID derived from the settings and the modules in the folder of ``main``."""
+        """UUID derived from the settings and the modules below the folder of ``main``.
+
+        Vendored packages are left out: they are many, and change by an installation only.
+        """
         digest = hashlib.sha256(msgspec.json.encode(self.settings))
         suffixes = JAVASCRIPT if self.is_javascript else {".py"}
-        modules = (each for each in self.main.parent.iterdir() if each.suffix in suffixes)
-        for module in sorted(modules):
-            digest.update(module.name.encode() + b"\0" + module.read_bytes())
+        for folder, below, files in os.walk(self.main.parent):
+            below[:] = sorted(each for each in below if each not in _VENDORED and each[0] != ".")
+            for name in sorted(files):
+                module = Path(folder, name)
+                if module.suffix in suffixes and module.is_file():  # not a link to nothing
+                    relative = module.relative_to(self.main.parent)
+                    digest.update(os.fsencode(relative) + b"\0" + module.read_bytes())
         return str(uuid.UUID(bytes=digest.digest()[:16], version=4))
 
     def bindings(self) -> list[BindingSpec]:

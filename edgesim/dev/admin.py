@@ -18,8 +18,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from edgesim.dev import again, observe, run_endpoints, store_endpoints, tapping
 from edgesim.dev import faults as fault_endpoints
-from edgesim.dev import observe, run_endpoints, store_endpoints, tapping
 from edgesim.dev.access import Access
 from edgesim.dev.catalog_api import catalog_routes
 from edgesim.dev.endpoints import ANY_MEDIA, EVENT_STREAM, TEXT, Endpoint, json_reply
@@ -77,6 +77,11 @@ GUARDED = [
     ),
     Endpoint("GET", f"{PREFIX}/flow", observe.flow),
     Endpoint("GET", f"{PREFIX}/invocations", observe.invocations),
+    Endpoint("GET", f"{PREFIX}/invocation", again.show),
+    Endpoint("POST", f"{PREFIX}/invocation/again", again.again),
+    Endpoint(
+        "POST", f"{PREFIX}/fixture", again.fixture, body=again.WantedFixture, reply=again.NDJSON
+    ),
     Endpoint("GET", f"{PREFIX}/cost", observe.cost),
     Endpoint(
         "POST",

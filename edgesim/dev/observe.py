@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import anyio
 import anyio.lowlevel
@@ -19,7 +19,12 @@ from edgesim.cost.usage import a_month_of, roles_of, used
 from edgesim.dev import sse
 from edgesim.model import TraceItem
 from edgesim.observation.locate import locate
-from edgesim.observation.recent import READERS_MAX, RecentTraces, Subscription
+from edgesim.observation.recent import (
+    READERS_MAX,
+    KeptInvocation,
+    RecentTraces,
+    Subscription,
+)
 from edgesim.observation.sighting import Needle, Sighting
 from edgesim.observation.topology import Topology, topology
 from edgesim.observation.traces import STEP, holds
@@ -27,6 +32,7 @@ from edgesim.runtime.trace import shown
 from edgesim.simulator import Simulator, stats
 
 LIMIT_MAX = 1000
+Status = Literal["all", "ok", "failed"]
 HEARTBEAT_SECONDS = 15.0
 """Interval of comments on an idle stream."""
 
@@ -53,14 +59,21 @@ class InvocationsQuery(msgspec.Struct, frozen=True):
 
     worker: Annotated[str, Meta(description="name of a Worker; empty for all")] = ""
     text: Annotated[str, Meta(description="text in its request, console or exception")] = ""
+    status: Annotated[Status, Meta(description="outcome ok, or any other")] = "all"
     limit: Annotated[int, Meta(ge=1, le=LIMIT_MAX)] = 100
+
+
+class RecentTrace(TraceItem, kw_only=True):
+    """A trace with its id, by which the invocation can be sent again."""
+
+    id: str
 
 
 class Invocations(msgspec.Struct, frozen=True):
     """Recent traces, newest first; ``count`` is the number of all since the start."""
 
     count: int
-    invocations: list[TraceItem]
+    invocations: list[RecentTrace]
 
 
 class Cost(msgspec.Struct, frozen=True):
@@ -103,12 +116,18 @@ async def invocations(
     """Return recent traces, newest first: of one Worker, with a text."""
     recent: RecentTraces = request.app.state.recent
     needle = Needle(query.text)
-    found: list[TraceItem] = []
-    for count, item in enumerate(reversed(recent.oldest_first())):
+    found: list[RecentTrace] = []
+    for count, kept in enumerate(recent.newest_first()):
         if count % STEP == 0:
             await anyio.lowlevel.checkpoint()
-        if query.worker in {"", item.script_name} and (not query.text or holds(item, needle)):
-            found.append(shown(item))
+        item = kept.item
+        if (
+            query.worker in {"", item.script_name}
+            and (query.status == "all" or (item.outcome == "ok") == (query.status == "ok"))
+            and (not query.text or holds(item, needle))
+        ):
+            fields = msgspec.structs.asdict(shown(item))
+            found.append(RecentTrace(**fields, id=recent.id_of(kept)))
             if len(found) == query.limit:
                 break
     return Invocations(recent.count, found)
@@ -155,15 +174,14 @@ async def _stream(recent: RecentTraces, worker: str) -> AsyncGenerator[bytes]:
             if subscription.dropped > dropped:
                 dropped = subscription.dropped
                 yield sse.event("dropped", dropped)
-            if isinstance(item, TraceItem):
-                if worker in {"", item.script_name}:
-                    yield sse.event("invocation", shown(item))
-            else:
+            if not item:
                 yield sse.IDLE
+            elif worker in {"", item.item.script_name}:
+                yield sse.event("invocation", shown(item.item), recent.id_of(item))
 
 
-async def _next(subscription: Subscription) -> TraceItem | bool | None:
-    """The next trace; False after a time without any, None at the end of the stream."""
+async def _next(subscription: Subscription) -> KeptInvocation | Literal[False] | None:
+    """The next one; False after a time without any, None at the end of the stream."""
     try:
         with anyio.move_on_after(HEARTBEAT_SECONDS):
             return await subscription.receive()

@@ -120,22 +120,8 @@ class Recorder:
 
     def add(self, request: HttpRequest, worker: str | None) -> None:
         """Record a request whose body has been read; ``worker`` None means the entry Worker."""
-        line: dict[str, Any] = {"at": round(self._clock.now() - self._began, 3)}
-        if self._start is not None:
-            line = {"start": self._start} | line
-        if worker is not None:
-            line["worker"] = worker
-        assert isinstance(request.body, bytes)
-        line["request"] = {
-            "method": request.method,
-            "path": _path(request.url),
-            "headers": {
-                name: REDACTED if _is_secret(name) else value
-                for name, value in request.headers
-                if name.lower() not in _OF_THE_CONNECTION
-            },
-        } | _body(request.body)
-        self._write(msgspec.json.encode(line) + b"\n")
+        seconds = self._clock.now() - self._began
+        self._write(fixture_line(request, worker, seconds, self._start))
 
     def begin(self) -> None:
         """Write the file header; OSError if that fails."""
@@ -195,6 +181,32 @@ def recording(path: Path, clock: Clock) -> Iterator[Recorder]:
             yield recorder
         finally:
             recorder.finish()
+
+
+def fixture_line(
+    request: HttpRequest, worker: str | None, seconds: float, start: str | None
+) -> bytes:
+    """A line of a fixture, ``seconds`` after its beginning; ``start`` is for the first one."""
+    line: dict[str, Any] = {"at": round(seconds, 3)}
+    if start is not None:
+        line = {"start": start} | line
+    if worker is not None:
+        line["worker"] = worker
+    return msgspec.json.encode(line | {"request": recorded(request)}) + b"\n"
+
+
+def recorded(request: HttpRequest) -> dict[str, Any]:
+    """A request as in a fixture, without secrets; its body has been read."""
+    assert isinstance(request.body, bytes)
+    return {
+        "method": request.method,
+        "path": _path(request.url),
+        "headers": {
+            name: REDACTED if _is_secret(name) else value
+            for name, value in request.headers
+            if name.lower() not in _OF_THE_CONNECTION
+        },
+    } | _body(request.body)
 
 
 def _is_secret(name: str) -> bool:

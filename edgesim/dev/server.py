@@ -132,7 +132,8 @@ class Server:
         self._front = Front(loopback=options.host in LOOPBACK_HOSTS, explained=not options.strict)
         self._reach = Reach(strict=options.strict)
         self._taps = Taps(self._clock)
-        self._recent = RecentTraces(self._taps)
+        run = f"{self._clock.random.getrandbits(32):08x}"
+        self._recent = RecentTraces(self._taps, run, with_events=not options.strict)
         self._faults = None if options.strict else StoreFaults(self._clock)
         self._leaving = False
         self._state: StateWatch | None = None
@@ -266,7 +267,7 @@ class Server:
                     backends,
                     self._clock,
                     reach=reach,
-                    traces=self._recent,
+                    sink=self._recent,
                     taps=self._taps,
                 ) as simulator:
                     self._front.show(simulator)

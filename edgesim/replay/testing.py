@@ -37,6 +37,7 @@ from edgesim.replay.targets import targets_of
 from edgesim.replay.virtual_clock import VirtualClock
 from edgesim.replay.virtual_loop import VirtualLoop, run_virtual
 from edgesim.replay.world import World, open_world
+from edgesim.runtime.finished import Finished
 
 
 class Engine:
@@ -71,8 +72,8 @@ class _Traces:
     def __init__(self) -> None:
         self.items: list[TraceItem] = []
 
-    def add(self, item: TraceItem) -> None:
-        self.items.append(item)
+    def finished(self, invocation: Finished) -> None:
+        self.items.append(invocation.item)
 
 
 class VirtualProject:

@@ -44,8 +44,8 @@ from edgesim.replay.observers import (
 from edgesim.replay.targets import areas_of, blobs_of, logs_of
 from edgesim.replay.virtual_clock import PlatformClock, VirtualClock
 from edgesim.replay.virtual_loop import VirtualLoop
+from edgesim.runtime.finished import InvocationSink
 from edgesim.runtime.invocation import Fetch
-from edgesim.runtime.tail import TraceSink
 from edgesim.simulator import Simulator, isolates_of, open_simulator
 
 QUIET_POLL_SECONDS = 1.0
@@ -65,7 +65,7 @@ class World:
         history: History,
         database: ClickHouseDriver,
         network: Fetch | None = None,
-        traces: TraceSink | None = None,
+        sink: InvocationSink | None = None,
     ) -> None:
         self.project = project
         self.clock = clock
@@ -77,7 +77,7 @@ class World:
         self.disk: SimulatedDisk | None = None
         self._database = database
         self._network = network
-        self._traces = traces
+        self._sink = sink
         self._open_isolates = isolates_of(project)
         self._consumed = {
             each.queue
@@ -317,7 +317,7 @@ class World:
             self.wall,
             open_isolates=open_isolates,
             network=self._network,
-            traces=self._traces,
+            sink=self._sink,
         ) as simulator:
             for stream in simulator.primitives.streams.values():
                 stream.watcher = self.history

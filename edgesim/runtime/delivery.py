@@ -34,5 +34,6 @@ async def deliver(
         log.error("queue message cannot be decoded", queue=queue, error=str(error))
         return BatchResult(retries=[Retry(message.id) for message in messages], failed=True)
     metadata = {"metrics": shown_metrics(metrics)}
-    done = await worker.queue(queue, wire, metadata)
+    size = sum(len(message.body) for message in messages)
+    done = await worker.queue(queue, wire, metadata, size)
     return settle([message.id for message in messages], done)

@@ -20,6 +20,7 @@ from edgesim.isolates.protocol.wire import Call, Failure, Log, Respond, StreamRe
 from edgesim.model import Body, HttpRequest, HttpResponse, Stream, read_all
 from edgesim.packing import unpacked
 from edgesim.runtime.arguments import invalid_header, number_of, request_of
+from edgesim.runtime.finished import REPLY_BYTES_MAX
 from edgesim.runtime.lineage import Lineage
 from edgesim.runtime.trace import Trace
 
@@ -74,6 +75,8 @@ class Invocation(Host):
         self.response: HttpResponse | None = None
         self.status: int | None = None
         """HTTP status of the response, once there is one."""
+        self.reply: bytes | None = None
+        """Its body, unless it is a stream or large."""
         self.responded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.given_up = False
         self.task: asyncio.Task[None] | None = None
@@ -113,6 +116,8 @@ class Invocation(Host):
             response.status, response.headers, body, text, encoded=response.encoded
         )
         self.status = response.status
+        if isinstance(body, bytes) and len(body) <= REPLY_BYTES_MAX:
+            self.reply = body
         self._release_caller()
 
     def take_response(self) -> HttpResponse | None:

@@ -20,9 +20,10 @@ from edgesim.errors import PlatformError
 from edgesim.isolates.host.driver import Isolates
 from edgesim.isolates.protocol.limits import EVENT_SECONDS, WALL_EXCEEDED
 from edgesim.isolates.protocol.wire import DEFAULT, LOST, Done, Failure, Invoke
-from edgesim.model import HttpRequest, HttpResponse, TraceItem
+from edgesim.model import HttpRequest, HttpResponse, TraceItem, iterate
 from edgesim.runtime.decisions import checked
 from edgesim.runtime.failure import NoResponseError, no_response
+from edgesim.runtime.finished import Finished, InvocationSink
 from edgesim.runtime.histogram import Histogram
 from edgesim.runtime.invocation import SUBREQUESTS_MAX, Binding, Fetch, Invocation
 from edgesim.runtime.lineage import Lineage, arrived, without_header
@@ -47,6 +48,7 @@ class Worker:
         bindings: Mapping[str, Binding],
         outbound: Fetch,
         tails: Sequence[TraceSink],
+        sink: InvocationSink | None,
         tasks: asyncio.TaskGroup,
         clock: Clock,
     ) -> None:
@@ -57,11 +59,12 @@ class Worker:
         """Durations of invocations in seconds, including waitUntil work, by outcome."""
         self.in_flight = 0
         self._config = config
-        self._version = config.version_id()
+        self.version = config.version_id()
         self._isolates = isolates
         self._bindings = bindings
         self._outbound = outbound
         self._tails = tails
+        self._sink = sink
         self._tasks = tasks
         self._clock = clock
         self._log = log.bind(worker=self.name)
@@ -106,17 +109,23 @@ class Worker:
         return response
 
     async def queue(
-        self, queue: str, messages: list[dict[str, Any]], metadata: dict[str, Any]
+        self, queue: str, messages: list[dict[str, Any]], metadata: dict[str, Any], size: int = 0
     ) -> Done:
-        """Run the queue handler over one batch; the Done holds its decisions."""
-        event = {"queue": queue, "batchSize": len(messages)}
+        """Run the queue handler over one batch; the Done holds its decisions.
+
+        ``size`` is that of the messages' bodies in bytes.
+        """
         batch = {"queue": queue, "messages": messages, "metadata": metadata}
-        return await self._run(self._invocation(event), "queue", batch)
+        return (await self._run_batch(batch, size)).done
+
+    async def _run_batch(self, batch: dict[str, Any], size: int) -> Finished:
+        event = {"queue": batch["queue"], "batchSize": len(batch["messages"])}
+        return await self._run(self._invocation(event), "queue", batch, size=size)
 
     async def tail(self, items: Sequence[TraceItem]) -> Done:
         """Run the tail handler over some traces."""
         event = {"consumedEvents": [{"scriptName": item.script_name} for item in items]}
-        return await self._run(self._invocation(event), "tail", delivered(items))
+        return (await self._run(self._invocation(event), "tail", delivered(items))).done
 
     async def scheduled(
         self,
@@ -133,7 +142,7 @@ class Worker:
             lineage.count()
         event = {"cron": cron, "scheduledTime": scheduled_ms}
         invocation = self._invocation(event, lineage, entrypoint)
-        return await self._run(invocation, "scheduled", event, entrypoint)
+        return (await self._run(invocation, "scheduled", event, entrypoint)).done
 
     async def rpc(
         self, method: str, args: list[Any], lineage: Lineage, entrypoint: str = DEFAULT
@@ -145,13 +154,36 @@ class Worker:
         lineage.count()
         event = {"method": method, "args": args}
         invocation = self._invocation({"rpcMethod": method}, lineage, entrypoint)
-        done = await self._run(invocation, "rpc", event, entrypoint)
+        done = (await self._run(invocation, "rpc", event, entrypoint)).done
         if done.exceptions:
             failure = done.exceptions[0]
             raise PlatformError(failure.message.rpartition("\n")[2], failure.name)
         if done.outcome != "ok":
             raise PlatformError(f"The RPC receiver ended as {done.outcome}.")
         return done.result
+
+    async def again(self, earlier: Finished) -> Finished:
+        """Run the handler of an earlier invocation over its event once more."""
+        entrypoint = earlier.entrypoint
+        self._check_entrypoint(entrypoint)
+        if earlier.handler == "queue":
+            return await self._run_batch(earlier.event, earlier.size)
+        if earlier.handler == "scheduled":
+            invocation = self._invocation(earlier.event, None, entrypoint)
+            return await self._run(invocation, "scheduled", earlier.event, entrypoint)
+        request: HttpRequest = earlier.event
+        invocation = self._invocation(fetch_event(request), _counted(), entrypoint)
+        running = self._tasks.create_task(self._run(invocation, "fetch", request, entrypoint))
+        try:
+            await invocation.responded
+            response = invocation.take_response()
+            if response is not None:
+                async for _ in iterate(response.body):
+                    pass
+            return await running
+        except BaseException:
+            invocation.give_up()
+            raise
 
     def go_on_counting(self, previous: Worker) -> None:
         """Continue the metrics of the previous version, which this one replaces."""
@@ -190,15 +222,20 @@ class Worker:
             self.name,
             self._bindings,
             self._outbound,
-            Trace(self.name, event, self._clock.now_ms(), entrypoint=named, version=self._version),
+            Trace(self.name, event, self._clock.now_ms(), entrypoint=named, version=self.version),
             self._clock,
             lineage=lineage or _counted(),
             subrequests_max=self._config.settings.limits.subrequests or SUBREQUESTS_MAX,
         )
 
     async def _run(
-        self, invocation: Invocation, handler: str, event: Any, entrypoint: str = DEFAULT
-    ) -> Done:
+        self,
+        invocation: Invocation,
+        handler: str,
+        event: Any,
+        entrypoint: str = DEFAULT,
+        size: int = 0,
+    ) -> Finished:
         started = self._clock.elapsed()
         try:
             done = await self._invoke(handler, event, invocation, entrypoint)
@@ -215,11 +252,16 @@ class Worker:
             self.wall[done.outcome].observe(wall_ms / 1000)
             for tail in self._tails:
                 tail.add(item)
+            finished = Finished(
+                handler, item, done, event, size, invocation.reply, invocation.depth, entrypoint
+            )
+            if self._sink is not None:
+                self._sink.finished(finished)
         finally:
             await invocation.close()
             self.in_flight -= 1
         narrate(self._log, handler, event, done, item, self._config.main)
-        return done
+        return finished
 
     async def _invoke(
         self, handler: str, event: Any, invocation: Invocation, entrypoint: str

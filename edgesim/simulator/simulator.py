@@ -37,6 +37,7 @@ from edgesim.queues.driver import Depth
 from edgesim.queues.producer import Metrics
 from edgesim.runtime import delivery
 from edgesim.runtime.failure import NoResponseError
+from edgesim.runtime.finished import InvocationSink
 from edgesim.runtime.ingest import HttpIngest
 from edgesim.runtime.invocation import Fetch
 from edgesim.runtime.outbound import Outbound, open_outbound
@@ -44,7 +45,6 @@ from edgesim.runtime.reach import Reach
 from edgesim.runtime.request_cf import request_cf
 from edgesim.runtime.routing import Router
 from edgesim.runtime.schedule import Schedule
-from edgesim.runtime.tail import TraceSink
 from edgesim.simulator import stats
 from edgesim.simulator.draining import Drain
 from edgesim.simulator.primitives import Primitives
@@ -78,7 +78,7 @@ class Simulator:
         tasks: TaskGroup,
         invocations: asyncio.TaskGroup,
         open_isolates: OpenIsolates | None = None,
-        traces: TraceSink | None = None,
+        sink: InvocationSink | None = None,
         taps: Taps | None = None,
     ) -> None:
         self.project = project
@@ -93,7 +93,7 @@ class Simulator:
         )
         self.cf = request_cf(project.account.cf)
         self.workers = Workers(
-            self.primitives, tasks, invocations, open_isolates or isolates_of(project), traces
+            self.primitives, tasks, invocations, open_isolates or isolates_of(project), sink
         )
         self._tailed_by = {
             name: [
@@ -281,20 +281,20 @@ async def open_simulator(
     open_isolates: OpenIsolates | None = None,
     network: Fetch | None = None,
     reach: Reach | None = None,
-    traces: TraceSink | None = None,
+    sink: InvocationSink | None = None,
     taps: Taps | None = None,
 ) -> AsyncIterator[Simulator]:
     """Run a Simulator; at the end it finishes the work that can be finished.
 
     ``open_isolates`` and ``network`` replace the project's isolation level and the internet;
-    ``reach`` restricts the connections of Workers; ``traces`` receives every trace; readers watch
-    records at ``taps``.
+    ``reach`` restricts the connections of Workers; ``sink`` receives every invocation; readers
+    watch records at ``taps``.
     WorkerLoadError or ConfigError if a Worker does not load.
     """
     try:
         async with anyio.create_task_group() as tasks, asyncio.TaskGroup() as invocations:
             simulator = Simulator(
-                project, backends, clock, tasks, invocations, open_isolates, traces, taps
+                project, backends, clock, tasks, invocations, open_isolates, sink, taps
             )
             fetch_of = simulator.workers.fetch_of
             async with open_outbound(

@@ -24,13 +24,13 @@ from edgesim.isolates.host.restarting import OpenIsolates, open_restarting
 from edgesim.model import HttpRequest, HttpResponse, WorkerSpec
 from edgesim.runtime.analytics_binding import AnalyticsBinding
 from edgesim.runtime.bindings import PipelineBinding, QueueBinding, ServiceBinding
+from edgesim.runtime.finished import InvocationSink
 from edgesim.runtime.invocation import Binding, Fetch
 from edgesim.runtime.kv_binding import KvBinding
 from edgesim.runtime.lineage import Lineage
 from edgesim.runtime.meter import Metered
 from edgesim.runtime.outbound import Outbound
 from edgesim.runtime.r2_binding import R2Binding
-from edgesim.runtime.tail import TraceSink
 from edgesim.runtime.worker import Worker
 from edgesim.simulator.primitives import Primitives
 
@@ -49,7 +49,7 @@ class Workers(Mapping[str, Worker]):
         tasks: TaskGroup,
         invocations: asyncio.TaskGroup,
         open_isolates: OpenIsolates,
-        traces: TraceSink | None,
+        sink: InvocationSink | None,
     ) -> None:
         self.guards: dict[str, list[str]] = {}
         self._primitives = primitives
@@ -58,7 +58,7 @@ class Workers(Mapping[str, Worker]):
         self._tasks = tasks
         self._invocations = invocations
         self._open_isolates = open_isolates
-        self._traces = [] if traces is None else [traces]
+        self._sink = sink
         self._outbound: Outbound
         self._closing = False
         self._retire: dict[str, anyio.Event] = {}
@@ -117,6 +117,20 @@ class Workers(Mapping[str, Worker]):
         if previous is not None:
             previous.set()
 
+    async def update(self) -> list[str]:
+        """Restart the Workers whose modules have changed since they started; return their names.
+
+        WorkerLoadError or ConfigError if one does not load; its old version then stays.
+        """
+        changed = [
+            config
+            for config in self._project.workers.values()
+            if config.version_id() != self._running[config.name].version
+        ]
+        for config in changed:
+            await self.start(config)
+        return [config.name for config in changed]
+
     async def _serve(self, config: WorkerConfig, *, task_status: TaskStatus[None]) -> None:
         retire = anyio.Event()
         clock = self._primitives.clock
@@ -143,7 +157,8 @@ class Workers(Mapping[str, Worker]):
             isolates,
             self._bindings(config),
             self._outbound.of(config),
-            [*tails, *self._traces],
+            tails,
+            self._sink,
             self._invocations,
             self._primitives.clock,
         )

@@ -111,7 +111,12 @@ def test_the_description_is_valid(described):
 
 def test_replies_are_as_described(running, described):
     """Each JSON reply to a plain GET has the schema of the description."""
-    queries = {f"{PREFIX}/trace": "?q=p1", f"{PREFIX}/invocations": "?limit=5"}
+    recent = json.loads(running.request(f"{PREFIX}/invocations?limit=1", method="GET")[1])
+    queries = {
+        f"{PREFIX}/trace": "?q=p1",
+        f"{PREFIX}/invocations": "?limit=5",
+        f"{PREFIX}/invocation": f"?id={recent['invocations'][0]['id']}",
+    }
     checked = set()
     for path, method, operation in operations(described):
         content = operation["responses"]["200"]["content"]
@@ -121,7 +126,25 @@ def test_replies_are_as_described(running, described):
         assert status == 200, path
         schema_of(described, content[JSON]["schema"]).validate(json.loads(body))
         checked.add(path.removeprefix(f"{PREFIX}/"))
-    assert checked >= {"trace", "invocations", "flow", "cost", "stats", "faults", "health", "ready"}
+    assert checked >= {"trace", "invocations", "invocation", "flow", "cost", "stats", "faults", "health", "ready"}
+
+
+def test_no_other_page_may_use_any(running, described):
+    """Each endpoint that is not open to all refuses pages of other sites and Workers."""
+    refused = []
+    for path, method, operation in operations(described):
+        if operation["security"] == [{}]:
+            continue
+        for headers in (
+            {"origin": "https://shop.example"},
+            {"sec-fetch-site": "cross-site"},
+            {"edgesim-lineage": "x"},
+            {"authorization": "Bearer wrong", "x-forwarded-for": "10.0.0.1"},
+        ):
+            body = None if method == "GET" else b"{}"
+            refused.append(running.request(path, body, method=method, headers=headers)[0])
+    assert len(refused) > 60
+    assert set(refused) == {403}
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
@@ -169,9 +192,21 @@ def _body(
         return None
     if JSON not in content or data.draw(st.booleans()):
         return data.draw(st.binary(max_size=40))
-    wanted = data.draw(st.sampled_from(content[JSON]["schema"]["oneOf"]))["properties"]
-    name = wanted["arguments"]["$ref"].rpartition("/")[2]
-    arguments = described["components"]["schemas"][name]["properties"]
-    drawn = {each: data.draw(WORDS | ANYTHING) for each in arguments if data.draw(st.booleans())}
-    value = {"operation": wanted["operation"]["const"], "arguments": drawn}
+    schemas = described["components"]["schemas"]
+    schema = content[JSON]["schema"]
+    if "oneOf" not in schema:
+        return json.dumps(data.draw(_values_for(_resolved(schemas, schema)))).encode()
+    wanted = data.draw(st.sampled_from(schema["oneOf"]))["properties"]
+    arguments = data.draw(_values_for(_resolved(schemas, wanted["arguments"])))
+    value = {"operation": wanted["operation"]["const"], "arguments": arguments}
     return json.dumps(value).encode()
+
+
+def _resolved(schemas: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = schemas[schema["$ref"].rpartition("/")[2]]
+    return found
+
+
+def _values_for(schema: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Objects with some of the properties of a schema, and with any values."""
+    return st.fixed_dictionaries({}, optional=dict.fromkeys(schema["properties"], WORDS | ANYTHING))

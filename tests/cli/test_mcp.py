@@ -188,6 +188,8 @@ def test_the_last_failure_is_explained(client):
     assert "entry.py" in failure["exceptions"][0]["message"]
     assert failure["console"] == ["log: about to fail"]
     assert found["failures_of_this_kind"] == 2
+    again = client.call("send_again", id=failure["id"])
+    assert (again["same"], again["after"]["exceptions"]) == (True, ["ValueError: on purpose"])
     client.call("send_event", event="bad", to="queues.jobs")
     client.call("wait_for_row", statement="SELECT 1", deliver_now=True)
     found = client.call("explain_last_failure")
@@ -223,6 +225,7 @@ def test_a_large_result_is_cut(client):
         ("send_event", {"path": "x"}, "path: 'x' does not begin with /"),
         ("send_event", {"headers": {"a\nb": "c"}}, "control character"),
         ("send_event", {"method": "BAD METHOD"}, "BAD METHOD"),
+        ("send_again", {"id": "x y/../1"}, "no invocation 'x y/../1' is kept"),
         ("explain_last_failure", {"worker": "mian"}, "did you mean 'main'?"),
     ],
 )

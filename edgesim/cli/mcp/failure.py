@@ -57,6 +57,7 @@ def _explained(node: RunningNode, item: dict[str, Any]) -> dict[str, Any]:
         if name in workers and (cure := cure_for(each["message"], workers[name].main))
     ]
     return {
+        "id": item["id"],
         "worker": name,
         "at": iso(item["eventTimestamp"]),
         "event": happened(item),

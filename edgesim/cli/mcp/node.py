@@ -65,6 +65,11 @@ class RunningNode:
         wanted = {"operation": operation, "arguments": arguments}
         return self._json(await self._admin("POST", "/operations", msgspec.json.encode(wanted)))
 
+    async def send_again(self, identifier: str, message: str) -> Any:
+        """The comparison of an invocation with its repetition."""
+        path = f"/invocation/again?{urlencode({'id': identifier, 'message': message})}"
+        return self._json(await self._admin("POST", path, b"", 2 * REPLY_SECONDS))
+
     async def rows(self, statement: str) -> list[dict[str, Any]]:
         """The rows of a statement; RunError if ClickHouse refuses it."""
         reply = await self._admin("POST", "/sql?format=JSON", statement.encode())

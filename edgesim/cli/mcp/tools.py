@@ -208,6 +208,23 @@ class ExplainFailure(msgspec.Struct, forbid_unknown_fields=True):
         return await last_failure(node, self.worker, self.text)
 
 
+class SendAgain(msgspec.Struct, forbid_unknown_fields=True):
+    """Send the event of an invocation again to the code as saved now, and compare the outcomes.
+
+    After an edit that shall mend a failure, this shows whether it does. What the handler does is
+    real, as the first time.
+    """
+
+    TITLE: ClassVar[str] = "Send an event again"
+    READ_ONLY: ClassVar[bool] = False
+
+    id: Annotated[str, Meta(description="id of the invocation, from explain_last_failure")]
+    message: Annotated[str, Meta(description="id of the only message of a batch to send")] = ""
+
+    async def run(self, node: RunningNode) -> Any:
+        return await node.send_again(self.id, self.message)
+
+
 class RunSql(msgspec.Struct, forbid_unknown_fields=True):
     """Run one ClickHouse statement, also one that changes data, and return its rows."""
 
@@ -238,6 +255,7 @@ TOOLS: dict[str, type[ToolCall]] = {
     "wait_for_row": WaitForRow,
     "list_flows": ListFlows,
     "explain_last_failure": ExplainFailure,
+    "send_again": SendAgain,
     "run_sql": RunSql,
 }
 

@@ -54,6 +54,14 @@ export async function operate(operation, values = {}) {
   return (await ask("/operations", { method: "POST", body })).json();
 }
 
+export async function sendAgain(id, message = "") {
+  return (await ask(`/invocation/again?${new URLSearchParams({ id, message })}`, { method: "POST" })).json();
+}
+
+export function fixture(ids) {
+  return ask("/fixture", { method: "POST", body: JSON.stringify({ ids }) });
+}
+
 export async function sql(query) {
   return (await ask("/sql?format=JSONCompact", { method: "POST", body: query })).json();
 }
@@ -70,7 +78,7 @@ export async function events(path, signal, received) {
     rest = blocks.pop();
     for (const block of blocks) {
       const fields = Object.fromEntries(block.split("\n").map((line) => line.split(/: (.*)/s)));
-      if (fields.event) received(fields.event, JSON.parse(fields.data));
+      if (fields.event) received(fields.event, JSON.parse(fields.data), fields.id);
     }
   }
 }

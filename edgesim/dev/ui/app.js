@@ -5,12 +5,13 @@ import { cost } from "./cost.js";
 import { faults, showBanner } from "./faults.js";
 import { find } from "./find.js";
 import { flow } from "./flow.js";
+import { invocation } from "./invocation.js";
 import { invocations } from "./invocations.js";
 import { queues } from "./queues.js";
 import { r2 } from "./r2.js";
 import { sqlPage } from "./sql.js";
 
-const PAGES = { flow, invocations, find, queues, r2, sql: sqlPage, cost, faults };
+const PAGES = { flow, invocations, invocation, find, queues, r2, sql: sqlPage, cost, faults };
 const main = document.getElementById("main");
 const connection = document.getElementById("connection");
 let leave = new AbortController();
@@ -27,7 +28,7 @@ async function show() {
   const [, name = "flow", ...words] = location.hash.replace(/^#/, "").split("/");
   const page = PAGES[name] ?? flow;
   for (const link of document.querySelectorAll("nav a")) {
-    if (link.hash === `#/${name}`) link.setAttribute("aria-current", "page");
+    if (link.hash === `#/${name}` || (name === "invocation" && link.hash === "#/invocations")) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
   const root = h("div");

@@ -41,6 +41,13 @@ export function button(label, action, options = {}) {
   return h("button", { type: "button", class: options.class, onclick: action }, label);
 }
 
+// Let the browser save a blob as a file.
+export function save(blob, name) {
+  const link = h("a", { href: URL.createObjectURL(blob), download: name });
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
+
 export function number(value) {
   return value === undefined || value === null ? "-" : value.toLocaleString("en");
 }

@@ -1,7 +1,7 @@
 // R2: browse by prefix, preview, download, upload, delete, notify again.
 
 import { download, operate, upload } from "./api.js";
-import { button, bytes, h, table } from "./dom.js";
+import { button, bytes, h, save, table } from "./dom.js";
 
 const PREVIEW_BYTES = 100_000;
 const LINES = 50;
@@ -71,13 +71,8 @@ function crumbs(bucket, prefix) {
 async function previewOf(bucket, key) {
   const response = await download(bucket, key);
   const [content, cut] = await beginning(response.body, key.endsWith(".gz"));
-  const save = button("Download", async () => {
-    const blob = await (await download(bucket, key)).blob();
-    const link = h("a", { href: URL.createObjectURL(blob), download: key.split("/").pop() });
-    link.click();
-    URL.revokeObjectURL(link.href);
-  });
-  return h("div", { class: "panel" }, h("h3", {}, key), save, shown(key, content), cut ? h("p", { class: "soft" }, `The first ${bytes(PREVIEW_BYTES)} are shown.`) : "");
+  const toFile = button("Download", async () => save(await (await download(bucket, key)).blob(), key.split("/").pop()));
+  return h("div", { class: "panel" }, h("h3", {}, key), toFile, shown(key, content), cut ? h("p", { class: "soft" }, `The first ${bytes(PREVIEW_BYTES)} are shown.`) : "");
 }
 
 // The first bytes of an object, unpacked; the rest is not read.

@@ -172,3 +172,22 @@ def test_a_byte_order_mark_is_skipped(tmp_path, name):
     text = text or '{"name": "a", "main": "entry.py"}'
     (tmp_path / ".dev.vars").write_text("\ufeffA=1\n", "utf-8")
     assert load_worker(worker(tmp_path, "\ufeff" + text, name)).secrets == {"A": "1"}
+
+
+def test_a_version_is_that_of_all_modules(tmp_path):
+    """A module in a folder below changes it; vendored packages and hidden folders do not."""
+    (tmp_path / "wrangler.jsonc").write_text('{"name": "w", "main": "entry.py"}')
+    for name in ("entry.py", "parts/one.py", "python_modules/big/x.py", ".edgesim/y.py"):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("")
+    worker = load_worker(tmp_path)
+    versions = [worker.version_id()]
+    for name in ("parts/one.py", "entry.py", "python_modules/big/x.py", ".edgesim/y.py"):
+        (tmp_path / name).write_text("changed = True\n")
+        versions.append(worker.version_id())
+    (tmp_path / "parts" / "gone.py").symlink_to(tmp_path / "nothing")
+    versions.append(worker.version_id())
+    assert [versions.index(each) for each in versions] == [0, 1, 2, 2, 2, 2]
+    (tmp_path / "parts").rename(tmp_path / "pieces")
+    assert worker.version_id() not in versions
