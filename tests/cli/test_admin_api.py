@@ -126,7 +126,17 @@ def test_replies_are_as_described(running, described):
         assert status == 200, path
         schema_of(described, content[JSON]["schema"]).validate(json.loads(body))
         checked.add(path.removeprefix(f"{PREFIX}/"))
-    assert checked >= {"trace", "invocations", "invocation", "flow", "cost", "stats", "faults", "health", "ready"}
+    assert checked >= {
+        "trace",
+        "invocations",
+        "invocation",
+        "flow",
+        "cost",
+        "stats",
+        "faults",
+        "health",
+        "ready",
+    }
 
 
 def test_no_other_page_may_use_any(running, described):
