@@ -17,7 +17,7 @@ from edgesim.model import HttpRequest, TraceItem
 from edgesim.observation.again import Comparison, compared, send_again
 from edgesim.observation.recent import TRACES_MAX, KeptInvocation, RecentTraces
 from edgesim.observation.sighting import iso
-from edgesim.runtime.finished import Finished
+from edgesim.runtime.finished import FinishedInvocation
 from edgesim.runtime.trace import shown
 from edgesim.simulator import Simulator
 
@@ -108,7 +108,7 @@ async def fixture(simulator: Simulator, request: Request) -> Response:
         wanted = msgspec.json.decode(await request.body(), type=WantedFixture)
     except msgspec.MsgspecError as error:
         raise UsageError(str(error)) from error
-    chosen: list[Finished] = []
+    chosen: list[FinishedInvocation] = []
     left_out: Counter[str] = Counter()
     found = {kept.number: kept for kept in map(recent.known, wanted.ids)}
     for _, kept in sorted(found.items()):
@@ -134,7 +134,7 @@ def _left_out(kept: KeptInvocation) -> str:
     return "called by another Worker" if kept.again.depth else ""
 
 
-async def _lines(chosen: Sequence[Finished], entry: str) -> AsyncIterator[bytes]:
+async def _lines(chosen: Sequence[FinishedInvocation], entry: str) -> AsyncIterator[bytes]:
     begun = chosen[0].item.event_timestamp if chosen else 0.0
     start: str | None = iso(begun)
     piece = bytearray()

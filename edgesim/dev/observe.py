@@ -43,7 +43,7 @@ class TraceQuery(msgspec.Struct, frozen=True):
     q: Annotated[str, Meta(description="text to search for, 1 to 1000 characters")] = ""
 
 
-class Flow(msgspec.Struct, frozen=True):
+class FlowReport(msgspec.Struct, frozen=True):
     """The graph of a project with its counters; times are Unix seconds."""
 
     now: float
@@ -96,11 +96,11 @@ async def trace(simulator: Simulator, request: Request, query: TraceQuery) -> li
     return [each async for each in locate(simulator, recent.oldest_first(), query.q)]
 
 
-async def flow(simulator: Simulator, request: Request) -> Flow:
+async def flow(simulator: Simulator, request: Request) -> FlowReport:
     """Return the graph of the project with its counters, open windows and queue ages."""
     primitives = simulator.primitives
     depths, usage = await stats.depths(primitives), await stats.usage(primitives)
-    return Flow(
+    return FlowReport(
         primitives.clock.now(),
         topology(simulator.project),
         {name: simulator.project.isolation_of(name) for name in simulator.workers},

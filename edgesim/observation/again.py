@@ -9,13 +9,13 @@ import msgspec
 
 from edgesim.errors import ConfigError, RunError, UsageError, WorkerLoadError
 from edgesim.runtime.decisions import settle
-from edgesim.runtime.finished import Finished
+from edgesim.runtime.finished import FinishedInvocation
 from edgesim.simulator import Simulator
 
 AGAIN_SECONDS = 60.0
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class AgainOutcome(msgspec.Struct, frozen=True):
     """The observable result of an invocation.
 
     ``body`` is the response's, None if there is none or it is not kept; ``acked`` and ``retried``
@@ -51,8 +51,8 @@ class Comparison(msgspec.Struct, frozen=True):
     again: str
     same: bool
     differences: list[OutcomeDifference]
-    before: Outcome
-    after: Outcome
+    before: AgainOutcome
+    after: AgainOutcome
     reloaded: list[str]
 
 
@@ -60,8 +60,8 @@ _TIMES = {"cpu_ms", "wall_ms"}
 
 
 async def send_again(
-    simulator: Simulator, earlier: Finished, message: str
-) -> tuple[Finished, list[str]]:
+    simulator: Simulator, earlier: FinishedInvocation, message: str
+) -> tuple[FinishedInvocation, list[str]]:
     """Run the handler once more, after a reload of changed Workers; returns their names too.
 
     ``message`` is the id of the only message of a batch to send; empty for all.  RunError if the
@@ -82,7 +82,7 @@ async def send_again(
     raise RunError(f"the handler has not ended after {AGAIN_SECONDS:.0f} s")
 
 
-def _with_one(earlier: Finished, message: str) -> Finished:
+def _with_one(earlier: FinishedInvocation, message: str) -> FinishedInvocation:
     if earlier.handler != "queue":
         raise UsageError("message: only a batch of a queue has messages")
     messages = [each for each in earlier.event["messages"] if each["id"] == message]
@@ -93,29 +93,33 @@ def _with_one(earlier: Finished, message: str) -> Finished:
 
 
 def compared(
-    identifier: str, again: str, before: Finished, after: Finished, reloaded: list[str]
+    identifier: str,
+    again: str,
+    before: FinishedInvocation,
+    after: FinishedInvocation,
+    reloaded: list[str],
 ) -> Comparison:
     """Compare two runs over the same event; of a batch only the messages that both had."""
     ids = _message_ids(after)
     first, second = _outcome(before, ids), _outcome(after, ids)
     differences = [
         OutcomeDifference(name, old, new)
-        for name in Outcome.__struct_fields__
+        for name in AgainOutcome.__struct_fields__
         if name not in _TIMES and (old := getattr(first, name)) != (new := getattr(second, name))
     ]
     return Comparison(identifier, again, not differences, differences, first, second, reloaded)
 
 
-def _message_ids(finished: Finished) -> list[str]:
+def _message_ids(finished: FinishedInvocation) -> list[str]:
     if finished.handler != "queue":
         return []
     return [message["id"] for message in finished.event["messages"]]
 
 
-def _outcome(finished: Finished, ids: list[str]) -> Outcome:
+def _outcome(finished: FinishedInvocation, ids: list[str]) -> AgainOutcome:
     item = finished.item
     decided = settle(ids, finished.done) if ids else None
-    return Outcome(
+    return AgainOutcome(
         outcome=item.outcome,
         status=((item.event or {}).get("response") or {}).get("status"),
         body=None if finished.reply is None else finished.reply.decode("utf-8", "replace"),

@@ -11,7 +11,7 @@ import anyio
 
 from edgesim.errors import UsageError
 from edgesim.model import HttpRequest, TraceItem
-from edgesim.runtime.finished import Finished
+from edgesim.runtime.finished import FinishedInvocation
 from edgesim.runtime.tail import bytes_of
 from edgesim.taps import Taps
 
@@ -75,7 +75,9 @@ class KeptInvocation:
 
     __slots__ = ("again", "item", "number", "size")
 
-    def __init__(self, number: int, size: int, item: TraceItem, again: Finished | None) -> None:
+    def __init__(
+        self, number: int, size: int, item: TraceItem, again: FinishedInvocation | None
+    ) -> None:
         self.number = number
         self.size = size
         self.item = item
@@ -105,7 +107,7 @@ class RecentTraces:
         self._subscriptions: set[Subscription] = set()
         self._ended = False
 
-    def finished(self, invocation: Finished) -> None:
+    def finished(self, invocation: FinishedInvocation) -> None:
         """Keep a finished invocation and pass its trace to the readers."""
         item = invocation.item
         self.count += 1
@@ -122,7 +124,7 @@ class RecentTraces:
             count = len(item.logs) + len(item.exceptions)
             self._taps.at(f"workers.{item.script_name}").offer(count, console_lines(item))
 
-    def _keep_event(self, kept: KeptInvocation, size: int, invocation: Finished) -> None:
+    def _keep_event(self, kept: KeptInvocation, size: int, invocation: FinishedInvocation) -> None:
         kept.again = invocation
         self._events.append((size, kept))
         self._events_bytes += size
@@ -194,7 +196,7 @@ class RecentTraces:
             subscription.end()
 
 
-def event_bytes(invocation: Finished) -> int | None:
+def event_bytes(invocation: FinishedInvocation) -> int | None:
     """Approximate memory of its event; None if it cannot be sent again.
 
     That are traces, RPC calls, which belong to their caller, and bodies that are streams or large.

@@ -37,7 +37,7 @@ from edgesim.replay.targets import targets_of
 from edgesim.replay.virtual_clock import VirtualClock
 from edgesim.replay.virtual_loop import VirtualLoop, run_virtual
 from edgesim.replay.world import World, open_world
-from edgesim.runtime.finished import Finished
+from edgesim.runtime.finished import FinishedInvocation
 
 
 class Engine:
@@ -72,7 +72,7 @@ class _Traces:
     def __init__(self) -> None:
         self.items: list[TraceItem] = []
 
-    def finished(self, invocation: Finished) -> None:
+    def finished(self, invocation: FinishedInvocation) -> None:
         self.items.append(invocation.item)
 
 
@@ -208,7 +208,7 @@ class VirtualProject:
 
     @property
     def traces(self) -> list[TraceItem]:
-        """Finished invocations of all Workers, in order."""
+        """FinishedInvocation invocations of all Workers, in order."""
         return self._traces.items
 
     @property

@@ -13,7 +13,7 @@ REPLY_BYTES_MAX = 16_384
 """Larger response bodies are not kept."""
 
 
-class Finished(msgspec.Struct, frozen=True):
+class FinishedInvocation(msgspec.Struct, frozen=True):
     """A finished invocation.
 
     ``event`` is the handler's: an HttpRequest, or values; ``size`` that of its body or messages in
@@ -34,5 +34,5 @@ class Finished(msgspec.Struct, frozen=True):
 class InvocationSink(Protocol):
     """Receiver of finished invocations."""
 
-    def finished(self, invocation: Finished) -> None:
+    def finished(self, invocation: FinishedInvocation) -> None:
         """Receive one."""

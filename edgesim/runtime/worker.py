@@ -23,7 +23,7 @@ from edgesim.isolates.protocol.wire import DEFAULT, LOST, Done, Failure, Invoke
 from edgesim.model import HttpRequest, HttpResponse, TraceItem, iterate
 from edgesim.runtime.decisions import checked
 from edgesim.runtime.failure import NoResponseError, no_response
-from edgesim.runtime.finished import Finished, InvocationSink
+from edgesim.runtime.finished import FinishedInvocation, InvocationSink
 from edgesim.runtime.histogram import Histogram
 from edgesim.runtime.invocation import SUBREQUESTS_MAX, Binding, Fetch, Invocation
 from edgesim.runtime.lineage import Lineage, arrived, without_header
@@ -118,7 +118,7 @@ class Worker:
         batch = {"queue": queue, "messages": messages, "metadata": metadata}
         return (await self._run_batch(batch, size)).done
 
-    async def _run_batch(self, batch: dict[str, Any], size: int) -> Finished:
+    async def _run_batch(self, batch: dict[str, Any], size: int) -> FinishedInvocation:
         event = {"queue": batch["queue"], "batchSize": len(batch["messages"])}
         return await self._run(self._invocation(event), "queue", batch, size=size)
 
@@ -162,7 +162,7 @@ class Worker:
             raise PlatformError(f"The RPC receiver ended as {done.outcome}.")
         return done.result
 
-    async def again(self, earlier: Finished) -> Finished:
+    async def again(self, earlier: FinishedInvocation) -> FinishedInvocation:
         """Run the handler of an earlier invocation over its event once more."""
         entrypoint = earlier.entrypoint
         self._check_entrypoint(entrypoint)
@@ -235,7 +235,7 @@ class Worker:
         event: Any,
         entrypoint: str = DEFAULT,
         size: int = 0,
-    ) -> Finished:
+    ) -> FinishedInvocation:
         started = self._clock.elapsed()
         try:
             done = await self._invoke(handler, event, invocation, entrypoint)
@@ -252,7 +252,7 @@ class Worker:
             self.wall[done.outcome].observe(wall_ms / 1000)
             for tail in self._tails:
                 tail.add(item)
-            finished = Finished(
+            finished = FinishedInvocation(
                 handler, item, done, event, size, invocation.reply, invocation.depth, entrypoint
             )
             if self._sink is not None:

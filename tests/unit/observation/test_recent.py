@@ -8,20 +8,20 @@ from edgesim.isolates.protocol.wire import Done
 from edgesim.model import HttpRequest, Stream, TraceItem, TraceLog
 from edgesim.observation import recent
 from edgesim.observation.recent import RecentTraces
-from edgesim.runtime.finished import Finished
+from edgesim.runtime.finished import FinishedInvocation
 from edgesim.runtime.trace import shown
 
 
-def item(name: str = "w", text: str = "") -> Finished:
+def item(name: str = "w", text: str = "") -> FinishedInvocation:
     event = {"cron": "* * * * *"}
     trace = TraceItem(name, event, 1000.0, "ok", logs=[TraceLog(1.0, "log", [text])])
-    return Finished("scheduled", trace, Done(), event)
+    return FinishedInvocation("scheduled", trace, Done(), event)
 
 
-def request(name: str, body: bytes) -> Finished:
+def request(name: str, body: bytes) -> FinishedInvocation:
     wanted = HttpRequest("POST", "http://x/", [], body)
     event = {"request": {"url": "http://x/", "method": "POST", "headers": {}}}
-    return Finished("fetch", TraceItem(name, event, 1000.0, "ok"), Done(), wanted)
+    return FinishedInvocation("fetch", TraceItem(name, event, 1000.0, "ok"), Done(), wanted)
 
 
 def test_the_oldest_traces_leave_first(monkeypatch):
@@ -103,10 +103,10 @@ def test_events_that_cannot_be_sent_again_are_not_kept():
     kept = RecentTraces(run="r", with_events=True)
     streamed = HttpRequest("POST", "http://x/", [], Stream(aiter(_nothing())))
     for each in (
-        Finished("fetch", item().item, Done(), streamed),
+        FinishedInvocation("fetch", item().item, Done(), streamed),
         request("large", b"x" * (recent.EVENT_BYTES_MAX + 1)),
-        Finished("tail", item().item, Done(), []),
-        Finished("rpc", item().item, Done(), {}),
+        FinishedInvocation("tail", item().item, Done(), []),
+        FinishedInvocation("rpc", item().item, Done(), {}),
     ):
         kept.finished(each)
     assert [each.again for each in kept.newest_first()] == [None] * 4
