@@ -239,7 +239,7 @@ def test_every_control_has_a_name(running, page):
         expect(page.get_by_role("heading", level=2)).to_have_count(1)
         for control in page.locator("input, select, textarea, button, a").all():
             names = control.evaluate(
-                "e => [e.innerText, e.ariaLabel, ...[...(e.labels ?? [])].map(l => l.innerText)]"
+                "e => [e.textContent, e.ariaLabel, ...[...(e.labels ?? [])].map(l => l.innerText)]"
             )
             assert any(each and each.strip() for each in names), control.evaluate(
                 "e => e.outerHTML"
