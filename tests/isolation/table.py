@@ -388,7 +388,7 @@ ATTACKS = [
         "write-files-without-end",
         "writes files to `/tmp`, which is in memory, without end",
         CONTAINED,
-        f"{MEMORY} {RAISES}",
+        f"{MEMORY} {CPU} {RAISES}",
     ),
     Attack(
         "write-empty-files-without-end",
