@@ -452,7 +452,11 @@ ATTACKS = [
         "expanding-frame", "a frame of 100 MB of empty objects", "no channel", DIES, at_warm=RAISES
     ),
     Attack(
-        "asks-and-never-reads", "asks 100,000 times, reads no answer", "no channel", at_warm=RAISES
+        "asks-and-never-reads",
+        "asks 100,000 times, reads no answer",
+        "no channel",
+        MEMORY,
+        at_warm=RAISES,
     ),
     Attack("calls-without-end", "20,000 calls at a time", "no channel", MEMORY, at_warm=RAISES),
     Attack("half-characters", "half a character wherever text goes", CONTAINED, RAISES, "\ufffd"),

@@ -176,9 +176,9 @@ async def test_the_numbers_of_invocations_are_out_of_reach(tmp_path, monkeypatch
     numbers = []
     made = WorkerdInvocation.__init__
 
-    def noting(self, number, *args):
+    def noting(self, worker, number, *args):
         numbers.append(f"{number:x}")
-        made(self, number, *args)
+        made(self, worker, number, *args)
 
     monkeypatch.setattr(WorkerdInvocation, "__init__", noting)
     async with open_attacked(tmp_path, level) as simulator:

@@ -95,7 +95,7 @@ class JavaScriptIsolates(Isolates):
 
     async def _admitted(self, invoke: Invoke, host: Host) -> Done:
         number = self._clock.random.getrandbits(62) + 1  # not to be guessed by a neighbour
-        run = WorkerdInvocation(number, invoke, host, self._clock)
+        run = WorkerdInvocation(self._spec.name, number, invoke, host, self._clock)
         self._in_flight += 1
         try:
             return run.settled(await self._invoke(run))

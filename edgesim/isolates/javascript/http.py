@@ -17,15 +17,23 @@ from typing import Any, cast
 import httptools
 import msgspec
 
-from edgesim.errors import EdgesimError
+from edgesim.errors import EdgesimError, PlatformError
+from edgesim.isolates.host.budget import Holder
 from edgesim.model import Body, Headers, Stream
 
 UNREAD_BYTES_MAX = 256 * 1024
 """Bytes of a body that are kept unread before the peer has to wait."""
+UNREAD_BYTES_MIN = 16 * 1024
+"""The same, if unread bodies of all connections of the process are over their limit."""
+UNREAD_ALL_BYTES_MAX = 32 << 20
+"""Bytes of unread bodies of all connections of one process."""
+_READ_BYTES = 32 * 1024
+"""Bytes that are read at once: every connection may have so many beyond its limit."""
 HEAD_BYTES_MAX = 256 * 1024
 """Bytes of a message's target and headers."""
 _HOP_BY_HOP = frozenset({"connection", "content-length", "keep-alive", "transfer-encoding"})
 NO_BODY = {204, 205, 304}
+_received = bytearray(_READ_BYTES)
 
 
 class LostError(EdgesimError):
@@ -58,11 +66,30 @@ class HttpMessage(msgspec.Struct):
         return next((value for key, value in self.headers if key == name), None)
 
 
+class Unread:
+    """Bytes of the bodies that one process has sent, which nobody has read; ``holder`` has them."""
+
+    def __init__(self, holder: Holder) -> None:
+        self.holder = holder
+        self.bytes = 0
+
+    def add(self, size: int) -> None:
+        """Count bytes; negative if they have been read."""
+        self.bytes += size
+        self.holder.add(size)
+
+    @property
+    def bytes_max(self) -> int:
+        """Bytes that one connection may leave unread now."""
+        return UNREAD_BYTES_MIN if self.bytes > UNREAD_ALL_BYTES_MAX else UNREAD_BYTES_MAX
+
+
 class _ArrivingBody(AsyncIterator[bytes]):
     """The body of a message as it arrives."""
 
-    def __init__(self, connection: WorkerdConnection) -> None:
+    def __init__(self, connection: WorkerdConnection, unread: Unread) -> None:
         self._connection = connection
+        self._unread = unread
         self._chunks: deque[bytes] = deque()
         self._size = 0
         self._arrived = asyncio.Event()
@@ -75,10 +102,17 @@ class _ArrivingBody(AsyncIterator[bytes]):
         if self.dropped:
             return
         self._chunks.append(data)
-        self._size += len(data)
-        if self._size > UNREAD_BYTES_MAX:
+        self._count(len(data))
+        if self._size > self._unread.bytes_max:
             self._connection.pause()
         self._arrived.set()
+
+    def _count(self, size: int) -> None:
+        self._size += size
+        self._unread.add(size)
+
+    def __del__(self) -> None:
+        self._count(-self._size)
 
     def end(self, error: Exception | None = None) -> None:
         if not self.ended:
@@ -96,8 +130,8 @@ class _ArrivingBody(AsyncIterator[bytes]):
             self._arrived.clear()
             await self._arrived.wait()
         chunk = self._chunks.popleft()
-        self._size -= len(chunk)
-        if self._size <= UNREAD_BYTES_MAX:
+        self._count(-len(chunk))
+        if self._size <= self._unread.bytes_max:
             self._connection.resume()
         return chunk
 
@@ -105,17 +139,19 @@ class _ArrivingBody(AsyncIterator[bytes]):
         """Discard the rest; the connection serves no further message."""
         self.dropped = True
         self._chunks.clear()
+        self._count(-self._size)
         self._arrived.set()
         self.received.set()
         if not self.ended:
             self._connection.close()
 
 
-class WorkerdConnection(asyncio.Protocol, ABC):
+class WorkerdConnection(asyncio.BufferedProtocol, ABC):
     """One connection, one message at a time in each direction."""
 
-    def __init__(self) -> None:
+    def __init__(self, unread: Unread) -> None:
         self.closed = False
+        self._unread = unread
         self._transport: asyncio.Transport | None = None
         self._parser: Any = self._new_parser()
         # workerd lets control characters into values; it folds no lines, which this allows too.
@@ -153,7 +189,7 @@ class WorkerdConnection(asyncio.Protocol, ABC):
         """
         if isinstance(body, bytes):
             self._send(b"%bcontent-length: %d\r\n\r\n%b" % (first, len(body), body))
-            await self._drain()
+            await self._drain(len(body))
             return
         try:
             if body.length is None:
@@ -168,31 +204,49 @@ class WorkerdConnection(asyncio.Protocol, ABC):
 
     async def _write_chunked(self, head: bytes, body: Stream) -> None:
         self._send(head + b"transfer-encoding: chunked\r\n\r\n")
-        async for chunk in body:
+        async for chunk in self._as_there_is_room(body):
             if chunk:
                 self._send(b"%x\r\n%b\r\n" % (len(chunk), chunk))
-                await self._drain()
+                await self._drain(len(chunk))
         self._send(b"0\r\n\r\n")
 
     async def _write_counted(self, head: bytes, body: Stream, length: int) -> None:
         self._send(b"%bcontent-length: %d\r\n\r\n" % (head, length))
         left = length
-        async for chunk in body:
+        async for chunk in self._as_there_is_room(body):
             left -= len(chunk)
             if left < 0:
                 raise LostError("the body is longer than its length")
             self._send(chunk)
-            await self._drain()
+            await self._drain(len(chunk))
         if left:
             raise LostError("the body is shorter than its length")
+
+    async def _as_there_is_room(self, body: Stream) -> AsyncIterator[bytes]:
+        """The chunks of a body; the next one is read once the platform has memory for it."""
+        while True:
+            try:
+                await self._unread.holder.room()
+            except PlatformError as error:
+                raise LostError(error.message) from error
+            chunk = await body.read()
+            if not chunk:
+                return
+            yield chunk
 
     def _send(self, data: bytes) -> None:
         if self.closed or self._transport is None:
             raise LostError("the connection is closed")
         self._transport.write(data)
 
-    async def _drain(self) -> None:
-        await self._writable.wait()
+    async def _drain(self, size: int) -> None:
+        """Wait until the peer has read most of what was sent; ``size`` bytes are kept so long."""
+        if not self._writable.is_set():
+            self._unread.holder.add(2 * size)  # here, and in the transport
+            try:
+                await self._writable.wait()
+            finally:
+                self._unread.holder.drop(2 * size)
         if self.closed:
             raise LostError("the connection is closed")
 
@@ -201,7 +255,16 @@ class WorkerdConnection(asyncio.Protocol, ABC):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's has no such base
 
+    def get_buffer(self, sizehint: int) -> bytearray:
+        """Where received bytes are written; the parser copies them before the next ones come."""
+        return _received
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take received bytes."""
+        self.data_received(bytes(_received[:nbytes]))
+
     def data_received(self, data: bytes) -> None:
+        """Take received bytes."""
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -219,6 +282,7 @@ class WorkerdConnection(asyncio.Protocol, ABC):
         self.closed = True
         self._writable.set()
         self._lose(LostError("the connection was closed"))
+        self._chunks = None  # they refer to each other
 
     def _lose(self, error: Exception) -> None:
         if self._chunks is not None:
@@ -256,7 +320,7 @@ class WorkerdConnection(asyncio.Protocol, ABC):
         if not chunked and not length:
             self._chunks = None
             return b""
-        self._chunks = _ArrivingBody(self)
+        self._chunks = _ArrivingBody(self, self._unread)
         return Stream(self._chunks, length)
 
 

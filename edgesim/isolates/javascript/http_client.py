@@ -12,6 +12,7 @@ from edgesim.isolates.javascript.http import (
     NO_BODY,
     HttpMessage,
     LostError,
+    Unread,
     WorkerdConnection,
     encoded_headers,
 )
@@ -23,8 +24,8 @@ Deliver = Callable[[HttpMessage | None, Callable[[], None]], None]
 class ClientConnection(WorkerdConnection):
     """A connection to a socket of workerd."""
 
-    def __init__(self, tasks: asyncio.TaskGroup) -> None:
-        super().__init__()
+    def __init__(self, tasks: asyncio.TaskGroup, unread: Unread) -> None:
+        super().__init__(unread)
         self._tasks = tasks
         self._response: asyncio.Future[HttpMessage] | None = None
         self._reason = b""

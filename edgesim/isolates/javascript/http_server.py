@@ -15,6 +15,7 @@ from edgesim.isolates.javascript.http import (
     NO_BODY,
     HttpMessage,
     LostError,
+    Unread,
     WorkerdConnection,
     head_of,
 )
@@ -28,8 +29,8 @@ log = structlog.get_logger()
 class ServerConnection(WorkerdConnection):
     """A connection that workerd has opened to the platform."""
 
-    def __init__(self, serve: Serve, tasks: asyncio.TaskGroup) -> None:
-        super().__init__()
+    def __init__(self, serve: Serve, tasks: asyncio.TaskGroup, unread: Unread) -> None:
+        super().__init__(unread)
         self._serve = serve
         self._tasks = tasks
         self._target = b""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 from urllib.parse import quote, unquote_to_bytes
@@ -15,6 +15,8 @@ import msgspec
 from edgesim.clock import Clock
 from edgesim.errors import PlatformError
 from edgesim.foreign import stops_the_world
+from edgesim.isolates.host import weight
+from edgesim.isolates.host.budget import budget_here
 from edgesim.isolates.host.driver import Host
 from edgesim.isolates.javascript import values
 from edgesim.isolates.javascript.http import HttpMessage, LostError
@@ -33,7 +35,7 @@ from edgesim.isolates.protocol.wire import (
     Respond,
     StreamRef,
 )
-from edgesim.model import Body, Headers, Stream
+from edgesim.model import Body, Headers, Stream, iterate
 from edgesim.packing import packed
 
 OURS = "x-edgesim-"
@@ -75,7 +77,8 @@ class WorkerdInvocation:
     ``has_left``: something of it is known outside of its process, so it cannot be run again.
     """
 
-    def __init__(self, number: int, invoke: Invoke, host: Host, clock: Clock) -> None:
+    def __init__(self, worker: str, number: int, invoke: Invoke, host: Host, clock: Clock) -> None:
+        self.memory = budget_here().holder(worker, self._evict)
         self.id = f"{number:x}"
         self.invoke = invoke
         self.cpu_ms = 0.0
@@ -119,12 +122,46 @@ class WorkerdInvocation:
         """Run a call of a binding."""
         head = request.header(CALL)
         if head is None:
-            binding, method, args, options = _call_of(await _whole(request.body))
-            return await self._answer(binding, method, args, options, with_body=False)
+            async with self.collected(request.body) as data:
+                binding, method, args, options = _call_of(data)
+                return await self._answer(binding, method, args, options, with_body=False)
         binding, method, args, options = _call_of(unquote_to_bytes(head))
         if method != "get":
             args = [*args, request.body]
         return await self._answer(binding, method, args, options, with_body=True)
+
+    @asynccontextmanager
+    async def collected(self, body: Body) -> AsyncIterator[bytes]:
+        """The JSON in a body, counted until the end with the memory of its values.
+
+        ValueError if they take too much.
+        """
+        size = 0
+        try:
+            chunks = []
+            async for chunk in iterate(body):
+                await self._occupy(len(chunk), of=size)
+                size += len(chunk)
+                chunks.append(chunk)
+            data = b"".join(chunks)
+            chunks.clear()
+            values_bytes = weight.of_json(data)
+            await self._occupy(values_bytes, of=size)
+            size += values_bytes
+            yield data
+        finally:
+            self.memory.drop(size)
+            if isinstance(body, Stream):
+                await body.aclose()
+
+    async def _occupy(self, size: int, of: int) -> None:
+        if of + size > MESSAGE_BYTES_MAX:
+            raise ValueError(f"a message whose values take more than {MESSAGE_BYTES_MAX} bytes")
+        await self.memory.room(size)
+
+    def _evict(self) -> None:
+        self.end(memory_exceeded())
+        self.scope.cancel()
 
     async def fetch(self, request: HttpMessage) -> HttpMessage:
         """Send a request through a service binding, or to the outside."""
@@ -218,6 +255,7 @@ class WorkerdInvocation:
             self._logs.clear()
         self.leave()
         done.cpu_ms = self.cpu_ms
+        self.memory.close()
         return done
 
     def body(self, body: Any) -> Body:
@@ -285,22 +323,11 @@ def lost(reason: str) -> Done:
     return Done("internalError", [Failure("Error", reason)], fault=LOST)
 
 
-async def _whole(body: Body) -> bytes:
-    if isinstance(body, bytes):
-        return body
-    chunks, size = [], 0
-    async for chunk in body:
-        size += len(chunk)
-        if size > MESSAGE_BYTES_MAX:
-            await body.aclose()
-            raise ValueError(f"a call of more than {MESSAGE_BYTES_MAX} bytes")
-        chunks.append(chunk)
-    return b"".join(chunks)
-
-
 def _call_of(data: bytes) -> tuple[str, str, list[Any], dict[str, Any]]:
     try:
-        call = msgspec.convert(values.loads(data), tuple[_Name, _Name, list[Any], dict[str, Any]])
+        with weight.uncollected():
+            value = values.loads(data)
+        call = msgspec.convert(value, tuple[_Name, _Name, list[Any], dict[str, Any]])
     except msgspec.ValidationError as error:
         raise ValueError(f"not a call: {error}") from error
     if not call[0] and call[1] == "fetch":
@@ -310,7 +337,8 @@ def _call_of(data: bytes) -> tuple[str, str, list[Any], dict[str, Any]]:
 
 def _decoded(decoder: msgspec.json.Decoder[Any], data: bytes) -> Any:
     try:
-        return decoder.decode(data)
+        with weight.uncollected():
+            return decoder.decode(data)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise ValueError(f"not a report: {error}") from error
 

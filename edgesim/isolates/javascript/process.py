@@ -30,7 +30,7 @@ from edgesim.isolates.javascript.stderr import Stderr
 from edgesim.isolates.javascript.wires import CONTROL, ID, KIND, open_wires
 from edgesim.isolates.protocol.limits import HUNG, WAIT_UNTIL_SECONDS
 from edgesim.isolates.protocol.wire import Done, Failure
-from edgesim.model import Headers, Limits, read_all
+from edgesim.model import Headers, Limits
 from edgesim.system import LINUX
 
 INVOKE = "x-edgesim-invoke"
@@ -107,7 +107,15 @@ class WorkerdProcess:
         self.inspector_port: int | None = None
         self.pinging = False
         """True while a ping waits for its reply."""
-        self.wires = open_wires(path, program.worker, self._serve, tasks, self._look, self.kill)
+        self.wires = open_wires(
+            path,
+            program.worker,
+            self._serve,
+            tasks,
+            self._look,
+            self.kill,
+            lambda: self.kill(memory_exceeded()),
+        )
         self._program = program
         self._running = running
         self._pid = running.pid
@@ -128,6 +136,8 @@ class WorkerdProcess:
         try:
             with anyio.CancelScope() as run.scope:
                 return await self._run(run)
+            if run.reported.done() and not run.reported.cancelled():
+                return run.reported.result()
             raise EndedError(lost(EVICTED), alone=True)
         except ValueError as error:
             return _forged(error)
@@ -196,7 +206,8 @@ class WorkerdProcess:
         response = await self.wires.exchange(run.id, self._request(run))
         kind = response.header(KIND)
         if kind == "done":
-            run.finish(await read_all(response.body), self._program.sources)
+            async with run.collected(response.body) as report:
+                run.finish(report, self._program.sources)
         elif kind != "response":  # workerd's own, in the place of one that will never come
             return Done("exception", [Failure("Error", HUNG)])
         else:
@@ -237,9 +248,11 @@ class WorkerdProcess:
                     case "call":
                         return await run.call(request)
                     case "log":
-                        run.take_logs(await read_all(request.body))
+                        async with run.collected(request.body) as entries:
+                            run.take_logs(entries)
                     case "done":
-                        run.finish(await read_all(request.body), self._program.sources)
+                        async with run.collected(request.body) as report:
+                            run.finish(report, self._program.sources)
                     case _:
                         return await run.fetch(request)
         except ValueError as error:

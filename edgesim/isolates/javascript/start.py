@@ -27,9 +27,11 @@ from edgesim.isolates.javascript.process import (
 from edgesim.isolates.javascript.settings import PLATFORM, SOCKET
 from edgesim.isolates.javascript.stderr import Stderr
 from edgesim.isolates.javascript.wires import BACKLOG
-from edgesim.model import read_all
+from edgesim.model import Body, Stream, iterate
 
 START_SECONDS = 20.0
+REPORT_BYTES_MAX = 1 << 20
+"""Maximum size of a Worker's first report."""
 _ENVIRONMENT = {"TZ": "UTC", "LANG": "C.UTF-8"}
 
 
@@ -113,8 +115,9 @@ async def _problem(
     if response.status != 200:
         return "workerd does not start it"
     try:
-        process.booted = msgspec.json.decode(await read_all(response.body), type=BootReport)
-    except (msgspec.MsgspecError, RecursionError) as error:
+        report = await _report(response.body)
+        process.booted = msgspec.json.decode(report, type=BootReport)
+    except (ValueError, msgspec.MsgspecError, RecursionError) as error:
         return f"its isolate sent what none sends: {error}"
     if process.booted.error is not None:
         name, message, stack = process.booted.error
@@ -123,3 +126,15 @@ async def _problem(
     if process.booted.handlers is None:
         return "its main module has no default export; export default { async fetch(...) {...} }"
     return None
+
+
+async def _report(body: Body) -> bytes:
+    """The first report of an isolate; ValueError if it is too long."""
+    report = b""
+    async for chunk in iterate(body):
+        report += chunk
+        if len(report) > REPORT_BYTES_MAX:
+            if isinstance(body, Stream):
+                await body.aclose()
+            raise ValueError(f"a report of more than {REPORT_BYTES_MAX} bytes")
+    return report

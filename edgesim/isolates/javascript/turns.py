@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from edgesim.foreign import StoppingLoop
+from edgesim.isolates.javascript.http import WorkerdConnection
 
 TURN_SECONDS = 60.0
 """Real time that a turn may take."""
@@ -25,13 +26,13 @@ _LOOK_MS = 100
 _READ_BYTES = 1 << 18
 
 Key = tuple[str, int]
-Protocols = Callable[[], asyncio.Protocol]
+Protocols = Callable[[], WorkerdConnection]
 
 
 class _SteppedTransport:
     """The part of asyncio's Transport that the protocols of ``http`` use."""
 
-    def __init__(self, sock: socket.socket, protocol: asyncio.Protocol, turns: Turns) -> None:
+    def __init__(self, sock: socket.socket, protocol: WorkerdConnection, turns: Turns) -> None:
         self._socket = sock
         self._protocol = protocol
         self._turns = turns
@@ -182,7 +183,7 @@ class Turns:
                 self._give_up()
                 deadline += TURN_SECONDS
 
-    def _attach(self, sock: socket.socket, protocol: asyncio.Protocol) -> asyncio.Protocol:
+    def _attach(self, sock: socket.socket, protocol: WorkerdConnection) -> WorkerdConnection:
         transport = _SteppedTransport(sock, protocol, self)
         self._watch(sock, transport.receive)
         protocol.connection_made(cast("asyncio.BaseTransport", transport))

@@ -12,7 +12,8 @@ from typing import Any
 import structlog
 
 from edgesim.foreign import stops_the_world
-from edgesim.isolates.javascript.http import HttpMessage, LostError
+from edgesim.isolates.host.budget import budget_here
+from edgesim.isolates.javascript.http import HttpMessage, LostError, Unread
 from edgesim.isolates.javascript.http_client import ClientConnection
 from edgesim.isolates.javascript.http_server import Serve, ServerConnection
 from edgesim.isolates.javascript.turns import Turns
@@ -32,11 +33,20 @@ log = structlog.get_logger()
 class Wires:
     """Both sockets of one process, in the folder of ``path``.  Made by ``open_wires``."""
 
-    def __init__(self, path: Path, worker: str, serve: Serve, tasks: asyncio.TaskGroup) -> None:
+    def __init__(
+        self,
+        path: Path,
+        worker: str,
+        serve: Serve,
+        tasks: asyncio.TaskGroup,
+        evict: Callable[[], None],
+    ) -> None:
+        """``evict`` ends the process, which occupies too much of the platform's memory."""
         self.incoming, self.outgoing = path.with_suffix(".in"), path.with_suffix(".out")
         self._worker = worker
         self._serve = serve
         self._tasks = tasks
+        self._unread = Unread(budget_here().holder(worker, evict))
         self._idle: list[tuple[float, ClientConnection]] = []
         """Connections that can be used again, with the time since when."""
         self._serving: set[ServerConnection] = set()
@@ -69,6 +79,7 @@ class Wires:
 
     def close(self) -> None:
         """Close all connections."""
+        self._unread.holder.close()
         if self._server is not None:
             self._server.close()
         for _, idle in self._idle:
@@ -91,11 +102,11 @@ class Wires:
         self._idle.append((time.monotonic(), connection))
 
     def _client(self) -> ClientConnection:
-        return ClientConnection(self._tasks)
+        return ClientConnection(self._tasks, self._unread)
 
     def _accept(self) -> ServerConnection:
         """The protocol of a connection that workerd has opened."""
-        connection = ServerConnection(self._serve, self._tasks)
+        connection = ServerConnection(self._serve, self._tasks, self._unread)
         self._serving = {each for each in self._serving if not each.closed}
         if len(self._serving) >= CONNECTIONS_MAX:
             log.warning("too many connections of a Worker", worker=self._worker)
@@ -149,9 +160,10 @@ class SteppedWires(Wires):
         tasks: asyncio.TaskGroup,
         look: Callable[[], bool],
         kill: Callable[[], None],
+        evict: Callable[[], None],
     ) -> None:
         """``look`` checks the process and returns False once it has ended; ``kill`` ends it."""
-        super().__init__(path, worker, serve, tasks)
+        super().__init__(path, worker, serve, tasks, evict)
         self._progress: dict[str, _Progress] = {}
         self._look = look
         self._kill = kill
@@ -224,8 +236,9 @@ def open_wires(
     tasks: asyncio.TaskGroup,
     look: Callable[[], bool],
     kill: Callable[[], None],
+    evict: Callable[[], None],
 ) -> Wires:
     """The wires of a process, for the running event loop."""
     if stops_the_world():
-        return SteppedWires(path, worker, serve, tasks, look, kill)
-    return Wires(path, worker, serve, tasks)
+        return SteppedWires(path, worker, serve, tasks, look, kill, evict)
+    return Wires(path, worker, serve, tasks, evict)
