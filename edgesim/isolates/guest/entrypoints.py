@@ -77,7 +77,9 @@ def handlers_of(entries: Entrypoints) -> list[str]:
 
 def class_of(instance: Any) -> type:
     """Return the Worker's class of an entrypoint's instance."""
-    return instance.kind if isinstance(instance, _ClassInstance) else type(instance)
+    if isinstance(instance, _ClassInstance):
+        return type(instance._inner)  # noqa: SLF001 (a public name would hide a method of worker code)
+    return type(instance)
 
 
 class _ClassEntrypoint:
@@ -105,10 +107,6 @@ class _ClassInstance:
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
-
-    @property
-    def kind(self) -> type:
-        return type(self._inner)
 
     def __getattr__(self, name: str) -> Any:
         wanted = _OLD_NAMES["fetch"] if name == "fetch" else name
