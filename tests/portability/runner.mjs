@@ -23,6 +23,9 @@ const job = JSON.parse(readFileSync(jobFile, "utf8"));
 
 // Time stands still, at the same moment on both sides.
 Date.now = () => job.now_ms;
+globalThis.Date = new Proxy(Date, {
+  construct: (target, args) => new target(...(args.length ? args : [job.now_ms])),
+});
 
 // The scenario that is running.
 const current = { env: {}, ctx: null, calls: [], outbound: {} };

@@ -10,7 +10,6 @@ import json
 import re
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote, urlsplit, urlunsplit
 
 from pyodide._typed_arrays import Uint8Array
 from pyodide.ffi import JsBuffer, JsException, JsProxy, jsnull, to_js, to_proxy
@@ -19,15 +18,17 @@ from workers._runtime import invocation
 from js._blob import Blob
 from js._formdata import FormData, decode, encode
 from js._headers import Headers
+from js._search_params import URLSearchParams
 from js._stream import USED, ReadableStream
 from js._text import text_of, utf8
+from js._url_host import InvalidUrlError
+from js._url_parser import parse
 
 _NORMALISED = {"DELETE", "GET", "HEAD", "OPTIONS", "POST", "PUT"}
 _METHOD = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _NULL_BODY = {101, 204, 205, 304}
 _REDIRECTS = {301, 302, 303, 307, 308}
 _PHRASES = {int(status): status.phrase for status in HTTPStatus}
-_URL_SAFE = "!$%&'()*+,/:;=?@[]~"
 
 
 class Body(JsProxy):
@@ -122,6 +123,8 @@ def _extract(body: Any) -> tuple[Any, str | None]:
         return body._value, body.type or None
     if isinstance(body, FormData):
         return encode(body)
+    if isinstance(body, URLSearchParams):
+        return utf8(body.toString()), "application/x-www-form-urlencoded;charset=UTF-8"
     if isinstance(body, ReadableStream):
         return body, None
     raise TypeError(
@@ -364,41 +367,11 @@ def _redirect(given: Any, original: Request | None) -> str:
 
 
 def normal_url(url: str) -> str:
-    """Normalize an absolute URL as JavaScript does: lower-case host, non-empty path, escapes.
-
-    Raises JsException (a TypeError) for an invalid or relative URL.
-    """
+    """Normalize an absolute URL; JsException (a TypeError) for an invalid or relative one."""
     try:
-        parts = urlsplit(utf8(url).decode().strip())
-        host = parts.hostname
-        port = parts.port
-    except ValueError:
-        host = None
-    if host is None or not parts.scheme:
-        raise JsException("TypeError", f"Invalid URL: {url}")
-    default = {"http": 80, "https": 443}.get(parts.scheme)
-    name = f"[{host}]" if ":" in host else host.encode("idna").decode() if host else ""
-    where = name if port in {None, default} else f"{name}:{port}"
-    user = parts.netloc.rpartition("@")[0]
-    path = quote(_without_dots(parts.path or "/"), _URL_SAFE + "|")
-    query = quote(parts.query, _URL_SAFE + "\\^`{|}")
-    fragment = quote(parts.fragment, _URL_SAFE + "#")
-    return urlunsplit((parts.scheme, f"{user}@{where}" if user else where, path, query, fragment))
-
-
-def _without_dots(path: str) -> str:
-    if "/." not in path:
-        return path
-    kept: list[str] = []
-    segments = path.split("/")
-    for segment in segments:
-        if segment == ".." and len(kept) > 1:
-            kept.pop()
-        elif segment not in {".", ".."}:
-            kept.append(segment)
-    if segments[-1] in {".", ".."}:
-        kept.append("")
-    return "/".join(kept)
+        return parse(url).href
+    except InvalidUrlError:
+        raise JsException("TypeError", f"Invalid URL: {url}") from None
 
 
 async def fetch(resource: Any, init: Any = None, **options: Any) -> Response:

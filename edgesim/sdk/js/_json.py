@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
-from pyodide.ffi import JsException, JsProxy, to_js, to_proxy, whole
+from pyodide.ffi import (
+    UNDEFINED,
+    JsArray,
+    JsDate,
+    JsException,
+    JsProxy,
+    jsnull,
+    to_js,
+    to_proxy,
+    whole,
+)
 
 
 class _JSON:
@@ -21,8 +32,7 @@ class _JSON:
 
     def stringify(self, value: Any) -> str:
         """Return the JSON text of a raw value."""
-        raw = value._to_wire() if isinstance(value, JsProxy) else value
-        text = json.dumps(raw, ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":"))
         # A lone surrogate is escaped (the "well-formed JSON.stringify" rule).
         return text.encode("utf-8", "backslashreplace").decode()
 
@@ -35,6 +45,22 @@ class _Object:
         made = to_js(dict(entries))
         assert isinstance(made, JsProxy)
         return made
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON is made of: ``toJSON`` of an object that has it, its values otherwise."""
+    if type(value) in {JsProxy, JsArray}:
+        return _plain(value._value)
+    if isinstance(value, JsProxy):
+        own = getattr(value, "toJSON", None)
+        return _plain(own() if callable(own) else value._to_wire())
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items() if item is not UNDEFINED}
+    if isinstance(value, list):
+        return [None if item is UNDEFINED else _plain(item) for item in value]
+    if isinstance(value, datetime):
+        return JsDate(value).toISOString()
+    return None if value is jsnull else value
 
 
 def _number(text: str) -> float:

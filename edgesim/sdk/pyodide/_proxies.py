@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
+
+from pyodide._dates import EPOCH, DateMethods, clipped
+from pyodide._errors import ConversionError as ConversionError  # noqa: PLC0414 (re-exported)
+from pyodide._errors import JsException as JsException  # noqa: PLC0414
 
 SAFE_INTEGER_MAX = 2**53 - 1
 IN_BROWSER = True
 """True as on the platform, whose Pyodide detects a browser."""
-
-
-class ConversionError(Exception):
-    """Raised for a value that cannot be converted."""
-
-
-class JsException(Exception):
-    """Exception thrown by JavaScript; ``str()`` is "name: message"."""
-
-    def __init__(self, name: str, message: str = "", stack: str = "") -> None:
-        super().__init__(f"{name}: {message}")
-        self.name = name
-        self.message = message
-        self.stack = stack
 
 
 class JsNull:
@@ -188,34 +178,29 @@ class JsBuffer(JsProxy):
         return "[object ArrayBuffer]"
 
 
-class JsDate(JsProxy):
-    """A JavaScript Date, held as a datetime."""
+class JsDate(DateMethods, JsProxy):
+    """A JavaScript Date, in UTC."""
 
-    _value: datetime
+    def __init__(self, value: datetime | float) -> None:
+        if isinstance(value, datetime):
+            at = value if value.tzinfo else value.replace(tzinfo=UTC)
+            value = round((at - EPOCH) / timedelta(milliseconds=1))
+        self._ms = clipped(value)
 
-    def __init__(self, value: datetime) -> None:
-        self._value = value
+    @property
+    def _value(self) -> datetime:
+        return self._datetime()
 
-    def getTime(self) -> int:
-        """Return Unix milliseconds."""
-        return round(self._value.timestamp() * 1000)
-
-    def toISOString(self) -> str:
-        """Return ISO 8601 in UTC, such as ``2026-01-31T12:00:00.000Z``."""
-        shown = self._value.astimezone(UTC).isoformat(timespec="milliseconds")
-        return shown.replace("+00:00", "Z")
-
-    toJSON = toISOString
+    def toJSON(self, key: Any = None) -> Any:
+        """Return ISO 8601 in UTC; null for an invalid date."""
+        return jsnull if self._ms != self._ms else self.toISOString()
 
     def to_py(self, *, depth: int = -1, default_converter: Any = None) -> JsDate:
         """Return the date itself: Pyodide has no conversion for dates."""
         return self
 
     def _to_wire(self) -> datetime:
-        return self._value
-
-    def __repr__(self) -> str:
-        return self.toISOString()
+        return self._datetime()
 
 
 def to_proxy(value: Any) -> Any:

@@ -337,7 +337,10 @@ class Response(FetchResponse):
         return f"Response({', '.join(shown)})"
 
 
-_BODIES = (str, bytes, FormData, js.Blob, js.FormData, JsBuffer, ReadableStream)
+_BODIES = (
+    *(str, bytes, FormData, JsBuffer, ReadableStream),
+    *(js.Blob, js.FormData, js.URLSearchParams),
+)
 
 
 def _init(status: Any, status_text: str, headers: Any) -> dict[str, Any]:
