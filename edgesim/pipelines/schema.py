@@ -18,7 +18,7 @@ from typing import Any
 from edgesim.config.pipelines import Field
 
 REASONS = ("missing_field", "null_value", "type_mismatch", "parse_failure")
-_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
 def fault(record: dict[str, Any], fields: Sequence[Field]) -> str | None:
@@ -94,6 +94,18 @@ def _between(low: int, high: int) -> Callable[[Any], bool]:
     return lambda value: low <= value <= high
 
 
+def _fits_float64(value: float) -> bool:
+    try:
+        float(value)
+    except OverflowError:  # a whole number of more than 308 digits
+        return False
+    return True
+
+
+def _fits_float32(value: float) -> bool:
+    return _fits_float64(value) and abs(float(value)) <= _FLOAT32_MAX
+
+
 def _any(value: Any) -> bool:
     return True
 
@@ -143,8 +155,8 @@ _SCALARS: dict[str, tuple[Callable[[Any], bool], Callable[[Any], bool]]] = {
     "int64": (_is_whole, _between(-(1 << 63), (1 << 63) - 1)),
     "uint32": (_is_whole, _between(0, (1 << 32) - 1)),
     "uint64": (_is_whole, _between(0, (1 << 64) - 1)),
-    "float32": (_is_number, lambda value: abs(value) <= _FLOAT32_MAX),
-    "float64": (_is_number, _any),
+    "float32": (_is_number, _fits_float32),
+    "float64": (_is_number, _fits_float64),
     "decimal128": (lambda value: _is_number(value) or _is_string(value), _parses_as_decimal),
     "timestamp": (_is_time, _parses_as_time),
     "binary": _BINARY,

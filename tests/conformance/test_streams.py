@@ -25,6 +25,7 @@ from edgesim.pipelines.streams.drops import SAMPLES_MAX
 from edgesim.pipelines.streams.stream import BufferFullError, RecordStream
 from edgesim.r2.bucket import Bucket, R2ObjectBody
 from edgesim.r2.notifications import Notifications
+from edgesim.taps import Taps
 from tests.full_disk import damage
 from tests.loops import on_both_loops  # noqa: F401 (every test here runs on both loops)
 
@@ -485,3 +486,30 @@ async def test_positions_of_an_earlier_time_lose_and_repeat_nothing(house, more)
         files = await house.rolled(successor)
     stored = [row["value"]["n"] for rows in files.values() for row in rows]
     assert sorted(stored) == ([1, 2] if more else [1])
+
+
+async def test_a_tap_shows_json_as_it_was_sent(house):
+    """Records that fit the schema are shown too, with the fields that their rows do not have."""
+    taps = Taps(house.clock)
+    spec = StreamSpec("clicks", house.config, SCHEMA)
+    stream = RecordStream(spec, house.folder, house.clock, taps.at("streams.clicks"))
+    stream.add_reader("flow/lake", JsonFiles("lake", NEVER, house.bucket))
+    record = {"id": "a", "other": [1]}
+    with taps.reading("streams.clicks") as reader:
+        await stream.send_json(json.dumps([record]).encode())
+        assert json.loads(reader.records.receive_nowait())["record"] == record
+    await stream.send_json(json.dumps([record]).encode())
+    stream.close()
+
+
+async def test_records_that_fit_and_others_of_one_body(house):
+    """The rows of a body are the same whether another record of it fits or not."""
+    house.fields = [*SCHEMA, Field("float64", "x"), Field("timestamp", "at")]
+    record = {"id": "a", "n": 3, "x": 1, "at": 1_700_000_000_000}
+    async with house.running() as stream:
+        for sent in ([record], [record, {"n": 1}]):
+            assert await stream.send_json(json.dumps(sent).encode()) == len(sent)
+        [rows] = (await house.rolled(stream)).values()
+    assert rows[0] == rows[1]
+    assert [type(value) for value in rows[1].values()] == [str, int, float, str]
+    assert stream.drops.counts == {"missing_field": 1}

@@ -12,7 +12,7 @@ import pyarrow.parquet
 
 from edgesim.pipelines.sql.columns import JSON_MARK
 from edgesim.pipelines.sql.wire import FileFormat
-from edgesim.pipelines.streams.rows import timestamp_text
+from edgesim.pipelines.streams.timestamps import timestamp_text
 
 _VIEWS = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
 _UNITS = {"s": "second", "ms": "millisecond", "us": "microsecond", "ns": "nanosecond"}

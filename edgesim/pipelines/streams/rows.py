@@ -7,21 +7,13 @@ UTC.  An unstructured stream has one column, ``value``, with the whole record.
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from edgesim.config.pipelines import Field
 from edgesim.pipelines.schema import value_fault
-
-_TIME = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?([Zz]|[+-]\d\d:\d\d)")
-_DIGITS = {"second": 0, "millisecond": 3, "microsecond": 6, "nanosecond": 9}
-"""Digits after the second, by unit."""
-DEFAULT_UNIT = "millisecond"
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NANOSECOND_YEARS = range(1678, 2262)
-"""Years of which every instant is a 64-bit number of nanoseconds since 1970."""
+from edgesim.pipelines.streams.timestamps import DEFAULT_UNIT, timestamp_text
 
 
 class MisfitError(ValueError):
@@ -42,7 +34,7 @@ def _struct(record: dict[str, Any], fields: Sequence[Field], place: str) -> dict
     row: dict[str, Any] = {}
     for field in fields:
         value = record.get(field.name)
-        if value is None:
+        if _is_null(value):
             if field.required:
                 reason = "null_value" if field.name in record else "missing_field"
                 raise MisfitError(reason, f"{place}{field.name}")
@@ -72,50 +64,19 @@ def _value(value: Any, field: Field, place: str) -> Any:
         if text is None:
             raise MisfitError("parse_failure", place)
         return text
-    return int(value) if field.type.startswith("int") else value
+    if field.type.startswith("int"):
+        return int(value)
+    return float(value) if field.type.startswith("float") else value
 
 
 def _item(value: Any, items: Field, place: str) -> Any:
-    if value is not None:
+    if not _is_null(value):
         return _value(value, items, f"{place}[]")
     if items.required:
         raise MisfitError("null_value", f"{place}[]")
     return None
 
 
-def timestamp_text(value: str | float | datetime, unit: str) -> str | None:
-    """The time as RFC 3339 text in UTC, cut to its unit; None if the unit cannot have it."""
-    try:
-        if isinstance(value, str):
-            moment, nanoseconds = _from_text(value)
-        elif isinstance(value, datetime):
-            moment = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
-            nanoseconds = value.microsecond * 1000
-        else:
-            scale: int = 10 ** _DIGITS[unit]
-            seconds, rest = divmod(int(value), scale)
-            moment, nanoseconds = _EPOCH + timedelta(seconds=seconds), rest * 10**9 // scale
-        moment = moment.astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
-    if unit == "nanosecond" and moment.year not in _NANOSECOND_YEARS:
-        return None
-    return _text(moment, f"{nanoseconds:09d}"[: _DIGITS[unit]])
-
-
-def _from_text(text: str) -> tuple[datetime, int]:
-    match = _TIME.fullmatch(text)
-    if match is None:
-        raise ValueError(text)
-    day, time, fraction, zone = match.groups()
-    return datetime.fromisoformat(f"{day}T{time}{zone.upper()}"), int(
-        (fraction or "0").ljust(9, "0")
-    )
-
-
-def _text(moment: datetime, digits: str) -> str:
-    """As many digits after the second as needed: none, three, six or nine."""
-    while digits.endswith("000"):
-        digits = digits[:-3]
-    shown = moment.strftime("%Y-%m-%dT%H:%M:%S").rjust(19, "0")
-    return f"{shown}.{digits}Z" if digits else f"{shown}Z"
+def _is_null(value: Any) -> bool:
+    """True for null, and for numbers that JSON writes as null: NaN and the infinities."""
+    return value is None or (isinstance(value, float) and not math.isfinite(value))

@@ -28,12 +28,11 @@ from edgesim.pipelines.pipeline import (
     encode_records,
 )
 from edgesim.pipelines.segment import RowChunk, Segment
-from edgesim.pipelines.streams.drops import DroppedSample, Drops, shown
+from edgesim.pipelines.streams.drops import Drops
 from edgesim.pipelines.streams.kept_schema import keep_schema
 from edgesim.pipelines.streams.positions import Position, Positions
 from edgesim.pipelines.streams.reader import Sink, WindowReader
-from edgesim.pipelines.streams.row_types import RowType
-from edgesim.pipelines.streams.rows import MisfitError, row_of
+from edgesim.pipelines.streams.validation import SchemaValidator
 from edgesim.pipelines.streams.window import start_of
 from edgesim.taps import Tap
 
@@ -73,7 +72,7 @@ class RecordStream:
         self._positions = Positions(folder)
         self._first = self._positions.first_free
         self._buffer = Buffer("stream", spec.name, folder, clock, self, self._first)
-        self._row_type = RowType(spec.fields)
+        self._validator = SchemaValidator(spec.fields, clock)
         self._encoder = msgspec.json.Encoder()
         self._closing = anyio.Lock()
         self._forgetting = anyio.Lock()
@@ -130,7 +129,7 @@ class RecordStream:
         """
         encode_records(records)
         if self.readers:
-            rows, drops = self._fitting(records)
+            rows, drops = self._validator.fitting(records)
             if rows:
                 await self._append(self._encoded(rows))
             self._note(drops)
@@ -140,7 +139,8 @@ class RecordStream:
 
     async def send_json(self, body: Json) -> int:
         """Like ``send``, for a list in JSON.  ValueError or RecursionError if it is none."""
-        rows = self._row_type.decoded(body) if len(body) <= SEND_BYTES_MAX else None
+        is_large = len(body) > SEND_BYTES_MAX
+        rows = None if is_large or self._tap.readers else self._validator.decoded(body)
         if rows is None:
             return await self.send(_decoded(body))
         count = len(rows)
@@ -214,20 +214,6 @@ class RecordStream:
         return [*self._buffer.sealed, *([opened] if opened else [])]
 
     # --- records ---
-
-    def _fitting(self, records: list[Any]) -> tuple[list[Any], Drops]:
-        """The rows of the records that fit the schema, and the others."""
-        rows, drops = [], Drops()
-        if (fitting := self._row_type.rows(records)) is not None:
-            return fitting, drops
-        for record in records:
-            try:
-                rows.append(row_of(record, self._spec.fields))
-            except MisfitError as fault:
-                text = shown(self._encoder.encode(record))
-                now = self._clock.now()
-                drops.add(DroppedSample(now, fault.reason, fault.column, text))
-        return rows, drops
 
     def _encoded(self, rows: list[Any]) -> tuple[RowChunk, list[Any] | None]:
         """The rows for the log, and for the watcher if there is one."""

@@ -1,11 +1,9 @@
 """Records of a stream as rows: what fits a schema, and the reason where a record does not."""
 
-from datetime import UTC, datetime, timedelta, timezone
-
 import pytest
 
 from edgesim.config.pipelines import Field
-from edgesim.pipelines.streams.rows import MisfitError, row_of, timestamp_text
+from edgesim.pipelines.streams.rows import MisfitError, row_of
 
 FIELDS = [
     Field("string", "id", required=True),
@@ -71,39 +69,3 @@ def test_a_record_that_does_not_fit(record, reason, column):
     with pytest.raises(MisfitError) as caught:
         row_of(record, FIELDS)
     assert (caught.value.reason, caught.value.column) == (reason, column)
-
-
-@pytest.mark.parametrize(
-    ("value", "unit", "text"),
-    [
-        ("2026-11-29T12:00:00+02:00", "second", "2026-11-29T10:00:00Z"),
-        ("2026-11-29t12:00:00.5z", "millisecond", "2026-11-29T12:00:00.500Z"),
-        ("2026-11-29t12:00:00.999z", "second", "2026-11-29T12:00:00Z"),
-        ("2026-11-29 12:00:00.123456789Z", "nanosecond", "2026-11-29T12:00:00.123456789Z"),
-        ("2026-11-29T12:00:00.1234567891Z", "nanosecond", "2026-11-29T12:00:00.123456789Z"),
-        ("2026-11-29T12:00:00.123456789Z", "microsecond", "2026-11-29T12:00:00.123456Z"),
-        ("2026-11-29T12:00:00.000456Z", "millisecond", "2026-11-29T12:00:00Z"),
-        ("0001-01-01T00:00:00Z", "second", "0001-01-01T00:00:00Z"),
-        ("0001-01-01T00:00:00+01:00", "second", None),
-        ("9999-12-31T23:59:59Z", "nanosecond", None),
-        ("2026-11-29", "second", None),
-        (1_700_000_000_123, "millisecond", "2023-11-14T22:13:20.123Z"),
-        (1_700_000_000_123_456, "microsecond", "2023-11-14T22:13:20.123456Z"),
-        (1_700_000_000_000_000_007, "nanosecond", "2023-11-14T22:13:20.000000007Z"),
-        (-1, "millisecond", "1969-12-31T23:59:59.999Z"),
-        (0, "second", "1970-01-01T00:00:00Z"),
-        (
-            datetime(2026, 1, 1, 1, tzinfo=timezone(timedelta(hours=1))),
-            "second",
-            "2026-01-01T00:00:00Z",
-        ),
-        (
-            datetime(2026, 1, 1, 0, 0, 0, 250_000, tzinfo=UTC),
-            "microsecond",
-            "2026-01-01T00:00:00.250Z",
-        ),
-    ],
-)
-def test_times_are_utc_text(value, unit, text):
-    """Text, Dates and numbers of each unit become the same form; no time is None."""
-    assert timestamp_text(value, unit) == text
