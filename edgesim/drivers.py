@@ -41,6 +41,7 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
     "kv": {
         "memory": "edgesim.kv.memory",
         "sqlite": "edgesim.kv.sqlite",
+        "nats": "edgesim.kv.nats",
     },
     "clickhouse": {
         "chdb": "edgesim.clickhouse.chdb.driver",

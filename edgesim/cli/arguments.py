@@ -19,7 +19,7 @@ PROJECT_HELP = "folder with edgesim.toml or a wrangler file (default: . or ./wor
 _BACKENDS = {
     "r2": "memory:, file:PATH or s3://HOST:PORT",
     "queues": "memory:, sqlite:PATH or nats://HOST:PORT/NAME",
-    "kv": "memory: or sqlite:PATH",
+    "kv": "memory:, sqlite:PATH or nats://HOST:PORT/NAME",
     "clickhouse": "chdb:PATH, clickhouse+http://HOST:PORT/DB or clickhouse://HOST:PORT/DB",
 }
 

@@ -65,7 +65,7 @@ class StoreFaults:
 
     def kv(self, driver: KvDriver) -> KvDriver:
         """The key-value store with the faults."""
-        return FaultyKv(driver, self._injector, self._life)
+        return FaultyKv(driver, self._injector, self._life, self._clock)
 
     def clickhouse(self, driver: ClickHouseDriver) -> ClickHouseDriver:
         """The database with the faults."""

@@ -6,6 +6,7 @@
     clickhouse outage from 100s to 5m     every call fails in that time
     queues duplicate 3%                   an acknowledged message is delivered once more
     queues reorder 10%                    a message is held back, up to 30 s
+    kv stale 20%                          a read returns what was stored up to 60 s ago
     insert crash 1%                       an isolate crashes during an invocation
     workers zygote-death 1%               the process that forks isolates is killed
     platform kill at 95s                  the platform is killed and restarts on the same stores
@@ -42,6 +43,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "lost-answer": (*_STORES, "pipelines"),
     "duplicate": ("queues",),
     "reorder": ("queues",),
+    "stale": ("kv",),
     "crash": ("workers",),
     "zygote-death": ("workers",),
     "kill": ("platform",),
@@ -56,8 +58,8 @@ KINDS: dict[str, tuple[str, ...]] = {
 
 STOPS = ("kill", "power-cut")
 _WITH_CHANCE = {
-    *("error", "lost-answer", "duplicate", "reorder", "crash"),
-    *("zygote-death", "failed-fsync", "lying-fsync"),
+    *("error", "lost-answer", "duplicate", "reorder", "stale"),
+    *("crash", "zygote-death", "failed-fsync", "lying-fsync"),
 }
 MOMENTS = {*STOPS, "bit-flip", "jump"}
 _STEPS = ("steps", "recovery-steps")

@@ -12,6 +12,7 @@ from edgesim.clickhouse import statements
 from edgesim.clickhouse.driver import ClickHouseDriver, QueryResult, Statement
 from edgesim.clock import Clock
 from edgesim.faults.injector import Injector, Life
+from edgesim.faults.stale import STALE_SECONDS, EarlierEntries, Key, listed
 from edgesim.faults.uploads import UPLOAD_METHODS, FaultyUploads
 from edgesim.kv.driver import KvDriver, KvEntry, KvKey
 from edgesim.model import Message, R2Object
@@ -113,34 +114,90 @@ class FaultyR2:
 
 
 class FaultyKv:
-    """See KvDriver."""
+    """See KvDriver; stale reads return an earlier state, as other locations may see it."""
 
-    def __init__(self, inner: KvDriver, injector: Injector, life: Life) -> None:
+    def __init__(self, inner: KvDriver, injector: Injector, life: Life, clock: Clock) -> None:
         self._inner = inner
         self._injector = injector
         self._life = life
+        self._clock = clock
+        self._history = EarlierEntries()
 
     async def get(self, namespace: str, key: str, now: float) -> KvEntry | None:
-        return await self._call("get", key, lambda: self._inner.get(namespace, key, now))
+        return await self._call("get", key, lambda: self._get(namespace, key, now))
+
+    async def _get(self, namespace: str, key: str, now: float) -> KvEntry | None:
+        moment = self._stale("get", key)
+        if moment is not None:
+            held = self._history.at(Key(namespace, key), moment)
+            if held is not None:
+                return held[0] if held[0] is not None and _is_valid(held[0], now) else None
+        return await self._inner.get(namespace, key, now)
 
     async def put(self, namespace: str, key: str, entry: KvEntry, now: float) -> None:
-        await self._call("put", key, lambda: self._inner.put(namespace, key, entry, now))
+        await self._call(
+            "put",
+            key,
+            lambda: self._write(
+                Key(namespace, key), lambda: self._inner.put(namespace, key, entry, now)
+            ),
+        )
 
     async def delete(self, namespace: str, key: str) -> None:
-        await self._call("delete", key, lambda: self._inner.delete(namespace, key))
+        await self._call(
+            "delete",
+            key,
+            lambda: self._write(Key(namespace, key), lambda: self._inner.delete(namespace, key)),
+        )
+
+    async def _write(self, key: Key, act: Callable[[], Awaitable[None]]) -> None:
+        """Write, and keep the replaced entry while a rule makes reads stale."""
+        if not any(rule.kind == "stale" for rule in self._injector.rules):
+            await act()
+            return
+        before = await self._inner.get(key.namespace, key.name, self._clock.now())
+        await act()
+        self._history.record(key, before, self._clock.now())
 
     async def list(
         self, namespace: str, prefix: str, after: str, limit: int, now: float
     ) -> Sequence[KvKey]:
         return await self._call(
-            "list", prefix, lambda: self._inner.list(namespace, prefix, after, limit, now)
+            "list", prefix, lambda: self._list(namespace, prefix, after, limit, now)
         )
+
+    async def _list(
+        self, namespace: str, prefix: str, after: str, limit: int, now: float
+    ) -> Sequence[KvKey]:
+        moment = self._stale("list", prefix)
+        if moment is None:
+            return await self._inner.list(namespace, prefix, after, limit, now)
+        earlier = {}
+        for key in self._history.names(namespace, prefix, after):
+            if (held := self._history.at(key, moment)) is not None:
+                entry = held[0]
+                earlier[key.name] = entry if entry is not None and _is_valid(entry, now) else None
+        more = limit + len(earlier)  # some of those found vanish
+        found = await self._inner.list(namespace, prefix, after, more, now)
+        return listed(found, earlier)[:limit]
+
+    def _stale(self, method: str, detail: str) -> float | None:
+        """The moment whose state a read returns; None for the present."""
+        targets, where = ("kv", f"kv.{method}"), f"kv.{method} {detail}".rstrip()
+        struck = self._injector.strikes("stale", targets, where)
+        if struck is None:
+            return None
+        return self._clock.now() - struck[1].uniform(0, STALE_SECONDS)
 
     async def _call(
         self, method: str, detail: str, act: Callable[[], Awaitable[_Result]]
     ) -> _Result:
         where = f"kv.{method} {detail}".rstrip()
         return await self._injector.around(self._life, ("kv", f"kv.{method}"), where, act)
+
+
+def _is_valid(entry: KvEntry, now: float) -> bool:
+    return entry.expiration is None or entry.expiration > now
 
 
 class FaultyQueues:

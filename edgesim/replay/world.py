@@ -299,7 +299,7 @@ class World:
         watched_r2: Any = ObservedR2(stores["r2"], self.history, places)
         watched_queues: Any = ObservedQueues(stores["queues"], self.history)
         watched_database: Any = ObservedClickHouse(self._database, self.history)
-        kv = FaultyKv(stores["kv"], self.injector, life) if "kv" in stores else None
+        kv = FaultyKv(stores["kv"], self.injector, life, self.wall) if "kv" in stores else None
         return Backends(
             FaultyR2(watched_r2, self.injector, life),
             FaultyQueues(watched_queues, self.injector, life, self.wall),

@@ -5,7 +5,7 @@ import { every } from "./app.js";
 import { button, h, number, table } from "./dom.js";
 
 const BANNER_MS = 3000;
-const AMOUNTS = { error: "50%", latency: "500ms", "lost-answer": "50%", duplicate: "10%", reorder: "10%" };
+const AMOUNTS = { error: "50%", latency: "500ms", "lost-answer": "50%", duplicate: "10%", reorder: "10%", stale: "20%" };
 
 export async function faults(root, words, { signal }) {
   const seen = await get("/faults");

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from edgesim.clock import Clock
 from edgesim.config.queues import DELAY_SECONDS_MAX
-from edgesim.queues.nats.jetstream import JetStream, Publication
+from edgesim.jetstream.server import JetStream, Publication
 from edgesim.queues.nats.messages import QueueSubjects, visible_at
 
 FRESH_SECONDS = 1.0
@@ -71,13 +71,8 @@ class Delayed:
         self._known, self._read_at = found, read_at
 
     async def _list(self) -> list[tuple[float, str]]:
-        path, delayed = f"STREAM.INFO.{self._stream}", self._layout.subject("delayed", ">")
-        found: list[tuple[float, str]] = []
-        while True:
-            answer = await self._server.api(path, subjects_filter=delayed, offset=len(found))
-            found += [(visible_at(subject), subject) for subject in answer.state.subjects]
-            if not answer.state.subjects or len(found) >= answer.total:
-                return sorted(found)
+        delayed = await self._server.subjects(self._stream, self._layout.subject("delayed", ">"))
+        return sorted((visible_at(subject), subject) for subject in delayed)
 
 
 def _due_at(when: float, now: float) -> float:

@@ -34,9 +34,7 @@ import structlog
 
 from edgesim.clock import Clock
 from edgesim.errors import RunError
-from edgesim.model import Message
-from edgesim.queues.driver import Depth, NewMessage, QueueDriver
-from edgesim.queues.nats.jetstream import (
+from edgesim.jetstream.server import (
     JetStream,
     KnownError,
     Publication,
@@ -44,7 +42,9 @@ from edgesim.queues.nats.jetstream import (
     StreamMessage,
     open_jetstream,
 )
-from edgesim.queues.nats.url import NAME, Place, place_of
+from edgesim.jetstream.url import NAME, Place, place_of
+from edgesim.model import Message
+from edgesim.queues.driver import Depth, NewMessage, QueueDriver
 from edgesim.queues.nats.work_queue import (
     DUPLICATE_SECONDS,
     LEASED_MAX,

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import msgspec
 
+from edgesim.jetstream.server import Publication, StreamMessage
 from edgesim.model import ContentType, Message
 from edgesim.queues.driver import NewMessage
-from edgesim.queues.nats.jetstream import Publication, StreamMessage
 
 _HEADER = "Edgesim-Message"
 

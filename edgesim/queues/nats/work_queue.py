@@ -14,10 +14,7 @@ import msgspec
 
 from edgesim.clock import Clock
 from edgesim.errors import RunError, first_error
-from edgesim.model import Message
-from edgesim.queues.driver import Depth, NewMessage
-from edgesim.queues.nats.delayed import Delayed
-from edgesim.queues.nats.jetstream import (
+from edgesim.jetstream.server import (
     OVERHEAD_BYTES,
     ApiReply,
     Delivery,
@@ -28,8 +25,11 @@ from edgesim.queues.nats.jetstream import (
     StreamMessage,
     delivery_of,
 )
+from edgesim.jetstream.url import Place
+from edgesim.model import Message
+from edgesim.queues.driver import Depth, NewMessage
+from edgesim.queues.nats.delayed import Delayed
 from edgesim.queues.nats.messages import QueueSubjects, kept_of, message_of
-from edgesim.queues.nats.url import Place
 
 CONSUMER = "edgesim"
 LEASED_MAX = 65_536

@@ -15,12 +15,12 @@ from edgesim.clock import Clock
 from edgesim.config.queues import ConsumerConfig, PullConfig
 from edgesim.drivers import opener
 from edgesim.errors import ConfigError, RunError, UsageError
+from edgesim.jetstream import connection as nats_connection
+from edgesim.jetstream.url import place_of
 from edgesim.model import BatchResult, Retry
 from edgesim.queues.consumer import Consumer
 from edgesim.queues.driver import NewMessage
-from edgesim.queues.nats import connection as nats_connection
 from edgesim.queues.nats.driver import open_queues
-from edgesim.queues.nats.url import place_of
 from edgesim.queues.producer import MessageSendRequest, Queue
 from edgesim.queues.pull import PullConsumer
 from tests.processes import ROOT, WORKERS, edgesim
@@ -500,7 +500,11 @@ async def test_closing_gives_leases_back_at_once(url):
 def test_missing_client_library_names_the_extra(monkeypatch):
     """The error for a missing nats-py says which extra to install."""
     monkeypatch.setitem(sys.modules, "nats", None)
-    for name in [each for each in sys.modules if each.startswith("edgesim.queues.nats.")]:
+    for name in [
+        each
+        for each in sys.modules
+        if each.startswith(("edgesim.queues.nats.", "edgesim.jetstream."))
+    ]:
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(UsageError, match=r"pip install 'edgesim\[nats\]'$"):
         opener("queues", "nats://h")

@@ -1,4 +1,4 @@
-"""JetStream requests of the NATS driver.
+"""JetStream requests of the drivers of queues and KV.
 
 The client library's own JetStream calls were rejected: it has none for atomic batches or for
 reading many messages at once, and its empty fetch takes the whole timeout.  The server's API is
@@ -20,7 +20,7 @@ import structlog
 
 from edgesim.clock import Clock
 from edgesim.errors import RunError
-from edgesim.queues.nats.connection import (
+from edgesim.jetstream.connection import (
     ANSWER_SECONDS,
     Msg,
     NatsConnection,
@@ -44,6 +44,8 @@ _DELIVERY = re.compile(
 )
 """Newer servers add a domain and an account before these tokens, and a token after them."""
 _PAGE = 256
+SUBJECTS_MAX = 256
+"""Maximum subjects of ``last_of_each``; the server's limit is 1,024."""
 _DUPLICATE_IN_BATCH = 10201
 _NOT_FOUND = {10014, 10037, 10059}  # consumer, message, stream
 _TRANSIENT = {10008, 10009, 10076, 10077}
@@ -89,6 +91,9 @@ class StreamConfig(msgspec.Struct, omit_defaults=True):
     max_age: int = 0
     allow_direct: bool = False
     allow_atomic: bool = False
+    allow_msg_ttl: bool = False
+    allow_rollup_hdrs: bool = False
+    max_msgs_per_subject: int = 0
 
 
 class Delivered(msgspec.Struct):
@@ -107,6 +112,7 @@ class Read(msgspec.Struct):
     """A message as the API returns it: bytes are base64."""
 
     subject: str
+    seq: int = 0
     hdrs: bytes = b""
     data: bytes = b""
 
@@ -122,6 +128,7 @@ class ApiReply(msgspec.Struct):
     cluster: Cluster = msgspec.field(default_factory=Cluster)
     message: Read | None = None
     purged: int = 0
+    seq: int = 0
     duplicate: bool = False
     streams: list[ApiReply] = []
     total: int = 0
@@ -157,6 +164,7 @@ class JetStream:
         self.where = connection.where
         self.hint = connection.hint
         self.listen = connection.listen
+        self.patience = connection.patience
         self._connection = connection
         self._clock = clock
 
@@ -184,8 +192,12 @@ class JetStream:
 
     # --- messages ---
 
-    async def publish(self, messages: Sequence[Publication]) -> None:
-        """Store all of the messages, or none: KnownError if one of their message ids is known."""
+    async def publish(self, messages: Sequence[Publication]) -> int:
+        """Store all of the messages, or none; returns the sequence of the last one.
+
+        KnownError if one of their message ids is known.  0 if the reply to an attempt that
+        succeeded was lost.
+        """
         patience, unsure = self._connection.patience(), False
         while True:
             try:
@@ -198,10 +210,10 @@ class JetStream:
             failure = answer.error
             if answer.duplicate or (failure and failure.err_code == _DUPLICATE_IN_BATCH):
                 if unsure:
-                    return  # an earlier attempt succeeded, but its reply was lost
+                    return answer.seq  # an earlier attempt succeeded, but its reply was lost
                 raise KnownError(f"{self.where}: a message of the batch is known already")
             if failure is None:
-                return
+                return answer.seq
             refused = self._refused(failure, messages[0].subject)
             if failure.err_code not in _TRANSIENT:
                 raise refused
@@ -267,12 +279,40 @@ class JetStream:
 
     async def at(self, stream: str, seq: int) -> StreamMessage | None:
         """The message of that sequence, or None, from the leader: a replica may lag behind."""
-        found = (await self.find(f"STREAM.MSG.GET.{stream}", seq=seq) or ApiReply()).message
+        return await self._get(stream, seq=seq)
+
+    async def last(self, stream: str, subject: str) -> StreamMessage | None:
+        """The last message on a subject, or None, from the leader: a replica may lag behind."""
+        return await self._get(stream, last_by_subj=subject)
+
+    async def last_of_each(self, stream: str, subjects: Sequence[str]) -> list[StreamMessage]:
+        """The last message on each of up to SUBJECTS_MAX subjects; a replica may lag behind."""
+        body = msgspec.json.encode({"multi_last": subjects, "batch": len(subjects)})
+        found: list[StreamMessage] = []
+
+        async def once() -> None:
+            found.clear()
+            await self._collect(f"$JS.API.DIRECT.GET.{stream}", body, found)
+
+        await self._connection.until_answered(once)
+        return found
+
+    async def subjects(self, stream: str, subject: str) -> list[str]:
+        """All subjects with messages that match ``subject``, which may have wildcards."""
+        path, found = f"STREAM.INFO.{stream}", list[str]()
+        while True:
+            page = await self.api(path, subjects_filter=subject, offset=len(found))
+            found += page.state.subjects
+            if not page.state.subjects or len(found) >= page.total:
+                return found
+
+    async def _get(self, stream: str, **which: Any) -> StreamMessage | None:
+        found = (await self.find(f"STREAM.MSG.GET.{stream}", **which) or ApiReply()).message
         if found is None:
             return None
         lines = found.hdrs.decode().split("\r\n")[1:]
         headers = dict(line.split(": ", 1) for line in lines if line)
-        return StreamMessage(found.subject, found.data, headers, seq)
+        return StreamMessage(found.subject, found.data, headers, found.seq)
 
     # --- implementation ---
 

@@ -1,0 +1,1 @@
+"""JetStream of a NATS server, for the drivers of queues and KV."""
