@@ -22,6 +22,7 @@ from edgesim.config.dataflow import (
 )
 from edgesim.config.environment import Environment
 from edgesim.config.files import convert, is_file, read_table, read_text
+from edgesim.config.lifecycle import check_lifecycle
 from edgesim.config.notifications import check_notifications
 from edgesim.config.outbound import allowed
 from edgesim.config.pipelines import check_pipelines
@@ -147,6 +148,7 @@ def _read_account(file: Path) -> tuple[AccountFile, Dataflow]:
     for name, bucket in account.r2.items():
         check_bucket(file, f"r2.{name}", name)
         check_notifications(file, name, bucket.notifications)
+        check_lifecycle(file, name, bucket.lifecycle)
     for name, queue in account.queues.items():
         if queue.pull and queue.pull.dead_letter_queue == name:
             key = f"queues.{name}.pull.dead_letter_queue"

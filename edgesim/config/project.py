@@ -13,6 +13,7 @@ from edgesim.config.dataflow import (
     RecordStreamConfig,
 )
 from edgesim.config.iceberg_limits import IcebergLimits
+from edgesim.config.lifecycle import LifecycleRule
 from edgesim.config.notifications import NotificationRule
 from edgesim.config.outbound import OutboundConfig
 from edgesim.config.pipelines import PipelineConfig
@@ -37,6 +38,7 @@ class BucketConfig(msgspec.Struct, forbid_unknown_fields=True):
     """``[r2.NAME]``: settings of one bucket."""
 
     notifications: list[NotificationRule] = []
+    lifecycle: list[LifecycleRule] = []
 
 
 class ClickHouseConfig(msgspec.Struct, forbid_unknown_fields=True):

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from edgesim.config import Project, WorkerConfig
 from edgesim.config.dataflow import HttpIngestConfig
+from edgesim.config.lifecycle import LifecycleRule
 from edgesim.config.notifications import NotificationRule
 from edgesim.config.pipelines import PipelineConfig
 from edgesim.config.queues import QueueConfig
@@ -139,6 +140,15 @@ secret() {
   else wrangler secret put "$name" --name "$worker"; fi
 }
 
+# A rule of that name that is there already stays as it is.
+lifecycle() {
+  bucket=$1 name=$2; shift 2
+  if wrangler r2 bucket lifecycle list "$bucket" 2>/dev/null |
+    awk -v name="$name" '{ $1 = $1 } $0 == "name: " name { found = 1 } END { exit !found }'
+  then say "lifecycle rule $name of $bucket: there already"; return; fi
+  wrangler r2 bucket lifecycle add "$bucket" "$name" "$@" --force
+}
+
 # Rules are told apart by queue, prefix, suffix and event.
 notify() {
   bucket=$1 queue=$2 event=$3 prefix=$4 suffix=$5
@@ -176,6 +186,7 @@ def script(project: Project) -> str:
         _section("The ids of the namespaces, into the wrangler files", _namespace_ids(project)),
         _section("Workers, each after those it names", _deployments(project)),
         _section("Secrets", _secrets(project)),
+        _section("Lifecycle rules", _lifecycles(project)),
         _section("Event notifications: from here on things happen", _notifications(project)),
     ]
     return "\n".join(filter(None, parts))
@@ -360,3 +371,26 @@ def _notifications(project: Project) -> Iterator[str]:
 def _notification(bucket: str, rule: NotificationRule) -> str:
     given = (bucket, rule.queue, rule.event, rule.prefix, rule.suffix)
     return "notify " + " ".join(map(_q, given))
+
+
+def _lifecycles(project: Project) -> Iterator[str]:
+    for name, bucket in sorted(project.account.r2.items()):
+        for rule in bucket.lifecycle:
+            if rule.enabled:
+                yield _lifecycle(name, rule)
+
+
+def _lifecycle(bucket: str, rule: LifecycleRule) -> str:
+    given = {
+        "--expire-days": rule.expire_days,
+        "--expire-date": rule.expire_date,
+        "--ia-transition-days": rule.ia_transition_days,
+        "--ia-transition-date": rule.ia_transition_date,
+        "--abort-multipart-days": rule.abort_multipart_days,
+    }
+    options = [
+        f"{option} {value:g}" if isinstance(value, float) else f"{option} {value}"
+        for option, value in given.items()
+        if value is not None
+    ]
+    return " ".join(("lifecycle", _q(bucket), _q(rule.name), _q(rule.prefix), *options))

@@ -269,13 +269,40 @@ class Bucket:
         """Remove up to 1,000 objects; missing ones are ignored."""
         keys = [keys] if isinstance(keys, str) else list(dict.fromkeys(keys))
         limits.check_keys("delete", keys)
-
-        def outbox(gone: R2Object) -> Sequence[OutboxEntry]:
-            return self._notifications.messages_for(self.name, "DeleteObject", gone)
-
         async with self._locks.of(keys):
+            await self._delete(keys, "DeleteObject")
+
+    async def expire(self, keys: Sequence[str], is_due: Callable[[R2Object], bool]) -> int:
+        """Remove those of the objects that are still due, as a lifecycle rule does; count them."""
+        async with self._locks.of(keys):
+            found = [await self._driver.head(self.name, key) for key in keys]
+            due = [each.key for each in found if each is not None and is_due(each)]
+            await self._delete(due, "LifecycleDeletion")
+        return len(due)
+
+    async def change_class(
+        self, key: str, storage_class: str, is_due: Callable[[R2Object], bool]
+    ) -> bool:
+        """Move an object to another storage class if it is still due; notifies no queue."""
+        async with self._locks.of([key]):
+            seen = await self._driver.head(self.name, key)
+            if seen is None or not is_due(seen):
+                return False
+            found = await self._driver.get(self.name, key, 0, None)
+            if found is None:
+                return False
+            moved = msgspec.structs.replace(seen, storage_class=storage_class)
+            async with aclosing(Stream(verified(*found), seen.size)) as body:
+                put = self._driver.put
+                return await put(self.name, key, aiter(body), lambda: Finished(moved), seen)
+
+    async def _delete(self, keys: Sequence[str], action: Action) -> None:
+        def outbox(gone: R2Object) -> Sequence[OutboxEntry]:
+            return self._notifications.messages_for(self.name, action, gone)
+
+        if keys:
             await self._driver.delete(self.name, keys, outbox)
-        self._tap.offer(len(keys), ({"action": "DeleteObject", "key": key} for key in keys))
+            self._tap.offer(len(keys), ({"action": action, "key": key} for key in keys))
 
     async def list(
         self,

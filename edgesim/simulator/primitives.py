@@ -38,6 +38,7 @@ from edgesim.queues.consumer import Consumer
 from edgesim.queues.producer import Metrics, Queue
 from edgesim.queues.pull import PullConsumer
 from edgesim.r2.bucket import Bucket
+from edgesim.r2.lifecycle import Lifecycle
 from edgesim.r2.notifications import Notifications
 from edgesim.runtime.lineage import Lineage
 from edgesim.runtime.schedule import Schedule
@@ -78,6 +79,11 @@ class Primitives:
         """The KV namespaces used so far, by id."""
         self.r2_operations: dict[str, Counter[str]] = {}
         """Operations of Workers, by bucket and price class."""
+        self.lifecycles = [
+            Lifecycle(config.lifecycle, self.bucket(name), clock)
+            for name, config in project.account.r2.items()
+            if config.lifecycle
+        ]
         self.pipelines = {
             name: Pipeline(
                 name,

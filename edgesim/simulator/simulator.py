@@ -213,6 +213,8 @@ class Simulator:
                 tasks.start_soon(consumer.run)
             for schedule in primitives.schedules:
                 tasks.start_soon(schedule.run, partial(self._run_schedule, schedule))
+            for lifecycle in primitives.lifecycles:
+                tasks.start_soon(lifecycle.run)
             tasks.start_soon(primitives.retry_tables)
             tasks.start_soon(relay)
             tasks.start_soon(self._heed_other_nodes)

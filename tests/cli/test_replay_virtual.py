@@ -10,6 +10,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from tests.processes import ROOT, WORKERS, edgesim
+from tests.simulated import write_worker
 
 FAULTS = """
 r2 error 5%
@@ -507,3 +508,47 @@ def test_sleeping_while_a_call_is_under_way(tmp_path, level):
         "replay", fixture, "--project", tmp_path, "--isolation", level, "--report", "json"
     )
     assert json.loads(done.stdout)["responses"] == {"200": 1}, done.stdout
+
+
+STORING = """
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        await self.env.STORE.put(request.url[-1], "1")
+        return Response("ok")
+
+    async def queue(self, batch, env, ctx):
+        for message in batch.messages:
+            print(message.body["action"], message.body["object"]["key"])
+"""
+LIFECYCLE = """
+workers = ["w"]
+[[r2.store.notifications]]
+queue = "gone"
+event = "object-delete"
+[[r2.store.lifecycle]]
+name = "a day"
+expire_days = 1
+"""
+
+
+def test_objects_expire_in_virtual_time(tmp_path):
+    """An object older than its lifecycle rule allows is gone, and its queue was notified."""
+    settings = {
+        "compatibility_date": "2026-01-01",
+        "compatibility_flags": ["python_workers"],
+        "r2_buckets": [{"binding": "STORE", "bucket_name": "store"}],
+        "queues": {"consumers": [{"queue": "gone"}]},
+    }
+    write_worker(tmp_path, "w", STORING, **settings)
+    (tmp_path / "edgesim.toml").write_text(LIFECYCLE)
+    traffic = tmp_path / "traffic.ndjson"
+    times = {"a": 0, "b": 50_000, "c": 100_000}
+    requests = [{"at": at, "request": {"path": f"/{key}"}} for key, at in times.items()]
+    traffic.write_text("\n".join(map(json.dumps, requests)))
+    options = ("--project", tmp_path, "--isolation", "inline", "--report", "json")
+    done = edgesim("replay", traffic, *options)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)["stats"]
+    assert found["r2"]["store"]["objects"] == 2
+    assert found["queues"]["gone"]["delivered"] == 1
+    assert found["invocations"]["w"] == {"ok": 4}

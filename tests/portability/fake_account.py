@@ -68,6 +68,13 @@ def answer(things: dict[str, dict[str, list[str]]], arguments: list[str]) -> int
                 "event_type:  PutObject,CompleteMultipartUpload,CopyObject",
             ]
             return made(things, f"rules {bucket}", " ".join(options), rule)
+        case ["r2", "bucket", "lifecycle", "list", bucket]:
+            print(f"Listing lifecycle rules for bucket '{bucket}'...")
+            for name in things.get(f"lifecycle {bucket}", {}):
+                print(f"name:     {name}\nenabled:  Yes\nprefix:   x\naction:   Expire objects\n")
+            return 0
+        case ["r2", "bucket", "lifecycle", "add", bucket, name, prefix, *options, "--force"]:
+            return made(things, f"lifecycle {bucket}", name, [prefix, *options])
         case ["deploy"] | ["pywrangler", "deploy"]:
             return 0
     print(f"unexpected: {arguments}", file=sys.stderr)

@@ -38,6 +38,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "receiver" / ".dev.vars").write_text('API_KEY="do-not-tell"\n')
     with (folder / "edgesim.toml").open("a") as file:
         file.write('[[r2.backup.notifications]]\nqueue = "ingest"\nprefix = "in here/"\n')
+        file.write('[[r2.backup.lifecycle]]\nname = "old ones"\nprefix = "in here/"\n')
+        file.write("expire_days = 30\nia_transition_days = 0.5\n")
+        file.write('[[r2.backup.lifecycle]]\nname = "all"\nexpire_date = 2030-01-31\n')
         file.write('[pipelines.audit]\nbucket = "backup"\nlayout = "current"\n')
         file.write('schema = [{ name = "n", type = "int64", required = true },')
         file.write(' { name = "l", type = "list", items = { type = "string" } }]\n')
@@ -174,6 +177,14 @@ def test_the_script_makes_everything_in_order(first_run, account):
     assert kinds[-3:] == ["r2 bucket notification"] * 3
 
 
+def test_the_script_adds_lifecycle_rules(first_run, account):
+    """Every rule is added once, under its name, with the values of edgesim.toml."""
+    assert account.things()["lifecycle backup"] == {
+        "old ones": ["in here/", "--expire-days", "30", "--ia-transition-days", "0.5"],
+        "all": ["", "--expire-date", "2030-01-31"],
+    }
+
+
 def test_the_script_binds_streams_by_their_ids(first_run, account):
     """The script replaces a stream's name in the wrangler file by its id."""
     text = (account.out / "tail" / "wrangler.jsonc").read_text()
@@ -201,7 +212,7 @@ def test_the_script_can_run_again(first_run, account):
     """A second run deploys again, but creates nothing."""
     text = (account.out / "tail" / "wrangler.jsonc").read_text()
     again = account.set_up()
-    made = [call for call in again if "create" in call or "put" in call]
+    made = [call for call in again if {"create", "add", "put"} & {*call}]
     assert made == []
     assert sum("deploy" in call for call in again) == sum("deploy" in call for call in first_run)
     assert (account.out / "tail" / "wrangler.jsonc").read_text() == text
