@@ -16,10 +16,11 @@ from urllib.parse import urlsplit
 import msgspec
 
 from edgesim.config.dataflow import HttpIngestConfig
-from edgesim.errors import EdgesimError, PlatformError
+from edgesim.errors import EdgesimError
 from edgesim.model import Body, Headers, HttpRequest, HttpResponse, iterate
 from edgesim.pipelines.pipeline import SEND_BYTES_MAX
 from edgesim.pipelines.streams.stream import BufferFullError, RecordStream
+from edgesim.pipelines.streams.validation import BodyError
 
 LOCAL_ZONE = "ingest.localhost"
 CLOUDFLARE_ZONE = "ingest.cloudflare.com"
@@ -102,13 +103,13 @@ class HttpIngest:
         body = _unpacked(await _read(request.body), request.header("content-encoding"))
         try:
             return await stream.send_json(body)
-        except (ValueError, RecursionError) as error:
+        except BodyError as error:
+            raise IngestError(400, str(error), BAD_BODY) from error
+        except RecursionError as error:
             raise IngestError(400, f"the body is not valid JSON: {error}", BAD_BODY) from error
         except BufferFullError as error:
             raise IngestError(429, str(error)) from error
         except EdgesimError as error:
-            if isinstance(error, PlatformError) and error.name == "TypeError":
-                raise IngestError(400, str(error), BAD_BODY) from error
             raise IngestError(503, str(error)) from error
 
     def _authenticate(self, given: str | None) -> None:

@@ -31,6 +31,8 @@ http = {{ auth = true }}
 http = {{ enabled = false }}
 [streams.small]
 buffer_bytes_max = 100
+[streams.fitted]
+schema = "fitted.json"
 [sinks.lake]
 bucket = "lake"
 format = "json"
@@ -38,8 +40,9 @@ format = "json"
 sql = '''
 INSERT INTO lake SELECT * FROM open; INSERT INTO lake SELECT * FROM public;
 INSERT INTO lake SELECT * FROM locked; INSERT INTO lake SELECT * FROM off;
-INSERT INTO lake SELECT * FROM small'''
+INSERT INTO lake SELECT * FROM small; INSERT INTO lake SELECT * FROM fitted'''
 """
+FITTED = '{"fields": [{"name": "n", "type": "int32"}, {"name": "extra", "type": "json"}]}'
 ECHO = """
 class Default(WorkerEntrypoint):
     async def fetch(self, request):
@@ -56,6 +59,7 @@ class Default(WorkerEntrypoint):
 def project_in(folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
     (folder / "edgesim.toml").write_text('workers = ["main"]\n' + STREAMS)
+    (folder / "fitted.json").write_text(FITTED)
     write_worker(folder, "main", ECHO)
     return folder
 
@@ -207,10 +211,18 @@ def test_five_megabytes_are_the_limit(server):
     assert ask(server, "public", gzip.compress(larger), content_encoding="gzip").error[0] == 413
 
 
+def test_the_limit_counts_the_bytes_that_were_sent(server):
+    """A body that is larger as rows is taken, also if one of its records does not fit."""
+    numbers = b",".join([b"1e9"] * 1_000_000)  # each is 1000000000.0 in a row
+    for more in (b"", b', {"n": "x"}'):
+        body = b'[{"n": 1, "extra": [' + numbers + b"]}" + more + b"]"
+        assert ask(server, "fitted", body).committed == 1 + bool(more)
+
+
 @pytest.mark.parametrize(
     ("name", "method", "status", "reason"),
     [
-        ("opn", "POST", 404, "known: open, public, locked, small"),
+        ("opn", "POST", 404, "known: open, public, locked, small, fitted"),
         ("off", "POST", 404, "[streams.off] http"),
         ("open", "GET", 405, "POST an array"),
         ("open", "PUT", 405, "POST an array"),
@@ -264,6 +276,7 @@ def test_recorded_requests_can_be_replayed(tmp_path):
 async def test_a_worker_may_send(tmp_path):
     """`fetch` reaches a stream's endpoint by its local host, and the platform's host by its id."""
     write_worker(tmp_path, "main", SENDER)
+    (tmp_path / "fitted.json").write_text(FITTED)
     async with simulated(tmp_path, "main", account=STREAMS) as simulator:
         for host in ("open.ingest.localhost:8787", f"{ID}.ingest.cloudflare.com"):
             url = f"http://{host}/".encode()

@@ -32,7 +32,7 @@ from edgesim.pipelines.streams.drops import Drops
 from edgesim.pipelines.streams.kept_schema import keep_schema
 from edgesim.pipelines.streams.positions import Position, Positions
 from edgesim.pipelines.streams.reader import Sink, WindowReader
-from edgesim.pipelines.streams.validation import SchemaValidator
+from edgesim.pipelines.streams.validation import SchemaValidator, objects_of
 from edgesim.pipelines.streams.window import start_of
 from edgesim.taps import Tap
 
@@ -128,21 +128,19 @@ class RecordStream:
         write, BufferFullError if the sinks are too far behind.
         """
         encode_records(records)
-        if self.readers:
-            rows, drops = self._validator.fitting(records)
-            if rows:
-                await self._append(self._encoded(rows))
-            self._note(drops)
-        self.records += len(records)
-        self._tap.offer(len(records), records)
-        return len(records)
+        return await self._accept(records)
 
     async def send_json(self, body: Json) -> int:
-        """Like ``send``, for a list in JSON.  ValueError or RecursionError if it is none."""
-        is_large = len(body) > SEND_BYTES_MAX
-        rows = None if is_large or self._tap.readers else self._validator.decoded(body)
+        """Like ``send``, for an array of objects in JSON; the limit counts its bytes.
+
+        Raises BodyError or RecursionError if it is no such array.
+        """
+        if len(body) > SEND_BYTES_MAX:
+            problem = f"{len(body)} bytes are over the limit of {SEND_BYTES_MAX} bytes"
+            raise PlatformError(problem)
+        rows = None if self._tap.readers else self._validator.decoded(body)
         if rows is None:
-            return await self.send(_decoded(body))
+            return await self._accept(objects_of(body))
         count = len(rows)
         if self.readers and rows:
             encoded = self._encoded(rows)
@@ -214,6 +212,17 @@ class RecordStream:
         return [*self._buffer.sealed, *([opened] if opened else [])]
 
     # --- records ---
+
+    async def _accept(self, records: list[Any]) -> int:
+        """Make the rows of JSON objects durable, and count and show the records."""
+        if self.readers:
+            rows, drops = self._validator.fitting(records)
+            if rows:
+                await self._append(self._encoded(rows))
+            self._note(drops)
+        self.records += len(records)
+        self._tap.offer(len(records), records)
+        return len(records)
 
     def _encoded(self, rows: list[Any]) -> tuple[RowChunk, list[Any] | None]:
         """The rows for the log, and for the watcher if there is one."""
@@ -336,10 +345,3 @@ class RecordStream:
             for segment in list(self._buffer.sealed):
                 if all(reader.is_past(segment) for reader in self.readers):
                     await self._buffer.forget(segment)
-
-
-def _decoded(body: bytes) -> Any:
-    try:
-        return msgspec.json.decode(body)
-    except msgspec.MsgspecError as error:
-        raise ValueError(str(error)) from error

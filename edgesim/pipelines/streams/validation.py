@@ -46,3 +46,21 @@ class SchemaValidator:
                 now = self._clock.now()
                 drops.add(DroppedSample(now, fault.reason, fault.column, text))
         return rows, drops
+
+
+class BodyError(ValueError):
+    """A body that is no JSON array of objects; the message says what it is."""
+
+
+def objects_of(body: bytes) -> list[Any]:
+    """The objects of a JSON array.  BodyError if it is none."""
+    try:
+        found = msgspec.json.decode(body)
+    except msgspec.MsgspecError as error:
+        raise BodyError(f"the body is not valid JSON: {error}") from error
+    if not isinstance(found, list):
+        raise BodyError("the body is not an array of records")
+    for index, record in enumerate(found):
+        if not isinstance(record, dict):
+            raise BodyError(f"record {index} of the body is not a JSON object")
+    return found
