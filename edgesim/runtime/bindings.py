@@ -142,7 +142,8 @@ class ServiceBinding:
         if method == "fetch":
             return await invocation.fetch_through(self._followed, args)
         if method == "scheduled" and self._scheduled is not None:
-            return await self._scheduled(*_scheduled_options(options), invocation.lineage.next())
+            given = args[0] if args and isinstance(args[0], dict) else {}
+            return await self._scheduled(*_scheduled_options(given), invocation.lineage.next())
         if self._rpc is None:
             raise no_method("RPC receiver", method)
         _check_rpc_size(args)

@@ -112,7 +112,7 @@ async def test_rpc_raises_at_the_caller(tmp_path):
 async def test_rpc_of_a_method_that_is_not_there(tmp_path):
     """Section 1.5: the platform's own TypeError."""
     said = await call(tmp_path, "nothing()")
-    assert 'The RPC receiver does not implement the method "nothing"' in said
+    assert "Method nothing does not exist" in said
 
 
 @pytest.mark.parametrize("expression", ["size(b'x' * (33 << 20))", "large()"])
@@ -291,11 +291,19 @@ async def test_scheduled_by_service_binding(tmp_path, level, options, said):
 
 
 async def test_scheduled_without_the_flag_is_a_method(tmp_path):
-    """Without it the name means an RPC method, and handlers are none."""
+    """Without it the name means an RPC method, which gets what the caller gave."""
     write_worker(tmp_path, "a", CRON.format(options="cron='x'"), **bound_to("b", "Default"))
-    write_worker(tmp_path, "b", TIMED)
+    write_worker(
+        tmp_path,
+        "b",
+        """
+        class Default(WorkerEntrypoint):
+            async def scheduled(self, options):
+                return {"outcome": options["cron"], "noRetry": "method"}
+        """,
+    )
     async with simulated(tmp_path, "a", "b") as simulator:
-        assert b'does not implement the method "scheduled"' in (await ask(simulator))[1]
+        assert (await ask(simulator))[1] == b"x method"
 
 
 async def test_gateway_has_no_entrypoints(tmp_path):

@@ -26,7 +26,18 @@ _OLD_NAMES = {
     "tail": "on_trace",
     "scheduled": "on_scheduled",
 }
+_RESERVED = {
+    *("alarm", "connect", "constructor", "dup", "fetch"),
+    *("webSocketClose", "webSocketError", "webSocketMessage"),
+}
 _LEGACY = (*_OLD_NAMES.values(), "on_tail", "on_alarm", "on_pubsub")
+
+
+class RefusedCall(JsException):
+    """Raised for a method that cannot be called; the exception is the platform's, not Python's."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("TypeError", message)
 
 
 def entrypoints(module: ModuleType, legacy: bool) -> Entrypoints:
@@ -75,11 +86,20 @@ def handlers_of(entries: Entrypoints) -> list[str]:
     return [name for name in HANDLERS if callable(getattr(entry, name, None))]
 
 
-def class_of(instance: Any) -> type:
-    """Return the Worker's class of an entrypoint's instance."""
-    if isinstance(instance, _ClassInstance):
-        return type(instance._inner)  # noqa: SLF001 (a public name would hide a method of worker code)
-    return type(instance)
+def rpc_method(instance: Any, name: str) -> Callable[..., Any]:
+    """Return a method that another Worker calls; RefusedCall if it may not.
+
+    workerd refuses its reserved names, and ``ctx`` and ``env``, which the instance itself has.
+    """
+    if name in _RESERVED:
+        raise RefusedCall(f"'{name}' is a reserved method and cannot be called over RPC.")
+    if name in {"ctx", "env"} or isinstance(instance, _ModuleHandlers):
+        raise RefusedCall(f'The RPC receiver does not implement the method "{name}".')
+    # Python's own methods (``__init__``) are left out: nobody means to offer them.
+    method = None if name.startswith("__") else getattr(instance, name, None)
+    if method is None or not callable(method):
+        raise RefusedCall(f"Method {name} does not exist")
+    return method  # type: ignore[no-any-return]
 
 
 class _ClassEntrypoint:
@@ -101,18 +121,21 @@ class _ClassEntrypoint:
 
 
 class _ClassInstance:
-    """An instance of such a class; every other method has its own name."""
+    """An instance of such a class; every other method has its own name.
 
-    __slots__ = ("_inner",)
+    Its own attribute has a name that no method of worker code has.
+    """
+
+    __slots__ = ("__inner",)
 
     def __init__(self, inner: Any) -> None:
-        self._inner = inner
+        self.__inner = inner
 
     def __getattr__(self, name: str) -> Any:
         wanted = _OLD_NAMES["fetch"] if name == "fetch" else name
-        method = getattr(self._inner, wanted, None)
+        method = getattr(self.__inner, wanted, None)
         if not callable(method):
-            raise JsException("TypeError", f"Method {wanted} does not exist")
+            raise RefusedCall(f"Method {wanted} does not exist")
         return method
 
 

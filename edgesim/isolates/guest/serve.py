@@ -29,7 +29,7 @@ from workers._http import handler_response
 from workers._runtime import current, current_env
 
 from edgesim.isolates.guest.clock_and_random import new_random
-from edgesim.isolates.guest.entrypoints import Entrypoints, class_of
+from edgesim.isolates.guest.entrypoints import Entrypoints, RefusedCall, rpc_method
 from edgesim.isolates.guest.memory_files import FileSystem
 from edgesim.isolates.protocol.limits import (
     CANCEL_SECONDS,
@@ -276,12 +276,9 @@ async def _scheduled(instance: Any, event: Any, serving: Serving, done: Done) ->
 
 
 async def _rpc(instance: Any, event: Any, serving: Serving, done: Done) -> None:
-    name = event["method"]
-    method = None if name.startswith("_") else getattr(class_of(instance), name, None)
-    if method is None or name in HANDLERS:
-        raise TypeError(f'The RPC receiver does not implement the method "{name}".')
+    method = rpc_method(instance, event["method"])
     arguments = [from_wire(argument) for argument in event["args"]]
-    done.result = to_wire(await _call(getattr(instance, name), *arguments))
+    done.result = to_wire(await _call(method, *arguments))
 
 
 HANDLERS: dict[str, Callable[[Any, Any, Serving, Done], Awaitable[None]]] = {
@@ -331,6 +328,10 @@ def record(done: Done, error: BaseException) -> None:
     """Record an exception in the Done.  Its class may be defined by worker code."""
     kind = type(error)  # not __class__ or another attribute that the class can override
     trace = _TRACEBACK.__get__(error)
+    if issubclass(kind, RefusedCall) and isinstance(error, RefusedCall):
+        done.outcome = "exception"
+        done.exceptions.append(Failure(error.name, error.message, str(error)))
+        return
     if issubclass(kind, CpuLimitExceeded):
         done.outcome = "exceededCpu"
     elif issubclass(kind, MemoryError):

@@ -8,17 +8,19 @@ ignored.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from keyword import iskeyword
 from typing import Any
 
 from pyodide.ffi import to_proxy
 
 from workers._analytics import AnalyticsEngine
 from workers._binding import Binding, merged_options
-from workers._convert import from_wire
+from workers._convert import from_wire, to_wire
 from workers._http import Request, Response, fetch_through
 from workers._kv import KvNamespace
 from workers._r2 import R2Bucket
-from workers._runtime import current_env
+from workers._runtime import current_env, invocation
 
 
 class WorkerQueue(Binding):
@@ -72,32 +74,39 @@ class Pipeline(Binding):
         await self._ask("send", records)
 
 
-class Fetcher(Binding):
-    """Binding to another Worker or an HTTP service: ``fetch``, or any RPC method by its name."""
+class Fetcher:
+    """Binding to another Worker or an HTTP service: ``fetch``, or any RPC method by its name.
+
+    Its own attributes begin with two underscores: every other name is a method of the target.  With
+    the caller's compatibility flag ``service_binding_extra_handlers``, ``scheduled`` runs the
+    target's handler; the result has ``outcome`` and ``noRetry``.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.__name = name
 
     async def fetch(self, resource: str | Request, **options: Any) -> Response:
         """Send a request to that service; the host part of the URL is arbitrary."""
-        return await fetch_through(self._name, resource, options)
-
-    async def scheduled(self, *options: Any, **keywords: Any) -> Any:
-        """Run its scheduled handler; the result has ``outcome`` and ``noRetry``.
-
-        Only with the compatibility flag ``service_binding_extra_handlers``: else it is a method.
-        """
-        return to_proxy(await self._ask("scheduled", **merged_options(options, keywords)))
+        return await fetch_through(self.__name, resource, options)
 
     def __getattr__(self, method: str) -> Any:
-        if method.startswith("_"):
+        if method.startswith("__") or method in _NO_METHODS:
             raise AttributeError(method)
+        # As in Pyodide: ``env.S.import_()`` calls the method ``import``.
+        if method.endswith("_") and iskeyword(method.rstrip("_")):
+            method = method[:-1]
 
         async def remote(*args: Any, **keywords: Any) -> Any:
-            arguments = [*args, keywords] if keywords else list(args)
-            return from_wire(await self._ask(method, *arguments))
+            sent = [to_wire(each) for each in ([*args, keywords] if keywords else args)]
+            return from_wire(await invocation().call(self.__name, method, sent))
 
         return remote
 
 
-KINDS: dict[str, type[Binding]] = {
+_NO_METHODS = {"then", "to_py"}
+"""Names that JavaScript and Pyodide look for on every object."""
+
+KINDS: dict[str, Callable[[str], Any]] = {
     "r2": R2Bucket,
     "kv": KvNamespace,
     "queue": WorkerQueue,

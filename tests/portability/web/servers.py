@@ -125,12 +125,19 @@ def origin() -> Iterator[str]:
 @contextmanager
 def workerd(folder: Path, origin_url: str) -> Iterator[int]:
     """Run workerd with the JavaScript Worker and yield its port."""
-    binary = next(iter(sorted(MODULES.glob("@cloudflare/workerd-*/bin/workerd"))))
     folder.mkdir()
     shutil.copy(HERE / "worker.mjs", folder)
+    values = {"origin": origin_url, "date": COMPATIBILITY_DATE}
+    with served(folder, CAPNP, values) as port:
+        yield port
+
+
+@contextmanager
+def served(folder: Path, config: str, values: dict[str, str]) -> Iterator[int]:
+    """Run workerd with a configuration, which contains ``port`` and the values; yield its port."""
+    binary = next(iter(sorted(MODULES.glob("@cloudflare/workerd-*/bin/workerd"))))
     port = reserved_port()
-    values = {"port": port, "origin": origin_url, "date": COMPATIBILITY_DATE}
-    (folder / "config.capnp").write_text(CAPNP % values)
+    (folder / "config.capnp").write_text(config % {**values, "port": port})
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [binary, "serve", folder / "config.capnp"], stdout=log, stderr=log, cwd=folder

@@ -5,7 +5,7 @@ import { current } from "./invocation.js";
 import { KvNamespace } from "./kv.js";
 import { R2Bucket } from "./r2.js";
 import {
-  Error, TypeError, list, listOf, parseJson, stringify, toLowerCase,
+  Error, OBJECT, Symbol, TypeError, list, listOf, parseJson, stringify, toLowerCase,
 } from "./safe.js";
 
 class Queue {
@@ -58,10 +58,12 @@ class Pipeline {
 const FETCHER = {
   __proto__: null,
   get({ name }, method) {
+    if (method === Symbol.toStringTag) return "Fetcher";
     if (typeof method !== "string" || method === "then") return undefined;
     if (method === "fetch") return async (input, init) => await current().fetch(name, input, init);
     if (method === "connect") return refuseSockets;
-    if (method === "scheduled") return (options = {}) => current().call(name, method, list(), options);
+    // What every object has comes first, as in workerd.
+    if (method !== "constructor" && method in OBJECT) return OBJECT[method];
     return async (...args) => await current().call(name, method, args);
   },
 };

@@ -21,6 +21,18 @@ const KIND = "x-edgesim-kind";
 const MODULE = "../worker"; // a name that the bundler leaves
 const DEFAULT = "Default";
 const HANDLERS = { __proto__: null, fetch: true, queue: true, tail: true, scheduled: true };
+const RESERVED = {
+  __proto__: null,
+  alarm: true,
+  connect: true,
+  constructor: true,
+  dup: true,
+  fetch: true,
+  webSocketClose: true,
+  webSocketError: true,
+  webSocketMessage: true,
+};
+const OWN = { __proto__: null, ctx: true, env: true };
 const WAIT_UNTIL_MS = 30_000;
 const EVENT_MS = 15 * 60_000;
 const { prototype: ENTRYPOINT } = WorkerEntrypoint;
@@ -176,11 +188,14 @@ async function serveCall(invocation, entrypoint, event, context) {
   return done(await invocation.report(result));
 }
 
-/** Calls an RPC method: one that the class defines, and that is no event handler. */
+/** Calls an RPC method: one that the class defines, and whose name workerd does not reserve. */
 function callMethod(entrypoint, { method, args }, context) {
+  if (method in RESERVED) {
+    throw new TypeError(`'${method}' is a reserved method and cannot be called over RPC.`);
+  }
   const target = entrypoint === DEFAULT ? worker.default : worker[entrypoint];
-  const known = isClass(target) && !(method in HANDLERS) && method !== "constructor";
-  if (!known || method in ENTRYPOINT || typeof target.prototype[method] !== "function") {
+  const known = isClass(target) && !(method in OWN) && !(method in ENTRYPOINT);
+  if (!known || typeof target.prototype[method] !== "function") {
     throw new TypeError(`The RPC receiver does not implement the method "${method}".`);
   }
   const instance = new target(context, env);
