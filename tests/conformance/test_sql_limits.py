@@ -32,6 +32,7 @@ from edgesim.pipelines.sql.wire import FileFormat, Query, Rows, SqlFrame
 from edgesim.pipelines.streams.stream import RecordStream
 from edgesim.r2.bucket import Bucket
 from edgesim.r2.notifications import Notifications
+from edgesim.system import LINUX
 from tests.conformance.sql_attacks import ENDLESS, FIELDS, ROWS, STATEMENTS
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
@@ -108,6 +109,8 @@ async def test_a_row_costs_itself(patient, impatient, name):
     await engine.describe(query(sql))
     found, drops = await run(engine, sql, rows)
     assert found == [1, 3]
+    if name == "a range" and not LINUX:
+        reason = "memory_limit"  # DataFusion gets the memory that Linux refuses
     assert [(number, json.loads(line)["n"], why) for number, line, why, _ in drops] == [
         (1, 2, reason)
     ]
