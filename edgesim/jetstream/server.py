@@ -48,6 +48,8 @@ SUBJECTS_MAX = 256
 """Maximum subjects of ``last_of_each``; the server's limit is 1,024."""
 _DUPLICATE_IN_BATCH = 10201
 _NOT_FOUND = {10014, 10037, 10059}  # consumer, message, stream
+_GONE = _NOT_FOUND | {10043}  # sequence
+_DELETE_FAILED = 10057
 _TRANSIENT = {10008, 10009, 10076, 10077}
 """A leader election, a server that starts or stops; 10077: the store is busy, or full."""
 _CURES = {
@@ -185,6 +187,22 @@ class JetStream:
         if answer.error.err_code in _NOT_FOUND:
             return None
         raise self._refused(answer.error, path)
+
+    async def delete(self, stream: str, seq: int) -> None:
+        """Delete a message; one that is gone already counts as deleted.
+
+        A request is sent again when its reply is late, and the server then refuses it.
+        """
+        path = f"STREAM.MSG.DELETE.{stream}"
+        answer = await self._api(path, {"seq": seq, "no_erase": True})
+        if answer.error is None or answer.error.err_code in _GONE:
+            return
+        # For the first and the last message of a stream a file store says only that it has failed.
+        if (
+            answer.error.err_code != _DELETE_FAILED
+            or await self.find(f"STREAM.MSG.GET.{stream}", seq=seq) is not None
+        ):
+            raise self._refused(answer.error, path)
 
     async def confirm(self, reply: str, kind: bytes) -> None:
         """Send a JetStream acknowledgement of that kind; returns once the server has it."""

@@ -217,10 +217,7 @@ class WorkQueue:
         self._next_new = None
 
     async def remove(self, found: Sequence[StreamMessage]) -> None:
-        path = f"STREAM.MSG.DELETE.{self.stream}"
-        await _each(
-            lambda seq: self._server.find(path, seq=seq, no_erase=True), [(m.seq,) for m in found]
-        )
+        await _each(self._server.delete, [(self.stream, m.seq) for m in found])
         for each in found:
             self.leases.pop(each.seq, None)
             self.returned.pop(each.seq, None)

@@ -209,6 +209,27 @@ async def test_messages_are_settled_through_any_node(url):
         assert (message.id, message.attempts) == (retried.id, 2)
 
 
+async def test_replies_to_deletions_are_lost(url, monkeypatch):
+    """Each deletion is requested again, also of the first and the last message; none fails."""
+    request, lost = nats_connection.NatsConnection.request, set()
+
+    async def deaf(self, subject, body, headers=None):
+        reply = await request(self, subject, body, headers)
+        if "STREAM.MSG.DELETE" in subject and body not in lost:
+            lost.add(body)
+            raise nats_connection.UnansweredError("the reply is lost")
+        return reply
+
+    async with node(url) as one:
+        other = Queue("other", one.driver, Clock())
+        await one.queue.send_batch([MessageSendRequest(b"%d" % each) for each in range(3)])
+        monkeypatch.setattr(nats_connection.NatsConnection, "request", deaf)
+        assert await one.queue.redrive(other) == 3
+        assert len(lost) == 3
+        assert (await one.queue.metrics()).backlog_count == 0
+        assert (await other.metrics()).backlog_count == 3
+
+
 async def test_delayed_messages_are_seen_by_all_nodes(url):
     """A delayed message sent by one node reaches another node's consumer at its time."""
     async with node(url) as one, node(url) as two, anyio.create_task_group() as tasks:
