@@ -9,6 +9,7 @@ import platform
 import re
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import aclosing
 from pathlib import Path
 
 from edgesim import foreign
@@ -91,7 +92,8 @@ async def run_program(
         )
     except OSError as error:
         raise UsageError(f"cannot run {command[0]}: {error.strerror}") from error
-    return await process.wait()
+    async with aclosing(process):
+        return await process.wait()
 
 
 async def newest_date(workerd: Path, folder: Path) -> str:
