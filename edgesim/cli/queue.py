@@ -1,4 +1,4 @@
-"""edgesim queue: list, read, send, purge and redrive messages.
+"""edgesim queue: list queues; read, send, purge and redrive messages; pause and resume delivery.
 
 Uses the running project if there is one, or else the state directory.
 """
@@ -17,6 +17,8 @@ _ARGUMENTS = {
     "ls": (),
     "peek": ("queue", "limit"),
     "send": ("queue", "body"),
+    "pause": ("queue",),
+    "resume": ("queue",),
     "purge": ("queue",),
     "redrive": ("queue", "to"),
 }
@@ -26,9 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``edgesim queue``."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     helps = {
-        "ls": "list the queues: name, backlog, billed operations, delivered, retried, dead",
+        "ls": "list the queues: name, backlog, billed operations, delivered, retried, dead, paused",
         "peek": "print the oldest messages without changing them",
         "send": "send one JSON message",
+        "pause": "stop the delivery of messages; messages are still stored",
+        "resume": "deliver messages again",
         "purge": "delete all messages",
         "redrive": "move all messages to another queue, for example from a dead-letter queue",
     }

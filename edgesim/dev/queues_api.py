@@ -37,6 +37,11 @@ BODY_BYTES_MAX = 2_000_000
 log = structlog.get_logger()
 
 
+PAUSED = 10252
+"""Code of the error for a paused queue; the platform documents the text only, this is its code for
+a disabled queue."""
+
+
 class _Pull(msgspec.Struct):
     batch_size: int | None = None
     visibility_timeout_ms: int | None = None
@@ -133,6 +138,8 @@ async def _push_batch(simulator: Simulator, request: Request) -> Any:
 async def _pull(simulator: Simulator, request: Request) -> Any:
     consumer = _consumer(simulator, request)
     wanted = await _body(request, _Pull)
+    if consumer.queue.paused:
+        raise RefusedError(409, PAUSED, "queue_delivery_paused")
     visibility_ms = wanted.visibility_timeout_ms
     if visibility_ms is None:
         visibility_ms = wanted.visibility_timeout

@@ -27,6 +27,8 @@ OPERATIONS: dict[str, Operation] = {
     "queue.ls": queues.ls,
     "queue.peek": queues.peek,
     "queue.send": queues.send,
+    "queue.pause": queues.pause,
+    "queue.resume": queues.resume,
     "queue.purge": queues.purge,
     "queue.redrive": queues.redrive,
     "kv.ls": kv.ls,

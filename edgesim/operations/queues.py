@@ -22,9 +22,12 @@ PEEK_BYTES = 256_000
 
 
 async def ls(simulator: Simulator) -> list[dict[str, Any]]:
-    """List the queues: name, backlog, billed operations, delivered, retried, dead."""
+    """List the queues: name, backlog, billed operations, delivered, retried, dead, paused."""
     queues = (await simulator.stats())["queues"]
-    return [{"queue": name, **counts} for name, counts in queues.items()]
+    return [
+        {"queue": name, **counts, "paused": simulator.primitives.queue(name).paused}
+        for name, counts in queues.items()
+    ]
 
 
 async def peek(simulator: Simulator, queue: str, limit: int = 10) -> PagedRows:
@@ -52,6 +55,20 @@ async def send(simulator: Simulator, queue: str, body: Any) -> dict[str, Any]:
     known_queue(simulator, queue)
     metrics = await simulator.primitives.queue(queue).send(json.dumps(body).encode())
     return {"backlog": metrics.backlog_count}
+
+
+async def pause(simulator: Simulator, queue: str) -> dict[str, Any]:
+    """Deliver no message of the queue until it is resumed; messages are still stored."""
+    known_queue(simulator, queue)
+    simulator.primitives.queue(queue).pause()
+    return {"paused": queue}
+
+
+async def resume(simulator: Simulator, queue: str) -> dict[str, Any]:
+    """Deliver messages of a paused queue again."""
+    known_queue(simulator, queue)
+    simulator.primitives.queue(queue).resume()
+    return {"resumed": queue}
 
 
 async def purge(simulator: Simulator, queue: str) -> dict[str, Any]:

@@ -113,6 +113,9 @@ class Consumer:
             if self._pause_ends > anyio.current_time():
                 await anyio.sleep_until(self._pause_ends)
             changed = self.queue.changed
+            if self.queue.paused:
+                await changed.wait()
+                continue
             depth = await self._insist(self.queue.depth)
             now, first = self._clock.now(), self._first(depth)
             ready = self._is_ready(depth, now)
@@ -139,6 +142,10 @@ class Consumer:
         try:
             while True:
                 changed = self.queue.changed
+                if self.queue.paused:
+                    self.in_flight -= len(batch)
+                    await self._give_back(batch, counts=False)
+                    return []
                 lease = partial(self._lease, size - len(batch), leased_max)
                 leased = await self._insist(lease)
                 batch += leased
@@ -259,9 +266,9 @@ class Consumer:
             await self._insist(partial(self.queue.release, leases, delay))
             self.retried += len(leases)
 
-    async def _give_back(self, batch: Sequence[Message]) -> None:
+    async def _give_back(self, batch: Sequence[Message], counts: bool = True) -> None:
         leases = [message.lease_id for message in batch]
-        await self._insist(partial(self.queue.release, leases, 0))
+        await self._insist(partial(self.queue.release, leases, 0, counts))
 
     def _scale(self, failed: bool) -> None:
         """Adjust automatic concurrency when a batch ends: one more if other batches are waiting.

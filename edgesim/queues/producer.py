@@ -25,6 +25,7 @@ from edgesim.errors import PlatformError, UsageError
 from edgesim.model import ContentType, Message
 from edgesim.queues.driver import Depth, NewMessage, QueueDriver
 from edgesim.queues.encoding import content_type_of, decode
+from edgesim.queues.paused import PausedQueues
 from edgesim.taps import Tap
 
 log = structlog.get_logger()
@@ -76,9 +77,11 @@ class Queue:
         clock: Clock,
         config: QueueConfig = _DEFAULTS,
         tap: Tap | None = None,
+        paused: PausedQueues | None = None,
     ) -> None:
         self.name = name
         self.config = config
+        self._paused = paused
         self.expired = 0
         self.operations = 0
         self.changed = anyio.Event()
@@ -86,6 +89,25 @@ class Queue:
         self._clock = clock
         self._tap = tap or Tap(f"queues.{name}", clock)
         self._next_expiry = 0.0
+
+    # --- operators ---
+
+    @property
+    def paused(self) -> bool:
+        """True while no message is delivered; messages are still stored."""
+        return self._paused is not None and self.name in self._paused
+
+    def pause(self) -> None:
+        """Deliver no message until ``resume``, also after a restart."""
+        assert self._paused is not None
+        self._paused.add(self.name)
+        self.wake()
+
+    def resume(self) -> None:
+        """Deliver messages again."""
+        assert self._paused is not None
+        self._paused.discard(self.name)
+        self.wake()
 
     # --- producers ---
 

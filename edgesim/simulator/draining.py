@@ -79,6 +79,8 @@ class Drain:
         if await self._primitives.notifications.pending(self._primitives.backends.r2):
             return False
         for consumer in self._primitives.consumers:
+            if consumer.queue.paused and not consumer.in_flight:
+                continue
             depth = await consumer.queue.depth()
             if consumer.in_flight or (depth.next_visible_at or deadline) < deadline:
                 return False

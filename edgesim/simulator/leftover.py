@@ -55,11 +55,13 @@ async def leftover(
     consumers, dead = primitives.project.consumers(), primitives.project.dead_letter_queues()
     for name, depth in (await _depths(primitives)).items():
         push = _push_consumer(primitives, name)
-        waits = _waits(consumers.get(name), push, depth, deadline)
+        is_paused = primitives.queue(name).paused and not (push and push.in_flight)
+        waits = is_paused or _waits(consumers.get(name), push, depth, deadline)
         if name in dead and waits:
             dead_letters[name] = depth.messages
             continue
-        queues[name] = _shown(consumers.get(name), push, depth)
+        paused = {"paused": True} if primitives.queue(name).paused else {}
+        queues[name] = _shown(consumers.get(name), push, depth) | paused
         is_stuck = is_stuck and waits
     if queues:
         found["queues"] = queues

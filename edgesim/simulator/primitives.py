@@ -35,6 +35,7 @@ from edgesim.pipelines.streams.pipeline import SqlPipeline
 from edgesim.pipelines.streams.reader import Sink, WindowReader
 from edgesim.pipelines.streams.stream import RecordStream
 from edgesim.queues.consumer import Consumer
+from edgesim.queues.paused import PausedQueues
 from edgesim.queues.producer import Metrics, Queue
 from edgesim.queues.pull import PullConsumer
 from edgesim.r2.bucket import Bucket
@@ -72,6 +73,7 @@ class Primitives:
         self._deliver = deliver
         rules = {name: bucket.notifications for name, bucket in project.account.r2.items()}
         self.notifications = Notifications(rules, clock, ACCOUNT)
+        self._paused_queues = PausedQueues(project.state)
         self.queues: dict[str, Queue] = {}
         """The queues used so far, by name."""
         self.buckets: dict[str, Bucket] = {}
@@ -151,7 +153,9 @@ class Primitives:
         if name not in self.queues:
             config = self.project.account.queues.get(name) or QueueConfig()
             tap = self.taps.at(f"queues.{name}")
-            self.queues[name] = Queue(name, self.backends.queues, self.clock, config, tap)
+            self.queues[name] = Queue(
+                name, self.backends.queues, self.clock, config, tap, self._paused_queues
+            )
         return self.queues[name]
 
     def bucket(self, name: str) -> Bucket:

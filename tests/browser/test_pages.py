@@ -165,6 +165,18 @@ def test_a_message_is_sent_and_purged(running, page):
     expect(page.get_by_text("The queue is empty.")).to_be_visible()
 
 
+def test_delivery_is_paused_and_resumed(running, page):
+    """The button shows what it will do, and the list of queues shows the state."""
+    show(page, running, "queues/ingest")
+    page.get_by_role("button", name="Pause").click()
+    expect(page.get_by_role("button", name="Resume")).to_be_visible()
+    show(page, running, "queues")
+    expect(page.get_by_role("row", name=re.compile("^ingest .*paused"))).to_be_visible()
+    show(page, running, "queues/ingest")
+    page.get_by_role("button", name="Resume").click()
+    expect(page.get_by_role("button", name="Pause")).to_be_visible()
+
+
 def test_objects_are_browsed(running, page):
     """Folders are opened, a packed NDJSON object is shown as a table, and it can be deleted."""
     running.post([EVENT, EVENT | {"player_id": "p2"}])

@@ -142,6 +142,21 @@ def test_send_and_purge(tmp_path):
     assert run("queue", "peek", "ingest") == ""
 
 
+def test_a_paused_queue_keeps_its_messages(tmp_path):
+    """A pause lasts over a restart; a drain names the queue; after a resume the event arrives."""
+    run = commands(tmp_path / "state")
+    assert run("queue", "pause", "ingest") == "paused ingest\n"
+    with dev(WORKERS, tmp_path / "state", "--no-reload", *INLINE) as running:
+        running.post([EVENT])
+        status, left = running.request("/cdn-cgi/edgesim/drain?timeout=60", b"")
+        assert status == 504
+        queue = json.loads(left)["left"]["queues"]["ingest"]
+        assert (queue["messages"], queue["paused"]) == (1, True)
+        assert run("queue", "resume", "ingest") == "resumed ingest\n"
+        running.drain()
+        assert running.sql("SELECT count() AS n FROM events") == [{"n": 1}]
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

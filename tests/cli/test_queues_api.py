@@ -136,6 +136,23 @@ def test_what_a_worker_sent_is_pulled_and_acked(empty):
     assert counts["jobs-dlq"]["backlog"] == 1
 
 
+def test_a_paused_queue_is_not_pulled(empty):
+    """A pull of a paused queue is refused with the platform's text; a push is stored."""
+
+    def operate(name):
+        body = {"operation": f"queue.{name}", "arguments": {"queue": "jobs"}}
+        assert empty.request("/cdn-cgi/edgesim/operations", json.dumps(body).encode())[0] == 200
+
+    operate("pause")
+    try:
+        ok(empty, "/jobs/messages", {"body": {"n": 1}})
+        status, _, text = refused(empty, "/jobs/messages/pull")
+        assert (status, text) == (409, "queue_delivery_paused")
+    finally:
+        operate("resume")
+    assert len(ok(empty, "/jobs/messages/pull")["messages"]) == 1
+
+
 def test_peek_shows_what_v8_holds(empty, project):
     """An operator sees bytes as base64 and times as ISO text, in a v8 body too."""
     empty.request("/send", method="GET")

@@ -1,4 +1,4 @@
-// Queues: backlog, messages, send, redrive, purge.
+// Queues: backlog, messages, send, redrive, purge; pause and resume.
 
 import { operate } from "./api.js";
 import { every } from "./app.js";
@@ -18,6 +18,7 @@ async function all(root, { signal }) {
     list.replaceChildren(table("Queues of the project", [
       { title: "Queue", cell: (each) => h("a", { href: `#/queues/${encodeURIComponent(each.queue)}` }, each.queue) },
       ...["backlog", "delivered", "retried", "dead"].map((key) => ({ title: key, kind: "number", cell: (each) => number(each[key]) })),
+      { title: "delivery", cell: (each) => (each.paused ? "paused" : "on") },
     ], await operate("queue.ls"), "The project has no queue."));
   });
 }
@@ -45,11 +46,20 @@ async function one(root, name, { signal, say }) {
       { title: "", cell: (each) => button("Edit a copy", () => { body.value = pretty(each.body); body.focus(); }) },
     ], found, "The queue is empty."));
   };
+  const pause = button("Pause", async () => {
+    await act(pause.dataset.paused ? "queue.resume" : "queue.pause", () => ({ queue: name }), "delivery")();
+    await showPaused();
+  });
+  const showPaused = async () => {
+    const paused = (await operate("queue.ls")).some((each) => each.queue === name && each.paused);
+    pause.textContent = paused ? "Resume" : "Pause";
+    pause.dataset.paused = paused ? "yes" : "";
+  };
   const purge = act("queue.purge", () => ({ queue: name }), "purged");
   root.append(
     h("h2", {}, `Queue ${name}`),
     h("div", { class: "bar" },
-      button("Refresh", show),
+      button("Refresh", show), pause,
       h("label", { for: "target" }, "Target queue", target),
       button("Redrive all", act("queue.redrive", () => ({ queue: name, to: target.value }), "redriven")),
       button("Purge", () => { if (window.confirm(`Delete all messages of queue ${name}?`)) purge(); }, { class: "danger" })),
@@ -61,5 +71,6 @@ async function one(root, name, { signal, say }) {
   const others = (await operate("queue.ls")).map((each) => each.queue).filter((each) => each !== name);
   target.append(...others.map((each) => h("option", {}, each)));
   await show();
+  await showPaused();
   signal.addEventListener("abort", () => say(""));
 }
