@@ -19,6 +19,7 @@ from edgesim.dev.edge import Edge, host_of
 from edgesim.dev.exchange import EXCHANGE
 from edgesim.dev.record import Recorder
 from edgesim.errors import EdgesimError, PlatformError
+from edgesim.isolates.host.held_body import HeldBody
 from edgesim.model import HttpResponse, iterate
 from edgesim.packing import packed
 from edgesim.runtime.ingest import PATH as INGEST_PATH
@@ -281,6 +282,8 @@ async def send_response(response: HttpResponse, scope: Scope, send: Send) -> Non
     """
     exchange = scope["extensions"].get(EXCHANGE)
     body = response.body
+    if isinstance(body, HeldBody):
+        body = body.take()  # counted with what clients have not read, from here on
     if body and not response.encoded and response.status not in _NULL_BODY:
         body = packed(body, response.header("content-encoding"))
     length = len(body) if isinstance(body, bytes) else body.length

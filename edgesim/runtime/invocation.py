@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, nullcontext
 from functools import cached_property
 from typing import Any, Protocol
 from urllib.parse import urldefrag
@@ -15,7 +15,9 @@ import structlog
 
 from edgesim.clock import Clock
 from edgesim.errors import EdgesimError, PlatformError
-from edgesim.isolates.host.driver import Host
+from edgesim.isolates.host.budget import MemoryHolder, budget_here
+from edgesim.isolates.host.driver import Drained, Host
+from edgesim.isolates.host.held_body import HeldBody
 from edgesim.isolates.protocol.wire import Call, Failure, Log, Respond, StreamRef
 from edgesim.model import Body, HttpRequest, HttpResponse, Stream, read_all
 from edgesim.packing import unpacked
@@ -34,6 +36,10 @@ FOREIGN = (
 )
 INLINE_BYTES_MAX = 1 << 20
 """Maximum size of a body sent to the isolate as bytes; a larger one stays here, with a handle."""
+READ_BYTES = 1 << 18
+"""Memory that one read of a stream may need."""
+SMALL_BYTES = 1 << 15
+"""Size of a reply up to which it needs no room."""
 _STATUS_TEXT = re.compile(r"[\t -~\x80-\xff]*")
 
 Fetch = Callable[[HttpRequest, Lineage], Awaitable[HttpResponse]]
@@ -79,6 +85,8 @@ class Invocation(Host):
         """Its body, unless it is a stream or large."""
         self.responded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.given_up = False
+        self.evicted = False
+        """True if it was given up because it occupied too much memory."""
         self.task: asyncio.Task[None] | None = None
         self.cpu_ms = 0.0
         """CPU time, if it was cancelled; else the Done has it."""
@@ -93,6 +101,7 @@ class Invocation(Host):
         self._subrequests_left = subrequests_max
         self._streams: dict[int, Stream] = {}
         self._stream_count = 0
+        self._drained: Drained = _at_once
 
     def log(self, log: Log) -> None:
         """Record a console call in the trace."""
@@ -134,7 +143,7 @@ class Invocation(Host):
             self.responded.set_result(None)
 
     def give_up(self) -> None:
-        """Cancel the invocation because its client disconnected."""
+        """Cancel the invocation, because its client disconnected or it was evicted."""
         self.given_up = True
         if self.task is not None:
             self.task.cancel()
@@ -162,9 +171,12 @@ class Invocation(Host):
             case "", "sleepUntil":
                 return await anyio.sleep(max(0.0, number_of(call) - self._clock.steady()))
             case "", "read":
-                return await self._stream(number_of(call)).read()
+                stream = self._stream(number_of(call))
+                async with self._replying(READ_BYTES):
+                    return await stream.read()
             case "", "fetch":
                 self.count_subrequest()
+                await self.memory.room()
                 async with self._connections:
                     return await self.fetch_through(self._outbound, call.args)
         binding = self._bindings.get(call.binding)
@@ -172,6 +184,7 @@ class Invocation(Host):
             self.count_subrequest()
         if binding is None:
             raise PlatformError(f"there is no binding {call.binding!r}", "TypeError")
+        await self.memory.room()  # for what it may bring
         async with self._connections if binding.counts_as_connection else nullcontext():
             return await binding.call(call.method, call.args, call.options, self)
 
@@ -227,15 +240,39 @@ class Invocation(Host):
             return body or b""
         raise PlatformError(f"a {type(body).__name__} is not a valid body", "TypeError")
 
-    async def give_body(self, body: Body) -> bytes | StreamRef:
-        """Return a body in wire form: bytes up to INLINE_BYTES_MAX, else a handle."""
-        if isinstance(body, bytes):
-            if len(body) <= INLINE_BYTES_MAX:
+    async def give_body(self, body: Body, *, counted: bool = True) -> bytes | StreamRef:
+        """Return a body in wire form: bytes up to INLINE_BYTES_MAX, else a handle.
+
+        ``counted``: it is in memory for this invocation only.
+        """
+        size = len(body) if isinstance(body, bytes) else body.length
+        if size is not None and size <= INLINE_BYTES_MAX:
+            if isinstance(body, bytes) and (not counted or size < SMALL_BYTES):
                 return body
-            body = Stream(_once(body), len(body))
-        elif body.length is not None and body.length <= INLINE_BYTES_MAX:
-            return await read_all(body)
+            async with self._replying(size):
+                return await read_all(body)
+        if isinstance(body, bytes):
+            body = HeldBody(self._worker, body) if counted else Stream(_once(body), size)
+        elif isinstance(body, HeldBody):
+            body.move_to(self._worker)
         return self.keep(body)
+
+    @asynccontextmanager
+    async def _replying(self, size: int) -> AsyncIterator[None]:
+        """Make room for a reply, which is the isolate's to read after this turn of the loop."""
+        if size < SMALL_BYTES:
+            yield
+            return
+        await self._drained()
+        await self.memory.room(size)
+        try:
+            yield
+        finally:
+            asyncio.get_running_loop().call_soon(self.memory.drop, size)
+
+    def paced_by(self, drained: Drained) -> None:
+        """See Host."""
+        self._drained = drained
 
     def keep(self, stream: Stream) -> StreamRef:
         """Keep a stream here and return a handle for it."""
@@ -243,12 +280,52 @@ class Invocation(Host):
         self._streams[self._stream_count] = stream
         return StreamRef(self._stream_count, stream.length)
 
+    @cached_property
+    def memory(self) -> MemoryHolder:
+        """Memory of the platform that the invocation's calls occupy."""
+        return budget_here().holder(self._worker, self._evict)
+
+    def _evict(self) -> None:
+        self.evicted = True
+        self.give_up()
+
+    @asynccontextmanager
+    async def collecting(self, body: Body, bytes_max: int) -> AsyncIterator[Body]:
+        """A body of which up to ``bytes_max`` are collected in memory, counted until the end."""
+        if isinstance(body, bytes):
+            yield body
+            return
+        size = 0
+
+        async def counted(body: Stream) -> AsyncIterator[bytes]:
+            nonlocal size
+            async for chunk in body:
+                if body.length is None and size < bytes_max:
+                    await self.memory.room(len(chunk))
+                    size += len(chunk)
+                yield chunk
+
+        try:
+            if body.length is not None:
+                wanted = min(body.length, bytes_max)
+                await self.memory.room(wanted)
+                size = wanted
+            yield Stream(counted(body), body.length)
+        finally:
+            self.memory.drop(size)
+
     async def close(self) -> None:
         """Close unread streams, and release the caller that waits for a response."""
         self._release_caller()
+        if "memory" in self.__dict__:
+            self.memory.close()
         for stream in self._streams.values():
             await stream.aclose()
         self._streams.clear()
+
+
+async def _at_once() -> None:
+    """The wait for an isolate that cannot leave replies unread."""
 
 
 async def _once(body: bytes) -> Any:

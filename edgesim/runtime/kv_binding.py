@@ -14,7 +14,7 @@ import structlog
 from edgesim.errors import PlatformError, RunError
 from edgesim.isolates.protocol.wire import StreamRef
 from edgesim.kv.driver import KvEntry, KvKey
-from edgesim.kv.namespace import COUNTED_BYTES_MAX, KvNamespace, failed
+from edgesim.kv.namespace import COUNTED_BYTES_MAX, VALUE_BYTES_MAX, KvNamespace, failed
 from edgesim.model import Body, Stream
 from edgesim.queues.encoding import encode
 from edgesim.runtime.bindings import no_method
@@ -60,7 +60,8 @@ class KvBinding:
             case "put":
                 body = _value(args, invocation)
                 try:
-                    return await self._put(_key(args, method), body, options)
+                    async with invocation.collecting(body, VALUE_BYTES_MAX) as collected:
+                        return await self._put(_key(args, method), collected, options)
                 except PlatformError:
                     await _discard(body)
                     raise

@@ -14,13 +14,15 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import anyio
+import msgspec
 import structlog
 
 from edgesim.backoff import Backoff
 from edgesim.config.project import TailConfig
+from edgesim.isolates.host import weight
 from edgesim.isolates.protocol.wire import NOT_RUN, Done
 from edgesim.model import TraceItem
 from edgesim.runtime.trace import shown
@@ -181,12 +183,19 @@ def bytes_of(item: TraceItem) -> int:
     """Approximate memory of a trace."""
     size = ITEM_BYTES + LOG_BYTES * len(item.logs)
     for entry in item.logs:
-        for part in entry.message:
-            if isinstance(part, str):
-                size += len(part)
+        size += sum(map(_value_bytes, entry.message))
     for exception in item.exceptions:
         size += LOG_BYTES + len(exception.message) + len(exception.stack or "")
+    size += sum(map(_value_bytes, item.diagnostics_channel_events))
     request = (item.event or {}).get("request")
     if request is not None:
         size += len(request["url"]) + sum(map(len, request["headers"].values()))
     return size
+
+
+def _value_bytes(value: Any) -> int:
+    """Approximate memory of a text, or of a value of JSON: an empty list takes 80 bytes there."""
+    if isinstance(value, str):
+        return len(value)
+    text = msgspec.json.encode(value)
+    return len(text) + weight.of_json(text)

@@ -18,7 +18,7 @@ from edgesim.clock import Clock
 from edgesim.config import WorkerConfig
 from edgesim.errors import PlatformError
 from edgesim.isolates.host.driver import Isolates
-from edgesim.isolates.protocol.limits import EVENT_SECONDS, WALL_EXCEEDED
+from edgesim.isolates.protocol.limits import EVENT_SECONDS, MEMORY_EXCEEDED, WALL_EXCEEDED
 from edgesim.isolates.protocol.wire import DEFAULT, LOST, Done, Failure, Invoke
 from edgesim.model import HttpRequest, HttpResponse, TraceItem, iterate
 from edgesim.runtime.decisions import checked
@@ -283,6 +283,9 @@ class Worker:
         except asyncio.CancelledError:
             if not invocation.given_up:
                 raise
+            if invocation.evicted:
+                failure = Failure("Error", MEMORY_EXCEEDED)
+                return Done("exceededMemory", [failure], cpu_ms=invocation.cpu_ms)
             return Done("canceled", cpu_ms=invocation.cpu_ms)
         except Exception as error:
             # A bug in edgesim: log it; only this invocation fails.
@@ -305,6 +308,6 @@ async def _fetch_event(request: HttpRequest, invocation: Invocation) -> dict[str
         "method": request.method,
         "url": request.url,
         "headers": request.headers,
-        "body": await invocation.give_body(request.body),
+        "body": await invocation.give_body(request.body, counted=False),  # its sender keeps it
         "cf": request.cf,
     }

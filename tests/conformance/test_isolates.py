@@ -14,7 +14,7 @@ import pytest
 
 from edgesim.clock import Clock
 from edgesim.errors import PlatformError, WorkerLoadError
-from edgesim.isolates.host.driver import DRIVERS, Isolates
+from edgesim.isolates.host.driver import DRIVERS, Host, Isolates
 from edgesim.isolates.protocol.wire import Call, Done, Invoke, Log, Respond, StreamRef
 from edgesim.model import BindingSpec, WorkerSpec
 from tests.loops import on_both_loops  # noqa: F401 (every test here runs on both loops)
@@ -29,7 +29,7 @@ def test_every_level_is_in_this_suite():
     assert sorted(DRIVERS) == sorted(LEVELS)
 
 
-class Recorder:
+class Recorder(Host):
     """A recording host of an invocation; bindings are async functions by name."""
 
     def __init__(self, clock: Clock, **bindings: Any) -> None:

@@ -452,6 +452,23 @@ ATTACKS = [
         "expanding-frame", "a frame of 100 MB of empty objects", "no channel", DIES, at_warm=RAISES
     ),
     Attack(
+        "crowded-calls",
+        "calls of half a million empty lists each",
+        "no channel",
+        f"ok {MEMORY} {CPU}",
+        at_warm=RAISES,
+    ),
+    Attack(
+        "crowded-logs",
+        "console lines of half a million empty lists each",
+        "no channel",
+        f"ok {CPU}",
+        at_warm=RAISES,
+    ),
+    Attack(
+        "unread-responses", "responses of 80 MB, none of which it reads", CONTAINED, f"ok {CPU}"
+    ),
+    Attack(
         "asks-and-never-reads", "asks 100,000 times, reads no answer", "no channel", at_warm=RAISES
     ),
     Attack("calls-without-end", "20,000 calls at a time", "no channel", MEMORY, at_warm=RAISES),

@@ -1,15 +1,11 @@
 """Hostile isolates can make the platform hold little memory, and not for long."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
 from edgesim.isolates.host import conversation, link
-from edgesim.isolates.protocol import wire
-from edgesim.isolates.protocol.wire import Call, FrameBatch, MessageReader, StreamRef, encode
 from edgesim.runtime.invocation import Binding, Invocation
 from tests.isolation.world import open_world
 
@@ -63,28 +59,6 @@ class Slow(Binding):
         await anyio.sleep(0.05)
 
 
-@pytest.fixture
-async def peak() -> AsyncIterator[Any]:
-    """Function that returns the peak growth of the platform's memory in MB."""
-    started, highest = _resident(), 0
-
-    async def watch() -> None:
-        nonlocal highest
-        while True:
-            highest = max(highest, _resident())
-            await anyio.sleep(0.01)
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(watch)
-        yield lambda: (highest - started) // MB
-        tasks.cancel_scope.cancel()
-
-
-def _resident() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096
-
-
 @pytest.fixture(params=LEVELS)
 def level(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -110,11 +84,11 @@ async def test_an_isolate_that_never_reads(level, peak):
 
 
 async def test_unread_answers_end_the_isolate(level, monkeypatch):
-    """Too many unread replies end the isolate with internalError; the next one works."""
+    """Too many unread replies end the isolate as exceededMemory; the next one works."""
     monkeypatch.setattr(link, "UNREAD_BYTES_MAX", 2 * MB)
     async with open_world(level) as world:
         answer = await world.attack("asks-and-never-reads")
-        assert answer.outcome == "internalError", answer.done
+        assert answer.outcome == "exceededMemory", answer.done
         await world.honest()
 
 
@@ -139,40 +113,3 @@ async def test_what_is_honest_is_let_in(level, tmp_path, monkeypatch):
         assert len(answer.body) == 40_000_000
         for _ in range(3):
             assert (await world.fetch("crowd")).body == b"40"
-
-
-VALUES = [
-    *([each] for each in (None, True, -1, 127, 255, 65_535, 1 << 31, 1 << 40, -100, -(1 << 40))),
-    *([each] for each in (1.5, "a", "b" * 40, "c" * 300, "d" * 70_000, b"e", b"f" * 300)),
-    [b"g" * 70_000],
-    [list(range(20))],
-    [[None] * 70_000],
-    [{str(number): number for number in range(20)}],
-    [dict.fromkeys(range(70000))],
-    [StreamRef(1, 2), StreamRef(1 << 40)],
-]
-
-
-@pytest.mark.parametrize("args", VALUES, ids=range(len(VALUES)))
-def test_values_are_counted(args):
-    """Values of every type are counted exactly; one more than the limit is refused."""
-    data = bytes(encode(FrameBatch([(1, Call(1, "b", "m", args))])))
-    payload = memoryview(data)[4:]
-    count = 9 + 3 + sum(map(_values, args))
-    wire._count_values(payload, count)
-    with pytest.raises(ValueError, match="values"):
-        wire._count_values(payload, count - 1)
-
-
-def test_few_values_are_not_counted():
-    """A message too short to exceed the limit is decoded without counting."""
-    data = bytes(encode(FrameBatch([(1, Call(1, "b", "m", [[None] * 1000]))])))
-    assert MessageReader(2000).feed(data)
-    with pytest.raises(ValueError, match="values"):
-        MessageReader(500).feed(data)
-
-
-def _values(value: Any) -> int:
-    if isinstance(value, dict):
-        return 1 + sum(_values(key) + _values(item) for key, item in value.items())
-    return 1 + sum(map(_values, value)) if isinstance(value, list) else 1

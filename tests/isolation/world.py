@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from edgesim.clock import Clock
 from edgesim.errors import PlatformError
 from edgesim.isolates.host.driver import DRIVERS, Isolates
+from edgesim.isolates.host.held_body import HeldBody
 from edgesim.isolates.protocol.wire import Done, Invoke
 from edgesim.model import BindingSpec, HttpRequest, HttpResponse, Limits, Stream, WorkerSpec
 from edgesim.runtime.bindings import ServiceBinding
@@ -48,8 +49,11 @@ class Answer:
     @property
     def body(self) -> bytes:
         assert self.response is not None, self.done
-        assert isinstance(self.response.body, bytes)
-        return self.response.body
+        body = self.response.body
+        if isinstance(body, HeldBody):
+            body = self.response.body = body.take()
+        assert isinstance(body, bytes)
+        return body
 
     @property
     def failure(self) -> str:
@@ -60,8 +64,14 @@ class World:
     """A Worker's isolates and the bindings of its env."""
 
     def __init__(
-        self, level: str, isolates: Isolates, clock: Clock, bindings: Mapping[str, Binding]
+        self,
+        name: str,
+        level: str,
+        isolates: Isolates,
+        clock: Clock,
+        bindings: Mapping[str, Binding],
     ) -> None:
+        self.name = name
         self.level = level
         self.isolates = isolates
         self.requests: list[HttpRequest] = []
@@ -72,10 +82,10 @@ class World:
         """Send one request to the Worker and wait until its waitUntil work has ended."""
         event: dict[str, Any] = {"method": "POST", "url": f"http://w/{path}", "headers": []}
         invocation = Invocation(
-            "w",
+            self.name,
             self.bindings,
             self._nowhere,
-            Trace("w", {}, self._clock.now_ms()),
+            Trace(self.name, {}, self._clock.now_ms()),
             self._clock,
             subrequests_max=SUBREQUESTS_MAX,
         )
@@ -116,16 +126,17 @@ async def open_world(
     level: str,
     main: Path = ATTACKER,
     buckets: Mapping[str, Binding] | None = None,
+    name: str = "w",
     **settings: Any,
 ) -> AsyncIterator[World]:
     """Open ``main`` at the level; ``buckets`` are R2 bindings, ``settings`` WorkerSpec fields."""
     clock = Clock()
     module = importlib.import_module(DRIVERS[level].partition(":")[0])
     limits = Limits(cpu_ms=CPU_MS)
-    env = [*ENV, *(BindingSpec(name, "r2") for name in buckets or {})]
-    spec = WorkerSpec("w", str(main), env, **({"limits": limits} | settings))
+    env = [*ENV, *(BindingSpec(each, "r2") for each in buckets or {})]
+    spec = WorkerSpec(name, str(main), env, **({"limits": limits} | settings))
     async with module.open_isolates(spec, clock) as isolates:
-        yield World(level, isolates, clock, buckets or {})
+        yield World(name, level, isolates, clock, buckets or {})
 
 
 @contextmanager

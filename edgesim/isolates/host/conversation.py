@@ -11,7 +11,9 @@ from math import isfinite
 
 from edgesim.clock import Clock
 from edgesim.isolates.host.driver import Host, answer
-from edgesim.isolates.host.link import Link, ReceivedBatch, TooMuchError
+from edgesim.isolates.host.held_body import HELD_BYTES_MIN
+from edgesim.isolates.host.intake import ReceivedBatch
+from edgesim.isolates.host.link import Link, TooMuchError
 from edgesim.isolates.protocol.limits import LOG_BYTES_MAX, MEMORY_EXCEEDED, log_bytes
 from edgesim.isolates.protocol.wire import (
     LOST,
@@ -34,7 +36,7 @@ float of Unix time has hardly more precision."""
 UNANSWERED_MAX = 16_384
 """Maximum unanswered calls of one invocation; above the limit of its subrequests."""
 UNANSWERED_BYTES_MAX = 128 << 20
-"""Maximum size of the messages that hold unanswered calls: the platform keeps them in memory."""
+"""Maximum memory of the messages that hold unanswered calls of one invocation."""
 
 
 class Conversation:
@@ -73,6 +75,7 @@ class Conversation:
     def begin(self, link: Link) -> None:
         """Start the invocation in the isolate behind ``link``, from the beginning."""
         self._link = link
+        self._host.paced_by(link.drained)
         self._logs.clear()
         self._log_bytes = 0
         self._tries += 1
@@ -89,6 +92,9 @@ class Conversation:
                 self._hold(frame)
             case Respond():
                 self._leave()
+                assert self._link is not None
+                if type(frame.body) is bytes and len(frame.body) > HELD_BYTES_MIN:
+                    frame.body = self._link.held(frame.body)
                 self._host.respond(frame)
             case Call():
                 self._leave()
@@ -161,6 +167,7 @@ class Conversation:
     def _admit(self, arrival: ReceivedBatch) -> None:
         """Count one more call; TooMuchError if too many calls or bytes are unanswered."""
         calls = self._kept.get(arrival, 0)
+        arrival.keep()
         self._kept[arrival] = calls + 1
         if not calls:
             self._kept_bytes += arrival.bytes
@@ -170,6 +177,7 @@ class Conversation:
 
     def _answered(self, task: asyncio.Task[None]) -> None:
         arrival = self._answering.pop(task)
+        arrival.release()
         self._kept[arrival] -= 1
         if not self._kept[arrival]:
             del self._kept[arrival]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 import anyio
@@ -30,6 +30,9 @@ def drivers_for(spec: WorkerSpec) -> Mapping[str, str]:
     return DRIVERS if spec.javascript is None else JAVASCRIPT_DRIVERS
 
 
+Drained = Callable[[], Awaitable[None]]
+
+
 class Host(Protocol):
     """The platform's side of one invocation: receives the frames of its isolate."""
 
@@ -47,6 +50,10 @@ class Host(Protocol):
 
     def spent(self, cpu_ms: float) -> None:
         """Receive the CPU time of an invocation that is cancelled, which has no Done to hold it."""
+
+    def paced_by(self, drained: Drained) -> None:
+        """Receive a function that waits until the isolate has read most of its replies."""
+        return
 
 
 class Isolates(Protocol):

@@ -181,7 +181,7 @@ class ProcessIsolates(Isolates):
             except OSError:
                 ours.close()
                 raise
-        isolate.link = await open_link(ours, isolate.take, isolate.end)
+        isolate.link = await open_link(ours, self._forks.spec.name, isolate.take, isolate.end)
         return isolate
 
     async def _died(self, isolate: _ProcessIsolate) -> Done:

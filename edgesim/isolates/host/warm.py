@@ -381,7 +381,9 @@ class WarmIsolates(Isolates):
         except OSError:
             ours.close()
             raise
-        isolate.link = await open_link(ours, isolate.take, isolate.end, sends_first=True)
+        isolate.link = await open_link(
+            ours, self._forks.spec.name, isolate.take, isolate.end, sends_first=True
+        )
         self._alive.append(isolate)
         self._tasks.start_soon(self._follow, isolate)
         return isolate

@@ -18,7 +18,7 @@ from anyio.abc import ByteReceiveStream
 
 from edgesim import foreign
 from edgesim.errors import WorkerLoadError
-from edgesim.isolates.host.link import Link, open_link
+from edgesim.isolates.host.link import CONTROL_BYTES_MAX, Link, TooMuchError, open_link
 from edgesim.isolates.host.strays import end_strays, strays
 from edgesim.isolates.protocol.limits import CPU_EXCEEDED, MEMORY_EXCEEDED
 from edgesim.isolates.protocol.wire import (
@@ -116,6 +116,8 @@ class Fork:
         return done
 
     def _verdict(self, limits: Limits, error: Exception | None, out_of_time: bool | None) -> Done:
+        if isinstance(error, TooMuchError):
+            return _verdict("exceededMemory", MEMORY_EXCEEDED)
         if error is None and self.exit is not None and os.WIFSIGNALED(self.exit.status):
             number = os.WTERMSIG(self.exit.status)
             if out_of_time is None:
@@ -240,7 +242,14 @@ class Forks:
     async def boot(self, boot: Boot) -> str | None:
         """Let the zygote import the Worker; return the error in one line, or None."""
         control = self._control.dup()
-        self._link = await open_link(control, self._take, self._end, takes_turns=False)
+        self._link = await open_link(
+            control,
+            self.spec.name,
+            self._take,
+            self._end,
+            bytes_max=CONTROL_BYTES_MAX,
+            takes_turns=False,
+        )
         self._link.send(0, boot)
         with anyio.move_on_after(BOOT_SECONDS) as scope:
             await self._link.until(self._boot_reported)

@@ -17,14 +17,9 @@ import msgspec
 
 MESSAGE_BYTES_MAX = 144 << 20
 """Maximum message size; a longer one is an error, since no isolate has that much memory."""
-VALUES_MAX = 2 << 20
-"""Maximum number of values in a message of an isolate.
-
-One byte can encode a whole list or object, which takes 80 to 90 bytes once decoded.  A text or byte
-string of any size counts as one value.  An isolate's memory cannot hold more other values.
-"""
-
 _LENGTH = struct.Struct(">I")
+LENGTH_BYTES = _LENGTH.size
+"""Bytes of the length before each message."""
 _STREAM_EXT = 1
 
 # Values are validated when a frame is decoded: its sender may be hostile.
@@ -315,39 +310,40 @@ def _well_formed(value: Any) -> Any:
 
 
 class MessageReader:
-    """Decoder of a byte stream into messages.
+    """Decoder of a byte stream into messages; its peer is trusted, see ``host/intake.py``."""
 
-    ``sizes`` are the sizes in bytes of the messages that the last ``feed`` returned.  ``feed``
-    raises ValueError for bytes that are not a message, and for more than ``values_max`` values in
-    one message (a broken or hostile peer).
-    """
-
-    def __init__(self, values_max: int | None = None) -> None:
-        self.sizes: list[int] = []
-        self._values_max = values_max
+    def __init__(self) -> None:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[FrameBatch]:
-        """Add received bytes; return the messages that they complete."""
+        """Add received bytes; return the messages that they complete.  ValueError for others."""
         self._buffer += data
         messages: list[FrameBatch] = []
-        self.sizes = []
         start = 0
         while len(self._buffer) - start >= _LENGTH.size:
-            (length,) = _LENGTH.unpack_from(self._buffer, start)
+            length = length_of(self._buffer, start)
             if length > MESSAGE_BYTES_MAX:
                 raise ValueError(f"a message of {length} bytes")
             end = start + _LENGTH.size + length
             if len(self._buffer) < end:
                 break
             with memoryview(self._buffer)[start + _LENGTH.size : end] as payload:
-                if self._values_max is not None and length > self._values_max:
-                    _count_values(payload, self._values_max)
-                messages.append(_decode(_decoder, payload))
-            self.sizes.append(length)
+                messages.append(decoded_batch(payload))
             start = end
         del self._buffer[:start]
         return messages
+
+
+def length_of(data: bytes | bytearray, start: int = 0) -> int:
+    """Return the length of the message that begins at ``start``."""
+    length: int = _LENGTH.unpack_from(data, start)[0]
+    return length
+
+
+def decoded_batch(payload: memoryview) -> FrameBatch:
+    """Return the message without its length; ValueError if the bytes are not one."""
+    found: FrameBatch = _decode(_decoder, payload)
+    return found
 
 
 def copied(frame: Frame) -> Frame:
@@ -366,28 +362,3 @@ def _decode(decoder: msgspec.msgpack.Decoder[Any], payload: bytes | memoryview) 
         return decoder.decode(payload)
     except (msgspec.MsgspecError, TypeError, RecursionError) as error:
         raise ValueError(f"not a message: {error}") from error
-
-
-# Size of an encoded value by its first byte; for those in _PREFIXES, the bytes of the length field.
-_LENGTHS = [1] * 256
-_LENGTHS[0xA0:0xC0] = range(1, 33)
-_LENGTHS[0xCA:0xD9] = [5, 9, 2, 3, 5, 9, 2, 3, 5, 9, 3, 4, 6, 10, 18]
-_LENGTHS[0xDC:0xE0] = [3, 5, 3, 5]
-_PREFIXES = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
-_EXTENSIONS = range(0xC7, 0xCA)
-
-
-def _count_values(payload: memoryview, most: int) -> None:
-    """Raise ValueError if there are more than ``most`` values; does not validate the encoding."""
-    at, end = 0, len(payload)
-    for _ in range(most):
-        if at >= end:
-            return
-        first = payload[at]
-        if first in _PREFIXES:
-            after = at + 1 + _PREFIXES[first]
-            at = after + int.from_bytes(payload[at + 1 : after], "big") + (first in _EXTENSIONS)
-        else:
-            at += _LENGTHS[first]
-    if at < end:
-        raise ValueError(f"a message of more than {most} values")

@@ -1183,6 +1183,42 @@ def expanding_frame(worker, request):
     time.sleep(5)
 
 
+def empty_lists(before, count, after):
+    """Write a message with ``count`` empty lists, made without them: that would cost CPU time."""
+    start = before + b"\xdd" + struct.pack(">I", count)
+    write(struct.pack(">I", len(start) + count + len(after)) + start + b"\x90" * count + after)
+
+
+@attack
+def crowded_calls(worker, request):
+    """Send calls of many small values, each in a message that is just not too heavy."""
+    head = bytes(one_call([None]))[4:]
+    at = head.rindex(b"\xc0")
+    for _ in range(5):
+        empty_lists(head[:at], 500_000, head[at + 1 :])
+
+
+@attack
+def crowded_logs(worker, request):
+    """Send console lines of many small values."""
+    Log, one = of_the_wire("Log", "one")
+
+    head = bytes(one(Log("log", [None], 0.0), number()))[4:]
+    at = head.rindex(b"\xc0")
+    for _ in range(5):
+        empty_lists(head[:at], 500_000, head[at + 1 :])
+
+
+@attack
+async def unread_responses(worker, request):
+    """Fetch responses of 80 MB altogether and read none of them."""
+    body = b"x" * 4_000_000
+    kept = []
+    for _ in range(20):
+        kept.append(await worker.env.ECHO.fetch("http://echo/", method="POST", body=body))
+    assert len(kept) == 20
+
+
 @attack
 def asks_and_never_reads(worker, request):
     """Send calls without reading replies; each reply is ten times as long as its call."""
