@@ -112,11 +112,30 @@ def _sinks(before: AppliedFlow, after: AppliedFlow) -> Iterator[Change]:
         new = after.sinks.get(name)
         if new is None:
             yield Change("delete", "sink", name, "it is not in the project; its files stay")
-        elif new != old:
-            keys = [key for key in old.__struct_fields__ if getattr(old, key) != getattr(new, key)]
+        elif keys := _differing(old, new):
             reason = f"{', '.join(keys)} {'differs' if len(keys) == 1 else 'differ'}"
-            yield Change("recreate", "sink", name, reason)
+            yield Change("recreate", "sink", name, reason, _loss_of_table(old, new))
     yield from _created("sink", before.sinks, after.sinks)
+
+
+def _differing(old: SinkConfig, new: SinkConfig) -> list[str]:
+    """The settings that differ; the two names of the type with a table are one type."""
+    if old.is_catalog and new.is_catalog:
+        old = msgspec.structs.replace(old, type=new.type)
+    return [key for key in old.__struct_fields__ if getattr(old, key) != getattr(new, key)]
+
+
+def _same_table(old: SinkConfig, new: SinkConfig) -> bool:
+    """True if both sinks write into one Iceberg table."""
+    tables = [(each.bucket, each.namespace, each.table) for each in (old, new)]
+    return old.is_catalog and new.is_catalog and tables[0] == tables[1]
+
+
+def _loss_of_table(old: SinkConfig, new: SinkConfig) -> str:
+    if not _same_table(old, new):
+        return ""
+    table = f"{new.namespace}.{new.table}"
+    return f"a new sink refuses table {table}, which exists: drop it with its rows, or name another"
 
 
 def _pipelines(

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from edgesim.config import Project
 from edgesim.config.flow_changes import Change
-from edgesim.export.script import http_options, sink_options
+from edgesim.export.script import CATALOG_ACCESS, http_options, sink_options
 from edgesim.export.stream_files import schema_text
 
 _HEAD = """\
@@ -26,7 +26,22 @@ _DELETED = {"delete", "recreate"}
 
 def plan_script(project: Project, found: Sequence[Change]) -> str:
     """The text of the script."""
-    return "\n".join([_HEAD, *_deletions(found), "", *_creations(project, found), *_notes(found)])
+    parts = [_HEAD, *_demands(project, found), *_deletions(found), ""]
+    return "\n".join([*parts, *_creations(project, found), *_notes(found)])
+
+
+def _demands(project: Project, found: Sequence[Change]) -> Iterator[str]:
+    """Lines that end the script before it deletes anything that it could not create again."""
+    sinks = [
+        (project.dataflow.sinks[each.name], each.loss)
+        for each in found
+        if each.kind == "sink" and each.action in _CREATED
+    ]
+    if any(sink.is_catalog for sink, _ in sinks):
+        yield f': "{CATALOG_ACCESS}"'
+    if tables := [f"{sink.namespace}.{sink.table}" for sink, loss in sinks if loss]:
+        problem = f"drop {', '.join(tables)} first, then set this to yes; their rows are lost"
+        yield f': "${{TABLES_DROPPED:?{problem}}}"'
 
 
 def _deletions(found: Sequence[Change]) -> Iterator[str]:

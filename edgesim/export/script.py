@@ -22,6 +22,8 @@ from edgesim.config.wrangler import provisioned_name
 _NAMESPACE_ID = re.compile("[0-9a-f]{32}")
 PROXY_SECRETS = ("CLICKHOUSE_URL", "CLICKHOUSE_USER", "CLICKHOUSE_PASSWORD")
 ROLL_SECONDS_MIN = 10
+CATALOG_ACCESS = "${CATALOG_TOKEN:?a token that may write the catalog}"
+"""The shell's value of a token that sinks with a table need, or the script's end."""
 
 _HEAD = """\
 #!/bin/sh
@@ -298,12 +300,12 @@ def http_options(http: HttpIngestConfig) -> str:
 def sink_options(sink: SinkConfig) -> str:
     """Options of ``wrangler pipelines sinks create``."""
     options = [
-        f"--type {sink.type} --bucket {_q(sink.bucket)} --format {sink.format}",
+        f"--type {_type_of(sink)} --bucket {_q(sink.bucket)} --format {sink.format}",
         f"--compression {sink.compression} --roll-interval {sink.roll_interval:.0f}",
     ]
     if sink.is_catalog:
         options.append(f"--namespace {_q(sink.namespace)} --table {_q(sink.table)}")
-        options.append('--catalog-token "${CATALOG_TOKEN:?a token that may write the catalog}"')
+        options.append(f'--catalog-token "{CATALOG_ACCESS}"')
     else:
         options.append(f"--partitioning {_q(sink.partitioning)}")
     if sink.format == "parquet":
@@ -313,6 +315,11 @@ def sink_options(sink: SinkConfig) -> str:
     if sink.path:
         options.append(f"--path {_q(sink.path)}")
     return " \\\n  ".join(options)
+
+
+def _type_of(sink: SinkConfig) -> str:
+    """The type as wrangler 4.164 takes it: it refuses the newer name ``basin-catalog``."""
+    return "r2-data-catalog" if sink.is_catalog else sink.type
 
 
 def _legacy_sink_options(pipeline: PipelineConfig) -> str:

@@ -48,7 +48,7 @@ def plan(project: Path, *arguments: object) -> str:
     return done.stdout
 
 
-def run_script(script: Path) -> list[str]:
+def run_script(script: Path, **more: str) -> list[str]:
     """Run the script with an npx that only notes its arguments."""
     folder = script.parent / "bin"
     folder.mkdir(exist_ok=True)
@@ -56,7 +56,7 @@ def run_script(script: Path) -> list[str]:
     (folder / "npx").chmod(0o755)
     calls = script.parent / "calls"
     calls.unlink(missing_ok=True)
-    variables = {"PATH": f"{folder}:{os.environ['PATH']}", "CALLS": str(calls)}
+    variables = {"PATH": f"{folder}:{os.environ['PATH']}", "CALLS": str(calls)} | more
     subprocess.run([script], cwd=script.parent, env=variables, check=True, capture_output=True)
     prefix = "--yes wrangler@4 basin pipelines "
     return [line.removeprefix(prefix) for line in calls.read_text().splitlines()]
@@ -88,6 +88,30 @@ def test_from_nothing_to_applied_and_changed(project, tmp_path):
         "create flow --sql",
         "streams get clicks",
     ]
+
+
+def test_the_script_deletes_nothing_that_it_cannot_create_again(project, tmp_path):
+    """A sink with a table wants a token, and its table dropped, before anything is deleted."""
+    script, account = tmp_path / "change.sh", project / "edgesim.toml"
+    table = 'type = "basin-catalog"\nnamespace = "web"\ntable = "clicks"\nroll_interval = 60'
+    account.write_text(ACCOUNT.replace('format = "json"', table))
+    plan(project, "--applied")
+    account.write_text(account.read_text().replace("= 60", "= 90"))
+    assert "refuses table web.clicks" in plan(project, "--out", script)
+    for given in ({}, {"CATALOG_TOKEN": "t"}, {"TABLES_DROPPED": "yes"}):
+        with pytest.raises(subprocess.CalledProcessError):
+            run_script(script, **given)
+        assert not (tmp_path / "calls").exists()
+    made = run_script(script, CATALOG_TOKEN="t", TABLES_DROPPED="yes")
+    assert [call.split()[:2] for call in made] == [
+        ["delete", "flow"],
+        ["sinks", "delete"],
+        ["sinks", "create"],
+        ["create", "flow"],
+    ]
+    assert made[2].startswith(
+        "sinks create lake --type r2-data-catalog "
+    )  # wrangler knows no other
 
 
 def test_a_damaged_state_file_is_one_line(project):

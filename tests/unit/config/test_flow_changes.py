@@ -1,5 +1,6 @@
 """Changes of streams, sinks and SQL: what must be created again, and what is lost."""
 
+import msgspec
 import pytest
 
 from edgesim.config.dataflow import HttpIngestConfig
@@ -95,3 +96,24 @@ def test_what_is_gone_is_deleted():
         ("delete", "pipeline", "flow"),
         ("delete", "pipeline", "copy"),
     ]
+
+
+TABLE = SinkConfig("lake", "r2-data-catalog", namespace="web", table="clicks", roll_interval=60)
+
+
+@pytest.mark.parametrize(
+    ("setting", "needs_drop"), [({"roll_interval": 90}, True), ({"table": "pages"}, False)]
+)
+def test_a_sink_that_is_created_again_refuses_its_table(setting, needs_drop):
+    """The plan says that the rows go with the table, unless the sink gets another one."""
+    old = AppliedFlow(sinks={"table": TABLE})
+    new = AppliedFlow(sinks={"table": msgspec.structs.replace(TABLE, **setting)})
+    [change] = changes(old, new)
+    assert change.action == "recreate"
+    assert ("drop it with its rows" in change.loss) is needs_drop
+
+
+def test_both_names_of_the_type_with_a_table_are_one():
+    """The newer name changes nothing on the account."""
+    renamed = msgspec.structs.replace(TABLE, type="basin-catalog")
+    assert changes(AppliedFlow(sinks={"table": TABLE}), AppliedFlow(sinks={"table": renamed})) == []
