@@ -13,9 +13,10 @@ from edgesim.config.dataflow import Dataflow, SqlPipelineSpec, StreamSpec, needs
 from edgesim.config.pipelines import Field
 from edgesim.config.sql_statements import InsertInto
 from edgesim.pipelines.segment import RowChunk
-from edgesim.pipelines.sql.engine import SqlEngine
+from edgesim.pipelines.sql.engine import SqlEngine, SqlEngineError
 from edgesim.pipelines.sql.queries import query_of
 from edgesim.pipelines.sql.transformation import Transformation
+from edgesim.pipelines.sql.validation import located
 from edgesim.pipelines.sql.wire import FileFormat, ResultColumn
 from edgesim.pipelines.streams.rows import MisfitError, row_of
 
@@ -71,7 +72,7 @@ async def dry_run(
         except MisfitError as fault:
             dropped.append(DroppedRecord(count, fault.reason, fault.column))
     statements = [
-        await _result(flow, statement, source, rows, numbers, dropped, engine, clock)
+        await _result(flow, spec, statement, source, rows, numbers, dropped, engine, clock)
         for statement in spec.statements
         if statement.stream == stream
     ]
@@ -81,6 +82,7 @@ async def dry_run(
 
 async def _result(
     flow: Dataflow,
+    spec: SqlPipelineSpec,
     statement: InsertInto,
     source: StreamSpec,
     rows: Sequence[dict[str, Any]],
@@ -94,7 +96,10 @@ async def _result(
         columns = [ResultColumn(each.name, each.type, not each.required) for each in fields]
         return StatementResult(statement.sink, columns, list(rows))
     query = query_of(statement, source.fields, clock)
-    columns = await engine.describe(query)
+    try:
+        columns = await engine.describe(query)
+    except SqlEngineError as error:
+        raise located(spec, statement, str(error)) from error
     chunk = RowChunk(msgspec.json.Encoder().encode_lines(rows), len(rows))
 
     def drop(row: int, _: bytes, reason: str, problem: str) -> None:

@@ -24,6 +24,11 @@ INSERT INTO all SELECT * FROM orders"
 [pipelines.mixed]
 sql = "INSERT INTO all SELECT * FROM orders; INSERT INTO all SELECT * FROM raw"
 """
+BAD = """
+[pipelines.bad]
+sql = '''INSERT INTO large
+SELECT uper(id) AS x FROM orders'''
+"""
 SCHEMA = {
     "fields": [
         {"name": "id", "type": "string", "required": True},
@@ -144,3 +149,13 @@ def test_records_on_which_sql_fails(project):
     [line] = [each for each in done.stdout.splitlines() if each.startswith("dropped record")]
     assert line.startswith("dropped record 1: sql_error (into large: ")
     assert "Divide by zero" in line
+
+
+def test_sql_that_the_engine_refuses(project):
+    """The error has the file and the place, as that of `check`."""
+    account = project / "edgesim.toml"
+    account.write_text(account.read_text() + BAD)
+    done = run(project, name="bad")
+    assert done.returncode == 2
+    assert "edgesim.toml: pipelines.bad.sql: line 2, column 8: " in done.stderr
+    assert "uper" in done.stderr

@@ -57,6 +57,15 @@ ROWS = [
 STATEMENTS: dict[str, list[Any]] = {
     # --- clauses ---
     "SELECT n FROM s WHERE n > 0": [1, 30],
+    "SELECT n<<1 AS x FROM s WHERE n >> 1 > 0": [60],
+    "SELECT n FROM s WHERE name ~~ 'A%' AND name !~~* 'x%' AND n <=> 1 AND n == 1": [1],
+    "SELECT tags @> ['red'] AND ['red'] <@ tags AS x FROM s": [True, False, None],
+    "SELECT array_positions(tags, 'blue') AS x FROM s WHERE n = 1": [[2]],
+    "SELECT arrow_cast(arrow_cast(n, 'Time64(Nanosecond)'), 'Time64(Nanosecond)') AS x FROM s "
+    "WHERE n > 0": ["00:00:00.000000001", "00:00:00.000000030"],
+    "SELECT [arrow_cast(n * 1000 + 1, 'Duration(Nanosecond)')] AS x FROM s WHERE n = 1": [
+        ["PT0.000001S"]
+    ],
     "SELECT n FROM s WHERE name LIKE 'A%'": [1],
     "SELECT n FROM s WHERE name ILIKE 'BOB%' OR price IS NULL AND n > 5": [-2, 30],
     "SELECT n FROM s WHERE name IS NOT NULL AND NOT ok": [-2],
@@ -301,6 +310,25 @@ async def test_an_error_among_the_rows_costs_its_row_only(tmp_path: Path):
     path, done, drops = await transformed(engine, "SELECT n FROM s")
     assert (done.rows, path.read_text()) == (3, '{"n":1}\n{"n":-2}\n{"n":30}\n')
     assert drops == []
+    await engine.close()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT starts_with(name, 'A') AS a, 1 / (n - 1) AS x FROM s",
+        "SELECT pi() AS p, make_array(n) AS l, 1 / (n - 1) AS x FROM s WHERE n <> -2",
+    ],
+)
+async def test_an_error_costs_no_row_for_a_column_without_nulls(tmp_path: Path, sql: str):
+    """DataFusion's rows are typed more strictly than its plan; the rows around an error stay."""
+    engine = SqlEngine(tmp_path / "sql")
+    path, done, drops = await transformed(engine, sql)
+    expected = 1 if "WHERE" in sql else 2
+    assert (done.rows, len(path.read_text().splitlines())) == (expected, expected)
+    assert [number for number, *_ in drops] == [0]
+    assert "Divide by zero" in drops[0][3]
     await engine.close()
 
 

@@ -153,6 +153,10 @@ def _shown(array: pa.Array) -> pa.Array:
             for each in array.cast(pa.int64()).to_pylist()
         ]
         return pa.array(texts, pa.string())
+    if pa.types.is_time(kind):
+        return array.cast(pa.string())  # Python's time has no nanoseconds
+    if pa.types.is_duration(kind):
+        return array.cast(pa.duration("us"), safe=False)  # nor has its timedelta
     if pa.types.is_list(kind):
         return pa.ListArray.from_arrays(array.offsets, _shown(array.values), mask=array.is_null())
     if pa.types.is_struct(kind):

@@ -33,7 +33,7 @@ async def result_columns(flow: Dataflow, engine: SqlEngine, clock: Clock) -> Res
                 form = format_of(flow.sinks[statement.sink])
                 found[spec.name, number] = await engine.describe(query, form)
             except SqlEngineError as error:
-                raise _located(spec, statement, str(error)) from error
+                raise located(spec, statement, str(error)) from error
     return found
 
 
@@ -47,8 +47,8 @@ async def check_sql(flow: Dataflow, limits: SqlLimits) -> None:
             await engine.close()
 
 
-def _located(spec: SqlPipelineSpec, statement: InsertInto, problem: str) -> Exception:
-    """The error at the name that it is about, if the statement has it, else at the statement."""
+def located(spec: SqlPipelineSpec, statement: InsertInto, problem: str) -> Exception:
+    """The engine's error, at the name that it is about or else at the statement."""
     named = _NAMED.search(problem)
     name = named[1].strip(".").rpartition(".")[2].lower() if named else ""
     place = statement.place
