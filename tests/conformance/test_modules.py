@@ -5,10 +5,12 @@ Two modules have names of their own, so that no other test's are met in this pro
 
 from __future__ import annotations
 
+import importlib.metadata
 import sys
 
 import anyio
 import pytest
+from structlog.testing import capture_logs
 
 from edgesim.isolates.guest.stand_ins import StandIn
 from edgesim.model import BindingSpec
@@ -282,3 +284,52 @@ async def test_a_stand_in_that_is_replaced(name, tmp_path):
             await isolates.invoke(level.request(body=body), host)
             answers.append(host.responses[0].body)
     assert answers == [b"True", b"done", b"True", b"True"]
+
+
+def vendor(folder, name, version):
+    """Install a package of one module as ``pip install --target`` does."""
+    packages = folder / "python_modules"
+    about = packages / f"{name}-{version}.dist-info"
+    about.mkdir(parents=True)
+    (packages / name).mkdir()
+    (packages / name / "__init__.py").write_text(f"VERSION = {version!r}\n")
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    files = (f"{name}/__init__.py", f"{about.name}/METADATA", f"{about.name}/RECORD")
+    (about / "RECORD").write_text("".join(f"{file},,\n" for file in files))
+
+
+@pytest.mark.parametrize("name", ["process", "warm"])
+async def test_a_package_that_edgesim_has_too(tmp_path, name):
+    """The vendored version is imported, in whatever version edgesim has it."""
+    vendor(tmp_path, "structlog", "0.1")
+    done, host = await Level(name, tmp_path).fetch(
+        """
+        import structlog
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                return Response(structlog.VERSION)
+        """
+    )
+    assert done.outcome == "ok", done.exceptions
+    assert host.responses[0].body == b"0.1"
+
+
+async def test_a_package_that_inline_does_not_use(tmp_path):
+    """A warning names each one that edgesim has in another version, and the levels that do."""
+    vendor(tmp_path, "structlog", "0.1")
+    vendor(tmp_path, "only_here", "2.0")
+    vendor(tmp_path, "msgspec", importlib.metadata.version("msgspec"))
+    with capture_logs() as logs:
+        done, host = await Level("inline", tmp_path).fetch(
+            """
+            import only_here, structlog
+            class Default(WorkerEntrypoint):
+                async def fetch(self, request):
+                    return Response(only_here.VERSION)
+            """
+        )
+    assert host.responses[0].body == b"2.0", done.exceptions
+    (warning,) = [each for each in logs if each["log_level"] == "warning"]
+    own = importlib.metadata.version("structlog")
+    assert warning["packages"] == f"structlog 0.1 (edgesim has {own})"
+    assert "process or warm" in warning["cure"]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import structlog
 
 from edgesim.clock import Clock
 from edgesim.errors import WorkerLoadError
@@ -25,12 +26,15 @@ from edgesim.isolates.guest.module_namespace import CodeCache, Namespace, open_s
 from edgesim.isolates.guest.packages import module_folders
 from edgesim.isolates.guest.worker_import import SDK, explain
 from edgesim.isolates.host.driver import Host, Isolates, answer
+from edgesim.isolates.host.shadowing import shadowed
 from edgesim.isolates.protocol.unsendable import UNSENDABLE, failure_of, sendable
 from edgesim.isolates.protocol.wire import Call, Done, Frame, Invoke, Log, Reply, Respond, copied
 from edgesim.model import WorkerSpec
 
 DETERMINISTIC = True
 real_sleep = time.sleep
+
+log = structlog.get_logger()
 
 
 class _LocalChannel:
@@ -181,6 +185,13 @@ async def open_isolates(spec: WorkerSpec, clock: Clock) -> AsyncIterator[InlineI
     # Last in the path, so that no vendored package shadows a module that the platform imports.
     folders = module_folders(Path(spec.main))
     packages = folders[1:]
+    if hidden := sorted(shadowed(packages)):
+        log.warning(
+            "vendored packages are not used at inline",
+            worker=spec.name,
+            packages=", ".join(hidden),
+            cure="use --isolation process or warm",
+        )
     sys.path.extend(packages)
     from edgesim.isolates.guest import file_functions
 
