@@ -17,6 +17,7 @@ SERVER = re.compile(r"(\w+=\S+ )*edgesim (dev|serve)\b")
 MAKE = re.compile(r"^make dev$", re.MULTILINE)
 """In the repository: `edgesim dev`, after an installation."""
 ADDRESS = re.compile(r"(?:(?<=localhost:)|(?<=127\.0\.0\.1:))\d{4}\b")
+RUNS_WORKERS = re.compile(r"\bedgesim (dev|replay)\b(?!.*--isolation)")
 DEFAULT_PORT = "8787"
 LIMIT_SECONDS = 240.0
 RELOADED = '"event": "reloaded"'
@@ -26,11 +27,15 @@ class Shell:
     """A shell whose folder and servers outlive a block.
 
     ``edgesim dev`` and ``edgesim serve`` start on a free port, in the background and until the next
-    one. The ports that a page names lead to them, or to the servers in ``ports``.
+    one. The ports that a page names lead to them, or to the servers in ``ports``. ``isolation`` is
+    the level of commands that name none; None leaves edgesim's default.
     """
 
-    def __init__(self, folder: Path, ports: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, ports: Mapping[str, str] | None = None, isolation: str | None = None
+    ) -> None:
         self._folder = folder
+        self._isolation = isolation
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self._environment = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
         self._servers: list[subprocess.Popen[str]] = []
@@ -79,7 +84,8 @@ class Shell:
         """
         output = ""
         script: list[str] = []
-        for line in re.sub(r"\\\n\s*", " ", MAKE.sub("edgesim dev", text)).splitlines():
+        for shown in re.sub(r"\\\n\s*", " ", MAKE.sub("edgesim dev", text)).splitlines():
+            line = self._at_level(shown)
             if SERVER.match(line):
                 output += self._script(script)
                 script = []
@@ -87,6 +93,11 @@ class Shell:
             else:
                 script.append(line)
         return output + self._script(script)
+
+    def _at_level(self, line: str) -> str:
+        if self._isolation is None:
+            return line
+        return RUNS_WORKERS.sub(rf"edgesim \1 --isolation {self._isolation}", line)
 
     def _script(self, lines: list[str]) -> str:
         if not any(line.strip() for line in lines):

@@ -40,17 +40,30 @@ def _runnable(page: str) -> list[Block]:
     return [each for each in blocks_of(page) if not _is_listed(each)]
 
 
+def _has_worker(page: str) -> bool:
+    return any("(WorkerEntrypoint)" in block.text for block in _runnable(page))
+
+
 @pytest.mark.timeout(600)  # minutes on a machine that is busy with other tests
-@pytest.mark.parametrize("page", [page for page in PAGES if _runnable(page)])
-def test_blocks(page: str, tmp_path: Path, request: pytest.FixtureRequest):
-    """The blocks of a page run, in order, in one folder; shown output is what they print."""
+@pytest.mark.parametrize(
+    ("page", "isolation"),
+    [
+        *((page, None) for page in PAGES if _runnable(page)),
+        *((page, "inline") for page in PAGES if _has_worker(page)),
+    ],
+)
+def test_blocks(page: str, isolation: str | None, tmp_path: Path, request: pytest.FixtureRequest):
+    """The blocks of a page run, in order, in one folder; shown output is what they print.
+
+    Pages with a Worker in Python run at two levels: that of a reader (process), and inline.
+    """
     ports = request.getfixturevalue("server_ports") if page in SERVERS else {}
     folder = tmp_path / "edgesim"
     if page in TEMPLATE:
         assert main(["init", str(folder)]) == 0
     else:
         _repository(folder)
-    with Shell(folder, ports) as shell:
+    with Shell(folder, ports, isolation) as shell:
         story = Story(shell, tmp_path)
         for block in _runnable(page):
             try:
@@ -111,6 +124,16 @@ def test_output_that_differs_is_noticed(tmp_path: Path):
         story.run(Block("page.md", 4, "text", "a ... c\n", "It prints:"))
         with pytest.raises(AssertionError, match="the page shows"):
             story.run(Block("page.md", 4, "text", "a ... d\n", "It prints:"))
+
+
+def test_the_level_of_a_command(tmp_path: Path):
+    """Commands that run Workers get the level, unless the page names one."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    with Shell(folder, isolation="inline") as shell:
+        shown = shell.run("echo edgesim replay a.jsonl; echo edgesim sql\n")
+        assert shown == "edgesim replay --isolation inline a.jsonl\nedgesim sql\n"
+        assert shell.run("echo edgesim replay --isolation warm\n").split()[-1] == "warm"
 
 
 def test_a_command_that_fails_is_noticed(tmp_path: Path):
