@@ -340,14 +340,14 @@ def test_a_clock_that_s3_refuses(shared, monkeypatch):
 
 def test_a_frozen_server_is_one_problem(shared, monkeypatch):
     """A frozen server does not delay the other checks beyond the doctor's timeout."""
-    monkeypatch.setattr(doctor, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(doctor, "ANSWER_SECONDS", 4.0)  # enough for the others
     freeze(shared.clickhouse.process.pid)
     try:
         found = shared.problem()
     finally:
         shared.clickhouse.process.send_signal(signal.SIGCONT)
     assert found.check == "clickhouse"
-    assert "did not answer within 1 s" in found.said
+    assert "did not answer within 4 s" in found.said
 
 
 @pytest.mark.anyio
