@@ -40,6 +40,7 @@ OPERATIONS: dict[str, Operation] = {
     "r2.count": buckets.count,
     "r2.notify": buckets.notify,
     "r2.page": buckets.page,
+    "r2.table": buckets.table,
     "r2.ls": buckets.ls,
     "r2.cp": buckets.cp,
     "r2.rm": buckets.rm,

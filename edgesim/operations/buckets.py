@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
 
 import anyio.lowlevel
+import msgspec
 
 from edgesim.errors import UsageError, hint
 from edgesim.model import R2Object
 from edgesim.operations.paging import LIST_PAGE, PagedRows, iso
-from edgesim.r2.bucket import Bucket
+from edgesim.pipelines.sql.engine import EngineEndedError, SqlEngineError
+from edgesim.r2.bucket import Bucket, R2ObjectBody
 from edgesim.simulator import Simulator
 
 FOLDER_PAGE = 200
 """Folders and objects of one page of a bucket."""
+TABLE_ROWS = 50
+ROWS_MAX = 1_000
+PARQUET_BYTES_MAX = 64 << 20
 REQUEUE_PAGE = 500
 """Objects of one page: a reply within about a second, so that a client can show progress."""
 
@@ -54,6 +61,34 @@ async def notify(simulator: Simulator, bucket: str, key: str) -> dict[str, int]:
     if found is None:
         raise UsageError(f"bucket {bucket!r} has no object {key!r}")
     return {"messages": await simulator.primitives.notify_again(bucket, found)}
+
+
+async def table(
+    simulator: Simulator, bucket: str, key: str, limit: int = TABLE_ROWS
+) -> dict[str, Any]:
+    """Read the first rows of a Parquet object: its columns with their types, rows, and their count.
+
+    Fewer rows than ``limit`` are returned if they are larger than 1 MiB together.
+    """
+    known_bucket(simulator, bucket)
+    if importlib.util.find_spec("pyarrow") is None:
+        raise UsageError("reading Parquet needs pyarrow", "pip install 'edgesim[sql]'")
+    found = await simulator.primitives.bucket(bucket).get(key)
+    if not isinstance(found, R2ObjectBody):
+        raise UsageError(f"bucket {bucket!r} has no object {key!r}")
+    async with aclosing(found.body):
+        if found.object.size > PARQUET_BYTES_MAX:
+            megabytes = PARQUET_BYTES_MAX >> 20
+            raise UsageError(f"{key}: is larger than the {megabytes} MiB that are read as a table")
+        try:
+            read = await simulator.primitives.sql.preview(aiter(found.body), min(limit, ROWS_MAX))
+        except (SqlEngineError, EngineEndedError) as error:
+            raise UsageError(f"{key}: cannot be read as Parquet: {error.problem}") from error
+    return {
+        "columns": [{"name": each.name, "type": each.type} for each in read.columns],
+        "rows": msgspec.json.Decoder().decode_lines(read.lines),
+        "total": read.rows,
+    }
 
 
 async def count(simulator: Simulator, bucket: str, prefix: str = "") -> dict[str, int]:

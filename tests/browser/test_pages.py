@@ -1,10 +1,13 @@
 """The web pages, in a real browser on a real project."""
 
+import io
 import json
 import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from playwright.sync_api import Dialog, Locator, Page, Response, expect
 
@@ -192,6 +195,21 @@ def test_objects_are_browsed(running, page):
     page.once("dialog", lambda dialog: dialog.accept())
     page.get_by_role("button", name="Delete").click()
     expect(page.get_by_text("No object here.")).to_be_visible()
+
+
+def test_parquet_is_a_table(running, page):
+    """An uploaded Parquet object is shown as a table, with the types of its columns."""
+    file = io.BytesIO()
+    pq.write_table(pa.table({"player": ["<b>ada</b>", "bob"], "score": [7, 12]}), file)
+    show(page, running, "r2/events")
+    content = {"name": "t.parquet", "mimeType": "x/y", "buffer": file.getvalue()}
+    page.get_by_label("Upload here").set_input_files(content)
+    page.get_by_role("button", name="Upload", exact=True).click()
+    page.get_by_role("button", name="t.parquet").click()
+    preview = page.get_by_role("region", name="Preview")
+    expect(preview.get_by_role("columnheader", name="score (int64)")).to_be_visible()
+    expect(preview.get_by_role("cell", name="<b>ada</b>")).to_be_visible()
+    expect(preview.get_by_text("The first 2 of 2 rows")).to_be_visible()
 
 
 def test_sql_is_run(running, page):

@@ -1,7 +1,7 @@
 // R2: browse by prefix, preview, download, upload, delete, notify again.
 
 import { download, operate, upload } from "./api.js";
-import { button, bytes, h, save, table } from "./dom.js";
+import { button, bytes, h, number, save, table } from "./dom.js";
 
 const PREVIEW_BYTES = 100_000;
 const LINES = 50;
@@ -69,9 +69,12 @@ function crumbs(bucket, prefix) {
 }
 
 async function previewOf(bucket, key) {
+  const toFile = button("Download", async () => save(await (await download(bucket, key)).blob(), key.split("/").pop()));
+  if (/\.parquet$/i.test(key)) {
+    return h("div", { class: "panel" }, h("h3", {}, key), toFile, await parquetTable(bucket, key));
+  }
   const response = await download(bucket, key);
   const [content, cut] = await beginning(response.body, key.endsWith(".gz"));
-  const toFile = button("Download", async () => save(await (await download(bucket, key)).blob(), key.split("/").pop()));
   return h("div", { class: "panel" }, h("h3", {}, key), toFile, shown(key, content), cut ? h("p", { class: "soft" }, `The first ${bytes(PREVIEW_BYTES)} are shown.`) : "");
 }
 
@@ -112,10 +115,20 @@ function rowsOf(text) {
   }
 }
 
-function rowsTable(rows) {
-  const names = [...new Set(rows.flatMap((row) => Object.keys(row)))];
-  return table(`The first ${rows.length} records`, names.map((name) => ({
-    title: name,
+// The server reads Parquet, in a confined process.
+async function parquetTable(bucket, key) {
+  try {
+    const { columns, rows, total } = await operate("r2.table", { bucket, key, limit: LINES });
+    return rowsTable(rows, columns, `The first ${rows.length} of ${number(total)} rows`);
+  } catch (error) {
+    return h("p", { class: "bad", role: "alert" }, error.message);
+  }
+}
+
+function rowsTable(rows, columns = null, caption = `The first ${rows.length} records`) {
+  const typed = columns ?? [...new Set(rows.flatMap((row) => Object.keys(row)))].map((name) => ({ name }));
+  return table(caption, typed.map(({ name, type }) => ({
+    title: type ? `${name} (${type})` : name,
     kind: "code",
     cell: (row) => (row[name] === undefined ? "" : typeof row[name] === "string" ? row[name] : JSON.stringify(row[name])),
   })), rows);

@@ -22,6 +22,8 @@ from edgesim.pipelines.library_process import (
 from edgesim.pipelines.process_limits import OUT_OF_MEMORY
 from edgesim.pipelines.sql import wire
 
+PREVIEW_BYTES_MAX = 1 << 20
+"""Maximum size of the rows of a preview, as JSON."""
 _JSON = wire.FileFormat("json", "uncompressed", 1)
 
 _PROBLEMS = {
@@ -137,6 +139,26 @@ class SqlEngine(LibraryProcess[wire.SqlFrame]):
             finally:
                 for file in files:
                     file.unlink(missing_ok=True)
+
+    async def preview(self, parquet: AsyncIterator[bytes], rows: int) -> wire.Previewed:
+        """The first rows of a Parquet file; SqlEngineError if it cannot be read.
+
+        EngineEndedError if its rows need more time or memory than a batch may.
+        """
+        async with self._request():
+            path = self._rows / "preview.parquet"
+            try:
+                with path.open("wb") as file:
+                    async for chunk in parquet:
+                        file.write(chunk)
+                seconds = self.limits.batch_cpu_seconds
+                await self._send(wire.Preview(str(path), rows, PREVIEW_BYTES_MAX, seconds))
+                return await self._receive(wire.Previewed)
+            except OSError as error:
+                problem = f"{path}: cannot write the file for its preview: {error.strerror}"
+                raise RunError(problem) from error
+            finally:
+                path.unlink(missing_ok=True)
 
     @asynccontextmanager
     async def _request(self) -> AsyncIterator[None]:

@@ -40,13 +40,7 @@ class JsonResult:
 
     def encoded(self, table: pa.Table) -> tuple[bytes, int]:
         """The lines of a table's rows, and their number."""
-        columns = [
-            _json_values(column, field)
-            for column, field in zip(table.columns, table.schema, strict=True)
-        ]
-        names = table.column_names
-        rows = [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
-        return msgspec.json.Encoder(decimal_format="number").encode_lines(rows), len(rows)
+        return _lines(table), table.num_rows
 
     def write(self, encoded: tuple[bytes, int]) -> None:
         """Add encoded rows."""
@@ -129,9 +123,28 @@ RESULTS: dict[str, type[JsonResult | ParquetResult]] = {
 }
 
 
+def first_lines(file: pyarrow.parquet.ParquetFile, rows: int, size: int) -> bytes:
+    """The first rows as newline-delimited JSON; fewer if ``size`` bytes do not hold them."""
+    for batch in file.iter_batches(batch_size=rows):
+        lines = _lines(pa.Table.from_batches([batch]))
+        return lines if len(lines) <= size else lines[: lines.rfind(b"\n", 0, size) + 1]
+    return b""
+
+
 def plain_schema(schema: pa.Schema) -> pa.Schema:
     """The schema without the view types that only engines use in memory."""
     return pa.schema([field.with_type(_VIEWS.get(field.type, field.type)) for field in schema])
+
+
+def _lines(table: pa.Table) -> bytes:
+    """The rows of a table as newline-delimited JSON."""
+    columns = [
+        _json_values(column, field)
+        for column, field in zip(table.columns, table.schema, strict=True)
+    ]
+    names = table.column_names
+    rows = [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+    return msgspec.json.Encoder(decimal_format="number").encode_lines(rows)
 
 
 def _json_values(column: pa.ChunkedArray, field: pa.Field) -> list[Any]:

@@ -15,11 +15,18 @@ from typing import BinaryIO
 
 import msgspec
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from edgesim.pipelines.process_limits import ProcessLimits, end_for_memory
 from edgesim.pipelines.sql import wire
 from edgesim.pipelines.sql.columns import can_read_rows, rows_with_json_as_text, table_of
-from edgesim.pipelines.sql.files import RESULTS, JsonResult, ParquetResult, plain_schema
+from edgesim.pipelines.sql.files import (
+    RESULTS,
+    JsonResult,
+    ParquetResult,
+    first_lines,
+    plain_schema,
+)
 from edgesim.pipelines.sql.planner import PlanError, Planner
 
 PART_ROWS = 256
@@ -60,10 +67,11 @@ def _answer(
                 schema = plain_schema(_planned(query, limits).schema)
                 with RESULTS[form.format](io.BytesIO(), form, schema):
                     pass  # an error for types that its files cannot have
-            return wire.Columns(
-                [wire.ResultColumn(each.name, str(each.type), each.nullable) for each in schema],
-                schema.serialize().to_pybytes(),
-            )
+            return wire.Columns(_columns(schema), schema.serialize().to_pybytes())
+        case wire.Preview(path, rows, size, seconds):
+            with limits.of_a_request(seconds), pq.ParquetFile(path) as file:
+                lines = first_lines(file, rows, size)
+                return wire.Previewed(_columns(file.schema_arrow), lines, file.metadata.num_rows)
         case wire.Transform(query, form, path, seconds):
             with limits.of_a_request(seconds):
                 planner = _planned(query, limits)
@@ -82,6 +90,10 @@ def _answer(
                     send(wire.FRAMES.encode(wire.RowsDone(batch.drops)))
             return wire.Transformed(file.rows, file.bytes)
     raise PlanError(f"not a request: {type(request).__name__}")
+
+
+def _columns(schema: pa.Schema) -> list[wire.ResultColumn]:
+    return [wire.ResultColumn(each.name, str(each.type), each.nullable) for each in schema]
 
 
 def _planned(query: wire.Query, limits: ProcessLimits) -> Planner:

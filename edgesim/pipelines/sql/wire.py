@@ -1,9 +1,9 @@
 """Protocol between the platform and the SQL process.
 
-The process's first frame is SqlReady.  A request is a Describe, which is answered by Columns, or a
-Transform, which is answered by SqlReady.  Each Rows after it is answered by RowsDone, and an
-EndOfRows by Transformed once the file is complete.  SqlFailed replaces any answer and ends the
-request.
+The process's first frame is SqlReady.  A request is a Describe, which is answered by Columns, a
+Preview, which is answered by Previewed, or a Transform, which is answered by SqlReady.  Each Rows
+after it is answered by RowsDone, and an EndOfRows by Transformed once the file is complete.
+SqlFailed replaces any answer and ends the request.
 """
 
 from __future__ import annotations
@@ -111,6 +111,23 @@ class Transformed(msgspec.Struct, tag=True, array_like=True):
     bytes: int
 
 
+class Preview(msgspec.Struct, tag=True, array_like=True):
+    """Request: the first rows of a Parquet file, up to a number of rows and bytes of JSON."""
+
+    path: str
+    rows: int
+    bytes: int
+    seconds: float
+
+
+class Previewed(msgspec.Struct, tag=True, array_like=True):
+    """Answer to Preview: ``lines`` are the first rows, newline-delimited JSON, of ``rows``."""
+
+    columns: list[ResultColumn]
+    lines: bytes
+    rows: int
+
+
 class SqlFailed(msgspec.Struct, tag=True, array_like=True):
     """The engine's error."""
 
@@ -126,6 +143,8 @@ SqlFrame = (
     | EndOfRows
     | Columns
     | Transformed
+    | Preview
+    | Previewed
     | SqlFailed
 )
 FRAMES: FrameCodec[SqlFrame] = FrameCodec(SqlFrame)
