@@ -107,6 +107,35 @@ def test_clients_read_the_table_while_edgesim_runs(project, tmp_path):
         assert running.stop() == 0
 
 
+MAINTENANCE = """
+import pyarrow
+from pyiceberg.schema import Schema
+from pyiceberg.types import LongType, NestedField
+
+loaded = catalog.load_table(table)
+old = [each.snapshot_id for each in loaded.snapshots()][:-1]
+assert len(old) == 1
+loaded.maintenance.expire_snapshots().by_ids(old).commit()
+assert len(catalog.load_table(table).snapshots()) == 1
+made = catalog.create_table("games.own", Schema(NestedField(1, "n", LongType())))
+made.append(pyarrow.table({"n": [1, 2]}))
+"""
+
+
+def test_a_client_expires_snapshots_and_writes_a_table(project, tmp_path):
+    """No row is lost, the sink goes on, and the client's own table has its rows."""
+    with dev(project, tmp_path / "state", "--no-reload") as running:
+        for name in ("a", "b", "c"):
+            send(running, PLAY | {"id": name})
+            running.drain()
+            if name == "b":
+                run_client(running.url, "lake", "games.plays", MAINTENANCE)
+        rows = rows_of_table(running.url, "lake", "games.plays")
+        assert sorted(row["id"] for row in rows) == ["a", "b", "c"]
+        assert rows_of_table(running.url, "lake", "games.own") == [{"n": 1}, {"n": 2}]
+        assert running.stop() == 0
+
+
 CLIENT = """
 from pyiceberg.schema import Schema
 from pyiceberg.types import LongType, NestedField, StringType
