@@ -21,20 +21,29 @@ _CLAUSES = {
     "LATERAL": "a pipeline does not join",
     "RECURSIVE": "WITH cannot refer to itself here",
     "OFFSET": "a stream has no end, so there is nothing to skip",
+    "TABLESAMPLE": "a statement takes every record; choose by WHERE",
 }
 """Keywords that refuse a statement wherever they stand, with the reason."""
 _BEFORE_BY = {
     "GROUP": "a pipeline does not aggregate; every record is transformed by itself",
     "ORDER": "a stream has no end, so nothing can be sorted",
     "PARTITION": "a pipeline has no window functions",
+    "CONNECT": "every record is transformed by itself",
 }
 _QUERY_BEGINS = (["(", "SELECT"], ["(", "WITH"])
 _AGGREGATES = {
     *("approx_distinct", "approx_median", "approx_percentile_cont", "array_agg", "avg"),
     *("bit_and", "bit_or", "bit_xor", "bool_and", "bool_or", "corr", "count", "covar"),
-    *("covar_pop", "covar_samp", "dense_rank", "first_value", "lag", "last_value", "lead", "max"),
-    *("mean", "median", "min", "nth_value", "ntile", "percent_rank", "rank", "row_number"),
+    *("covar_pop", "covar_samp", "first_value", "last_value", "max"),
+    *("mean", "median", "min", "nth_value"),
     *("stddev", "stddev_pop", "stddev_samp", "string_agg", "sum", "var", "var_pop", "var_samp"),
+}
+_WINDOWS = {
+    *("cume_dist", "dense_rank", "lag", "lead", "ntile", "percent_rank", "rank", "row_number"),
+}
+_FUNCTIONS = {
+    **dict.fromkeys(_AGGREGATES, "a pipeline does not aggregate"),
+    **dict.fromkeys(_WINDOWS, "a pipeline has no window functions"),
 }
 
 
@@ -188,9 +197,11 @@ class _Query:
             raise SqlError(token.place, problem)
         if word == "EXCEPT" and before is not None and not before.is_symbol("*"):
             raise SqlError(token.place, "EXCEPT is not for pipelines: a statement is one SELECT")
-        if token.text.lower() in _AGGREGATES and after is not None and after.is_symbol("("):
-            problem = f"{token.text}() is not for pipelines: a pipeline does not aggregate"
-            raise SqlError(token.place, problem)
+        reason = _FUNCTIONS.get(token.text.lower())
+        if reason and after is not None and after.is_symbol("("):
+            raise SqlError(token.place, f"{token.text}() is not for pipelines: {reason}")
+        if word == "FOR" and after is not None and after.is_word("UPDATE", "SHARE"):
+            raise SqlError(token.place, "FOR is not for pipelines: a stream has no locks")
 
     def _unnest(self, token: SqlToken, select: _Select) -> None:
         if select.clause != "SELECT":

@@ -30,6 +30,7 @@ def test_statements_are_separated_by_semicolons():
         'SELECT e."group", e.join FROM s e',
         "SELECT 'JOIN' AS a, \"UNION\" FROM s -- LIMIT 5",
         "SELECT greatest(a, b), min_a, a['count'] FROM s",
+        "SELECT substring(a FROM 1 FOR 2), connect FROM s",
     ],
 )
 def test_words_that_only_look_refused(query):
@@ -47,7 +48,14 @@ def test_words_that_only_look_refused(query):
         ("SELECT x FROM a HAVING x > 1", 33, "HAVING"),
         ("SELECT count(*) FROM a", 24, "count()"),
         ("SELECT Sum(x) FROM a", 24, "Sum()"),
-        ("SELECT row_number() OVER () FROM a", 24, "row_number()"),
+        (
+            "SELECT row_number() OVER () FROM a",
+            24,
+            "row_number() is not for pipelines: a pipeline has",
+        ),
+        ("SELECT x FROM a TABLESAMPLE (1)", 33, "every record"),
+        ("SELECT x FROM a FOR UPDATE", 33, "locks"),
+        ("SELECT x FROM a START WITH x = 1 CONNECT BY y = 1", 50, "CONNECT BY"),
         ("SELECT f(x) OVER (PARTITION BY y) FROM a", 29, "window"),
         ("SELECT x FROM a ORDER BY x", 33, "sorted"),
         ("SELECT x FROM a LIMIT 5", 33, "LIMIT"),
