@@ -9,7 +9,8 @@ from __future__ import annotations
 import platform
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import anyio
 
@@ -19,6 +20,7 @@ from edgesim.clickhouse.driver import Statement
 from edgesim.clickhouse.probe import described
 from edgesim.clock import Clock
 from edgesim.config import Environment, Project, WorkerConfig
+from edgesim.config.observability import ExportTarget
 from edgesim.errors import (
     ClickHouseError,
     ConfigError,
@@ -37,6 +39,7 @@ from edgesim.model import Diagnosis, Stream, read_all
 from edgesim.queues import probe as queues_probe
 from edgesim.r2 import probe as r2_probe
 from edgesim.system import IS_PORTABLE, LINUX, VARIABLE
+from edgesim.telemetry.exporter import CURE, MISSING, is_installed
 
 ANSWER_SECONDS = 25.0
 """Longer than the clients' own retries: their errors are more specific than a timeout here."""
@@ -59,6 +62,33 @@ async def examine(
         own = partial(_unless_open, name, check) if running else check
         async for finding in _in_time(name, own, project, environment, clock):
             yield finding
+    async for finding in _telemetry(project.export):
+        yield finding
+
+
+async def _telemetry(target: ExportTarget | None) -> AsyncIterator[Diagnosis]:
+    """Check that the extra is installed and that each receiver accepts connections."""
+    if target is None:
+        return
+    if not is_installed():
+        status: Literal["problem", "warning"] = "problem" if target.is_required else "warning"
+        yield Diagnosis("telemetry", status, f"{target.source} is set, but {MISSING}", CURE)
+        return
+    for problem in target.problems:
+        yield Diagnosis("telemetry", "warning", problem)
+    receivers = {urlsplit(url).netloc: url for url in (target.logs, target.traces) if url}
+    for url in receivers.values():
+        where, parts = urls.redact(url), urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        try:
+            with anyio.fail_after(EARLY_SECONDS):
+                await (await anyio.connect_tcp(parts.hostname or "", port)).aclose()
+        except (OSError, TimeoutError) as error:
+            said = f"{where} cannot be reached: {error or 'no reply'}"
+            cure = f"start the receiver, or correct {target.source}"
+            yield Diagnosis("telemetry", "warning", said, cure)
+        else:
+            yield Diagnosis("telemetry", "ok", f"{where} accepts connections")
 
 
 async def refuse_early(project: Project, environment: Environment, clock: Clock) -> None:

@@ -125,6 +125,8 @@ class Message(msgspec.Struct, frozen=True):
     timestamp_ms: int
     attempts: int
     lease_id: str = ""
+    trace: str = ""
+    """Trace context of its producer (``traceparent``); empty without one."""
 
 
 class Retry(msgspec.Struct, frozen=True):

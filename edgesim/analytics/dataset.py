@@ -17,6 +17,7 @@ from edgesim.clock import Clock
 from edgesim.config.dataflow import RecordStreamConfig, StreamSpec
 from edgesim.errors import PlatformError
 from edgesim.pipelines.streams.stream import RecordStream
+from edgesim.tracing import Tracer
 
 BUFFER_BYTES_MAX = 64_000_000
 """Bytes of a dataset's points that wait for ClickHouse; further ones are dropped."""
@@ -47,13 +48,20 @@ class DatasetCounts(msgspec.Struct):
 class Dataset:
     """One dataset, shared by the Workers that bind it."""
 
-    def __init__(self, name: str, folder: Path, gateway: Gateway, clock: Clock) -> None:
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        gateway: Gateway,
+        clock: Clock,
+        tracer: Tracer | None = None,
+    ) -> None:
         self.name = name
         self.counts = DatasetCounts()
         self._clock = clock
         self._encoder = msgspec.json.Encoder()
         spec = StreamSpec(name, RecordStreamConfig(buffer_bytes_max=BUFFER_BYTES_MAX), [])
-        self.stream = RecordStream(spec, folder, clock)
+        self.stream = RecordStream(spec, folder, clock, tracer=tracer)
         self._reader = self.stream.add_reader("table", AnalyticsTable(name, gateway))
         self._problem = ""
 

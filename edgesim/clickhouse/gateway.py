@@ -19,6 +19,7 @@ from edgesim.clickhouse.exceptions import NOT_IMPLEMENTED, http_status
 from edgesim.errors import ClickHouseError, RunError
 from edgesim.model import Headers, HttpRequest, HttpResponse, Stream, iterate, read_all
 from edgesim.taps import Tap
+from edgesim.tracing import TEXT_CHARS_MAX, Tracer, current, parsed
 
 INTO_OUTFILE_NOT_ALLOWED = 358
 READONLY = 164
@@ -65,6 +66,7 @@ class Gateway:
         self._shares: dict[str, anyio.Semaphore] = {}
         self.tap: Tap | None = None
         """Watchers of the inserts that succeed."""
+        self.tracer: Tracer | None = None
 
     async def fetch(self, request: HttpRequest, caller: str = "") -> HttpResponse:
         """Serve one request; errors become responses in ClickHouse's format.
@@ -124,7 +126,7 @@ class Gateway:
         caller: str,
     ) -> HttpResponse:
         watch = inserted.watch(statement, caller) if self.tap and self.tap.readers else None
-        answer = await self._execute(statement, caller)
+        answer = await self._traced(statement, request, caller)
         if self.tap and watch:
             self.tap.offer(1, [watch.record(answer.written_rows)])
         headers: Headers = [
@@ -144,6 +146,37 @@ class Gateway:
         whole = parameters.get("wait_end_of_query", "0") != "0"
         content = await read_all(body) if whole else body
         return HttpResponse(200, headers, content, encoded=encoded)
+
+    async def _traced(self, statement: Statement, request: HttpRequest, caller: str) -> QueryResult:
+        """Execute a statement, as a span if it belongs to a trace."""
+        if self.tracer is None:
+            return await self._execute(statement, caller)
+        parent = current.get()
+        remote = parent is None
+        if parent is None:
+            parent = parsed(request.header("traceparent"), request.header("tracestate"))
+        if parent is None:
+            return await self._execute(statement, caller)
+        insert = statements.as_insert(statement.sql)
+        name = "clickhouse_query" if insert is None else "clickhouse_insert"
+        attributes = {
+            "db.system.name": "clickhouse",
+            "db.operation.name": statements.kind(statement.sql),
+            "db.query.text": " ".join(statement.sql.split())[:TEXT_CHARS_MAX],
+        }
+        if insert is not None:
+            attributes["db.collection.name"] = statements.table_of(insert)
+        if statement.database:
+            attributes["db.namespace"] = statement.database
+        with self.tracer.span(name, "client", attributes, parent=parent, remote=remote) as span:
+            try:
+                answer = await self._execute(statement, caller)
+            except ClickHouseError as error:
+                span.attributes["db.response.status_code"] = str(error.code)
+                raise
+            if answer.written_rows is not None:
+                span.attributes["edgesim.clickhouse.written_rows"] = answer.written_rows
+            return answer
 
     async def _execute(self, statement: Statement, caller: str) -> QueryResult:
         # Released before the rows are read: a Worker may hold many responses without reading them.

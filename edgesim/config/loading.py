@@ -24,6 +24,7 @@ from edgesim.config.environment import Environment
 from edgesim.config.files import convert, is_file, read_table, read_text
 from edgesim.config.lifecycle import check_lifecycle
 from edgesim.config.notifications import check_notifications
+from edgesim.config.observability import export_target
 from edgesim.config.outbound import allowed
 from edgesim.config.pipelines import check_pipelines
 from edgesim.config.project import (
@@ -114,6 +115,7 @@ def load_project(
         backends=backends,
         workers=workers,
         dataflow=dataflow,
+        export=export_target(file, account.observability, environment.variables),
         ingest_token=environment.ingest_token,
         schema=_read_schema(file, root, account),
         overridden=_overridden(overrides, environment),

@@ -15,6 +15,7 @@ from edgesim.config.dataflow import (
 from edgesim.config.iceberg_limits import IcebergLimits
 from edgesim.config.lifecycle import LifecycleRule
 from edgesim.config.notifications import NotificationRule
+from edgesim.config.observability import ExportTarget, ObservabilityConfig
 from edgesim.config.outbound import OutboundConfig
 from edgesim.config.pipelines import PipelineConfig
 from edgesim.config.queues import PullConfig, QueueConfig
@@ -105,6 +106,7 @@ class AccountFile(msgspec.Struct, forbid_unknown_fields=True):
     outbound: OutboundConfig = msgspec.field(default_factory=OutboundConfig)
     tail: TailConfig = msgspec.field(default_factory=TailConfig)
     server: ServerConfig = msgspec.field(default_factory=ServerConfig)
+    observability: ObservabilityConfig = ObservabilityConfig()
     cf: dict[str, Any] = {}
     """Fields of ``request.cf``; they override edgesim's defaults."""
     backends: BackendUrls = msgspec.field(default_factory=BackendUrls)
@@ -141,6 +143,8 @@ class Project(msgspec.Struct):
     backends: BackendUrls
     workers: dict[str, WorkerConfig]
     dataflow: Dataflow = msgspec.field(default_factory=Dataflow)
+    export: ExportTarget | None = None
+    """The receiver of traces and logs; None if they are not exported."""
     ingest_token: str | None = None
     """Token of streams with ``http.auth``: EDGESIM_INGEST_TOKEN."""
     schema: str = ""

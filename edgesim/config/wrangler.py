@@ -157,25 +157,61 @@ class Secrets(msgspec.Struct):
     required: list[str] = []
 
 
+class Exported(msgspec.Struct, frozen=True):
+    """Telemetry of a Worker that is exported: shares (0 to 1) of traces, and of invocations' logs.
+
+    ``invocation_logs``: one record for each invocation beside those of its console.
+    """
+
+    traces: float = 1.0
+    logs: float = 1.0
+    invocation_logs: bool = True
+    redact_query_string: bool = False
+
+
 class Sampling(msgspec.Struct):
-    """Share of the invocations (0 to 1) that Cloudflare keeps; edgesim keeps all."""
+    """A switch of telemetry, and the share of the invocations (0 to 1) that have it."""
 
     enabled: bool | None = None
     head_sampling_rate: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
 
 
+class LogSampling(Sampling):
+    """Settings of Workers Logs."""
+
+    invocation_logs: bool | None = None
+
+
 class Observability(Sampling):
     """Settings of Workers Logs and traces."""
 
-    logs: Sampling | None = None
+    logs: LogSampling | None = None
     traces: Sampling | None = None
     issues: Sampling | None = None
+    redact_query_string: bool | None = None
 
     def __post_init__(self) -> None:
         """Refuse a table without any ``enabled``, as wrangler does."""
         parts = (self, self.logs, self.traces, self.issues)
         if all(part is None or part.enabled is None for part in parts):
             raise InvalidKeyError("enabled", "is missing; write `enabled` here, or in `logs`")
+
+    def exported(self) -> Exported:
+        """The telemetry that is exported, if any is: all that no key turns off."""
+        logs = self.logs or LogSampling()
+        return Exported(
+            self._share(self.traces or Sampling()),
+            self._share(logs),
+            logs.invocation_logs is not False,
+            bool(self.redact_query_string),
+        )
+
+    def _share(self, part: Sampling) -> float:
+        enabled = self.enabled if part.enabled is None else part.enabled
+        rate = part.head_sampling_rate
+        if rate is None:
+            rate = self.head_sampling_rate
+        return 0.0 if enabled is False else 1.0 if rate is None else rate
 
 
 class WranglerFile(msgspec.Struct):
@@ -208,6 +244,11 @@ class WranglerFile(msgspec.Struct):
     jsx_fragment: str | None = None
     minify: bool = False
     keep_names: bool = True
+
+    @property
+    def exported(self) -> Exported:
+        """The Worker's telemetry that is exported while edgesim exports any."""
+        return Exported() if self.observability is None else self.observability.exported()
 
     @property
     def legacy_handlers(self) -> bool:

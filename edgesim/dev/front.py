@@ -25,6 +25,7 @@ from edgesim.packing import packed
 from edgesim.runtime.ingest import PATH as INGEST_PATH
 from edgesim.runtime.routing import named_by
 from edgesim.simulator import Simulator
+from edgesim.telemetry.exporter import Exporter
 
 LOOK_SECONDS = 0.5
 """Polling interval; older requests are monitored for client disconnect, from the second poll on.
@@ -81,6 +82,7 @@ class Front:
         self.admin: ASGIApp | None = None
         self.api: ASGIApp | None = None
         self.recorder: Recorder | None = None
+        self.exporter: Exporter | None = None
         self.waiting = 0
         self.refused = 0
         self._turns: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)

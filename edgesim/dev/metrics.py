@@ -112,6 +112,13 @@ _FAMILIES = {
     "log": {
         "dropped": _counter("log_dropped", "Lines that could not be written to the log."),
     },
+    "telemetry": {
+        "spans": _counter("telemetry_spans", "Spans that the OTLP receiver has accepted."),
+        "logs": _counter("telemetry_logs", "Log records that the OTLP receiver has accepted."),
+        "pending": _gauge("telemetry_pending", "Spans and log records that wait for export."),
+        "dropped": _counter("telemetry_dropped", "Of these, those that found no room."),
+        "failed": _counter("telemetry_failed", "Of these, those that the receiver did not take."),
+    },
 }
 _LABELS = {
     "pipelines": "pipeline",
@@ -145,7 +152,7 @@ def render(samples: Iterable[Sample]) -> str:
 
 def of_stats(stats: dict[str, Any]) -> Iterator[Sample]:
     """Samples of the counters in ``stats``."""
-    for stage in ("receiver", "tail", "analytics_sql", "front", "log"):
+    for stage in ("receiver", "tail", "analytics_sql", "front", "log", "telemetry"):
         yield from _of_stage(stage, {}, stats.get(stage, {}))
     for stage, label in _LABELS.items():
         for each, counters in stats.get(stage, {}).items():

@@ -78,10 +78,11 @@ async def counters(simulator: Simulator, request: Request) -> dict[str, Any]:
 def _server_stats(request: Request) -> dict[str, Any]:
     """Counters of the serving process, added to those of the project."""
     front: Front = request.app.state.front
-    return {
+    found = {
         "front": {"waiting": front.waiting, "refused": front.refused},
         "log": {"dropped": line_writer.dropped()},
     }
+    return found if front.exporter is None else found | {"telemetry": front.exporter.counters()}
 
 
 async def prometheus(simulator: Simulator, request: Request) -> Response:

@@ -68,6 +68,7 @@ from edgesim.observation.recent import RecentTraces
 from edgesim.runtime.reach import Reach
 from edgesim.simulator import Simulator, open_simulator
 from edgesim.taps import Taps
+from edgesim.telemetry.exporter import open_exporter
 from edgesim.urls import same_place
 from edgesim.writer_thread import WriterThread
 
@@ -184,6 +185,7 @@ class Server:
             ports: dict[str, str] = {}
             async with (
                 open_backends(project, self._environment, self._clock, self._faults) as backends,
+                open_exporter(project, self._clock, self._recent) as self._front.exporter,
                 anyio.create_task_group() as tasks,
             ):
                 tasks.start_soon(self._front.watch)
@@ -260,15 +262,18 @@ class Server:
         while successor is not None:
             project = successor
             try:
-                reach = self._reach
+                reach, exporter = self._reach, self._front.exporter
+                if exporter is not None:
+                    exporter.use(project)
                 reach.allow = allowed(project.file, project.account.outbound.allow)
                 async with open_simulator(
                     project,
                     backends,
                     self._clock,
                     reach=reach,
-                    sink=self._recent,
+                    sink=exporter or self._recent,
                     taps=self._taps,
+                    tracer=None if exporter is None else exporter.tracer,
                 ) as simulator:
                     self._front.show(simulator)
                     _say_how_isolated(simulator)

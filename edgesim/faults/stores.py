@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TypeVar, cast
 
+import msgspec
+
 from edgesim.clickhouse import statements
 from edgesim.clickhouse.driver import ClickHouseDriver, QueryResult, Statement
 from edgesim.clock import Clock
@@ -219,9 +221,7 @@ class FaultyQueues:
         if struck is None:
             return message
         later = message.visible_at + struck[1].uniform(0, HOLD_BACK_SECONDS)
-        return NewMessage(
-            message.id, message.body, message.content_type, message.timestamp_ms, later
-        )
+        return msgspec.structs.replace(message, visible_at=later)
 
     async def lease(
         self, queue: str, limit: int, now: float, until: float, leased_max: int | None = None

@@ -147,12 +147,16 @@ class StreamMessage(msgspec.Struct):
 
 
 class Publication(msgspec.Struct):
-    """A message to publish; the server deduplicates by ``message_id``."""
+    """A message to publish; the server deduplicates by ``message_id``.
+
+    ``optional`` names a header that is left out if it does not fit.
+    """
 
     subject: str
     body: bytes
     headers: dict[str, str]
     message_id: str
+    optional: str = ""
 
 
 class KnownError(RunError):
@@ -246,6 +250,8 @@ class JetStream:
                 headers |= {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)}
                 headers |= {"Nats-Batch-Commit": "1"} if message is last else {}
             overhead = _overhead(message.subject, headers | {_PAD: ""})
+            if overhead > OVERHEAD_BYTES and headers.pop(message.optional, None) is not None:
+                overhead = _overhead(message.subject, headers | {_PAD: ""})
             headers[_PAD] = "-" * (OVERHEAD_BYTES - overhead)
             if message is not last:
                 await self._connection.publish(message.subject, message.body, headers)

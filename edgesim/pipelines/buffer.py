@@ -20,6 +20,7 @@ from edgesim.backoff import Backoff
 from edgesim.clock import Clock
 from edgesim.errors import EdgesimError, PlatformError
 from edgesim.pipelines.log import Segment, WriteAheadLog
+from edgesim.tracing import current
 from edgesim.writer_thread import WriterThread
 
 COMMIT_BYTES_MAX = 1 << 22
@@ -53,6 +54,7 @@ class _Entry:
     def __init__(self, lines: bytes, rows: int) -> None:
         self.lines = lines
         self.rows = rows
+        self.trace = current.get()
         self.committed = False
         self.error: Exception | None = None
 
@@ -220,6 +222,8 @@ class Buffer:
                 self.records += rows
                 self.bytes += len(lines)
                 self._opened.set()
+                for entry in entries:
+                    window.sources.add(entry.trace)
             for entry in entries:
                 entry.committed = True
                 entry.error = error

@@ -14,6 +14,7 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,6 +32,7 @@ from edgesim.pipelines.buffer import Buffer
 from edgesim.pipelines.log import Segment
 from edgesim.pipelines.schema import fault, stripped
 from edgesim.taps import Tap
+from edgesim.tracing import Tracer
 
 SEND_BYTES_MAX = 5_000_000
 """Maximum size of one send, as JSON (platform: 5 MB a request)."""
@@ -69,8 +71,10 @@ class Pipeline:
         folder: Path,
         clock: Clock,
         tap: Tap | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self.name = name
+        self._tracer = tracer
         self._config = config
         self._bucket = bucket
         self._clock = clock
@@ -200,7 +204,8 @@ class Pipeline:
             while self._buffer.sealed:
                 segment = self._buffer.sealed[0]
                 try:
-                    await self._write_object(segment)
+                    with self._tracing(segment):
+                        await self._write_object(segment)
                 except (EdgesimError, OSError) as error:
                     delay = backoff.failed()
                     log.error(
@@ -216,6 +221,25 @@ class Pipeline:
                 self._flushed.set()
                 self._flushed = anyio.Event()
             await self._buffer.until_sealed()
+
+    def _tracing(self, segment: Segment) -> AbstractContextManager[Any]:
+        """The span of a window, from its first record to its object."""
+        if self._tracer is None or segment.rows == 0:
+            return nullcontext()
+        attributes = {
+            "edgesim.pipeline.name": self.name,
+            "edgesim.pipeline.records": segment.rows,
+            "edgesim.pipeline.bytes": segment.bytes,
+            "cloudflare.r2.bucket": self._config.bucket,
+            "cloudflare.r2.request.key": segment.key,
+        }
+        return self._tracer.span(
+            "pipeline_window",
+            "consumer",
+            attributes,
+            sources=segment.sources,
+            started_at=segment.opened_at,
+        )
 
     async def _write_object(self, segment: Segment) -> None:
         # After a crash the object may exist already, with its notification.

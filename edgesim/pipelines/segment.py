@@ -18,6 +18,7 @@ from edgesim.errors import RunError
 from edgesim.pipelines import frames
 from edgesim.pipelines.frames import Window
 from edgesim.pipelines.recovery import Recovered, Seal, recover, set_aside
+from edgesim.tracing import TraceSources
 
 log = structlog.get_logger()
 
@@ -44,6 +45,8 @@ class Segment:
         self.seal: Seal | None = None
         self.is_resumable = True
         """True if the file can take more records."""
+        self.sources = TraceSources()
+        """Trace contexts of its records, those of this run."""
         self._window = window
         self._places: array[int] = array("Q")
         self._rows_at: array[int] = array("Q")  # the number of records, by place

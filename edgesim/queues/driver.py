@@ -18,6 +18,8 @@ class NewMessage(msgspec.Struct, frozen=True):
     content_type: ContentType
     timestamp_ms: int
     visible_at: float
+    trace: str = ""
+    """Trace context of its producer (``traceparent``); a store that cannot keep it may drop it."""
 
 
 class Depth(msgspec.Struct, frozen=True):

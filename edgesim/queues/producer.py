@@ -27,6 +27,7 @@ from edgesim.queues.driver import Depth, NewMessage, QueueDriver
 from edgesim.queues.encoding import content_type_of, decode
 from edgesim.queues.paused import PausedQueues
 from edgesim.taps import Tap
+from edgesim.tracing import carried
 
 log = structlog.get_logger()
 
@@ -147,6 +148,7 @@ class Queue:
             raise PlatformError("Queue storage limit exceeded (10251)")
         now = self._clock.now()
         timestamp_ms = int(now * 1000)
+        trace = carried()
         messages = [
             NewMessage(
                 id=self._clock.hex_id(),
@@ -155,6 +157,7 @@ class Queue:
                 timestamp_ms=timestamp_ms,
                 visible_at=now
                 + (delay if request.delay_seconds is None else request.delay_seconds),
+                trace=trace,
             )
             for request in requests
         ]

@@ -26,6 +26,7 @@ from edgesim.r2.upload import Upload, written
 from edgesim.r2.verified import verified
 from edgesim.taps import Tap
 from edgesim.timeline import Ages
+from edgesim.tracing import current
 
 
 class R2ObjectBody(msgspec.Struct, frozen=True):
@@ -211,7 +212,7 @@ class Bucket:
         action: Action,
         copied_from: CopySource | None = None,
     ) -> R2Object | None:
-        stored = planned
+        stored, trace = planned, current.get()
 
         def finish() -> Finished:
             nonlocal stored
@@ -222,7 +223,9 @@ class Bucket:
                 etag=upload.md5,
                 uploaded=self._clock.now_ms(),
             )
-            messages = self._notifications.messages_for(self.name, action, stored, copied_from)
+            messages = self._notifications.messages_for(
+                self.name, action, stored, copied_from, trace
+            )
             return Finished(stored, messages)
 
         if only_if is None:
@@ -297,8 +300,10 @@ class Bucket:
                 return await put(self.name, key, aiter(body), lambda: Finished(moved), seen)
 
     async def _delete(self, keys: Sequence[str], action: Action) -> None:
+        trace = current.get()
+
         def outbox(gone: R2Object) -> Sequence[OutboxEntry]:
-            return self._notifications.messages_for(self.name, action, gone)
+            return self._notifications.messages_for(self.name, action, gone, trace=trace)
 
         if keys:
             await self._driver.delete(self.name, keys, outbox)

@@ -12,10 +12,12 @@ import binascii
 import hashlib
 from collections.abc import Sequence
 from contextlib import aclosing
+from functools import partial
 
 import msgspec
 
 from edgesim.clock import Clock
+from edgesim.config.notifications import Action
 from edgesim.errors import PlatformError
 from edgesim.model import Body, R2Object
 from edgesim.r2 import limits
@@ -26,6 +28,7 @@ from edgesim.r2.notifications import Notifications
 from edgesim.r2.upload import Upload, written
 from edgesim.taps import Tap
 from edgesim.timeline import Ages
+from edgesim.tracing import TraceContext, current
 
 LIFETIME_MS = 7 * 24 * 3600 * 1000
 
@@ -121,8 +124,9 @@ class MultipartUpload:
                 if there is not None:
                     chosen = _chosen(action, there, parts)
                     assembled = self._assembled(chosen)
+                    outbox = partial(self._outbox, current.get())
                     stored = await self._uploads.complete(
-                        self._bucket, self.key, store_id, chosen, assembled, self._outbox
+                        self._bucket, self.key, store_id, chosen, assembled, outbox
                     )
         if stored is None:
             raise refusal(action, limits.NO_SUCH_UPLOAD)
@@ -142,8 +146,9 @@ class MultipartUpload:
         size = sum(part.size for part in parts)
         return Assembled(size, _joined_etag(parts), self._clock.now_ms())
 
-    def _outbox(self, stored: R2Object) -> Sequence[OutboxEntry]:
-        return self._notifications.messages_for(self._bucket, "CompleteMultipartUpload", stored)
+    def _outbox(self, trace: TraceContext | None, stored: R2Object) -> Sequence[OutboxEntry]:
+        action: Action = "CompleteMultipartUpload"
+        return self._notifications.messages_for(self._bucket, action, stored, trace=trace)
 
     def _store_id(self) -> str | None:
         """The store's id of the upload; None if it has expired or this id is invalid."""

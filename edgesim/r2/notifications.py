@@ -8,6 +8,7 @@ loses the message or, if it was sent first, announces an object that does not ex
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 
@@ -22,12 +23,16 @@ from edgesim.config.notifications import ACTIONS, Action, NotificationRule
 from edgesim.errors import EdgesimError, RunError
 from edgesim.model import R2Object
 from edgesim.r2.driver import OutboxEntry, R2Driver
+from edgesim.tracing import TraceContext, Tracer
 
 Send = Callable[[str, bytes], Awaitable[None]]
 
 _BATCH = 100
 _DOUBT_SECONDS = 1.0
 """Interval between polls of a store that has in-doubt writes."""
+
+TRACES_MAX = 10_000
+"""Maximum notifications whose trace context is known; the oldest are forgotten first."""
 
 _log = structlog.get_logger("edgesim.r2")
 
@@ -58,13 +63,20 @@ class Notifications:
     """The notification rules of all buckets, and the task that delivers their messages."""
 
     def __init__(
-        self, rules: Mapping[str, Sequence[NotificationRule]], clock: Clock, account: str
+        self,
+        rules: Mapping[str, Sequence[NotificationRule]],
+        clock: Clock,
+        account: str,
+        tracer: Tracer | None = None,
     ) -> None:
         """``rules`` by bucket."""
         self._rules = rules
         self._clock = clock
         self._account = account
         self._woken = anyio.Event()
+        self._tracer = tracer
+        # By outbox entry: the change's trace context, and its time in Unix seconds.
+        self._traces: OrderedDict[str, tuple[TraceContext, float]] = OrderedDict()
 
     def messages_for(
         self,
@@ -72,8 +84,13 @@ class Notifications:
         action: Action,
         object: R2Object,  # noqa: A002 - R2's word
         copy_source: CopySource | None = None,
+        trace: TraceContext | None = None,
     ) -> list[OutboxEntry]:
-        """The messages of this action, ready for the outbox."""
+        """The messages of this action, ready for the outbox.
+
+        ``trace`` is that of the change.  It is not in the outbox: notifications that an earlier run
+        left there begin traces of their own.
+        """
         rules = [rule for rule in self._rules.get(bucket, ()) if rule.fires(action, object.key)]
         if not rules:
             return []
@@ -83,7 +100,13 @@ class Notifications:
         time = _iso(self._clock.datetime())
         event = _Event(self._account, action, bucket, event_object, time, copy_source)
         body = msgspec.json.encode(event)
-        return [OutboxEntry(self._clock.hex_id(), rule.queue, body) for rule in rules]
+        entries = [OutboxEntry(self._clock.hex_id(), rule.queue, body) for rule in rules]
+        if trace is not None:
+            for entry in entries:
+                self._traces[entry.id] = trace, self._clock.now()
+            while len(self._traces) > TRACES_MAX:
+                self._traces.popitem(last=False)
+        return entries
 
     def messages_again(self, bucket: str, object: R2Object) -> list[OutboxEntry]:  # noqa: A002
         """The messages of an existing object's creation, to be sent again."""
@@ -119,7 +142,7 @@ class Notifications:
         backoff = Backoff(random=self._clock.random)
         while True:
             try:
-                while await _move(driver, send):
+                while await self._move(driver, send):
                     backoff.reset()
             except Exception as error:  # noqa: BLE001 - any failure of store or queue is retried
                 pause = backoff.failed()
@@ -133,20 +156,31 @@ class Notifications:
             else:
                 return
 
+    async def _move(self, driver: R2Driver, send: Send) -> bool:
+        """Send the oldest entries and settle those accepted; False if there were none."""
+        entries = await driver.outbox(_BATCH)
+        sent: list[str] = []
+        try:
+            for entry in entries:
+                await self._send(entry, send)
+                sent.append(entry.id)
+                await anyio.lowlevel.checkpoint()  # local queues never yield by themselves
+        finally:
+            if sent:
+                await driver.settle(sent)
+        return bool(entries)
 
-async def _move(driver: R2Driver, send: Send) -> bool:
-    """Send the oldest entries and settle those accepted; False if there were none."""
-    entries = await driver.outbox(_BATCH)
-    sent: list[str] = []
-    try:
-        for entry in entries:
+    async def _send(self, entry: OutboxEntry, send: Send) -> None:
+        if self._tracer is None:
             await send(entry.queue, entry.body)
-            sent.append(entry.id)
-            await anyio.lowlevel.checkpoint()  # local queues never yield by themselves
-    finally:
-        if sent:
-            await driver.settle(sent)
-    return bool(entries)
+            return
+        trace, changed_at = self._traces.get(entry.id, (None, None))
+        attributes = {"cloudflare.queue.name": entry.queue}
+        with self._tracer.span(
+            "r2_event_notification", "producer", attributes, parent=trace, started_at=changed_at
+        ):
+            await send(entry.queue, entry.body)
+        self._traces.pop(entry.id, None)
 
 
 def _iso(time: datetime) -> str:

@@ -12,6 +12,7 @@ from edgesim.queues.producer import Metrics
 from edgesim.runtime.bindings import shown_metrics
 from edgesim.runtime.decisions import settle
 from edgesim.runtime.worker import Worker
+from edgesim.tracing import TraceSources, parsed
 
 log = structlog.get_logger()
 
@@ -35,5 +36,6 @@ async def deliver(
         return BatchResult(retries=[Retry(message.id) for message in messages], failed=True)
     metadata = {"metrics": shown_metrics(metrics)}
     size = sum(len(message.body) for message in messages)
-    done = await worker.queue(queue, wire, metadata, size)
+    sources = TraceSources(parsed(message.trace) for message in messages if message.trace)
+    done = await worker.queue(queue, wire, metadata, size, sources)
     return settle([message.id for message in messages], done)

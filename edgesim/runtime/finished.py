@@ -8,6 +8,7 @@ import msgspec
 
 from edgesim.isolates.protocol.wire import DEFAULT, Done
 from edgesim.model import TraceItem
+from edgesim.runtime.spans import InvocationSpans
 
 REPLY_BYTES_MAX = 16_384
 """Larger response bodies are not kept."""
@@ -18,7 +19,8 @@ class FinishedInvocation(msgspec.Struct, frozen=True):
 
     ``event`` is the handler's: an HttpRequest, or values; ``size`` that of its body or messages in
     bytes.  ``reply`` is the response's body, None if it was a stream or too large.  ``depth`` is
-    the number of Workers that a request had come through.
+    the number of Workers that a request had come through.  ``spans`` is there while traces or logs
+    are exported.
     """
 
     handler: str
@@ -29,6 +31,7 @@ class FinishedInvocation(msgspec.Struct, frozen=True):
     reply: bytes | None = None
     depth: int = 0
     entrypoint: str = DEFAULT
+    spans: InvocationSpans | None = None
 
 
 class InvocationSink(Protocol):

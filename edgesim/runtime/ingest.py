@@ -21,6 +21,7 @@ from edgesim.model import Body, Headers, HttpRequest, HttpResponse, iterate
 from edgesim.pipelines.pipeline import SEND_BYTES_MAX
 from edgesim.pipelines.streams.stream import BufferFullError, RecordStream
 from edgesim.pipelines.streams.validation import BodyError
+from edgesim.tracing import Tracer, current, parsed
 
 LOCAL_ZONE = "ingest.localhost"
 CLOUDFLARE_ZONE = "ingest.cloudflare.com"
@@ -44,8 +45,13 @@ class HttpIngest:
     """The endpoints of all streams; ``token`` is demanded by streams with ``auth``."""
 
     def __init__(
-        self, streams: Mapping[str, RecordStream], ids: Mapping[str, str], token: str | None
+        self,
+        streams: Mapping[str, RecordStream],
+        ids: Mapping[str, str],
+        token: str | None,
+        tracer: Tracer | None = None,
     ) -> None:
+        self._tracer = tracer
         self._streams = streams
         self._ids = ids
         self._token = token
@@ -75,6 +81,21 @@ class HttpIngest:
 
     async def respond(self, name: str, request: HttpRequest) -> HttpResponse:
         """The response to a request for the stream of that name."""
+        if self._tracer is None:
+            return await self._respond(name, request)
+        parent = current.get()
+        remote = parent is None
+        if parent is None:
+            parent = parsed(request.header("traceparent"), request.header("tracestate"))
+        attributes = {"edgesim.stream.name": name, "http.request.method": request.method}
+        with self._tracer.span(
+            "stream_ingest", "server", attributes, parent=parent, remote=remote
+        ) as span:
+            response = await self._respond(name, request)
+            span.attributes["http.response.status_code"] = response.status
+            return response
+
+    async def _respond(self, name: str, request: HttpRequest) -> HttpResponse:
         stream = self._streams.get(name)
         headers: Headers = []
         try:

@@ -24,6 +24,7 @@ from edgesim.packing import unpacked
 from edgesim.runtime.arguments import invalid_header, number_of, request_of
 from edgesim.runtime.finished import REPLY_BYTES_MAX
 from edgesim.runtime.lineage import Lineage
+from edgesim.runtime.spans import InvocationSpans
 from edgesim.runtime.trace import Trace
 
 SUBREQUESTS_MAX = 10_000
@@ -73,10 +74,12 @@ class Invocation(Host):
         clock: Clock,
         *,
         lineage: Lineage | None = None,
+        spans: InvocationSpans | None = None,
         subrequests_max: int = SUBREQUESTS_MAX,
     ) -> None:
         self.lineage = lineage or Lineage()
         self.depth = self.lineage.depth
+        self.spans = spans
         self.trace = trace
         self.response: HttpResponse | None = None
         self.status: int | None = None
@@ -125,6 +128,8 @@ class Invocation(Host):
             response.status, response.headers, body, text, encoded=response.encoded
         )
         self.status = response.status
+        if self.spans is not None:
+            self.spans.responded()
         if isinstance(body, bytes) and len(body) <= REPLY_BYTES_MAX:
             self.reply = body
         self._release_caller()
@@ -151,7 +156,9 @@ class Invocation(Host):
     async def call(self, call: Call) -> Any:
         """Run an isolate's call; a bug in edgesim is logged and raises an internal error there."""
         try:
-            return await self._dispatch(call)
+            if self.spans is None:
+                return await self._dispatch(call)
+            return await self.spans.observe(call, self._dispatch)
         except PlatformError:
             raise
         except EdgesimError as error:

@@ -15,6 +15,7 @@ import msgspec
 
 from edgesim.errors import PlatformError
 from edgesim.model import HttpRequest
+from edgesim.tracing import TraceContext, current
 
 HEADER = "edgesim-lineage"
 INVOCATIONS_MAX = 32
@@ -38,14 +39,21 @@ class _Budget:
 class Lineage:
     """Depth of an invocation, and the invocation budget of its incoming request."""
 
-    def __init__(self, depth: int = 0, budget: _Budget | None = None) -> None:
+    def __init__(
+        self,
+        depth: int = 0,
+        budget: _Budget | None = None,
+        trace: TraceContext | None = None,
+    ) -> None:
         self.depth = depth
+        self.trace = trace
+        """The caller's span; None without tracing, and for a request from outside."""
         self._budget = budget or _Budget()
         self._token: str | None = None
 
     def next(self) -> Lineage:
         """Return the lineage of a Worker that this one calls."""
-        return Lineage(self.depth + 1, self._budget)
+        return Lineage(self.depth + 1, self._budget, current.get())
 
     def count(self) -> None:
         """Count one invocation; PlatformError if the budget is used up."""

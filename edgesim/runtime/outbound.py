@@ -18,13 +18,14 @@ import structlog
 
 from edgesim.config import WorkerConfig
 from edgesim.errors import PlatformError
-from edgesim.model import HttpRequest, HttpResponse
+from edgesim.model import Headers, HttpRequest, HttpResponse
 from edgesim.runtime.ingest import HttpIngest
 from edgesim.runtime.invocation import Fetch
 from edgesim.runtime.lineage import Lineage, without_header
 from edgesim.runtime.reach import Reach
 from edgesim.runtime.redirects import follow
 from edgesim.runtime.routing import Router, Target
+from edgesim.tracing import current, parsed
 
 if TYPE_CHECKING:
     from edgesim.runtime.http_client import HttpClient
@@ -102,8 +103,26 @@ class Outbound:
         if worker not in self._clients:
             self._clients[worker] = HttpClient(worker, self._reach)
         request = without_header(request)
-        headers = [*request.headers, lineage.header()]
+        headers = [*traced(request.headers), lineage.header()]
         return await self._clients[worker].send(msgspec.structs.replace(request, headers=headers))
+
+
+def traced(headers: Headers) -> Headers:
+    """Return the headers with the current trace context, which the next server continues.
+
+    A Worker that passes on the headers of its own request would name its client's span as the
+    parent: a context of the same trace is replaced.  One of another trace is the Worker's own.
+    """
+    context = current.get()
+    if context is None:
+        return headers
+    given = next((value for name, value in headers if name.lower() == "traceparent"), None)
+    own = parsed(given)
+    if own is not None and own.trace_id != context.trace_id:
+        return headers
+    kept = [each for each in headers if each[0].lower() not in {"traceparent", "tracestate"}]
+    kept.append(("traceparent", context.traceparent()))
+    return [*kept, ("tracestate", context.state)] if context.state else kept
 
 
 def _is_web(url: str) -> bool:

@@ -27,6 +27,7 @@ from edgesim.isolates.protocol.wire import NOT_RUN, Done
 from edgesim.model import TraceItem
 from edgesim.runtime.trace import shown
 from edgesim.taps import Tap
+from edgesim.tracing import TraceContext, TraceSources
 
 PENDING_BYTES = 32 << 20
 """Size of pending traces from which new work waits."""
@@ -42,14 +43,15 @@ LOG_BYTES = 250
 
 log = structlog.get_logger()
 
-Deliver = Callable[[Sequence[TraceItem]], Awaitable[Done]]
+Deliver = Callable[[Sequence[TraceItem], TraceSources], Awaitable[Done]]
+"""Runs the tail handler over traces; the sources are the trace contexts of their invocations."""
 
 
 class TraceSink(Protocol):
     """Receiver of finished traces."""
 
-    def add(self, item: TraceItem) -> None:
-        """Receive one finished trace."""
+    def add(self, item: TraceItem, trace: TraceContext | None = None) -> None:
+        """Receive one finished trace; ``trace`` is the context of its invocation."""
 
 
 class TailConsumer:
@@ -64,8 +66,8 @@ class TailConsumer:
         self.pending_bytes = 0
         """Approximate memory of the pending traces."""
         self._mean_bytes = 0.0
-        # (arrival in event loop time, size in bytes, trace)
-        self._buffer: deque[tuple[float, int, TraceItem]] = deque()
+        # (arrival in event loop time, size in bytes, trace, its context)
+        self._buffer: deque[tuple[float, int, TraceItem, TraceContext | None]] = deque()
         self._in_hand = 0
         self._arrived = anyio.Event()
         self._hurry = False
@@ -77,7 +79,7 @@ class TailConsumer:
 
     def waiting(self) -> list[TraceItem]:
         """The traces that wait for their delivery, oldest first."""
-        return [item for _, _, item in self._buffer]
+        return [item for _, _, item, _ in self._buffer]
 
     @property
     def is_full(self) -> bool:
@@ -92,7 +94,7 @@ class TailConsumer:
         expected = min(in_flight * self._mean_bytes, PENDING_BYTES / 2)
         return self.pending_bytes + expected < PENDING_BYTES
 
-    def add(self, item: TraceItem) -> None:
+    def add(self, item: TraceItem, trace: TraceContext | None = None) -> None:
         """Buffer a finished trace.
 
         Traces of the Tail Worker itself, and traces without an event, are not delivered.
@@ -106,7 +108,7 @@ class TailConsumer:
             return
         self.pending_bytes += size
         self._mean_bytes += (size - self._mean_bytes) / MEAN_ITEMS
-        self._buffer.append((asyncio.get_running_loop().time(), size, item))
+        self._buffer.append((asyncio.get_running_loop().time(), size, item, trace))
         self._arrived.set()
         if self._tap is not None:
             self._tap.offer(1, map(shown, [item]))
@@ -130,9 +132,10 @@ class TailConsumer:
             count = min(len(self._buffer), self._config.max_items)
             taken = [self._buffer.popleft() for _ in range(count)]
             try:
-                await self._deliver([item for _, _, item in taken], deliver)
+                sources = TraceSources(trace for *_, trace in taken)
+                await self._deliver([item for _, _, item, _ in taken], sources, deliver)
             finally:
-                self.pending_bytes -= sum(size for _, size, _ in taken)
+                self.pending_bytes -= sum(size for _, size, _, _ in taken)
 
     @property
     def _has_batch(self) -> bool:
@@ -144,10 +147,12 @@ class TailConsumer:
             self._arrived = anyio.Event()
             await self._arrived.wait()
 
-    async def _deliver(self, batch: list[TraceItem], deliver: Deliver) -> None:
+    async def _deliver(
+        self, batch: list[TraceItem], sources: TraceSources, deliver: Deliver
+    ) -> None:
         self._in_hand = len(batch)
         try:
-            done = await self._insist(batch, deliver)
+            done = await self._insist(batch, sources, deliver)
         finally:
             self._in_hand = 0
         if done.outcome == "ok":
@@ -161,10 +166,12 @@ class TailConsumer:
                 outcome=done.outcome,
             )
 
-    async def _insist(self, batch: list[TraceItem], deliver: Deliver) -> Done:
+    async def _insist(
+        self, batch: list[TraceItem], sources: TraceSources, deliver: Deliver
+    ) -> Done:
         """Deliver the batch; retry with backoff while the platform cannot run the handler."""
         backoff = Backoff()
-        while (done := await deliver(batch)).fault == NOT_RUN:
+        while (done := await deliver(batch, sources)).fault == NOT_RUN:
             if not backoff.failures:
                 reason = done.exceptions[0].message if done.exceptions else done.outcome
                 log.error(

@@ -28,8 +28,10 @@ from edgesim.runtime.histogram import Histogram
 from edgesim.runtime.invocation import SUBREQUESTS_MAX, Binding, Fetch, Invocation
 from edgesim.runtime.lineage import Lineage, arrived, without_header
 from edgesim.runtime.narration import narrate
+from edgesim.runtime.spans import InvocationSpans, resources_of
 from edgesim.runtime.tail import TraceSink
 from edgesim.runtime.trace import Trace, delivered, fetch_event
+from edgesim.tracing import TraceContext, Tracer, TraceSources, parsed
 
 DEPTH_MAX = 16
 """Maximum Workers in a row that a request may pass through."""
@@ -51,6 +53,7 @@ class Worker:
         sink: InvocationSink | None,
         tasks: asyncio.TaskGroup,
         clock: Clock,
+        tracer: Tracer | None = None,
     ) -> None:
         self.name = config.name
         self.outcomes: Counter[str] = Counter()
@@ -67,6 +70,8 @@ class Worker:
         self._sink = sink
         self._tasks = tasks
         self._clock = clock
+        self._tracer = tracer
+        self._resources = resources_of(config) if tracer is not None else {}
         self._log = log.bind(worker=self.name)
 
     async def fetch(self, request: HttpRequest, lineage: Lineage | None = None) -> HttpResponse:
@@ -85,7 +90,11 @@ class Worker:
     ) -> HttpResponse:
         """Serve a request with a class of the Worker; NoResponseError if it returns no response."""
         self._check_entrypoint(entrypoint)
-        came_through = arrived(request) if lineage is None else lineage
+        came_through, remote = lineage, None
+        if came_through is None:
+            came_through = arrived(request)
+            if self._tracer is not None and came_through.trace is None:
+                remote = parsed(request.header("traceparent"), request.header("tracestate"))
         if came_through.depth > DEPTH_MAX:
             raise NoResponseError(500, 1019, DEPTH_EXCEEDED)
         try:
@@ -96,7 +105,7 @@ class Worker:
                 raise NoResponseError(500, 1019, error.message) from error
             raise
         request = without_header(request)
-        invocation = self._invocation(fetch_event(request), came_through, entrypoint)
+        invocation = self._invocation(fetch_event(request), came_through, entrypoint, remote=remote)
         self._tasks.create_task(self._run(invocation, "fetch", request, entrypoint))
         try:
             await invocation.responded
@@ -109,23 +118,31 @@ class Worker:
         return response
 
     async def queue(
-        self, queue: str, messages: list[dict[str, Any]], metadata: dict[str, Any], size: int = 0
+        self,
+        queue: str,
+        messages: list[dict[str, Any]],
+        metadata: dict[str, Any],
+        size: int = 0,
+        sources: TraceSources | None = None,
     ) -> Done:
         """Run the queue handler over one batch; the Done holds its decisions.
 
-        ``size`` is that of the messages' bodies in bytes.
+        ``size`` is that of the messages' bodies in bytes, ``sources`` their trace contexts.
         """
         batch = {"queue": queue, "messages": messages, "metadata": metadata}
-        return (await self._run_batch(batch, size)).done
+        return (await self._run_batch(batch, size, sources)).done
 
-    async def _run_batch(self, batch: dict[str, Any], size: int) -> FinishedInvocation:
+    async def _run_batch(
+        self, batch: dict[str, Any], size: int, sources: TraceSources | None = None
+    ) -> FinishedInvocation:
         event = {"queue": batch["queue"], "batchSize": len(batch["messages"])}
-        return await self._run(self._invocation(event), "queue", batch, size=size)
+        return await self._run(self._invocation(event, sources=sources), "queue", batch, size=size)
 
-    async def tail(self, items: Sequence[TraceItem]) -> Done:
-        """Run the tail handler over some traces."""
+    async def tail(self, items: Sequence[TraceItem], sources: TraceSources | None = None) -> Done:
+        """Run the tail handler over some traces; ``sources`` are their invocations' contexts."""
         event = {"consumedEvents": [{"scriptName": item.script_name} for item in items]}
-        return (await self._run(self._invocation(event), "tail", delivered(items))).done
+        invocation = self._invocation(event, sources=sources)
+        return (await self._run(invocation, "tail", delivered(items))).done
 
     async def scheduled(
         self,
@@ -215,6 +232,9 @@ class Worker:
         event: dict[str, Any],
         lineage: Lineage | None = None,
         entrypoint: str = DEFAULT,
+        *,
+        sources: TraceSources | None = None,
+        remote: TraceContext | None = None,
     ) -> Invocation:
         self.in_flight += 1
         named = None if entrypoint == DEFAULT else entrypoint
@@ -225,7 +245,23 @@ class Worker:
             Trace(self.name, event, self._clock.now_ms(), entrypoint=named, version=self.version),
             self._clock,
             lineage=lineage or _counted(),
+            spans=None if self._tracer is None else self._spans(lineage, sources, remote),
             subrequests_max=self._config.settings.limits.subrequests or SUBREQUESTS_MAX,
+        )
+
+    def _spans(
+        self, lineage: Lineage | None, sources: TraceSources | None, remote: TraceContext | None
+    ) -> InvocationSpans:
+        """The place of a new invocation in the traces; ``remote`` is its client's context."""
+        assert self._tracer is not None
+        parent = remote if lineage is None or lineage.trace is None else lineage.trace
+        begun = self._tracer.begin(self.name, parent, sources, remote=remote is not None)
+        return InvocationSpans(
+            self._tracer,
+            self.name,
+            begun,
+            self._resources,
+            is_recorded=self._config.settings.exported.traces > 0,
         )
 
     async def _run(
@@ -250,10 +286,19 @@ class Worker:
             self.outcomes[done.outcome] += 1
             self.cpu_ms += done.cpu_ms
             self.wall[done.outcome].observe(wall_ms / 1000)
+            spans = invocation.spans
             for tail in self._tails:
-                tail.add(item)
+                tail.add(item, None if spans is None else spans.context)
             finished = FinishedInvocation(
-                handler, item, done, event, size, invocation.reply, invocation.depth, entrypoint
+                handler,
+                item,
+                done,
+                event,
+                size,
+                invocation.reply,
+                invocation.depth,
+                entrypoint,
+                spans,
             )
             if self._sink is not None:
                 self._sink.finished(finished)

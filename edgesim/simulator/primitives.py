@@ -45,6 +45,7 @@ from edgesim.runtime.lineage import Lineage
 from edgesim.runtime.schedule import Schedule
 from edgesim.runtime.tail import TailConsumer
 from edgesim.taps import Taps
+from edgesim.tracing import Tracer
 
 ACCOUNT = "edgesim"
 
@@ -64,15 +65,18 @@ class Primitives:
         clock: Clock,
         deliver: Deliver,
         taps: Taps | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
+        self.tracer = tracer
         self.project = project
         self.backends = backends
         self.clock = clock
         self.taps = taps or Taps(clock)
         backends.gateway.tap = self.taps.at("clickhouse")
+        backends.gateway.tracer = tracer
         self._deliver = deliver
         rules = {name: bucket.notifications for name, bucket in project.account.r2.items()}
-        self.notifications = Notifications(rules, clock, ACCOUNT)
+        self.notifications = Notifications(rules, clock, ACCOUNT, tracer)
         self._paused_queues = PausedQueues(project.state)
         self.queues: dict[str, Queue] = {}
         """The queues used so far, by name."""
@@ -94,17 +98,22 @@ class Primitives:
                 project.state / "pipelines" / name,
                 clock,
                 self.taps.at(f"pipelines.{name}"),
+                tracer,
             )
             for name, config in project.account.pipelines.items()
         }
         self.streams = {
             name: RecordStream(
-                spec, project.state / "pipelines" / name, clock, self.taps.at(f"streams.{name}")
+                spec,
+                project.state / "pipelines" / name,
+                clock,
+                self.taps.at(f"streams.{name}"),
+                tracer,
             )
             for name, spec in project.dataflow.streams.items()
         }
         self.datasets = {
-            name: Dataset(name, project.state / "analytics" / name, backends.gateway, clock)
+            name: Dataset(name, project.state / "analytics" / name, backends.gateway, clock, tracer)
             for name in project.datasets()
         }
         self.analytics_sql = AnalyticsSql(backends.gateway, clock)

@@ -51,6 +51,7 @@ from edgesim.simulator.primitives import Primitives
 from edgesim.simulator.stats import Usage
 from edgesim.simulator.workers import Workers, isolates_of
 from edgesim.taps import Taps
+from edgesim.tracing import Tracer, TraceSources
 
 SCHEDULED_SECONDS, SCHEDULED_PAUSE_SECONDS = 60.0, 2.0
 """Retry time and retry interval of a scheduled handler that the platform could not run."""
@@ -80,16 +81,17 @@ class Simulator:
         open_isolates: OpenIsolates | None = None,
         sink: InvocationSink | None = None,
         taps: Taps | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self.project = project
-        self.primitives = Primitives(project, backends, clock, self._deliver_batch, taps)
+        self.primitives = Primitives(project, backends, clock, self._deliver_batch, taps, tracer)
         self.opened_at = clock.elapsed()
         """Steady time of the start, in seconds."""
         self.requests = 0
         self.rejected = 0
         self.router = Router(project.workers.values())
         self.ingest = HttpIngest(
-            self.primitives.streams, project.dataflow.ids(), project.ingest_token
+            self.primitives.streams, project.dataflow.ids(), project.ingest_token, tracer
         )
         self.cf = request_cf(project.account.cf)
         self.workers = Workers(
@@ -229,8 +231,10 @@ class Simulator:
                 await anyio.sleep(LOOK_SECONDS)
         return await delivery.deliver(self.workers[worker], queue, messages, metrics)
 
-    async def _deliver_traces(self, worker: str, items: Sequence[TraceItem]) -> Done:
-        return await self.workers[worker].tail(items)
+    async def _deliver_traces(
+        self, worker: str, items: Sequence[TraceItem], sources: TraceSources
+    ) -> Done:
+        return await self.workers[worker].tail(items, sources)
 
     async def _run_schedule(self, schedule: Schedule, time_ms: int) -> str | None:
         worker, cron = schedule.worker, schedule.expression
@@ -285,18 +289,19 @@ async def open_simulator(
     reach: Reach | None = None,
     sink: InvocationSink | None = None,
     taps: Taps | None = None,
+    tracer: Tracer | None = None,
 ) -> AsyncIterator[Simulator]:
     """Run a Simulator; at the end it finishes the work that can be finished.
 
     ``open_isolates`` and ``network`` replace the project's isolation level and the internet;
     ``reach`` restricts the connections of Workers; ``sink`` receives every invocation; readers
-    watch records at ``taps``.
+    watch records at ``taps``; ``tracer`` is the source of spans, None without tracing.
     WorkerLoadError or ConfigError if a Worker does not load.
     """
     try:
         async with anyio.create_task_group() as tasks, asyncio.TaskGroup() as invocations:
             simulator = Simulator(
-                project, backends, clock, tasks, invocations, open_isolates, sink, taps
+                project, backends, clock, tasks, invocations, open_isolates, sink, taps, tracer
             )
             fetch_of = simulator.workers.fetch_of
             async with open_outbound(

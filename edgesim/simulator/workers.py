@@ -161,6 +161,7 @@ class Workers(Mapping[str, Worker]):
             self._sink,
             self._invocations,
             self._primitives.clock,
+            self._primitives.tracer,
         )
 
     def retire(self) -> None:

@@ -193,7 +193,7 @@ class Traces:
     def __init__(self, kept):
         self._kept = kept
 
-    def add(self, item):
+    def add(self, item, trace=None):
         self._kept.append(item)
 
 

@@ -25,6 +25,7 @@ from edgesim.queues.driver import NewMessage
 from edgesim.queues.producer import MessageSendRequest, Queue
 from edgesim.queues.pull import PullConsumer
 from edgesim.replay.virtual_loop import VirtualLoop, run_virtual
+from edgesim.tracing import TraceContext, using
 from edgesim.urls import scheme_of
 from tests.queues_world import (
     Unreliable,
@@ -239,6 +240,31 @@ async def test_sent_message_is_kept_whole(queue, clock):
     assert message.timestamp_ms == 1_800_000_007_250
     assert len(message.id) == 32
     assert int(message.id, 16) > 0
+
+
+async def test_the_trace_context_of_the_producer_stays_with_a_message(driver, queue, dlq, clock):
+    """edgesim: through a retry and a move; a message from outside of any trace has none."""
+    context = TraceContext((1 << 128) - 1, (1 << 64) - 1)
+    with using(context):
+        await queue.send(b'"traced"')
+    await queue.send(b'"untraced"')
+
+    async def leased(source):
+        found = await source.lease(10, 60)
+        return {message.body: message for message in found}
+
+    first = await leased(queue)
+    assert first[b'"traced"'].trace == context.traceparent()
+    assert first[b'"untraced"'].trace == ""
+    await queue.release([each.lease_id for each in first.values()], 0)
+    again = await leased(queue)
+    assert again[b'"traced"'].trace == context.traceparent()
+    await queue.move([each.lease_id for each in again.values()], dlq)
+    moved = await leased(dlq)
+    assert {body: each.trace for body, each in moved.items()} == {
+        b'"traced"': context.traceparent(),
+        b'"untraced"': "",
+    }
 
 
 async def test_send_tells_the_backlog(queue, clock):

@@ -22,6 +22,7 @@ from edgesim.model import TraceItem, read_all
 from edgesim.r2.bucket import R2ObjectBody
 from edgesim.runtime.tail import TailConsumer
 from edgesim.simulator import Simulator
+from edgesim.tracing import TraceSources
 from tests.loops import on_both_loops  # noqa: F401 (every test here runs on both loops)
 from tests.simulated import ask, settle, simulated, write_worker
 
@@ -610,7 +611,7 @@ async def test_traces_without_event_info_are_not_delivered():
     """Section 2.3: a trace whose event is null is not delivered."""
     delivered: list[str] = []
 
-    async def deliver(batch: Sequence[TraceItem]) -> Done:
+    async def deliver(batch: Sequence[TraceItem], sources: TraceSources) -> Done:
         delivered.extend(item.outcome for item in batch)
         return Done()
 

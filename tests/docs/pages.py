@@ -59,6 +59,7 @@ NOT_RUN: dict[str, dict[str, str]] = {
         "pip install": INSTALLS,
         "SELECT *": "tests/cli/test_iceberg.py runs it with the folder of a table",
     },
+    "docs/how-to/export-traces.md": {"pip install": INSTALLS},
     "docs/how-to/use-s3-clients.md": {
         "export AWS_ACCESS_KEY_ID": "needs the AWS command line; put.py does the same with boto3",
         "SELECT *": "tests/cli/test_s3_other_clients.py runs it on a free port",

@@ -85,13 +85,17 @@ class WindowReader:
             self._watched, self._ends_at = ahead[0], anyio.current_time() + left
         return max(self._ends_at - anyio.current_time(), 0)
 
+    def inside(self, segments: Iterable[Segment]) -> list[Segment]:
+        """The segments of the window that has ended."""
+        first, last = self.position.first, self.position.last
+        return [segment for segment in segments if first <= segment.number <= last]
+
     async def move(self, segments: Iterable[Segment]) -> tuple[int, Drops]:
         """Store the window that has ended.
 
         Returns the last segment that is in the sink now, and the rows that are not.
         """
-        first, last = self.position.first, self.position.last
-        inside = [segment for segment in segments if first <= segment.number <= last]
+        last, inside = self.position.last, self.inside(segments)
         window = StreamWindow(self.name, inside, self.position.start)
         written = await self.sink.write(window)
         _add(self.read, Written(window.rows, window.bytes))

@@ -9,6 +9,7 @@ the same to a sender, and need a second parse of every record.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,6 +36,7 @@ from edgesim.pipelines.streams.reader import Sink, WindowReader
 from edgesim.pipelines.streams.validation import SchemaValidator, objects_of
 from edgesim.pipelines.streams.window import start_of
 from edgesim.taps import Tap
+from edgesim.tracing import Tracer, TraceSources
 
 SEGMENT_BYTES_MAX = 64_000_000
 
@@ -62,9 +64,15 @@ class RecordStream:
     """One stream.  ``send`` needs no task; ``run`` ends windows and writes them into the sinks."""
 
     def __init__(
-        self, spec: StreamSpec, folder: Path, clock: Clock, tap: Tap | None = None
+        self,
+        spec: StreamSpec,
+        folder: Path,
+        clock: Clock,
+        tap: Tap | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self.name = spec.name
+        self._tracer = tracer
         self._spec = spec
         self._clock = clock
         self._tap = tap or Tap(f"streams.{spec.name}", clock)
@@ -317,11 +325,34 @@ class RecordStream:
             await reader.due.wait()
             reader.due = anyio.Event()
 
+    def _tracing(self, reader: WindowReader) -> AbstractContextManager[Any]:
+        """The span of a reader's window, from its first record to its file."""
+        inside = reader.inside(self._buffer.sealed)
+        if self._tracer is None or not any(segment.rows for segment in inside):
+            return nullcontext()
+        sources = TraceSources(each for segment in inside for each in segment.sources.contexts)
+        sources.left_out += sum(segment.sources.left_out for segment in inside)
+        attributes = {
+            "edgesim.stream.name": self.name,
+            "edgesim.sink.name": reader.sink.name,
+            "edgesim.pipeline.name": reader.name.partition("/")[0],
+            "edgesim.pipeline.records": sum(segment.rows for segment in inside),
+            "edgesim.pipeline.bytes": sum(segment.bytes for segment in inside),
+        }
+        return self._tracer.span(
+            "pipeline_window",
+            "consumer",
+            attributes,
+            sources=sources,
+            started_at=inside[0].opened_at,
+        )
+
     async def _moved(self, reader: WindowReader) -> bool:
         """Store the reader's window; False if that fails."""
         place = {"stream": self.name, "reader": reader.name, "sink": reader.sink.name}
         try:
-            last, drops = await reader.move(self._buffer.sealed)
+            with self._tracing(reader):
+                last, drops = await reader.move(self._buffer.sealed)
         except (EdgesimError, OSError) as error:
             reader.problem = str(error)
             log.error("sink cannot write, will try again", **place, error=reader.problem)

@@ -13,6 +13,8 @@ from edgesim.model import ContentType, Message
 from edgesim.queues.driver import NewMessage
 
 _HEADER = "Edgesim-Message"
+TRACE = "Edgesim-Trace"
+"""Header with the trace context of the producer; left out where it does not fit."""
 
 
 class Kept(msgspec.Struct, frozen=True, array_like=True):
@@ -39,7 +41,7 @@ class QueueSubjects:
     def new(self, message: NewMessage, delayed: int | None) -> Publication:
         """A new message; ``delayed`` is its number among those sent for the same time."""
         kept = Kept(message.id, message.content_type, message.timestamp_ms, message.visible_at)
-        return self._outgoing(kept, message.body, message.id, delayed)
+        return self._outgoing(kept, message.body, message.id, delayed, message.trace)
 
     def successor(
         self, found: StreamMessage, kept: Kept, *, delayed: int | None = None, source: str = ""
@@ -50,15 +52,18 @@ class QueueSubjects:
         of them.
         """
         message_id = f"{source or self._queue}.{found.seq}"
-        return self._outgoing(kept, found.body, message_id, delayed)
+        return self._outgoing(kept, found.body, message_id, delayed, found.headers.get(TRACE, ""))
 
     def _outgoing(
-        self, kept: Kept, body: bytes, message_id: str, delayed: int | None
+        self, kept: Kept, body: bytes, message_id: str, delayed: int | None, trace: str
     ) -> Publication:
         when = f"{kept.visible_at:017.6f}".replace(".", "_")
         kind = ("ready",) if delayed is None else ("delayed", when, f"{delayed:03d}")
         subject = self.subject(*kind, kept.id)
-        return Publication(subject, body, {_HEADER: msgspec.json.encode(kept).decode()}, message_id)
+        headers = {_HEADER: msgspec.json.encode(kept).decode()}
+        if trace:
+            headers[TRACE] = trace
+        return Publication(subject, body, headers, message_id, optional=TRACE)
 
 
 def kept_of(found: StreamMessage) -> Kept:
@@ -66,9 +71,11 @@ def kept_of(found: StreamMessage) -> Kept:
     return msgspec.json.decode(found.headers[_HEADER], type=Kept)
 
 
-def message_of(kept: Kept, body: bytes, attempts: int, lease_id: str = "") -> Message:
+def message_of(found: StreamMessage, kept: Kept, attempts: int, lease_id: str = "") -> Message:
     """The message as a consumer receives it."""
-    return Message(kept.id, body, kept.content_type, kept.timestamp_ms, attempts, lease_id)
+    trace = found.headers.get(TRACE, "")
+    stamp = kept.timestamp_ms
+    return Message(kept.id, found.body, kept.content_type, stamp, attempts, lease_id, trace)
 
 
 def visible_at(subject: str) -> float:

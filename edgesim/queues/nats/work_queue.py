@@ -109,7 +109,7 @@ class WorkQueue:
         attempts = kept.attempts + _delivery(stored.reply).count
         self.returned.pop(stored.seq, None)
         self.leases[stored.seq] = Lease(stored, attempts, until)
-        return message_of(kept, stored.body, attempts, stored.reply)
+        return message_of(stored, kept, attempts, stored.reply)
 
     def held(self, lease_ids: Iterable[str]) -> list[str]:
         """The lease ids of this queue that are not known to be superseded."""
@@ -253,7 +253,7 @@ class WorkQueue:
                 kept = kept_of(each)
                 lease, returned = self.leases.get(each.seq), self.returned.get(each.seq)
                 seen = lease.attempts if lease else returned[0] if returned else kept.attempts
-                found.append(message_of(kept, each.body, seen))
+                found.append(message_of(each, kept, seen))
         return sorted(found, key=lambda message: message.timestamp_ms)
 
     async def depth(self) -> Depth:

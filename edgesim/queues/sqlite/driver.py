@@ -152,6 +152,7 @@ class SqliteQueue:
                     m.content_type,
                     m.timestamp_ms - shift_ms,
                     m.visible_at - shift,
+                    m.trace,
                 )
                 for n, m in enumerate(messages, first)
             ]
@@ -186,8 +187,8 @@ class SqliteQueue:
             if rows:
                 db.execute(sql.LEASE, (until - shift, json.dumps([row[0] for row in rows])))
             messages = [
-                Message(id_, body, kind, stamp + round(shift * 1000), attempts, lease_id)
-                for _, id_, _, body, kind, stamp, attempts, lease_id in rows
+                Message(id_, body, kind, stamp + round(shift * 1000), attempts, lease_id, trace)
+                for _, id_, _, body, kind, stamp, attempts, lease_id, trace in rows
             ]
             return messages, more
 

@@ -101,8 +101,9 @@ class StoreFile:
                 f"not {sql.SCHEMA_VERSION}); move the file away to start empty"
             )
         columns = {name for (name,) in self.connection.execute(sql.COLUMNS)}
-        if "uncounted" not in columns:  # created by an earlier edgesim
-            self.connection.execute(sql.ADD_UNCOUNTED)
+        for column, statement in sql.ADDED.items():
+            if column not in columns:  # created by an earlier edgesim
+                self.connection.execute(statement)
 
     def close(self) -> None:
         """Close the file."""

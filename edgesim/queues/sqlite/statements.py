@@ -20,7 +20,8 @@ CREATE TABLE message (
     attempts INTEGER NOT NULL DEFAULT 0,
     uncounted INTEGER NOT NULL DEFAULT 0,  -- of these: leases that are no attempts
     visible_at REAL NOT NULL,
-    leased_until REAL             -- NULL: not leased
+    leased_until REAL,            -- NULL: not leased
+    trace TEXT NOT NULL DEFAULT '' -- trace context of the producer
 ) STRICT;
 CREATE INDEX message_visible ON message (queue, leased_until, visible_at);
 CREATE INDEX message_age ON message (queue, timestamp_ms);
@@ -28,7 +29,11 @@ PRAGMA user_version = {SCHEMA_VERSION};
 COMMIT;
 """
 COLUMNS = "SELECT name FROM pragma_table_info('message')"
-ADD_UNCOUNTED = "ALTER TABLE message ADD COLUMN uncounted INTEGER NOT NULL DEFAULT 0"
+ADDED = {
+    "uncounted": "ALTER TABLE message ADD COLUMN uncounted INTEGER NOT NULL DEFAULT 0",
+    "trace": "ALTER TABLE message ADD COLUMN trace TEXT NOT NULL DEFAULT ''",
+}
+"""Columns that a file of an earlier edgesim lacks; an earlier edgesim ignores them."""
 # Not part of the schema's version: an earlier edgesim's file has no such table.
 CLOCK = """
 CREATE TABLE IF NOT EXISTS clock (
@@ -48,8 +53,8 @@ READ_MARK = "SELECT unix, boot, since_boot, shift FROM clock"
 WRITE_MARK = "INSERT OR REPLACE INTO clock VALUES (1, ?, ?, ?, ?)"
 
 SEND = """
-INSERT INTO message (seq, id, queue, body, content_type, timestamp_ms, visible_at)
-VALUES (?, ?, ?, ?, ?, ?, ?)"""
+INSERT INTO message (seq, id, queue, body, content_type, timestamp_ms, visible_at, trace)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
 END_OLD_LEASES = """
 UPDATE message SET leased_until = NULL WHERE seq IN (
     SELECT seq FROM message WHERE queue = ? AND leased_until <= ? LIMIT ?)"""
@@ -57,7 +62,7 @@ LEASED = "SELECT count(*) FROM message WHERE queue = ? AND leased_until IS NOT N
 # A lease id is the delivery and the message: "1:<id>" ends when "2:<id>" begins.
 VISIBLE = """
 SELECT seq, id, length(body), body, content_type, timestamp_ms,
-    attempts + 1 - uncounted, (attempts + 1) || ':' || id
+    attempts + 1 - uncounted, (attempts + 1) || ':' || id, trace
 FROM message WHERE queue = ? AND leased_until IS NULL AND visible_at <= ?
 ORDER BY visible_at, seq LIMIT ?"""
 SEQS = "seq IN (SELECT value FROM json_each(?))"

@@ -251,11 +251,12 @@ async def test_after_a_failed_sync_the_file_is_not_used_again(tmp_path):
 
 
 async def test_a_store_of_an_earlier_edgesim_is_taken_over(path):
-    """A store from before uncounted leases is opened and upgraded with its messages."""
+    """A store from before some columns is opened and upgraded with its messages."""
     async with open_queues(f"sqlite:{path}", Clock()) as driver:
         await driver.send("q", [NewMessage("id", b"1", "text", 1, 0.0)])
     with contextlib.closing(sqlite3.connect(path)) as old:
         old.execute("ALTER TABLE message DROP COLUMN uncounted")
+        old.execute("ALTER TABLE message DROP COLUMN trace")
     async with open_queues(f"sqlite:{path}", Clock()) as driver:
         (leased,) = await driver.lease("q", 1, 1.0, 2.0)
         await driver.release("q", [leased.lease_id], 1.0, False)
