@@ -32,6 +32,7 @@ export default {
 """
 KEYS: dict[str, Any] = {
     "r2_buckets": [{"binding": "B", "bucket_name": "bucket"}],
+    "kv_namespaces": [{"binding": "KV", "id": "kv"}],
     "queues": {"producers": [{"binding": "Q", "queue": "q"}]},
     "services": [{"binding": "SELF", "service": "main"}, {"binding": "OTHER", "service": "other"}],
     "vars": {"TEXT": "clean", "PORT": "1", "ADMIN": "http://127.0.0.1:1/cdn-cgi/edgesim/health"},

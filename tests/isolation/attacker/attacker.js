@@ -307,12 +307,23 @@ async function honest(request, env, context) {
   return new Response(`${text} ${env.TEXT} ${kept.length} ${globalThis.leak}`);
 }
 
-async function probe(env, context, log, put, Answer) {
+async function probe(env, context, log, put, kv, Answer) {
   log("probe");
   await put("probe", "value");
+  await kv("put", "probe", "value", { metadata: { is: "probe" } });
+  const { value, metadata } = await kv("getWithMetadata", "probe");
+  const rows = await kv("get", ["probe"]);
+  const { keys } = await kv("list");
+  await kv("delete", "probe");
+  if (value + metadata.is + apply(getOf, rows, ["probe"]) + keys[0].name !== "valueprobevalueprobe") {
+    throw "not what was stored";
+  }
   return new Answer("probe");
 }
 
+const { get: getOf } = Map.prototype, { KV } = globalEnv, kvMethods = { __proto__: null };
+for (const name of ["put", "get", "getWithMetadata", "list", "delete"]) kvMethods[name] = KV[name];
+const values = (name, ...args) => apply(kvMethods[name], KV, args);
 const B = globalEnv.B, putOf = B.put, bucket = { put: (...args) => apply(putOf, B, args) };
 export default class extends WorkerEntrypoint {
   async fetch(request) {
@@ -320,7 +331,7 @@ export default class extends WorkerEntrypoint {
     const path = split(urlOf(request));
     const kind = path[3], name = path[4];
     if (kind === "honest") return await honest(request, env, ctx);
-    if (kind === "probe") return await probe(env, ctx, native.log, bucket.put, native.Response);
+    if (kind === "probe") return await probe(env, ctx, native.log, bucket.put, values, native.Response);
     if (kind === "wait") { await env.OTHER.fetch("http://x/slow"); return new Response("waited"); }
     if (kind === "seen") return new native.Response(strings(seen));
     const attack = ATTACKS[name] ?? POISONS[name];
