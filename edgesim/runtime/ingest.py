@@ -19,6 +19,7 @@ from edgesim.config.dataflow import HttpIngestConfig
 from edgesim.errors import EdgesimError
 from edgesim.model import Body, Headers, HttpRequest, HttpResponse, iterate
 from edgesim.pipelines.pipeline import SEND_BYTES_MAX
+from edgesim.pipelines.streams.growth import RowsTooLargeError
 from edgesim.pipelines.streams.stream import BufferFullError, RecordStream
 from edgesim.pipelines.streams.validation import BodyError
 from edgesim.tracing import Tracer, current, parsed
@@ -130,6 +131,8 @@ class HttpIngest:
             raise IngestError(400, f"the body is not valid JSON: {error}", BAD_BODY) from error
         except BufferFullError as error:
             raise IngestError(429, str(error)) from error
+        except RowsTooLargeError as error:
+            raise IngestError(413, str(error)) from error
         except EdgesimError as error:
             raise IngestError(503, str(error)) from error
 

@@ -22,6 +22,7 @@ from edgesim.model import read_all
 from edgesim.pipelines.sinks.json_files import JsonFiles
 from edgesim.pipelines.streams.checked import without_checksum
 from edgesim.pipelines.streams.drops import SAMPLES_MAX
+from edgesim.pipelines.streams.growth import RowsTooLargeError
 from edgesim.pipelines.streams.stream import BufferFullError, RecordStream
 from edgesim.r2.bucket import Bucket, R2ObjectBody
 from edgesim.r2.notifications import Notifications
@@ -217,6 +218,21 @@ async def test_five_megabytes_are_the_limit_of_a_send(house):
         with pytest.raises(PlatformError, match="5000000"):
             await stream.send([{"a": "x" * 5_000_000}])
         assert await house.rolled(stream) == {}
+
+
+async def test_empty_records_of_a_wide_schema_are_refused(house):
+    """Rows are bounded too: megabytes of empty records would be gigabytes of nulls."""
+    house.fields = [Field("string", f"column_with_a_long_name_{each}") for each in range(50)]
+    body = b"[" + b"{}," * 200_000 + b"{}]"
+    async with house.running() as stream:
+        with pytest.raises(RowsTooLargeError):
+            await stream.send_json(body)
+        with pytest.raises(RowsTooLargeError):
+            await stream.send([{}] * 100_000)
+        assert await stream.send_json(b"[{},{}]") == 2
+        (rows,) = (await house.rolled(stream)).values()
+    assert rows == [dict.fromkeys(field.name for field in house.fields)] * 2
+    assert stream.records == 2
 
 
 async def test_a_full_buffer_refuses(house):

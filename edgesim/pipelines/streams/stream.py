@@ -30,6 +30,7 @@ from edgesim.pipelines.pipeline import (
 )
 from edgesim.pipelines.segment import RowChunk, Segment
 from edgesim.pipelines.streams.drops import Drops
+from edgesim.pipelines.streams.growth import RowGrowth
 from edgesim.pipelines.streams.kept_schema import keep_schema
 from edgesim.pipelines.streams.positions import Position, Positions
 from edgesim.pipelines.streams.reader import Sink, WindowReader
@@ -81,6 +82,7 @@ class RecordStream:
         self._first = self._positions.first_free
         self._buffer = Buffer("stream", spec.name, folder, clock, self, self._first)
         self._validator = SchemaValidator(spec.fields, clock)
+        self._growth = RowGrowth(spec.fields)
         self._encoder = msgspec.json.Encoder()
         self._closing = anyio.Lock()
         self._forgetting = anyio.Lock()
@@ -133,9 +135,10 @@ class RecordStream:
         """Accept a list of JSON objects; returns their number once they are durable.
 
         Raises PlatformError: TypeError for any other value, Error for too many bytes or a failed
-        write, BufferFullError if the sinks are too far behind.
+        write, RowsTooLargeError for too large rows, BufferFullError if the sinks are too far
+        behind.
         """
-        encode_records(records)
+        self._growth.check(encode_records(records), lambda: records)
         return await self._accept(records)
 
     async def send_json(self, body: Json) -> int:
@@ -146,6 +149,7 @@ class RecordStream:
         if len(body) > SEND_BYTES_MAX:
             problem = f"{len(body)} bytes are over the limit of {SEND_BYTES_MAX} bytes"
             raise PlatformError(problem)
+        self._growth.check(body, lambda: objects_of(body))
         rows = None if self._tap.readers else self._validator.decoded(body)
         if rows is None:
             return await self._accept(objects_of(body))
