@@ -13,11 +13,12 @@ import anyio
 import msgspec
 
 from edgesim.clickhouse import inserted, statements
+from edgesim.clickhouse.complete import completed
 from edgesim.clickhouse.compression import gunzip, gzip
 from edgesim.clickhouse.driver import ClickHouseDriver, QueryResult, Statement
 from edgesim.clickhouse.exceptions import NOT_IMPLEMENTED, http_status
 from edgesim.errors import ClickHouseError, RunError
-from edgesim.model import Headers, HttpRequest, HttpResponse, Stream, iterate, read_all
+from edgesim.model import Headers, HttpRequest, HttpResponse, Stream, iterate
 from edgesim.taps import Tap
 from edgesim.tracing import TEXT_CHARS_MAX, Tracer, current, parsed
 
@@ -144,7 +145,7 @@ class Gateway:
             headers.append(("content-encoding", "gzip"))
             body = Stream(_packed(answer.body))
         whole = parameters.get("wait_end_of_query", "0") != "0"
-        content = await read_all(body) if whole else body
+        content = await completed(body) if whole else body
         return HttpResponse(200, headers, content, encoded=encoded)
 
     async def _traced(self, statement: Statement, request: HttpRequest, caller: str) -> QueryResult:
