@@ -26,6 +26,30 @@ def test_a_new_project_checks_and_passes_its_own_tests(tmp_path):
     assert tested.returncode == 0, tested.stdout
 
 
+def test_the_tests_of_a_new_project_find_what_its_worker_imports(tmp_path):
+    """A module beside the receiver and a vendored package are importable in its own tests."""
+    folder = tmp_path / "new"
+    assert edgesim("init", folder).returncode == 0
+    receiver = folder / "receiver"
+    (receiver / "python_modules").mkdir()
+    (receiver / "python_modules" / "vendored_names.py").write_text("NAME = 'event'\n")
+    (receiver / "own_names.py").write_text("from vendored_names import NAME\n")
+    source = (receiver / "receiver.py").read_text()
+    changed = source.replace('event.pop("event", None)', "event.pop(own_names.NAME, None)")
+    (receiver / "receiver.py").write_text(
+        changed.replace("import json", "import json\nimport own_names", 1)
+    )
+    assert changed != source
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
 def test_a_new_project_in_typescript_runs_the_chain(tmp_path, monkeypatch):
     """It has no Python, passes ``edgesim check`` without a warning, and its replay passes."""
     found = programs()
