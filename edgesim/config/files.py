@@ -68,6 +68,8 @@ def read_table(file: Path) -> dict[str, Any]:
         raise ConfigError(file, None, f"not valid {file.suffix[1:].upper()}: {error}") from error
     except RecursionError as error:
         raise ConfigError(file, None, "is nested too deeply; write it with fewer levels") from error
+    except ValueError as error:  # Python converts no number of more than 4,300 digits
+        raise ConfigError(file, None, "has a number of too many digits") from error
     if not isinstance(table, dict):
         raise ConfigError(file, None, "must be a table of keys at the top")
     for key in _not_finite(table):
