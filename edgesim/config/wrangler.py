@@ -46,6 +46,11 @@ NO_GLOBAL_HANDLERS = date(2025, 8, 14)
 
 _VENDORED = frozenset({"node_modules", "python_modules"})
 _DATE = re.compile(r"([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})")
+_STREAMING = "streaming_tail_consumers"
+_NO_STREAMING = (
+    f"{_STREAMING} is not in edgesim: no tailStream handler is called; name a Worker with a tail "
+    "handler in tail_consumers"
+)
 _NAME = re.compile(r"[a-z0-9_][a-z0-9_-]*")
 
 
@@ -412,7 +417,7 @@ def load_worker(
     used = set(WranglerFile.__struct_fields__)
     if main.suffix not in JAVASCRIPT:
         used -= BUILD_KEYS
-    known = KEYS[""] - used - {"$schema", *absent.values()}
+    known = KEYS[""] - used - {"$schema", *absent.values(), _STREAMING}
     ignored = sorted(raw.keys() & known)
     for index, cron in enumerate(settings.triggers.crons):
         try:
@@ -429,7 +434,8 @@ def load_worker(
         if name not in secrets
     ]
     warnings += [
-        f"{key} is not in edgesim: env.{name} is not there" for name, key in absent.items()
+        *(f"{key} is not in edgesim: env.{name} is not there" for name, key in absent.items()),
+        *([_NO_STREAMING] if raw.get(_STREAMING) else []),
     ]
     worker = WorkerConfig(
         file, main, settings, secrets, ignored, warnings, _routes(file, settings), absent

@@ -111,6 +111,15 @@ def test_no_wrangler_file(tmp_path):
     assert "wrangler.toml" in problem(tmp_path)
 
 
+def test_streaming_tail_consumers_are_named(tmp_path):
+    """A key whose traces no Worker receives is a warning with the way out."""
+    text = '{"name": "a", "main": "entry.py", "streaming_tail_consumers": [{"service": "t"}]}'
+    found = load_worker(worker(tmp_path, text))
+    (warning,) = found.warnings
+    assert "streaming_tail_consumers is not in edgesim" in warning
+    assert found.ignored_keys == []
+
+
 WRONG = [
     ({"queues": {"consumers": [{"queue": "q"}, {"queue": "p", "max_batch_size": 500}]}},
      "queues.consumers[1].max_batch_size: must be 1 to 100, not 500"),
