@@ -35,7 +35,7 @@ export async function faults(root, words, { signal }) {
   const show = (rules) => list.replaceChildren(table("Faults that are on", [
     { title: "Rule", kind: "code", cell: (each) => each.rule },
     { title: "Calls struck", kind: "number", cell: (each) => number(each.struck) },
-    { title: "", cell: (each) => button(`Switch off ${each.rule}`, () => change((now) => now.filter((rule) => rule !== each.rule))) },
+    { title: "Actions", cell: (each) => button(`Switch off ${each.rule}`, () => change((now) => now.filter((rule) => rule !== each.rule))) },
   ], rules, "No fault is on."));
 
   root.append(

@@ -43,7 +43,7 @@ async function one(root, name, { signal, say }) {
       { title: "Attempts", kind: "number", cell: (each) => each.attempts },
       { title: "Type", cell: (each) => each.contentType },
       { title: "Body", kind: "code", cell: (each) => h("pre", {}, pretty(each.body)) },
-      { title: "", cell: (each) => button("Edit a copy", () => { body.value = pretty(each.body); body.focus(); }) },
+      { title: "Actions", cell: (each) => button("Edit a copy", () => { body.value = pretty(each.body); body.focus(); }) },
     ], found, "The queue is empty."));
   };
   const pause = button("Pause", async () => {

@@ -42,7 +42,7 @@ async function browse(root, bucket, prefix, cursor, { say }) {
         : h("a", { href: at(bucket, each.prefix) }, each.prefix.slice(prefix.length)) },
       { title: "Size", kind: "number", cell: (each) => (each.size === undefined ? "" : bytes(each.size)) },
       { title: "Uploaded", kind: "time", cell: (each) => each.uploaded ?? "" },
-      { title: "", cell: (each) => (each.prefix === undefined ? [
+      { title: "Actions", cell: (each) => (each.prefix === undefined ? [
         button("Notify again", act(`notified again: ${each.key}`, () => operate("r2.notify", { bucket, key: each.key }))), " ",
         button("Delete", async () => {
           if (window.confirm(`Delete ${each.key}?`)) await act(`deleted ${each.key}`, () => operate("r2.rm", { bucket, key: each.key }))();
