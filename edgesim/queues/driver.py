@@ -19,7 +19,7 @@ class NewMessage(msgspec.Struct, frozen=True):
     timestamp_ms: int
     visible_at: float
     trace: str = ""
-    """Trace context of its producer (``traceparent``); a store that cannot keep it may drop it."""
+    """Trace context of its producer (``traceparent``), stored with the body."""
 
 
 class Depth(msgspec.Struct, frozen=True):

@@ -54,7 +54,7 @@ class Stored:
         new = self.message
         lease_id = self.lease_id if leased else ""
         return Message(
-            new.id, new.body, new.content_type, new.timestamp_ms, self.attempts, lease_id
+            new.id, new.body, new.content_type, new.timestamp_ms, self.attempts, lease_id, new.trace
         )
 
 
