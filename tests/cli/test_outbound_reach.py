@@ -123,7 +123,7 @@ def test_own_ports_are_refused_in_every_form(running):
             for path in ("/", "/cdn-cgi/edgesim/stats", "/client/v4/accounts/a/queues"):
                 found = ask(running, f"http://{host}:{port}{path}")
                 assert REFUSED in found, (host, path, found)
-    running.wait_log("fetch refused", "main", "0x7f.1", "edgesim")
+    running.wait_log("fetch refused", "main", "::ffff:7f00:1", "edgesim")
 
 
 def test_another_edgesim_takes_no_worker_for_its_operator(running, tmp_path):
