@@ -296,10 +296,10 @@ MUTATIONS = [
         [
             Edit(
                 NOTIFICATIONS,
-                "            await send(entry.queue, entry.body)\n"
-                "            sent.append(entry.id)\n",
+                "            await self._send(entry, send)\n"
+                "                sent.append(entry.id)\n",
                 "            await driver.settle([entry.id])\n"
-                "            await send(entry.queue, entry.body)\n",
+                "                await self._send(entry, send)\n",
             )
         ],
     ),
