@@ -28,7 +28,7 @@ from edgesim.isolates.protocol.wire import (
     Respond,
 )
 
-TRIES_MAX = 8
+TRIES_MAX = 16
 """Maximum runs of one invocation whose isolate ended through no fault of its own."""
 CLOCK_SECONDS = 1e-6
 """Times this close (seconds) count as equal: event loops run timers this close together, and a

@@ -255,7 +255,9 @@ async def test_file_of_an_earlier_version_shrinks_too(tmp_path):
     path = tmp_path / "queues.db"
     with contextlib.closing(sqlite3.connect(path)) as old:
         old.executescript(sqlite_statements.SCHEMA)
-        rows = [(n, f"m{n}", "q", b"x" * 3_000, "bytes", LATER_MS, 0) for n in range(1, MANY + 1)]
+        rows = [
+            (n, f"m{n}", "q", b"x" * 3_000, "bytes", LATER_MS, 0, "") for n in range(1, MANY + 1)
+        ]
         with old:
             old.executemany(sqlite_statements.SEND, rows)
     full = path.stat().st_size
