@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 COMMON, OWN, SECONDS = 96 * MB, 32 * MB, 0.5
 MANY = 12
 LIMITS = Limits(cpu_ms=5000)
-PEAK_MB = 280
+PEAK_MB = 450
 """Well above the budget, for copies and the allocator, and well below what the attacks send."""
 PROMPT_SECONDS = 30.0
 """A neighbour's longest request, on a busy machine; without a share of its own it never ends."""
